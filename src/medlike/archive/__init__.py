@@ -1,0 +1,1 @@
+"""The searchable archive: spool, store, index, search, maintenance."""

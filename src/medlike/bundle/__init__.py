@@ -1,0 +1,1 @@
+"""A trained model on disk: format, digest, golden inputs, the shipped bundles."""

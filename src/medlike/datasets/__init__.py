@@ -1,0 +1,1 @@
+"""Labelled collections, label trees and grouped splits."""

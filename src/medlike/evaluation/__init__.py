@@ -1,0 +1,1 @@
+"""Protocols, baselines, studies and reports."""

@@ -1,0 +1,1 @@
+"""Files into images: reading, window/level, letterbox, fingerprints, rendering."""

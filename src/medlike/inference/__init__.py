@@ -1,0 +1,1 @@
+"""Running a bundle: images in, encodings out."""

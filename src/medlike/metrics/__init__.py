@@ -1,0 +1,1 @@
+"""Retrieval, OOD and localisation metrics, and statistics. Pure functions on numpy arrays."""

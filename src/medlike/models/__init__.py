@@ -1,0 +1,1 @@
+"""torch networks, one part a file, and the presets that join them."""
