@@ -14,7 +14,7 @@ def test_rooms_import_one_way():
 
 
 def test_import_is_light():
-    heavy = "torch numba onnxruntime numpy pydicom PIL matplotlib".split()
+    heavy = ["torch", "numba", "onnxruntime", "numpy", "pydicom", "PIL", "matplotlib"]
     code = f"import medlike, sys; print([m for m in {heavy} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
