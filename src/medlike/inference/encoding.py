@@ -50,7 +50,7 @@ class Outlier:
 
 @dataclass(frozen=True)
 class Outliers:
-    """Verdicts on N images: score float32 [N], higher is stranger; p float32 [N]; see Outlier for the rest."""
+    """Verdicts on N images: score float32 [N], higher is stranger; p float32 [N]; the rest as in Outlier."""
 
     score: F32
     p: F32
@@ -82,7 +82,8 @@ class Outliers:
             score=np.concatenate([part.score for part in parts]),
             p=np.concatenate([part.p for part in parts]),
             components={
-                name: np.concatenate([part.components[name] for part in parts]) for name in parts[0].components
+                name: np.concatenate([part.components[name] for part in parts])
+                for name in parts[0].components
             },
             threshold=parts[0].threshold,
             modality=[name for part in parts for name in part.modality],

