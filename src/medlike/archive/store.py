@@ -1,0 +1,419 @@
+"""The truth of an archive: one SQLite file with metadata, texts, encodings and generations.
+
+WAL with synchronous=FULL: a commit that returned has been fsynced. secure_delete zeroes what is deleted.
+Every commit raises the generation; a row lives from its `added` to its `removed` generation, so that a
+search can be repeated as of any generation that is kept.
+"""
+
+import json
+import os
+import sqlite3
+import threading
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from medlike.errors import ArchiveError, ArchiveFull, ArchiveLocked
+
+FILE = "store.sqlite"
+
+# Metadata fields that are columns of their own: a filter on them goes to the derived index.
+TEXT_COLUMNS = (
+    "modality", "region", "label", "sex", "study", "series", "patient",
+    "manufacturer", "model", "body_part", "view", "source", "predicted_modality",
+)  # fmt: skip
+NUMBER_COLUMNS = ("age", "year", "width", "height", "frame", "frames")
+FILTER_COLUMNS = (*TEXT_COLUMNS, *NUMBER_COLUMNS)
+
+_SCHEMA = """
+CREATE TABLE settings(key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE generations(generation INTEGER PRIMARY KEY, time REAL NOT NULL, action TEXT NOT NULL,
+                         rows INTEGER NOT NULL);
+CREATE TABLE images(
+    row INTEGER PRIMARY KEY AUTOINCREMENT,
+    id TEXT NOT NULL,
+    added INTEGER NOT NULL,
+    removed INTEGER,
+    modality TEXT, region TEXT, label TEXT, sex TEXT, age REAL, year REAL,
+    study TEXT, series TEXT, patient TEXT,                   -- keyed hashes
+    manufacturer TEXT, model TEXT, body_part TEXT, view TEXT, source TEXT,
+    predicted_modality TEXT,
+    width INTEGER NOT NULL, height INTEGER NOT NULL, frame INTEGER NOT NULL, frames INTEGER NOT NULL,
+    pixels TEXT NOT NULL,                                    -- digest of the decoded pixels
+    kind TEXT NOT NULL CHECK (kind IN ('copy', 'reference')),
+    preview TEXT,                                            -- sha256 of the preview's file
+    facts TEXT NOT NULL,                                     -- JSON: spacing, photometric facts, boxes
+    metadata TEXT NOT NULL                                   -- JSON: every searchable field
+);
+CREATE UNIQUE INDEX live_ids ON images(id) WHERE removed IS NULL;
+CREATE INDEX ids ON images(id);
+CREATE INDEX added_generations ON images(added);
+CREATE INDEX removed_generations ON images(removed) WHERE removed IS NOT NULL;
+CREATE INDEX pixel_digests ON images(pixels);
+CREATE INDEX preview_digests ON images(preview) WHERE preview IS NOT NULL;
+CREATE TABLE encodings(
+    row INTEGER NOT NULL REFERENCES images(row) ON DELETE CASCADE,
+    bundle TEXT NOT NULL,                                    -- digest
+    code BLOB NOT NULL, content BLOB NOT NULL,
+    cells BLOB, cell_mask BLOB, "cross" BLOB, cross_embedding BLOB,
+    outlier_score REAL, outlier_p REAL,
+    PRIMARY KEY (row, bundle)
+);
+CREATE TABLE texts(number INTEGER PRIMARY KEY, row INTEGER NOT NULL REFERENCES images(row) ON DELETE CASCADE,
+                   kind TEXT NOT NULL, text TEXT NOT NULL);
+CREATE INDEX text_rows ON texts(row);
+CREATE VIRTUAL TABLE words USING fts5(text, content='texts', content_rowid='number');
+CREATE TRIGGER text_added AFTER INSERT ON texts BEGIN
+    INSERT INTO words(rowid, text) VALUES (new.number, new.text);
+END;
+CREATE TRIGGER text_deleted AFTER DELETE ON texts BEGIN
+    INSERT INTO words(words, rowid, text) VALUES ('delete', old.number, old.text);
+END;
+CREATE TABLE erasures(added INTEGER NOT NULL, removed INTEGER, count INTEGER NOT NULL);
+CREATE TABLE erasing(row INTEGER PRIMARY KEY);               -- erasures that were begun and not finished
+"""
+
+
+@dataclass(frozen=True)
+class ImageRow:
+    """One image as the store knows it. `removed` is None while it is live; hashes, never true identifiers."""
+
+    row: int
+    id: str
+    added: int
+    removed: int | None
+    modality: str | None
+    region: str | None
+    label: str | None
+    sex: str | None
+    age: float | None
+    year: float | None
+    study: str | None
+    series: str | None
+    patient: str | None
+    manufacturer: str | None
+    model: str | None
+    body_part: str | None
+    view: str | None
+    source: str | None
+    predicted_modality: str | None
+    width: int
+    height: int
+    frame: int
+    frames: int
+    pixels: str
+    kind: str
+    preview: str | None
+    facts: dict[str, Any]
+    metadata: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class EncodingRow:
+    """One stored encoding, raw bytes as in `Encodings` (C order, little endian).
+
+    code uint8 [K/8]; content int8 [D]; cells uint64 [14, 14, L/64]; cell_mask bool [14, 14] packed to
+    25 bytes (np.packbits); cross uint8; cross_embedding float32. Parts the bundle lacks are None.
+    """
+
+    code: bytes
+    content: bytes
+    cells: bytes | None = None
+    cell_mask: bytes | None = None
+    cross: bytes | None = None
+    cross_embedding: bytes | None = None
+    outlier_score: float | None = None
+    outlier_p: float | None = None
+
+
+@dataclass(frozen=True)
+class NewImage:
+    """What one commit writes for one image: columns of `images`, its encoding, its texts (kind -> text)."""
+
+    columns: Mapping[str, Any]
+    encoding: EncodingRow
+    texts: Mapping[str, str] = field(default_factory=dict)
+
+
+_IMAGE_COLUMNS = tuple(ImageRow.__dataclass_fields__)
+_SELECT_IMAGE = ", ".join(f"images.{name}" for name in _IMAGE_COLUMNS)
+_ENCODING_COLUMNS = tuple(EncodingRow.__dataclass_fields__)
+_SELECT_ENCODING = ", ".join(f'encodings."{name}"' for name in _ENCODING_COLUMNS)
+_WRITTEN = tuple(name for name in _IMAGE_COLUMNS if name not in ("row", "added", "removed"))
+
+
+class Store:
+    """An open store. Safe to use from many threads and after a fork: each has a connection of its own."""
+
+    def __init__(self, path: Path) -> None:
+        if not path.is_file():
+            raise ArchiveError(f"{path} is missing: restore the archive from a backup")
+        self.path = path
+        self._local = threading.local()
+        self._all: list[tuple[int, sqlite3.Connection]] = []
+        self._lock = threading.Lock()
+
+    @classmethod
+    def create(cls, path: Path) -> "Store":
+        """Make an empty store at generation 0. `path` must not exist."""
+        if path.exists():
+            raise ArchiveError(f"{path} exists already")
+        connection = sqlite3.connect(path, isolation_level=None)
+        try:
+            connection.execute("PRAGMA journal_mode=WAL")
+            connection.execute("PRAGMA synchronous=FULL")
+            connection.executescript("BEGIN;" + _SCHEMA + "COMMIT;")
+            connection.execute("INSERT INTO generations VALUES (0, ?, 'create', 0)", (time.time(),))
+        finally:
+            connection.close()
+        return cls(path)
+
+    @property
+    def connection(self) -> sqlite3.Connection:
+        """This thread's connection, in autocommit mode."""
+        held = getattr(self._local, "held", None)
+        if held is not None and held[0] == os.getpid():
+            return held[1]
+        with storage_errors(self.path):
+            # check_same_thread is off only so that close() may close every thread's connection.
+            connection = sqlite3.connect(self.path, isolation_level=None, timeout=30, check_same_thread=False)
+            connection.execute("PRAGMA synchronous=FULL")
+            connection.execute("PRAGMA secure_delete=ON")
+            connection.execute("PRAGMA foreign_keys=ON")
+            connection.execute("PRAGMA cache_size=-16000")
+        self._local.held = (os.getpid(), connection)
+        with self._lock:
+            self._all.append(self._local.held)
+        return connection
+
+    def close(self) -> None:
+        """Close every connection of this process. The store can be used again: it reconnects."""
+        with self._lock:
+            connections, self._all = self._all, []
+        for process, connection in connections:
+            if process == os.getpid():
+                connection.close()
+        self._local = threading.local()
+
+    # Reading
+
+    @contextmanager
+    def snapshot(self) -> Iterator[sqlite3.Connection]:
+        """One consistent view: every read inside sees the same commit."""
+        connection = self.connection
+        if connection.in_transaction:
+            yield connection
+            return
+        with storage_errors(self.path):
+            connection.execute("BEGIN")
+            try:
+                yield connection
+            finally:
+                connection.execute("COMMIT")
+
+    def generation(self) -> int:
+        """The newest published generation."""
+        with storage_errors(self.path):
+            return int(self.connection.execute("SELECT max(generation) FROM generations").fetchone()[0])
+
+    def oldest_generation(self) -> int:
+        """The oldest generation as of which a search can still be repeated (compact raises it)."""
+        return int(self.setting("oldest_generation", "0"))
+
+    def setting(self, key: str, default: str) -> str:
+        """A value of the settings table, or the default."""
+        with storage_errors(self.path):
+            found = self.connection.execute("SELECT value FROM settings WHERE key = ?", (key,)).fetchone()
+        return found[0] if found else default
+
+    def count(self, generation: int | None = None) -> int:
+        """How many images are live, now or as of a generation."""
+        where, values = alive(generation)
+        with storage_errors(self.path):
+            found = self.connection.execute(f"SELECT count(*) FROM images WHERE {where}", values).fetchone()
+        return int(found[0])
+
+    def find(self, id: str, generation: int | None = None) -> ImageRow | None:
+        """The live image of an id, now or as of a generation."""
+        where, values = alive(generation)
+        found = self._images(f"WHERE images.id = ? AND {where}", (id, *values))
+        return next(iter(found), None)
+
+    def images(self, rows: Sequence[int]) -> dict[int, ImageRow]:
+        """Row number -> image for the rows that exist, removed ones included."""
+        found: dict[int, ImageRow] = {}
+        for start in range(0, len(rows), 500):
+            part = [int(row) for row in rows[start : start + 500]]
+            marks = ",".join("?" * len(part))
+            for image in self._images(f"WHERE images.row IN ({marks})", part):
+                found[image.row] = image
+        return found
+
+    def select(self, where: str, values: Sequence[Any] = ()) -> list[int]:
+        """Row numbers that satisfy an SQL condition on `images`, ascending; values are bound."""
+        with storage_errors(self.path):
+            sql = f"SELECT row FROM images WHERE {where} ORDER BY row"
+            return [found[0] for found in self.connection.execute(sql, tuple(values))]
+
+    def encoding(self, row: int, bundle: str) -> EncodingRow | None:
+        """The encoding of a row under a bundle (its digest)."""
+        sql = f"SELECT {_SELECT_ENCODING} FROM encodings WHERE row = ? AND bundle = ?"
+        with storage_errors(self.path):
+            found = self.connection.execute(sql, (row, bundle)).fetchone()
+        return EncodingRow(*found) if found else None
+
+    def texts(self, row: int) -> dict[str, str]:
+        """Kind -> text of a row."""
+        with storage_errors(self.path):
+            return dict(self.connection.execute("SELECT kind, text FROM texts WHERE row = ?", (row,)))
+
+    def rows(
+        self, bundle: str, since: int = -1, until: int | None = None
+    ) -> Iterator[tuple[ImageRow, EncodingRow]]:
+        """Rows with an encoding under a bundle (digest), added in (since, until], ascending by row number.
+
+        Rows removed since are included, with `removed` set. Reads in pages: memory does not grow.
+        """
+        until = self.generation() if until is None else until
+        sql = (
+            f"SELECT {_SELECT_IMAGE}, {_SELECT_ENCODING} FROM images JOIN encodings USING (row) "
+            "WHERE encodings.bundle = ? AND images.row > ? AND images.added > ? AND images.added <= ? "
+            "ORDER BY images.row LIMIT 1000"
+        )
+        last = 0
+        while True:
+            with storage_errors(self.path):
+                page = self.connection.execute(sql, (bundle, last, since, until)).fetchall()
+            for found in page:
+                cut = len(_IMAGE_COLUMNS)
+                yield _image(found[:cut]), EncodingRow(*found[cut:])
+            if len(page) < 1000:
+                return
+            last = page[-1][0]
+
+    def removals(self, since: int = -1, until: int | None = None) -> list[tuple[int, int]]:
+        """(row, removed) of the rows removed in (since, until], ascending by row number."""
+        until = self.generation() if until is None else until
+        sql = "SELECT row, removed FROM images WHERE removed > ? AND removed <= ? ORDER BY row"
+        with storage_errors(self.path):
+            return self.connection.execute(sql, (since, until)).fetchall()
+
+    def erased(self, generation: int) -> int:
+        """How many images that a search as of this generation could have seen were erased since."""
+        sql = (
+            "SELECT coalesce(sum(count), 0) FROM erasures "
+            "WHERE added <= ? AND (removed IS NULL OR removed > ?)"
+        )
+        with storage_errors(self.path):
+            return int(self.connection.execute(sql, (generation, generation)).fetchone()[0])
+
+    def _images(self, rest: str, values: Iterable[Any]) -> list[ImageRow]:
+        with storage_errors(self.path):
+            found = self.connection.execute(f"SELECT {_SELECT_IMAGE} FROM images {rest}", tuple(values))
+            return [_image(values) for values in found]
+
+    # Writing (the caller holds the writer's lock)
+
+    @contextmanager
+    def commit(self, action: str) -> Iterator["Commit"]:
+        """One transaction that raises the generation by one; rolled back when the body raises."""
+        connection = self.connection
+        with storage_errors(self.path):
+            connection.execute("BEGIN IMMEDIATE")
+            try:
+                commit = Commit(connection, self.generation() + 1)
+                yield commit
+                connection.execute(
+                    "INSERT INTO generations VALUES (?, ?, ?, ?)",
+                    (commit.generation, time.time(), action, commit.rows),
+                )
+                connection.execute("COMMIT")
+            except BaseException:
+                if connection.in_transaction:
+                    connection.execute("ROLLBACK")
+                raise
+
+
+class Commit:
+    """A transaction under way; its rows carry `generation`."""
+
+    def __init__(self, connection: sqlite3.Connection, generation: int) -> None:
+        self.connection = connection
+        self.generation = generation
+        self.rows = 0
+
+    def add(self, image: NewImage, bundle: str) -> int:
+        """Insert an image with its encoding and texts; its id must not be live. The new row's number."""
+        names = [name for name in _WRITTEN if name in image.columns]
+        marks = ", ".join("?" * (len(names) + 1))
+        values = [
+            json.dumps(image.columns[name], ensure_ascii=False, sort_keys=True)
+            if name in ("facts", "metadata")
+            else image.columns[name]
+            for name in names
+        ]
+        inserted = self.connection.execute(
+            f"INSERT INTO images({', '.join(names)}, added) VALUES ({marks})", (*values, self.generation)
+        )
+        row = inserted.lastrowid
+        assert row is not None
+        self.encode(row, bundle, image.encoding)
+        self.connection.executemany(
+            "INSERT INTO texts(row, kind, text) VALUES (?, ?, ?)",
+            [(row, kind, text) for kind, text in image.texts.items() if text],
+        )
+        self.rows += 1
+        return row
+
+    def encode(self, row: int, bundle: str, encoding: EncodingRow) -> None:
+        """Store a row's encoding under a bundle (digest), in place of an earlier one."""
+        names = ", ".join(f'"{name}"' for name in _ENCODING_COLUMNS)
+        marks = ", ".join("?" * (len(_ENCODING_COLUMNS) + 2))
+        values = [getattr(encoding, name) for name in _ENCODING_COLUMNS]
+        self.connection.execute(
+            f"INSERT OR REPLACE INTO encodings(row, bundle, {names}) VALUES ({marks})", (row, bundle, *values)
+        )
+
+    def remove(self, id: str) -> bool:
+        """End the life of an id's live row at this generation; False where there is none."""
+        changed = self.connection.execute(
+            "UPDATE images SET removed = ? WHERE id = ? AND removed IS NULL", (self.generation, id)
+        )
+        self.rows += changed.rowcount
+        return changed.rowcount > 0
+
+    def set(self, key: str, value: str) -> None:
+        """Write a value of the settings table."""
+        self.connection.execute("INSERT OR REPLACE INTO settings VALUES (?, ?)", (key, value))
+
+
+def alive(generation: int | None = None) -> tuple[str, tuple[int, ...]]:
+    """The SQL condition for rows that live now or as of a generation, with its values."""
+    if generation is None:
+        return "images.removed IS NULL", ()
+    return "images.added <= ? AND (images.removed IS NULL OR images.removed > ?)", (generation, generation)
+
+
+@contextmanager
+def storage_errors(path: Path) -> Iterator[None]:
+    """Turn SQLite's and the system's errors into ours, with the next action."""
+    try:
+        yield
+    except (sqlite3.OperationalError, sqlite3.DatabaseError) as error:
+        if isinstance(error, sqlite3.IntegrityError | sqlite3.ProgrammingError):
+            raise
+        name = getattr(error, "sqlite_errorname", "")
+        if name == "SQLITE_FULL":
+            raise ArchiveFull(f"the disk that holds {path} is full: free space, then run it again") from error
+        if name.startswith("SQLITE_BUSY"):
+            raise ArchiveLocked(f"{path} is being written by another process: try again later") from error
+        if name in ("SQLITE_CORRUPT", "SQLITE_NOTADB"):
+            raise ArchiveError(f"{path} is damaged ({error}): restore the archive from a backup") from error
+        raise ArchiveError(f"{path}: {error} ({name or type(error).__name__})") from error
+
+
+def _image(values: Sequence[Any]) -> ImageRow:
+    return ImageRow(*values[:-2], json.loads(values[-2]), json.loads(values[-1]))  # type: ignore[call-arg]
