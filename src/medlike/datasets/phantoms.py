@@ -1,7 +1,7 @@
 """Drawn images with lesions whose place is known: samples and tests without anybody's patient.
 
-They look enough like CT, MR, ultrasound and radiographs to pass through the same reading and windowing; nothing
-may be concluded about real images from them.
+They look enough like CT, MR, ultrasound and radiographs to pass through the same reading and windowing;
+nothing may be concluded about real images from them.
 """
 
 from collections.abc import Callable
