@@ -1,0 +1,286 @@
+"""Exact Hamming search over packed codes, ordered by (distance, row).
+
+Small inputs are answered by numpy alone, so that nothing is compiled for them; larger ones by compiled
+kernels on all cores. Both give identical answers.
+"""
+
+from collections.abc import Iterator
+from types import ModuleType
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from medlike.codes.packing import words
+from medlike.codes.threads import cores, share
+from medlike.errors import QueryError
+
+Codes = NDArray[np.uint8]
+Distances = NDArray[np.int32]
+Rows = NDArray[np.int64]
+Engine = Literal["auto", "numpy", "compiled"]
+
+SMALL = 8 << 20  # bytes of codes up to which numpy answers in a few milliseconds
+STEP = 1 << 18  # rows a thread takes at a time: the codes of one step fit in the second-level cache
+
+
+def distances(codes: Codes, query: Codes, engine: Engine = "auto") -> Distances:
+    """Hamming distance of every row to the query.
+
+    codes: uint8 [N, B]; query: uint8 [B]. Returns int32 [N], 0 to 8 B, lower is nearer. Raises QueryError
+    where widths differ.
+    """
+    table, wanted = _words(codes, query)
+    if not _compiled(codes, engine):
+        return _numpy_distances(table, wanted)
+    kernels = _kernels()
+    out = np.empty(len(table), np.uint16)
+    flat = table.reshape(-1)
+
+    def worker(counter: Any) -> None:
+        while (start := next(counter) * STEP) < len(table):
+            stop = min(start + STEP, len(table))
+            kernels.fill_distances(flat, wanted, start, stop, out[start:stop])
+
+    share(_steps(len(table)), worker)
+    return out.astype(np.int32)
+
+
+def nearest(
+    codes: Codes,
+    query: Codes,
+    k: int,
+    mask: NDArray[Any] | None = None,
+    radius: int | None = None,
+    engine: Engine = "auto",
+) -> tuple[Distances, Rows]:
+    """The k nearest rows, ordered by (distance, row).
+
+    codes: uint8 [N, B]; query: uint8 [B]; mask: bool [N], or packed uint8 [ceil(N / 8)] most significant bit
+    first, True = may be answered; radius: largest distance answered. Returns distances int32 [m] and rows
+    int64 [m] with m <= k. Raises QueryError for k < 0 or shapes that do not fit.
+    """
+    near, rows = nearest_many(codes, np.asarray(query)[None], k, mask, radius, engine)[0]
+    return near, rows
+
+
+def nearest_many(
+    codes: Codes,
+    queries: Codes,
+    k: int,
+    mask: NDArray[Any] | None = None,
+    radius: int | None = None,
+    engine: Engine = "auto",
+) -> list[tuple[Distances, Rows]]:
+    """`nearest` for each of queries uint8 [Q, B], all under one mask; codes are read from memory once for
+    all.
+    """
+    if k < 0:
+        raise QueryError(f"k is {k}: ask for 0 or more hits")
+    table, wanted = _words(codes, queries)
+    allowed = _mask(mask, len(table))
+    limit = codes.shape[1] * 8 if radius is None else min(radius, codes.shape[1] * 8)
+    if k == 0 or limit < 0 or not len(table):
+        return [_nothing() for _ in wanted]
+    if 4 * k >= len(table) or not _compiled(codes, engine):
+        return [
+            _select_all(codes, query, k, allowed, limit, engine) for query in np.asarray(queries, np.uint8)
+        ]
+    return _select(table, wanted, k, allowed, limit, codes.shape[1] * 8)
+
+
+def nearest_with_ties(
+    codes: Codes,
+    query: Codes,
+    k: int,
+    mask: NDArray[Any] | None = None,
+    radius: int | None = None,
+    engine: Engine = "auto",
+) -> tuple[Distances, Rows]:
+    """The k nearest rows and every other row as near as the last of them, ordered by (distance, row).
+
+    Arguments as in `nearest`. The answer can hold every row: codes collide by the million in large archives.
+    """
+    near, _ = nearest(codes, query, k, mask, radius, engine)
+    if not len(near):
+        return _nothing()
+    return within(codes, query, int(near[-1]), mask, engine)
+
+
+def within(
+    codes: Codes, query: Codes, radius: int, mask: NDArray[Any] | None = None, engine: Engine = "auto"
+) -> tuple[Distances, Rows]:
+    """Every row within a Hamming radius, ordered by (distance, row). Arguments as in `nearest`."""
+    parts = list(within_blocks(codes, query, radius, mask, engine))
+    if not parts:
+        return _nothing()
+    near = np.concatenate([part[0] for part in parts])
+    rows = np.concatenate([part[1] for part in parts])
+    order = np.argsort(near.astype(np.uint16), kind="stable")
+    return near[order], rows[order]
+
+
+def within_blocks(
+    codes: Codes, query: Codes, radius: int, mask: NDArray[Any] | None = None, engine: Engine = "auto"
+) -> Iterator[tuple[Distances, Rows]]:
+    """The rows within a radius, piece by piece in row order, so that memory stays flat whatever their number.
+
+    Yields (distances int32 [m], rows int64 [m]), m at most 262,144, never empty.
+    """
+    table, wanted = _words(codes, query)
+    allowed = _mask(mask, len(table))
+    kernels = _kernels() if _compiled(codes, engine) and radius >= 0 else None
+    size = min(STEP, len(table))
+    near, rows = np.empty(size, np.uint16), np.empty(size, np.int64)
+    for start in range(0, len(table) if radius >= 0 else 0, STEP):
+        stop = min(start + STEP, len(table))
+        if kernels is not None:
+            held = kernels.collect(
+                table.reshape(-1),
+                wanted,
+                _or_empty(allowed),
+                allowed is not None,
+                start,
+                stop,
+                radius,
+                near,
+                rows,
+            )
+            if held:
+                yield near[:held].astype(np.int32), rows[:held].copy()
+            continue
+        found = _numpy_distances(table[start:stop], wanted)
+        chosen = found <= radius
+        if allowed is not None:
+            chosen &= allowed[start:stop]
+        local = np.flatnonzero(chosen)
+        if len(local):
+            yield found[local], local + start
+
+
+def _select(
+    table: NDArray[Any],
+    queries: NDArray[Any],
+    k: int,
+    allowed: NDArray[np.bool_] | None,
+    limit: int,
+    bits: int,
+) -> list[tuple[Distances, Rows]]:
+    kernels = _kernels()
+    flat = table.reshape(-1)
+    number = len(queries)
+    # The k-th distance that any thread has reached: farther rows are of no use to the others.
+    reached = np.full(number, limit, np.int64)
+    capacity = 2 * k + 64
+
+    def worker(counter: Any) -> list[tuple[Distances, Rows]]:
+        near = np.empty((number, capacity), np.uint16)
+        rows = np.empty((number, capacity), np.int64)
+        counts = np.zeros((number, bits + 2), np.int64)
+        state = np.zeros((number, 3), np.int64)
+        state[:, 1] = limit + 1
+        while (start := next(counter) * STEP) < len(table):
+            stop = min(start + STEP, len(table))
+            for q in np.flatnonzero(state[:, 1] > reached + 1):
+                state[q, 1] = reached[q] + 1
+                state[q, 2] = counts[q, : reached[q] + 1].sum()
+            arguments = (_or_empty(allowed), allowed is not None, start, stop, k)
+            if number == 1:
+                kernels.select(flat, queries[0], *arguments, near[0], rows[0], counts[0], state[0])
+            else:
+                kernels.select_many(flat, queries, *arguments, near, rows, counts, state)
+            np.minimum(reached, state[:, 1], out=reached)
+        return [(near[q, : state[q, 0]].astype(np.int32), rows[q, : state[q, 0]]) for q in range(number)]
+
+    parts = share(_steps(len(table)), worker)
+    answers = []
+    for q in range(number):
+        near = np.concatenate([part[q][0] for part in parts])
+        rows = np.concatenate([part[q][1] for part in parts])
+        order = np.lexsort((rows, near))[:k]
+        answers.append((near[order], rows[order]))
+    return answers
+
+
+def _select_all(
+    codes: Codes, query: Codes, k: int, allowed: NDArray[np.bool_] | None, limit: int, engine: Engine
+) -> tuple[Distances, Rows]:
+    """Selection when nearly every row is wanted, or when there are few: sort by counting."""
+    found = distances(codes, query, engine)
+    counted = found if allowed is None else found[allowed]
+    totals = np.cumsum(np.bincount(counted, minlength=limit + 1)[: limit + 1])
+    last = min(int(np.searchsorted(totals, k)), limit)
+    chosen = found <= last
+    if allowed is not None:
+        chosen &= allowed
+    rows = np.flatnonzero(chosen)
+    near = found[rows]
+    order = np.argsort(near.astype(np.uint16), kind="stable")[:k]
+    return near[order], rows[order]
+
+
+def _numpy_distances(table: NDArray[Any], query: NDArray[Any]) -> Distances:
+    flips = np.bitwise_count(table ^ query)
+    if flips.shape[1] == 1:
+        return flips[:, 0].astype(np.int32)
+    return flips.sum(axis=1, dtype=np.int32)
+
+
+def _words(codes: Codes, query: Codes) -> tuple[NDArray[Any], NDArray[Any]]:
+    codes, query = np.asarray(codes), np.asarray(query)
+    if codes.dtype != np.uint8 or codes.ndim != 2:
+        raise QueryError(f"codes are {codes.dtype} {list(codes.shape)}: they must be uint8 [N, bytes]")
+    if query.dtype != np.uint8 or query.shape[-1:] != codes.shape[1:]:
+        raise QueryError(
+            f"the query code is {query.dtype} {list(query.shape)}: it must be uint8, {codes.shape[1]} bytes"
+        )
+    table = words(codes)
+    flat = words(query.reshape(-1, codes.shape[1]))
+    return table, flat.reshape(*query.shape[:-1], table.shape[1])
+
+
+def _mask(mask: NDArray[Any] | None, rows: int) -> NDArray[np.bool_] | None:
+    if mask is None:
+        return None
+    mask = np.asarray(mask)
+    if mask.dtype == np.bool_ and mask.shape == (rows,):
+        return np.ascontiguousarray(mask)
+    if mask.dtype == np.uint8 and mask.shape == ((rows + 7) // 8,):
+        return np.unpackbits(mask, count=rows).view(np.bool_)
+    raise QueryError(
+        f"the mask is {mask.dtype} {list(mask.shape)}: "
+        f"it must be bool [{rows}] or packed uint8 [{(rows + 7) // 8}]"
+    )
+
+
+def _or_empty(mask: NDArray[np.bool_] | None) -> NDArray[np.uint8]:
+    return np.empty(0, np.uint8) if mask is None else mask.view(np.uint8)
+
+
+def _nothing() -> tuple[Distances, Rows]:
+    return np.empty(0, np.int32), np.empty(0, np.int64)
+
+
+def _steps(rows: int) -> int:
+    return -(-rows // STEP)
+
+
+def _compiled(codes: Codes, engine: Engine) -> bool:
+    return engine == "compiled" or (engine == "auto" and codes.nbytes > SMALL)
+
+
+def _kernels() -> ModuleType:
+    from medlike.codes import kernels
+
+    return kernels
+
+
+__all__ = [
+    "cores",
+    "distances",
+    "nearest",
+    "nearest_many",
+    "nearest_with_ties",
+    "within",
+    "within_blocks",
+]

@@ -1,0 +1,178 @@
+"""Compiled Hamming scans (numba). Imported only for archives large enough to be worth the compilation.
+
+A distance is a small integer, so selecting the k nearest needs no heap: a count per distance tells when a
+distance can no longer enter, and from then on a block of rows is looked at again only where its smallest
+distance still can.
+"""
+
+from typing import Any
+
+import numba
+import numpy as np
+from llvmlite import ir
+from numba import types
+from numba.extending import intrinsic
+
+BLOCK = 1024  # rows whose distances are kept in the first-level cache
+STRIP = 128  # rows that are tested together for a distance small enough
+FAR = 65535  # the distance of a row that the mask (uint8, 1 = may be answered) leaves out
+
+
+def _popcount(typingctx, value):  # type: ignore[no-untyped-def]
+    """Number of set bits of an unsigned integer. LLVM turns it into vpopcnt where the processor has it."""
+    if not isinstance(value, types.Integer):
+        return None
+
+    def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+        kind = arguments[0].type
+        function = builder.module.declare_intrinsic("llvm.ctpop", [kind], ir.FunctionType(kind, [kind]))
+        return builder.call(function, [arguments[0]])
+
+    return value(value), generate
+
+
+popcount: Any = intrinsic(_popcount)
+
+
+@numba.njit(nogil=True, cache=True, boundscheck=False)
+def fill_distances(words, query, start, stop, out):  # type: ignore[no-untyped-def]
+    """Distances of rows start..stop into out[0 : stop - start].
+
+    words: uint [N W], row after row (flat, so that the compiler sees a stride of one); query: uint [W]; out:
+    uint16.
+    """
+    width = query.shape[0]
+    count = stop - start
+    part = words[start * width : stop * width]
+    if width == 1:
+        q0 = query[0]
+        for j in range(count):
+            out[j] = np.uint16(popcount(part[j] ^ q0))
+    elif width == 2:
+        q0 = query[0]
+        q1 = query[1]
+        for j in range(count):
+            out[j] = np.uint16(popcount(part[2 * j] ^ q0) + popcount(part[2 * j + 1] ^ q1))
+    elif width == 4:
+        q0 = query[0]
+        q1 = query[1]
+        q2 = query[2]
+        q3 = query[3]
+        for j in range(count):
+            low = popcount(part[4 * j] ^ q0) + popcount(part[4 * j + 1] ^ q1)
+            high = popcount(part[4 * j + 2] ^ q2) + popcount(part[4 * j + 3] ^ q3)
+            out[j] = np.uint16(low + high)
+    else:
+        for j in range(count):
+            total = np.uint16(0)
+            for w in range(width):
+                total += np.uint16(popcount(part[j * width + w] ^ query[w]))
+            out[j] = total
+
+
+@numba.njit(nogil=True, cache=True, boundscheck=False)
+def smallest(distances, start, stop):  # type: ignore[no-untyped-def]
+    best = np.uint16(FAR)
+    for j in range(start, stop):
+        best = min(best, distances[j])
+    return best
+
+
+@numba.njit(nogil=True, cache=True, boundscheck=False)
+def select(words, query, mask, masked, start, stop, k, near, rows, counts, state):  # type: ignore[no-untyped-def]
+    """Go on selecting the k nearest by (distance, row) with rows start..stop, above all rows seen before.
+
+    near uint16 [capacity], rows int64 [capacity], capacity > k: candidates so far; counts int64 [bits + 2]:
+    candidates by distance; state int64 [3]: candidates held, limit (only smaller distances can enter),
+    candidates under it.
+    """
+    held, limit, under = state[0], state[1], state[2]
+    buffer = np.empty(BLOCK, np.uint16)
+    block = start
+    while block < stop and limit > 0:
+        end = min(block + BLOCK, stop)
+        fill_distances(words, query, block, end, buffer)
+        if masked:
+            allowed = mask[block:end]
+            for j in range(end - block):
+                buffer[j] |= np.uint16(
+                    np.uint16(allowed[j]) - np.uint16(1)
+                )  # 1 leaves the distance, 0 makes it FAR
+        strip = 0 if smallest(buffer, 0, end - block) < limit else end - block
+        while strip < end - block:
+            last = min(strip + STRIP, end - block)
+            if smallest(buffer, strip, last) < limit:
+                for j in range(strip, last):
+                    distance = np.int64(buffer[j])
+                    if distance >= limit:
+                        continue
+                    if held == near.shape[0]:
+                        held = squeeze(near, rows, held, limit, k - under)
+                    near[held] = distance
+                    rows[held] = block + j
+                    held += 1
+                    counts[distance] += 1
+                    under += 1
+                    while under >= k:
+                        limit -= 1
+                        under -= counts[limit]
+            strip = last
+        block = end
+    state[0], state[1], state[2] = held, limit, under
+
+
+@numba.njit(nogil=True, cache=True, boundscheck=False)
+def squeeze(near, rows, held, limit, room):  # type: ignore[no-untyped-def]
+    """Drop candidates that cannot be among the k nearest: beyond the limit, or too many (`room`) exactly at
+    it.
+    """
+    kept = 0
+    for j in range(held):
+        distance = np.int64(near[j])
+        if distance > limit:
+            continue
+        if distance == limit:
+            if room == 0:
+                continue
+            room -= 1
+        near[kept] = near[j]
+        rows[kept] = rows[j]
+        kept += 1
+    return kept
+
+
+@numba.njit(nogil=True, cache=True, boundscheck=False)
+def select_many(words, queries, mask, masked, start, stop, k, near, rows, counts, state):  # type: ignore[no-untyped-def]
+    """`select` for queries uint [Q, W] at once: each block of codes is read from memory one time for all of
+    them.
+    """
+    block = start
+    while block < stop:
+        end = min(block + 2 * BLOCK, stop)
+        for q in range(queries.shape[0]):
+            select(words, queries[q], mask, masked, block, end, k, near[q], rows[q], counts[q], state[q])
+        block = end
+
+
+@numba.njit(nogil=True, cache=True, boundscheck=False)
+def collect(words, query, mask, masked, start, stop, radius, near, rows):  # type: ignore[no-untyped-def]
+    """Every row of start..stop within `radius`, in row order, into near uint16 and rows int64; returns how
+    many.
+    """
+    held = 0
+    buffer = np.empty(BLOCK, np.uint16)
+    block = start
+    while block < stop:
+        end = min(block + BLOCK, stop)
+        fill_distances(words, query, block, end, buffer)
+        first = 0 if smallest(buffer, 0, end - block) <= radius else end - block
+        for strip in range(first, end - block, STRIP):
+            last = min(strip + STRIP, end - block)
+            if smallest(buffer, strip, last) <= radius:
+                for j in range(strip, last):
+                    if buffer[j] <= radius and (not masked or mask[block + j]):
+                        near[held] = buffer[j]
+                        rows[held] = block + j
+                        held += 1
+        block = end
+    return held

@@ -1,0 +1,46 @@
+"""The threads that share one scan. Kernels release the interpreter lock, so plain threads use every core."""
+
+import itertools
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+T = TypeVar("T")
+
+_pool: ThreadPoolExecutor | None = None
+
+
+def cores() -> int:
+    """How many cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def share(steps: int, worker: Callable[["itertools.count[int]"], T]) -> list[T]:
+    """Run `worker` on every core; all of them draw step numbers from one counter, each in rising order.
+
+    A worker stops when the number drawn is `steps` or more. Numba's own parallel layer is not used: it aborts
+    the process when two Python threads enter it at once.
+    """
+    global _pool
+    number = min(cores(), max(1, steps))
+    counter = itertools.count()
+    if number == 1:
+        return [worker(counter)]
+    if _pool is None:
+        _pool = ThreadPoolExecutor(max_workers=max(1, cores() - 1), thread_name_prefix="medlike-codes")
+    others = [_pool.submit(worker, counter) for _ in range(number - 1)]
+    mine = worker(counter)
+    return [mine, *(other.result() for other in others)]
+
+
+def _forget_pool() -> None:
+    # A forked child has the pool object but none of its threads.
+    global _pool
+    _pool = None
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_pool)
