@@ -1,0 +1,193 @@
+"""The whole-image network: stem, window attention at two depths, pixel transformer, fusion, KAN hash head.
+
+Nan et al. 2025, "ACIR" (arXiv 2503.09370). The preset `compact` is the same network with smaller parts and
+a linear branch from the pooled depths (ours).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from medlike.errors import TrainingError
+from medlike.models.attention import WINDOW, ConvMSA, PixelTransformer
+from medlike.models.decoder import Decoder
+from medlike.models.fusion import AdaptivePool, DepthFusion
+from medlike.models.heads import HashHead, HierarchyHeads, check_bits
+from medlike.models.pooling import DepthPooling
+from medlike.models.presets import NetworkSettings, preset
+from medlike.models.stems import Stem
+
+
+class ImageNetwork(nn.Module):
+    """Images float [N,3,224,224] in [0,1] -> a dict of what is known of each.
+
+    u: float32 [N,K], real code; the bit is u > 0.
+    feature: float32 [N,D], blended feature; content similarity is the Pearson correlation of rows.
+    pooled: float32 [N,P], means of every depth, not standardised. shallow, deep: raw maps of the stem.
+    hidden: [N,H], the KAN's hidden units. logits: level -> [N,classes].
+    reconstruction: float [N,3,224,224], only if asked for and the network has a decoder.
+    """
+
+    share: Tensor
+
+    def __init__(
+        self, settings: NetworkSettings, bits: int, classes: Mapping[str, int], decoder: bool = False
+    ) -> None:
+        super().__init__()
+        check_bits(bits)
+        self.settings, self.bits, self.classes = settings, bits, dict(classes)
+        self.stem = Stem(settings.stem, settings.stem_stride, settings.normalisation)
+        self.shallow_index = self.stem.at(settings.shallow_stride)
+        self.deep_index = self.stem.at(settings.deep_stride)
+        shallow, deep = self.stem.channels[self.shallow_index], self.stem.channels[self.deep_index]
+        self.pooling = DepthPooling(self.stem.channels)
+        self.shallow_attention = ConvMSA(shallow, settings.window_heads, settings.window_width)
+        self.deep_attention = ConvMSA(deep, settings.window_heads, settings.window_width)
+        self.shallow_pool = AdaptivePool(shallow)
+        self.deep_pool = AdaptivePool(deep)
+        self.fusion = DepthFusion(
+            shallow,
+            deep,
+            settings.fusion_outputs,
+            settings.fusion_heads,
+            settings.fusion_width,
+            settings.query,
+        )
+        self.pixels = PixelTransformer(
+            deep,
+            settings.pixel_width,
+            settings.pixel_depth,
+            settings.pixel_heads,
+            settings.pixel_hidden,
+            settings.pixel_dropout,
+        )
+        kept = settings.pixel_kept * settings.pixel_width
+        self.global_branch = nn.Linear(kept, settings.branch_width)
+        self.local_branch = nn.Conv2d(kept, settings.branch_width, 1)
+        pooled = sum(self.stem.channels)
+        self.linear_branch = nn.Linear(pooled, settings.linear, bias=False) if settings.linear else None
+        if self.linear_branch is not None:
+            nn.init.orthogonal_(self.linear_branch.weight)
+        self.register_buffer("share", torch.tensor(float(settings.share)))
+        self.hash_head = HashHead(
+            self.feature_width,
+            settings.hash_hidden,
+            bits,
+            settings.grid_input,
+            direct=pooled if settings.linear else 0,
+            preserved=settings.preserved_bits,
+        )
+        self.classifier = HierarchyHeads(settings.hash_hidden, classes)
+        self.decoder = Decoder(deep, settings.decoder) if decoder else None
+
+    @property
+    def feature_width(self) -> int:
+        """D, the width of the blended feature."""
+        return 2 * self.settings.branch_width + self.settings.fusion_outputs + self.settings.linear
+
+    @property
+    def pooled_width(self) -> int:
+        """P, the width of the pooled depths; their single widths are `pooling.channels`."""
+        return sum(self.stem.channels)
+
+    def forward(self, images: Tensor, reconstruct: bool = False) -> dict[str, Any]:
+        maps = self.stem(images)
+        shallow, deep = maps[self.shallow_index], maps[self.deep_index]
+        pooled = self.pooling(maps)
+        standard = self.pooling.standardise(pooled)
+        feature = self._blend(shallow, deep, standard)
+        u, hidden = self.hash_head(feature, standard)
+        outputs: dict[str, Any] = {
+            "u": u,
+            "feature": feature,
+            "pooled": pooled,
+            "shallow": shallow,
+            "deep": deep,
+            "hidden": hidden,
+            "logits": self.classifier(hidden),
+        }
+        if reconstruct:
+            outputs["reconstruction"] = self.reconstruct(deep)
+        return outputs
+
+    def reconstruct(self, deep: Tensor) -> Tensor:
+        """The image again from the raw deep map: float [N,3,224,224]. TrainingError without a decoder."""
+        if self.decoder is None:
+            raise TrainingError("this network has no decoder; build it with decoder=True")
+        return self.decoder(deep)
+
+    def initialise_from_projection(
+        self,
+        mean: Tensor,
+        std: Tensor,
+        weight: Tensor,
+        offset: Tensor | None = None,
+        feature: Tensor | None = None,
+    ) -> None:
+        """Start from a linear code of the pooled depths: u = ((pooled - mean) / std) @ weight + offset.
+
+        mean, std: float [P], for example from `pooling.depth_statistics`. weight: float [P,K]; offset: [K]
+        or zero. feature: float [P,linear], the linear branch of the blended feature (leading principal
+        directions); None leaves the random orthogonal one, which keeps angles roughly. TrainingError where
+        shapes differ.
+        """
+        width = self.pooled_width
+        if tuple(mean.shape) != (width,) or tuple(std.shape) != (width,) or not bool((std > 0).all()):
+            raise TrainingError(
+                f"mean and std must be [{width}] with std above zero; got {tuple(mean.shape)}"
+            )
+        self.hash_head.initialise_from_projection(weight, offset)
+        assert self.linear_branch is not None
+        with torch.no_grad():
+            self.pooling.mean.copy_(mean)
+            self.pooling.std.copy_(std)
+            if feature is not None:
+                expected = (width, self.settings.linear)
+                if tuple(feature.shape) != expected:
+                    raise TrainingError(f"feature {tuple(feature.shape)} does not fit; expected {expected}")
+                self.linear_branch.weight.copy_(feature.T)
+
+    def _blend(self, shallow: Tensor, deep: Tensor, standard: Tensor) -> Tensor:
+        fused = self.fusion(
+            self.shallow_pool(self.shallow_attention(shallow)), self.deep_pool(self.deep_attention(deep))
+        )
+        kept = self.pixels(deep)[-self.settings.pixel_kept :]
+        overall = self.global_branch(torch.cat([tokens[:, 0] for tokens in kept], dim=1))
+        patches = torch.cat([tokens[:, 1:] for tokens in kept], dim=2).transpose(1, 2)
+        local = self.local_branch(patches.unflatten(2, (WINDOW, WINDOW))).mean(dim=(2, 3))
+        learned = torch.cat([overall, local, fused], dim=1).float()
+        if self.linear_branch is None:
+            return learned
+        # Both parts have unit length: the cosine of two features is the weighted mean of the two cosines.
+        linear = F.normalize(self.linear_branch(standard).float(), dim=1)
+        return torch.cat([self.share * F.normalize(learned, dim=1), linear], dim=1)
+
+
+def build(
+    settings: NetworkSettings | str, bits: int, classes: int | Mapping[str, int], decoder: bool = False
+) -> ImageNetwork:
+    """A network with random weights.
+
+    settings: a preset's name or settings. bits: K, a multiple of 8 from 8 to 512. classes: level -> number of
+    classes, coarsest first, or one number for a single level `label`.
+    """
+    if isinstance(settings, str):
+        settings = preset(settings)
+    sizes = {"label": classes} if isinstance(classes, int) else classes
+    return ImageNetwork(settings, bits, sizes, decoder)
+
+
+def settings_record(network: ImageNetwork) -> dict[str, Any]:
+    """What has to be written beside weights to build the network again: settings, bits, classes."""
+    return {
+        "settings": asdict(network.settings),
+        "bits": network.bits,
+        "classes": network.classes,
+        "decoder": network.decoder is not None,
+    }

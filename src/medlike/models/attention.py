@@ -1,0 +1,145 @@
+"""Attention on feature maps: in windows of 7x7 (ConvMSA) and over all pixels as tokens (PiT).
+
+Nan et al. 2025 (arXiv 2503.09370), section on the network; methods as in the vision transformer
+(Dosovitskiy et al. 2021) and windows with relative positions (Liu et al. 2021).
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from medlike.errors import TrainingError
+
+WINDOW = 7
+
+
+def relative_index(side: int) -> Tensor:
+    """For each pair of cells of a side x side window, the place of their offset in a (2 side - 1)^2 table.
+
+    int64 [side^2, side^2], row = query cell, column = key cell.
+    """
+    place = torch.arange(side)
+    cells = torch.stack(torch.meshgrid(place, place, indexing="ij"), dim=-1).reshape(-1, 2)
+    offset = cells[:, None] - cells[None] + side - 1
+    return offset[..., 0] * (2 * side - 1) + offset[..., 1]
+
+
+def windows(x: Tensor, side: int = WINDOW) -> Tensor:
+    """Cut maps into windows: [N,C,H,W] -> [N (H/side)(W/side), side^2, C]; row-major in image and window."""
+    n, c, h, w = x.shape
+    x = x.reshape(n, c, h // side, side, w // side, side)
+    return x.permute(0, 2, 4, 3, 5, 1).reshape(-1, side * side, c)
+
+
+def unwindows(x: Tensor, height: int, width: int, side: int = WINDOW) -> Tensor:
+    """The inverse of `windows`: [N (H/side)(W/side), side^2, C] -> [N,C,H,W]."""
+    c = x.shape[-1]
+    x = x.reshape(-1, height // side, width // side, side, side, c)
+    return x.permute(0, 5, 1, 3, 2, 4).reshape(-1, c, height, width)
+
+
+class ConvMSA(nn.Module):
+    """Self-attention inside windows of 7x7 with a residual: [N,C,H,W] -> [N,C,H,W], H and W multiples of 7.
+
+    Queries, keys, values and the output are 1x1 convolutions; `heads` of `head_width` channels. One learned
+    13x13 table of relative positions is shared by the heads.
+    """
+
+    index: Tensor
+
+    def __init__(self, channels: int, heads: int = 8, head_width: int = 64) -> None:
+        super().__init__()
+        width = heads * head_width
+        self.heads = heads
+        self.query_key_value = nn.Conv2d(channels, 3 * width, 1, bias=False)
+        self.output = nn.Conv2d(width, channels, 1)
+        self.position = nn.Parameter(torch.zeros((2 * WINDOW - 1) ** 2))
+        self.register_buffer("index", relative_index(WINDOW), persistent=False)
+        nn.init.trunc_normal_(self.position, std=0.02)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h, w = x.shape[-2:]
+        if h % WINDOW or w % WINDOW:
+            raise TrainingError(
+                f"a map of {h}x{w} cannot be cut into windows of {WINDOW}x{WINDOW}; use images of a "
+                "multiple of 224"
+            )
+        tokens = windows(self.query_key_value(x))
+        tokens = tokens.reshape(tokens.shape[0], WINDOW * WINDOW, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
+        query, key, value = tokens[0], tokens[1], tokens[2]
+        bias = self.position[self.index].to(query.dtype)
+        mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=bias)
+        mixed = mixed.permute(0, 2, 1, 3).reshape(tokens.shape[1], WINDOW * WINDOW, -1)
+        return x + self.output(unwindows(mixed, h, w))
+
+
+class Block(nn.Module):
+    """A pre-norm transformer layer: [N,T,D] -> [N,T,D]."""
+
+    def __init__(self, width: int, heads: int, hidden: int, dropout: float) -> None:
+        super().__init__()
+        self.heads = heads
+        self.dropout = dropout
+        self.norm1 = nn.LayerNorm(width)
+        self.query_key_value = nn.Linear(width, 3 * width)
+        self.output = nn.Linear(width, width)
+        self.norm2 = nn.LayerNorm(width)
+        self.widen = nn.Linear(width, hidden)
+        self.narrow = nn.Linear(hidden, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        n, t, d = x.shape
+        tokens = self.query_key_value(self.norm1(x)).reshape(n, t, 3, self.heads, d // self.heads)
+        query, key, value = tokens.permute(2, 0, 3, 1, 4)
+        dropout = self.dropout if self.training else 0.0
+        mixed = F.scaled_dot_product_attention(query, key, value, dropout_p=dropout)
+        x = x + self._drop(self.output(mixed.transpose(1, 2).reshape(n, t, d)))
+        return x + self._drop(self.narrow(self._drop(F.gelu(self.widen(self.norm2(x))))))
+
+    def _drop(self, x: Tensor) -> Tensor:
+        return F.dropout(x, self.dropout, self.training)
+
+
+class PixelTransformer(nn.Module):
+    """PiT: every position of a map is a token of a vision transformer; the outputs of all layers are kept.
+
+    [N,C,H,W] -> `depth` tensors [N,1+H W,width]; token 0 is CLS, the others are row-major. H W is fixed.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        width: int = 768,
+        depth: int = 12,
+        heads: int = 12,
+        hidden: int = 3072,
+        dropout: float = 0.1,
+        positions: int = WINDOW * WINDOW,
+    ) -> None:
+        super().__init__()
+        self.positions = positions
+        self.dropout = dropout
+        self.enter = nn.Sequential(nn.LayerNorm(channels), nn.Linear(channels, width), nn.LayerNorm(width))
+        self.cls = nn.Parameter(torch.zeros(1, 1, width))
+        self.position = nn.Parameter(torch.zeros(1, 1 + positions, width))
+        self.blocks = nn.ModuleList(Block(width, heads, hidden, dropout) for _ in range(depth))
+        nn.init.trunc_normal_(self.cls, std=0.02)
+        nn.init.trunc_normal_(self.position, std=0.02)
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        h, w = x.shape[-2:]
+        if h * w != self.positions:
+            raise TrainingError(
+                f"a map of {h}x{w} has {h * w} pixels, this transformer takes {self.positions}; use "
+                "images of 224x224"
+            )
+        tokens = self.enter(x.flatten(2).transpose(1, 2))
+        tokens = torch.cat([self.cls.to(tokens.dtype).expand(tokens.shape[0], -1, -1), tokens], dim=1)
+        tokens = F.dropout(tokens + self.position.to(tokens.dtype), self.dropout, self.training)
+        outputs = []
+        for block in self.blocks:
+            tokens = block(tokens)
+            outputs.append(tokens)
+        return outputs

@@ -1,0 +1,51 @@
+"""Parameters and multiply-adds of the presets."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+
+from medlike.models.acir import ImageNetwork
+from medlike.models.presets import NetworkSettings, preset
+
+SIDE = 224
+
+
+def counts(
+    settings: str | NetworkSettings,
+    bits: int,
+    classes: int | Mapping[str, int] = 16,
+    stem_stride: str = "v1.5",
+) -> dict[str, float]:
+    """parameters, parameters_with_decoder, gmacs, gmacs_with_decoder of one image of 224x224.
+
+    gmacs: 10^9 multiply-adds of convolutions, linear maps and attention. The stride placement of a ResNet
+    stem changes gmacs but no parameter; "v1.5" is the one that published figures use. Nothing is allocated.
+    """
+    chosen = preset(settings) if isinstance(settings, str) else settings
+    if chosen.stem == "resnet50":
+        chosen = replace(chosen, stem_stride=stem_stride)  # type: ignore[arg-type]
+    sizes = {"label": classes} if isinstance(classes, int) else dict(classes)
+    with torch.device("meta"), torch.no_grad():
+        network = ImageNetwork(chosen, bits, sizes, decoder=True).eval()
+        image = torch.zeros(1, 3, SIDE, SIDE)
+        decoder = network.decoder
+        assert decoder is not None
+        with sdpa_kernel(SDPBackend.MATH):
+            with FlopCounterMode(display=False) as plain:
+                deep = network(image)["deep"]
+            with FlopCounterMode(display=False) as decoding:
+                decoder(deep)
+    whole = sum(p.numel() for p in network.parameters())
+    own = whole - sum(p.numel() for p in decoder.parameters())
+    gmacs = plain.get_total_flops() / 2e9
+    return {
+        "parameters": own,
+        "parameters_with_decoder": whole,
+        "gmacs": gmacs,
+        "gmacs_with_decoder": gmacs + decoding.get_total_flops() / 2e9,
+    }

@@ -1,0 +1,107 @@
+"""What stands on the blended feature: the hash head and the auxiliary classifiers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from medlike.errors import TrainingError
+from medlike.models.kan import KAN, KANLayer
+
+MIN_BITS, MAX_BITS = 8, 512
+
+
+def check_bits(bits: int) -> None:
+    """Raise TrainingError unless `bits` is a multiple of 8 from 8 to 512."""
+    if bits % 8 or not MIN_BITS <= bits <= MAX_BITS:
+        raise TrainingError(
+            f"{bits} bits cannot be packed; choose a multiple of 8 from {MIN_BITS} to {MAX_BITS}"
+        )
+
+
+class HashHead(nn.Module):
+    """KAN [inputs, hidden, bits], with an optional linear path from the standardised pooled depths.
+
+    u = gate * KAN(feature) + direct(standard). gate, a buffer [bits] of 0 and 1, is 0 for the first
+    `preserved` bits: those stay a linear projection of the pooled depths whatever is trained.
+    """
+
+    gate: Tensor
+
+    def __init__(
+        self, inputs: int, hidden: int, bits: int, normalise: bool, direct: int = 0, preserved: int = 0
+    ) -> None:
+        super().__init__()
+        check_bits(bits)
+        if not 0 <= preserved <= bits or (preserved and not direct):
+            raise TrainingError(
+                f"{preserved} preserved bits of {bits} need the linear path and at most {bits}; "
+                "set linear > 0 and preserved_bits within the code"
+            )
+        self.bits = bits
+        self.kan = KAN((inputs, hidden, bits), normalise)
+        self.direct = nn.Linear(direct, bits) if direct else None
+        self.register_buffer("gate", (torch.arange(bits) >= preserved).float())
+
+    def forward(self, feature: Tensor, standard: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """feature [N,inputs], standard [N,direct] -> u float32 [N,bits], hidden [N,hidden]."""
+        hidden, u = self.kan(feature)
+        u = u.float()
+        if self.direct is not None:
+            assert standard is not None
+            u = self.gate * u + self.direct(standard).float()
+        return u, hidden
+
+    def initialise_from_projection(self, weight: Tensor, offset: Tensor | None = None) -> None:
+        """Make u = standard @ weight + offset: weight float [P,bits], offset float [bits] or zero.
+
+        The KAN's last layer is silenced (and starts to learn from there). TrainingError where there is no
+        linear path or the shapes differ. Codes read the sign of u and losses its tanh: a weight that gives
+        each bit unit variance starts well.
+        """
+        if self.direct is None:
+            raise TrainingError("this head has no linear path to initialise; build it with linear > 0")
+        expected = (self.direct.in_features, self.bits)
+        if tuple(weight.shape) != expected:
+            raise TrainingError(
+                f"a projection of shape {tuple(weight.shape)} does not fit; expected {expected}"
+            )
+        if not torch.isfinite(weight).all():
+            raise TrainingError("the projection has values that are not finite; fit it again")
+        with torch.no_grad():
+            self.direct.weight.copy_(weight.T)
+            self.direct.bias.copy_(torch.zeros(self.bits) if offset is None else offset)
+        last = self.kan.layers[-1]
+        assert isinstance(last, KANLayer)
+        last.silence()
+
+
+class HierarchyHeads(nn.Module):
+    """Linear classifiers from coarse to fine, each seeing the probabilities of the one before.
+
+    sizes: level -> number of classes, coarsest first, for example modality, region, label.
+    [N,inputs] -> logits by level, float [N,size].
+    """
+
+    def __init__(self, inputs: int, sizes: Mapping[str, int]) -> None:
+        super().__init__()
+        if not sizes or any(size < 1 for size in sizes.values()):
+            raise TrainingError(
+                f"classes {dict(sizes)} cannot be told apart; every level needs at least one class"
+            )
+        self.levels = tuple(sizes)
+        self.heads = nn.ModuleDict()
+        above = 0
+        for level, size in sizes.items():
+            self.heads[level] = nn.Linear(inputs + above, size)
+            above = size
+
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        logits: dict[str, Tensor] = {}
+        seen = x
+        for level in self.levels:
+            logits[level] = self.heads[level](seen)
+            seen = torch.cat([x, logits[level].softmax(dim=1).to(x.dtype)], dim=1)
+        return logits

@@ -1,0 +1,92 @@
+"""Settings of the networks, and the presets by name."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, replace
+from typing import Any, Literal
+
+from medlike.errors import TrainingError
+
+
+@dataclass(frozen=True)
+class NetworkSettings:
+    """Everything that shapes a whole-image network.
+
+    stem, stem_stride ("v1" | "v1.5", ResNet only), normalisation (ResNet only): see stems and resnet.
+    shallow_stride, deep_stride: the maps that attention, fusion and the pixel transformer take.
+    window_heads, window_width: heads of ConvMSA and channels a head.
+    query, fusion_heads, fusion_width, fusion_outputs: DaRF.
+    pixel_width, pixel_depth, pixel_heads, pixel_hidden, pixel_dropout: PiT; pixel_kept: how many of its last
+      layers feed the branches, each `branch_width` wide.
+    hash_hidden: width of the KAN's hidden layer; grid_input: bring KAN inputs into the grid (ours) or not
+    (released). linear: width of the linear branch from the pooled depths into the blended feature, and with
+    it the linear path
+      into the hash head; 0 leaves both out.
+    preserved_bits: the first bits that stay a linear projection of the pooled depths.
+    share: weight of the learned part of the blended feature beside the linear one (both of unit length).
+    decoder: widths of the decoder's blocks.
+    """
+
+    stem: str = "resnet50"
+    stem_stride: Literal["v1", "v1.5"] = "v1"
+    normalisation: str = "mean"
+    shallow_stride: int = 8
+    deep_stride: int = 32
+    window_heads: int = 8
+    window_width: int = 64
+    query: Literal["shallow", "deep"] = "shallow"
+    fusion_heads: int = 12
+    fusion_width: int = 128
+    fusion_outputs: int = 512
+    pixel_width: int = 768
+    pixel_depth: int = 12
+    pixel_heads: int = 12
+    pixel_hidden: int = 3072
+    pixel_dropout: float = 0.1
+    pixel_kept: int = 6
+    branch_width: int = 1536
+    hash_hidden: int = 512
+    grid_input: bool = True
+    linear: int = 0
+    preserved_bits: int = 0
+    share: float = 1.0
+    decoder: tuple[tuple[int, int], ...] = ((512, 512), (256, 256), (128, 64))
+
+
+PRESETS: dict[str, NetworkSettings] = {
+    # As published, but for the KAN input, which is brought into the spline grid.
+    "acir": NetworkSettings(),
+    # The released code to the letter: raw KAN input.
+    "acir-released": NetworkSettings(grid_input=False),
+    # The default: the same parts, smaller, and a linear branch that keeps what the ImageNet start knows.
+    "compact": NetworkSettings(
+        stem="efficientnet_lite0",
+        shallow_stride=16,
+        window_heads=2,
+        window_width=24,
+        fusion_heads=4,
+        fusion_width=32,
+        fusion_outputs=96,
+        pixel_width=96,
+        pixel_depth=3,
+        pixel_heads=3,
+        pixel_hidden=160,
+        pixel_kept=2,
+        branch_width=96,
+        hash_hidden=48,
+        linear=192,
+        decoder=((96, 96), (64, 64), (32, 16)),
+    ),
+}
+
+
+def preset(name: str, **changes: Any) -> NetworkSettings:
+    """The settings of a preset, with changes by name. TrainingError lists what is known."""
+    if name not in PRESETS:
+        raise TrainingError(f"preset {name!r} is unknown; known: {', '.join(sorted(PRESETS))}")
+    settings = PRESETS[name]
+    known = [field.name for field in fields(settings)]
+    unknown = sorted(set(changes) - set(known))
+    if unknown:
+        raise TrainingError(f"setting {unknown[0]!r} is unknown; known: {', '.join(known)}")
+    return replace(settings, **changes)
