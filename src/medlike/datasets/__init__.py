@@ -1,1 +1,40 @@
 """Labelled collections, label trees and grouped splits."""
+
+from medlike.datasets.hashing import hash_samples
+from medlike.datasets.labels import (
+    coarse_class,
+    headline,
+    headline_labels,
+    label_tree,
+    node_path,
+    region_of,
+    shared_depth,
+)
+from medlike.datasets.licences import may_draw, may_train, trainable
+from medlike.datasets.manifest import development, read_manifest, write_manifest
+from medlike.datasets.sample import Dataset, Sample, join
+from medlike.datasets.splits import PARTS, Split, find_units, make_split
+
+__all__ = [
+    "PARTS",
+    "Dataset",
+    "Sample",
+    "Split",
+    "coarse_class",
+    "development",
+    "find_units",
+    "hash_samples",
+    "headline",
+    "headline_labels",
+    "join",
+    "label_tree",
+    "make_split",
+    "may_draw",
+    "may_train",
+    "node_path",
+    "read_manifest",
+    "region_of",
+    "shared_depth",
+    "trainable",
+    "write_manifest",
+]

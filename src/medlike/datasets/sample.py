@@ -1,0 +1,110 @@
+"""One labelled image of a collection, and a collection of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+
+from medlike.errors import DatasetError
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A manifest row, frozen: where the image is and what is known of it.
+
+    path: the name in the manifest, unique in a Dataset; split files are written in these names.
+    file: where the image lies; for archives of arrays (MedMNIST) `item` says which one.
+    group: patient or case, empty where unknown; counts within its source only.
+    boxes: x0, y0, x1, y1, source pixels, half-open. mask: file or None.
+    text: report or caption, empty where there is none or only a placeholder.
+    """
+
+    path: str
+    file: Path
+    label: str = ""
+    coarse: str = ""
+    source: str = ""
+    group: str = ""
+    modality: str = ""
+    region: str = ""
+    task: str = ""
+    width: int | None = None
+    height: int | None = None
+    boxes: tuple[tuple[float, float, float, float], ...] = ()
+    mask: Path | None = None
+    text: str = ""
+    licence: str = ""
+    collection: str = ""
+    item: tuple[str, int] | None = None
+    extra: Mapping[str, object] = field(default_factory=dict, compare=False)
+
+    @property
+    def is_ood(self) -> bool:
+        """True for what is no radiological image: class `OOD_*` or task `ood`."""
+        return self.task == "ood" or self.coarse.startswith("OOD_") or self.label.startswith("OOD_")
+
+    def pixels(self) -> np.ndarray:
+        """The array of an image kept inside an archive of arrays: uint8 [H, W] or [H, W, 3].
+
+        Raises DatasetError for a sample that is a file: read those with medlike.imaging.
+        """
+        if self.item is None:
+            raise DatasetError(f"{self.path} is a file: read it with medlike.imaging.read")
+        key, row = self.item
+        with np.load(self.file, mmap_mode=None) as arrays:
+            return np.asarray(arrays[key][row])
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Samples in a fixed order under a name; paths are unique."""
+
+    name: str
+    samples: tuple[Sample, ...]
+
+    def __post_init__(self) -> None:
+        seen: dict[str, int] = {}
+        for row, sample in enumerate(self.samples):
+            if sample.path in seen:
+                raise DatasetError(
+                    f"{self.name}: rows {seen[sample.path] + 1} and {row + 1} both name {sample.path!r}; "
+                    "every path may occur once: delete one of the rows"
+                )
+            seen[sample.path] = row
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def __iter__(self) -> Iterator[Sample]:
+        return iter(self.samples)
+
+    def __getitem__(self, row: int) -> Sample:
+        return self.samples[row]
+
+    def where(self, keep: Callable[[Sample], bool]) -> Dataset:
+        """The samples for which `keep` is true, in the same order."""
+        return replace(self, samples=tuple(s for s in self.samples if keep(s)))
+
+    def column(self, name: str) -> np.ndarray:
+        """One field of all samples, str [N]; `name` is a field of Sample (label, source, ...)."""
+        return np.array([str(getattr(s, name)) for s in self.samples], dtype=np.str_)
+
+
+def join(*datasets: Dataset, name: str | None = None) -> Dataset:
+    """Several collections as one; every path gets its collection's name in front (dev/images/...).
+
+    Raises DatasetError when two collections carry the same name.
+    """
+    names = [d.name for d in datasets]
+    for n in names:
+        if names.count(n) > 1:
+            raise DatasetError(f"two collections are called {n!r}; give one of them another name")
+    samples = [
+        replace(s, path=f"{d.name}/{s.path}", source=s.source or d.name, collection=s.collection or d.name)
+        for d in datasets
+        for s in d
+    ]
+    return Dataset(name or "+".join(names), tuple(samples))
