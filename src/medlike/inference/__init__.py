@@ -1,1 +1,39 @@
-"""Running a bundle: images in, encodings out."""
+"""Running a bundle: `Encoder.encode(images) -> Encodings`; the golden check; outlier verdicts."""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+# Loaded on first use: Encodings must not cost the import of what runs the network.
+_EXPORTS = {
+    "Encoder": "medlike.inference.encoder",
+    "check": "medlike.inference.encoder",
+    "Encoding": "medlike.inference.encoding",
+    "Encodings": "medlike.inference.encoding",
+    "Outlier": "medlike.inference.encoding",
+    "Outliers": "medlike.inference.encoding",
+    "quantised": "medlike.inference.encoding",
+    "similarity": "medlike.inference.encoding",
+    "OutlierSettings": "medlike.inference.outlier",
+    "fit_outlier": "medlike.inference.outlier",
+}
+
+__all__ = list(_EXPORTS)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _EXPORTS:
+        raise AttributeError(f"module 'medlike.inference' has no attribute {name!r}")
+    return getattr(import_module(_EXPORTS[name]), name)
+
+
+if TYPE_CHECKING:
+    from medlike.inference.encoder import Encoder as Encoder
+    from medlike.inference.encoder import check as check
+    from medlike.inference.encoding import Encoding as Encoding
+    from medlike.inference.encoding import Encodings as Encodings
+    from medlike.inference.encoding import Outlier as Outlier
+    from medlike.inference.encoding import Outliers as Outliers
+    from medlike.inference.encoding import quantised as quantised
+    from medlike.inference.encoding import similarity as similarity
+    from medlike.inference.outlier import OutlierSettings as OutlierSettings
+    from medlike.inference.outlier import fit_outlier as fit_outlier

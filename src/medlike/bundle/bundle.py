@@ -1,0 +1,208 @@
+"""A trained model on disk: a folder of bundle.json, the graph, its weights, and other arrays.
+
+    bundle.json           the specification, the sha256 of each file, and the bundle's digest
+    model.onnx            the graph without its weights
+    weights.safetensors   the weights: float16 where large, float32 where small; model.onnx points into it
+    arrays.safetensors    everything else: outlier reference and calibration, golden inputs and their bits
+
+The digest is the sha256 of bundle.json in canonical form without the digest itself; since that holds the
+sha256 of each file, it covers every byte. `encoder_digest` covers the graph and its weights only: two bundles
+that agree in it give the same codes, whatever their calibration.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from medlike.bundle.phantoms import unpacked_pictures
+from medlike.errors import BundleError
+
+FORMAT = 1
+SPECIFICATION = "bundle.json"
+GRAPH = "model.onnx"
+WEIGHTS = "weights.safetensors"
+ARRAYS = "arrays.safetensors"
+FILES = (GRAPH, WEIGHTS, ARRAYS)
+DEFAULT = "medlike-itq-64"
+SHIPPED = Path(__file__).parent / "shipped"
+
+
+def canonical(spec: dict[str, Any]) -> bytes:
+    """A specification as the bytes that are digested: sorted keys, no spaces, UTF-8, without "digest"."""
+    body = {key: value for key, value in spec.items() if key != "digest"}
+    return json.dumps(body, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+
+
+def file_digest(path: Path) -> str:
+    """sha256 of a file, hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def encoder_digest(files: dict[str, dict[str, Any]]) -> str:
+    """What fixes the codes: sha256 over the digests of graph and weights."""
+    return hashlib.sha256((files[GRAPH]["sha256"] + files[WEIGHTS]["sha256"]).encode()).hexdigest()
+
+
+def shipped() -> list[str]:
+    """Names of the bundles that come with medlike."""
+    return sorted(path.parent.name for path in SHIPPED.glob(f"*/{SPECIFICATION}"))
+
+
+def default() -> str:
+    """Name of the bundle that new archives use unless told otherwise."""
+    return DEFAULT
+
+
+def locate(name_or_path: str | Path) -> Path:
+    """Folder of a bundle given by path or by the name of a shipped one. BundleError where there is none."""
+    path = Path(name_or_path).expanduser()
+    if (path / SPECIFICATION).is_file():
+        return path
+    name = str(name_or_path)
+    if name in shipped():
+        return SHIPPED / name
+    reason = f"{path} is a folder without {SPECIFICATION}" if path.is_dir() else f"no bundle {name!r}"
+    names = ", ".join(shipped()) or "(none is shipped)"
+    raise BundleError(f"{reason}; give a bundle's folder or one of: {names}")
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A trained model, checked against its digest when loaded.
+
+    path: its folder. spec: the content of bundle.json.
+    """
+
+    path: Path
+    spec: dict[str, Any]
+
+    @staticmethod
+    def load(name_or_path: str | Path) -> Bundle:
+        """Read a bundle by path or shipped name. BundleError: missing, damaged, or of another format."""
+        path = locate(name_or_path)
+        file = path / SPECIFICATION
+        try:
+            spec = json.loads(file.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise BundleError(f"{file} cannot be read ({error}); fetch the bundle again") from error
+        if not isinstance(spec, dict) or "format" not in spec:
+            raise BundleError(f"{file} is not a bundle's specification; fetch the bundle again")
+        if spec["format"] != FORMAT:
+            raise BundleError(
+                f"{path} has bundle format {spec['format']}, this medlike reads format {FORMAT}; "
+                "use the medlike that made it, or export the bundle again with this one"
+            )
+        bundle = Bundle(path=path, spec=spec)
+        bundle.verify()
+        return bundle
+
+    def verify(self) -> None:
+        """Compare every byte with the digest. BundleError names the file that is missing or differs."""
+        found = hashlib.sha256(canonical(self.spec)).hexdigest()
+        if found != self.spec.get("digest"):
+            raise BundleError(
+                f"{self.path / SPECIFICATION} is damaged: digest {found[:16]}, "
+                f"expected {str(self.spec.get('digest'))[:16]}; fetch the bundle again"
+            )
+        for name in FILES:
+            file = self.path / name
+            expected = self.spec["files"][name]["sha256"]
+            if not file.is_file():
+                raise BundleError(f"{file} is missing; fetch the bundle again")
+            if file_digest(file) != expected:
+                raise BundleError(f"{file} is damaged: another sha256 than stated; fetch the bundle again")
+
+    @property
+    def name(self) -> str:
+        return str(self.spec["name"])
+
+    @property
+    def preset(self) -> str:
+        return str(self.spec["preset"])
+
+    @property
+    def digest(self) -> str:
+        """sha256 hex over everything in the bundle."""
+        return str(self.spec["digest"])
+
+    @property
+    def encoder_digest(self) -> str:
+        """sha256 hex over graph and weights: equal means equal codes."""
+        return encoder_digest(self.spec["files"])
+
+    @property
+    def bits(self) -> int:
+        """Bits of a code."""
+        return int(self.spec["bits"])
+
+    @property
+    def content_dim(self) -> int:
+        """Length of the content vector."""
+        return int(self.spec["content_dim"])
+
+    @property
+    def local_bits(self) -> int | None:
+        """Bits of a local code, None where the bundle has no regional expert."""
+        value = self.spec.get("local_bits")
+        return None if value is None else int(value)
+
+    @property
+    def modalities(self) -> list[str]:
+        """Names of the columns of output "modality"; empty where the bundle predicts none."""
+        return list(self.spec.get("modalities") or [])
+
+    @property
+    def outputs(self) -> list[str]:
+        """Names of the graph's outputs."""
+        return list(self.spec["outputs"])
+
+    @property
+    def graph(self) -> Path:
+        return self.path / GRAPH
+
+    @property
+    def bytes(self) -> int:
+        """Size of the folder's files."""
+        return sum((self.path / name).stat().st_size for name in (SPECIFICATION, *FILES))
+
+    @cached_property
+    def _arrays(self) -> dict[str, npt.NDArray[Any]]:
+        from safetensors.numpy import load_file
+
+        return load_file(self.path / ARRAYS)
+
+    def array_names(self) -> list[str]:
+        """Names of the arrays beside the network's weights."""
+        return sorted(self._arrays)
+
+    def array(self, name: str) -> npt.NDArray[Any]:
+        """An array of the bundle by name. BundleError where it has none of that name."""
+        try:
+            return self._arrays[name]
+        except KeyError:
+            raise BundleError(
+                f"bundle {self.name} has no array {name!r}; it has: {', '.join(self.array_names())}"
+            ) from None
+
+    def weights(self) -> dict[str, npt.NDArray[Any]]:
+        """The network's weights by name, as stored: float16 or float32."""
+        from safetensors.numpy import load_file
+
+        return load_file(self.path / WEIGHTS)
+
+    def golden_inputs(self) -> npt.NDArray[np.uint8]:
+        """Golden inputs, uint8 [N, 224, 224]."""
+        return unpacked_pictures(self.array("golden.inputs"), int(self.spec["golden"]["count"]))
+
+    def golden_bits(self) -> npt.NDArray[np.bool_]:
+        """Bits of the golden inputs where the bundle was made, bool [N, K]."""
+        return np.unpackbits(self.array("golden.code"), axis=1).astype(bool)

@@ -1,0 +1,219 @@
+"""Writing a bundle: weights beside the graph, golden bits, digests; all of it or nothing."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from medlike.bundle import bundle as folder
+from medlike.bundle.phantoms import COUNT, packed_pictures, phantoms
+from medlike.bundle.session import code_values, open_session
+from medlike.errors import BundleError, MissingExtra
+
+# Smaller tensors (batch statistics, biases, scales) stay float32: they cost little and carry much.
+HALF_FROM = 1024
+HALF_LIMIT = 6.0e4
+
+REQUIRED = ("name", "preset", "bits", "content_dim")
+# What `rewrite` may not change.
+FIXED = ("format", "bits", "content_dim", "local_bits", "outputs", "preset", "precision", "golden", "files")
+DEFAULTS: dict[str, Any] = {
+    "local_bits": None,
+    "modalities": [],
+    "labels": {},
+    "preprocessing": {"size": 224, "fit": "letterbox", "padding": 0, "range": "uint8"},
+    "precision": "float32",
+    "outlier": None,
+    "training": {},
+    "quality": {},
+    "terms": "",
+}
+
+
+def write(
+    path: str | Path,
+    graph: Any,
+    arrays: Mapping[str, npt.NDArray[Any]],
+    spec: Mapping[str, Any],
+    *,
+    replace: bool = False,
+) -> folder.Bundle:
+    """Write a bundle and return it, loaded.
+
+    graph: an onnx.ModelProto with input "image" uint8 [N,224,224] and outputs "bits" and "content" at least;
+    its large float32 initialisers are stored as float16. arrays: every other array, by name. spec: name,
+    preset, bits, content_dim, and anything of DEFAULTS; a measured `quality` and `terms` should be among it.
+    The golden inputs are encoded by the graph as written. replace: take the place of a bundle at `path`.
+
+    BundleError for a wrong specification or graph, or where `path` is taken; MissingExtra without onnx.
+    """
+    try:
+        import onnx
+    except ImportError:
+        raise MissingExtra("onnx", "train") from None
+    complete = _complete(spec, [output.name for output in graph.graph.output])
+    model = onnx.ModelProto()
+    model.CopyFrom(graph)
+    with _beside(Path(path), replace) as draft:
+        weights = _externalised(model)
+        _save_arrays(draft / folder.WEIGHTS, weights)
+        _point_into(model, draft / folder.WEIGHTS)
+        (draft / folder.GRAPH).write_bytes(model.SerializeToString(deterministic=True))
+        pictures = phantoms(COUNT)
+        values = code_values(open_session(draft / folder.GRAPH), pictures)
+        if values.shape[1] != complete["bits"]:
+            raise BundleError(f"the graph gives {values.shape[1]} bits, not the {complete['bits']} specified")
+        complete["golden"] = {"count": COUNT}
+        golden = {
+            "golden.inputs": packed_pictures(pictures),
+            "golden.code": np.packbits(values > 0, axis=1),
+        }
+        _save_arrays(draft / folder.ARRAYS, {**arrays, **golden})
+        _seal(draft, complete)
+    return folder.Bundle.load(path)
+
+
+def rewrite(
+    bundle: folder.Bundle,
+    path: str | Path,
+    arrays: Mapping[str, npt.NDArray[Any]] | None = None,
+    spec: Mapping[str, Any] | None = None,
+    *,
+    replace: bool = False,
+) -> folder.Bundle:
+    """A copy of a bundle at `path` with the same network, some arrays replaced and some of the spec.
+
+    An array given as an empty one is left out. What fixes the codes (bits, ...) cannot be changed.
+    """
+    changed = dict(bundle.spec)
+    for key, value in (spec or {}).items():
+        if key in FIXED and value != bundle.spec.get(key):
+            raise BundleError(f"{key} is fixed by the network; export another bundle to change it")
+        changed[key] = value
+    kept = {name: bundle.array(name) for name in bundle.array_names()} | dict(arrays or {})
+    with _beside(Path(path), replace) as draft:
+        for name in (folder.GRAPH, folder.WEIGHTS):
+            shutil.copyfile(bundle.path / name, draft / name)
+        _save_arrays(draft / folder.ARRAYS, {name: value for name, value in kept.items() if value.size})
+        _seal(draft, changed)
+    return folder.Bundle.load(path)
+
+
+def _complete(spec: Mapping[str, Any], outputs: list[str]) -> dict[str, Any]:
+    missing = [key for key in REQUIRED if key not in spec]
+    if missing:
+        raise BundleError(f"the specification lacks {', '.join(missing)}")
+    unknown = sorted(set(spec) - set(REQUIRED) - set(DEFAULTS))
+    if unknown:
+        known = ", ".join((*REQUIRED, *DEFAULTS))
+        raise BundleError(f"unknown in the specification: {', '.join(unknown)}; known: {known}")
+    bits = int(spec["bits"])
+    if bits % 8 or not 8 <= bits <= 1024:
+        raise BundleError(f"{bits} bits; a code has a multiple of 8, from 8 to 1024")
+    for name in ("bits", "content"):
+        if name not in outputs:
+            raise BundleError(f"the graph has no output {name!r}; it has: {', '.join(outputs)}")
+    return {**DEFAULTS, **spec, "format": folder.FORMAT, "outputs": outputs}
+
+
+def _externalised(model: Any) -> dict[str, npt.NDArray[Any]]:
+    """Take the float initialisers out of the graph; large ones become float16 followed by a Cast."""
+    from onnx import TensorProto, helper, numpy_helper
+
+    weights: dict[str, npt.NDArray[Any]] = {}
+    casts = []
+    for tensor in model.graph.initializer:
+        if tensor.data_type not in (TensorProto.FLOAT, TensorProto.FLOAT16):
+            continue
+        name = tensor.name
+        value = numpy_helper.to_array(tensor)
+        large = value.dtype == np.float32 and value.size >= HALF_FROM and value.ndim >= 2
+        if large and np.abs(value).max(initial=0) < HALF_LIMIT:
+            value = value.astype(np.float16)
+            tensor.name = f"{name}.half"
+            tensor.data_type = TensorProto.FLOAT16
+            cast = helper.make_node("Cast", [tensor.name], [name], name=f"cast.{name}", to=TensorProto.FLOAT)
+            casts.append(cast)
+        weights[name] = value
+    nodes = list(model.graph.node)
+    del model.graph.node[:]
+    model.graph.node.extend(casts + nodes)
+    return weights
+
+
+def _point_into(model: Any, weights: Path) -> None:
+    """Make each float initialiser of the graph point at its bytes inside the safetensors file."""
+    from onnx import TensorProto
+
+    raw = weights.read_bytes()
+    length = int.from_bytes(raw[:8], "little")
+    header = json.loads(raw[8 : 8 + length])
+    for tensor in model.graph.initializer:
+        name = tensor.name.removesuffix(".half")
+        if name not in header or tensor.data_type not in (TensorProto.FLOAT, TensorProto.FLOAT16):
+            continue
+        begin, end = header[name]["data_offsets"]
+        place = {"location": weights.name, "offset": str(8 + length + begin), "length": str(end - begin)}
+        for field in ("raw_data", "float_data", "int32_data"):
+            tensor.ClearField(field)
+        tensor.data_location = TensorProto.EXTERNAL
+        del tensor.external_data[:]
+        for key, value in place.items():
+            tensor.external_data.add(key=key, value=value)
+
+
+def _save_arrays(path: Path, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
+    from safetensors.numpy import save_file
+
+    save_file({name: np.ascontiguousarray(value) for name, value in arrays.items()}, path)
+
+
+def _seal(draft: Path, spec: dict[str, Any]) -> None:
+    spec["files"] = {
+        name: {"bytes": (draft / name).stat().st_size, "sha256": folder.file_digest(draft / name)}
+        for name in folder.FILES
+    }
+    spec["digest"] = hashlib.sha256(folder.canonical(spec)).hexdigest()
+    text = json.dumps(spec, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
+    (draft / folder.SPECIFICATION).write_text(text, encoding="utf-8")
+    for name in (folder.SPECIFICATION, *folder.FILES):
+        with (draft / name).open("rb") as file:
+            os.fsync(file.fileno())
+
+
+class _beside:
+    """A draft folder beside `path` that takes its place on success and vanishes on failure."""
+
+    def __init__(self, path: Path, replace: bool) -> None:
+        self.path = path
+        if path.exists() and not (path / folder.SPECIFICATION).is_file():
+            raise BundleError(f"{path} exists and is not a bundle; choose another path")
+        if path.exists() and not replace:
+            raise BundleError(f"a bundle is already at {path}; choose another path or ask to replace it")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self.draft = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+
+    def __enter__(self) -> Path:
+        return self.draft
+
+    def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
+        if kind is not None:
+            shutil.rmtree(self.draft, ignore_errors=True)
+            return
+        self.draft.chmod(0o755)
+        if self.path.exists():
+            old = self.draft.with_name(self.draft.name + ".old")
+            self.path.rename(old)
+            self.draft.rename(self.path)
+            shutil.rmtree(old)
+        else:
+            self.draft.rename(self.path)

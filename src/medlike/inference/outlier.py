@@ -1,0 +1,266 @@
+"""Is this image anything the bundle knows? One score, one conformal p-value, components as explanation.
+
+Score: the mean of two or three standardised components, higher is stranger:
+
+    neighbours       distance to the k-th nearest vector of a reference set frozen in the bundle
+    mahalanobis      distance to the nearest cluster of it, under the pooled within-cluster covariance
+    reconstruction   error of the decoder, where the bundle has one
+
+p = (1 + number of calibration scores >= score) / (n + 1). Calibration units took no part in fitting the
+components, so a threshold of 0.03 promises at most 3 % false alarms on units exchangeable with them (Vovk et
+al. 2005; k-NN: Sun et al. 2022, arXiv 2204.06507; Mahalanobis: Lee et al. 2018, arXiv 1807.03888).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from medlike.bundle import Bundle
+from medlike.errors import BundleError, InputError
+from medlike.inference.encoding import DEFAULT_THRESHOLD, Outliers
+
+POOLED = "pooled"
+LEAST_UNITS = 200
+PREFIX = "outlier."
+
+F32 = npt.NDArray[np.float32]
+F64 = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class OutlierSettings:
+    """k: which neighbour's distance counts. normalise: compare directions, not lengths, in the neighbour
+    distance. shrinkage: share of the mean variance put into the covariance. threshold: p at most this is an
+    outlier. least_units: calibration units a modality needs for a p-value of its own."""
+
+    k: int = 5
+    normalise: bool = True
+    shrinkage: float = 0.05
+    threshold: float = DEFAULT_THRESHOLD
+    least_units: int = LEAST_UNITS
+    weights: tuple[float, float, float] = (1.0, 1.0, 1.0)
+
+
+COMPONENTS = ("neighbours", "mahalanobis", "reconstruction")
+
+
+class OutlierScorer:
+    """Scores one image at a time, so that no answer depends on what else is in a batch."""
+
+    def __init__(self, arrays: Mapping[str, npt.NDArray[Any]], facts: Mapping[str, Any]) -> None:
+        """arrays: as fit_outlier returns them. facts: the "outlier" part of a bundle's specification."""
+        self.k = int(facts["k"])
+        self.normalise = bool(facts["normalise"])
+        self.threshold = float(facts["threshold"])
+        self.least_units = int(facts["least_units"])
+        self.components = tuple(facts["components"])
+        self.groups: list[str] = list(facts["modalities"])
+        self.reference = arrays["outlier.reference"].astype(np.float32)
+        self.squares = np.einsum("rf,rf->r", self.reference, self.reference)
+        self.whitening = arrays["outlier.whitening"].astype(np.float32)
+        self.centres = arrays["outlier.centres"].astype(np.float32)
+        self.location = arrays["outlier.location"].astype(np.float32)
+        self.scale = arrays["outlier.scale"].astype(np.float32)
+        self.weights = arrays["outlier.weights"].astype(np.float32)
+        scores = arrays["outlier.calibration"].astype(np.float32)
+        owners = arrays["outlier.calibration_modality"]
+        self.calibration = {POOLED: np.sort(scores)}
+        for index, name in enumerate(self.groups):
+            own = scores[owners == index]
+            if len(own) >= self.least_units:
+                self.calibration[name] = np.sort(own)
+
+    @staticmethod
+    def of(bundle: Bundle) -> OutlierScorer | None:
+        """The scorer of a bundle, None where the bundle has none."""
+        facts = bundle.spec.get("outlier")
+        if not facts:
+            return None
+        if "outlier_features" not in bundle.outputs:
+            raise BundleError(f"bundle {bundle.name} lacks output outlier_features; export it again")
+        names = [name for name in bundle.array_names() if name.startswith(PREFIX)]
+        return OutlierScorer({name: bundle.array(name) for name in names}, facts)
+
+    def parts(self, features: F32, reconstruction: float | None = None) -> F32:
+        """Components of one image, float32 [C], not standardised. features: float32 [F]."""
+        nearest = _neighbour_distance(features, self.reference, self.squares, self.k, self.normalise)
+        away = self.centres - self.whitening @ features
+        values = [nearest, float(np.sqrt(np.einsum("cf,cf->c", away, away).min()))]
+        if "reconstruction" in self.components:
+            if reconstruction is None:
+                raise BundleError("the outlier score wants a reconstruction error the graph does not give")
+            values.append(float(reconstruction))
+        return np.asarray(values, dtype=np.float32)
+
+    def score(self, parts: F32) -> tuple[float, F32]:
+        """The fused score of one image and its standardised components, from its `parts`."""
+        standard = (parts - self.location) / self.scale
+        return float(np.float32(standard @ self.weights / self.weights.sum())), standard
+
+    def p_value(self, score: float, modality: str | None) -> tuple[float, str]:
+        """p of a score, and whose calibration gave it.
+
+        A modality with enough units answers for itself, one with too few by the pooled units. Where none is
+        predicted the largest p over all of these counts: what is usual anywhere is no outlier.
+        """
+        if modality is not None and modality in self.calibration:
+            return _conformal(score, self.calibration[modality]), modality
+        if modality is not None:
+            return _conformal(score, self.calibration[POOLED]), POOLED
+        return max((_conformal(score, scores), name) for name, scores in self.calibration.items())
+
+    def verdicts(
+        self, features: F32, modality: Sequence[str | None] | None = None, reconstruction: F32 | None = None
+    ) -> Outliers:
+        """Verdicts on N images. features: float32 [N, F]; reconstruction: float32 [N]."""
+        scores, ps, groups, components = [], [], [], []
+        for i, row in enumerate(features):
+            parts = self.parts(row, None if reconstruction is None else float(reconstruction[i]))
+            score, standard = self.score(parts)
+            p, group = self.p_value(score, None if modality is None else modality[i])
+            scores.append(score)
+            ps.append(p)
+            groups.append(group)
+            components.append(standard)
+        table = np.asarray(components, dtype=np.float32).reshape(len(scores), len(self.components))
+        return Outliers(
+            score=np.asarray(scores, dtype=np.float32),
+            p=np.asarray(ps, dtype=np.float32),
+            components={name: table[:, j].copy() for j, name in enumerate(self.components)},
+            threshold=self.threshold,
+            modality=groups,
+        )
+
+
+def fit_outlier(
+    reference: F32,
+    calibration: F32,
+    calibration_modality: Sequence[str | None],
+    *,
+    reference_unit: Sequence[Any] | None = None,
+    reference_cluster: Sequence[Any] | None = None,
+    reference_error: F32 | None = None,
+    calibration_error: F32 | None = None,
+    settings: OutlierSettings = OutlierSettings(),
+) -> tuple[dict[str, npt.NDArray[Any]], dict[str, Any]]:
+    """Fit the outlier part of a bundle; returns its arrays and the "outlier" part of its specification.
+
+    reference: float32 [R, F], in-domain images. calibration: float32 [n, F], in-domain images of units that
+    are not in the reference, one a unit. reference_unit: patient or case of each reference row; distances of
+    the reference to itself, by which components are standardised, pass over rows of the same unit.
+    reference_cluster: label of each reference row (one cluster without). *_error: reconstruction errors, both
+    or neither.
+    Raises InputError where there is too little to fit.
+    """
+    if len(reference) <= settings.k + 1:
+        raise InputError(f"{len(reference)} reference images; neighbour {settings.k} needs {settings.k + 2}")
+    if len(calibration) < round(1 / settings.threshold):
+        raise InputError(
+            f"{len(calibration)} calibration units; a threshold of {settings.threshold} needs at least "
+            f"{round(1 / settings.threshold)}: give more images, of other patients"
+        )
+    if (reference_error is None) != (calibration_error is None):
+        raise InputError("give the reconstruction errors of reference and calibration, or of neither")
+    # As the bundle will hold it, so that fitting and scoring see the same numbers.
+    held = _directions(reference.astype(np.float32)) if settings.normalise else reference.astype(np.float32)
+    held = held.astype(np.float16).astype(np.float32)
+    clusters = np.asarray([str(label) for label in reference_cluster or [""] * len(reference)])
+    whitening, centres = _clusters(reference.astype(np.float64), clusters, settings.shrinkage)
+    count = 2 if reference_error is None else 3
+    arrays: dict[str, npt.NDArray[Any]] = {
+        "outlier.reference": held.astype(np.float16),
+        "outlier.whitening": whitening.astype(np.float32),
+        "outlier.centres": centres.astype(np.float32),
+        "outlier.location": np.zeros(count, np.float32),
+        "outlier.scale": np.ones(count, np.float32),
+        "outlier.weights": np.asarray(settings.weights[:count], np.float32),
+        "outlier.calibration": np.zeros(0, np.float32),
+        "outlier.calibration_modality": np.zeros(0, np.int32),
+    }
+    names = sorted({name for name in calibration_modality if name is not None})
+    facts = {
+        "k": settings.k,
+        "normalise": settings.normalise,
+        "threshold": settings.threshold,
+        "least_units": settings.least_units,
+        "components": list(COMPONENTS[:count]),
+        "modalities": names,
+    }
+    bare = OutlierScorer(arrays, facts)
+    own = _own_parts(bare, reference, held, reference_unit, reference_error)
+    # Median and interquartile range: a few odd reference images must not set the scale.
+    low, middle, high = np.percentile(own, [25, 50, 75], axis=0)
+    arrays["outlier.location"] = middle.astype(np.float32)
+    arrays["outlier.scale"] = np.maximum((high - low) / 1.349, 1e-6).astype(np.float32)
+    scorer = OutlierScorer(arrays, facts)
+    arrays.update(_calibrated(scorer, calibration, calibration_modality, calibration_error))
+    owners = arrays["outlier.calibration_modality"]
+    units = {name: int((owners == i).sum()) for i, name in enumerate(names)}
+    facts["calibration_units"] = {POOLED: len(calibration), **units}
+    facts["reference_images"] = len(reference)
+    return arrays, facts
+
+
+def _calibrated(
+    scorer: OutlierScorer,
+    features: F32,
+    modality: Sequence[str | None],
+    errors: F32 | None,
+) -> dict[str, npt.NDArray[Any]]:
+    scores = scorer.verdicts(features, None, errors).score
+    owners = [scorer.groups.index(name) if name is not None else -1 for name in modality]
+    return {"outlier.calibration": scores, "outlier.calibration_modality": np.asarray(owners, np.int32)}
+
+
+def _own_parts(
+    scorer: OutlierScorer, reference: F32, held: F32, units: Sequence[Any] | None, errors: F32 | None
+) -> F64:
+    """Components of the reference against the rest of itself, float64 [R, C]; no row sees its own unit."""
+    alone = np.arange(len(reference))
+    owner = alone if units is None else np.unique(np.asarray(units), return_inverse=True)[1]
+    rows = []
+    for i, features in enumerate(reference.astype(np.float32)):
+        parts = scorer.parts(features, None if errors is None else float(errors[i]))
+        others = owner != owner[i]
+        if others.sum() > scorer.k:
+            squares = scorer.squares[others]
+            parts[0] = _neighbour_distance(features, held[others], squares, scorer.k, scorer.normalise)
+        rows.append(parts)
+    return np.asarray(rows, dtype=np.float64)
+
+
+def _clusters(reference: F64, labels: npt.NDArray[np.str_], shrinkage: float) -> tuple[F64, F64]:
+    """Whitening matrix [F, F] of the pooled within-cluster covariance, and whitened cluster means [C, F]."""
+    names = np.unique(labels)
+    means = np.stack([reference[labels == name].mean(axis=0) for name in names])
+    away = reference - means[np.searchsorted(names, labels)]
+    covariance = away.T @ away / max(len(away) - len(names), 1)
+    size = len(covariance)
+    spread = max(float(np.trace(covariance)) / size, 1e-12)
+    covariance = (1 - shrinkage) * covariance + shrinkage * spread * np.eye(size)
+    values, vectors = np.linalg.eigh(covariance)
+    whitening = (vectors / np.sqrt(values)) @ vectors.T
+    return whitening, means @ whitening
+
+
+def _directions(rows: F32) -> F32:
+    return rows / np.maximum(np.linalg.norm(rows, axis=-1, keepdims=True), np.float32(1e-12))
+
+
+def _neighbour_distance(features: F32, reference: F32, squares: F32, k: int, normalise: bool) -> float:
+    """Distance to the k-th nearest row of reference (rows are directions where normalise is set)."""
+    query = _directions(features) if normalise else features
+    distances = squares - 2 * (reference @ query) + query @ query
+    nearest = np.partition(distances, k - 1)[k - 1]
+    return float(np.sqrt(max(float(nearest), 0.0)))
+
+
+def _conformal(score: float, calibration: F32) -> float:
+    """(1 + number of calibration scores >= score) / (n + 1); calibration is sorted."""
+    at_least = len(calibration) - int(np.searchsorted(calibration, np.float32(score), side="left"))
+    return (1 + at_least) / (len(calibration) + 1)

@@ -1,0 +1,133 @@
+"""Fixtures that every room shares."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+TINY_BITS = 64
+TINY_CONTENT = 32
+TINY_FEATURES = 16
+TINY_LOCAL = 64
+TINY_MODALITIES = ["CT", "MR", "XR"]
+
+
+def tiny_graph(seed=0, regional=False):
+    """A random network of one pooling and a few products, as an onnx graph: quick to make and to run."""
+    from onnx import TensorProto, helper, numpy_helper
+
+    random = np.random.default_rng(seed)
+
+    def constant(name, value):
+        return numpy_helper.from_array(np.asarray(value), name)
+
+    weights = [
+        constant("scale", np.float32(255)),
+        constant("axis", np.array([1], np.int64)),
+        constant("rows", np.array([0, 196], np.int64)),
+        constant("to_bits", random.normal(size=(196, TINY_BITS)).astype(np.float32)),
+        constant("to_content", random.normal(size=(196, TINY_CONTENT)).astype(np.float32)),
+        constant("to_features", random.normal(size=(196, TINY_FEATURES)).astype(np.float32)),
+        constant("to_modality", random.normal(size=(196, len(TINY_MODALITIES))).astype(np.float32)),
+    ]
+    nodes = [
+        helper.make_node("Cast", ["image"], ["wide"], to=TensorProto.FLOAT),
+        helper.make_node("Div", ["wide", "scale"], ["unit"]),
+        helper.make_node("Unsqueeze", ["unit", "axis"], ["planes"]),
+        helper.make_node("AveragePool", ["planes"], ["pooled"], kernel_shape=[16, 16], strides=[16, 16]),
+        helper.make_node("Reshape", ["pooled", "rows"], ["raw"]),
+        helper.make_node("ReduceMean", ["raw"], ["mean"], axes=[1], keepdims=1),
+        helper.make_node("Sub", ["raw", "mean"], ["flat"]),
+        helper.make_node("MatMul", ["flat", "to_bits"], ["bits"]),
+        helper.make_node("MatMul", ["flat", "to_content"], ["content"]),
+        helper.make_node("MatMul", ["flat", "to_features"], ["outlier_features"]),
+        helper.make_node("MatMul", ["flat", "to_modality"], ["logits"]),
+        helper.make_node("Softmax", ["logits"], ["modality"], axis=1),
+    ]
+    shapes = {
+        "bits": ["N", TINY_BITS],
+        "content": ["N", TINY_CONTENT],
+        "outlier_features": ["N", TINY_FEATURES],
+        "modality": ["N", len(TINY_MODALITIES)],
+    }
+    if regional:
+        weights += [
+            constant(
+                "to_cells",
+                random.normal(size=(9, TINY_LOCAL))
+                .astype(np.float32)
+                .reshape(9, -1)
+                .T.reshape(TINY_LOCAL, 1, 3, 3),
+            ),
+        ]
+        nodes += [
+            helper.make_node("Sub", ["pooled", "half"], ["centred"]),
+            helper.make_node("Conv", ["centred", "to_cells"], ["maps"], pads=[1, 1, 1, 1]),
+            helper.make_node("Transpose", ["maps"], ["cells"], perm=[0, 2, 3, 1]),
+        ]
+        weights.append(constant("half", np.float32(0.3)))
+        shapes["cells"] = ["N", 14, 14, TINY_LOCAL]
+    graph = helper.make_graph(
+        nodes,
+        "tiny",
+        [helper.make_tensor_value_info("image", TensorProto.UINT8, ["N", 224, 224])],
+        [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in shapes.items()],
+        initializer=weights,
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+
+
+def tiny_pictures(count, seed=0):
+    """Smooth random pictures with a body and a dark surround, uint8 [count, 224, 224]."""
+    random = np.random.default_rng(seed)
+    coarse = random.integers(0, 256, size=(count, 8, 8)).astype(np.uint8)
+    pictures = coarse.repeat(28, axis=1).repeat(28, axis=2)
+    y, x = np.mgrid[0:224, 0:224] - 111.5
+    pictures[:, np.hypot(y, x) > 105] = 0
+    return pictures
+
+
+def make_tiny_bundle(path, name="tiny-64", seed=0, regional=False):
+    """Write a random bundle with an outlier part; returns it loaded."""
+    from medlike import bundle
+    from medlike.inference import Encoder, fit_outlier
+
+    spec = {
+        "name": name,
+        "preset": "tiny",
+        "bits": TINY_BITS,
+        "content_dim": TINY_CONTENT,
+        "local_bits": TINY_LOCAL if regional else None,
+        "modalities": TINY_MODALITIES,
+        "terms": "random numbers",
+    }
+    bare = bundle.write(path, tiny_graph(seed, regional), {}, spec)
+    with Encoder(bare, threads=1) as encoder:
+        features = encoder.features(list(tiny_pictures(120, seed=1)), "outlier_features")
+    arrays, facts = fit_outlier(features[:60], features[60:], ["CT"] * 60)
+    return bundle.rewrite(bare, path, arrays, {"outlier": facts}, replace=True)
+
+
+@pytest.fixture(scope="session")
+def tiny_bundle(tmp_path_factory):
+    """A bundle of 64 random bits, 32 content values and an outlier part: made in a second, quick to run."""
+    return make_tiny_bundle(tmp_path_factory.mktemp("bundles") / "tiny-64")
+
+
+@pytest.fixture(scope="session")
+def tiny_regional_bundle(tmp_path_factory):
+    """As tiny_bundle, with 64 local bits a cell."""
+    return make_tiny_bundle(
+        tmp_path_factory.mktemp("bundles") / "tiny-regional-64", "tiny-regional-64", 0, True
+    )
+
+
+@pytest.fixture(scope="session")
+def collections():
+    """Folder of the development collections (MEDLIKE_DEV); the test is skipped where they are absent."""
+    import os
+
+    folder = Path(os.environ.get("MEDLIKE_DEV", "")).expanduser()
+    if not os.environ.get("MEDLIKE_DEV") or not (folder / "dev" / "manifest.csv").is_file():
+        pytest.skip("the development collections are absent: MEDLIKE_DEV does not point at them")
+    return folder
