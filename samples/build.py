@@ -352,7 +352,7 @@ def identify(image: Dataset, patient: str, series: str, instance: str) -> None:
 
 
 def drawn_dicom() -> Iterator[tuple[Row, Row]]:
-    """Drawn CT studies: three of five slices, one of a single slice. Series to group by, ages to filter on."""
+    """Drawn CT studies, three of five slices and one of a single slice: to group by, and to filter on age."""
     for patient, (age, sex) in enumerate(((34, "F"), (58, "M"), (71, "F"), (46, "M")), 1):
         name = f"PHANTOM-{patient}"
         for slice_number in (3,) if patient == 4 else range(1, 6):
