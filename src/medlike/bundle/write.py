@@ -30,6 +30,7 @@ DEFAULTS: dict[str, Any] = {
     "local_bits": None,
     "modalities": [],
     "labels": {},
+    "network": {},
     "preprocessing": {"size": 224, "fit": "letterbox", "padding": 0, "range": "uint8"},
     "precision": "float32",
     "outlier": None,
@@ -186,6 +187,7 @@ def _seal(draft: Path, spec: dict[str, Any]) -> None:
     text = json.dumps(spec, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
     (draft / folder.SPECIFICATION).write_text(text, encoding="utf-8")
     for name in (folder.SPECIFICATION, *folder.FILES):
+        (draft / name).chmod(0o644)
         with (draft / name).open("rb") as file:
             os.fsync(file.fileno())
 

@@ -1,0 +1,127 @@
+"""From a torch network to the runtime's graph."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from medlike.errors import BundleError, MissingExtra
+
+SIZE = 224
+OPSET = 18
+# What a graph may give, in the order in which it gives them.
+OUTPUTS = (
+    "bits",
+    "content",
+    "cells",
+    "cell_weight",
+    "modality",
+    "outlier_features",
+    "reconstruction_error",
+)
+Served = Callable[[nn.Module, Tensor], dict[str, Tensor]]
+
+
+class ServedNetwork(nn.Module):
+    """A network as it is served: uint8 [1,224,224] grey in, the named outputs as a tuple out."""
+
+    def __init__(self, network: nn.Module, outputs: Sequence[str], served: Served | None = None) -> None:
+        super().__init__()
+        self.network = network
+        self.outputs = tuple(outputs)
+        self.served = served
+
+    def forward(self, image: Tensor) -> tuple[Tensor, ...]:
+        images = as_network_input(image)
+        found = self.network(images) if self.served is None else self.served(self.network, images)
+        return tuple(found[name] for name in self.outputs)
+
+
+def as_network_input(image: Tensor) -> Tensor:
+    """Grey pictures uint8 [N,224,224] as the networks take them: float32 [N,3,224,224] in [0,1]."""
+    return (image.to(torch.float32) / 255.0).unsqueeze(1).expand(-1, 3, -1, -1)
+
+
+@torch.no_grad()
+def round_weights(network: nn.Module, smallest: int = 1024) -> nn.Module:
+    """Round in place the weights that a bundle stores as float16, so that torch runs what will be shipped.
+
+    Those are the floating tensors of two or more axes and at least `smallest` elements; others stay float32.
+    """
+    for tensor in network.state_dict().values():
+        if tensor.dtype == torch.float32 and tensor.ndim >= 2 and tensor.numel() >= smallest:
+            tensor.copy_(tensor.half().float())
+    return network
+
+
+def export_graph(network: nn.Module, outputs: Sequence[str], served: Served | None = None) -> Any:
+    """The network as an onnx.ModelProto for `medlike.bundle.write`; its weights keep their names.
+
+    network: takes float [N,3,224,224] in [0,1] and returns a dictionary, or does so through
+    `served(network, images)`. outputs: the names to export, "bits" and "content" among them, known ones only.
+    Exported in evaluation mode, float32, for one image a run. Raises BundleError for an unknown output,
+    MissingExtra without onnx.
+    """
+    try:
+        import onnx  # noqa: F401
+        import onnxscript  # noqa: F401
+    except ImportError as error:
+        raise MissingExtra(str(error.name), "train") from None
+    unknown = [name for name in outputs if name not in OUTPUTS]
+    if unknown:
+        raise BundleError(f"output {unknown[0]!r} is unknown; known: {', '.join(OUTPUTS)}")
+    wrapped = ServedNetwork(network, outputs, served).eval().float().cpu()
+    program = _quietly(wrapped, list(outputs))
+    model = program.model_proto
+    _rename(model)
+    return model
+
+
+def _quietly(wrapped: ServedNetwork, names: list[str]) -> Any:
+    """torch's exporter, without the progress it prints."""
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+        warnings.simplefilter("ignore")
+        # Unoptimised: the runtime does that when it opens the graph, and here it would rename weights.
+        return torch.onnx.export(
+            wrapped,
+            (torch.zeros(1, SIZE, SIZE, dtype=torch.uint8),),
+            input_names=["image"],
+            output_names=names,
+            opset_version=OPSET,
+            dynamo=True,
+            optimize=False,
+            verbose=False,
+        )
+
+
+def _rename(model: Any) -> None:
+    """Give the weights the names of the network's own state: without the wrapper's "network."."""
+    names = {
+        tensor.name: tensor.name.removeprefix("network.")
+        for tensor in model.graph.initializer
+        if tensor.name.startswith("network.")
+    }
+    for tensor in model.graph.initializer:
+        tensor.name = names.get(tensor.name, tensor.name)
+    for node in model.graph.node:
+        for i, name in enumerate(node.input):
+            node.input[i] = names.get(name, name)
+    for value in model.graph.value_info:
+        value.name = names.get(value.name, value.name)
+    # What each node was made from: paths of the maker's machine, of no use to the runtime.
+    for node in model.graph.node:
+        del node.metadata_props[:]
+        node.doc_string = ""
+    for value in (*model.graph.input, *model.graph.output, *model.graph.value_info, *model.graph.initializer):
+        del value.metadata_props[:]
+        value.doc_string = ""
+    del model.metadata_props[:]
+    del model.graph.metadata_props[:]
