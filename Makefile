@@ -1,33 +1,41 @@
 # make demo   index the samples, search them, draw the answers
 # make check  the quick loop: lint, types, fast tests
 # make test   everything, with its real peers
+# make docs   write docs/cli.md from the commands' own help
 
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 CORE   := $(VENV)/.core
 DEV    := $(VENV)/.dev
+PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: demo check test lint types clean
-
-# The CPU build of torch is pinned: a bare `torch` pulls several gigabytes of GPU packages.
+# One version for all, so that bundles export alike. Elsewhere than on a machine set up for it, the CPU build (no
+# GPU packages) comes with: PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu make test
 TORCH := torch==2.13.0
 
-$(CORE): pyproject.toml
-	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e .
-	touch $@
+.PHONY: demo check test lint types docs clean
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "medlike needs Python 3.11 or newer; name one: make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || sh tests/system-packages.sh python3-venv
+	$(PYTHON) -m venv $(VENV)
+
+$(CORE): pyproject.toml | $(BIN)/python
+	$(PIP) -e .
+	@touch $@
 
 $(DEV): $(CORE)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(TORCH)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[train,report,test,bench,dev]"
-	touch $@
+	$(PIP) $(TORCH)
+	$(PIP) -e ".[train,report,test,bench,dev]"
+	@touch $@
 
 demo: $(CORE)
 	$(BIN)/medlike demo
 
 lint: $(DEV)
-	$(BIN)/ruff check src tests benchmarks
+	$(BIN)/ruff check src tests benchmarks samples
 	$(BIN)/lint-imports
 
 types: $(DEV)
@@ -41,5 +49,8 @@ test: $(DEV)
 	$(MAKE) lint types
 	$(BIN)/python -m pytest -m "not gpu"
 
+docs: $(CORE)
+	$(BIN)/python -m medlike.cli.reference > docs/cli.md
+
 clean:
-	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache

@@ -1,7 +1,7 @@
 #!/bin/sh
-# Debian packages that the tests talk to. Installed where we are root; named where we are not.
+# Debian packages that the tests talk to (or those named). Installed where we are root; named where we are not.
 set -eu
-packages="dcmtk"
+packages="${*:-dcmtk}"
 missing=""
 for package in $packages; do
   dpkg -s "$package" >/dev/null 2>&1 || missing="$missing $package"
@@ -11,6 +11,6 @@ if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
   apt-get update -qq
   DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $missing >/dev/null
 else
-  echo "tests need:$missing (install them, or run as root)" >&2
+  echo "needed:$missing; install with: sudo apt-get install$missing" >&2
   exit 1
 fi
