@@ -1,0 +1,55 @@
+"""Metrics of regional retrieval: does the box of a hit lie where the finding is?"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from medlike.errors import QueryError
+
+
+def iou(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Intersection over union of every box of a with every box of b: float64 [A, B] in 0..1.
+
+    a: [A, 4], b: [B, 4]; x0, y0, x1, y1, half-open pixels. Raises QueryError for boxes without area.
+    """
+    a, b = _boxes(a), _boxes(b)
+    low = np.maximum(a[:, None, :2], b[None, :, :2])
+    high = np.minimum(a[:, None, 2:], b[None, :, 2:])
+    inter = np.clip(high - low, 0, None).prod(axis=2)
+    area_a, area_b = ((x[:, 2:] - x[:, :2]).prod(axis=1) for x in (a, b))
+    return inter / (area_a[:, None] + area_b[None, :] - inter)
+
+
+def is_hit(box: np.ndarray, labelled: np.ndarray, threshold: float = 0.5) -> bool:
+    """True when the box has at least this IoU with one of the labelled boxes; False where there are none."""
+    labelled = np.asarray(labelled, np.float64).reshape(-1, 4)
+    return bool(len(labelled) and iou(np.reshape(box, (1, 4)), labelled).max() >= threshold)
+
+
+def hit_rate(boxes: list[np.ndarray], labelled: list[np.ndarray], threshold: float = 0.5) -> float:
+    """Share of hits whose box has the IoU with a labelled box of its own image; NaN when there are none."""
+    if len(boxes) != len(labelled):
+        raise QueryError(
+            f"{len(boxes)} boxes but {len(labelled)} lists of labelled boxes: give one list each"
+        )
+    if not boxes:
+        return float("nan")
+    return float(np.mean([is_hit(b, own, threshold) for b, own in zip(boxes, labelled, strict=True)]))
+
+
+def normalised_score(rate: float, floor: float, ceiling: float) -> float:
+    """(rate - floor) / (ceiling - floor): 0 = no better than guessing, 1 = as good as the window can be.
+
+    NaN where the ceiling is not above the floor, because then nothing can be told.
+    """
+    return (rate - floor) / (ceiling - floor) if ceiling > floor else float("nan")
+
+
+def _boxes(boxes: np.ndarray) -> np.ndarray:
+    boxes = np.asarray(boxes, np.float64)
+    if boxes.ndim != 2 or boxes.shape[1] != 4:
+        raise QueryError(f"boxes have shape {list(boxes.shape)}: they must be [N, 4], x0 y0 x1 y1")
+    bad = (boxes[:, 2:] <= boxes[:, :2]).any(axis=1)
+    if bad.any():
+        raise QueryError(f"box {boxes[bad][0].tolist()} has no area: x1 and y1 must be above x0 and y0")
+    return boxes

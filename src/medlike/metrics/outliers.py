@@ -1,0 +1,68 @@
+"""Metrics of outlier detection. Higher score = stranger; the positive class is out-of-distribution (OOD)."""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy.stats import rankdata
+
+from medlike.errors import QueryError
+
+
+def auroc(inside: np.ndarray, outside: np.ndarray) -> float:
+    """Chance that an OOD image scores above an in-distribution one; ties count half. In 0..1.
+
+    inside, outside: scores float [N] and [M]. Raises QueryError when one is empty or holds NaN.
+    """
+    inside, outside = _scores(inside, outside)
+    ranks = rankdata(np.concatenate([inside, outside]))
+    n, m = len(inside), len(outside)
+    return float((ranks[n:].sum() - m * (m + 1) / 2) / (n * m))
+
+
+def aupr(inside: np.ndarray, outside: np.ndarray) -> float:
+    """Area under precision-recall as average precision over thresholds (scikit-learn's definition)."""
+    inside, outside = _scores(inside, outside)
+    _, found, hits = _thresholds(inside, outside)
+    precision = hits / found
+    return float((np.diff(np.concatenate([[0], hits])) / len(outside) * precision).sum())
+
+
+def roc_curve(inside: np.ndarray, outside: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """False-alarm rate, detection rate and threshold (flag at or above), from strictest to loosest."""
+    inside, outside = _scores(inside, outside)
+    thresholds, found, hits = _thresholds(inside, outside)
+    false = np.concatenate([[0], found - hits]) / len(inside)
+    true = np.concatenate([[0], hits]) / len(outside)
+    return false, true, np.concatenate([[np.inf], thresholds])
+
+
+def false_alarms_at(inside: np.ndarray, outside: np.ndarray, detection: float = 0.95) -> float:
+    """FPR at 95 % TPR: the smallest false-alarm rate that flags at least `detection` of the OOD images."""
+    false, true, _ = roc_curve(inside, outside)
+    return float(false[np.flatnonzero(true >= detection - 1e-12)[0]])
+
+
+def detection_at(inside: np.ndarray, outside: np.ndarray, alarms: float = 0.03) -> float:
+    """Largest detection rate at which at most `alarms` of the in-distribution images are flagged."""
+    false, true, _ = roc_curve(inside, outside)
+    return float(true[false <= alarms + 1e-12].max())
+
+
+def _scores(inside: np.ndarray, outside: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    checked = []
+    for name, values in (("in-distribution", inside), ("OOD", outside)):
+        values = np.asarray(values, np.float64).ravel()
+        if not len(values):
+            raise QueryError(f"there are no {name} scores: both kinds are needed")
+        if np.isnan(values).any():
+            raise QueryError(f"{np.isnan(values).sum()} of the {name} scores are NaN")
+        checked.append(values)
+    return checked[0], checked[1]
+
+
+def _thresholds(inside: np.ndarray, outside: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Distinct scores, falling; how many images are at or above each, and how many of those are OOD."""
+    values = np.unique(np.concatenate([inside, outside]))[::-1]
+    hits = len(outside) - np.searchsorted(np.sort(outside), values, side="left")
+    false = len(inside) - np.searchsorted(np.sort(inside), values, side="left")
+    return values, hits + false, hits

@@ -1,0 +1,108 @@
+"""Precision, recall and gain of rankings with ties: expected over tie order, or exact by radius."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from medlike.errors import QueryError
+from medlike.metrics.ties import TieCounts
+
+
+def precision_at(counts: TieCounts, n: int) -> np.ndarray:
+    """Share of relevant items among the first n, expected over tie order: float64 [Q].
+
+    A gallery smaller than n is its own limit. NaN for queries without a relevant item.
+    """
+    hits, shown = _hits_at(counts, n)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.where(counts.positives > 0, hits / np.maximum(shown, 1), np.nan)
+
+
+def recall_at(counts: TieCounts, n: int) -> np.ndarray:
+    """Share of the relevant items that are among the first n, expected over tie order: float64 [Q]."""
+    hits, _ = _hits_at(counts, n)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.where(counts.positives > 0, hits / counts.positives, np.nan)
+
+
+def _hits_at(counts: TieCounts, n: int) -> tuple[np.ndarray, np.ndarray]:
+    if n < 1:
+        raise QueryError(f"n is {n}; it must be at least 1")
+    before = np.cumsum(counts.items, axis=1) - counts.items
+    taken = np.clip(n - before, 0, counts.items)
+    hits = (counts.relevant * (taken / np.maximum(counts.items, 1))).sum(axis=1)
+    return hits, taken.sum(axis=1)
+
+
+def within_radius(counts: TieCounts, radius: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Precision and recall of what lies within Hamming radius 0..radius, and how much that is.
+
+    counts: of Hamming codes. Returns precision and recall float64 and items int64, each [Q, radius + 1].
+    Nothing found counts as precision 0, as in the hashing literature. NaN for queries without relevant items.
+    """
+    if not 0 <= radius < counts.items.shape[1]:
+        raise QueryError(f"radius {radius} is outside 0..{counts.items.shape[1] - 1}")
+    found = np.cumsum(counts.items, axis=1)[:, : radius + 1]
+    hits = np.cumsum(counts.relevant, axis=1)[:, : radius + 1].astype(np.float64)
+    positives = counts.positives[:, None]
+    with np.errstate(invalid="ignore", divide="ignore"):
+        precision = np.where(positives > 0, hits / np.maximum(found, 1), np.nan)
+        recall = np.where(positives > 0, hits / positives, np.nan)
+    return precision, recall, found
+
+
+def recall_gain(recall: np.ndarray) -> np.ndarray:
+    """Recall gained over radius 0, averaged over queries: float64 [R + 1] from `within_radius`'s recall.
+
+    A curve that stays at 0 from the start means over-centralisation: one code a class, nothing between.
+    """
+    mean = np.nanmean(recall, axis=0) if len(recall) and not np.isnan(recall).all() else recall.sum(axis=0)
+    return mean - mean[0]
+
+
+def precision_recall_curve(counts: TieCounts, levels: int = 21) -> np.ndarray:
+    """Interpolated precision at recall 0, 1/(levels-1), ..., 1: float64 [Q, levels].
+
+    A whole tie group enters at once (a threshold on distance), so the curve does not depend on tie order. The
+    precision at a recall level is the highest at that recall or above. NaN where nothing is relevant.
+    """
+    found = np.cumsum(counts.items, axis=1)
+    hits = np.cumsum(counts.relevant, axis=1)
+    precision = hits / np.maximum(found, 1)
+    envelope = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
+    positives = counts.positives
+    wanted = np.ceil(np.linspace(0, 1, levels)[None, :] * positives[:, None] - 1e-9)
+    result = np.full((len(found), levels), np.nan)
+    for query in np.flatnonzero(positives > 0):
+        result[query] = envelope[query, np.searchsorted(hits[query], wanted[query], side="left")]
+    return result
+
+
+def ndcg(counts: TieCounts, k: int | None = None) -> np.ndarray:
+    """nDCG with gain 1 for relevant items and discount 1 / log2(1 + rank), expected over tie order: [Q].
+
+    k: cut-off of both the ranking and the ideal one. NaN for queries without a relevant item.
+    """
+    return graded_ndcg(counts.items, counts.relevant.astype(np.float64), counts.positives, k)
+
+
+def graded_ndcg(items: np.ndarray, gains: np.ndarray, ideal: np.ndarray, k: int | None = None) -> np.ndarray:
+    """nDCG of tie groups with any gains, expected over tie order (McSherry and Najork, ECIR 2008): [Q].
+
+    items: int [Q, G], items a group; gains: float [Q, G], the sum of the gains in it; ideal: either int [Q],
+    how many items have gain 1 (all others 0), or float [Q, N], the gains of all items.
+    """
+    if k is not None and k < 1:
+        raise QueryError(f"k is {k}; the cut-off must be at least 1")
+    before = np.cumsum(items, axis=1) - items
+    taken = items if k is None else np.clip(k - before, 0, items)
+    size = int(items.sum(axis=1).max(initial=0))
+    discount = np.concatenate([[0.0], np.cumsum(1.0 / np.log2(1.0 + np.arange(1, size + 1)))])
+    dcg = (gains / np.maximum(items, 1) * (discount[before + taken] - discount[before])).sum(axis=1)
+    if ideal.ndim == 1:
+        best = discount[np.minimum(ideal, size if k is None else min(k, size))]
+    else:
+        ordered = -np.sort(-ideal, axis=1)[:, :k]
+        best = (ordered * np.diff(discount)[: ordered.shape[1]]).sum(axis=1)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.where(best > 0, dcg / best, np.nan)
