@@ -6,9 +6,7 @@ search can be repeated as of any generation that is kept.
 """
 
 import json
-import os
 import sqlite3
-import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -16,7 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from medlike.errors import ArchiveError, ArchiveFull, ArchiveLocked
+from medlike.archive.database import Database, storage_errors, transaction
+from medlike.errors import ArchiveError
 
 FILE = "store.sqlite"
 
@@ -59,7 +58,7 @@ CREATE TABLE encodings(
     bundle TEXT NOT NULL,                                    -- digest
     code BLOB NOT NULL, content BLOB NOT NULL,
     cells BLOB, cell_mask BLOB, "cross" BLOB, cross_embedding BLOB,
-    outlier_score REAL, outlier_p REAL,
+    outlier_score REAL, outlier_p REAL, modality TEXT,       -- as the bundle predicts it
     PRIMARY KEY (row, bundle)
 );
 CREATE TABLE texts(number INTEGER PRIMARY KEY, row INTEGER NOT NULL REFERENCES images(row) ON DELETE CASCADE,
@@ -116,7 +115,8 @@ class EncodingRow:
     """One stored encoding, raw bytes as in `Encodings` (C order, little endian).
 
     code uint8 [K/8]; content int8 [D]; cells uint64 [14, 14, L/64]; cell_mask bool [14, 14] packed to
-    25 bytes (np.packbits); cross uint8; cross_embedding float32. Parts the bundle lacks are None.
+    25 bytes (np.packbits); cross uint8; cross_embedding float32; modality as predicted.
+    Parts the bundle lacks are None.
     """
 
     code: bytes
@@ -127,6 +127,7 @@ class EncodingRow:
     cross_embedding: bytes | None = None
     outlier_score: float | None = None
     outlier_p: float | None = None
+    modality: str | None = None
 
 
 @dataclass(frozen=True)
@@ -146,15 +147,13 @@ _WRITTEN = tuple(name for name in _IMAGE_COLUMNS if name not in ("row", "added",
 
 
 class Store:
-    """An open store. Safe to use from many threads and after a fork: each has a connection of its own."""
+    """An open store. Safe to use from many threads and after a fork."""
 
     def __init__(self, path: Path) -> None:
         if not path.is_file():
             raise ArchiveError(f"{path} is missing: restore the archive from a backup")
         self.path = path
-        self._local = threading.local()
-        self._all: list[tuple[int, sqlite3.Connection]] = []
-        self._lock = threading.Lock()
+        self._database = Database(path)
 
     @classmethod
     def create(cls, path: Path) -> "Store":
@@ -174,29 +173,11 @@ class Store:
     @property
     def connection(self) -> sqlite3.Connection:
         """This thread's connection, in autocommit mode."""
-        held = getattr(self._local, "held", None)
-        if held is not None and held[0] == os.getpid():
-            return held[1]
-        with storage_errors(self.path):
-            # check_same_thread is off only so that close() may close every thread's connection.
-            connection = sqlite3.connect(self.path, isolation_level=None, timeout=30, check_same_thread=False)
-            connection.execute("PRAGMA synchronous=FULL")
-            connection.execute("PRAGMA secure_delete=ON")
-            connection.execute("PRAGMA foreign_keys=ON")
-            connection.execute("PRAGMA cache_size=-16000")
-        self._local.held = (os.getpid(), connection)
-        with self._lock:
-            self._all.append(self._local.held)
-        return connection
+        return self._database.connection
 
     def close(self) -> None:
-        """Close every connection of this process. The store can be used again: it reconnects."""
-        with self._lock:
-            connections, self._all = self._all, []
-        for process, connection in connections:
-            if process == os.getpid():
-                connection.close()
-        self._local = threading.local()
+        """Close every connection. The store can be used again: it reconnects."""
+        self._database.close()
 
     # Reading
 
@@ -321,20 +302,13 @@ class Store:
     def commit(self, action: str) -> Iterator["Commit"]:
         """One transaction that raises the generation by one; rolled back when the body raises."""
         connection = self.connection
-        with storage_errors(self.path):
-            connection.execute("BEGIN IMMEDIATE")
-            try:
-                commit = Commit(connection, self.generation() + 1)
-                yield commit
-                connection.execute(
-                    "INSERT INTO generations VALUES (?, ?, ?, ?)",
-                    (commit.generation, time.time(), action, commit.rows),
-                )
-                connection.execute("COMMIT")
-            except BaseException:
-                if connection.in_transaction:
-                    connection.execute("ROLLBACK")
-                raise
+        with storage_errors(self.path), transaction(connection):
+            commit = Commit(connection, self.generation() + 1)
+            yield commit
+            connection.execute(
+                "INSERT INTO generations VALUES (?, ?, ?, ?)",
+                (commit.generation, time.time(), action, commit.rows),
+            )
 
 
 class Commit:
@@ -395,24 +369,6 @@ def alive(generation: int | None = None) -> tuple[str, tuple[int, ...]]:
     if generation is None:
         return "images.removed IS NULL", ()
     return "images.added <= ? AND (images.removed IS NULL OR images.removed > ?)", (generation, generation)
-
-
-@contextmanager
-def storage_errors(path: Path) -> Iterator[None]:
-    """Turn SQLite's and the system's errors into ours, with the next action."""
-    try:
-        yield
-    except (sqlite3.OperationalError, sqlite3.DatabaseError) as error:
-        if isinstance(error, sqlite3.IntegrityError | sqlite3.ProgrammingError):
-            raise
-        name = getattr(error, "sqlite_errorname", "")
-        if name == "SQLITE_FULL":
-            raise ArchiveFull(f"the disk that holds {path} is full: free space, then run it again") from error
-        if name.startswith("SQLITE_BUSY"):
-            raise ArchiveLocked(f"{path} is being written by another process: try again later") from error
-        if name in ("SQLITE_CORRUPT", "SQLITE_NOTADB"):
-            raise ArchiveError(f"{path} is damaged ({error}): restore the archive from a backup") from error
-        raise ArchiveError(f"{path}: {error} ({name or type(error).__name__})") from error
 
 
 def _image(values: Sequence[Any]) -> ImageRow:

@@ -1,0 +1,86 @@
+"""SQLite connections as the archive uses them, and its errors as ours."""
+
+import os
+import sqlite3
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from medlike.errors import ArchiveError, ArchiveFull, ArchiveLocked
+
+
+class Database:
+    """A SQLite file. Safe to use from many threads and after a fork: each has a connection of its own."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._local = threading.local()
+        self._all: list[tuple[int, sqlite3.Connection]] = []
+        self._lock = threading.Lock()
+
+    @property
+    def connection(self) -> sqlite3.Connection:
+        """This thread's connection, in autocommit mode; what commits is fsynced, what is deleted is zeroed."""
+        held = getattr(self._local, "held", None)
+        if held is not None and held[0] == os.getpid():
+            return held[1]
+        with storage_errors(self.path):
+            # check_same_thread is off only so that close() may close every thread's connection.
+            connection = sqlite3.connect(
+                f"{self.path.absolute().as_uri()}?mode=rw",
+                uri=True,
+                isolation_level=None,
+                timeout=30,
+                check_same_thread=False,
+            )
+            connection.execute("PRAGMA synchronous=FULL")
+            connection.execute("PRAGMA secure_delete=ON")
+            connection.execute("PRAGMA foreign_keys=ON")
+            connection.execute("PRAGMA cache_size=-16000")
+        self._local.held = (os.getpid(), connection)
+        with self._lock:
+            self._all.append(self._local.held)
+        return connection
+
+    def close(self) -> None:
+        """Close every connection of this process; one is opened again when it is needed."""
+        with self._lock:
+            connections, self._all = self._all, []
+        for process, connection in connections:
+            if process == os.getpid():
+                connection.close()
+        self._local = threading.local()
+
+
+@contextmanager
+def transaction(connection: sqlite3.Connection) -> Iterator[None]:
+    """One write transaction; rolled back when the body or the commit fails."""
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
+
+
+@contextmanager
+def storage_errors(path: Path) -> Iterator[None]:
+    """Turn SQLite's errors into ours, with the next action."""
+    try:
+        yield
+    except (sqlite3.IntegrityError, sqlite3.ProgrammingError, sqlite3.InterfaceError):
+        raise  # mistakes of ours
+    except sqlite3.Error as error:
+        name = getattr(error, "sqlite_errorname", None) or type(error).__name__
+        if name == "SQLITE_FULL":
+            raise ArchiveFull(f"the disk that holds {path} is full: free space, then run it again") from error
+        if name.startswith("SQLITE_BUSY"):
+            raise ArchiveLocked(f"{path} is being written by another process: try again later") from error
+        if name.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")):
+            raise ArchiveError(f"{path} is damaged ({error}): restore the archive from a backup") from error
+        if name.startswith(("SQLITE_CANTOPEN", "SQLITE_READONLY", "SQLITE_PERM")):
+            raise ArchiveError(f"{path} cannot be opened for use ({error}): check permissions") from error
+        raise ArchiveError(f"{path}: {error} ({name}): check the disk") from error

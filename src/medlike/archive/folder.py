@@ -1,0 +1,129 @@
+"""The folder of an archive: where each part is, and archive.json, which says what it is.
+
+archive.json     format, bundle, pixels, keep_identifiers
+store.sqlite     the truth
+pixels/          content-addressed decoded pixels, and previews
+private/         the id key and the link table
+index/           derived arrays, rebuilt from the store at any time
+spool/           received and acknowledged, not yet committed
+writer.lock      names the writer while there is one
+"""
+
+import json
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from medlike.archive import durable
+from medlike.errors import ArchiveError
+
+FORMAT = 1
+FILE = "archive.json"
+PARTS = ("store", "pixels", "previews", "index", "private", "spool")
+
+
+@dataclass(frozen=True)
+class BundleFacts:
+    """The bundle that an archive's encodings come from. name: of a shipped bundle, or a path."""
+
+    name: str
+    digest: str
+    bits: int
+    content_dim: int
+    local_bits: int | None = None
+
+    @classmethod
+    def of(cls, bundle: Any, name: str | None = None) -> "BundleFacts":
+        """From anything with the attributes of a Bundle."""
+        return cls(
+            name or str(bundle.name),
+            str(bundle.digest),
+            int(bundle.bits),
+            int(bundle.content_dim),
+            bundle.local_bits,
+        )
+
+
+@dataclass(frozen=True)
+class Folder:
+    """An archive's folder and the content of its archive.json."""
+
+    path: Path
+    bundle: BundleFacts
+    keep_identifiers: bool = False
+
+    @property
+    def store(self) -> Path:
+        return self.path / "store.sqlite"
+
+    @property
+    def pixels(self) -> Path:
+        return self.path / "pixels"
+
+    @property
+    def previews(self) -> Path:
+        return self.path / "pixels" / "previews"
+
+    @property
+    def private(self) -> Path:
+        return self.path / "private"
+
+    @property
+    def index(self) -> Path:
+        return self.path / "index"
+
+    @property
+    def spool(self) -> Path:
+        return self.path / "spool"
+
+    @classmethod
+    def open(cls, path: Path) -> "Folder":
+        """Read archive.json. Raises ArchiveError where it is missing, damaged, or of a newer format."""
+        file = path / FILE
+        try:
+            facts = json.loads(file.read_bytes())
+            format = int(facts["format"])
+        except FileNotFoundError:
+            raise ArchiveError(
+                f"{path} is not an archive ({FILE} is missing): "
+                f"make one with `medlike index SOURCE --archive {path}`"
+            ) from None
+        except OSError as error:
+            raise ArchiveError(f"{file} cannot be read ({error.strerror}): check permissions") from error
+        except (ValueError, KeyError, TypeError) as error:
+            raise ArchiveError(f"{file} is damaged ({error}): restore the archive from a backup") from error
+        if format > FORMAT:
+            raise ArchiveError(
+                f"{path} has archive format {format}; this medlike reads up to {FORMAT}: "
+                "install a newer medlike"
+            )
+        try:
+            return cls(path, BundleFacts(**facts["bundle"]), bool(facts["keep_identifiers"]))
+        except (KeyError, TypeError) as error:
+            raise ArchiveError(f"{file} is damaged ({error}): restore the archive from a backup") from error
+
+    def write(self) -> None:
+        """Write archive.json atomically."""
+        facts = {
+            "format": FORMAT,
+            "bundle": asdict(self.bundle),
+            "keep_identifiers": self.keep_identifiers,
+        }
+        durable.write(self.path / FILE, (json.dumps(facts, indent=1, ensure_ascii=False) + "\n").encode())
+
+    def under(self, bundle: BundleFacts) -> "Folder":
+        """The same folder under another bundle, not yet written."""
+        return replace(self, bundle=bundle)
+
+    def bytes(self) -> dict[str, int]:
+        """Bytes on disk by part."""
+        previews = durable.size(self.previews)
+        database = sum(file.stat().st_size for file in self.path.glob("store.sqlite*"))
+        return {
+            "store": database,
+            "pixels": durable.size(self.pixels) - previews,
+            "previews": previews,
+            "index": durable.size(self.index),
+            "private": durable.size(self.private),
+            "spool": durable.size(self.spool),
+        }

@@ -1,0 +1,70 @@
+"""The writer's lock: one writer at a time, in this process or another; readers need none."""
+
+import fcntl
+import os
+import socket
+import threading
+from pathlib import Path
+
+from medlike.archive.durable import disk_errors, sync_folders
+from medlike.errors import ArchiveLocked
+
+FILE = "writer.lock"
+
+
+class WriterLock:
+    """The lock of one open archive; re-entrant within the thread that holds it.
+
+    The file names its holder while it is held and is empty otherwise, so that whoever takes the lock after a
+    crash knows that there is something to clean up.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / FILE
+        self._depth = 0
+        self._clean = True
+        self._descriptor = -1
+        self._thread = threading.RLock()
+
+    def take(self) -> bool:
+        """Take the lock; true where the last holder died without releasing it. Raises ArchiveLocked."""
+        if not self._thread.acquire(blocking=False):
+            raise ArchiveLocked(f"{self.path.parent} is being written by another thread of this process")
+        if self._depth:
+            self._depth += 1
+            return False
+        try:
+            return self._take()
+        except BaseException:
+            self._thread.release()
+            raise
+
+    def release(self, clean: bool) -> None:
+        """Give the lock back, once for each time it was taken; unless `clean`, the next holder cleans up."""
+        self._clean = self._clean and clean
+        self._depth -= 1
+        if not self._depth:
+            if self._clean:
+                os.ftruncate(self._descriptor, 0)
+            os.close(self._descriptor)
+        self._thread.release()
+
+    def _take(self) -> bool:
+        with disk_errors(self.path):
+            descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            holder = os.pread(descriptor, 200, 0).decode(errors="replace").strip() or "another process"
+            os.close(descriptor)
+            raise ArchiveLocked(
+                f"{self.path.parent} is being written by {holder}: wait until it is done, or stop it"
+            ) from error
+        died = os.fstat(descriptor).st_size > 0
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, f"process {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
+        # A power cut must not hide that there was a writer.
+        os.fsync(descriptor)
+        sync_folders([self.path.parent])
+        self._descriptor, self._depth, self._clean = descriptor, 1, True
+        return died

@@ -1,0 +1,141 @@
+"""Taking images out: `remove` ends their life at a generation, `erase` leaves no trace of them in the folder.
+
+An erasure is announced in the store, then carried out, then struck off: whatever interrupts it, the next writer
+finishes it. What lies outside the folder (backups, exports, the original files) is out of its reach.
+"""
+
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from medlike.archive.database import storage_errors
+from medlike.archive.identity import Links
+from medlike.archive.pixels import Pixels
+from medlike.archive.spool import Spool
+from medlike.archive.store import Store
+from medlike.errors import ArchiveLocked
+
+# How long an erasure waits for readers who still see the old pages.
+PATIENCE = 30.0  # seconds
+
+
+@dataclass
+class RemovalReport:
+    """removed: images whose life ended now. erased: rows of which nothing is left. unknown: ids not found."""
+
+    removed: int = 0
+    erased: int = 0
+    unknown: list[str] = field(default_factory=list)
+    generation: int = 0
+
+
+def remove(store: Store, links: Links, ids: Iterable[str]) -> RemovalReport:
+    """End the life of images, in one generation. Their rows, pixels and links stay until `compact`."""
+    report = RemovalReport(generation=store.generation())
+    wanted = list(dict.fromkeys(ids))
+    known = [id for id in wanted if store.find(id)]
+    report.unknown = [id for id in wanted if id not in set(known)]
+    if known:
+        with store.commit("remove") as commit:
+            for id in known:
+                commit.remove(id)
+        report.removed, report.generation = len(known), commit.generation
+        links.forget_files(known)
+    return report
+
+
+def erase(
+    store: Store,
+    links: Links,
+    pixels: Pixels,
+    spool: Spool,
+    drop_index: Callable[[], None],
+    ids: Iterable[str],
+) -> RemovalReport:
+    """Erase images with every earlier version of them. The index is dropped and must be built again."""
+    wanted = list(dict.fromkeys(ids))
+    report = RemovalReport(generation=store.generation())
+    rows = {id: store.select("id = ?", (id,)) for id in wanted}
+    report.unknown = [id for id in wanted if not rows[id]]
+    doomed = [row for found in rows.values() for row in found]
+    if doomed:
+        report.removed = sum(store.find(id) is not None for id in wanted)
+        report.erased = len(doomed)
+        with store.commit("erase") as commit:
+            # A repeated search must be able to say how many images it can no longer see.
+            commit.connection.executemany(
+                "INSERT INTO erasures SELECT added, coalesce(removed, ?), 1 FROM images WHERE row = ?",
+                [(commit.generation, row) for row in doomed],
+            )
+            commit.connection.executemany("INSERT INTO erasing VALUES (?)", [(row,) for row in doomed])
+            for id in wanted:
+                commit.remove(id)
+        report.generation = commit.generation
+        finish_erasure(store, links, pixels, spool, drop_index)
+    return report
+
+
+def finish_erasure(
+    store: Store, links: Links, pixels: Pixels, spool: Spool, drop_index: Callable[[], None]
+) -> bool:
+    """Carry out announced erasures; false where there were none. Safe to repeat after any interruption."""
+    with storage_errors(store.path):
+        doomed = [row for (row,) in store.connection.execute("SELECT row FROM erasing")]
+    if not doomed:
+        return False
+    drop_index()
+    images = store.images(doomed)
+    ids = sorted({image.id for image in images.values()})
+    known = links.find(ids)
+    spool.forget([str(link.identifiers.get("sop_uid") or "") for link in known.values()])
+    links.delete(ids)
+    links.purge()
+    pixels.delete(unshared(store, pixels, doomed))
+    if images:
+        with store.commit("erase") as commit:
+            commit.connection.executemany("DELETE FROM images WHERE row = ?", [(row,) for row in doomed])
+            # Words of the texts would stay in the merged segments of the word index.
+            commit.connection.execute("INSERT INTO words(words) VALUES ('rebuild')")
+    purge(store)
+    with storage_errors(store.path):
+        store.connection.execute("DELETE FROM erasing")
+    return True
+
+
+def unshared(store: Store, pixels: Pixels, rows: Iterable[int]) -> list[Path]:
+    """Pixel and preview files that only the given rows refer to."""
+    doomed = set(rows)
+    paths = []
+    for image in store.images(sorted(doomed)).values():
+        if not set(store.select("pixels = ? AND kind = 'copy'", (image.pixels,))) - doomed:
+            paths.append(pixels.path(image.pixels))
+        if image.preview and not set(store.select("preview = ?", (image.preview,))) - doomed:
+            paths.append(pixels.preview_path(image.preview))
+    return paths
+
+
+def purge(store: Store) -> None:
+    """Leave no deleted page in the database or its log: rebuild the file, then empty the log.
+
+    secure_delete zeroes freed cells, but not the copies of them that page splits leave behind.
+    """
+    with storage_errors(store.path):
+        store.connection.execute("VACUUM")
+    empty_log(store)
+
+
+def empty_log(store: Store) -> None:
+    """Move the log into the database and cut it to nothing. ArchiveLocked where readers do not let go."""
+    deadline = time.monotonic() + PATIENCE
+    while True:
+        with storage_errors(store.path):
+            busy = store.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
+        if not busy:
+            return
+        if time.monotonic() > deadline:
+            raise ArchiveLocked(
+                f"{store.path} is held by a reader: the images are removed, but pages of them stay in the log; "
+                "end the reader, and the next write finishes the erasure"
+            )
+        time.sleep(0.05)
