@@ -1,0 +1,152 @@
+"""The whole-image networks: published counts, what forward returns, the linear start, bad settings."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from medlike.errors import TrainingError
+from medlike.models.acir import build
+from medlike.models.counts import counts
+from medlike.models.pooling import depth_statistics
+from medlike.models.presets import PRESETS, preset
+
+SIZES = {"modality": 3, "region": 4, "label": 6}
+
+
+@pytest.fixture(scope="module")
+def compact():
+    torch.manual_seed(0)
+    return build("compact", 16, SIZES, decoder=True).eval()
+
+
+@pytest.fixture(scope="module")
+def images():
+    return torch.rand(3, 3, 224, 224, generator=torch.Generator().manual_seed(1))
+
+
+def test_acir_has_the_published_counts():
+    found = counts("acir", 128, 16)
+    assert found["parameters"] == pytest.approx(156.5e6, rel=2e-3)
+    assert found["parameters_with_decoder"] == pytest.approx(170.5e6, rel=2e-3)
+    assert found["gmacs"] == pytest.approx(10.29, abs=0.005)
+    assert found["gmacs_with_decoder"] == pytest.approx(12.46, abs=0.005)
+
+
+@pytest.mark.parametrize("bits", [64, 128])
+def test_compact_is_small(bits):
+    found = counts("compact", bits, {"modality": 8, "region": 16, "label": 80})
+    assert found["parameters"] <= 4e6
+    assert found["gmacs"] <= 0.45
+
+
+def test_forward_returns_every_part(compact, images):
+    with torch.no_grad():
+        found = compact(images, reconstruct=True)
+    assert found["u"].shape == (3, 16)
+    assert found["feature"].shape == (3, compact.feature_width)
+    assert found["pooled"].shape == (3, compact.pooled_width) == (3, 784)
+    assert found["shallow"].shape == (3, 112, 14, 14)
+    assert found["deep"].shape == (3, 320, 7, 7)
+    assert found["reconstruction"].shape == images.shape
+    assert {level: logits.shape[1] for level, logits in found["logits"].items()} == SIZES
+    assert all(torch.isfinite(value).all() for name, value in found.items() if name != "logits")
+
+
+def test_an_image_is_coded_alone_as_in_a_batch(compact, images):
+    with torch.no_grad():
+        together, alone = compact(images)["u"], compact(images[1:2])["u"]
+    torch.testing.assert_close(together[1:2], alone, atol=1e-3, rtol=1e-3)
+
+
+def test_every_parameter_is_trained(compact, images):
+    found = compact(images[:1], reconstruct=True)
+    loss = found["u"].sum() + found["reconstruction"].sum() + found["feature"].sum()
+    loss = loss + sum(logits.sum() for logits in found["logits"].values())
+    gradients = torch.autograd.grad(loss, list(compact.parameters()), allow_unused=True)
+    unused = [name for (name, _), g in zip(compact.named_parameters(), gradients, strict=True) if g is None]
+    assert not unused
+
+
+def test_the_code_starts_as_a_projection_of_the_pooled_depths(images):
+    network = build("compact", 24, 5).eval()
+    with torch.no_grad():
+        pooled = network(images)["pooled"]
+        mean, std = pooled.mean(dim=0), torch.full((784,), 0.7)
+        weight, offset = torch.randn(784, 24), torch.randn(24)
+        network.initialise_from_projection(mean, std, weight, offset, torch.eye(784)[:, :192])
+        found = network(images)
+    torch.testing.assert_close(found["u"], (pooled - mean) / 0.7 @ weight + offset, atol=1e-3, rtol=1e-4)
+    linear = found["feature"][:, -192:]
+    expected = torch.nn.functional.normalize(((pooled - mean) / 0.7)[:, :192], dim=1)
+    torch.testing.assert_close(linear, expected, atol=1e-4, rtol=1e-4)
+
+
+def test_preserved_bits_ignore_the_learned_part(images):
+    network = build(preset("compact", preserved_bits=8), 16, 5).eval()
+    with torch.no_grad():
+        before = network(images)["u"]
+        for layer in network.hash_head.kan.layers:
+            layer.base_weight.add_(1.0)
+        after = network(images)["u"]
+    assert torch.equal(before[:, :8], after[:, :8])
+    assert (before[:, 8:] != after[:, 8:]).all()
+
+
+def test_without_the_linear_branch_the_feature_is_the_published_one(images):
+    network = build(preset("compact", linear=0), 16, 5).eval()
+    assert network.feature_width == 3 * 96
+    with torch.no_grad():
+        assert network(images[:1])["feature"].shape == (1, 288)
+    with pytest.raises(TrainingError, match="linear"):
+        network.initialise_from_projection(torch.zeros(784), torch.ones(784), torch.zeros(784, 16))
+
+
+def test_the_fusion_asks_either_way():
+    shallow, deep = (counts(preset("acir", query=query), 128)["parameters"] for query in ("shallow", "deep"))
+    assert shallow - deep == 12 * 128 * (2048 - 512)
+
+
+def test_mixed_precision_and_channels_last_agree_with_plain(compact, images):
+    other = images.to(memory_format=torch.channels_last)
+    with torch.no_grad():
+        plain = compact(images)["feature"]
+        with torch.autocast("cpu", torch.bfloat16):
+            mixed = compact(other)["feature"]
+    assert mixed.dtype == torch.float32
+    assert torch.nn.functional.cosine_similarity(plain, mixed).min() > 0.98
+
+
+def test_statistics_weigh_every_depth_alike():
+    pooled = torch.randn(50, 12) * torch.linspace(0.01, 9, 12) + 4
+    pooled[:, 3] = 2.5
+    mean, std = depth_statistics(pooled, (2, 4, 6))
+    standard = (pooled - mean) / std
+    squares = standard.square().mean(dim=0)
+    for columns, constant in ((slice(0, 2), 0), (slice(2, 6), 1), (slice(6, 12), 0)):
+        width = columns.stop - columns.start
+        assert float(squares[columns].sum()) == pytest.approx((width - constant) / width / 3, rel=1e-4)
+
+
+@pytest.mark.parametrize("bits", [0, 4, 12, 520])
+def test_lengths_that_cannot_be_packed_are_refused(bits):
+    with pytest.raises(TrainingError, match="multiple of 8"):
+        build("compact", bits, 3)
+
+
+def test_unknown_names_list_the_known_ones():
+    with pytest.raises(TrainingError, match="acir, acir-released, compact"):
+        preset("acri")
+    with pytest.raises(TrainingError, match="pixel_depth"):
+        preset("acir", depth=3)
+    with pytest.raises(TrainingError, match="resnet50"):
+        build(replace(PRESETS["compact"], stem="vgg"), 8, 3)
+    with pytest.raises(TrainingError, match="stride 64"):
+        build(replace(PRESETS["compact"], deep_stride=64), 8, 3)
+    with pytest.raises(TrainingError, match="decoder"):
+        build("compact", 8, 3).reconstruct(torch.zeros(1, 320, 7, 7))
+
+
+def test_images_of_another_size_are_refused(compact):
+    with pytest.raises(TrainingError, match="224"):
+        compact(torch.zeros(1, 3, 160, 160))
