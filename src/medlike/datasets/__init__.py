@@ -1,6 +1,7 @@
 """Labelled collections, label trees and grouped splits."""
 
-from medlike.datasets.hashing import hash_samples
+from medlike.datasets.frozen import development_split
+from medlike.datasets.hashing import hash_samples, open_sample, prepare_samples
 from medlike.datasets.labels import (
     coarse_class,
     headline,
@@ -22,6 +23,7 @@ __all__ = [
     "Split",
     "coarse_class",
     "development",
+    "development_split",
     "find_units",
     "hash_samples",
     "headline",
@@ -32,6 +34,8 @@ __all__ = [
     "may_draw",
     "may_train",
     "node_path",
+    "open_sample",
+    "prepare_samples",
     "read_manifest",
     "region_of",
     "shared_depth",

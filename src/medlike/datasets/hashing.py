@@ -1,13 +1,29 @@
-"""Perceptual hashes of a collection's samples, for finding near-duplicates."""
+"""Samples into pictures: reading, preparing and hashing every image of a collection."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
 from medlike.datasets.sample import Dataset, Sample
-from medlike.errors import DatasetError
+from medlike.errors import DatasetError, ImageError
+
+if TYPE_CHECKING:
+    from medlike.imaging import Image, Prepared
+
+T = TypeVar("T")
+
+
+def open_sample(sample: Sample) -> Image:
+    """The image of a sample (the middle frame of a file with several). Raises ImageError."""
+    from medlike.imaging import from_array, read
+
+    if sample.item is not None:
+        return from_array(sample.pixels())
+    return next(iter(read(sample.file)))
 
 
 def hash_samples(dataset: Dataset, threads: int = 2) -> np.ndarray:
@@ -15,25 +31,37 @@ def hash_samples(dataset: Dataset, threads: int = 2) -> np.ndarray:
 
     Raises DatasetError with the number and the first of the samples that cannot be read.
     """
+    from medlike.imaging import perceptual_hash, render
+
+    hashes = list(_each(dataset, lambda image: perceptual_hash(render(image)), threads))
+    return np.array(hashes, dtype=np.uint64)
+
+
+def prepare_samples(dataset: Dataset, threads: int = 2) -> Iterator[Prepared]:
+    """Every sample as the encoder takes it, in the dataset's order, a few at a time in memory."""
+    from medlike.imaging import prepare
+
+    return _each(dataset, prepare, threads)
+
+
+def _each(dataset: Dataset, work: Callable[[Image], T], threads: int) -> Iterator[T]:
+    def attempt(sample: Sample) -> T | ImageError:
+        try:
+            return work(open_sample(sample))
+        except ImageError as error:
+            return error
+
+    bad: list[tuple[str, ImageError]] = []
     with ThreadPoolExecutor(threads) as pool:
-        results = list(pool.map(_hash, dataset))
-    bad = [(s.path, r) for s, r in zip(dataset, results, strict=True) if isinstance(r, Exception)]
+        for start in range(0, len(dataset), 256):
+            samples = dataset.samples[start : start + 256]
+            for sample, result in zip(samples, pool.map(attempt, samples), strict=True):
+                if isinstance(result, ImageError):
+                    bad.append((sample.path, result))
+                else:
+                    yield result
     if bad:
         path, reason = bad[0]
         raise DatasetError(
             f"{len(bad)} samples cannot be read, the first is {path}: {reason}; delete their rows"
         )
-    return np.array(results, dtype=np.uint64)
-
-
-def _hash(sample: Sample) -> int | Exception:
-    from PIL import Image
-    from scipy.fft import dctn
-
-    try:
-        image = Image.open(sample.file) if sample.item is None else Image.fromarray(sample.pixels())
-        small = np.asarray(image.convert("L").resize((32, 32), Image.Resampling.BOX), np.float64)
-    except (OSError, ValueError) as error:
-        return error
-    low = dctn(small, norm="ortho")[:8, :8].ravel()
-    return int(np.packbits(low > np.median(low[1:])).view(">u8")[0])

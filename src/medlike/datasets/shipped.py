@@ -1,0 +1,22 @@
+"""Where the samples are that come with medlike."""
+
+from pathlib import Path
+
+from medlike.errors import DatasetError
+
+MANIFEST, QUERIES = "manifest.csv", "queries.csv"
+
+
+def samples_folder() -> Path:
+    """The folder of the shipped samples: of the checkout that medlike runs from, else of the installed package.
+
+    It holds manifest.csv, queries.csv and ATTRIBUTION.csv. Raises DatasetError where neither has them.
+    """
+    package = Path(__file__).parents[1]
+    places = [package.parents[1] / "samples", package / "samples"]
+    for place in places:
+        if (place / MANIFEST).is_file():
+            return place
+    raise DatasetError(
+        f"no samples in {' or '.join(map(str, places))}; install medlike again, or take a checkout"
+    )
