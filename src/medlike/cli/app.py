@@ -1,0 +1,65 @@
+"""The tree of commands."""
+
+from typing import Annotated
+
+import typer
+
+from medlike import __version__
+from medlike.cli import (
+    backup,
+    bundle,
+    compact,
+    demo,
+    index,
+    info,
+    model,
+    reindex,
+    remove,
+    restore,
+    search,
+    verify,
+)
+from medlike.cli.exits import guarded
+
+
+def build() -> typer.Typer:
+    """All commands, each wrapped so that no traceback reaches the user."""
+    app = typer.Typer(
+        name="medlike",
+        no_args_is_help=True,
+        rich_markup_mode="rich",
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+        help="Find medical images like this one.",
+        epilog="Start with: medlike demo",
+    )
+    app.callback()(_root)
+    for panel, commands in (
+        ("Search", (demo, index, search)),
+        ("Look after an archive", (info, verify, remove, compact, backup, restore, reindex)),
+    ):
+        for module in commands:
+            name = module.__name__.rpartition(".")[2]
+            app.command(name, epilog=module.EXAMPLES, rich_help_panel=panel)(guarded(getattr(module, name)))
+    bundles = typer.Typer(no_args_is_help=True, help="Look at bundles: trained models on disk.")
+    bundles.command("info", epilog=bundle.EXAMPLES)(guarded(bundle.info))
+    app.add_typer(bundles, name="bundle", rich_help_panel="Models")
+    models = typer.Typer(no_args_is_help=True, help="Look at network presets: what can be trained.")
+    models.command("info", epilog=model.EXAMPLES)(guarded(model.info))
+    app.add_typer(models, name="model", rich_help_panel="Models")
+    return app
+
+
+def _show_version(asked: bool) -> None:
+    if asked:
+        print(f"medlike {__version__}")
+        raise typer.Exit
+
+
+def _root(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version and end."),
+    ] = False,
+) -> None:
+    """Find medical images like this one."""

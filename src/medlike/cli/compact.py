@@ -1,0 +1,24 @@
+"""medlike compact: forget for good what was removed."""
+
+from medlike.cli.options import ArchiveFolder, Report, ReportFormat, archive_folder
+
+EXAMPLES = """[b]Example[/b]
+
+medlike compact --archive archive/
+"""
+
+
+def compact(archive: ArchiveFolder = None, format: ReportFormat = Report.table) -> None:
+    """Drop removed images and earlier generations for good, and merge the index.
+
+    Receipts from before cannot be repeated afterwards.
+    """
+    from medlike import Archive
+    from medlike.cli.screen import out, print_json
+
+    with Archive.open(archive_folder(archive)) as opened:
+        report = opened.compact()
+    if format is Report.json:
+        print_json({"removed": report.rows, "files": report.files, "oldest_generation": report.generation})
+    else:
+        out().print(f"[b]{report.rows}[/b] removed images dropped, [b]{report.files}[/b] files deleted")

@@ -1,0 +1,7 @@
+"""medlike demo: index the samples, search them, draw the answers."""
+
+EXAMPLES = ""
+
+
+def demo() -> None:
+    """Index."""

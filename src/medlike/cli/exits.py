@@ -1,0 +1,56 @@
+"""How a command ends: exit codes, and one clean line in place of a traceback."""
+
+import os
+import sys
+from collections.abc import Callable
+from functools import wraps
+from typing import Any
+
+import typer
+
+from medlike.errors import MedlikeError
+
+DONE, FAILED, USAGE, REFUSED, INTERRUPTED = 0, 1, 2, 3, 130
+
+
+def guarded(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Wrap a command so that every way it can end has its exit code and at most one line on stderr.
+
+    MEDLIKE_TRACEBACK=1 in the environment lets the traceback through, for whoever reports a defect.
+    """
+
+    @wraps(command)
+    def run(*arguments: Any, **options: Any) -> Any:
+        if os.environ.get("MEDLIKE_TRACEBACK") == "1":
+            return command(*arguments, **options)
+        try:
+            result = command(*arguments, **options)
+            sys.stdout.flush()
+            return result
+        except MedlikeError as error:
+            fail(str(error))
+        except KeyboardInterrupt:
+            print("medlike: interrupted", file=sys.stderr)
+            raise typer.Exit(INTERRUPTED) from None
+        except BrokenPipeError:
+            # The reader (head, less) has seen enough. Python would complain once more when it closes stdout.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise typer.Exit(DONE) from None
+        except OSError as error:
+            where = f": {error.filename}" if error.filename else ""
+            fail(f"{error.strerror or error}{where}")
+        except MemoryError:
+            fail("out of memory; free some, or index fewer files at a time")
+        except (typer.Exit, typer.Abort, typer.BadParameter):
+            raise
+        except Exception as error:
+            name = type(error).__name__
+            fail(f"defect: {name}: {error} (run again with MEDLIKE_TRACEBACK=1 and report what it prints)")
+
+    return run
+
+
+def fail(message: str) -> None:
+    """Say in one line on stderr what went wrong, and end with code 1."""
+    print(f"medlike: {' '.join(message.split())}", file=sys.stderr)
+    raise typer.Exit(FAILED)

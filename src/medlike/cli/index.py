@@ -1,0 +1,156 @@
+"""medlike index: put images into an archive."""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from medlike.cli.exits import REFUSED, fail
+from medlike.cli.options import ArchiveFolder, Report, ReportFormat, archive_folder
+
+if TYPE_CHECKING:
+    from medlike import Archive
+    from medlike.archive.ingest import AddReport
+
+SHOWN = 20
+
+EXAMPLES = """[b]Examples[/b]
+
+medlike index scans/ --archive archive/
+
+medlike index manifest.csv one.dcm "more/*.png" --archive archive/
+
+medlike index enhanced/ --archive archive/ --frames all --pixels copy
+"""
+
+
+class Pixels(StrEnum):
+    """What the archive keeps of an image's pixels."""
+
+    copy = "copy"
+    reference = "reference"
+
+
+def index(
+    sources: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="SOURCE...",
+            help="Folders (searched through), files, globs, or manifests (CSV with a column path).",
+        ),
+    ],
+    archive: ArchiveFolder = None,
+    bundle: Annotated[
+        str | None,
+        typer.Option(
+            "--bundle",
+            "-b",
+            help="For a new archive: a shipped bundle's name, or a folder.",
+            show_default="the default bundle",
+        ),
+    ] = None,
+    pixels: Annotated[
+        Pixels, typer.Option(help="Keep a lossless copy, or a preview and a reference to the file.")
+    ] = Pixels.reference,
+    keep_identifiers: Annotated[
+        bool,
+        typer.Option(
+            "--keep-identifiers",
+            help="For a new archive: keep names and dates in its private folder, beside UIDs and paths.",
+        ),
+    ] = False,
+    frames: Annotated[
+        str,
+        typer.Option(
+            metavar="all|middle|N", help="Of a multi-frame file: every frame, the middle, or every Nth."
+        ),
+    ] = "middle",
+    format: ReportFormat = Report.table,
+) -> None:
+    """Put images into an archive; make the archive where there is none.
+
+    Running it again adds what is new and skips what is unchanged. A file that cannot be read never stops the
+    rest: it is listed at the end with its reason, and the exit code is 3.
+    """
+    from medlike import Archive
+    from medlike.cli.screen import print_json, progress
+
+    chosen = _frames(frames)
+    folder = archive_folder(archive)
+    if (folder / "archive.json").exists():
+        opened = Archive.open(folder)
+        if keep_identifiers and not opened.folder.keep_identifiers:
+            fail(f"{folder} was made without --keep-identifiers; make a new archive to keep them")
+        if bundle is not None:
+            _require_bundle(opened, bundle)
+    else:
+        opened = Archive.create(folder, bundle=bundle, keep_identifiers=keep_identifiers)
+    with opened, progress() as display:
+        task = display.add_task("Indexing", total=None)
+        report = opened.add(
+            sources,
+            pixels=pixels.value,
+            frames=chosen,
+            progress=lambda so_far: display.update(task, completed=so_far.files),
+        )
+    if format is Report.json:
+        print_json({"archive": str(folder), **_facts(report)})
+    else:
+        _show(report, folder)
+    if report.skipped:
+        raise typer.Exit(REFUSED)
+
+
+def _frames(text: str) -> str | int:
+    if text in ("all", "middle"):
+        return text
+    if text.isdecimal() and int(text) > 0:
+        return int(text)
+    raise typer.BadParameter(f"{text!r} is neither all, middle, nor a number from 1", param_hint="--frames")
+
+
+def _require_bundle(opened: "Archive", bundle: str) -> None:
+    from medlike.bundle import Bundle
+
+    given, held = Bundle.load(bundle), opened.folder.bundle
+    if given.digest != held.digest:
+        fail(
+            f"{opened.path} holds codes of bundle {held.name}, not of {given.name}; "
+            f"encode it again with: medlike reindex --bundle {bundle} --archive {opened.path}"
+        )
+
+
+def _facts(report: "AddReport") -> dict[str, Any]:
+    return {
+        "files": report.files,
+        "added": report.added,
+        "replaced": report.replaced,
+        "unchanged": report.unchanged,
+        "duplicates": [{"path": path, "of": id} for path, id in report.duplicates],
+        "skipped": [{"path": path, "reason": reason} for path, reason in report.skipped],
+        "generation": report.generation,
+        "seconds": report.seconds,
+    }
+
+
+def _show(report: "AddReport", folder: Path) -> None:
+    from medlike.cli.screen import out, table
+
+    parts = [f"[b]{report.added}[/b] added"]
+    for name, count in (
+        ("replaced", report.replaced),
+        ("unchanged", report.unchanged),
+        ("duplicates", len(report.duplicates)),
+        ("refused", len(report.skipped)),
+    ):
+        if count:
+            parts.append(f"[b]{count}[/b] {name}")
+    total = report.seconds.get("total", 0.0)
+    console = out()
+    console.print(f"{', '.join(parts)} in {total:.1f} s")
+    console.print(f"archive: {folder}", markup=False, soft_wrap=True)
+    if report.skipped:
+        console.print(table(("refused", "reason"), report.skipped[:SHOWN]))
+        if len(report.skipped) > SHOWN:
+            console.print(f"... and {len(report.skipped) - SHOWN} more; all of them: --format json")

@@ -1,0 +1,54 @@
+"""medlike remove: take images out of an archive."""
+
+from typing import Annotated
+
+import typer
+
+from medlike.cli.exits import REFUSED
+from medlike.cli.options import ArchiveFolder, Report, ReportFormat, archive_folder
+
+EXAMPLES = """[b]Examples[/b]
+
+medlike remove 1f0c9a... --archive archive/
+
+medlike remove 1f0c9a... --archive archive/ --erase --yes
+"""
+
+
+def remove(
+    ids: Annotated[list[str], typer.Argument(metavar="ID...", help="Ids, as hits show them.")],
+    archive: ArchiveFolder = None,
+    erase: Annotated[
+        bool, typer.Option("--erase", help="Leave no trace in the folder: rows, pixels, texts and links.")
+    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Erase without asking.")] = False,
+    format: ReportFormat = Report.table,
+) -> None:
+    """Take images out of an archive. Without --erase, searches as of an earlier generation still see them.
+
+    Erasing cannot be undone and does not reach backups or the original files. Unknown ids are listed; the
+    exit code is then 3.
+    """
+    from medlike import Archive
+    from medlike.cli.screen import note, out, print_json
+
+    if erase and not yes:
+        typer.confirm(f"Erase {len(ids)} images for good?", abort=True, err=True)
+    with Archive.open(archive_folder(archive)) as opened:
+        report = opened.remove(ids, erase=erase)
+    if format is Report.json:
+        print_json(
+            {
+                "removed": report.removed,
+                "erased": report.erased,
+                "unknown": report.unknown,
+                "generation": report.generation,
+            }
+        )
+    else:
+        done = f"[b]{report.erased}[/b] rows erased" if erase else f"[b]{report.removed}[/b] images removed"
+        out().print(f"{done}, generation {report.generation}")
+    for id in report.unknown:
+        note(f"medlike: no image {id}")
+    if report.unknown:
+        raise typer.Exit(REFUSED)

@@ -1,0 +1,191 @@
+"""medlike search: find the stored images most like one."""
+
+import csv
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from medlike.cli.exits import fail
+from medlike.cli.options import ArchiveFolder, Format, archive_folder, conditions
+
+if TYPE_CHECKING:
+    from medlike import Result
+
+EXAMPLES = """[b]Examples[/b]
+
+medlike search query.dcm --archive archive/
+
+medlike search query.dcm --archive archive/ -k 20 --where modality=CT --where "age>=40" --sheet found.png
+
+medlike search --archive archive/ --id 1f0c... --group-by study --format json
+"""
+
+FIELDS = ("rank", "id", "distance", "similarity", "box", "source", "modality", "region", "label")
+
+
+class Rank(StrEnum):
+    """The order of the hits."""
+
+    content = "content"
+    radius = "radius"
+    hamming = "hamming"
+
+
+class GroupBy(StrEnum):
+    """What is shown as one hit."""
+
+    series = "series"
+    study = "study"
+
+
+def search(
+    query: Annotated[
+        Path | None,
+        typer.Argument(
+            metavar="[QUERY]", help="The image to search for: DICOM, PNG, JPEG, TIFF, BMP or WebP."
+        ),
+    ] = None,
+    archive: ArchiveFolder = None,
+    id: Annotated[
+        str | None, typer.Option("--id", help="Search for a stored image, by the id that a hit shows.")
+    ] = None,
+    k: Annotated[int, typer.Option("-k", min=1, help="How many hits.")] = 10,
+    where: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--where",
+            "-w",
+            metavar="CONDITION",
+            help="Only images for which this holds: modality=CT, modality=CT,MR, sex!=M, "
+            "age>=40. Repeat it for more.",
+        ),
+    ] = None,
+    rank: Annotated[
+        Rank,
+        typer.Option(
+            help="content: by distance, equal ones by content; radius: all within --radius by content; "
+            "hamming: by distance alone."
+        ),
+    ] = Rank.content,
+    radius: Annotated[int | None, typer.Option(min=0, help="Only hits at most this many bits away.")] = None,
+    group_by: Annotated[
+        GroupBy | None,
+        typer.Option(
+            "--group-by", help="One hit for each series or study: its best image, the others behind it."
+        ),
+    ] = None,
+    exclude_own_patient: Annotated[
+        bool, typer.Option("--exclude-own-patient", help="Leave out images of the query's own patient.")
+    ] = False,
+    receipt: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="Write the receipt; if the file exists, repeat the search it stands for."
+        ),
+    ] = None,
+    format: Annotated[
+        Format, typer.Option("--format", "-f", help="Table for people, JSON or CSV for programs.")
+    ] = Format.table,
+    sheet: Annotated[
+        Path | None,
+        typer.Option(metavar="PNG", help="Draw a contact sheet: the query, the hits, their distances."),
+    ] = None,
+) -> None:
+    """Find the stored images most like one: a file, or an image of the archive.
+
+    Distance counts differing bits (lower is more alike); similarity is the correlation of content (higher is
+    more alike).
+    """
+    if (query is None) == (id is None):
+        raise typer.BadParameter("give one query: a file, or --id of a stored image", param_hint="QUERY")
+    chosen = conditions(where or [])
+    if query is not None and not query.exists():
+        fail(f"{query} does not exist; give an image file, or --id of a stored image")
+    from medlike import Archive, Query
+    from medlike.cli.screen import print_json
+
+    with Archive.open(archive_folder(archive)) as opened:
+        asked = Query(id=id) if id is not None else Query(image=query)
+        result = opened.search(
+            asked,
+            k=k,
+            where=chosen,
+            rank=rank.value,
+            radius=radius,
+            group_by=group_by.value if group_by else None,
+            exclude_own_patient=exclude_own_patient,
+        )
+        if sheet is not None:
+            result.sheet(sheet)
+    if format is Format.json:
+        print_json(result.as_dict())
+    elif format is Format.csv:
+        _write_csv(result)
+    else:
+        show(result)
+
+
+def show(result: "Result", title: str | None = None) -> None:
+    """Print a result as a table, the verdict on the query before it."""
+    from medlike.cli.screen import out, table
+
+    console = out()
+    if title:
+        console.rule(title, align="left")
+    verdict = _verdict(result.outlier)
+    if verdict:
+        console.print(verdict)
+    head = ("rank", "distance", "similarity", "modality", "region", "label", "id", "source")
+    rows = [
+        (
+            hit.rank,
+            hit.distance,
+            "" if hit.similarity is None else f"{hit.similarity:.2f}",
+            hit.metadata.get("modality"),
+            hit.metadata.get("region"),
+            hit.metadata.get("label"),
+            hit.id,
+            _place(hit.source),
+        )
+        for hit in result.hits
+    ]
+    if not rows:
+        console.print("no hits")
+        return
+    console.print(table(head, rows))
+
+
+def _verdict(outlier: Any) -> str:
+    if outlier is None:
+        return ""
+    facts = outlier if isinstance(outlier, dict) else outlier.verdict()
+    if facts["is_outlier"]:
+        return f"[b red]outlier[/]: nothing like this is known (p = {facts['p_value']:.3f})"
+    return f"known kind of image (p = {facts['p_value']:.2f})"
+
+
+def _place(source: Any) -> str:
+    """Where the image is: its path, from here where it lies below; else its SOP instance UID."""
+    if not source:
+        return ""
+    if not isinstance(source, dict):
+        return str(source)
+    path = source.get("path")
+    if not path:
+        return str(source.get("sop_uid") or "")
+    try:
+        return str(Path(path).relative_to(Path.cwd()))
+    except ValueError:
+        return str(path)
+
+
+def _write_csv(result: "Result") -> None:
+    writer = csv.writer(sys.stdout, lineterminator="\n")
+    writer.writerow(FIELDS)
+    for hit in result.hits:
+        metadata = [hit.metadata.get(name, "") for name in FIELDS[6:]]
+        box = "" if hit.box is None else " ".join(map(str, hit.box))
+        writer.writerow([hit.rank, hit.id, hit.distance, hit.similarity, box, _place(hit.source), *metadata])
