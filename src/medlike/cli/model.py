@@ -1,0 +1,53 @@
+"""medlike model info: how large a network is."""
+
+from importlib.util import find_spec
+from typing import Annotated
+
+import typer
+
+from medlike.cli.options import Report, ReportFormat
+from medlike.errors import MissingExtra
+
+EXAMPLES = """[b]Examples[/b]
+
+medlike model info
+
+medlike model info acir --bits 128 --format json
+"""
+
+
+def info(
+    preset: Annotated[str | None, typer.Argument(help="A preset's name; none lists them all.")] = None,
+    bits: Annotated[int, typer.Option("--bits", min=8, max=512, help="Length of the code.")] = 64,
+    classes: Annotated[
+        int, typer.Option("--classes", min=1, help="Classes of the auxiliary classifier.")
+    ] = 16,
+    format: ReportFormat = Report.table,
+) -> None:
+    """Parameters and multiply-adds (10^9, one image of 224x224) of a network preset, with and without decoder."""
+    if find_spec("torch") is None:
+        raise MissingExtra("torch", "train")
+    from medlike.cli.screen import out, print_json, table
+    from medlike.models.counts import counts
+    from medlike.models.presets import PRESETS
+
+    names = [preset] if preset else sorted(PRESETS)
+    found = [
+        {"preset": name, "bits": bits, "classes": classes, **counts(name, bits, classes)} for name in names
+    ]
+    if format is Report.json:
+        print_json(found[0] if preset else found)
+        return
+    head = ("preset", "bits", "parameters", "with decoder", "GMACs", "with decoder")
+    rows = [
+        (
+            row["preset"],
+            row["bits"],
+            f"{row['parameters'] / 1e6:.2f} M",
+            f"{row['parameters_with_decoder'] / 1e6:.2f} M",
+            f"{row['gmacs']:.3f}",
+            f"{row['gmacs_with_decoder']:.3f}",
+        )
+        for row in found
+    ]
+    out().print(table(head, rows))
