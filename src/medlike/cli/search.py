@@ -45,7 +45,7 @@ def search(
     query: Annotated[
         Path | None,
         typer.Argument(
-            metavar="[QUERY]", help="The image to search for: DICOM, PNG, JPEG, TIFF, BMP or WebP."
+            metavar="QUERY", help="The image to search for: DICOM, PNG, JPEG, TIFF, BMP or WebP."
         ),
     ] = None,
     archive: ArchiveFolder = None,
