@@ -137,6 +137,8 @@ def _externalised(model: Any) -> dict[str, npt.NDArray[Any]]:
             continue
         name = tensor.name
         value = numpy_helper.to_array(tensor)
+        if value.size == 1:  # a constant of some operation, no weight
+            continue
         large = value.dtype == np.float32 and value.size >= HALF_FROM and value.ndim >= 2
         if large and np.abs(value).max(initial=0) < HALF_LIMIT:
             value = value.astype(np.float16)
