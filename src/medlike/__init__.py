@@ -7,7 +7,12 @@ __version__ = "0.1.0"
 
 # Public name -> module that holds it. Loaded on first use, so that `import medlike` is instant.
 _EXPORTS = {
+    "Archive": "medlike.archive.archive",
+    "Bundle": "medlike.bundle",
+    "Hit": "medlike.archive.result",
     "MedlikeError": "medlike.errors",
+    "Query": "medlike.archive.query",
+    "Result": "medlike.archive.result",
 }
 
 __all__ = ["__version__", *_EXPORTS]
@@ -24,4 +29,9 @@ def __dir__() -> list[str]:
 
 
 if TYPE_CHECKING:
+    from medlike.archive.archive import Archive as Archive
+    from medlike.archive.query import Query as Query
+    from medlike.archive.result import Hit as Hit
+    from medlike.archive.result import Result as Result
+    from medlike.bundle import Bundle as Bundle
     from medlike.errors import MedlikeError as MedlikeError

@@ -1,10 +1,13 @@
 """medlike bundle info: what a bundle is."""
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from medlike.cli.options import Report, ReportFormat
+
+if TYPE_CHECKING:
+    from medlike.bundle import Bundle
 
 EXAMPLES = """[b]Examples[/b]
 
@@ -32,10 +35,11 @@ def info(
         return
     for loaded in bundles:
         rows = {**_facts(loaded, default()), "bytes": size(loaded.bytes)}
-        out().print(table(("", ""), [(k, v) for k, v in rows.items() if v not in (None, [], {})], head=False))
+        known = [(name, value) for name, value in rows.items() if value not in (None, [], {})]
+        out().print(table(("", ""), known))
 
 
-def _facts(bundle, default: str) -> dict:  # type: ignore[no-untyped-def,type-arg]
+def _facts(bundle: "Bundle", default: str) -> dict[str, Any]:
     return {
         "name": bundle.name,
         "default": bundle.name == default,

@@ -10,7 +10,6 @@ from medlike.cli.exits import REFUSED, fail
 from medlike.cli.options import ArchiveFolder, Report, ReportFormat, archive_folder
 
 if TYPE_CHECKING:
-    from medlike import Archive
     from medlike.archive.ingest import AddReport
 
 SHOWN = 20
@@ -79,11 +78,9 @@ def index(
     chosen = _frames(frames)
     folder = archive_folder(archive)
     if (folder / "archive.json").exists():
-        opened = Archive.open(folder)
+        opened = Archive.open(folder, bundle=bundle)
         if keep_identifiers and not opened.folder.keep_identifiers:
             fail(f"{folder} was made without --keep-identifiers; make a new archive to keep them")
-        if bundle is not None:
-            _require_bundle(opened, bundle)
     else:
         opened = Archive.create(folder, bundle=bundle, keep_identifiers=keep_identifiers)
     with opened, progress() as display:
@@ -108,17 +105,6 @@ def _frames(text: str) -> str | int:
     if text.isdecimal() and int(text) > 0:
         return int(text)
     raise typer.BadParameter(f"{text!r} is neither all, middle, nor a number from 1", param_hint="--frames")
-
-
-def _require_bundle(opened: "Archive", bundle: str) -> None:
-    from medlike.bundle import Bundle
-
-    given, held = Bundle.load(bundle), opened.folder.bundle
-    if given.digest != held.digest:
-        fail(
-            f"{opened.path} holds codes of bundle {held.name}, not of {given.name}; "
-            f"encode it again with: medlike reindex --bundle {bundle} --archive {opened.path}"
-        )
 
 
 def _facts(report: "AddReport") -> dict[str, Any]:

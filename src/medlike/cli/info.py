@@ -27,6 +27,8 @@ def info(archive: ArchiveFolder = None, format: ReportFormat = Report.table) -> 
         ("images", facts["images"]),
         ("bundle", f"{bundle['name']}  {bundle['digest'][:16]}"),
         ("generation", facts["generation"]),
+        *([("waiting", facts["received"])] if facts.get("received") else []),
+        *((f"refused, {entry['name']}", entry["reason"]) for entry in facts.get("refused", [])),
         *((f"bytes, {part}", size(count)) for part, count in facts["bytes"].items()),
     ]
     out().print(table(("", ""), rows))

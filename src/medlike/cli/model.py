@@ -24,7 +24,8 @@ def info(
     ] = 16,
     format: ReportFormat = Report.table,
 ) -> None:
-    """Parameters and multiply-adds (10^9, one image of 224x224) of a network preset, with and without decoder."""
+    """Parameters and multiply-adds (10^9, one image of 224x224) of a network preset, with and without
+    decoder."""
     if find_spec("torch") is None:
         raise MissingExtra("torch", "train")
     from medlike.cli.screen import out, print_json, table

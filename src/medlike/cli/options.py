@@ -1,6 +1,5 @@
 """Options that several commands share, and how their values are read."""
 
-import re
 from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
@@ -43,56 +42,15 @@ def archive_folder(given: Path | None) -> Path:
     return user_data_path("medlike", appauthor=False) / "archive"
 
 
-_CONDITION = re.compile(r"^\s*([A-Za-z_][\w.]*)\s*(>=|<=|!=|=|>|<)\s*(.*?)\s*$", re.DOTALL)
-_OPERATORS = {"=": "eq", "!=": "ne", ">=": "gte", "<=": "lte", ">": "gt", "<": "lt"}
+def conditions(texts: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Read the texts of --where into a filter; typer.BadParameter where one is no condition."""
+    from medlike.archive.filters import parse
+    from medlike.errors import QueryError
 
-
-def conditions(texts: Sequence[str]) -> dict[str, Any]:
-    """Read `modality=CT`, `age>=40`, `modality=CT,MR` into the filter that a search takes.
-
-    Several conditions on one field must all hold. Raises typer.BadParameter where a text is no condition.
-    """
-    where: dict[str, Any] = {}
-    for text in texts:
-        match = _CONDITION.match(text)
-        if match is None:
-            raise typer.BadParameter(
-                f"{text!r} is no condition; write FIELD=VALUE or FIELD>=NUMBER, like modality=CT or age>=40",
-                param_hint="--where",
-            )
-        field, sign, value = match.groups()
-        name = _OPERATORS[sign]
-        read: Any
-        if sign in (">", ">=", "<", "<="):
-            read = _number(text, value)
-        elif sign == "=" and "," in value:
-            name, read = "in", [_plain(v.strip()) for v in value.split(",") if v.strip()]
-        else:
-            read = _plain(value)
-        if name in where.setdefault(field, {}):
-            raise typer.BadParameter(f"{field} has two conditions with {sign}", param_hint="--where")
-        where[field][name] = read
-    return where
-
-
-def _number(text: str, value: str) -> int | float:
     try:
-        return _plain_number(value)
-    except ValueError:
-        raise typer.BadParameter(
-            f"{text!r} compares with {value!r}, which is no number", param_hint="--where"
-        ) from None
-
-
-def _plain_number(value: str) -> int | float:
-    number = float(value)
-    return int(number) if number.is_integer() and "e" not in value.lower() else number
-
-
-def _plain(value: str) -> str | int | float:
-    if re.fullmatch(r"-?\d+(\.\d+)?", value):
-        return _plain_number(value)
-    return value
+        return parse(texts)
+    except QueryError as error:
+        raise typer.BadParameter(str(error), param_hint="--where") from None
 
 
 Passphrase = Annotated[

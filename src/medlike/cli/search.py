@@ -44,9 +44,7 @@ class GroupBy(StrEnum):
 def search(
     query: Annotated[
         Path | None,
-        typer.Argument(
-            metavar="QUERY", help="The image to search for: DICOM, PNG, JPEG, TIFF, BMP or WebP."
-        ),
+        typer.Argument(metavar="QUERY", help="The image to search for: DICOM, PNG, JPEG, TIFF, BMP or WebP."),
     ] = None,
     archive: ArchiveFolder = None,
     id: Annotated[
