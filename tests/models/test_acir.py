@@ -150,3 +150,24 @@ def test_unknown_names_list_the_known_ones():
 def test_images_of_another_size_are_refused(compact):
     with pytest.raises(TrainingError, match="224"):
         compact(torch.zeros(1, 3, 160, 160))
+
+
+@pytest.mark.slow
+def test_the_exported_network_gives_the_same_code(compact):
+    import numpy as np
+    import onnxruntime
+
+    from medlike.models.export import as_network_input, export_graph
+
+    def served(network, images):
+        found = network(images)
+        return {"bits": found["u"], "content": found["feature"]}
+
+    model = export_graph(compact, ["bits", "content"], served)
+    session = onnxruntime.InferenceSession(model.SerializeToString())
+    image = np.random.default_rng(0).integers(0, 256, (1, 224, 224), dtype=np.uint8)
+    code, content = session.run(None, {"image": image})
+    with torch.no_grad():
+        expected = served(compact, as_network_input(torch.from_numpy(image)))
+    np.testing.assert_allclose(code, expected["bits"], atol=1e-4)
+    np.testing.assert_allclose(content, expected["content"], atol=1e-5)

@@ -15,6 +15,23 @@ from medlike.errors import TrainingError
 WINDOW = 7
 
 
+def attend(
+    query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None = None, dropout: float = 0.0
+) -> Tensor:
+    """softmax(Q K^T / sqrt(d) + bias) V: [...,T,d], [...,S,d], [...,S,e] -> [...,T,e].
+
+    Written out, since the sequences are short and the fused kernels' memory layouts differ between devices
+    and the exporter. bias: [T,S]; dropout acts on the weights.
+    """
+    scores = (query * query.shape[-1] ** -0.5) @ key.transpose(-2, -1)
+    if bias is not None:
+        scores = scores + bias
+    weights = scores.softmax(dim=-1)
+    if dropout:
+        weights = F.dropout(weights, dropout)
+    return weights.to(value.dtype) @ value
+
+
 def relative_index(side: int) -> Tensor:
     """For each pair of cells of a side x side window, the place of their offset in a (2 side - 1)^2 table.
 
@@ -69,8 +86,7 @@ class ConvMSA(nn.Module):
         tokens = windows(self.query_key_value(x))
         tokens = tokens.reshape(tokens.shape[0], WINDOW * WINDOW, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
         query, key, value = tokens[0], tokens[1], tokens[2]
-        bias = self.position[self.index].to(query.dtype)
-        mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=bias)
+        mixed = attend(query, key, value, self.position[self.index])
         mixed = mixed.permute(0, 2, 1, 3).reshape(tokens.shape[1], WINDOW * WINDOW, -1)
         return x + self.output(unwindows(mixed, h, w))
 
@@ -94,7 +110,7 @@ class Block(nn.Module):
         tokens = self.query_key_value(self.norm1(x)).reshape(n, t, 3, self.heads, d // self.heads)
         query, key, value = tokens.permute(2, 0, 3, 1, 4)
         dropout = self.dropout if self.training else 0.0
-        mixed = F.scaled_dot_product_attention(query, key, value, dropout_p=dropout)
+        mixed = attend(query, key, value, dropout=dropout)
         x = x + self._drop(self.output(mixed.transpose(1, 2).reshape(n, t, d)))
         return x + self._drop(self.narrow(self._drop(F.gelu(self.widen(self.norm2(x))))))
 

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from medlike.errors import TrainingError
+from medlike.models.attention import attend
 
 SIDE = 7
 
@@ -69,7 +70,7 @@ class DepthFusion(nn.Module):
             self._split(self.key(asked)),
             self._split(self.value(asked)),
         )
-        mixed = F.scaled_dot_product_attention(query, key, value)
+        mixed = attend(query, key, value)
         mixed = mixed.transpose(2, 3).reshape(mixed.shape[0], -1, h, w)
         return self.output(mixed).mean(dim=(2, 3))
 
