@@ -1,8 +1,8 @@
 """Backup while the archive is in use, and restore.
 
-A backup is a folder that is itself an archive: the store as of one generation, the pixels and previews it refers
-to, the id key (without it new images could not be told from stored ones), the spool's acknowledged files, and,
-only on request, the link table. The index is left out: it is rebuilt.
+A backup is a folder that is itself an archive: the store as of one generation, the pixels and previews it
+refers to, the id key (without it new images could not be told from stored ones), the spool's acknowledged
+files, and, only on request, the link table. The index is left out: it is rebuilt.
 """
 
 import os
@@ -82,7 +82,7 @@ def backup(folder: Folder, target: Path, links: bool = False, passphrase: str | 
 
 
 def restore(source: Path, target: Path, passphrase: str | None = None) -> Folder:
-    """Make an archive of a backup in a new folder. Raises ArchiveError: no backup, wrong passphrase, not empty."""
+    """Make an archive of a backup in a new folder. ArchiveError for no backup or a wrong passphrase."""
     if target.exists() and any(target.iterdir()):
         raise ArchiveError(f"{target} is not empty: give a new folder")
     Folder.open(source)

@@ -21,7 +21,7 @@ class Database:
 
     @property
     def connection(self) -> sqlite3.Connection:
-        """This thread's connection, in autocommit mode; what commits is fsynced, what is deleted is zeroed."""
+        """This thread's connection, in autocommit mode: commits are fsynced, deleted cells are zeroed."""
         held = getattr(self._local, "held", None)
         if held is not None and held[0] == os.getpid():
             return held[1]

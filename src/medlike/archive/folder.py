@@ -12,10 +12,13 @@ writer.lock      names the writer while there is one
 import json
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from medlike.archive import durable
-from medlike.errors import ArchiveError
+from medlike.errors import ArchiveError, BundleError
+
+if TYPE_CHECKING:
+    from medlike.bundle import Bundle
 
 FORMAT = 1
 FILE = "archive.json"
@@ -24,24 +27,35 @@ PARTS = ("store", "pixels", "previews", "index", "private", "spool")
 
 @dataclass(frozen=True)
 class BundleFacts:
-    """The bundle that an archive's encodings come from. name: of a shipped bundle, or a path."""
+    """The bundle that an archive's encodings come from. path: its folder, None for a shipped one."""
 
     name: str
     digest: str
     bits: int
     content_dim: int
     local_bits: int | None = None
+    path: str | None = None
 
     @classmethod
-    def of(cls, bundle: Any, name: str | None = None) -> "BundleFacts":
-        """From anything with the attributes of a Bundle."""
-        return cls(
-            name or str(bundle.name),
-            str(bundle.digest),
-            int(bundle.bits),
-            int(bundle.content_dim),
-            bundle.local_bits,
-        )
+    def of(cls, bundle: "Bundle") -> "BundleFacts":
+        """From a loaded bundle."""
+        from medlike.bundle import shipped
+
+        path = None if bundle.name in shipped() else str(bundle.path.absolute())
+        return cls(bundle.name, bundle.digest, bundle.bits, bundle.content_dim, bundle.local_bits, path)
+
+    def load(self) -> "Bundle":
+        """The bundle itself. Raises BundleError where it is missing, or is not the one it was."""
+        from medlike.bundle import Bundle
+
+        found = Bundle.load(self.path or self.name)
+        if found.digest != self.digest:
+            raise BundleError(
+                f"bundle {self.name} at {found.path} has digest {found.digest[:16]}, the archive was made "
+                f"with {self.digest[:16]}: put that one back, or run "
+                f"`medlike reindex --bundle {self.path or self.name}`"
+            )
+        return found
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,8 @@ import fcntl
 import os
 import socket
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from medlike.archive.durable import disk_errors, sync_folders
@@ -25,6 +27,20 @@ class WriterLock:
         self._clean = True
         self._descriptor = -1
         self._thread = threading.RLock()
+
+    def state(self) -> str:
+        """ "free", "held" by a writer, or "died": the last writer did not release it. Takes nothing."""
+        try:
+            descriptor = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return "free"
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            return "died" if os.fstat(descriptor).st_size else "free"
+        except OSError:
+            return "held"
+        finally:
+            os.close(descriptor)
 
     def take(self) -> bool:
         """Take the lock; true where the last holder died without releasing it. Raises ArchiveLocked."""
@@ -68,3 +84,15 @@ class WriterLock:
         sync_folders([self.path.parent])
         self._descriptor, self._depth, self._clean = descriptor, 1, True
         return died
+
+
+@contextmanager
+def held(path: Path) -> Iterator[None]:
+    """Hold the lock of a file for a while; waits until whoever has it lets go."""
+    with disk_errors(path):
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(descriptor)

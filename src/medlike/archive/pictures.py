@@ -1,4 +1,4 @@
-"""Stored images as pictures again: from the kept pixels, the original file, or the preview, whichever is left."""
+"""Stored images as pictures again: from the kept pixels, the original file, or the preview."""
 
 import io
 from typing import TYPE_CHECKING

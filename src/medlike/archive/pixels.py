@@ -1,7 +1,7 @@
 """Pixels of an archive: content-addressed and lossless, free of identifiers; and previews of 512 pixels.
 
-A pixel file holds the array and nothing else (`imaging.encode_pixels`) and is named by the digest of the decoded
-pixels (`Image.digest`). Previews are JPEG of the rendered picture, named by the sha256 of the file.
+A pixel file holds the array and nothing else (`imaging.encode_pixels`) and is named by the digest of the
+decoded pixels (`Image.digest`). Previews are JPEG of the rendered picture, named by the sha256 of the file.
 """
 
 import hashlib

@@ -94,6 +94,19 @@ def encode_again(
     return report
 
 
+def settle(store: Store, bundle: str, lost: list[str]) -> int:
+    """Make a bundle's word count: its predicted modalities, and no image it could not encode. Generation."""
+    with store.commit("reindex") as commit:
+        for id in lost:
+            commit.remove(id)
+        commit.connection.execute(
+            "UPDATE images SET predicted_modality = (SELECT modality FROM encodings"
+            " WHERE encodings.row = images.row AND bundle = ?) WHERE removed IS NULL",
+            (bundle,),
+        )
+    return commit.generation
+
+
 def _prepared(row: ImageRow, pixels: Pixels, links: Links) -> "tuple[Prepared | None, bool]":
     from medlike import imaging
 

@@ -1,7 +1,7 @@
-"""Taking images out: `remove` ends their life at a generation, `erase` leaves no trace of them in the folder.
+"""Taking images out: `remove` ends their life at a generation, `erase` leaves no trace in the folder.
 
-An erasure is announced in the store, then carried out, then struck off: whatever interrupts it, the next writer
-finishes it. What lies outside the folder (backups, exports, the original files) is out of its reach.
+An erasure is announced in the store, then carried out, then struck off: whatever interrupts it, the next
+writer finishes it. What lies outside the folder (backups, exports, the original files) is out of its reach.
 """
 
 import time
@@ -45,15 +45,8 @@ def remove(store: Store, links: Links, ids: Iterable[str]) -> RemovalReport:
     return report
 
 
-def erase(
-    store: Store,
-    links: Links,
-    pixels: Pixels,
-    spool: Spool,
-    drop_index: Callable[[], None],
-    ids: Iterable[str],
-) -> RemovalReport:
-    """Erase images with every earlier version of them. The index is dropped and must be built again."""
+def announce_erasure(store: Store, ids: Iterable[str]) -> RemovalReport:
+    """End the life of images and note them, with every earlier version, for `finish_erasure`."""
     wanted = list(dict.fromkeys(ids))
     report = RemovalReport(generation=store.generation())
     rows = {id: store.select("id = ?", (id,)) for id in wanted}
@@ -72,19 +65,23 @@ def erase(
             for id in wanted:
                 commit.remove(id)
         report.generation = commit.generation
-        finish_erasure(store, links, pixels, spool, drop_index)
     return report
+
+
+def unfinished(store: Store) -> list[int]:
+    """Rows whose erasure was announced and not finished."""
+    with storage_errors(store.path):
+        return [row for (row,) in store.connection.execute("SELECT row FROM erasing")]
 
 
 def finish_erasure(
     store: Store, links: Links, pixels: Pixels, spool: Spool, drop_index: Callable[[], None]
-) -> bool:
-    """Carry out announced erasures; false where there were none. Safe to repeat after any interruption."""
-    with storage_errors(store.path):
-        doomed = [row for (row,) in store.connection.execute("SELECT row FROM erasing")]
-    if not doomed:
-        return False
-    drop_index()
+) -> None:
+    """Carry out announced erasures. Safe to repeat after any interruption.
+
+    drop_index deletes the derived files; it comes when no reader can still see the rows and derive them anew.
+    """
+    doomed = unfinished(store)
     images = store.images(doomed)
     ids = sorted({image.id for image in images.values()})
     known = links.find(ids)
@@ -98,9 +95,9 @@ def finish_erasure(
             # Words of the texts would stay in the merged segments of the word index.
             commit.connection.execute("INSERT INTO words(words) VALUES ('rebuild')")
     purge(store)
+    drop_index()
     with storage_errors(store.path):
         store.connection.execute("DELETE FROM erasing")
-    return True
 
 
 def unshared(store: Store, pixels: Pixels, rows: Iterable[int]) -> list[Path]:
@@ -135,7 +132,8 @@ def empty_log(store: Store) -> None:
             return
         if time.monotonic() > deadline:
             raise ArchiveLocked(
-                f"{store.path} is held by a reader: the images are removed, but pages of them stay in the log; "
+                f"{store.path} is held by a reader: the images are removed, but pages of them stay in the "
+                "log; "
                 "end the reader, and the next write finishes the erasure"
             )
         time.sleep(0.05)

@@ -1,7 +1,7 @@
 """Encrypting the id key of a backup under a passphrase, with the standard library alone.
 
-scrypt (RFC 7914) turns passphrase and a fresh salt into a pad as long as the key and a MAC key; the key is XORed
-with the pad, which is used once, and the whole is authenticated with HMAC-SHA256 (encrypt, then MAC).
+scrypt (RFC 7914) turns passphrase and a fresh salt into a pad as long as the key and a MAC key; the key is
+XORed with the pad, which is used once, and the whole is authenticated with HMAC-SHA256 (encrypt, then MAC).
 """
 
 import hashlib

@@ -1,6 +1,5 @@
 """Keeping an archive small and tidy: compaction, and cleaning up after a writer that died."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from medlike.archive.database import storage_errors
@@ -13,7 +12,7 @@ from medlike.archive.store import Store
 
 @dataclass
 class CompactReport:
-    """rows: removed images that are gone for good. files: pixel files deleted. generation: the oldest kept."""
+    """rows: removed images gone for good. files: pixel files deleted. generation: the oldest kept."""
 
     rows: int = 0
     files: int = 0
@@ -54,8 +53,7 @@ def sweep(store: Store, links: Links, pixels: Pixels) -> int:
     return len(leftovers)
 
 
-def recover(store: Store, links: Links, pixels: Pixels, spool: Spool, drop_index: Callable[[], None]) -> None:
-    """Clean up after a writer that died: files it wrote and did not commit, an index half built."""
-    drop_index()
+def recover(store: Store, links: Links, pixels: Pixels, spool: Spool) -> None:
+    """Clean up after a writer that died: files and links that it wrote and did not commit."""
     sweep(store, links, pixels)
     spool.sweep()

@@ -1,4 +1,4 @@
-"""Checking an archive: rows against encodings, pixels, previews, links and spool. Reads everything, changes nothing."""
+"""Checking an archive: rows against encodings, pixels, previews, links and spool. Changes nothing."""
 
 import hashlib
 import sqlite3
@@ -28,7 +28,7 @@ class Problem:
 def verify(
     folder: Folder, store: Store, links: Links, pixels: Pixels, spool: Spool, alone: bool
 ) -> Iterator[Problem]:
-    """Problems of everything but the index. alone: no writer is at work, so that leftovers are problems too."""
+    """Problems of all but the index. alone: no writer is at work, so that leftovers are problems too."""
     yield from _database(store)
     yield from _rows(folder, store)
     yield from _pixels(store, pixels)
@@ -88,9 +88,7 @@ def _pixels(store: Store, pixels: Pixels) -> Iterator[Problem]:
         digests = query(
             "SELECT DISTINCT pixels FROM images WHERE kind = 'copy' AND removed IS NULL"
         ).fetchall()
-        previews = query(
-            "SELECT DISTINCT preview FROM images WHERE preview IS NOT NULL AND removed IS NULL"
-        ).fetchall()
+        previews = query("SELECT DISTINCT preview FROM images WHERE preview > ''").fetchall()
     for (digest,) in digests:
         try:
             found = pixels.read(digest)

@@ -1,0 +1,457 @@
+"""Archive: the user's object. It opens a folder, and hands each task to the file that does it."""
+
+import shutil
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from medlike.archive import backup as backups
+from medlike.archive import durable, pictures, reindex, removal, upkeep, verify
+from medlike.archive.folder import FILE, BundleFacts, Folder
+from medlike.archive.identity import Identity, Links, as_source
+from medlike.archive.ingest import AddReport, Encodes, Intake, Progress, Settings
+from medlike.archive.lock import WriterLock, held
+from medlike.archive.pixels import Pixels
+from medlike.archive.spool import Entry, Spool
+from medlike.archive.store import Store
+from medlike.archive.upkeep import CompactReport
+from medlike.archive.verify import Problem
+from medlike.errors import ArchiveError, InputError
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    from medlike.archive.index import Index
+    from medlike.archive.query import Query
+    from medlike.archive.result import Result
+    from medlike.bundle import Bundle
+
+
+class Archive:
+    """A folder of images that can be searched. One writer at a time, readers beside it.
+
+    Made by `Archive.create`, `Archive.open` or `Archive.restore`; closes as a context manager.
+    """
+
+    def __init__(self, folder: Folder, encoder: Encodes | None = None) -> None:
+        self.folder = folder
+        self.store = Store(folder.store)
+        self.links = Links(folder.private)
+        self.pixels = Pixels(folder.pixels)
+        self.spool = Spool(folder.spool)
+        self._encoder = encoder
+        self._index: Index | None = None
+        self._lock = WriterLock(folder.path)
+
+    # Opening and closing
+
+    @classmethod
+    def create(
+        cls,
+        path: str | Path,
+        bundle: "str | Path | Bundle | None" = None,
+        keep_identifiers: bool = False,
+        encoder: Encodes | None = None,
+    ) -> "Archive":
+        """Make an empty archive in a new or empty folder.
+
+        bundle: a shipped name, a folder or a loaded bundle; the default one where it is left out.
+        keep_identifiers: the private folder also keeps names and patient ids. encoder: one that is loaded
+        already, to be used in place of a new one. Raises ArchiveError where the folder is not empty.
+        """
+        path = Path(path).expanduser()
+        if path.exists() and (not path.is_dir() or any(path.iterdir())):
+            reason = (
+                "holds an archive: open it" if (path / FILE).exists() else "is not empty: give a new folder"
+            )
+            raise ArchiveError(f"{path} {reason}")
+        folder = Folder(path, BundleFacts.of(_loaded(bundle)), keep_identifiers)
+        for part in (folder.path, folder.pixels, folder.index):
+            durable.make_folder(part)
+        durable.make_folder(folder.spool, 0o700)
+        Identity.create(folder.private)
+        Links.create(folder.private)
+        Store.create(folder.store).close()
+        durable.sync_folders([folder.path])
+        # Last: without it the folder is not an archive.
+        folder.write()
+        return cls(folder, encoder)
+
+    @classmethod
+    def open(
+        cls, path: str | Path, bundle: "str | Path | Bundle | None" = None, encoder: Encodes | None = None
+    ) -> "Archive":
+        """Open an archive to search it or write to it.
+
+        bundle: where the archive's bundle is now, should it have moved. Raises ArchiveError where there is no
+        archive, it is damaged, of a newer format, or made with another bundle.
+        """
+        folder = Folder.open(Path(path).expanduser())
+        if bundle is not None:
+            facts = BundleFacts.of(_loaded(bundle))
+            if facts.digest != folder.bundle.digest:
+                raise ArchiveError(
+                    f"{path} was made with bundle {folder.bundle.name} ({folder.bundle.digest[:16]}), "
+                    f"not with {facts.name} ({facts.digest[:16]}): "
+                    f"run `medlike reindex --bundle {facts.path or facts.name}`"
+                )
+            folder = folder.under(facts)
+        return cls(folder, encoder)
+
+    @classmethod
+    def restore(
+        cls,
+        source: str | Path,
+        path: str | Path,
+        passphrase: str | None = None,
+        encoder: Encodes | None = None,
+    ) -> "Archive":
+        """Make an archive of a backup in a new folder, and open it."""
+        folder = backups.restore(Path(source).expanduser(), Path(path).expanduser(), passphrase)
+        opened = cls(folder, encoder)
+        with opened._writing():
+            opened.index.rebuild()
+        return opened
+
+    def close(self) -> None:
+        """Let go of files and threads."""
+        self.store.close()
+        self.links.close()
+        self._index = None
+
+    def __enter__(self) -> "Archive":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def __len__(self) -> int:
+        return self.store.count()
+
+    def __repr__(self) -> str:
+        return f"Archive({str(self.path)!r})"
+
+    # Parts that are loaded when they are needed
+
+    @property
+    def path(self) -> Path:
+        """The folder."""
+        return self.folder.path
+
+    @cached_property
+    def identity(self) -> Identity:
+        """The id key."""
+        return Identity(self.folder.private)
+
+    @property
+    def encoder(self) -> Encodes:
+        """What encodes queries and new images, loaded on first use."""
+        if self._encoder is None:
+            from medlike.inference import Encoder
+
+            self._encoder = Encoder(self.folder.bundle.load())
+        return self._encoder
+
+    @property
+    def index(self) -> "Index":
+        """The derived arrays under the bundle in use."""
+        self._follow_bundle()
+        if self._index is None:
+            self._index = self._index_under(self.folder.bundle)
+        return self._index
+
+    # Writing
+
+    def add(
+        self,
+        sources: Iterable[str | Path] | str | Path,
+        pixels: str = "reference",
+        frames: Any = "middle",
+        progress: Progress | None = None,
+        threads: int = 0,
+    ) -> AddReport:
+        """Take in folders, globs, files and CSV manifests. Run again, it skips what is stored unchanged.
+
+        pixels: "copy" keeps the pixels lossless and without identifiers, "reference" a preview of 512 pixels
+        and the path. frames: of a multi-frame file "middle", "all" or each n-th. progress: called with the
+        report so far. Bad files are listed in the report. Raises ArchiveLocked beside another writer,
+        ArchiveFull on a full disk (what was committed is safe), BundleError where this host's codes differ.
+        """
+        from medlike.imaging import discover
+
+        given = [sources] if isinstance(sources, str | Path) else list(sources)
+        settings = Settings(pixels, frames, self.folder.keep_identifiers, threads)
+        with self._writing():
+            self._drain()
+            report = self._intake(settings, progress).run(discover(given, frames))
+            self.index.refresh()
+        return report
+
+    def receive(
+        self,
+        data: bytes,
+        name: str = "",
+        metadata: Mapping[str, Any] | None = None,
+        texts: Mapping[str, str] | None = None,
+        identifiers: Mapping[str, str] | None = None,
+    ) -> str:
+        """Acknowledge a received file: once this returns, a power cut does not lose it. Its ticket.
+
+        Needs no lock. It is committed by the next `drain`, or before any other write.
+        """
+        return self.spool.put(data, name, metadata, texts, identifiers)
+
+    def drain(self, frames: Any = "all", progress: Progress | None = None) -> AddReport:
+        """Commit what was received, pixels and all. Unusable files are set aside with the reason."""
+        with self._writing():
+            report = self._drain(frames, progress)
+            self.index.refresh()
+        return report
+
+    def remove(self, ids: Iterable[str] | str, erase: bool = False) -> removal.RemovalReport:
+        """Take images out by id. Searches as of an earlier generation still see them until `compact`.
+
+        erase: leave no trace of them in the folder: rows, earlier versions, pixels, previews, texts, links,
+        index, logs. Backups and the original files are out of its reach.
+        """
+        wanted = [ids] if isinstance(ids, str) else list(ids)
+        with self._writing():
+            self._drain()
+            if not erase:
+                return removal.remove(self.store, self.links, wanted)
+            report = removal.announce_erasure(self.store, wanted)
+            if report.erased:
+                self._finish_erasure()
+        return report
+
+    def compact(self) -> CompactReport:
+        """Drop removed images and encodings of earlier bundles for good, and shrink the files."""
+        with self._writing():
+            report = upkeep.compact(self.store, self.links, self.pixels, self.folder.bundle.digest)
+            self._drop_index()
+            self.index.rebuild()
+        return report
+
+    def reindex(
+        self,
+        bundle: "str | Path | Bundle | None" = None,
+        progress: Callable[[reindex.ReindexReport], None] | None = None,
+        drop_lost: bool = False,
+        encoder: Encodes | None = None,
+    ) -> reindex.ReindexReport:
+        """Encode every image under another bundle, then switch to it; without one, rebuild the index.
+
+        Searches go on under the old bundle until the switch. Images whose pixels and preview are gone are
+        `lost`: then nothing is switched, unless `drop_lost` removes them.
+        """
+        with self._writing():
+            self._drain()
+            if bundle is None:
+                self._drop_index()
+                self.index.rebuild()
+                return reindex.ReindexReport(generation=self.store.generation())
+            chosen = _loaded(bundle)
+            if encoder is None:
+                from medlike.inference import Encoder
+
+                encoder = Encoder(chosen)
+            _require_golden(encoder)
+            facts = BundleFacts.of(chosen)
+            report = reindex.encode_again(
+                self.store, self.links, self.pixels, encoder, facts.digest, Settings().workers, progress
+            )
+            if report.lost and not drop_lost:
+                return report
+            report.generation = reindex.settle(self.store, facts.digest, report.lost)
+            self._index_under(facts).rebuild()
+            self.folder.under(facts).write()
+            self.folder, self._encoder, self._index = self.folder.under(facts), encoder, None
+            report.switched = True
+        return report
+
+    # Reading
+
+    def search(
+        self,
+        query: "Query",
+        k: int = 10,
+        where: Mapping[str, Any] | None = None,
+        rank: str = "content",
+        radius: int | None = None,
+        group_by: str | None = None,
+        exclude_own_patient: bool = False,
+        **settings: Any,
+    ) -> "Result":
+        """The k stored images most like the query, in the total order (distance, similarity, id).
+
+        See `medlike.archive.search.search` for the settings.
+        """
+        from medlike.archive.search import search
+
+        return search(
+            self,
+            query,
+            k=k,
+            where=where,
+            rank=rank,
+            radius=radius,
+            group_by=group_by,
+            exclude_own_patient=exclude_own_patient,
+            **settings,
+        )
+
+    def search_many(self, queries: "Sequence[Query]", k: int = 10, **settings: Any) -> "list[Result]":
+        """One result a query, each as `search` gives it."""
+        from medlike.archive.search import search_many
+
+        return search_many(self, queries, k=k, **settings)
+
+    def picture(self, id: str) -> "npt.NDArray[np.uint8] | None":
+        """What to show of a stored image: uint8 [H, W] or [H, W, 3]; a preview has at most 512 pixels a side.
+
+        None where nothing of its pixels is left. Raises InputError for an unknown id.
+        """
+        row = self.store.find(id)
+        if row is None:
+            raise InputError(f"there is no image {id} in {self.path}: take an id from a search")
+        return pictures.picture(row, self.pixels, self.links)
+
+    def source(self, id: str) -> dict[str, Any] | None:
+        """Where an image came from: path, frame, UIDs, dates; None where the link table has nothing."""
+        return self.sources([id]).get(id)
+
+    def sources(self, ids: Sequence[str]) -> dict[str, dict[str, Any]]:
+        """id -> where it came from, for the ids that have a link."""
+        return {id: as_source(link) for id, link in self.links.find(ids).items()}
+
+    def verify(self) -> list[Problem]:
+        """Problems found by comparing rows, pixels, previews, links, spool and index. Changes nothing."""
+        alone = self._lock.state() == "free"
+        problems = list(verify.verify(self.folder, self.store, self.links, self.pixels, self.spool, alone))
+        return problems + [Problem("index", text) for text in self.index.verify()]
+
+    def backup(
+        self, target: str | Path, links: bool = False, passphrase: str | None = None
+    ) -> backups.BackupReport:
+        """Copy the archive into a new folder while it is in use; readers and a writer go on.
+
+        The id key is always in it, encrypted under a passphrase if one is given; the link table only with
+        `links`. Raises ArchiveError where the target is not empty.
+        """
+        return backups.backup(self.folder, Path(target).expanduser(), links, passphrase)
+
+    def info(self) -> dict[str, Any]:
+        """images, bytes by part, bundle (name, digest), generation; received: waiting; refused: set aside."""
+        self._follow_bundle()
+        with self.store.snapshot():
+            images, generation = self.store.count(), self.store.generation()
+        return {
+            "images": images,
+            "bytes": self.folder.bytes(),
+            "bundle": {"name": self.folder.bundle.name, "digest": self.folder.bundle.digest},
+            "generation": generation,
+            "oldest_generation": self.store.oldest_generation(),
+            "received": sum(1 for _ in self.spool.entries()),
+            "refused": [{"name": entry.name, "reason": entry.reason} for entry in self.spool.refused()],
+        }
+
+    # Inside
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        """Hold the writer's lock; first finish what a writer that died left."""
+        died = self._lock.take()
+        clean = False
+        try:
+            self._follow_bundle()
+            if died:
+                upkeep.recover(self.store, self.links, self.pixels, self.spool)
+                self._drop_index()
+            if removal.unfinished(self.store):
+                self._finish_erasure()
+            yield
+            clean = True
+        finally:
+            self._lock.release(clean)
+
+    def _intake(self, settings: Settings, progress: Progress | None) -> Intake:
+        _require_golden(self.encoder)
+        return Intake(
+            self.store,
+            self.links,
+            self.pixels,
+            self.identity,
+            self.encoder,
+            self.folder.bundle.digest,
+            settings,
+            progress,
+        )
+
+    def _drain(self, frames: Any = "all", progress: Progress | None = None) -> AddReport:
+        from medlike.imaging import Source
+
+        entries = list(self.spool.entries())
+        if not entries:
+            return AddReport(generation=self.store.generation())
+        settings = Settings("copy", frames, self.folder.keep_identifiers)
+        by_path: dict[str, Entry] = {str(entry.path): entry for entry in entries}
+        sources = [
+            Source(
+                str(entry.path), dict(entry.metadata), dict(entry.texts), dict(entry.identifiers),
+                frames=frames,
+            )
+            for entry in entries
+        ]  # fmt: skip
+
+        def settled(source: Source, reasons: list[str]) -> None:
+            entry = by_path[source.path]
+            if reasons:
+                self.spool.refuse(entry, "; ".join(reasons))
+            else:
+                self.spool.done(entry)
+
+        return self._intake(settings, progress).run(sources, received=True, settled=settled)
+
+    def _index_under(self, facts: BundleFacts) -> "Index":
+        from medlike.archive.index import Index, Layout
+
+        layout = Layout(facts.digest, facts.bits, facts.content_dim, facts.local_bits)
+        return Index(self.folder.index, self.store, layout)
+
+    def _finish_erasure(self) -> None:
+        removal.finish_erasure(self.store, self.links, self.pixels, self.spool, self._drop_index)
+        self.index.rebuild()
+
+    def _drop_index(self) -> None:
+        """Delete the derived files of every bundle, also those that interrupted builds left."""
+        self._index = None
+        for folder in list(self.folder.index.iterdir()):
+            # A reader that is bringing the files up to date is waited for.
+            with held(folder / "lock"):
+                for path in folder.iterdir():
+                    if path.is_dir():
+                        shutil.rmtree(path)
+                    elif path.name != "lock":
+                        path.unlink()
+
+    def _follow_bundle(self) -> None:
+        """Notice that another process switched the bundle."""
+        facts = Folder.open(self.path).bundle
+        if facts.digest != self.folder.bundle.digest:
+            self.folder, self._encoder, self._index = self.folder.under(facts), None, None
+
+
+def _loaded(bundle: "str | Path | Bundle | None") -> "Bundle":
+    from medlike.bundle import Bundle, default
+
+    return bundle if isinstance(bundle, Bundle) else Bundle.load(default() if bundle is None else bundle)
+
+
+def _require_golden(encoder: Encodes) -> None:
+    """Refuse to write where this host's codes differ from those of the bundle's makers."""
+    check = getattr(encoder, "require_golden", None)
+    if check is not None:
+        check()
