@@ -13,6 +13,7 @@ from medlike.datasets.labels import (
 )
 from medlike.datasets.licences import may_draw, may_train, trainable
 from medlike.datasets.manifest import development, read_manifest, write_manifest
+from medlike.datasets.reading import read_collection
 from medlike.datasets.sample import Dataset, Sample, join
 from medlike.datasets.splits import PARTS, Split, find_units, make_split
 
@@ -36,6 +37,7 @@ __all__ = [
     "node_path",
     "open_sample",
     "prepare_samples",
+    "read_collection",
     "read_manifest",
     "region_of",
     "shared_depth",

@@ -1,4 +1,4 @@
-"""The split of the development collections that every published figure uses, as a file that does not change."""
+"""The split of the development collections that every published figure uses: a file that does not change."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ _FILE = Path("docs") / "results" / "splits" / "development.json"
 def development_split(path: str | Path | None = None) -> Split:
     """The joint split of both development collections.
 
-    path: the split file; defaults to docs/results/splits/development.json of the source tree that this package
-    runs from. Raises DatasetError where there is none: an installed package does not carry it.
+    path: the split file; defaults to docs/results/splits/development.json of the source tree that this
+    package runs from. Raises DatasetError where there is none: an installed package does not carry it.
     """
     if path is not None:
         return Split.load(path)

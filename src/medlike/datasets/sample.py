@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -54,8 +55,14 @@ class Sample:
         if self.item is None:
             raise DatasetError(f"{self.path} is a file: read it with medlike.imaging.read")
         key, row = self.item
-        with np.load(self.file, mmap_mode=None) as arrays:
-            return np.asarray(arrays[key][row])
+        return _array(self.file, key)[row]
+
+
+@lru_cache(maxsize=3)
+def _array(file: Path, key: str) -> np.ndarray:
+    """One array of an archive, kept because samples are read one by one and each reading unpacks it whole."""
+    with np.load(file) as arrays:
+        return np.asarray(arrays[key])
 
 
 @dataclass(frozen=True)

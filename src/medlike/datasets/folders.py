@@ -1,0 +1,47 @@
+"""A folder per class: DATA/label/image.png, the layout that most people have."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from medlike.datasets.sample import Dataset, Sample
+from medlike.errors import DatasetError
+
+IMAGE_ENDINGS = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".gif", ".dcm", ".webp"})
+
+
+def read_folders(path: str | Path, name: str | None = None) -> Dataset:
+    """Every image below PATH, labelled with the name of the folder directly below PATH that it lies in.
+
+    Files without a known ending are taken for DICOM when they have none at all. The order is that of the
+    paths. Raises DatasetError: no such folder, no image, images that lie in no class folder only.
+    """
+    root = Path(path)
+    if not root.is_dir():
+        raise DatasetError(f"{root} is not a folder; give one that holds a folder a class")
+    samples = tuple(
+        Sample(
+            path=file.relative_to(root).as_posix(),
+            file=file.resolve(),
+            label=file.relative_to(root).parts[0],
+            coarse=file.relative_to(root).parts[0],
+            source=name or root.name,
+            collection=name or root.name,
+        )
+        for file in images_below(root)
+        if len(file.relative_to(root).parts) > 1
+    )
+    if not samples:
+        raise DatasetError(f"{root} holds no image in a class folder; expected {root.name}/LABEL/IMAGE.png")
+    return Dataset(name or root.name, samples)
+
+
+def images_below(root: Path) -> Iterator[Path]:
+    """Image files below a folder in the order of their paths; hidden files and folders are passed over."""
+    for file in sorted(root.rglob("*")):
+        hidden = any(part.startswith(".") for part in file.relative_to(root).parts)
+        ending = file.suffix.lower()
+        known = ending in IMAGE_ENDINGS or (not ending and file.name.upper() != "DICOMDIR")
+        if not hidden and known and file.is_file():
+            yield file
