@@ -4,7 +4,7 @@ import os
 import sys
 from collections.abc import Callable
 from functools import wraps
-from typing import Any
+from typing import Any, NoReturn
 
 import typer
 
@@ -50,7 +50,7 @@ def guarded(command: Callable[..., Any]) -> Callable[..., Any]:
     return run
 
 
-def fail(message: str) -> None:
+def fail(message: str) -> NoReturn:
     """Say in one line on stderr what went wrong, and end with code 1."""
     print(f"medlike: {' '.join(message.split())}", file=sys.stderr)
     raise typer.Exit(FAILED)

@@ -1,6 +1,7 @@
 """medlike search: find the stored images most like one."""
 
 import csv
+import json
 import sys
 from enum import StrEnum
 from pathlib import Path
@@ -21,6 +22,10 @@ medlike search query.dcm --archive archive/
 medlike search query.dcm --archive archive/ -k 20 --where modality=CT --where "age>=40" --sheet found.png
 
 medlike search --archive archive/ --id 1f0c... --group-by study --format json
+
+medlike search query.dcm --archive archive/ --receipt receipt.json
+
+medlike search --archive archive/ --receipt receipt.json
 """
 
 FIELDS = ("rank", "id", "distance", "similarity", "box", "source", "modality", "region", "label")
@@ -81,7 +86,8 @@ def search(
     receipt: Annotated[
         Path | None,
         typer.Option(
-            metavar="FILE", help="Write the receipt; if the file exists, repeat the search it stands for."
+            metavar="FILE",
+            help="Write the receipt of the search there; without a query: repeat the search it stands for.",
         ),
     ] = None,
     format: Annotated[
@@ -97,33 +103,57 @@ def search(
     Distance counts differing bits (lower is more alike); similarity is the correlation of content (higher is
     more alike).
     """
-    if (query is None) == (id is None):
-        raise typer.BadParameter("give one query: a file, or --id of a stored image", param_hint="QUERY")
+    if (query is None and id is None and receipt is None) or (query is not None and id is not None):
+        raise typer.BadParameter(
+            "give one query: a file, --id of a stored image, or --receipt", param_hint="QUERY"
+        )
     chosen = conditions(where or [])
     if query is not None and not query.exists():
         fail(f"{query} does not exist; give an image file, or --id of a stored image")
     from medlike import Archive, Query
-    from medlike.cli.screen import print_json
+    from medlike.archive.search import repeat
+    from medlike.cli.screen import note, print_json
 
     with Archive.open(archive_folder(archive)) as opened:
-        asked = Query(id=id) if id is not None else Query(image=query)
-        result = opened.search(
-            asked,
-            k=k,
-            where=chosen,
-            rank=rank.value,
-            radius=radius,
-            group_by=group_by.value if group_by else None,
-            exclude_own_patient=exclude_own_patient,
-        )
+        if receipt is not None and query is None and id is None:
+            result = repeat(opened, _read_receipt(receipt))
+        else:
+            result = opened.search(
+                Query(id=id) if id is not None else Query(image=query),
+                k=k,
+                where=chosen,
+                rank=rank.value,
+                radius=radius,
+                group_by=group_by.value if group_by else None,
+                exclude_own_patient=exclude_own_patient,
+            )
+            if receipt is not None:
+                receipt.write_text(
+                    json.dumps(result.receipt, indent=1, ensure_ascii=False) + "\n", encoding="utf-8"
+                )
         if sheet is not None:
             result.sheet(sheet)
+    for warning in result.warnings:
+        note(f"medlike: {warning}")
     if format is Format.json:
         print_json(result.as_dict())
     elif format is Format.csv:
         _write_csv(result)
     else:
         show(result)
+
+
+def _read_receipt(file: Path) -> dict[str, Any]:
+    """A receipt, or the JSON answer of a search that holds one."""
+    try:
+        read = json.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        fail(f"{file} does not exist; give a query to search for, and its receipt is written there")
+    except ValueError:
+        fail(f"{file} is no receipt: it is not JSON")
+    if not isinstance(read, dict):
+        fail(f"{file} is no receipt; give what --receipt or --format json has written")
+    return dict(read.get("receipt", read))
 
 
 def show(result: "Result", title: str | None = None) -> None:
