@@ -1,1 +1,38 @@
 """Files into images: reading, window/level, letterbox, fingerprints, rendering."""
+
+from medlike.imaging.arrays import from_array, from_pil
+from medlike.imaging.discovery import Source, discover, load
+from medlike.imaging.fingerprints import fingerprint, perceptual_hash
+from medlike.imaging.image import Image, Lut, Photometry, Window
+from medlike.imaging.letterbox import Letterbox, letterbox
+from medlike.imaging.limits import MAX_PIXELS
+from medlike.imaging.lossless import decode_pixels, encode_pixels
+from medlike.imaging.preparation import Prepared, prepare
+from medlike.imaging.reading import Frames, read
+from medlike.imaging.rendering import preview, render, render_colour
+
+__all__ = [
+    "MAX_PIXELS",
+    "Frames",
+    "Image",
+    "Letterbox",
+    "Lut",
+    "Photometry",
+    "Prepared",
+    "Source",
+    "Window",
+    "decode_pixels",
+    "discover",
+    "encode_pixels",
+    "fingerprint",
+    "from_array",
+    "from_pil",
+    "letterbox",
+    "load",
+    "perceptual_hash",
+    "prepare",
+    "preview",
+    "read",
+    "render",
+    "render_colour",
+]

@@ -1,0 +1,123 @@
+"""Images from arrays and Pillow pictures."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from PIL import Image as PillowImage
+from PIL import ImageOps
+
+from medlike.errors import ImageError
+from medlike.imaging.image import Image, Photometry, Value, Window
+from medlike.imaging.limits import check_size
+
+KEPT = ("uint8", "uint16", "int16", "float32")
+
+
+def from_array(
+    array: Any, metadata: Mapping[str, Value] | None = None, window: tuple[float, float] | None = None
+) -> Image:
+    """An image from an array.
+
+    array: [H, W], [H, W, 1], [H, W, 3] RGB or [H, W, 4] RGBA (laid over black), of booleans, integers or
+    floats, or what numpy can turn into that. Floats that all lie within 0 .. 1 are taken to be on that
+    scale; other values by the window rule. window: center and width to show it with. Raises ImageError.
+    """
+    try:
+        pixels = np.asarray(array)
+    except Exception as error:
+        raise ImageError(f"{type(array).__name__} cannot be turned into an array: {error}") from None
+    scale = None
+    if pixels.dtype.kind == "f" and pixels.size:
+        finite = pixels[np.isfinite(pixels)]
+        if finite.size and finite.min() >= 0 and finite.max() <= 1:
+            scale = (0.0, 1.0)
+    if pixels.dtype == bool:
+        pixels = pixels.astype(np.uint8) * np.uint8(255)
+    if pixels.ndim == 3 and pixels.shape[2] == 1:
+        pixels = pixels[:, :, 0]
+    if pixels.ndim == 3 and pixels.shape[2] == 4:
+        pixels = _over_black(pixels)
+    if not (pixels.ndim == 2 or (pixels.ndim == 3 and pixels.shape[2] == 3)):
+        raise ImageError(f"an array of shape {list(pixels.shape)} is no picture: give [H, W] or [H, W, 3]")
+    check_size(pixels.shape[0], pixels.shape[1])
+    pixels = kept_type(pixels)
+    photometry = Photometry(
+        bits=8 * pixels.dtype.itemsize if pixels.dtype.kind != "f" else 8,
+        windows=() if window is None else (Window(float(window[0]), float(window[1])),),
+        scale=scale,
+    )
+    return Image(pixels, photometry, metadata=dict(metadata or {}))
+
+
+def from_pil(picture: PillowImage.Image, metadata: Mapping[str, Value] | None = None) -> Image:
+    """An image from a Pillow picture of any mode, turned upright by its EXIF orientation. Raises
+    ImageError.
+    """
+    check_size(picture.height, picture.width)
+    try:
+        pixels = pillow_pixels(picture)
+    except Exception as error:
+        raise ImageError(f"the Pillow picture cannot be decoded: {error}") from None
+    return Image(
+        pixels, Photometry(bits=16 if pixels.dtype.itemsize == 2 else 8), metadata=dict(metadata or {})
+    )
+
+
+def pillow_pixels(picture: PillowImage.Image) -> np.ndarray:
+    """Pixels of a Pillow picture, upright: grey of 8, 16 or float bits, or RGB; equal channels become grey.
+
+    Transparency is laid over black. Raises what Pillow raises on damaged data.
+    """
+    picture = ImageOps.exif_transpose(picture)
+    mode = picture.mode
+    if mode == "1":
+        return np.asarray(picture.convert("L"))
+    if mode == "L" and "transparency" not in picture.info:
+        return np.asarray(picture)
+    if mode in ("I", "F") or mode.startswith("I;16"):
+        return kept_type(np.asarray(picture))
+    if mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in picture.info:
+        return _grey_if_equal(_over_black(np.asarray(picture.convert("RGBA"))))
+    return _grey_if_equal(np.asarray(picture.convert("RGB")))
+
+
+def kept_type(pixels: np.ndarray) -> np.ndarray:
+    """Pixels as uint8, uint16, int16 or float32 in this machine's byte order, contiguous.
+
+    Other integers become uint16 or int16 where that holds every type of their width (int8) or every value
+    present; else, as other floats, float32. Raises ImageError for what is no number, or finite only in a
+    wider float.
+    """
+    native = pixels.dtype.newbyteorder("=")
+    if native.name in KEPT:
+        return np.ascontiguousarray(pixels, native)
+    if native.kind == "i" and native.itemsize == 1:
+        return np.ascontiguousarray(pixels, np.int16)
+    if native.kind in "iu":
+        lowest, highest = (int(pixels.min()), int(pixels.max())) if pixels.size else (0, 0)
+        for kind in (np.uint16, np.int16):
+            if np.iinfo(kind).min <= lowest and highest <= np.iinfo(kind).max:
+                return np.ascontiguousarray(pixels, kind)
+    if native.kind in "iuf":
+        with np.errstate(over="ignore", invalid="ignore"):
+            return np.ascontiguousarray(pixels, np.float32)
+    raise ImageError(f"pixels of type {pixels.dtype} are no grey values: give integers or floats")
+
+
+def _over_black(rgba: np.ndarray) -> np.ndarray:
+    """RGBA over black: [H, W, 4] of one type to [H, W, 3] of that type."""
+    alpha = rgba[..., 3:]
+    if rgba.dtype.kind == "f":
+        return rgba[..., :3] * alpha
+    full = np.iinfo(rgba.dtype).max
+    if (alpha == full).all():
+        return np.ascontiguousarray(rgba[..., :3])
+    return ((rgba[..., :3].astype(np.uint64) * alpha + full // 2) // full).astype(rgba.dtype)
+
+
+def _grey_if_equal(rgb: np.ndarray) -> np.ndarray:
+    red = rgb[..., 0]
+    if (red == rgb[..., 1]).all() and (red == rgb[..., 2]).all():
+        return np.ascontiguousarray(red)
+    return np.ascontiguousarray(rgb)

@@ -1,0 +1,172 @@
+"""What a DICOM file says besides its pixels: facts that may be searched, and identifiers that are kept
+apart.
+"""
+
+import math
+from datetime import date
+
+from pydicom.dataset import Dataset
+
+from medlike.imaging import vocabulary
+from medlike.imaging.dicom_photometry import functional_group, number, numbers
+from medlike.imaging.image import Value
+
+#: Identifier -> DICOM keyword. Persons, places, dates, numbers and free text: all that might name somebody.
+IDENTIFIERS = {
+    "patient_id": "PatientID",
+    "patient_name": "PatientName",
+    "patient_birth_date": "PatientBirthDate",
+    "other_patient_ids": "OtherPatientIDs",
+    "patient_comments": "PatientComments",
+    "study_uid": "StudyInstanceUID",
+    "series_uid": "SeriesInstanceUID",
+    "sop_uid": "SOPInstanceUID",
+    "sop_class_uid": "SOPClassUID",
+    "frame_of_reference_uid": "FrameOfReferenceUID",
+    "study_id": "StudyID",
+    "accession_number": "AccessionNumber",
+    "series_number": "SeriesNumber",
+    "instance_number": "InstanceNumber",
+    "study_date": "StudyDate",
+    "study_time": "StudyTime",
+    "series_date": "SeriesDate",
+    "acquisition_date": "AcquisitionDate",
+    "acquisition_time": "AcquisitionTime",
+    "content_date": "ContentDate",
+    "study_description": "StudyDescription",
+    "series_description": "SeriesDescription",
+    "protocol_name": "ProtocolName",
+    "image_comments": "ImageComments",
+    "institution": "InstitutionName",
+    "station": "StationName",
+    "device_serial_number": "DeviceSerialNumber",
+    "referring_physician": "ReferringPhysicianName",
+    "performing_physician": "PerformingPhysicianName",
+    "reading_physician": "NameOfPhysiciansReadingStudy",
+    "operator": "OperatorsName",
+}
+
+
+def metadata(dataset: Dataset) -> dict[str, Value]:
+    """Searchable facts that name nobody: codes of closed vocabularies, numbers, and the make of the machine.
+
+    Keys, each present where the file says it: modality (radiographs are XR; dicom_modality then has the
+    file's code), region, body_part, laterality, view, sex, age (years), manufacturer, model, rows, columns,
+    slice_thickness, kvp, magnetic_field. Free text is never among them: a description gives its region at
+    most.
+    """
+    facts: dict[str, Value] = {}
+    code = vocabulary.code_string(_text(dataset, "Modality"))
+    if code is not None:
+        facts["modality"] = vocabulary.modality(code) or code
+        if facts["modality"] != code:
+            facts["dicom_modality"] = code
+    part = vocabulary.code_string(_text(dataset, "BodyPartExamined"))
+    if part is not None:
+        facts["body_part"] = part
+    region = _region(dataset)
+    if region is not None:
+        facts["region"] = region
+    for key, keywords in {"laterality": ("ImageLaterality", "Laterality"), "view": ("ViewPosition",)}.items():
+        for keyword in keywords:
+            value = vocabulary.code_string(_text(dataset, keyword))
+            if value is not None:
+                facts.setdefault(key, value)
+    sex = vocabulary.sex(_text(dataset, "PatientSex"))
+    if sex is not None:
+        facts["sex"] = sex
+    age = _age(dataset)
+    if age is not None:
+        facts["age"] = age
+    for key, keyword in {"manufacturer": "Manufacturer", "model": "ManufacturerModelName"}.items():
+        make = " ".join(_text(dataset, keyword).split())[:64]
+        if make:
+            facts[key] = make
+    for key, keyword in {
+        "rows": "Rows",
+        "columns": "Columns",
+        "slice_thickness": "SliceThickness",
+        "kvp": "KVP",
+        "magnetic_field": "MagneticFieldStrength",
+    }.items():
+        quantity = number(dataset, keyword)
+        if quantity is not None:
+            facts[key] = int(quantity) if key in ("rows", "columns") else quantity
+    return facts
+
+
+def identifiers(dataset: Dataset) -> dict[str, str]:
+    """Who, where, when, UIDs and free text, as strings; only what the file says."""
+    found = {key: _text(dataset, keyword) for key, keyword in IDENTIFIERS.items()}
+    return {key: value for key, value in found.items() if value}
+
+
+def spacing(dataset: Dataset, frame: int) -> tuple[float, float] | None:
+    """Millimetres between rows and between columns of a frame, or None.
+
+    Of the patient where known (PixelSpacing, ultrasound regions), else at the detector.
+    """
+    measures = functional_group(dataset, frame, "PixelMeasuresSequence") or dataset
+    for holder, keyword in (
+        (measures, "PixelSpacing"),
+        (dataset, "PixelSpacing"),
+        (dataset, "ImagerPixelSpacing"),
+        (dataset, "NominalScannedPixelSpacing"),
+    ):
+        apart = numbers(holder, keyword)
+        if len(apart) == 2 and min(apart) > 0:
+            return apart[0], apart[1]
+    try:
+        for region in dataset.get("SequenceOfUltrasoundRegions") or []:
+            down, across = number(region, "PhysicalDeltaY"), number(region, "PhysicalDeltaX")
+            # Unit 3 is centimetres (PS3.3 C.8.5.5.1.15); Doppler and M-mode regions are in others.
+            centimetres = region.get("PhysicalUnitsXDirection") == 3 == region.get("PhysicalUnitsYDirection")
+            if centimetres and down and across:
+                return abs(down) * 10, abs(across) * 10
+    except Exception:  # a damaged region says nothing
+        return None
+    return None
+
+
+def _region(dataset: Dataset) -> str | None:
+    for keyword in ("BodyPartExamined", "StudyDescription", "SeriesDescription", "ProtocolName"):
+        found = vocabulary.region(_text(dataset, keyword))
+        if found is not None:
+            return found
+    return None
+
+
+def _age(dataset: Dataset) -> float | None:
+    told = vocabulary.age(_text(dataset, "PatientAge"))
+    if told is not None:
+        return told
+    born = _date(_text(dataset, "PatientBirthDate"))
+    seen = next(
+        filter(None, (_date(_text(dataset, k)) for k in ("StudyDate", "AcquisitionDate", "ContentDate"))),
+        None,
+    )
+    if born is None or seen is None or not 0 <= (seen - born).days <= 150 * 365.25:
+        return None
+    # Whole years, so that the age does not give the birth date away.
+    return float(math.floor((seen - born).days / 365.25))
+
+
+def _date(text: str) -> date | None:
+    try:
+        return date(int(text[:4]), int(text[4:6]), int(text[6:8]))
+    except ValueError:
+        return None
+
+
+def _text(dataset: Dataset, keyword: str) -> str:
+    """An element as text, "" where it is absent or unreadable."""
+    try:
+        value = dataset.get(keyword)
+        if value is None:
+            return ""
+        if isinstance(value, list | tuple) or type(value).__name__ == "MultiValue":
+            value = "\\".join(str(one) for one in value)
+        # Undecodable bytes arrive as surrogates, which no database takes.
+        return str(value).replace("\x00", "").encode("utf-8", "replace").decode("utf-8").strip()
+    except Exception:  # pydicom raises what the damage happens to provoke
+        return ""

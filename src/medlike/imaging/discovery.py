@@ -1,0 +1,191 @@
+"""What there is to read: folders, globs, files and manifests into sources, lazily and in order."""
+
+import dataclasses
+import glob
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from medlike.errors import ImageError
+from medlike.imaging.image import Box, Image, Value
+from medlike.imaging.manifest import read_manifest
+from medlike.imaging.reading import Frames, first_bytes, frame_choice, other_kind, read, sniff
+from medlike.imaging.silence import reason
+
+#: In a folder, files so named are images by intent: if they turn out not to be, that is reported.
+_IMAGE_SUFFIXES = """
+.dcm .dicom .dic .ima .png .jpg .jpeg .jpe .tif .tiff .bmp .dib .webp .gif .pgm .ppm .pnm .jp2 .j2k
+"""
+
+#: In a folder, files so named are passed over without a word.
+_OTHER_SUFFIXES = """
+.txt .csv .tsv .json .jsonl .md .rst .html .htm .xml .yml .yaml .toml .ini .cfg .log .py .ipynb .sh .js .css
+.pdf .doc .docx .xls .xlsx .ppt .pptx .rtf .zip .gz .bz2 .xz .tar .tgz .7z .rar .db .sqlite .npy .npz .pkl .pt
+.pth .onnx .safetensors .h5 .mp4 .avi .mov .mp3 .wav .exe .dll .so .bat .lnk .url .icc .svg .dump .sha256 .md5
+"""
+
+_IMAGES, _NOT_IMAGES = frozenset(_IMAGE_SUFFIXES.split()), frozenset(_OTHER_SUFFIXES.split())
+_OTHER_NAMES = frozenset({"dicomdir", "thumbs.db", "desktop.ini"})
+
+
+@dataclass(frozen=True)
+class Source:
+    """A file to be read, and what a manifest says of it.
+
+    path: as given, or below the folder given, or resolved against the manifest's folder. frames: which of
+    its frames. problem: why it cannot be read, where discovery already knows; `load` raises it.
+    """
+
+    path: str
+    metadata: dict[str, Value] = field(default_factory=dict)
+    texts: dict[str, str] = field(default_factory=dict)
+    identifiers: dict[str, str] = field(default_factory=dict)
+    boxes: list[Box] | None = None
+    frames: Frames = "middle"
+    problem: str | None = None
+
+
+def discover(sources: Iterable[str | Path], frames: Frames = "middle") -> Iterator[Source]:
+    """The files that the given folders (recursive), globs, files and CSV manifests name, in the order given.
+
+    Lazy: a folder at a time is listed, a row at a time is read. A folder's entries come sorted by name. In
+    folders, hidden files, DICOMDIR, and files that by name or content are no images are passed over; a file
+    given by itself, or named by a manifest, never is. Links are followed, each folder is entered once. What
+    cannot be used comes as a Source with a `problem`. Raises ImageError for a wrong `frames`, at once.
+    """
+    frame_choice(frames)
+    return _discover(sources, frames)
+
+
+def load(source: Source, frames: Frames | None = None) -> Iterator[Image]:
+    """The images of a source, the manifest's facts laid over the file's. Raises ImageError.
+
+    frames: as for `read`; None: as the source says. A manifest's boxes hold for every frame.
+    """
+    if source.problem is not None:
+        raise ImageError(source.problem)
+    for image in read(source.path, source.frames if frames is None else frames):
+        yield dataclasses.replace(
+            image,
+            path=source.path,
+            metadata={**image.metadata, **source.metadata},
+            texts={**image.texts, **source.texts},
+            identifiers={**image.identifiers, **source.identifiers},
+            boxes=source.boxes if source.boxes is not None else image.boxes,
+        )
+
+
+def _discover(sources: Iterable[str | Path], frames: Frames) -> Iterator[Source]:
+    for given in [sources] if isinstance(sources, str | Path) else sources:
+        name = os.fspath(given)
+        if "\0" in name or not name:
+            yield Source(name, problem="the path is empty or has a null character")
+        elif not os.path.lexists(name) and glob.has_magic(name):
+            matches = sorted(glob.glob(name, recursive=True))  # noqa: PTH207 (absolute patterns)
+            if not matches:
+                yield Source(name, problem="no file matches this pattern")
+            for match in matches:
+                if not (Path(match).is_dir() and "**" in name):
+                    yield from _given(match, frames)
+        else:
+            yield from _given(name, frames)
+
+
+def _given(name: str, frames: Frames) -> Iterator[Source]:
+    path = Path(name)
+    try:
+        if path.is_dir():
+            yield from _folder(path, frames)
+        elif path.suffix.lower() == ".csv":
+            yield from _manifest(path, frames)
+        else:
+            yield Source(name, frames=frames)
+    except OSError as error:
+        yield Source(name, problem=_why(error))
+
+
+def _manifest(path: Path, frames: Frames) -> Iterator[Source]:
+    try:
+        for row in read_manifest(path):
+            yield Source(
+                row.path,
+                row.metadata,
+                row.texts,
+                row.identifiers,
+                row.boxes,
+                frames=frames,
+                problem=row.problem,
+            )
+    except ImageError as error:
+        yield Source(str(path), problem=str(error))
+    except OSError as error:
+        yield Source(str(path), problem=_why(error))
+
+
+def _folder(root: Path, frames: Frames) -> Iterator[Source]:
+    """Depth first, without recursion: a stack of listings, so that depth is bounded by memory alone."""
+    entered = {_identity(root)}
+    inside = root.resolve()
+    stack = [iter(_listing(root))]
+    while stack:
+        entry = next(stack[-1], None)
+        if entry is None:
+            stack.pop()
+        elif isinstance(entry, Source):
+            yield entry
+        elif _is_folder(entry):
+            # A link back into the tree would give its files twice.
+            if entry.is_symlink() and entry.resolve().is_relative_to(inside):
+                continue
+            identity = _identity(entry)
+            if identity not in entered:
+                entered.add(identity)
+                stack.append(iter(_listing(entry)))
+        elif _wanted(entry):
+            yield Source(str(entry), frames=frames)
+
+
+def _listing(folder: Path) -> list[Path | Source]:
+    try:
+        return [*sorted(entry for entry in folder.iterdir() if not entry.name.startswith("."))]
+    except OSError as error:
+        return [Source(str(folder), problem=_why(error))]
+
+
+def _identity(folder: Path) -> tuple[int, int]:
+    found = folder.stat()
+    return found.st_dev, found.st_ino
+
+
+def _is_folder(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except OSError:
+        return False
+
+
+def _wanted(path: Path) -> bool:
+    """Whether a file met in a folder is to be read: by its name, else by its first bytes; in doubt yes."""
+    if path.name.lower() in _OTHER_NAMES:
+        return False
+    suffix = path.suffix.lower()
+    if suffix in _IMAGES:
+        return True
+    if suffix in _NOT_IMAGES:
+        return False
+    try:
+        start = first_bytes(path)
+    except ImageError:
+        return False
+    except OSError:
+        return True
+    return sniff(start) is not None or other_kind(start) is None
+
+
+def _why(error: OSError) -> str:
+    if isinstance(error, PermissionError):
+        return "no permission to read it"
+    if isinstance(error, FileNotFoundError):
+        return "there is no such file"
+    return f"it cannot be read: {reason(error)}"

@@ -1,0 +1,218 @@
+"""Manifests: a CSV with a row for each file, and what the row says of it."""
+
+import csv
+import json
+import math
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from medlike.errors import ImageError
+from medlike.imaging import vocabulary
+from medlike.imaging.image import Box, Value
+from medlike.imaging.silence import reason
+
+#: Column -> identifier. `group` is whatever may not be torn apart: a patient or a case.
+_IDENTIFIERS = {
+    "group": "patient_id",
+    "patient": "patient_id",
+    "patient_id": "patient_id",
+    "case": "patient_id",
+    "study": "study_uid",
+    "study_uid": "study_uid",
+    "series": "series_uid",
+    "series_uid": "series_uid",
+    "sop_uid": "sop_uid",
+    "instance_number": "instance_number",
+    "orig": "original_path",
+    "mask": "mask",
+}
+
+#: Columns of words that belong to the picture.
+_TEXTS = ("text", "report", "caption", "findings", "impression", "description", "diagnosis", "case_dx")
+
+#: Columns that the file itself answers better.
+_IGNORED = ("path", "width", "height", "boxes_xywh", "extra")
+
+_NAMES_SOMEBODY = re.compile(
+    r"name|patient|birth|dob|mrn|accession|address|phone|mail|physician|doctor|operator|date|time|uid"
+    r"|subject|person|study|series"
+)
+
+#: Projections, as `extra` gives them in plain words.
+_VIEWS = frozenset(
+    {
+        "PA",
+        "AP",
+        "L",
+        "LATERAL",
+        "LL",
+        "RL",
+        "AP SUPINE",
+        "AP ERECT",
+        "AXIAL",
+        "CORONAL",
+        "SAGITTAL",
+        "MLO",
+        "CC",
+    }
+)
+
+_PLACEHOLDERS = re.compile(
+    r"\W*(replace this\b.*|in progress|to be (added|done|completed|determined)|tb[ad]|todo|n/?a|none|null|nan"
+    r"|unknown|no (text|caption|report|description)( available)?|not available|lorem ipsum\b.*|placeholder.*"
+    r"|test|x+|)\W*",
+    re.IGNORECASE | re.DOTALL,
+)
+
+
+@dataclass(frozen=True)
+class Row:
+    """A manifest row: the file it names (resolved against the manifest's folder) and what it says of it.
+
+    problem: why the row cannot be used, or None.
+    """
+
+    path: str
+    metadata: dict[str, Value] = field(default_factory=dict)
+    texts: dict[str, str] = field(default_factory=dict)
+    identifiers: dict[str, str] = field(default_factory=dict)
+    boxes: list[Box] | None = None
+    problem: str | None = None
+
+
+def read_manifest(path: Path) -> Iterator[Row]:
+    """The rows of a CSV manifest, one at a time. Raises ImageError where it is no manifest.
+
+    Columns: `path` (needed; relative to the manifest), and any of class, source, orig, group, modality,
+    region, label, task, width, height, boxes_xywh (JSON list of [x, y, w, h]), mask, text, extra (JSON
+    object or words), licence, sex, age, patient, study, series, view ... Other columns are searchable
+    metadata unless their name says that they identify somebody.
+    """
+    try:
+        with path.open(encoding="utf-8-sig", newline="", errors="replace") as file:
+            rows = csv.DictReader(file)
+            columns = [(name or "").strip().lower() for name in rows.fieldnames or ()]
+            if "path" not in columns:
+                found = ", ".join(columns)[:100] or "none"
+                raise ImageError(f"it is no manifest: it has no column `path` (columns: {found})")
+            rows.fieldnames = columns
+            for row in rows:
+                cells = {k: v.strip() for k, v in row.items() if isinstance(k, str) and isinstance(v, str)}
+                if any(cells.values()):
+                    yield _row(cells, path.parent, rows.line_num)
+    except (csv.Error, UnicodeError) as error:
+        raise ImageError(f"the manifest cannot be read: {reason(error)}") from None
+
+
+def is_placeholder(text: str) -> bool:
+    """Whether a text says nothing: empty, "Replace this ...", "IN PROGRESS", "N/A" and the like."""
+    return _PLACEHOLDERS.fullmatch(text.strip()) is not None
+
+
+def _row(cells: dict[str, str], folder: Path, line: int) -> Row:
+    if not cells.get("path"):
+        return Row(str(folder), problem=f"line {line} of the manifest names no path")
+    if "\0" in cells["path"]:
+        return Row(str(folder), problem=f"line {line} of the manifest names a path with a null character")
+    path = str(folder / cells["path"])
+    try:
+        boxes = _boxes(cells.get("boxes_xywh", ""))
+    except ValueError as error:
+        return Row(path, problem=f"line {line} of the manifest: boxes_xywh {error}")
+    row = Row(path, boxes=boxes)
+    for column, cell in cells.items():
+        if cell and column and column not in _IGNORED:
+            _put(row, column, cell, folder)
+    _put_extra(row, cells.get("extra", ""))
+    return row
+
+
+def _put(row: Row, column: str, cell: str, folder: Path) -> None:
+    """File one cell under metadata, texts or identifiers; what was filed first stays."""
+    if column in _TEXTS:
+        if not is_placeholder(cell):
+            row.texts.setdefault(column, cell)
+    elif column in _IDENTIFIERS:
+        value = str(folder / cell) if column == "mask" else cell
+        row.identifiers.setdefault(_IDENTIFIERS[column], value)
+    elif column == "modality":
+        _keep(row, column, vocabulary.modality(cell))
+    elif column == "region":
+        _keep(row, column, vocabulary.manifest_region(cell))
+    elif column == "sex":
+        _keep(row, column, vocabulary.sex(cell))
+    elif column == "age":
+        _keep(row, column, vocabulary.age(cell))
+    elif _NAMES_SOMEBODY.search(column):
+        row.identifiers.setdefault(column, cell)
+    else:
+        _keep(row, column, cell)
+
+
+def _keep(row: Row, column: str, value: Value | None) -> None:
+    if value is not None:
+        row.metadata.setdefault(column, value)
+
+
+def _put_extra(row: Row, extra: str) -> None:
+    """`extra`: an object's members are filed like columns (long ones as texts), plain words are a view or
+    themselves.
+    """
+    if not extra:
+        return
+    try:
+        members: Any = json.loads(extra)
+    except ValueError:
+        members = extra
+    if not isinstance(members, dict):
+        words = str(members).strip()
+        _keep(row, "view" if words.upper() in _VIEWS else "extra", words)
+        return
+    for name, value in members.items():
+        key = str(name).strip().lower()
+        if isinstance(value, bool):
+            value = str(value).lower()
+        if isinstance(value, int | float):
+            if math.isfinite(value):
+                _keep(row, key, vocabulary.age(str(value)) if key == "age" else value)
+        elif isinstance(value, str) and value.strip():
+            _put_extra_words(row, key, value.strip())
+        elif isinstance(value, list) and value and all(isinstance(one, str) for one in value):
+            _keep(row, key, ", ".join(value))
+
+
+def _put_extra_words(row: Row, key: str, words: str) -> None:
+    if key == "case":
+        # A case's title, not its number: the column `case` identifies, this does not.
+        if not is_placeholder(words):
+            row.texts.setdefault(key, words)
+    elif len(words) > 64 and key not in _TEXTS and not _NAMES_SOMEBODY.search(key):
+        row.texts.setdefault(key, words)
+    else:
+        _put(row, key, words, Path())
+
+
+def _boxes(text: str) -> list[Box] | None:
+    """[[x, y, w, h], ...] as JSON to half-open x0, y0, x1, y1. Raises ValueError."""
+    if not text:
+        return None
+    try:
+        listed = json.loads(text)
+    except ValueError:
+        raise ValueError(f"is no JSON: {text[:40]}") from None
+    boxes: list[Box] = []
+    for box in listed if isinstance(listed, list) else [listed]:
+        if not (isinstance(box, list) and len(box) == 4 and all(_finite(number) for number in box)):
+            raise ValueError(f"is no list of [x, y, w, h]: {text[:40]}")
+        x, y, width, height = (float(number) for number in box)
+        if width <= 0 or height <= 0:
+            raise ValueError(f"has a box without extent: {box}")
+        boxes.append((x, y, x + width, y + height))
+    return boxes or None
+
+
+def _finite(number: Any) -> bool:
+    return isinstance(number, int | float) and not isinstance(number, bool) and math.isfinite(number)

@@ -1,0 +1,149 @@
+"""One file into images."""
+
+import stat
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Literal
+
+from medlike.errors import ImageError
+from medlike.imaging.image import Image
+from medlike.imaging.silence import reason
+
+Frames = Literal["middle", "all"] | int
+Kind = Literal["dicom", "raster"]
+
+_RASTER = (
+    b"\x89PNG\r\n\x1a\n",
+    b"\xff\xd8\xff",
+    b"II*\0",
+    b"MM\0*",
+    b"II+\0",
+    b"MM\0+",
+    b"BM",
+    b"GIF87a",
+    b"GIF89a",
+    b"\0\0\0\x0cjP  \r\n\x87\n",
+    b"\xff\x4f\xff\x51",
+)
+
+#: First bytes of what is no picture, and its name in a refusal.
+_OTHER = {
+    b"%PDF": "a PDF document",
+    b"PK\x03\x04": "a ZIP archive: unpack it first",
+    b"\x1f\x8b": "a gzip file: unpack it first",
+    b"SQLite format 3": "an SQLite database",
+    b"\x7fELF": "a program",
+    b"\x5c\x01\x00\x00": "a NIfTI volume: export its slices as DICOM or PNG",
+}
+
+_SNIFFED = 512
+
+
+def read(path: str | Path, frames: Frames = "middle") -> Iterator[Image]:
+    """The images in a file: DICOM, PNG, JPEG, TIFF, BMP, WebP, GIF, PNM or JPEG 2000, told by content, not
+    by name.
+
+    frames: which of several frames or pages: "middle" (the one at index count // 2), "all", or n: every n-th
+    from the first. Frames are decoded one at a time. Raises ImageError, with the reason, and nothing else,
+    when the first image is asked for; a file damaged further on gives the images before the damage.
+    """
+    choose = frame_choice(frames)
+    file = Path(path)
+    try:
+        yield from _read(file, choose)
+    except ImageError:
+        raise
+    except PermissionError:
+        raise ImageError("no permission to read it") from None
+    except FileNotFoundError:
+        raise ImageError(_why_missing(file)) from None
+    except MemoryError:
+        raise ImageError("there is not enough memory to decode it") from None
+    except (OSError, ValueError) as error:
+        raise ImageError(f"it cannot be read: {reason(error)}") from None
+
+
+def frame_choice(frames: Frames) -> Callable[[int], range]:
+    """A frame setting as a function from frame count to the 0-based frames wanted. Raises ImageError."""
+    if frames == "middle":
+        return lambda count: range(count // 2, count // 2 + 1)
+    if frames == "all":
+        return range
+    if isinstance(frames, int) and not isinstance(frames, bool) and frames >= 1:
+        return lambda count: range(0, count, frames)
+    raise ImageError(f'frames={frames!r}: give "middle", "all" or a whole number n, for every n-th frame')
+
+
+def sniff(start: bytes) -> Kind | None:
+    """What a file is by its first 512 bytes: "dicom", "raster", or None for neither."""
+    if start[128:132] == b"DICM":
+        return "dicom"
+    if start.startswith(_RASTER) or (start[:4] == b"RIFF" and start[8:12] == b"WEBP"):
+        return "raster"
+    if start[:1] == b"P" and start[1:2] in b"123456" and start[2:3].isspace():
+        return "raster"
+    return "dicom" if _dicom_without_preamble(start) else None
+
+
+def other_kind(start: bytes) -> str | None:
+    """What a file that is no picture is, by its first 512 bytes, in words; None where that cannot be told."""
+    for magic, name in _OTHER.items():
+        if start.startswith(magic):
+            return name
+    text = start.removeprefix(b"\xef\xbb\xbf")
+    if text and not any(byte < 9 or 13 < byte < 32 for byte in text):
+        return "a text file"
+    return None
+
+
+def first_bytes(path: Path) -> bytes:
+    """The first 512 bytes of a regular file. Raises ImageError for anything else, OSError where it cannot be
+    opened.
+    """
+    if not stat.S_ISREG(path.stat().st_mode):
+        raise ImageError("it is a folder" if path.is_dir() else "it is no regular file")
+    with path.open("rb") as file:
+        return file.read(_SNIFFED)
+
+
+def _read(path: Path, choose: Callable[[int], range]) -> Iterator[Image]:
+    start = first_bytes(path)
+    if not start:
+        raise ImageError("the file is empty")
+    kind = sniff(start)
+    if kind == "raster":
+        from medlike.imaging.raster import read_raster
+
+        yield from read_raster(path, choose)
+    elif kind == "dicom":
+        from medlike.imaging.dicom import read_dicom
+
+        yield from read_dicom(path, choose)
+    else:
+        what = other_kind(start)
+        raise ImageError(
+            f"it is {what}, not an image" if what else "it is neither DICOM nor PNG, JPEG, TIFF, BMP, WebP"
+        )
+
+
+def _why_missing(path: Path) -> str:
+    if path.is_symlink():
+        return "it is a link to a file that is not there"
+    return "there is no such file"
+
+
+def _dicom_without_preamble(start: bytes) -> bool:
+    """Whether the first element is one that a DICOM data set can begin with: group 0002 or 0008, a low
+    element number, and an explicit value representation or a short length, in either byte order."""
+    if len(start) < 8:
+        return False
+    for order in ("little", "big"):
+        group = int.from_bytes(start[0:2], order)  # type: ignore[arg-type]
+        element = int.from_bytes(start[2:4], order)  # type: ignore[arg-type]
+        if group not in (0x0002, 0x0008) or element > 0x0100:
+            continue
+        if start[4:6].isalpha() and start[4:6].isupper():
+            return True
+        if int.from_bytes(start[4:8], order) < 1024:  # type: ignore[arg-type]
+            return True
+    return False

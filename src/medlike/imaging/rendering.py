@@ -1,0 +1,219 @@
+"""Rendering to 8 bit: the one picture that the encoder sees, and the rule that picks its window.
+
+The window rule, for grey pictures; the first line that applies decides:
+
+1. The file has a VOI look-up table: the first one is applied.
+2. The file has windows: the first one that shows something is applied, with the file's function (LINEAR,
+   LINEAR_EXACT, SIGMOID; floats take LINEAR as LINEAR_EXACT). A window shows something if its width is
+   positive and it overlaps the range of the pixels. The windows after it are alternatives.
+3. The scale is known (`Photometry.scale`, float arrays within 0 .. 1): it is spread over 0 .. 255.
+4. The values are an 8-bit picture, in whatever container. Whole numbers within 0 .. 255 are shown as they
+   are (fewer than 8 bits stored: spread). 16-bit values that are all multiples of 257, or all of 256, and
+   floats within 0 .. 1 that are all multiples of 1/255, are an 8-bit picture that was widened.
+5. Else the range from the 0.5th to the 99.5th percentile of the pixels that are neither the lowest nor the
+   highest value, in modality units, is spread over 0 .. 255. (The two extremes are padding, background and
+   saturation: how much of them there is says nothing of contrast.)
+
+MONOCHROME1 is then inverted.
+
+Why so. A PNG or JPEG made of a windowed DICOM is already what rule 2 shows, and rule 4 leaves it alone: all
+three render alike. A 16-bit PNG that holds a DICOM's own values carries no window, no bit depth and no
+modality, so rules 4 and 5 look at nothing but the values, and a DICOM without a window renders like that PNG.
+Percentiles are of ranks, not interpolated; tables are computed in float64 and rounded half up: the picture is
+the same on every machine.
+
+Colour is shown as stored; more than 8 bits follow rules 3 and 4, else the declared bits are spread over
+0 .. 255. Its luminance is ITU-R BT.601 in integers.
+"""
+
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+
+import numpy as np
+from PIL import Image as PillowImage
+
+from medlike.errors import ImageError
+from medlike.imaging.image import Image, Photometry, Window
+
+LOW_PERCENTILE = 0.5
+HIGH_PERCENTILE = 99.5
+
+
+def render(image: Image) -> np.ndarray:
+    """The encoder's picture of an image: uint8 [H, W], 0 black, by the window rule above.
+
+    Raises ImageError where no pixel is a number.
+    """
+    if image.colour:
+        return luminance(_colour(image))
+    return _grey(image)
+
+
+def render_colour(image: Image) -> np.ndarray:
+    """A picture to show: uint8 [H, W, 3] RGB of a colour image, uint8 [H, W] of a grey one."""
+    return _colour(image) if image.colour else _grey(image)
+
+
+def preview(image: Image, side: int = 512) -> np.ndarray:
+    """`render_colour`, scaled down so that the longer side is at most `side` pixels; never enlarged."""
+    shown = render_colour(image)
+    height, width = shown.shape[:2]
+    longest = max(height, width)
+    if longest <= side:
+        return shown
+    size = (max(1, round(width * side / longest)), max(1, round(height * side / longest)))
+    return np.asarray(PillowImage.fromarray(shown).resize(size, PillowImage.Resampling.BILINEAR))
+
+
+def luminance(rgb: np.ndarray) -> np.ndarray:
+    """ITU-R BT.601 luminance in integers: uint8 [H, W, 3] to uint8 [H, W]. Equal channels stay."""
+    red, green, blue = (rgb[..., channel].astype(np.uint32) for channel in range(3))
+    return ((299 * red + 587 * green + 114 * blue + 500) // 1000).astype(np.uint8)
+
+
+def _colour(image: Image) -> np.ndarray:
+    pixels = image.pixels
+    if pixels.dtype == np.uint8:
+        return pixels
+    finite = pixels[np.isfinite(pixels)]
+    if not finite.size:
+        raise ImageError("no pixel is a number: all are NaN or infinite")
+    known = _known_scale(
+        np.unique(finite).astype(np.float64), image.photometry, whole=pixels.dtype.kind != "f"
+    )
+    low, high = known or (0.0, float(2**image.photometry.bits - 1))
+    return _spread(np.nan_to_num(pixels.astype(np.float64), nan=low), low, high)
+
+
+def _grey(image: Image) -> np.ndarray:
+    """Values are tabled: each distinct stored value is shaded once, then looked up."""
+    pixels, photometry = image.pixels, image.photometry
+    if pixels.dtype.kind == "f":
+        finite = np.isfinite(pixels)
+        if not finite.any():
+            raise ImageError("no pixel is a number: all are NaN or infinite")
+        values, counts = np.unique(pixels[finite], return_counts=True)
+        shade = _shading(values.astype(np.float64), counts, photometry, whole=False)
+        low, high = float(values[0]), float(values[-1])
+        # NaN is what lies outside of the picture: the low end; infinities are the ends of the scale.
+        shown = np.nan_to_num(pixels.astype(np.float64), nan=low, posinf=high, neginf=low)
+        return shade(shown)
+    lowest = int(pixels.min())
+    offset = (pixels.astype(np.int32) - lowest).ravel()
+    histogram = np.bincount(offset)
+    present = np.flatnonzero(histogram)
+    shade = _shading((present + lowest).astype(np.float64), histogram[present], photometry, whole=True)
+    table = shade(np.arange(lowest, lowest + len(histogram), dtype=np.float64))
+    return table[offset].reshape(pixels.shape)
+
+
+def _shading(
+    values: np.ndarray, counts: np.ndarray, photometry: Photometry, whole: bool
+) -> Callable[[np.ndarray], np.ndarray]:
+    """The window rule: a function from stored values, float64, to uint8.
+
+    values: distinct stored values, ascending, float64. counts: how often each occurs.
+    whole: they are integers.
+    """
+    show = _showing(values, counts, photometry, whole)
+
+    def shade(stored: np.ndarray) -> np.ndarray:
+        shown = show(_modality_units(stored, photometry))
+        return 255 - shown if photometry.inverted else shown
+
+    return shade
+
+
+def _showing(
+    values: np.ndarray, counts: np.ndarray, photometry: Photometry, whole: bool
+) -> Callable[[np.ndarray], np.ndarray]:
+    units = _modality_units(values, photometry)
+    if photometry.voi_lut is not None:
+        lut = photometry.voi_lut
+        return lambda x: _spread(lut(np.floor(x + 0.5)), 0.0, float(2**lut.bits - 1))
+    for window in photometry.windows:
+        if _shows_something(window, float(units.min()), float(units.max())):
+            # LINEAR leaves half a step on each side of whole numbers, which makes no sense for floats.
+            if not whole and window.function == "LINEAR":
+                window = replace(window, function="LINEAR_EXACT")
+            return partial(_apply, window)
+    scale = _known_scale(values, photometry, whole)
+    if scale is not None and photometry.modality_lut is None:
+        low, high = sorted(_modality_units(np.asarray(scale, np.float64), photometry))
+    else:
+        order = np.argsort(units, kind="stable")
+        low, high = _percentiles(units[order], counts[order])
+    return lambda x: _spread(x, float(low), float(high))
+
+
+def _modality_units(stored: np.ndarray, photometry: Photometry) -> np.ndarray:
+    if photometry.modality_lut is not None:
+        return photometry.modality_lut(stored)
+    return stored * photometry.slope + photometry.intercept
+
+
+def _shows_something(window: Window, lowest: float, highest: float) -> bool:
+    if not (np.isfinite(window.center) and np.isfinite(window.width) and window.width > 0):
+        return False
+    if window.function == "SIGMOID" or lowest == highest:
+        return True
+    return lowest < window.center + window.width / 2 and highest > window.center - window.width / 2
+
+
+def _apply(window: Window, units: np.ndarray) -> np.ndarray:
+    """PS3.3 C.11.2.1.2.1 (LINEAR), C.11.2.1.3.1 (SIGMOID), C.11.2.1.3.2 (LINEAR_EXACT)."""
+    center, width = window.center, window.width
+    if window.function == "SIGMOID":
+        shown = 255.0 / (1.0 + np.exp(np.clip(-4.0 * (units - center) / width, -700, 700)))
+        return np.floor(shown + 0.5).astype(np.uint8)
+    if window.function == "LINEAR_EXACT" or width < 1:
+        return _spread(units, center - width / 2, center + width / 2)
+    if width == 1:
+        return np.where(units <= center - 0.5, 0, 255).astype(np.uint8)
+    return _spread(units, center - 0.5 - (width - 1) / 2, center - 0.5 + (width - 1) / 2)
+
+
+def _spread(units: np.ndarray, low: float, high: float) -> np.ndarray:
+    """low .. high to 0 .. 255, clipped, rounded half up. A range without extent is a threshold."""
+    if not high > low:
+        return np.where(units > low, 255, 0).astype(np.uint8)
+    return np.floor(np.clip((units - low) * (255.0 / (high - low)), 0.0, 255.0) + 0.5).astype(np.uint8)
+
+
+def _known_scale(values: np.ndarray, photometry: Photometry, whole: bool) -> tuple[float, float] | None:
+    """Rules 3 and 4: the scale that the stored values are on, where it can be told."""
+    if photometry.scale is not None:
+        return photometry.scale
+    lowest, highest = float(values[0]), float(values[-1])
+    if lowest < 0:
+        return None
+    if highest <= 255 and (whole or _integral(values)) and (whole or highest > 1):
+        return (0.0, float(2 ** min(photometry.bits, 8) - 1)) if whole else (0.0, 255.0)
+    if whole and _widened_8_bit(values):
+        return 0.0, 65535.0
+    if whole and not np.any(values % 256):
+        return 0.0, 65280.0
+    if not whole and highest <= 1 and _integral(values * 255.0):
+        return 0.0, 1.0
+    return None
+
+
+def _widened_8_bit(values: np.ndarray) -> bool:
+    return not np.any(values % 257)
+
+
+def _integral(values: np.ndarray) -> bool:
+    return bool(np.all(np.abs(values - np.rint(values)) < 1e-3))
+
+
+def _percentiles(units: np.ndarray, counts: np.ndarray) -> tuple[float, float]:
+    """Rule 5. units: ascending float64; counts: how often each occurs."""
+    if len(units) > 2:
+        units, counts = units[1:-1], counts[1:-1]
+    reached = np.cumsum(counts)
+    ranks = np.asarray([LOW_PERCENTILE, HIGH_PERCENTILE]) / 100.0 * reached[-1]
+    low, high = units[np.minimum(np.searchsorted(reached, ranks), len(units) - 1)]
+    if low == high:
+        low, high = units[0], units[-1]
+    return float(low), float(high)
