@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from medlike.errors import TrainingError
-from medlike.models.acir import build
 from medlike.models.counts import counts
+from medlike.models.networks import build
 from medlike.models.pooling import depth_statistics
 from medlike.models.presets import PRESETS, preset
 
@@ -135,7 +135,7 @@ def test_lengths_that_cannot_be_packed_are_refused(bits):
 
 
 def test_unknown_names_list_the_known_ones():
-    with pytest.raises(TrainingError, match="acir, acir-released, compact"):
+    with pytest.raises(TrainingError, match="acir, acir-released, compact, hmar, hmar-compact"):
         preset("acri")
     with pytest.raises(TrainingError, match="pixel_depth"):
         preset("acir", depth=3)

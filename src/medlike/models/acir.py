@@ -6,8 +6,7 @@ a linear branch from the pooled depths (ours).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -17,10 +16,11 @@ from torch import Tensor, nn
 from medlike.errors import TrainingError
 from medlike.models.attention import WINDOW, ConvMSA, PixelTransformer
 from medlike.models.decoder import Decoder
+from medlike.models.film import ModalityAffine
 from medlike.models.fusion import AdaptivePool, DepthFusion
 from medlike.models.heads import HashHead, HierarchyHeads, check_bits
 from medlike.models.pooling import DepthPooling
-from medlike.models.presets import NetworkSettings, preset
+from medlike.models.presets import NetworkSettings
 from medlike.models.stems import Stem
 
 
@@ -30,7 +30,10 @@ class ImageNetwork(nn.Module):
     u: float32 [N,K], real code; the bit is u > 0.
     feature: float32 [N,D], blended feature; content similarity is the Pearson correlation of rows.
     pooled: float32 [N,P], means of every depth, not standardised. shallow, deep: raw maps of the stem.
-    hidden: [N,H], the KAN's hidden units. logits: level -> [N,classes].
+    hidden: [N,H], the KAN's hidden units. logits: level -> [N,classes], auxiliary classifier on them.
+    cls: [N,W], CLS token of the pixel transformer's last layer.
+    modality: float32 [N,M], probabilities, where the label tree has that level. tap_logits: "shallow" |
+    "deep" -> level -> [N,classes], where the network has tap heads.
     reconstruction: float [N,3,224,224], only if asked for and the network has a decoder.
     """
 
@@ -84,6 +87,12 @@ class ImageNetwork(nn.Module):
             preserved=settings.preserved_bits,
         )
         self.classifier = HierarchyHeads(settings.hash_hidden, classes)
+        if settings.modality_aware and not (settings.tap_heads and "modality" in classes):
+            raise TrainingError("modality_aware needs tap_heads and a level `modality` among the classes")
+        self.shallow_heads = HierarchyHeads(shallow, classes) if settings.tap_heads else None
+        self.deep_heads = HierarchyHeads(deep, classes) if settings.tap_heads else None
+        learned = self.feature_width - settings.linear
+        self.film = ModalityAffine(classes["modality"], learned) if settings.modality_aware else None
         self.decoder = Decoder(deep, settings.decoder) if decoder else None
 
     @property
@@ -97,24 +106,33 @@ class ImageNetwork(nn.Module):
         return sum(self.stem.channels)
 
     def forward(self, images: Tensor, reconstruct: bool = False) -> dict[str, Any]:
-        maps = self.stem(images)
+        outputs = self.encode(self.stem(images))
+        if reconstruct:
+            outputs["reconstruction"] = self.reconstruct(outputs["deep"])
+        return outputs
+
+    def encode(self, maps: Sequence[Tensor]) -> dict[str, Any]:
+        """The same from the stem's maps, as for training from cached maps."""
         shallow, deep = maps[self.shallow_index], maps[self.deep_index]
         pooled = self.pooling(maps)
         standard = self.pooling.standardise(pooled)
-        feature = self._blend(shallow, deep, standard)
+        outputs: dict[str, Any] = {"pooled": pooled, "shallow": shallow, "deep": deep}
+        if self.shallow_heads is not None and self.deep_heads is not None:
+            columns = self.pooling.slices()
+            taps = {
+                "shallow": self.shallow_heads(standard[:, columns[self.shallow_index]]),
+                "deep": self.deep_heads(standard[:, columns[self.deep_index]]),
+            }
+            outputs["tap_logits"] = taps
+            if "modality" in self.classes:
+                both = taps["shallow"]["modality"].float() + taps["deep"]["modality"].float()
+                outputs["modality"] = (both / 2).softmax(dim=1)
+        feature, cls = self._blend(shallow, deep, standard, outputs.get("modality"))
         u, hidden = self.hash_head(feature, standard)
-        outputs: dict[str, Any] = {
-            "u": u,
-            "feature": feature,
-            "pooled": pooled,
-            "shallow": shallow,
-            "deep": deep,
-            "hidden": hidden,
-            "logits": self.classifier(hidden),
-        }
-        if reconstruct:
-            outputs["reconstruction"] = self.reconstruct(deep)
-        return outputs
+        logits = self.classifier(hidden)
+        if "modality" in logits and "modality" not in outputs:
+            outputs["modality"] = logits["modality"].float().softmax(dim=1)
+        return {**outputs, "u": u, "feature": feature, "hidden": hidden, "logits": logits, "cls": cls}
 
     def reconstruct(self, deep: Tensor) -> Tensor:
         """The image again from the raw deep map: float [N,3,224,224]. TrainingError without a decoder."""
@@ -153,7 +171,9 @@ class ImageNetwork(nn.Module):
                     raise TrainingError(f"feature {tuple(feature.shape)} does not fit; expected {expected}")
                 self.linear_branch.weight.copy_(feature.T)
 
-    def _blend(self, shallow: Tensor, deep: Tensor, standard: Tensor) -> Tensor:
+    def _blend(
+        self, shallow: Tensor, deep: Tensor, standard: Tensor, modality: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
         fused = self.fusion(
             self.shallow_pool(self.shallow_attention(shallow)), self.deep_pool(self.deep_attention(deep))
         )
@@ -162,32 +182,11 @@ class ImageNetwork(nn.Module):
         patches = torch.cat([tokens[:, 1:] for tokens in kept], dim=2).transpose(1, 2)
         local = self.local_branch(patches.unflatten(2, (WINDOW, WINDOW))).mean(dim=(2, 3))
         learned = torch.cat([overall, local, fused], dim=1).float()
+        cls = kept[-1][:, 0]
+        if self.film is not None and modality is not None:
+            learned = self.film(learned, modality).float()
         if self.linear_branch is None:
-            return learned
+            return learned, cls
         # Both parts have unit length: the cosine of two features is the weighted mean of the two cosines.
         linear = F.normalize(self.linear_branch(standard).float(), dim=1)
-        return torch.cat([self.share * F.normalize(learned, dim=1), linear], dim=1)
-
-
-def build(
-    settings: NetworkSettings | str, bits: int, classes: int | Mapping[str, int], decoder: bool = False
-) -> ImageNetwork:
-    """A network with random weights.
-
-    settings: a preset's name or settings. bits: K, a multiple of 8 from 8 to 512. classes: level -> number of
-    classes, coarsest first, or one number for a single level `label`.
-    """
-    if isinstance(settings, str):
-        settings = preset(settings)
-    sizes = {"label": classes} if isinstance(classes, int) else classes
-    return ImageNetwork(settings, bits, sizes, decoder)
-
-
-def settings_record(network: ImageNetwork) -> dict[str, Any]:
-    """What has to be written beside weights to build the network again: settings, bits, classes."""
-    return {
-        "settings": asdict(network.settings),
-        "bits": network.bits,
-        "classes": network.classes,
-        "decoder": network.decoder is not None,
-    }
+        return torch.cat([self.share * F.normalize(learned, dim=1), linear], dim=1), cls

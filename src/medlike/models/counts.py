@@ -8,7 +8,7 @@ from dataclasses import replace
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from medlike.models.acir import ImageNetwork
+from medlike.models.networks import build
 from medlike.models.presets import NetworkSettings, preset
 
 SIDE = 224
@@ -30,7 +30,7 @@ def counts(
         chosen = replace(chosen, stem_stride=stem_stride)  # type: ignore[arg-type]
     sizes = {"label": classes} if isinstance(classes, int) else dict(classes)
     with torch.device("meta"), torch.no_grad():
-        network = ImageNetwork(chosen, bits, sizes, decoder=True).eval()
+        network = build(chosen, bits, sizes, decoder=True).eval()
         image = torch.zeros(1, 3, SIDE, SIDE)
         decoder = network.decoder
         assert decoder is not None

@@ -25,6 +25,13 @@ class NetworkSettings:
     preserved_bits: the first bits that stay a linear projection of the pooled depths.
     share: weight of the learned part of the blended feature beside the linear one (both of unit length).
     decoder: widths of the decoder's blocks.
+    tap_heads: label-tree classifiers on the shallow and deep taps; modality_aware: FiLM by the modality they
+      predict, in every expert (needs tap_heads and a level `modality`).
+    local_bits: L, bits of a cell's code, 64 or 128; 0 builds the whole-image network alone. cell_strides:
+    the maps
+      that a cell's code is made of, brought to 14x14; cell_hidden, cell_width: the tower; cell_linear: a
+      linear path from the standardised maps into the cell's code; weight_width: width of the cell weight's
+      query and key.
     """
 
     stem: str = "resnet50"
@@ -51,7 +58,34 @@ class NetworkSettings:
     preserved_bits: int = 0
     share: float = 1.0
     decoder: tuple[tuple[int, int], ...] = ((512, 512), (256, 256), (128, 64))
+    tap_heads: bool = False
+    modality_aware: bool = False
+    local_bits: int = 0
+    cell_strides: tuple[int, ...] = (16,)
+    cell_hidden: int = 512
+    cell_width: int = 256
+    cell_linear: bool = False
+    weight_width: int = 64
 
+
+COMPACT = NetworkSettings(
+    stem="efficientnet_lite0",
+    shallow_stride=16,
+    window_heads=2,
+    window_width=24,
+    fusion_heads=4,
+    fusion_width=32,
+    fusion_outputs=96,
+    pixel_width=96,
+    pixel_depth=3,
+    pixel_heads=3,
+    pixel_hidden=160,
+    pixel_kept=2,
+    branch_width=96,
+    hash_hidden=48,
+    linear=192,
+    decoder=((96, 96), (64, 64), (32, 16)),
+)
 
 PRESETS: dict[str, NetworkSettings] = {
     # As published, but for the KAN input, which is brought into the spline grid.
@@ -59,23 +93,18 @@ PRESETS: dict[str, NetworkSettings] = {
     # The released code to the letter: raw KAN input.
     "acir-released": NetworkSettings(grid_input=False),
     # The default: the same parts, smaller, and a linear branch that keeps what the ImageNet start knows.
-    "compact": NetworkSettings(
-        stem="efficientnet_lite0",
-        shallow_stride=16,
-        window_heads=2,
-        window_width=24,
-        fusion_heads=4,
-        fusion_width=32,
-        fusion_outputs=96,
-        pixel_width=96,
-        pixel_depth=3,
-        pixel_heads=3,
-        pixel_hidden=160,
-        pixel_kept=2,
-        branch_width=96,
-        hash_hidden=48,
-        linear=192,
-        decoder=((96, 96), (64, 64), (32, 16)),
+    "compact": COMPACT,
+    # Global and regional experts on the published stem, and on the small one.
+    "hmar": NetworkSettings(tap_heads=True, modality_aware=True, local_bits=64),
+    "hmar-compact": replace(
+        COMPACT,
+        tap_heads=True,
+        modality_aware=True,
+        local_bits=64,
+        cell_strides=(8, 16, 32),
+        cell_hidden=192,
+        cell_width=128,
+        cell_linear=True,
     ),
 }
 

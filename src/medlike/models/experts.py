@@ -1,0 +1,177 @@
+"""The regional expert of HMAR: a code for every cell, how much each cell matters, and the gate between
+experts.
+
+After Yuan 2026 (arXiv 2603.16679); geometry, weights and gate are our definition. Cells are the 14x14
+positions at stride 16 of a letterboxed image; which of them are padding is the caller's knowledge.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from medlike.errors import TrainingError
+from medlike.models.film import ModalityAffine
+from medlike.models.kan import KANLayer
+
+GRID = 14
+LOCAL_BITS = (64, 128)
+
+
+def to_grid(x: Tensor, side: int = GRID) -> Tensor:
+    """A map on the grid of cells: [N,C,h,w] -> [N,C,side,side]; finer maps are averaged, coarser ones
+    interpolated.
+
+    Both commute with quarter turns and reflections.
+    """
+    h, w = x.shape[-2:]
+    if (h, w) == (side, side):
+        return x
+    if h % side == 0 and w % side == 0:
+        return F.avg_pool2d(x, (h // side, w // side))
+    return F.interpolate(x, size=(side, side), mode="bilinear", align_corners=False)
+
+
+class CellExpert(nn.Module):
+    """Expert1: maps -> a code for every cell.
+
+    The maps at `places` are brought to 14x14, standardised (buffers mean, std [C]) and go through a tower of
+    1x1 convolutions, conditioned on modality, to z [N,14,14,D]; a KAN layer makes u [N,14,14,L] of each cell
+    alone. With `linear`, u is that plus a linear map of the standardised cell.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(
+        self,
+        channels: Sequence[int],
+        places: Sequence[int],
+        hidden: int,
+        width: int,
+        bits: int,
+        modalities: int = 0,
+        linear: bool = False,
+        normalise: bool = True,
+    ) -> None:
+        super().__init__()
+        if bits not in LOCAL_BITS:
+            raise TrainingError(f"{bits} local bits are not supported; choose one of {LOCAL_BITS}")
+        self.places, self.bits = tuple(places), bits
+        inputs = sum(channels[place] for place in self.places)
+        self.inputs = inputs
+        self.register_buffer("mean", torch.zeros(inputs))
+        self.register_buffer("std", torch.ones(inputs))
+        self.enter = nn.Conv2d(inputs, hidden, 1)
+        self.film = ModalityAffine(modalities, hidden) if modalities else None
+        self.leave = nn.Conv2d(hidden, width, 1)
+        self.hash = KANLayer(width, bits, normalise)
+        self.direct = nn.Linear(inputs, bits) if linear else None
+
+    def gather(self, maps: Sequence[Tensor]) -> Tensor:
+        """What a cell's code is made of, not standardised: float32 [N,14,14,C]."""
+        joined = torch.cat([to_grid(maps[place].float()) for place in self.places], dim=1)
+        return joined.permute(0, 2, 3, 1)
+
+    def forward(self, maps: Sequence[Tensor], modality: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """maps of the stem, modality probabilities [N,M] -> u float32 [N,14,14,L], z [N,14,14,D]."""
+        standard = (self.gather(maps) - self.mean) / self.std
+        y = self.enter(standard.permute(0, 3, 1, 2))
+        if self.film is not None:
+            if modality is None:
+                raise TrainingError("this expert is conditioned on modality; give its probabilities")
+            y = self.film(y, modality)
+        z = self.leave(F.gelu(y)).permute(0, 2, 3, 1)
+        u = self.hash(z).float()
+        if self.direct is not None:
+            u = u + self.direct(standard).float()
+        return u, z
+
+    def initialise_from_projection(
+        self, mean: Tensor, std: Tensor, weight: Tensor, offset: Tensor | None = None
+    ) -> None:
+        """Make u = ((cell - mean) / std) @ weight + offset for every cell, the KAN layer silenced.
+
+        mean, std: float [C] over content cells; weight: float [C,L]; offset: [L] or zero. TrainingError where
+        there is no linear path or shapes differ.
+        """
+        if self.direct is None:
+            raise TrainingError(
+                "this expert has no linear path to initialise; build it with cell_linear=True"
+            )
+        expected = (self.inputs, self.bits)
+        if tuple(weight.shape) != expected or mean.shape != (self.inputs,) or std.shape != (self.inputs,):
+            raise TrainingError(
+                f"mean {tuple(mean.shape)}, std {tuple(std.shape)} and weight {tuple(weight.shape)} "
+                "do not fit; "
+                f"expected [{self.inputs}], [{self.inputs}] and {expected}"
+            )
+        if not bool((std > 0).all()) or not bool(torch.isfinite(weight).all()):
+            raise TrainingError("std must be above zero and the projection finite; fit them again")
+        with torch.no_grad():
+            self.mean.copy_(mean)
+            self.std.copy_(std)
+            self.direct.weight.copy_(weight.T)
+            self.direct.bias.copy_(torch.zeros(self.bits) if offset is None else offset)
+        self.hash.silence()
+
+
+class CellWeight(nn.Module):
+    """How much each cell matters, as the global expert attends: CLS asks, cells answer.
+
+    weight = softmax over cells of q(cls) . k(cell) / sqrt(d), times the number of valid cells, so its mean
+    is 1. It learns through `attended`: a classifier of the cells' weighted mean, which needs no boxes.
+    """
+
+    def __init__(self, cls_width: int, channels: int, width: int, classes: int) -> None:
+        super().__init__()
+        self.query = nn.Linear(cls_width, width)
+        self.key = nn.Conv2d(channels, width, 1)
+        self.attended = nn.Linear(channels, classes)
+        self.scale = width**-0.5
+
+    def forward(self, cls: Tensor, cells: Tensor, valid: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """cls [N,W], cells [N,C,14,14], valid bool [N,14,14] -> weight float32 [N,14,14], logits [N,classes].
+
+        Invalid cells weigh zero; an image without a valid cell weighs zero everywhere.
+        """
+        keys = self.key(cells)
+        scores = (keys * self.query(cls)[:, :, None, None]).sum(dim=1).float() * self.scale
+        flat = scores.flatten(1)
+        if valid is None:
+            share = flat.softmax(dim=1)
+            weight = share * flat.shape[1]
+        else:
+            inside = valid.flatten(1)
+            share = flat.masked_fill(~inside, -1e4).softmax(dim=1) * inside
+            weight = share * inside.sum(dim=1, keepdim=True)
+        attended = (cells.float().flatten(2) * share[:, None]).sum(dim=2)
+        return weight.reshape(scores.shape), self.attended(attended)
+
+
+class Gate(nn.Module):
+    """g = softmax(W [standardised pooled depths; modality; has_box]): the shares of global and local
+    distance.
+
+    D = g0 D_global + g1 D_local, both distances as shares of differing bits. Trained last; equal shares
+    until then.
+    """
+
+    def __init__(self, pooled: int, modalities: int) -> None:
+        super().__init__()
+        self.modalities = modalities
+        self.linear = nn.Linear(pooled + modalities + 1, 2)
+        nn.init.zeros_(self.linear.weight)
+        nn.init.zeros_(self.linear.bias)
+
+    def forward(self, standard: Tensor, modality: Tensor | None, has_box: Tensor) -> Tensor:
+        """standard [N,P], modality [N,M] or None where M = 0, has_box [N] of 0 and 1 -> float32 [N,2]."""
+        seen = [standard, has_box.to(standard.dtype)[:, None]]
+        if self.modalities:
+            if modality is None:
+                raise TrainingError("this gate is conditioned on modality; give its probabilities")
+            seen.insert(1, modality.detach().to(standard.dtype))
+        return self.linear(torch.cat(seen, dim=1)).float().softmax(dim=1)

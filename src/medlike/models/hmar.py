@@ -1,0 +1,109 @@
+"""HMAR: the whole-image network and the regional expert over one stem, with a gate between them.
+
+After Yuan 2026 (arXiv 2603.16679), which publishes the plan but neither sizes nor code: a re-implementation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from medlike.errors import TrainingError
+from medlike.models.acir import ImageNetwork
+from medlike.models.experts import CellExpert, CellWeight, Gate, to_grid
+from medlike.models.presets import NetworkSettings
+from medlike.models.stems import Stem
+
+WEIGHT_STRIDE = 16
+
+
+class RegionalNetwork(nn.Module):
+    """Everything ImageNetwork returns, and for each image:
+
+    cells: float32 [N,14,14,L], real code of each cell; the bit is > 0. z: [N,14,14,D] before hashing.
+    cell_weight: float32 [N,14,14], mean 1 over valid cells. attended_logits: [N,classes of the finest level].
+    gate: float32 [N,2], shares of global and local distance.
+    """
+
+    def __init__(
+        self, settings: NetworkSettings, bits: int, classes: Mapping[str, int], decoder: bool = False
+    ) -> None:
+        super().__init__()
+        self.image = ImageNetwork(settings, bits, classes, decoder)
+        self.settings, self.bits, self.classes = settings, bits, dict(classes)
+        self.local_bits = settings.local_bits
+        stem = self.image.stem
+        modalities = classes["modality"] if settings.modality_aware else 0
+        self.cells = CellExpert(
+            stem.channels,
+            [stem.at(stride) for stride in settings.cell_strides],
+            settings.cell_hidden,
+            settings.cell_width,
+            settings.local_bits,
+            modalities,
+            settings.cell_linear,
+            settings.grid_input,
+        )
+        self.weight_index = stem.at(WEIGHT_STRIDE)
+        finest = list(classes.values())[-1]
+        channels = stem.channels[self.weight_index]
+        self.cell_weight = CellWeight(settings.pixel_width, channels, settings.weight_width, finest)
+        self.gate = Gate(self.image.pooled_width, modalities)
+
+    @property
+    def stem(self) -> Stem:
+        """The stem that both experts share."""
+        return self.image.stem
+
+    @property
+    def decoder(self) -> nn.Module | None:
+        """The decoder of the whole-image network."""
+        return self.image.decoder
+
+    def forward(
+        self,
+        images: Tensor,
+        has_box: Tensor | None = None,
+        valid: Tensor | None = None,
+        reconstruct: bool = False,
+    ) -> dict[str, Any]:
+        """images float [N,3,224,224] in [0,1]; has_box [N] of 0 and 1 (zeros if None); valid bool
+        [N,14,14]."""
+        maps = self.image.stem(images)
+        outputs = self.encode(maps, has_box, valid)
+        if reconstruct:
+            outputs["reconstruction"] = self.image.reconstruct(outputs["deep"])
+        return outputs
+
+    def encode(
+        self, maps: list[Tensor], has_box: Tensor | None = None, valid: Tensor | None = None
+    ) -> dict[str, Any]:
+        """The same from the stem's maps."""
+        outputs = self.image.encode(maps)
+        modality = outputs.get("modality")
+        outputs["cells"], outputs["z"] = self.cells(maps, modality)
+        weight, logits = self.cell_weight(outputs["cls"], to_grid(maps[self.weight_index]), valid)
+        outputs["cell_weight"], outputs["attended_logits"] = weight, logits
+        pooled = outputs["pooled"]
+        boxed = torch.zeros_like(pooled[:, 0]) if has_box is None else has_box
+        outputs["gate"] = self.gate(self.image.pooling.standardise(pooled), modality, boxed)
+        return outputs
+
+    def reconstruct(self, deep: Tensor) -> Tensor:
+        """See ImageNetwork."""
+        return self.image.reconstruct(deep)
+
+    def stage_parameters(self, stage: int) -> Iterator[nn.Parameter]:
+        """What a stage trains: 1 the global side and the cell weights, 2 the cells' expert, 3 the gate."""
+        parts: dict[int, tuple[nn.Module, ...]] = {
+            1: (self.image, self.cell_weight),
+            2: (self.cells,),
+            3: (self.gate,),
+        }
+        if stage not in parts:
+            raise TrainingError(f"stage {stage} is unknown; known: {', '.join(map(str, parts))}")
+        for part in parts[stage]:
+            yield from part.parameters()
