@@ -1,0 +1,240 @@
+"""The total order of hits: (distance, minus content similarity, id), without holding every tie in memory.
+
+Codes collide: in a large archive a million images can be equally near. Only those at the distance of the last
+hit are compared by content, block by block, so memory does not grow with their number.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from medlike.archive.index import Part
+from medlike.codes import hamming
+from medlike.inference.encoding import similarity
+
+MODES = ("content", "radius", "hamming")
+FEW = 256  # rows left out that are cheaper to drop from the answer than to mask in the scan
+BLOCK = 1 << 14  # content vectors compared at a time
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """Ranked rows: distance int32 [M]; similarity float32 [M]; part, position int64 [M]; ids >u8 [M, 2]."""
+
+    distance: NDArray[np.int32]
+    similarity: NDArray[np.float32]
+    part: NDArray[np.int64]
+    position: NDArray[np.int64]
+    ids: NDArray[Any]
+
+    def __len__(self) -> int:
+        return len(self.distance)
+
+    def take(self, order: Any) -> "Candidates":
+        """Some of them: an index array, mask or slice."""
+        return Candidates(
+            self.distance[order],
+            self.similarity[order],
+            self.part[order],
+            self.position[order],
+            self.ids[order],
+        )
+
+    @staticmethod
+    def joined(parts: Sequence["Candidates"]) -> "Candidates":
+        """All of them; none where there are no parts."""
+        if not parts:
+            return Candidates(
+                np.empty(0, np.int32), np.empty(0, np.float32), np.empty(0, np.int64), np.empty(0, np.int64),
+                np.empty((0, 2), ">u8"),
+            )  # fmt: skip
+        return Candidates(
+            *(
+                np.concatenate([getattr(part, name) for part in parts])
+                for name in Candidates.__dataclass_fields__
+            )
+        )
+
+
+@dataclass(frozen=True)
+class Field:
+    """The rows of one part that may be answered: those of `mask` (None = all) without `skip` (positions)."""
+
+    part: Part
+    mask: NDArray[np.bool_] | None
+    skip: NDArray[np.int64]
+
+    @staticmethod
+    def of(part: Part, passes: NDArray[np.bool_] | None) -> "Field":
+        """The rows of a part that live and pass a filter (its mask, None = all pass)."""
+        return Field(part, passes, np.empty(0, np.int64)).without(part.dead)
+
+    def without(self, positions: NDArray[np.int64]) -> "Field":
+        """The same without some more positions."""
+        skip = np.union1d(self.skip, positions)
+        if len(skip) <= FEW:
+            return Field(self.part, self.mask, skip)
+        mask = np.ones(self.part.rows, bool) if self.mask is None else self.mask.copy()
+        mask[skip] = False
+        return Field(self.part, mask, np.empty(0, np.int64))
+
+    @property
+    def codes(self) -> NDArray[np.uint8]:
+        return self.part.segment.array("codes")[: self.part.rows]
+
+    def allowed(self, positions: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Those of some positions that may be answered."""
+        if self.mask is not None:
+            positions = positions[self.mask[positions]]
+        return positions[~np.isin(positions, self.skip)] if len(self.skip) else positions
+
+
+def rank(
+    fields: Sequence[Field],
+    code: NDArray[np.uint8],
+    content: NDArray[np.int8],
+    k: int,
+    mode: str = "content",
+    radius: int | None = None,
+    first: Sequence[tuple[NDArray[np.int32], NDArray[np.int64]]] | None = None,
+) -> Candidates:
+    """The first k rows in the total order of a mode.
+
+    code: uint8 [bits / 8]; content: int8 [D]. content: by (distance, -similarity, id); hamming: by (distance,
+    id); radius: those within the radius by (-similarity, distance, id). first: `nearest` of each field for
+    `reach(field, k)` rows, where it is known already.
+    """
+    if mode == "radius":
+        return _best(_within(fields, code, content, radius if radius is not None else 8 * len(code)), k, mode)
+    if first is None:
+        first = [hamming.nearest(field.codes, code, reach(field, k), field.mask, radius) for field in fields]
+    nearest = []
+    for number, (field, (near, rows)) in enumerate(zip(fields, first, strict=True)):
+        kept = ~np.isin(rows, field.skip) if len(field.skip) else slice(None)
+        nearest.append(_candidates(field, number, near[kept], rows[kept], None))
+    found = Candidates.joined(nearest)
+    by_distance = np.sort(found.distance)
+    if len(found) > k:
+        last = int(by_distance[k - 1]) if k else -1
+        if by_distance[k] > last:
+            found = found.take(found.distance <= last)
+        else:
+            sure = found.take(found.distance < last)
+            ties = _within(fields, code, content if mode == "content" else None, last, last)
+            found = Candidates.joined([sure, _best(ties, k - len(sure), mode)])
+    return ordered(_compared(found, fields, content), mode)
+
+
+def reach(field: Field, k: int) -> int:
+    """How many nearest rows `rank` wants to see of a field: one more than k, so that ties show."""
+    return k + 1 + len(field.skip)
+
+
+def members(
+    fields: Sequence[Field],
+    code: NDArray[np.uint8],
+    content: NDArray[np.int8],
+    positions: Sequence[NDArray[np.int64]],
+) -> Candidates:
+    """Given positions of each field as candidates, those that may be answered, in no order."""
+    found = []
+    for number, (field, chosen) in enumerate(zip(fields, positions, strict=True)):
+        rows = field.allowed(chosen)
+        near = hamming.distances(np.ascontiguousarray(field.codes[rows]), code, "numpy")
+        found.append(_candidates(field, number, near, rows, content))
+    return Candidates.joined(found)
+
+
+def ordered(found: Candidates, mode: str) -> Candidates:
+    """In the total order of a mode."""
+    low, high = found.ids[:, 1], found.ids[:, 0]
+    if mode == "hamming":
+        return found.take(np.lexsort((low, high, found.distance)))
+    if mode == "radius":
+        return found.take(np.lexsort((low, high, found.distance, -found.similarity)))
+    return found.take(np.lexsort((low, high, -found.similarity, found.distance)))
+
+
+def _within(
+    fields: Sequence[Field],
+    code: NDArray[np.uint8],
+    content: NDArray[np.int8] | None,
+    radius: int,
+    least: int = 0,
+) -> Iterator[Candidates]:
+    for number, field in enumerate(fields):
+        for near, rows in hamming.within_blocks(field.codes, code, radius, field.mask):
+            kept = near >= least
+            if len(field.skip):
+                kept &= ~np.isin(rows, field.skip)
+            near, rows = near[kept], rows[kept]
+            if len(rows):
+                yield _candidates(field, number, near, rows, content)
+
+
+def _best(blocks: Iterator[Candidates], k: int, mode: str) -> Candidates:
+    """The first k of many candidates; at most one block and k more are held."""
+    held = Candidates.joined([])
+    for block in blocks:
+        if mode != "hamming" and len(held) >= k > 0:
+            block = block.take(block.similarity >= held.similarity[-1])
+        held = ordered(Candidates.joined([held, _reduced(block, k, mode)]), mode).take(slice(0, k))
+    return held
+
+
+def _reduced(block: Candidates, k: int, mode: str) -> Candidates:
+    """Leave out what cannot be among the first k, without sorting everything."""
+    if len(block) <= 4 * k:
+        return block
+    if mode != "hamming":
+        limit = np.partition(block.similarity, len(block) - k)[len(block) - k]
+        block = block.take(block.similarity >= limit)
+        tied = block.similarity == limit
+        if len(block) <= 4 * k or mode == "radius":
+            return block
+        sure, block = block.take(~tied), block.take(tied)
+        return Candidates.joined([sure, _reduced(block, k, "hamming")])
+    limit = np.partition(block.ids[:, 0].astype(np.uint64), k - 1)[k - 1] if k else 0
+    return block.take(block.ids[:, 0].astype(np.uint64) <= limit)
+
+
+def _candidates(
+    field: Field,
+    number: int,
+    near: NDArray[np.int32],
+    rows: NDArray[np.int64],
+    content: NDArray[np.int8] | None,
+) -> Candidates:
+    ids = np.ascontiguousarray(field.part.segment.array("ids")[rows]).view(">u8")
+    alike = np.zeros(len(rows), np.float32) if content is None else similarities(field, rows, content)
+    return Candidates(near, alike, np.full(len(rows), number, np.int64), rows, ids.reshape(-1, 2))
+
+
+def _compared(found: Candidates, fields: Sequence[Field], content: NDArray[np.int8]) -> Candidates:
+    """With similarities, which the nearest rows come without."""
+    alike = np.empty(len(found), np.float32)
+    for number, field in enumerate(fields):
+        own = found.part == number
+        if own.any():
+            alike[own] = similarities(field, found.position[own], content)
+    return Candidates(found.distance, alike, found.part, found.position, found.ids)
+
+
+def similarities(field: Field, rows: NDArray[np.int64], content: NDArray[np.int8]) -> NDArray[np.float32]:
+    """Similarity of some rows to a content vector: float32 [M]; exact integers until the last division."""
+    stored = field.part.segment.array("content")
+    if len(rows) > BLOCK and field.codes.nbytes > hamming.SMALL:
+        from medlike.codes.dots import dots
+
+        products, squares = dots(stored, rows, content)
+        own = int(content.astype(np.int64) @ content.astype(np.int64))
+        lengths = np.sqrt(np.maximum(squares.astype(np.float64) * float(own), 1.0))
+        return np.where(squares > 0, products / lengths, 0.0).astype(np.float32)
+    pieces = [
+        similarity(content, np.asarray(stored[rows[start : start + BLOCK]]))
+        for start in range(0, len(rows), BLOCK)
+    ]
+    return np.concatenate(pieces) if pieces else np.empty(0, np.float32)

@@ -1,0 +1,128 @@
+"""What a search answers: hits in a total order, the verdict on the query, timings, and a receipt."""
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Picture = NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Hit:
+    """One stored image that was found.
+
+    rank: from 1. distance: differing bits, lower is nearer; for a region the share of differing bits.
+    similarity: of content, -1 to 1, higher is more alike. box: x0, y0, x1, y1, half-open, pixels of the
+    stored image; None for a search by the whole image. metadata: searchable fields. source: path, frame and
+    UIDs, None where not permitted. others: further images of the same study or series, best first, where hits
+    are grouped; group_size: how many images of it pass the filter, this one included.
+    """
+
+    rank: int
+    id: str
+    distance: float
+    similarity: float
+    box: tuple[float, float, float, float] | None = None
+    metadata: dict[str, Any] = field(default_factory=dict)
+    source: dict[str, Any] | None = None
+    others: tuple["Hit", ...] = ()
+    group_size: int | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        """As JSON holds it; `others` and `group_size` only where hits are grouped."""
+        facts: dict[str, Any] = {
+            "rank": self.rank,
+            "id": self.id,
+            "distance": self.distance,
+            "similarity": self.similarity,
+            "box": None if self.box is None else list(self.box),
+            "metadata": self.metadata,
+            "source": self.source,
+        }
+        if self.group_size is not None:
+            facts["others"] = [hit.as_dict() for hit in self.others]
+            facts["group_size"] = self.group_size
+        return facts
+
+
+@dataclass(frozen=True, eq=False)
+class Result:
+    """The answer to one query.
+
+    hits: in the total order. outlier: verdict on the query (is_outlier, p_value, score, threshold,
+    components, modality), None where the bundle gives none. receipt: generation, bundle, settings and query,
+    with which `Archive.repeat` gives the same answer again. seconds: by stage. modality: as predicted for the
+    query. warnings: what the user should know. erased: images that an earlier search with this receipt saw
+    and that are gone for good.
+    """
+
+    hits: list[Hit]
+    outlier: dict[str, Any] | None = None
+    receipt: dict[str, Any] = field(default_factory=dict)
+    seconds: dict[str, float] = field(default_factory=dict)
+    modality: str | None = None
+    warnings: tuple[str, ...] = ()
+    erased: int = 0
+    title: str = "query"
+    query_picture: Callable[[], Picture | None] = field(default=lambda: None, repr=False)
+    hit_picture: Callable[[str], Picture | None] = field(default=lambda id: None, repr=False)
+
+    def __len__(self) -> int:
+        return len(self.hits)
+
+    def __iter__(self) -> Iterator[Hit]:
+        return iter(self.hits)
+
+    def __getitem__(self, index: int) -> Hit:
+        return self.hits[index]
+
+    def as_dict(self) -> dict[str, Any]:
+        """hits, outlier, receipt, seconds; and warnings, erased where there is something to say."""
+        facts: dict[str, Any] = {
+            "hits": [hit.as_dict() for hit in self.hits],
+            "outlier": self.outlier,
+            "receipt": self.receipt,
+            "seconds": self.seconds,
+        }
+        if self.warnings:
+            facts["warnings"] = list(self.warnings)
+        if self.erased:
+            facts["erased"] = self.erased
+        return facts
+
+    def to_json(self, indent: int | None = None) -> str:
+        """`as_dict` as a JSON text."""
+        return json.dumps(self.as_dict(), ensure_ascii=False, indent=indent)
+
+    def sheet(self, path: str | Path | None = None, **settings: Any) -> Any:
+        """A contact sheet as a Pillow picture: query, hits, distances. Written as PNG to `path`."""
+        from medlike.archive.sheet import draw
+
+        picture = draw([self], **settings)
+        if path is not None:
+            picture.save(path, "PNG")
+        return picture
+
+    def page(self, path: str | Path | None = None) -> str:
+        """A self-contained HTML page, written to `path` where that is given."""
+        return page([self], path)
+
+    def _repr_html_(self) -> str:
+        from medlike.archive.page import fragment
+
+        return fragment(self)
+
+
+def page(results: Sequence[Result], path: str | Path | None = None, title: str = "medlike") -> str:
+    """Several results as one self-contained HTML page, written to `path` where that is given."""
+    from medlike.archive.page import document
+
+    text = document(results, title)
+    if path is not None:
+        Path(path).write_text(text, encoding="utf-8")
+    return text

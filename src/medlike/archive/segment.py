@@ -1,0 +1,282 @@
+"""A segment: flat arrays of some rows of the store, in row order, memory-mapped from a folder or held in
+memory.
+
+    segment.json        format, bundle, generations, shapes
+    rows.bin            int64 [N], row numbers of the store, ascending
+    added.bin           int64 [N], ascending
+    ids.bin             uint8 [N, 16]
+    codes.bin           uint8 [N, bits / 8]
+    content.bin         int8 [N, D]
+    cells.bin           uint64 [N, 14, 14, L / 64]      where the bundle has local codes
+    cell_mask.bin       uint8 [N, 25], np.packbits
+    <column>.bin        codes of a dictionary column
+    <column>.values     its values: JSON, or 32-byte strings for keyed hashes
+
+A segment never changes. Which of its rows live as of a generation is the index's knowledge.
+"""
+
+import json
+import os
+import shutil
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from medlike.archive import durable
+from medlike.archive.columns import Column, narrowest, usable
+from medlike.archive.store import FILTER_COLUMNS, NUMBER_COLUMNS, EncodingRow, ImageRow
+from medlike.errors import ArchiveError
+
+FORMAT = 1
+FILE = "segment.json"
+HASH_COLUMNS = ("study", "series", "patient")
+CHUNK = 4096  # rows handled at a time while building
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Widths of a bundle's arrays. bits: of the global code; content: D; local: L, or None."""
+
+    bundle: str
+    bits: int
+    content: int
+    local: int | None = None
+
+    def arrays(self) -> dict[str, tuple[np.dtype[Any], tuple[int, ...]]]:
+        """Name -> type and shape of one row."""
+        found: dict[str, tuple[np.dtype[Any], tuple[int, ...]]] = {
+            "rows": (np.dtype("<i8"), ()),
+            "added": (np.dtype("<i8"), ()),
+            "ids": (np.dtype("u1"), (16,)),
+            "codes": (np.dtype("u1"), (self.bits // 8,)),
+            "content": (np.dtype("i1"), (self.content,)),
+        }
+        if self.local:
+            found["cells"] = (np.dtype("<u8"), (14, 14, self.local // 64))
+            found["cell_mask"] = (np.dtype("u1"), (25,))
+        return found
+
+
+class Segment:
+    """Rows added in the generations (since, until]. `array` and `column` give what the module's text
+    lists.
+    """
+
+    def __init__(
+        self,
+        layout: Layout,
+        since: int,
+        until: int,
+        arrays: dict[str, NDArray[Any]],
+        values: dict[str, Any],
+        folder: Path | None = None,
+    ) -> None:
+        self.layout = layout
+        self.since = since
+        self.until = until
+        self.folder = folder
+        self._arrays = arrays
+        self._values = values
+        self._columns: dict[str, Column] = {}
+
+    def __len__(self) -> int:
+        return len(self._arrays["rows"])
+
+    def array(self, name: str) -> NDArray[Any]:
+        """One of the arrays of the layout."""
+        return self._arrays[name]
+
+    def column(self, name: str) -> Column:
+        """A dictionary column; its values are read on first use."""
+        column = self._columns.get(name)
+        if column is None:
+            values = self._values[name]
+            if isinstance(values, bytes):
+                values = json.loads(values)
+            elif not isinstance(values, list) and name not in HASH_COLUMNS:
+                values = json.loads(bytes(values))
+            column = self._columns[name] = Column(self._arrays[name], values)
+        return column
+
+    @classmethod
+    def open(cls, folder: Path, layout: Layout) -> "Segment":
+        """Map a segment's files. Raises ArchiveError where one is missing or has another size than it
+        says.
+        """
+        try:
+            facts = json.loads((folder / FILE).read_bytes())
+            if facts["format"] != FORMAT or facts["bundle"] != layout.bundle:
+                raise ArchiveError(f"{folder} is of another format or bundle: run `medlike verify`")
+            arrays = {}
+            for name, (kind, shape) in facts["arrays"].items():
+                arrays[name] = _map(folder / f"{name}.bin", np.dtype(kind), tuple(shape))
+            values = {}
+            for name in FILTER_COLUMNS:
+                data = _map(folder / f"{name}.values", np.dtype("u1"), (facts["values"][name],))
+                values[name] = data.view("S32") if name in HASH_COLUMNS else data
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise ArchiveError(f"{folder} is damaged ({error}): run `medlike verify`") from error
+        return cls(layout, facts["since"], facts["until"], arrays, values, folder)
+
+
+class Writer:
+    """Builds a segment row by row or segment by segment; in memory, or in a folder as it goes."""
+
+    def __init__(self, layout: Layout, folder: Path | None = None) -> None:
+        self.layout = layout
+        self.folder = folder
+        self._counts = dict.fromkeys([*layout.arrays(), *FILTER_COLUMNS], 0)
+        self._memory: dict[str, list[NDArray[Any]]] = {name: [] for name in self._counts}
+        self._codes: dict[str, dict[Any, int]] = {name: {None: 0} for name in FILTER_COLUMNS}
+        if folder is not None:
+            durable.make_folder(folder)
+            self._files = {name: (folder / f"{name}.bin").open("wb") for name in self._counts}
+
+    def add(self, rows: Sequence[tuple[ImageRow, EncodingRow]]) -> None:
+        """Append rows of the store, ascending."""
+        images = [image for image, _ in rows]
+        encodings = [encoding for _, encoding in rows]
+        fields: dict[str, Any] = {
+            "rows": [image.row for image in images],
+            "added": [image.added for image in images],
+            "ids": b"".join(bytes.fromhex(image.id) for image in images),
+            "codes": b"".join(encoding.code for encoding in encodings),
+            "content": b"".join(encoding.content for encoding in encodings),
+        }
+        if self.layout.local:
+            side = 14 * 14 * self.layout.local // 8
+            fields["cells"] = b"".join(encoding.cells or bytes(side) for encoding in encodings)
+            fields["cell_mask"] = b"".join(encoding.cell_mask or bytes(25) for encoding in encodings)
+        for name, (kind, shape) in self.layout.arrays().items():
+            given = fields[name]
+            array = np.frombuffer(given, kind) if isinstance(given, bytes) else np.asarray(given, kind)
+            try:
+                self._append(name, array.reshape(len(rows), *shape))
+            except ValueError:
+                raise ArchiveError(
+                    f"rows {images[0].row} to {images[-1].row}: {name} has another size than the bundle's: "
+                    "run `medlike verify`, then `medlike reindex`"
+                ) from None
+        for name in FILTER_COLUMNS:
+            known = self._codes[name]
+            number = name in NUMBER_COLUMNS
+            codes = [known.setdefault(usable(getattr(image, name), number), len(known)) for image in images]
+            self._append(name, np.asarray(codes, "<u4"))
+
+    def copy(self, segment: Segment, kept: NDArray[np.bool_] | None = None) -> None:
+        """Append the rows of a segment that are `kept` (bool [N], None = all); their dictionaries are
+        joined.
+        """
+        tables = {}
+        for name in FILTER_COLUMNS:
+            known, column = self._codes[name], segment.column(name)
+            values = (value.decode() if isinstance(value, bytes) else value for value in column.values)
+            tables[name] = np.asarray(
+                [0, *(known.setdefault(value, len(known)) for value in values)], dtype="<u4"
+            )
+        for start in range(0, len(segment), CHUNK):
+            part = slice(start, start + CHUNK)
+            chosen: Any = slice(None) if kept is None else kept[part]
+            for name in self.layout.arrays():
+                self._append(name, segment.array(name)[part][chosen])
+            for name, table in tables.items():
+                self._append(name, table[segment.column(name).codes[part][chosen]])
+
+    def finish(self, since: int, until: int) -> Segment:
+        """Sort the dictionaries, make everything durable, and open the segment."""
+        arrays: dict[str, tuple[str, tuple[int, ...]]] = {}
+        sizes: dict[str, int] = {}
+        values: dict[str, Any] = {}
+        for name in FILTER_COLUMNS:
+            # A value is kept only where a row still has it: what was erased must not live on in a dictionary.
+            used = self._used(name)
+            known = sorted(
+                value for value, code in self._codes[name].items() if value is not None and used[code]
+            )
+            table = np.zeros(len(self._codes[name]), narrowest(len(known)))
+            for new, value in enumerate(known, 1):
+                table[self._codes[name][value]] = new
+            self._recode(name, table)
+            data = "".join(known).encode() if name in HASH_COLUMNS else json.dumps(known).encode()
+            values[name], sizes[name] = data, len(data)
+            arrays[name] = (table.dtype.str, (self._counts[name],))
+        for name, (kind, shape) in self.layout.arrays().items():
+            arrays[name] = (kind.str, (self._counts[name], *shape))
+        if self.folder is None:
+            held = {}
+            for name, (kind_name, full) in arrays.items():
+                parts = self._memory[name]
+                held[name] = np.concatenate(parts) if parts else np.empty(full, np.dtype(kind_name))
+            loose = {
+                name: np.frombuffer(data, "S32") if name in HASH_COLUMNS else data
+                for name, data in values.items()
+            }
+            return Segment(self.layout, since, until, held, loose)
+        for name, file in self._files.items():
+            file.flush()
+            os.fsync(file.fileno())
+            file.close()
+            if name in values:
+                durable.write(self.folder / f"{name}.values", values[name], sync_folder=False)
+        facts = {
+            "format": FORMAT, "bundle": self.layout.bundle, "since": since, "until": until,
+            "arrays": arrays, "values": sizes,
+        }  # fmt: skip
+        durable.write(self.folder / FILE, json.dumps(facts).encode())
+        return Segment.open(self.folder, self.layout)
+
+    def abandon(self) -> None:
+        """Delete what was written."""
+        if self.folder is not None:
+            for file in self._files.values():
+                file.close()
+            shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _append(self, name: str, array: NDArray[Any]) -> None:
+        self._counts[name] += len(array)
+        if self.folder is None:
+            self._memory[name].append(np.ascontiguousarray(array))
+        else:
+            with durable.disk_errors(self.folder):
+                self._files[name].write(np.ascontiguousarray(array).data)
+
+    def _pieces(self, name: str) -> Iterable[NDArray[Any]]:
+        if self.folder is None:
+            yield from self._memory[name]
+            return
+        self._files[name].flush()
+        with (self.folder / f"{name}.bin").open("rb") as file:
+            while data := file.read(4 * 65536):
+                yield np.frombuffer(data, "<u4")
+
+    def _used(self, name: str) -> NDArray[np.bool_]:
+        used = np.zeros(len(self._codes[name]), bool)
+        for piece in self._pieces(name):
+            used[piece] = True
+        return used
+
+    def _recode(self, name: str, table: NDArray[Any]) -> None:
+        if self.folder is None:
+            self._memory[name] = [table[piece] for piece in self._memory[name]]
+            return
+        fresh = self.folder / f"{name}.recoded"
+        with durable.disk_errors(self.folder), fresh.open("wb") as file:
+            for piece in self._pieces(name):
+                file.write(table[piece].data)
+        self._files[name].close()
+        fresh.replace(self.folder / f"{name}.bin")
+        self._files[name] = (self.folder / f"{name}.bin").open("ab")
+
+
+def _map(path: Path, kind: np.dtype[Any], shape: tuple[int, ...]) -> NDArray[Any]:
+    expected = int(np.prod(shape)) * kind.itemsize
+    if path.stat().st_size != expected:
+        raise ValueError(f"{path.name} has {path.stat().st_size} bytes, not {expected}")
+    if expected == 0:
+        return np.empty(shape, kind)
+    # A plain array over the map: np.memmap's own class slows every slice.
+    return np.asarray(np.memmap(path, kind, "r", shape=shape))
