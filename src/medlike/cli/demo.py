@@ -1,7 +1,101 @@
 """medlike demo: index the samples, search them, draw the answers."""
 
-EXAMPLES = ""
+import time
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from medlike import Archive, Result
+
+EXAMPLES = """[b]Examples[/b]
+
+medlike demo
+
+medlike demo /tmp/medlike-demo
+"""
 
 
-def demo() -> None:
-    """Index."""
+@dataclass(frozen=True)
+class Question:
+    """One search of the demo. file: of the samples' queries; empty for the best hit of the search before."""
+
+    title: str
+    file: str = ""
+    settings: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def words(self) -> str:
+        """The settings as the command line writes them."""
+        words = []
+        for name, value in self.settings.items():
+            if name == "where":
+                words += [f"--where {key}={wanted}" for key, wanted in value.items()]
+            else:
+                words.append(f"--{name.replace('_', '-')} {value}")
+        return " ".join(words)
+
+
+QUESTIONS = (
+    Question("A chest radiograph with a pacemaker", "chest-f6d980a0.jpg"),
+    Question("One of its hits, by id: more like that", settings={"where": {"modality": "XR"}}),
+    Question("A chest radiograph from another hospital, as DICOM", "RG1_J2KI.dcm"),
+    Question("A fetal head", "fetal-031_HC.jpg"),
+    Question("A CT slice with a lesion: one hit a series", "ct-4-3.dcm", {"group_by": "series"}),
+    Question("A breast mass among ultrasound only", "us-breast-10.png", {"where": {"modality": "US"}}),
+    Question("A blood smear, which nothing here is like", "blood-BloodImage_00000.jpg"),
+)
+
+
+def demo(
+    folder: Annotated[
+        Path, typer.Argument(help="Where the archive, the contact sheet and the page go.")
+    ] = Path("medlike-demo"),
+) -> None:
+    """Index the samples that come with medlike, search them, and draw the answers.
+
+    Takes seconds and needs no network. Running it again uses the archive that is there.
+    """
+    from medlike import Archive
+    from medlike.archive.result import page
+    from medlike.archive.sheet import draw
+    from medlike.cli.screen import out, progress
+    from medlike.cli.search import show
+    from medlike.datasets.shipped import MANIFEST, samples_folder
+
+    began = time.perf_counter()
+    samples, console = samples_folder(), out()
+    place = folder / "archive"
+    opened = Archive.open(place) if (place / "archive.json").exists() else Archive.create(place)
+    with opened, progress() as display:
+        task = display.add_task("Indexing the samples", total=None)
+        report = opened.add(
+            samples / MANIFEST, progress=lambda so_far: display.update(task, completed=so_far.files)
+        )
+        console.print(f"[b]{len(opened)}[/b] images in the archive, [b]{report.added}[/b] of them new")
+        results = _answers(opened, samples)
+        for question, result in zip(QUESTIONS, results, strict=True):
+            show(result, f"{question.title}  {question.words}".rstrip())
+        sheet, html = folder / "sheet.png", folder / "page.html"
+        draw(results).save(sheet, "PNG")
+        page(results, html, "medlike demo")
+    console.print(f"{time.perf_counter() - began:.1f} s. Look at:")
+    for path in (html, sheet):
+        console.print(f"  {path}", markup=False, soft_wrap=True)
+    console.print(f"Search on: medlike search IMAGE --archive {place}", markup=False, soft_wrap=True)
+
+
+def _answers(opened: "Archive", samples: Path) -> "list[Result]":
+    from medlike import Query
+
+    results: list[Result] = []
+    for question in QUESTIONS:
+        if question.file:
+            query = Query(image=samples / "queries" / question.file)
+        else:
+            query = Query(id=results[-1].hits[0].id)
+        result = opened.search(query, k=6, **question.settings)
+        results.append(replace(result, title=question.title))
+    return results

@@ -1,11 +1,18 @@
 """Options that several commands share, and how their values are read."""
 
+import re
 from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+if TYPE_CHECKING:
+    from medlike import Archive
+
+# How many digits of an id a narrow table shows.
+SHORT = 12
 
 
 class Format(StrEnum):
@@ -40,6 +47,16 @@ def archive_folder(given: Path | None) -> Path:
     from platformdirs import user_data_path
 
     return user_data_path("medlike", appauthor=False) / "archive"
+
+
+def full_id(opened: "Archive", given: str) -> str:
+    """The id that begins with these digits; what was given where none does. Several: typer.BadParameter."""
+    if not re.fullmatch(r"[0-9a-f]{4,31}", given):
+        return given
+    rows = opened.store.select("removed IS NULL AND substr(id, 1, ?) = ?", (len(given), given))
+    if len(rows) > 1:
+        raise typer.BadParameter(f"{given} begins {len(rows)} ids; give more digits", param_hint="ID")
+    return opened.store.images(rows)[rows[0]].id if rows else given
 
 
 def conditions(texts: Sequence[str]) -> dict[str, dict[str, Any]]:

@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from medlike.cli.exits import REFUSED
-from medlike.cli.options import ArchiveFolder, Report, ReportFormat, archive_folder
+from medlike.cli.options import ArchiveFolder, Report, ReportFormat, archive_folder, full_id
 
 EXAMPLES = """[b]Examples[/b]
 
@@ -16,7 +16,9 @@ medlike remove 1f0c9a... --archive archive/ --erase --yes
 
 
 def remove(
-    ids: Annotated[list[str], typer.Argument(metavar="ID...", help="Ids, as hits show them.")],
+    ids: Annotated[
+        list[str], typer.Argument(metavar="ID...", help="Ids, as hits show them, or their first digits.")
+    ],
     archive: ArchiveFolder = None,
     erase: Annotated[
         bool, typer.Option("--erase", help="Leave no trace in the folder: rows, pixels, texts and links.")
@@ -35,7 +37,7 @@ def remove(
     if erase and not yes:
         typer.confirm(f"Erase {len(ids)} images for good?", abort=True, err=True)
     with Archive.open(archive_folder(archive)) as opened:
-        report = opened.remove(ids, erase=erase)
+        report = opened.remove([full_id(opened, id) for id in ids], erase=erase)
     if format is Report.json:
         print_json(
             {

@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -13,10 +13,10 @@ if TYPE_CHECKING:
 
 
 def out() -> "Console":
-    """The console on stdout; wide enough not to fold tables when it is a pipe."""
+    """The console on stdout; in a pipe wide enough not to fold tables."""
     from rich.console import Console
 
-    return Console(width=None if sys.stdout.isatty() else 160, highlight=False, soft_wrap=False)
+    return Console(width=None if sys.stdout.isatty() else 250, highlight=False, soft_wrap=False)
 
 
 def note(text: str) -> None:
@@ -60,15 +60,15 @@ def size(count: int) -> str:
     return f"{amount:.1f} TB"
 
 
-def table(head: "Sequence[str]", rows: "Iterable[Sequence[Any]]", **settings: Any) -> "Table":
-    """A plain table; cells are shown as they are, never read as markup."""
+def table(head: Sequence[str], rows: Iterable[Sequence[Any]], whole: Collection[str] = ()) -> "Table":
+    """A plain table; cells are shown as they are, never read as markup. whole: columns never folded."""
     from rich import box
     from rich.table import Table
     from rich.text import Text
 
-    made = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_header=any(head), **settings)
+    made = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_header=any(head))
     for name in head:
-        made.add_column(name, overflow="fold")
+        made.add_column(name, overflow="fold", no_wrap=name in whole)
     for row in rows:
         made.add_row(*(Text("" if cell is None else str(cell)) for cell in row))
     return made

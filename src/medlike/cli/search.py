@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from medlike.cli.exits import fail
-from medlike.cli.options import ArchiveFolder, Format, archive_folder, conditions
+from medlike.cli.options import SHORT, ArchiveFolder, Format, archive_folder, conditions, full_id
 
 if TYPE_CHECKING:
     from medlike import Result
@@ -53,7 +53,10 @@ def search(
     ] = None,
     archive: ArchiveFolder = None,
     id: Annotated[
-        str | None, typer.Option("--id", help="Search for a stored image, by the id that a hit shows.")
+        str | None,
+        typer.Option(
+            "--id", help="Search for a stored image, by the id that a hit shows or its first digits."
+        ),
     ] = None,
     k: Annotated[int, typer.Option("-k", min=1, help="How many hits.")] = 10,
     where: Annotated[
@@ -119,7 +122,7 @@ def search(
             result = repeat(opened, _read_receipt(receipt))
         else:
             result = opened.search(
-                Query(id=id) if id is not None else Query(image=query),
+                Query(id=full_id(opened, id)) if id is not None else Query(image=query),
                 k=k,
                 where=chosen,
                 rank=rank.value,
@@ -162,28 +165,29 @@ def show(result: "Result", title: str | None = None) -> None:
 
     console = out()
     if title:
-        console.rule(title, align="left")
+        console.print(f"\n[b]{title}[/b]")
     verdict = _verdict(result.outlier)
     if verdict:
         console.print(verdict)
-    head = ("rank", "distance", "similarity", "modality", "region", "label", "id", "source")
+    if not result.hits:
+        console.print("no hits")
+        return
+    # A narrow terminal shows ids as git shows commits: their first digits are enough for --id.
+    narrow = console.width < 130
+    facts = ("label",) if narrow else ("modality", "region", "label")
     rows = [
         (
             hit.rank,
-            hit.distance,
-            "" if hit.similarity is None else f"{hit.similarity:.2f}",
-            hit.metadata.get("modality"),
-            hit.metadata.get("region"),
-            hit.metadata.get("label"),
-            hit.id,
+            f"{hit.distance:g}",
+            f"{hit.similarity:.2f}",
+            *(hit.metadata.get(name) for name in facts),
+            hit.id[:SHORT] if narrow else hit.id,
             _place(hit.source),
         )
         for hit in result.hits
     ]
-    if not rows:
-        console.print("no hits")
-        return
-    console.print(table(head, rows))
+    head = ("rank", "distance", "similarity", *facts, "id", "source")
+    console.print(table(head, rows, whole={"rank", "distance", "similarity", "id"}))
 
 
 def _verdict(outlier: Any) -> str:

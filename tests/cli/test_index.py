@@ -1,0 +1,120 @@
+"""medlike index: what goes in, what is refused, and how it says so."""
+
+import shutil
+import signal
+import subprocess
+import time
+
+from medlike.datasets.shipped import samples_folder
+
+from .conftest import MEDLIKE, medlike
+
+
+def test_index_counts_and_again_changes_nothing(sources, tmp_path):
+    archive = tmp_path / "archive"
+    first = medlike("index", sources, "--archive", archive, "--format", "json")
+    assert first.code == 0, first.err
+    assert first.json["added"] == len(list(sources.iterdir())) == 25
+    assert first.json["skipped"] == []
+    again = medlike("index", sources, "--archive", archive, "--format", "json")
+    assert again.code == 0
+    assert (again.json["added"], again.json["replaced"], again.json["unchanged"]) == (0, 0, 25)
+
+
+def test_refused_inputs_are_listed_and_exit_is_3(tmp_path):
+    folder = tmp_path / "mixed"
+    folder.mkdir()
+    shutil.copy(samples_folder() / "queries/ct-4-3.dcm", folder / "good.dcm")
+    (folder / "text.dcm").write_text("not an image")
+    whole = (samples_folder() / "queries/ct-4-3.dcm").read_bytes()
+    (folder / "cut.dcm").write_bytes(whole[: len(whole) // 2])
+    done = medlike("index", folder, "--archive", tmp_path / "archive", "--format", "json")
+    assert done.code == 3
+    assert done.json["added"] == 1
+    assert {entry["path"].rsplit("/", 1)[-1] for entry in done.json["skipped"]} == {"text.dcm", "cut.dcm"}
+    assert all(entry["reason"] for entry in done.json["skipped"])
+    shown = medlike("index", folder, "--archive", tmp_path / "other")
+    assert shown.code == 3 and "text.dcm" in shown.out and "cut.dcm" in shown.out
+
+
+def test_names_in_other_scripts(tmp_path):
+    folder = tmp_path / "снимки 画像"
+    folder.mkdir()
+    shutil.copy(samples_folder() / "queries/fetal-031_HC.jpg", folder / "胎児の頭 éü.jpg")
+    archive = tmp_path / "архив"
+    done = medlike("index", folder, "--archive", archive)
+    assert done.code == 0, done.err
+    found = medlike("search", folder / "胎児の頭 éü.jpg", "--archive", archive, "--format", "json")
+    assert found.code == 0
+    assert found.json["hits"][0]["source"]["path"].endswith("снимки 画像/胎児の頭 éü.jpg")
+    assert "胎児の頭 éü.jpg" in found.out, "names are not escaped"
+
+
+def test_manifest_facts_can_be_filtered_on(tmp_path):
+    manifest = samples_folder() / "manifest.csv"
+    rows = manifest.read_text(encoding="utf-8").splitlines()
+    chosen = [rows[0], *(r for r in rows[1:] if r.startswith(("images/head", "phantoms/us")))][:20]
+    copy = tmp_path / "some.csv"
+    copy.write_text(
+        "\n".join([chosen[0], *(f"{samples_folder()}/{line}" for line in chosen[1:])]) + "\n",
+        encoding="utf-8",
+    )
+    archive = tmp_path / "archive"
+    done = medlike("index", copy, "--archive", archive)
+    assert done.code == 0, done.err
+    found = medlike(
+        "search",
+        samples_folder() / "queries/us-breast-10.png",
+        "-a",
+        archive,
+        "-w",
+        "modality=US",
+        "-f",
+        "json",
+    )
+    assert found.json["hits"]
+    assert {hit["metadata"]["modality"] for hit in found.json["hits"]} == {"US"}
+
+
+def test_nothing_found_fails(tmp_path):
+    done = medlike("index", tmp_path / "nowhere", "--archive", tmp_path / "archive")
+    assert done.code in (1, 3)
+    assert "nowhere" in done.err + done.out
+
+
+def test_unknown_bundle_names_those_shipped(sources, tmp_path):
+    done = medlike("index", sources, "--archive", tmp_path / "archive", "--bundle", "no-such")
+    assert done.code == 1
+    assert "no-such" in done.err and "medlike-itq-64" in done.err
+    assert len(done.err.splitlines()) == 1
+
+
+def test_bad_frames_is_usage(sources, tmp_path):
+    done = medlike("index", sources, "--archive", tmp_path / "archive", "--frames", "0")
+    assert done.code == 2
+    assert "--frames" in done.err
+
+
+def test_frames_all_takes_every_frame(tmp_path):
+    file = samples_folder() / "dicom/emri_small_RLE.dcm"
+    done = medlike("index", file, "--archive", tmp_path / "archive", "--frames", "all", "--format", "json")
+    assert done.json["added"] == 10
+
+
+def test_interrupt_is_clean_and_resumes(tmp_path):
+    archive = tmp_path / "archive"
+    running = subprocess.Popen(
+        [MEDLIKE, "index", samples_folder() / "manifest.csv", "--archive", archive],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    deadline = time.monotonic() + 60
+    while not (archive / "store.sqlite").exists() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    time.sleep(0.3)
+    running.send_signal(signal.SIGINT)
+    _, err = running.communicate(timeout=60)
+    assert "Traceback" not in err
+    assert running.returncode == 130, err
+    assert medlike("verify", "--archive", archive).code == 0
+    assert medlike("index", samples_folder() / "manifest.csv", "--archive", archive).code == 0
+    assert medlike("verify", "--archive", archive).code == 0

@@ -1,0 +1,151 @@
+"""medlike search: formats, filters, refusals."""
+
+import csv
+import io
+import subprocess
+
+import pytest
+from PIL import Image
+
+from medlike.datasets.shipped import samples_folder
+
+from .conftest import MEDLIKE, medlike
+
+CHEST = samples_folder() / "queries" / "chest-f6d980a0.jpg"
+SLICE = samples_folder() / "queries" / "ct-4-3.dcm"
+HIT = {"rank", "id", "distance", "similarity", "box", "metadata", "source"}
+
+
+def test_json_has_every_key_and_nothing_else_on_stdout(indexed):
+    done = medlike("search", CHEST, "--archive", indexed, "-k", "5", "--format", "json")
+    assert done.code == 0, done.err
+    answer = done.json
+    assert set(answer) == {"hits", "outlier", "receipt", "seconds"}
+    assert [hit["rank"] for hit in answer["hits"]] == [1, 2, 3, 4, 5]
+    assert all(set(hit) >= HIT for hit in answer["hits"])
+    assert {"generation", "bundle"} <= set(answer["receipt"])
+    distances = [hit["distance"] for hit in answer["hits"]]
+    assert distances == sorted(distances)
+
+
+def test_neighbours_are_of_the_querys_kind(indexed):
+    for query, kind in ((CHEST, "chest-"), (SLICE, "ct-")):
+        hits = medlike("search", query, "--archive", indexed, "-k", "3", "-f", "json").json["hits"]
+        names = [hit["source"]["path"].rsplit("/", 1)[-1] for hit in hits]
+        assert all(name.startswith(kind) for name in names), names
+
+
+def test_a_stored_image_finds_itself(indexed, sources):
+    first = medlike("search", sources / "ct-1-3.dcm", "-a", indexed, "-k", "1", "-f", "json").json["hits"][0]
+    assert first["distance"] == 0 and first["similarity"] == pytest.approx(1, abs=1e-3)
+    by_id = medlike("search", "--id", first["id"], "-a", indexed, "-k", "4", "-f", "json")
+    assert by_id.code == 0, by_id.err
+
+
+def test_filters(indexed):
+    hits = medlike("search", CHEST, "-a", indexed, "-w", "modality=CT", "-w", "age>=40", "-f", "json").json[
+        "hits"
+    ]
+    assert hits
+    assert all(hit["metadata"]["modality"] == "CT" and hit["metadata"]["age"] >= 40 for hit in hits)
+    some = medlike("search", SLICE, "-a", indexed, "-w", "sex=F", "-f", "json").json["hits"]
+    assert some and {hit["metadata"]["sex"] for hit in some} == {"F"}
+
+
+def test_group_by_series_shows_each_once(indexed):
+    hits = medlike(
+        "search", SLICE, "-a", indexed, "-w", "modality=CT", "--group-by", "series", "-f", "json"
+    ).json["hits"]
+    assert len(hits) == 2
+
+
+def test_radius_limits_the_distance(indexed):
+    near = medlike("search", SLICE, "-a", indexed, "--radius", "6", "--rank", "radius", "-f", "json").json[
+        "hits"
+    ]
+    assert all(hit["distance"] <= 6 for hit in near)
+    similar = [hit["similarity"] for hit in near]
+    assert similar == sorted(similar, reverse=True)
+
+
+def test_csv_is_csv(indexed):
+    done = medlike("search", CHEST, "-a", indexed, "-k", "3", "-f", "csv")
+    rows = list(csv.DictReader(io.StringIO(done.out)))
+    assert len(rows) == 3
+    assert rows[0]["rank"] == "1" and int(rows[0]["distance"]) <= int(rows[2]["distance"])
+    assert len(rows[0]["id"]) == 32
+
+
+def test_table_shows_ids_whole(indexed):
+    done = medlike("search", CHEST, "-a", indexed, "-k", "2", COLUMNS="80")
+    ids = [hit["id"] for hit in medlike("search", CHEST, "-a", indexed, "-k", "2", "-f", "json").json["hits"]]
+    assert all(id in done.out for id in ids)
+
+
+def test_sheet_is_drawn(indexed, tmp_path):
+    sheet = tmp_path / "sheet.png"
+    done = medlike("search", CHEST, "-a", indexed, "--sheet", sheet)
+    assert done.code == 0, done.err
+    with Image.open(sheet) as picture:
+        assert picture.format == "PNG" and picture.width > 400 and picture.height > 200
+
+
+def test_receipt_repeats_the_search(own, sources, tmp_path):
+    receipt = tmp_path / "receipt.json"
+    before = medlike("search", SLICE, "-a", own, "-k", "4", "--receipt", receipt, "-f", "json")
+    assert before.code == 0 and receipt.is_file()
+    gone = before.json["hits"][0]["id"]
+    assert medlike("remove", gone, "-a", own).code == 0
+    now = medlike("search", SLICE, "-a", own, "-k", "4", "-f", "json").json["hits"]
+    assert gone not in [hit["id"] for hit in now]
+    again = medlike("search", "-a", own, "--receipt", receipt, "-f", "json")
+    assert again.code == 0, again.err
+    assert [hit["id"] for hit in again.json["hits"]] == [hit["id"] for hit in before.json["hits"]]
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        ((), 2, "query"),
+        ((CHEST, "--id", "0" * 32), 2, "query"),
+        (("nowhere.png",), 1, "nowhere.png"),
+        ((CHEST, "-k", "0"), 2, "-k"),
+        ((CHEST, "--where", "modality"), 2, "modality"),
+        ((CHEST, "--where", "age>=old"), 2, "old"),
+        ((CHEST, "--rank", "best"), 2, "best"),
+        (("--id", "no-such-id"), 1, "no-such-id"),
+        (("--receipt", "no-such-receipt"), 1, "no-such-receipt"),
+        (("--receipt", samples_folder() / "README.md"), 1, "README.md"),
+        ((samples_folder() / "manifest.csv",), 1, "manifest.csv"),
+    ],
+)
+def test_refusals(indexed, words, code, said):
+    done = medlike("search", *words, "--archive", indexed)
+    assert done.code == code
+    assert said in done.err
+    assert done.out == ""
+    if code == 1:
+        assert len(done.err.splitlines()) == 1 and done.err.startswith("medlike: ")
+
+
+def test_no_archive_says_how_to_make_one(tmp_path):
+    done = medlike("search", CHEST, "--archive", tmp_path / "none")
+    assert done.code == 1
+    assert "medlike index" in done.err
+
+
+def test_default_archive_is_in_the_users_data_directory(sources, tmp_path):
+    home = {"HOME": str(tmp_path), "XDG_DATA_HOME": str(tmp_path / "data")}
+    done = medlike("index", sources / "ct-1-3.dcm", **home)
+    assert done.code == 0, done.err
+    assert (tmp_path / "data" / "medlike" / "archive" / "archive.json").is_file()
+    assert medlike("search", SLICE, "-f", "json", **home).json["hits"][0]["rank"] == 1
+
+
+def test_closed_pipe_is_quiet(indexed):
+    piped = subprocess.run(
+        f"'{MEDLIKE}' search '{CHEST}' -a '{indexed}' -f csv | head -n 1; echo ${{PIPESTATUS[0]}}",
+        shell=True, executable="/bin/bash", capture_output=True, text=True,
+    )  # fmt: skip
+    assert piped.stderr == ""
+    assert piped.stdout.splitlines()[0].startswith("rank,id,distance")

@@ -1,0 +1,115 @@
+"""info, verify, compact, backup, restore, remove, reindex, bundle info, and the program itself."""
+
+import subprocess
+import sys
+import time
+
+import medlike as package
+
+from .conftest import medlike
+
+
+def test_info(indexed):
+    facts = medlike("info", "--archive", indexed, "--format", "json").json
+    assert facts["images"] == 25
+    assert facts["bundle"]["name"] == "medlike-itq-64" and len(facts["bundle"]["digest"]) == 64
+    assert facts["generation"] >= 1
+    assert all(isinstance(count, int) for count in facts["bytes"].values()) and facts["bytes"]["store"] > 0
+    assert "25" in medlike("info", "--archive", indexed).out
+
+
+def test_verify_finds_damage(own):
+    assert medlike("verify", "--archive", own).code == 0
+    preview = next(file for file in (own / "pixels" / "previews").rglob("*") if file.is_file())
+    preview.write_bytes(b"damaged")
+    done = medlike("verify", "--archive", own, "--format", "json")
+    assert done.code == 1
+    assert not done.json["ok"] and any(preview.name in p["detail"] for p in done.json["problems"])
+
+
+def test_remove_compact_erase(own):
+    ids = [
+        hit["id"]
+        for hit in medlike("search", "--id", _some_id(own), "-a", own, "-k", "5", "-f", "json").json["hits"]
+    ]
+    assert medlike("remove", ids[0], "-a", own).code == 0
+    assert medlike("info", "-a", own, "-f", "json").json["images"] == 24
+    unknown = medlike("remove", ids[1], "f" * 32, "-a", own)
+    assert unknown.code == 3 and "f" * 32 in unknown.err
+    assert medlike("compact", "-a", own).code == 0
+    unasked = medlike("remove", ids[2], "--erase", "-a", own)
+    assert unasked.code != 0, "erasing asks first, and nobody answered"
+    assert medlike("remove", ids[2], "--erase", "--yes", "-a", own).code == 0
+    assert medlike("info", "-a", own, "-f", "json").json["images"] == 22
+    assert medlike("verify", "-a", own).code == 0
+
+
+def test_backup_and_restore(own, tmp_path):
+    secret = tmp_path / "secret"
+    secret.write_text("correct horse\n")
+    saved, restored = tmp_path / "saved", tmp_path / "restored"
+    done = medlike("backup", saved, "-a", own, "--links", "--passphrase-file", secret, "-f", "json")
+    assert done.code == 0 and done.json["images"] == 25
+    refused = medlike("restore", saved, "-a", restored)
+    assert refused.code == 1 and "passphrase" in refused.err
+    assert medlike("restore", saved, "-a", restored, "--passphrase-file", secret).code == 0
+    assert medlike("verify", "-a", restored).code == 0
+    id = _some_id(own)
+    before = medlike("search", "--id", id, "-a", own, "-f", "json").json["hits"]
+    after = medlike("search", "--id", id, "-a", restored, "-f", "json").json["hits"]
+    assert [hit["id"] for hit in before] == [hit["id"] for hit in after]
+    assert medlike("backup", saved, "-a", own).code == 1, "a backup never overwrites"
+
+
+def test_reindex(own):
+    id = _some_id(own)
+    before = medlike("search", "--id", id, "-a", own, "-f", "json").json["hits"]
+    done = medlike("reindex", "-a", own)
+    assert done.code == 0, done.err
+    after = medlike("search", "--id", id, "-a", own, "-f", "json").json["hits"]
+    assert [hit["id"] for hit in before] == [hit["id"] for hit in after]
+
+
+def test_bundle_info():
+    listed = medlike("bundle", "info", "--format", "json").json
+    assert "medlike-itq-64" in [bundle["name"] for bundle in listed]
+    one = medlike("bundle", "info", "medlike-itq-64", "-f", "json").json
+    assert one["bits"] == 64 and len(one["digest"]) == 64
+    assert medlike("bundle", "info", "nonsense").code == 1
+
+
+def test_version_and_help():
+    assert medlike("--version").out.strip() == f"medlike {package.__version__}"
+    assert "Usage" in medlike("--help").out
+    assert medlike("search", "--help").code == 0
+    assert medlike("sarch").code == 2
+
+
+def test_help_is_quick_and_loads_nothing_heavy():
+    code = (
+        "import sys; from medlike.cli import main; sys.argv = ['medlike', 'search', '--help']\n"
+        "try: main()\nexcept SystemExit: pass\n"
+        "print([m for m in ('torch', 'numba', 'onnxruntime', 'numpy', 'pydicom', 'PIL') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
+    best = min(_seconds("--help") for _ in range(3))
+    assert best < 1.5
+
+
+def test_module_runs_like_the_program():
+    done = subprocess.run([sys.executable, "-m", "medlike", "--version"], capture_output=True, text=True)
+    assert done.returncode == 0 and package.__version__ in done.stdout
+
+
+def _some_id(archive) -> str:
+    from medlike.datasets.shipped import samples_folder
+
+    query = samples_folder() / "queries" / "ct-4-3.dcm"
+    return medlike("search", query, "-a", archive, "-k", "1", "-f", "json").json["hits"][0]["id"]
+
+
+def _seconds(*words: str) -> float:
+    began = time.perf_counter()
+    medlike(*words)
+    return time.perf_counter() - began
