@@ -344,7 +344,11 @@ class Archive:
         return backups.backup(self.folder, Path(target).expanduser(), links, passphrase)
 
     def info(self) -> dict[str, Any]:
-        """images, bytes by part, bundle (name, digest), generation; received: waiting; refused: set aside."""
+        """images, bytes by part, bundle (name, digest), generation, and what is unfinished.
+
+        erasing: rows whose erasure the next write finishes. received: files in the spool; refused: those set
+        aside, with the reason.
+        """
         self._follow_bundle()
         with self.store.snapshot():
             images, generation = self.store.count(), self.store.generation()
@@ -354,6 +358,7 @@ class Archive:
             "bundle": {"name": self.folder.bundle.name, "digest": self.folder.bundle.digest},
             "generation": generation,
             "oldest_generation": self.store.oldest_generation(),
+            "erasing": len(removal.unfinished(self.store)),
             "received": sum(1 for _ in self.spool.entries()),
             "refused": [{"name": entry.name, "reason": entry.reason} for entry in self.spool.refused()],
         }

@@ -10,7 +10,9 @@ import json
 import os
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
 GROUP = 256  # images a commit
 PATIENCE = 1.0  # seconds until a smaller group is committed
 BATCH = 32  # images encoded at once
+WRITES = 16  # pixel files waiting to be written
 
 
 class Encodes(Protocol):
@@ -82,10 +85,12 @@ class Settings:
 
 @dataclass(frozen=True)
 class Taken:
-    """One image that was read: ready to be encoded."""
+    """One image that was read: ready to be encoded. pixels, preview: files to be kept, as bytes."""
 
     record: Record
     prepared: "Prepared"
+    pixels: bytes | None
+    preview: bytes | None
 
 
 @dataclass(frozen=True)
@@ -124,6 +129,8 @@ class Intake:
         self._received = False
         self._settled: Callable[[Source, list[str]], None] | None = None
         self._clock = threading.Lock()
+        self._writers = ThreadPoolExecutor(4, thread_name_prefix="medlike-write")
+        self._writes: deque[Future[None]] = deque()
 
     def run(
         self,
@@ -164,6 +171,7 @@ class Intake:
                 "the next run goes on from there)"
             ) from error
         finally:
+            self._writers.shutdown(wait=True, cancel_futures=True)
             self.report.seconds["total"] = time.perf_counter() - self._began
         return self.report
 
@@ -234,6 +242,7 @@ class Intake:
         self._oldest = self._oldest or time.perf_counter()
         self._ids.add(record.id)
         self._batch.append(taken)
+        self._keep(taken)
         if len(self._batch) >= BATCH:
             self._encode()
         if len(self._group) >= GROUP:
@@ -249,6 +258,16 @@ class Intake:
             and self.store.texts(live.row) == dict(record.texts)
         )
 
+    def _keep(self, taken: Taken) -> None:
+        """Write pixels and preview while others are encoded: fsync takes its time."""
+        if taken.pixels is not None:
+            digest = taken.record.columns["pixels"]
+            self._writes.append(self._writers.submit(self.pixels.write, digest, taken.pixels))
+        if taken.preview is not None:
+            self._writes.append(self._writers.submit(self.pixels.write_preview, taken.preview))
+        while len(self._writes) > WRITES:
+            self._writes.popleft().result()
+
     def _encode(self) -> None:
         if self._batch:
             began = time.perf_counter()
@@ -262,6 +281,8 @@ class Intake:
         began = time.perf_counter()
         group, self._group, self._ids, self._oldest = self._group, [], set(), 0.0
         if group:
+            while self._writes:
+                self._writes.popleft().result()
             self.pixels.sync()
             self.links.write(taken.record.link for taken, _ in group)
             replaced = 0
@@ -310,8 +331,11 @@ class Intake:
                 prepared = imaging.prepare(image)
                 kind = "copy" if received else self.settings.pixels
                 record = records.of_image(image, self.identity, kind, self.settings.keep_identifiers, path)
-                preview = None if kind == "copy" else pixel_files.encode_preview(image)
                 data = imaging.encode_pixels(image.pixels) if kind == "copy" else None
+                preview = None
+                if kind == "reference":
+                    preview = pixel_files.encode_preview(image)
+                    record.columns["preview"] = pixel_files.preview_name(preview)
             except StopIteration:
                 return
             except ImageError as error:
@@ -321,12 +345,7 @@ class Intake:
                 # A decoder's own complaint; the batch goes on.
                 yield Refused(f"{type(error).__name__}: {error}")
                 return
-            # Outside the net above: a full disk must stop the run.
-            if data is not None:
-                self.pixels.write(image.digest, data)
-            if preview is not None:
-                record.columns["preview"] = self.pixels.write_preview(preview)
-            yield Taken(record, prepared)
+            yield Taken(record, prepared, data, preview)
 
 
 def _absolute(path: str) -> str:

@@ -32,6 +32,11 @@ def encode_preview(image: "Image") -> bytes:
     return file.getvalue()
 
 
+def preview_name(data: bytes) -> str:
+    """The name of a preview: the sha256 of its file, hex."""
+    return hashlib.sha256(data).hexdigest()
+
+
 class Pixels:
     """The pixel files of an archive. Writing: `write*` many, then `sync` once, then commit their names."""
 
@@ -69,11 +74,9 @@ class Pixels:
         """Keep pixels encoded by `encode_pixels`; nothing happens where they are kept already."""
         self._write(self.path(digest), data)
 
-    def write_preview(self, data: bytes) -> str:
-        """Keep a preview; its sha256."""
-        sha256 = hashlib.sha256(data).hexdigest()
-        self._write(self.preview_path(sha256), data)
-        return sha256
+    def write_preview(self, data: bytes) -> None:
+        """Keep a preview under its `preview_name`."""
+        self._write(self.preview_path(preview_name(data)), data)
 
     def sync(self) -> None:
         """Make the names written since the last call durable."""

@@ -9,6 +9,7 @@ from medlike.archive.database import storage_errors
 from medlike.archive.folder import Folder
 from medlike.archive.identity import Links
 from medlike.archive.pixels import Pixels
+from medlike.archive.removal import unfinished
 from medlike.archive.spool import Spool
 from medlike.archive.store import Store
 from medlike.errors import ArchiveError
@@ -28,7 +29,7 @@ class Problem:
 def verify(
     folder: Folder, store: Store, links: Links, pixels: Pixels, spool: Spool, alone: bool
 ) -> Iterator[Problem]:
-    """Problems of all but the index. alone: no writer is at work, so that leftovers are problems too."""
+    """Problems of all but the index. alone: no writer is at work, so that nothing may be half done."""
     yield from _database(store)
     yield from _rows(folder, store)
     yield from _pixels(store, pixels)
@@ -52,8 +53,6 @@ def _database(store: Store) -> Iterator[Problem]:
         late = store.select("added > ? OR removed > ? OR removed <= added", (newest, newest))
         for row in late:
             yield Problem("store", f"row {row} has impossible generations")
-        for (row,) in store.connection.execute("SELECT row FROM erasing"):
-            yield Problem("store", f"the erasure of row {row} is not finished: the next write finishes it")
     try:
         # The word index compares itself with the texts; it answers by failing.
         store.connection.execute("INSERT INTO words(words, rank) VALUES ('integrity-check', 1)")
@@ -83,12 +82,12 @@ def _rows(folder: Folder, store: Store) -> Iterator[Problem]:
 def _pixels(store: Store, pixels: Pixels) -> Iterator[Problem]:
     from medlike.imaging import Image
 
+    # What is being erased loses its files before its rows.
+    staying = "row NOT IN (SELECT row FROM erasing)"
     with storage_errors(store.path):
         query = store.connection.execute
-        digests = query(
-            "SELECT DISTINCT pixels FROM images WHERE kind = 'copy' AND removed IS NULL"
-        ).fetchall()
-        previews = query("SELECT DISTINCT preview FROM images WHERE preview > ''").fetchall()
+        digests = query(f"SELECT DISTINCT pixels FROM images WHERE kind = 'copy' AND {staying}").fetchall()
+        previews = query(f"SELECT DISTINCT preview FROM images WHERE preview > '' AND {staying}").fetchall()
     for (digest,) in digests:
         try:
             found = pixels.read(digest)
@@ -108,6 +107,8 @@ def _pixels(store: Store, pixels: Pixels) -> Iterator[Problem]:
 
 
 def _leftovers(store: Store, links: Links, pixels: Pixels) -> Iterator[Problem]:
+    for row in unfinished(store):
+        yield Problem("store", f"the erasure of row {row} is not finished: write something to finish it")
     with storage_errors(store.path):
         query = store.connection.execute
         digests = {digest for (digest,) in query("SELECT DISTINCT pixels FROM images WHERE kind = 'copy'")}
