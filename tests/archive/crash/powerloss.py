@@ -4,8 +4,8 @@
 
 A child uses an archive at random; recorder.c, preloaded into it, records every write, fsync, rename and
 unlink below the folder. For each of many moments the folder is then built again as a disk would hold it: a
-file's content as of its last fsync, a name as of the last fsync of its folder; or, in every second cut, with a
-random part of the rest. Nothing acknowledged before the moment may be lost, `verify` must be clean.
+file's content as of its last fsync, a name as of the last fsync of its folder; or, in every second cut, with
+a random part of the rest. Nothing acknowledged before the moment may be lost, `verify` must be clean.
 """
 
 import argparse
@@ -149,54 +149,60 @@ def build_recorder(folder):
 
 
 def use(folder, seed, steps):
-    """The child: use the archive; what it is promised goes into the record too, as writes to `promises`."""
+    """The child: make and use an archive. What it is promised goes into the record too: see `promises`."""
     import workload
 
-    known = workload.ids(folder)
-    promises = os.open(folder / "archive" / "promises", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-    workload.use(
-        folder, known, seed, lambda *told: os.write(promises, json.dumps(told).encode() + b"\n"), steps
-    )
+    promises = os.open(folder / "disk" / "promises", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+
+    def tell(*message):
+        os.write(promises, json.dumps(message).encode() + b"\n")
+
+    workload.create(folder)
+    tell("end", "create", [], 0)
+    workload.use(folder, workload.ids(folder), seed, tell, steps)
 
 
-def run(folder, cuts, seed, steps):
+def run(folder, cuts, seed, steps, deaf):
     import kills
     import workload
 
     workload.prepare(folder)
-    known = workload.ids(folder)
-    # The archive as `create` left it; creating is replayed in a test of its own.
-    shutil.copytree(folder / "archive", folder / "before")
-    disk = Disk(folder / "archive")
-    disk.take_in(folder / "archive")
+    root = folder / "disk"
+    disk = Disk(root)
+    disk.take_in(root)
     environment = {
         **os.environ,
         "LD_PRELOAD": str(build_recorder(folder)),
-        "RECORD_ROOT": str(folder / "archive"),
+        "RECORD_ROOT": str(root),
         "RECORD_LOG": str(folder / "log"),
     }
     command = [sys.executable, __file__, "--use", str(folder), "--seed", str(seed), "--steps", str(steps)]
     subprocess.run(command, env=environment, check=True)
-    history = list(records(folder / "log"))
+    known = workload.ids(folder)
+    history = [record for record in records(folder / "log") if not (deaf and record[0] == b"S")]
     promise_inode = next(
         inode for op, inode, _, data in history if op == b"C" and data.endswith(b"/promises")
     )
     chance = random.Random(seed)
     moments = sorted(chance.sample(range(1, len(history) + 1), min(cuts, len(history))))
     promises = workload.Promises(known)
+    created = False
     done = 0
     for number, moment in enumerate(moments):
         for op, inode, a, data in history[done:moment]:
             if inode == promise_inode:
                 if op == b"W":
                     promises.told(*json.loads(data))
+                    created = True
             else:
                 disk.apply(op, inode, a, data)
         done = moment
-        left = folder / "left" / "archive"
+        left = folder / "left" / "disk"
         shutil.rmtree(left.parent, ignore_errors=True)
         left.parent.mkdir()
         disk.write(left, random.Random(number) if number % 2 else None)
+        if not created and not (left / "archive" / "archive.json").exists():
+            continue
         pid, pipe = kills.in_child(lambda tell: tell(*workload.check(folder / "left", known), "checked"))
         answer = kills.messages(pipe)[-1]
         os.waitpid(pid, 0)
@@ -215,6 +221,7 @@ def main():
     options.add_argument("--cuts", type=int, default=200)
     options.add_argument("--seed", type=int, default=0)
     options.add_argument("--steps", type=int, default=60, help="operations of the child")
+    options.add_argument("--deaf", action="store_true", help="ignore every fsync: this must break promises")
     options.add_argument("--keep", action="store_true", help="keep the folder")
     options.add_argument("--use", type=Path, help=argparse.SUPPRESS)
     chosen = options.parse_args()
@@ -224,7 +231,7 @@ def main():
     folder = Path(tempfile.mkdtemp(prefix="medlike-powerloss-"))
     began = time.monotonic()
     try:
-        problems, length = run(folder, chosen.cuts, chosen.seed, chosen.steps)
+        problems, length = run(folder, chosen.cuts, chosen.seed, chosen.steps, chosen.deaf)
     finally:
         if not chosen.keep:
             shutil.rmtree(folder, ignore_errors=True)

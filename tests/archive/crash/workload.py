@@ -26,7 +26,7 @@ class StandIn:
 
 
 def prepare(folder, seed=0):
-    """Pictures, a bundle, and an empty archive in a new folder."""
+    """Pictures, a bundle, and a disk without an archive, in a new folder."""
     from PIL import Image
 
     from conftest import make_tiny_bundle
@@ -37,15 +37,20 @@ def prepare(folder, seed=0):
     for i in range(PICTURES):
         coarse = numbers.integers(0, 256, (8, 8)).astype(np.uint8)
         Image.fromarray(coarse.repeat(6, 0).repeat(6, 1)).save(pictures / f"{i:02}.png")
-    bundle = make_tiny_bundle(folder / "bundle")
-    Archive.create(folder / "archive", bundle, encoder=StandIn()).close()
+    make_tiny_bundle(folder / "bundle")
+    (folder / "disk").mkdir()
+
+
+def create(folder):
+    """An empty archive on the disk."""
+    Archive.create(folder / "disk" / "archive", folder / "bundle", encoder=StandIn()).close()
 
 
 def ids(folder):
     """Name of a picture -> its public id in the archive, and its code."""
     from medlike import imaging
 
-    identity = Identity(folder / "archive" / "private")
+    identity = Identity(folder / "disk" / "archive" / "private")
     known = {}
     for path in sorted((folder / "pictures").glob("*.png")):
         image = next(imaging.read(str(path)))
@@ -59,7 +64,7 @@ def use(folder, known, seed, tell, steps=10**9):
     # Small groups: many commits in a short life.
     ingest.GROUP, ingest.BATCH = 4, 2
     chance = random.Random(seed)
-    archive = Archive.open(folder / "archive", encoder=StandIn())
+    archive = Archive.open(folder / "disk" / "archive", encoder=StandIn())
     actions = ["add", "add", "receive", "receive", "drain", "remove", "erase", "compact", "reindex"]
     for _ in range(steps):
         action = chance.choice(actions)
@@ -127,7 +132,7 @@ class Promises:
 
 def check(folder, known):
     """(problems, names that are in, generation) after a crash: as a reader finds it, then repaired."""
-    with Archive.open(folder / "archive", encoder=StandIn()) as archive:
+    with Archive.open(folder / "disk" / "archive", encoder=StandIn()) as archive:
         problems = [f"as found: {problem}" for problem in archive.verify()]
         archive.drain()
         problems += [f"repaired: {problem}" for problem in archive.verify()]
