@@ -135,7 +135,9 @@ def test_lengths_that_cannot_be_packed_are_refused(bits):
 
 
 def test_unknown_names_list_the_known_ones():
-    with pytest.raises(TrainingError, match="acir, acir-released, compact, hmar, hmar-compact"):
+    with pytest.raises(
+        TrainingError, match="acir, acir-released, compact, compact-mobilenet, hmar, hmar-compact"
+    ):
         preset("acri")
     with pytest.raises(TrainingError, match="pixel_depth"):
         preset("acir", depth=3)

@@ -94,6 +94,8 @@ PRESETS: dict[str, NetworkSettings] = {
     "acir-released": NetworkSettings(grid_input=False),
     # The default: the same parts, smaller, and a linear branch that keeps what the ImageNet start knows.
     "compact": COMPACT,
+    # The same on the other small stem.
+    "compact-mobilenet": replace(COMPACT, stem="mobilenet_v2"),
     # Global and regional experts on the published stem, and on the small one.
     "hmar": NetworkSettings(tap_heads=True, modality_aware=True, local_bits=64),
     "hmar-compact": replace(

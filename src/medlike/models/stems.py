@@ -9,7 +9,7 @@ from pathlib import Path
 from torch import Tensor, nn
 
 from medlike.errors import TrainingError
-from medlike.models import efficientnet_lite, resnet
+from medlike.models import efficientnet_lite, mobilenet, resnet
 from medlike.models.pretrained import fit, read_state
 
 
@@ -58,6 +58,15 @@ def _lite_features(stem: nn.Module, images: Tensor) -> list[Tensor]:
     return [maps[index] for index in LITE_ENDS]
 
 
+def _build_mobilenet(stride: str, normalisation: str) -> nn.Module:
+    return mobilenet.MobileNetV2()
+
+
+def _mobilenet_features(stem: nn.Module, images: Tensor) -> list[Tensor]:
+    assert isinstance(stem, mobilenet.MobileNetV2)
+    return stem.forward_features(images)
+
+
 STEMS: dict[str, StemKind] = {
     "resnet50": StemKind(
         _build_resnet,
@@ -72,6 +81,9 @@ STEMS: dict[str, StemKind] = {
         tuple(stage[3] for stage in efficientnet_lite.STAGES),
         (2, 4, 8, 16, 16, 32, 32),
         ("_conv_head.", "_bn1.", "_fc."),
+    ),
+    "mobilenet_v2": StemKind(
+        _build_mobilenet, _mobilenet_features, mobilenet.CHANNELS, mobilenet.STRIDES, ()
     ),
 }
 
@@ -106,4 +118,7 @@ class Stem(nn.Module):
 
     def load(self, path: str | Path) -> None:
         """Load weights of a file, its classifier passed over. BundleError lists what does not fit."""
+        if isinstance(self.body, mobilenet.MobileNetV2) and Path(path).suffix == ".tflite":
+            mobilenet.load_quantised(self.body, path)
+            return
         fit(self.body, read_state(path), name=self.name, path=path, ignored=self.kind.ignored)
