@@ -96,6 +96,6 @@ def _answers(opened: "Archive", samples: Path) -> "list[Result]":
             query = Query(image=samples / "queries" / question.file)
         else:
             query = Query(id=results[-1].hits[0].id)
-        result = opened.search(query, k=6, **question.settings)
+        result = opened.search(query, k=5, **question.settings)
         results.append(replace(result, title=question.title))
     return results
