@@ -301,11 +301,11 @@ class Index:
             "segments": names,
         }
         durable.write(self.folder / FILE, json.dumps(facts).encode())
-        old, self._state = self._state.segments, state
-        for segment in old:
-            # Readers that have mapped the files keep them until they let go.
-            if segment.folder is not None and segment.folder.name not in names:
-                shutil.rmtree(segment.folder, ignore_errors=True)
+        self._state = state
+        for path in self.folder.iterdir():
+            # Nobody else is building here. Readers that have mapped the files keep them until they let go.
+            if path.is_dir() and path.name not in names:
+                shutil.rmtree(path, ignore_errors=True)
 
     def _fresh_folder(self) -> Path:
         return self.folder / secrets.token_hex(8)

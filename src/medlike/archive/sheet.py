@@ -1,0 +1,196 @@
+"""Contact sheets: the query, the hits, their distances, on one picture to look at or print."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from PIL import Image as Pillow
+from PIL import ImageDraw, ImageFont
+
+from medlike.archive.result import Hit, Picture, Result
+
+if TYPE_CHECKING:
+    from PIL.ImageFont import FreeTypeFont
+
+NOTICE = "medlike is a research tool, not a medical device"
+
+# Dark and neutral, as reading rooms are: nothing on the sheet is brighter or more colourful than the images.
+GROUND = (18, 19, 21)
+PANEL = (28, 30, 33)
+EMPTY = (38, 40, 44)
+BRIGHT = (232, 234, 237)
+SOFT = (158, 163, 170)
+ACCENT = (232, 178, 82)
+MATCH = (96, 205, 190)
+
+_MARGIN = 28
+_GAP = 16
+_PAD = 10
+_LINES = ("modality", "body_part", "region", "view", "label")
+
+
+def draw(results: Sequence[Result], columns: int = 5, tile: int = 216, rows: int = 4) -> Pillow.Image:
+    """One band for each result: its query at the left, hits in rank order, left to right, then down.
+
+    columns: hits in a row. tile: side of an image, pixels. rows: at most so many rows of hits for each query.
+    Returns an RGB picture. Images whose pixels are gone are drawn as an empty tile that says so.
+    """
+    bands = [_band(result, columns, tile, rows) for result in results]
+    width = max((band.width for band in bands), default=640) + 2 * _MARGIN
+    height = sum(band.height for band in bands) + _MARGIN * (len(bands) + 1) + 30
+    sheet = Pillow.new("RGB", (width, height), GROUND)
+    top = _MARGIN
+    for band in bands:
+        sheet.paste(band, (_MARGIN, top))
+        top += band.height + _MARGIN
+    pen = ImageDraw.Draw(sheet)
+    pen.text((_MARGIN, height - 34), NOTICE, SOFT, _font(15))
+    return sheet
+
+
+def caption(hit: Hit) -> str:
+    """The metadata line of a hit: modality, body part, label, as far as they are known and differ."""
+    found: list[str] = []
+    said: set[str] = set()
+    for name in _LINES:
+        words = str(hit.metadata.get(name) or "").replace("_", " ").split()
+        # Labels often begin with the modality and region that the line has named already.
+        while words and words[0].lower() in said:
+            del words[0]
+        if words:
+            found.append(" ".join(words))
+            said |= {word.lower() for word in words}
+    return " · ".join(found)
+
+
+def measure(hit: Hit) -> str:
+    """Distance and similarity as they are shown."""
+    near = f"{hit.distance:.0f} bit{'' if hit.distance == 1 else 's'}"
+    if isinstance(hit.distance, float):
+        near = f"{100 * hit.distance:.1f} % of bits"
+    return f"{near} · similarity {hit.similarity:.2f}"
+
+
+def verdict(outlier: dict[str, Any] | None) -> str:
+    """The verdict on the query as a sentence; empty where there is none."""
+    if outlier is None:
+        return ""
+    p = outlier["p_value"]
+    shown = "p < 0.001" if p < 0.001 else f"p = {p:.3f}" if p < 0.1 else f"p = {p:.2f}"
+    if outlier["is_outlier"]:
+        return f"Outlier: unlike anything the model knows ({shown})"
+    return f"A known kind of image ({shown})"
+
+
+def thumbnail(picture: Picture, side: int) -> Pillow.Image:
+    """A picture uint8 [H, W] or [H, W, 3] as RGB inside side x side pixels; small ones are enlarged."""
+    image = Pillow.fromarray(np.ascontiguousarray(picture)).convert("RGB")
+    scale = side / max(image.size)
+    size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
+    return image.resize(size, Pillow.Resampling.LANCZOS if scale < 1 else Pillow.Resampling.BICUBIC)
+
+
+def _band(result: Result, columns: int, tile: int, rows: int) -> Pillow.Image:
+    shown = result.hits[: columns * rows]
+    across = max(1, min(columns, len(shown)))
+    down = max(1, -(-len(shown) // columns))
+    large = tile + tile // 3
+    step_x, step_y = tile + 2 * _PAD + _GAP, tile + 2 * _PAD + 58 + _GAP
+    left = large + 2 * _PAD + 2 * _GAP
+    head = 46
+    width = left + across * step_x - _GAP
+    height = head + max(down * step_y - _GAP, large + 2 * _PAD + 96)
+    band = Pillow.new("RGB", (width, height), GROUND)
+    pen = ImageDraw.Draw(band)
+    pen.text((0, 0), _fitted(result.title, _font(24), left - _GAP), BRIGHT, _font(24))
+    count = f"{len(result.hits)} hits" if len(result.hits) != 1 else "1 hit"
+    if not result.hits:
+        count = "No hits"
+    elif len(shown) < len(result.hits):
+        count += f", the first {len(shown)} shown"
+    pen.text((left, 3), count, SOFT, _font(20))
+    _query(band, pen, result, (0, head), large)
+    for number, hit in enumerate(shown):
+        at = (left + number % columns * step_x, head + number // columns * step_y)
+        _hit(band, pen, hit, result.hit_picture(hit.id), at, tile)
+    return band
+
+
+def _query(
+    band: Pillow.Image, pen: ImageDraw.ImageDraw, result: Result, at: tuple[int, int], side: int
+) -> None:
+    x, y = at
+    pen.rectangle((x, y, x + side + 2 * _PAD - 1, y + side + 2 * _PAD - 1), PANEL, ACCENT, 2)
+    _place(band, pen, result.query_picture(), (x + _PAD, y + _PAD), side)
+    top, room = y + side + 2 * _PAD + 10, side + 2 * _PAD
+    if result.modality:
+        pen.text((x, top), _fitted(f"Query, seen as {result.modality}", _font(18), room), BRIGHT, _font(18))
+        top += 26
+    strange = bool(result.outlier and result.outlier["is_outlier"])
+    for line in _wrapped(verdict(result.outlier), _font(16), room):
+        pen.text((x, top), line, ACCENT if strange else SOFT, _font(16))
+        top += 21
+
+
+def _hit(
+    band: Pillow.Image,
+    pen: ImageDraw.ImageDraw,
+    hit: Hit,
+    picture: Picture | None,
+    at: tuple[int, int],
+    side: int,
+) -> None:
+    x, y = at
+    pen.rectangle((x, y, x + side + 2 * _PAD - 1, y + side + 2 * _PAD + 57), PANEL)
+    _place(band, pen, picture, (x + _PAD, y + _PAD), side)
+    number = str(hit.rank)
+    width = pen.textlength(number, _font(18))
+    pen.rounded_rectangle((x + _PAD, y + _PAD, x + _PAD + width + 14, y + _PAD + 27), 4, PANEL)
+    pen.text((x + _PAD + 7, y + _PAD + 3), number, BRIGHT, _font(18))
+    if hit.group_size is not None and hit.group_size > 1:
+        more = f"+{hit.group_size - 1}"
+        width = pen.textlength(more, _font(16))
+        right = x + _PAD + side
+        pen.rounded_rectangle((right - width - 14, y + _PAD, right, y + _PAD + 25), 4, PANEL)
+        pen.text((right - width - 7, y + _PAD + 3), more, SOFT, _font(16))
+    top = y + side + 2 * _PAD - 2
+    pen.text((x + _PAD, top), _fitted(measure(hit), _font(16), side), BRIGHT, _font(16))
+    described = caption(hit) or hit.id[:12]
+    pen.text((x + _PAD, top + 25), _fitted(described, _font(15), side), SOFT, _font(15))
+
+
+def _place(
+    band: Pillow.Image, pen: ImageDraw.ImageDraw, picture: Picture | None, at: tuple[int, int], side: int
+) -> None:
+    x, y = at
+    pen.rectangle((x, y, x + side - 1, y + side - 1), (0, 0, 0) if picture is not None else EMPTY)
+    if picture is None:
+        text = "pixels not kept"
+        width = pen.textlength(text, _font(16))
+        pen.text((x + (side - width) / 2, y + side / 2 - 10), text, SOFT, _font(16))
+        return
+    small = thumbnail(picture, side)
+    band.paste(small, (x + (side - small.width) // 2, y + (side - small.height) // 2))
+
+
+def _font(size: int) -> "FreeTypeFont | Any":
+    return ImageFont.load_default(size)
+
+
+def _fitted(text: str, font: Any, room: float) -> str:
+    """A text cut to fit a width, with an ellipsis."""
+    if font.getlength(text) <= room:
+        return text
+    while text and font.getlength(text + "…") > room:
+        text = text[:-1]
+    return text.rstrip(" ·") + "…"
+
+
+def _wrapped(text: str, font: Any, room: float) -> list[str]:
+    lines: list[str] = []
+    for word in text.split():
+        if lines and font.getlength(f"{lines[-1]} {word}") <= room:
+            lines[-1] += f" {word}"
+        else:
+            lines.append(word)
+    return lines

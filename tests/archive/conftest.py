@@ -1,0 +1,111 @@
+"""An archive whose rows are written directly, so that tests choose codes, contents and metadata."""
+
+import json
+
+import numpy as np
+import pytest
+
+from medlike import Archive
+from medlike.archive.store import EncodingRow, NewImage
+
+DEFAULTS = {
+    "width": 64, "height": 48, "frame": 0, "frames": 1, "kind": "reference", "preview": None,
+    "facts": {"photometry": None, "spacing": None, "boxes": None},
+}  # fmt: skip
+
+
+class Population:
+    """Rows put straight into an archive's store, and the same rows in memory for the naive twin."""
+
+    def __init__(self, archive, seed=0):
+        self.archive = archive
+        self.store = archive.store
+        self.bundle = archive.folder.bundle
+        self.random = np.random.default_rng(seed)
+        self.rows = {}  # id -> dict(code, content, columns, metadata, added, removed)
+        self.centres = self.random.integers(0, 256, (6, self.bundle.bits // 8), dtype=np.uint8)
+
+    def code(self, flips=0.02):
+        """A code near one of a few centres: ties are the rule."""
+        code = self.centres[self.random.integers(len(self.centres))].copy()
+        return code ^ np.packbits(self.random.random(self.bundle.bits) < flips)
+
+    def content(self):
+        return self.random.integers(-127, 128, self.bundle.content_dim).astype(np.int8)
+
+    def add(self, number, codes=None, contents=None, **columns):
+        """Commit images in one generation; a column is a value for all or a list with one for each. Their ids."""
+        ids = []
+        with self.store.commit("add") as commit:
+            for at in range(number):
+                id = self.random.bytes(16).hex()
+                own = {
+                    name: value[at] if isinstance(value, list) else value for name, value in columns.items()
+                }
+                metadata = {name: value for name, value in own.items() if value is not None}
+                metadata.pop("study", None), metadata.pop("series", None), metadata.pop("patient", None)
+                extra = own.pop("extra", None)
+                if extra is not None:
+                    del metadata["extra"]
+                    metadata |= extra
+                code = self.code() if codes is None else codes[at]
+                content = self.content() if contents is None else contents[at]
+                given = DEFAULTS | own | {"id": id, "pixels": id * 2, "metadata": metadata}
+                cells = None
+                if self.bundle.local_bits:
+                    cells = self.random.bytes(14 * 14 * self.bundle.local_bits // 8)
+                row = commit.add(
+                    NewImage(given, EncodingRow(code.tobytes(), content.tobytes(), cells, b"\xff" * 25)),
+                    self.bundle.digest,
+                )
+                self.rows[id] = {
+                    "row": row, "code": code, "content": content, "added": commit.generation, "removed": None,
+                    "metadata": json.loads(json.dumps(metadata)), **given,
+                }  # fmt: skip
+                ids.append(id)
+        return ids
+
+    def remove(self, ids):
+        with self.store.commit("remove") as commit:
+            for id in ids:
+                assert commit.remove(id)
+                self.rows[id]["removed"] = commit.generation
+
+    def alive(self, generation=None):
+        """Images that live now or as of a generation, by id."""
+        if generation is None:
+            return {id: row for id, row in self.rows.items() if row["removed"] is None}
+        return {
+            id: row
+            for id, row in self.rows.items()
+            if row["added"] <= generation and (row["removed"] is None or row["removed"] > generation)
+        }
+
+    def distance(self, code, id):
+        return int(np.unpackbits(self.rows[id]["code"] ^ code).sum())
+
+    def similarity(self, content, id):
+        a, b = content.astype(np.int64), self.rows[id]["content"].astype(np.int64)
+        product = int((a * a).sum() * (b * b).sum())
+        return float(np.float32(int((a * b).sum()) / np.sqrt(float(product)))) if product else 0.0
+
+    def expected(
+        self, code, content, k, rank="content", radius=None, accepts=lambda id: True, generation=None
+    ):
+        """The naive twin of a search: (id, distance, similarity) in the total order."""
+        found = []
+        for id in self.alive(generation):
+            near, alike = self.distance(code, id), self.similarity(content, id)
+            if accepts(id) and (radius is None or near <= radius):
+                key = {"content": (near, -alike, id), "hamming": (near, id), "radius": (-alike, near, id)}[
+                    rank
+                ]
+                found.append((key, (id, near, alike)))
+        return [answer for _, answer in sorted(found)][:k]
+
+
+@pytest.fixture
+def population(tmp_path, tiny_bundle):
+    """An empty archive under a tiny bundle, to be filled row by row."""
+    with Archive.create(tmp_path / "archive", bundle=tiny_bundle) as archive:
+        yield Population(archive)
