@@ -172,7 +172,9 @@ def _decode(dataset: Dataset, frame: int, frames: int, rows: int, columns: int) 
     else:
         if syntax.is_encapsulated:
             _check_codestream(get_frame(dataset.PixelData, frame, number_of_frames=frames), rows, columns)
-        pixels = _one(iter_pixels(dataset, indices=[frame]))
+        # pylibjpeg's run-length decoder panics on damaged data, with a trace on stderr; pydicom's does not.
+        plugin = "pydicom" if syntax == uid.RLELossless else ""
+        pixels = _one(iter_pixels(dataset, indices=[frame], decoding_plugin=plugin))
     if pixels.shape[:2] != (rows, columns):
         raise ImageError(
             f"the header says {columns} x {rows}, the pixels are {pixels.shape[1]} x {pixels.shape[0]}"

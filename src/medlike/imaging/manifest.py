@@ -30,6 +30,9 @@ _IDENTIFIERS = {
     "mask": "mask",
 }
 
+#: Members of `extra` that mean something else there: a description of the study, the clip of a frame.
+_EXTRA_IDENTIFIERS = {"study": "study_description", "video": "series_uid"}
+
 #: Columns of words that belong to the picture.
 _TEXTS = ("text", "report", "caption", "findings", "impression", "description", "diagnosis", "case_dx")
 
@@ -42,28 +45,12 @@ _NAMES_SOMEBODY = re.compile(
 )
 
 #: Projections, as `extra` gives them in plain words.
-_VIEWS = frozenset(
-    {
-        "PA",
-        "AP",
-        "L",
-        "LATERAL",
-        "LL",
-        "RL",
-        "AP SUPINE",
-        "AP ERECT",
-        "AXIAL",
-        "CORONAL",
-        "SAGITTAL",
-        "MLO",
-        "CC",
-    }
-)
+_VIEWS = {"PA", "AP", "L", "LATERAL", "LL", "RL", "AP SUPINE", "AP ERECT", "MLO", "CC"}
 
 _PLACEHOLDERS = re.compile(
     r"\W*(replace this\b.*|in progress|to be (added|done|completed|determined)|tb[ad]|todo|n/?a|none|null|nan"
     r"|unknown|no (text|caption|report|description)( available)?|not available|lorem ipsum\b.*|placeholder.*"
-    r"|test|x+|)\W*",
+    r"|(fig(ure)?|image)\W*\d*|test|x+|)\W*",
     re.IGNORECASE | re.DOTALL,
 )
 
@@ -169,7 +156,10 @@ def _put_extra(row: Row, extra: str) -> None:
         members = extra
     if not isinstance(members, dict):
         words = str(members).strip()
-        _keep(row, "view" if words.upper() in _VIEWS else "extra", words)
+        if words.upper() in _VIEWS:
+            _keep(row, "view", words.upper())
+        else:
+            _keep(row, "extra", words)
         return
     for name, value in members.items():
         key = str(name).strip().lower()
@@ -189,7 +179,9 @@ def _put_extra_words(row: Row, key: str, words: str) -> None:
         # A case's title, not its number: the column `case` identifies, this does not.
         if not is_placeholder(words):
             row.texts.setdefault(key, words)
-    elif len(words) > 64 and key not in _TEXTS and not _NAMES_SOMEBODY.search(key):
+    elif key in _EXTRA_IDENTIFIERS:
+        row.identifiers.setdefault(_EXTRA_IDENTIFIERS[key], words)
+    elif len(words) > 64 and key != "note" and not (key in _TEXTS or _NAMES_SOMEBODY.search(key)):
         row.texts.setdefault(key, words)
     else:
         _put(row, key, words, Path())

@@ -7,21 +7,21 @@ from contextlib import contextmanager
 
 _lock = threading.Lock()
 _depth = 0
-_saved: list = []
+_saved = warnings.catch_warnings()
 
 
 @contextmanager
 def silence() -> Iterator[None]:
-    """Python warnings are dropped inside the block, in every thread; the filters found are put back after
-    the last block.
+    """Python warnings are dropped inside the block, in every thread; after the last block they are as before.
 
-    `warnings.catch_warnings` restores the filters in the order threads happen to leave it, so blocks are
-    counted here.
+    `warnings.catch_warnings` restores the filters in the order in which threads happen to leave, so they can
+    stay changed; here the blocks are counted, and only the first and the last of them change anything.
     """
     global _depth, _saved
     with _lock:
         if _depth == 0:
-            _saved = list(warnings.filters)
+            _saved = warnings.catch_warnings()
+            _saved.__enter__()
             warnings.simplefilter("ignore")
         _depth += 1
     try:
@@ -30,9 +30,7 @@ def silence() -> Iterator[None]:
         with _lock:
             _depth -= 1
             if _depth == 0:
-                warnings.filters[:] = _saved  # type: ignore[index]
-                # The interpreter caches verdicts by the version of the filters; this call raises it.
-                warnings._filters_mutated()  # type: ignore[attr-defined]
+                _saved.__exit__(None, None, None)
 
 
 def reason(error: BaseException) -> str:

@@ -1,0 +1,91 @@
+"""Every DICOM file at hand is decoded as pydicom decodes it, or refused with a reason."""
+
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pydicom
+import pytest
+from pydicom.pixels.processing import apply_color_lut
+from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
+
+from medlike.errors import ImageError
+from medlike.imaging import prepare, read
+
+#: Bundled with pydicom, with pixels, and yet refused: the word that the reason must have.
+REFUSED = {
+    "MR_truncated.dcm": "less than expected",
+    "badVR.dcm": "header",
+    "JPEG-lossy.dcm": "misplaced marker",
+    "JPEG2000-embedded-sequence-delimiter.dcm": "limit",
+    "liver_rle.dcm": "RLE",
+    "liver_nonbyte_aligned_rle.dcm": "RLE",
+    "emri_small_jpeg_2k_lossless_too_short.dcm": "no DICOM element",
+}
+
+#: Pixels that pydicom 3.0 cannot decode and medlike does (each frame deflated on its own).
+BEYOND_PYDICOM = {"liver_deflate.dcm": "liver.dcm", "liver_nonbyte_aligned_deflate.dcm": "liver_nonbyte_aligned.dcm"}
+
+
+def reference(path: Path) -> np.ndarray | None:
+    """pydicom's own pixels, [frames, H, W (, 3)], or None where it has none."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            dataset = pydicom.dcmread(path, force=True)
+            if "TransferSyntaxUID" not in dataset.file_meta:
+                implicit, little = dataset.original_encoding
+                explicit = ExplicitVRLittleEndian if little else ExplicitVRBigEndian
+                dataset.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian if implicit else explicit
+            pixels = dataset.pixel_array
+        except Exception:
+            return None
+        if dataset.PhotometricInterpretation == "PALETTE COLOR":
+            pixels = apply_color_lut(pixels, dataset)
+    return pixels if int(dataset.get("NumberOfFrames") or 1) > 1 else pixels[None]
+
+
+def check(path: Path) -> None:
+    expected = reference(path)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        try:
+            images = list(read(path, frames="all"))
+        except ImageError as refusal:
+            assert str(refusal).strip()
+            if expected is not None or path.name in REFUSED:
+                assert REFUSED.get(path.name, "!") in str(refusal), refusal
+            return
+    assert path.name not in REFUSED
+    if path.name in BEYOND_PYDICOM:
+        expected = reference(path.with_name(BEYOND_PYDICOM[path.name]))
+    assert expected is not None, "decoded, though pydicom has no pixels for it"
+    assert [image.frame for image in images] == list(range(len(expected)))
+    for image, frame in zip(images, expected, strict=True):
+        assert image.frames == len(expected)
+        kept = frame.astype(np.float32) if frame.dtype.itemsize > 2 else frame
+        assert image.pixels.dtype == kept.dtype.newbyteorder("=")
+        assert image.pixels.dtype in (np.uint8, np.uint16, np.int16, np.float32)
+        np.testing.assert_array_equal(image.pixels, kept)
+        prepared = prepare(image)
+        assert prepared.pixels.shape == (224, 224)
+        assert prepared.pixels.dtype == np.uint8
+        assert prepared.pixels.max() > prepared.pixels.min()
+
+
+def test_bundled_file(bundled):
+    check(bundled)
+
+
+@pytest.mark.collections
+def test_collected_file(collected):
+    check(collected)
+
+
+def test_quiet(bundled, capfd):
+    """Neither Python nor the decoders below it write to the user's screen."""
+    try:
+        list(read(bundled))
+    except ImageError as refusal:
+        assert "\n" not in str(refusal)
+    assert capfd.readouterr() == ("", "")
