@@ -161,14 +161,15 @@ def _read_receipt(file: Path) -> dict[str, Any]:
 
 def show(result: "Result", title: str | None = None) -> None:
     """Print a result as a table, the verdict on the query before it."""
+    from medlike.archive.sheet import verdict
     from medlike.cli.screen import out, table
 
     console = out()
     if title:
         console.print(f"\n[b]{title}[/b]")
-    verdict = _verdict(result.outlier)
-    if verdict:
-        console.print(verdict)
+    if result.outlier is not None:
+        style = "bold red" if result.outlier["is_outlier"] else None
+        console.print(verdict(result.outlier), style=style, markup=False)
     if not result.hits:
         console.print("no hits")
         return
@@ -183,20 +184,13 @@ def show(result: "Result", title: str | None = None) -> None:
             *(hit.metadata.get(name) for name in facts),
             hit.id[:SHORT] if narrow else hit.id,
             _place(hit.source),
+            *([f"+{hit.group_size - 1}"] if hit.group_size else []),
         )
         for hit in result.hits
     ]
-    head = ("rank", "distance", "similarity", *facts, "id", "source")
+    grouped = ("others",) if any(hit.group_size for hit in result.hits) else ()
+    head = ("rank", "distance", "similarity", *facts, "id", "source", *grouped)
     console.print(table(head, rows, whole={"rank", "distance", "similarity", "id"}))
-
-
-def _verdict(outlier: Any) -> str:
-    if outlier is None:
-        return ""
-    facts = outlier if isinstance(outlier, dict) else outlier.verdict()
-    if facts["is_outlier"]:
-        return f"[b red]outlier[/]: nothing like this is known (p = {facts['p_value']:.3f})"
-    return f"known kind of image (p = {facts['p_value']:.2f})"
 
 
 def _place(source: Any) -> str:
