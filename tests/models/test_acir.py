@@ -86,8 +86,7 @@ def test_preserved_bits_ignore_the_learned_part(images):
     network = build(preset("compact", preserved_bits=8), 16, 5).eval()
     with torch.no_grad():
         before = network(images)["u"]
-        for layer in network.hash_head.kan.layers:
-            layer.base_weight.add_(1.0)
+        network.hash_head.leave.base_weight.add_(1.0)
         after = network(images)["u"]
     assert torch.equal(before[:, :8], after[:, :8])
     assert (before[:, 8:] != after[:, 8:]).all()
@@ -100,6 +99,19 @@ def test_without_the_linear_branch_the_feature_is_the_published_one(images):
         assert network(images[:1])["feature"].shape == (1, 288)
     with pytest.raises(TrainingError, match="linear"):
         network.initialise_from_projection(torch.zeros(784), torch.ones(784), torch.zeros(784, 16))
+
+
+def test_the_fusion_can_be_left_out(images):
+    network = build(preset("compact", fusion_outputs=0, hash_kind="linear"), 16, 5).eval()
+    with torch.no_grad():
+        assert network(images[:1])["feature"].shape == (1, 2 * 96 + 192)
+
+
+def test_training_from_cached_maps_is_the_same(compact, images):
+    with torch.no_grad():
+        found = compact(images)
+        again = compact.encode(found["shallow"], found["deep"], found["pooled"])
+    assert torch.equal(found["u"], again["u"])
 
 
 def test_the_fusion_asks_either_way():

@@ -10,8 +10,8 @@ from medlike.errors import TrainingError
 from medlike.models.attention import ConvMSA, PixelTransformer, relative_index, unwindows, windows
 from medlike.models.decoder import Decoder
 from medlike.models.fusion import AdaptivePool, DepthFusion
-from medlike.models.heads import HierarchyHeads
-from medlike.models.kan import KAN, KANLayer, spline_bases
+from medlike.models.heads import HashHead, HierarchyHeads
+from medlike.models.kan import KANLayer, spline_bases
 
 
 def test_windows_are_cut_and_joined():
@@ -152,13 +152,36 @@ def test_raw_inputs_outside_the_grid_lose_their_splines_and_ours_do_not():
 
 
 def test_a_silenced_layer_gives_zero_and_still_learns():
-    network = KAN((4, 6, 3))
-    network.layers[-1].silence()
-    y = network(torch.randn(5, 4))[-1]
+    layer = KANLayer(6, 3)
+    layer.silence()
+    y = layer(torch.randn(5, 6))
     assert torch.equal(y, torch.zeros(5, 3))
     y.sum().backward()
-    assert network.layers[-1].base_weight.grad.abs().max() > 0
-    assert network.layers[-1].spline_weight.grad.abs().max() > 0
+    assert layer.base_weight.grad.abs().max() > 0
+    assert layer.spline_weight.grad.abs().max() > 0
+
+
+@pytest.mark.parametrize("kind", ["kan", "mlp", "linear"])
+def test_every_hash_head_starts_as_a_projection_and_keeps_its_preserved_bits(kind):
+    head = HashHead(10, 4, 16, True, direct=7, preserved=8, kind=kind)
+    feature, standard, weight = torch.randn(3, 10), torch.randn(3, 7), torch.randn(7, 16)
+    assert head(feature, standard)[1].shape == (3, head.hidden) == (3, 10 if kind == "linear" else 4)
+    head.initialise_from_projection(weight)
+    torch.testing.assert_close(head(feature, standard)[0], standard @ weight)
+    for parameter in head.leave.parameters():
+        torch.nn.init.normal_(parameter)
+    u = head(feature, standard)[0]
+    torch.testing.assert_close(u[:, :8], (standard @ weight)[:, :8])
+    assert (u[:, 8:] != (standard @ weight)[:, 8:]).all()
+
+
+def test_hash_heads_that_make_no_sense_are_refused():
+    with pytest.raises(TrainingError, match="kan, mlp, linear"):
+        HashHead(10, 4, 16, True, kind="tree")
+    with pytest.raises(TrainingError, match="preserved"):
+        HashHead(10, 4, 16, True, preserved=8)
+    with pytest.raises(TrainingError, match="expected"):
+        HashHead(10, 4, 16, True, direct=7).initialise_from_projection(torch.zeros(16, 7))
 
 
 def test_the_decoder_gives_an_image():

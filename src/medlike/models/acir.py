@@ -6,7 +6,7 @@ a linear branch from the pooled depths (ours).
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -22,6 +22,30 @@ from medlike.models.heads import HashHead, HierarchyHeads, check_bits
 from medlike.models.pooling import DepthPooling
 from medlike.models.presets import NetworkSettings
 from medlike.models.stems import Stem
+
+
+class DepthFusionBranch(nn.Module):
+    """Window attention and pooling at two depths, fused: shallow, deep maps -> [N,fusion_outputs]."""
+
+    def __init__(self, shallow: int, deep: int, settings: NetworkSettings) -> None:
+        super().__init__()
+        self.shallow_attention = ConvMSA(shallow, settings.window_heads, settings.window_width)
+        self.deep_attention = ConvMSA(deep, settings.window_heads, settings.window_width)
+        self.shallow_pool = AdaptivePool(shallow)
+        self.deep_pool = AdaptivePool(deep)
+        self.cross = DepthFusion(
+            shallow,
+            deep,
+            settings.fusion_outputs,
+            settings.fusion_heads,
+            settings.fusion_width,
+            settings.query,
+        )
+
+    def forward(self, shallow: Tensor, deep: Tensor) -> Tensor:
+        return self.cross(
+            self.shallow_pool(self.shallow_attention(shallow)), self.deep_pool(self.deep_attention(deep))
+        )
 
 
 class ImageNetwork(nn.Module):
@@ -50,18 +74,7 @@ class ImageNetwork(nn.Module):
         self.deep_index = self.stem.at(settings.deep_stride)
         shallow, deep = self.stem.channels[self.shallow_index], self.stem.channels[self.deep_index]
         self.pooling = DepthPooling(self.stem.channels)
-        self.shallow_attention = ConvMSA(shallow, settings.window_heads, settings.window_width)
-        self.deep_attention = ConvMSA(deep, settings.window_heads, settings.window_width)
-        self.shallow_pool = AdaptivePool(shallow)
-        self.deep_pool = AdaptivePool(deep)
-        self.fusion = DepthFusion(
-            shallow,
-            deep,
-            settings.fusion_outputs,
-            settings.fusion_heads,
-            settings.fusion_width,
-            settings.query,
-        )
+        self.fusion = DepthFusionBranch(shallow, deep, settings) if settings.fusion_outputs else None
         self.pixels = PixelTransformer(
             deep,
             settings.pixel_width,
@@ -85,8 +98,9 @@ class ImageNetwork(nn.Module):
             settings.grid_input,
             direct=pooled if settings.linear else 0,
             preserved=settings.preserved_bits,
+            kind=settings.hash_kind,
         )
-        self.classifier = HierarchyHeads(settings.hash_hidden, classes)
+        self.classifier = HierarchyHeads(self.hash_head.hidden, classes)
         if settings.modality_aware and not (settings.tap_heads and "modality" in classes):
             raise TrainingError("modality_aware needs tap_heads and a level `modality` among the classes")
         self.shallow_heads = HierarchyHeads(shallow, classes) if settings.tap_heads else None
@@ -106,15 +120,14 @@ class ImageNetwork(nn.Module):
         return sum(self.stem.channels)
 
     def forward(self, images: Tensor, reconstruct: bool = False) -> dict[str, Any]:
-        outputs = self.encode(self.stem(images))
+        maps = self.stem(images)
+        outputs = self.encode(maps[self.shallow_index], maps[self.deep_index], self.pooling(maps))
         if reconstruct:
             outputs["reconstruction"] = self.reconstruct(outputs["deep"])
         return outputs
 
-    def encode(self, maps: Sequence[Tensor]) -> dict[str, Any]:
-        """The same from the stem's maps, as for training from cached maps."""
-        shallow, deep = maps[self.shallow_index], maps[self.deep_index]
-        pooled = self.pooling(maps)
+    def encode(self, shallow: Tensor, deep: Tensor, pooled: Tensor) -> dict[str, Any]:
+        """The same from the stem's two maps and the pooled means of all, as for training from a cache."""
         standard = self.pooling.standardise(pooled)
         outputs: dict[str, Any] = {"pooled": pooled, "shallow": shallow, "deep": deep}
         if self.shallow_heads is not None and self.deep_heads is not None:
@@ -174,14 +187,14 @@ class ImageNetwork(nn.Module):
     def _blend(
         self, shallow: Tensor, deep: Tensor, standard: Tensor, modality: Tensor | None
     ) -> tuple[Tensor, Tensor]:
-        fused = self.fusion(
-            self.shallow_pool(self.shallow_attention(shallow)), self.deep_pool(self.deep_attention(deep))
-        )
         kept = self.pixels(deep)[-self.settings.pixel_kept :]
         overall = self.global_branch(torch.cat([tokens[:, 0] for tokens in kept], dim=1))
         patches = torch.cat([tokens[:, 1:] for tokens in kept], dim=2).transpose(1, 2)
         local = self.local_branch(patches.unflatten(2, (WINDOW, WINDOW))).mean(dim=(2, 3))
-        learned = torch.cat([overall, local, fused], dim=1).float()
+        parts = [overall, local]
+        if self.fusion is not None:
+            parts.append(self.fusion(shallow, deep))
+        learned = torch.cat(parts, dim=1).float()
         cls = kept[-1][:, 0]
         if self.film is not None and modality is not None:
             learned = self.film(learned, modality).float()

@@ -8,9 +8,10 @@ import torch
 from torch import Tensor, nn
 
 from medlike.errors import TrainingError
-from medlike.models.kan import KAN, KANLayer
+from medlike.models.kan import KANLayer
 
 MIN_BITS, MAX_BITS = 8, 512
+HEADS = ("kan", "mlp", "linear")
 
 
 def check_bits(bits: int) -> None:
@@ -22,16 +23,25 @@ def check_bits(bits: int) -> None:
 
 
 class HashHead(nn.Module):
-    """KAN [inputs, hidden, bits], with an optional linear path from the standardised pooled depths.
+    """Feature -> real code, with an optional linear path from the standardised pooled depths.
 
-    u = gate * KAN(feature) + direct(standard). gate, a buffer [bits] of 0 and 1, is 0 for the first
-    `preserved` bits: those stay a linear projection of the pooled depths whatever is trained.
+    kind: "kan" ([inputs, hidden, bits], published), or for comparison "mlp" (the same widths) or "linear" (no
+    hidden layer: `hidden` is then the feature itself). u = gate * head(feature) + direct(standard). gate, a
+    buffer [bits] of 0 and 1, is 0 for the first `preserved` bits: those stay a linear projection of the
+    pooled depths whatever is trained.
     """
 
     gate: Tensor
 
     def __init__(
-        self, inputs: int, hidden: int, bits: int, normalise: bool, direct: int = 0, preserved: int = 0
+        self,
+        inputs: int,
+        hidden: int,
+        bits: int,
+        normalise: bool,
+        direct: int = 0,
+        preserved: int = 0,
+        kind: str = "kan",
     ) -> None:
         super().__init__()
         check_bits(bits)
@@ -41,14 +51,26 @@ class HashHead(nn.Module):
                 "set linear > 0 and preserved_bits within the code"
             )
         self.bits = bits
-        self.kan = KAN((inputs, hidden, bits), normalise)
+        self.enter: nn.Module
+        self.leave: nn.Module
+        if kind == "kan":
+            self.enter, self.leave = KANLayer(inputs, hidden, normalise), KANLayer(hidden, bits, normalise)
+        elif kind == "mlp":
+            self.enter = nn.Sequential(nn.LayerNorm(inputs), nn.Linear(inputs, hidden), nn.GELU())
+            self.leave = nn.Linear(hidden, bits)
+        elif kind == "linear":
+            hidden = inputs
+            self.enter, self.leave = nn.Identity(), nn.Linear(inputs, bits)
+        else:
+            raise TrainingError(f"hash head {kind!r} is unknown; known: {', '.join(HEADS)}")
+        self.hidden = hidden
         self.direct = nn.Linear(direct, bits) if direct else None
         self.register_buffer("gate", (torch.arange(bits) >= preserved).float())
 
     def forward(self, feature: Tensor, standard: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """feature [N,inputs], standard [N,direct] -> u float32 [N,bits], hidden [N,hidden]."""
-        hidden, u = self.kan(feature)
-        u = u.float()
+        hidden = self.enter(feature)
+        u = self.leave(hidden).float()
         if self.direct is not None:
             assert standard is not None
             u = self.gate * u + self.direct(standard).float()
@@ -57,7 +79,7 @@ class HashHead(nn.Module):
     def initialise_from_projection(self, weight: Tensor, offset: Tensor | None = None) -> None:
         """Make u = standard @ weight + offset: weight float [P,bits], offset float [bits] or zero.
 
-        The KAN's last layer is silenced (and starts to learn from there). TrainingError where there is no
+        The head's last layer is silenced (and starts to learn from there). TrainingError where there is no
         linear path or the shapes differ. Codes read the sign of u and losses its tanh: a weight that gives
         each bit unit variance starts well.
         """
@@ -73,9 +95,11 @@ class HashHead(nn.Module):
         with torch.no_grad():
             self.direct.weight.copy_(weight.T)
             self.direct.bias.copy_(torch.zeros(self.bits) if offset is None else offset)
-        last = self.kan.layers[-1]
-        assert isinstance(last, KANLayer)
-        last.silence()
+        if isinstance(self.leave, KANLayer):
+            self.leave.silence()
+        else:
+            for parameter in self.leave.parameters():
+                nn.init.zeros_(parameter)
 
 
 class HierarchyHeads(nn.Module):

@@ -82,14 +82,15 @@ class RegionalNetwork(nn.Module):
         self, maps: list[Tensor], has_box: Tensor | None = None, valid: Tensor | None = None
     ) -> dict[str, Any]:
         """The same from the stem's maps."""
-        outputs = self.image.encode(maps)
+        image = self.image
+        outputs = image.encode(maps[image.shallow_index], maps[image.deep_index], image.pooling(maps))
         modality = outputs.get("modality")
         outputs["cells"], outputs["z"] = self.cells(maps, modality)
         weight, logits = self.cell_weight(outputs["cls"], to_grid(maps[self.weight_index]), valid)
         outputs["cell_weight"], outputs["attended_logits"] = weight, logits
         pooled = outputs["pooled"]
         boxed = torch.zeros_like(pooled[:, 0]) if has_box is None else has_box
-        outputs["gate"] = self.gate(self.image.pooling.standardise(pooled), modality, boxed)
+        outputs["gate"] = self.gate(image.pooling.standardise(pooled), modality, boxed)
         return outputs
 
     def reconstruct(self, deep: Tensor) -> Tensor:

@@ -9,8 +9,6 @@ does not.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
@@ -66,18 +64,3 @@ class KANLayer(nn.Module):
         with torch.no_grad():
             self.base_weight.zero_()
             self.spline_weight.zero_()
-
-
-class KAN(nn.Module):
-    """Layers in a row: [...,widths[0]] -> the outputs of every layer, the last [...,widths[-1]]."""
-
-    def __init__(self, widths: Sequence[int], normalise: bool = True) -> None:
-        super().__init__()
-        self.layers = nn.ModuleList(KANLayer(a, b, normalise) for a, b in pairwise(widths))
-
-    def forward(self, x: Tensor) -> list[Tensor]:
-        outputs = []
-        for layer in self.layers:
-            x = layer(x)
-            outputs.append(x)
-        return outputs

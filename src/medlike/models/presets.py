@@ -15,12 +15,13 @@ class NetworkSettings:
     stem, stem_stride ("v1" | "v1.5", ResNet only), normalisation (ResNet only): see stems and resnet.
     shallow_stride, deep_stride: the maps that attention, fusion and the pixel transformer take.
     window_heads, window_width: heads of ConvMSA and channels a head.
-    query, fusion_heads, fusion_width, fusion_outputs: DaRF.
-    pixel_width, pixel_depth, pixel_heads, pixel_hidden, pixel_dropout: PiT; pixel_kept: how many of its last
+    query, fusion_heads, fusion_width, fusion_outputs: DaRF; 0 outputs leaves it out, with its window
+    attention. pixel_width, pixel_depth, pixel_heads, pixel_hidden, pixel_dropout: PiT; pixel_kept: how many
+    of its last
       layers feed the branches, each `branch_width` wide.
-    hash_hidden: width of the KAN's hidden layer; grid_input: bring KAN inputs into the grid (ours) or not
-    (released). linear: width of the linear branch from the pooled depths into the blended feature, and with
-    it the linear path
+    hash_kind: "kan" (published), "mlp" or "linear"; hash_hidden: width of its hidden layer; grid_input:
+    bring KAN inputs into the grid (ours) or not (released). linear: width of the linear branch from the
+    pooled depths into the blended feature, and with it the linear path
       into the hash head; 0 leaves both out.
     preserved_bits: the first bits that stay a linear projection of the pooled depths.
     share: weight of the learned part of the blended feature beside the linear one (both of unit length).
@@ -52,6 +53,7 @@ class NetworkSettings:
     pixel_dropout: float = 0.1
     pixel_kept: int = 6
     branch_width: int = 1536
+    hash_kind: Literal["kan", "mlp", "linear"] = "kan"
     hash_hidden: int = 512
     grid_input: bool = True
     linear: int = 0
