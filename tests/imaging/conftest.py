@@ -12,9 +12,11 @@ from pydicom.uid import ExplicitVRLittleEndian, generate_uid
 
 @pytest.fixture
 def write_dicom(tmp_path):
-    """write(name, pixels, **elements): a secondary capture of uint8, uint16 or int16 pixels, [H, W], [F, H, W] or RGB."""
+    """write(name, pixels, **elements): a secondary capture of [H, W], [F, H, W] or, colour, [H, W, 3]."""
 
-    def write(name: str, pixels: np.ndarray, colour: bool = False, syntax=ExplicitVRLittleEndian, **elements) -> Path:
+    def write(
+        name: str, pixels: np.ndarray, colour: bool = False, syntax=ExplicitVRLittleEndian, **elements
+    ) -> Path:
         dataset = Dataset()
         dataset.file_meta = FileMetaDataset()
         dataset.file_meta.TransferSyntaxUID = syntax

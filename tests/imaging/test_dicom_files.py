@@ -24,7 +24,10 @@ REFUSED = {
 }
 
 #: Pixels that pydicom 3.0 cannot decode and medlike does (each frame deflated on its own).
-BEYOND_PYDICOM = {"liver_deflate.dcm": "liver.dcm", "liver_nonbyte_aligned_deflate.dcm": "liver_nonbyte_aligned.dcm"}
+BEYOND_PYDICOM = {
+    "liver_deflate.dcm": "liver.dcm",
+    "liver_nonbyte_aligned_deflate.dcm": "liver_nonbyte_aligned.dcm",
+}
 
 
 def reference(path: Path) -> np.ndarray | None:

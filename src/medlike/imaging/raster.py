@@ -15,7 +15,7 @@ from medlike.imaging.silence import reason, silence
 
 #: Only these of Pillow's readers are used: some of the others start programs (EPS) or are rarely looked
 #: after.
-FORMATS = ("PNG", "JPEG", "MPO", "TIFF", "BMP", "DIB", "WEBP", "GIF", "PPM", "JPEG2000")
+FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "DIB", "WEBP", "GIF", "PPM", "JPEG2000")
 
 _BITS_PER_SAMPLE, _PHOTOMETRIC, _SAMPLE_FORMAT = 258, 262, 339
 _WHITE_IS_ZERO, _RGB = 0, 2
@@ -76,7 +76,7 @@ def _is_tiff(path: Path) -> bool:
 
 
 def _beyond_pillow(picture: Any) -> bool:
-    """TIFF kinds that Pillow narrows or refuses: colour of more than 8 bits, wide integers and floats."""
+    """TIFF kinds that Pillow narrows or refuses: colour of more than 8 bits, signed bytes, wide numbers."""
     if picture.format != "TIFF":
         return False
     tags = picture.tag_v2
@@ -84,7 +84,7 @@ def _beyond_pillow(picture: Any) -> bool:
     formats = _numbers(tags.get(_SAMPLE_FORMAT, 1))
     if tags.get(_PHOTOMETRIC) == _RGB:
         return bits > 8
-    return bits > 16 and not (bits == 32 and formats == (3,))
+    return (bits > 16 and not (bits == 32 and formats == (3,))) or (bits == 8 and 2 in formats)
 
 
 def _numbers(value: Any) -> tuple[int, ...]:

@@ -1,5 +1,6 @@
 """Keeping the decoders quiet: one bad file must not fill the user's screen with warnings."""
 
+import logging
 import threading
 import warnings
 from collections.abc import Iterator
@@ -9,11 +10,16 @@ _lock = threading.Lock()
 _depth = 0
 _saved = warnings.catch_warnings()
 
+#: Without any handler, Python prints a logger's warnings on stderr.
+_unheard = logging.NullHandler()
+_LOGGERS = ("PIL", "tifffile", "pydicom", "pylibjpeg")
+
 
 @contextmanager
 def silence() -> Iterator[None]:
     """Python warnings are dropped inside the block, in every thread; after the last block they are as before.
 
+    The decoders' loggers get a handler that prints nothing; an application's own handlers still hear them.
     `warnings.catch_warnings` restores the filters in the order in which threads happen to leave, so they can
     stay changed; here the blocks are counted, and only the first and the last of them change anything.
     """
@@ -23,6 +29,8 @@ def silence() -> Iterator[None]:
             _saved = warnings.catch_warnings()
             _saved.__enter__()
             warnings.simplefilter("ignore")
+            for name in _LOGGERS:
+                logging.getLogger(name).addHandler(_unheard)
         _depth += 1
     try:
         yield
