@@ -1,5 +1,6 @@
 """An archive whose rows are written directly, so that tests choose codes, contents and metadata."""
 
+import hashlib
 import json
 
 import numpy as np
@@ -22,6 +23,9 @@ class Population:
         self.store = archive.store
         self.bundle = archive.folder.bundle
         self.random = np.random.default_rng(seed)
+        # Durability is tested elsewhere; here it would cost most of the time.
+        self.store.connection.execute("PRAGMA synchronous=OFF")
+        self.number = 0
         self.rows = {}  # id -> dict(code, content, columns, metadata, added, removed)
         self.centres = self.random.integers(0, 256, (6, self.bundle.bits // 8), dtype=np.uint8)
 
@@ -34,11 +38,12 @@ class Population:
         return self.random.integers(-127, 128, self.bundle.content_dim).astype(np.int8)
 
     def add(self, number, codes=None, contents=None, **columns):
-        """Commit images in one generation; a column is a value for all or a list with one for each. Their ids."""
+        """Commit images in one generation; a column is a value for all, or a list of one each. Their ids."""
         ids = []
         with self.store.commit("add") as commit:
             for at in range(number):
-                id = self.random.bytes(16).hex()
+                self.number += 1
+                id = hashlib.sha256(b"%d" % self.number).hexdigest()[:32]
                 own = {
                     name: value[at] if isinstance(value, list) else value for name, value in columns.items()
                 }
@@ -70,6 +75,12 @@ class Population:
             for id in ids:
                 assert commit.remove(id)
                 self.rows[id]["removed"] = commit.generation
+
+    def restart(self, seed):
+        """Take everything out, and draw anew: for tests that fill the same archive again and again."""
+        self.random = np.random.default_rng(seed)
+        if self.alive():
+            self.remove(list(self.alive()))
 
     def alive(self, generation=None):
         """Images that live now or as of a generation, by id."""
@@ -109,3 +120,66 @@ def population(tmp_path, tiny_bundle):
     """An empty archive under a tiny bundle, to be filled row by row."""
     with Archive.create(tmp_path / "archive", bundle=tiny_bundle) as archive:
         yield Population(archive)
+
+
+@pytest.fixture(scope="session")
+def encoder(tiny_bundle):
+    """The tiny bundle, loaded once for all archives of the tests."""
+    from medlike.inference import Encoder
+
+    with Encoder(tiny_bundle, threads=1) as loaded:
+        yield loaded
+
+
+@pytest.fixture
+def pictures(tmp_path):
+    """Makes a folder of different grey PNG files: pictures(count, seed=0, name="pictures") -> its path."""
+    from PIL import Image
+
+    def make(count, seed=0, name="pictures"):
+        folder = tmp_path / name
+        folder.mkdir(parents=True, exist_ok=True)
+        random = np.random.default_rng(seed)
+        for i in range(count):
+            coarse = random.integers(0, 256, (8, 8)).astype(np.uint8)
+            Image.fromarray(coarse.repeat(8, 0).repeat(8, 1)).save(folder / f"{i:04}.png")
+        return folder
+
+    return make
+
+
+@pytest.fixture
+def scan(tmp_path):
+    """Writes a small CT slice as DICOM: scan(name, seed=0, **elements) -> its path."""
+    import pydicom
+    from pydicom.dataset import FileDataset, FileMetaDataset
+    from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
+
+    def make(name, seed=0, **elements):
+        meta = FileMetaDataset()
+        meta.MediaStorageSOPClassUID = CTImageStorage
+        meta.TransferSyntaxUID = ExplicitVRLittleEndian
+        data = FileDataset(str(tmp_path / name), {}, file_meta=meta, preamble=b"\0" * 128)
+        values = {
+            "SOPClassUID": CTImageStorage, "SOPInstanceUID": generate_uid(), "StudyInstanceUID": generate_uid(),
+            "SeriesInstanceUID": generate_uid(), "Modality": "CT", "PatientName": "Doe^Jane",
+            "PatientID": "P-4711", "StudyDate": "20240229", "Rows": 32, "Columns": 32, "SamplesPerPixel": 1,
+            "PhotometricInterpretation": "MONOCHROME2", "BitsAllocated": 16, "BitsStored": 16, "HighBit": 15,
+            "PixelRepresentation": 1, "RescaleSlope": "1", "RescaleIntercept": "-1024",
+        }  # fmt: skip
+        for keyword, value in (values | elements).items():
+            setattr(data, keyword, value)
+        meta.MediaStorageSOPInstanceUID = data.SOPInstanceUID
+        pixels = np.random.default_rng(seed).integers(0, 2000, (32, 32)).astype("<i2")
+        data.PixelData = pixels.tobytes()
+        pydicom.dcmwrite(tmp_path / name, data)
+        return tmp_path / name
+
+    return make
+
+
+@pytest.fixture
+def archive(tmp_path, tiny_bundle, encoder):
+    """An empty archive under the tiny bundle."""
+    with Archive.create(tmp_path / "an archive", tiny_bundle, encoder=encoder) as made:
+        yield made

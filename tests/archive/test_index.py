@@ -1,4 +1,4 @@
-"""The index says what the store says, whatever was added, removed, merged, purged, or done by another process."""
+"""The index says what the store says, whatever was added, removed, merged, purged, by whichever process."""
 
 import numpy as np
 import pytest
@@ -49,7 +49,7 @@ def test_columns_give_back_what_was_stored(population):
         assert [column.value(at) for at in range(4)] == [population.rows[id].get(name) for id in stored]
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.tuples(st.integers(1, 9), st.integers(0, 4), st.booleans()), min_size=1, max_size=12))
 def test_any_course_of_commits_and_refreshes(population, monkeypatch, course):
     # Small limits, so that segments are written and merged in a test's time.

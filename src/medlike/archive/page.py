@@ -19,7 +19,7 @@ background:var(--ground);color:var(--bright);font:14px/1.45 system-ui,sans-serif
 .medlike .soft{color:var(--soft)}
 .medlike .strange{color:var(--accent)}
 .medlike section{display:grid;grid-template-columns:minmax(180px,260px) 1fr;gap:28px;margin:0 0 36px}
-.medlike ol{display:grid;grid-template-columns:repeat(auto-fill,minmax(168px,1fr));gap:14px;list-style:none;
+.medlike ol{display:grid;grid-template-columns:repeat(auto-fill,minmax(190px,1fr));gap:14px;list-style:none;
 margin:0;padding:0}
 .medlike li,.medlike .query{background:var(--panel);padding:10px;border-radius:4px;min-width:0}
 .medlike .query{border:2px solid var(--accent)}
@@ -29,7 +29,7 @@ justify-content:center;margin-bottom:8px}
 .medlike .rank,.medlike .more{position:absolute;top:0;background:var(--panel);padding:1px 8px}
 .medlike .rank{left:0;border-radius:0 0 4px 0}
 .medlike .more{right:0;border-radius:0 0 0 4px;color:var(--soft)}
-.medlike li p{overflow:hidden;text-overflow:ellipsis;white-space:nowrap}
+.medlike li .soft{overflow:hidden;text-overflow:ellipsis;white-space:nowrap}
 .medlike code{font:12px ui-monospace,monospace;color:var(--soft)}
 .medlike footer{color:var(--soft);border-top:1px solid #33363b;padding-top:12px}
 @media(max-width:640px){.medlike section{grid-template-columns:1fr}}

@@ -1,0 +1,269 @@
+"""Searches against a naive twin: sort everything by the total order."""
+
+import json
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from medlike import Query
+from medlike.archive import index as index_module
+from medlike.archive import search as search_module
+from medlike.archive.search import repeat
+from medlike.errors import QueryError
+
+RELAXED = settings(
+    max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+
+
+def shown(result):
+    return [(hit.id, hit.distance, hit.similarity) for hit in result.hits]
+
+
+def without(*ids):
+    return lambda id: id not in ids
+
+
+@RELAXED
+@given(
+    seed=st.integers(0, 2**32),
+    sizes=st.lists(st.integers(1, 40), min_size=1, max_size=4),
+    k=st.integers(1, 60),
+)
+def test_every_mode_equals_the_naive_search(population, monkeypatch, seed, sizes, k):
+    monkeypatch.setattr(index_module, "WORTH_A_FILE", 30)
+    population.restart(seed)
+    for size in sizes:
+        population.add(size)
+    population.remove(list(population.alive())[1::7])
+    asked = next(iter(population.alive()))
+    row = population.rows[asked]
+    for rank, radius in (
+        ("content", None),
+        ("content", 3),
+        ("hamming", None),
+        ("radius", None),
+        ("radius", 20),
+    ):
+        result = population.archive.search(Query(id=asked), k=k, rank=rank, radius=radius)
+        limit = 8 if (rank, radius) == ("radius", None) else radius
+        expected = population.expected(row["code"], row["content"], k, rank, limit, without(asked))
+        assert shown(result) == expected
+
+
+def test_ties_beyond_the_last_hit_are_ordered_by_content_then_id(population):
+    code = population.code()
+    content = population.content()
+    contents = [content if at % 3 == 0 else population.content() for at in range(400)]
+    asked = population.add(400, [code] * 400, contents)[1]
+    row = population.rows[asked]
+    for k in (1, 5, 50, 399):
+        for rank in ("content", "hamming", "radius"):
+            result = population.archive.search(Query(id=asked), k=k, rank=rank)
+            limit = 8 if rank == "radius" else None
+            assert shown(result) == population.expected(code, row["content"], k, rank, limit, without(asked))
+
+
+def test_a_search_as_of_any_generation(population):
+    population.add(20)
+    asked = population.add(1)[0]
+    population.remove(list(population.alive())[:5])
+    population.add(10)
+    row = population.rows[asked]
+    for generation in range(2, population.store.generation() + 1):
+        result = population.archive.search(Query(id=asked), k=50, generation=generation)
+        expected = population.expected(
+            row["code"], row["content"], 50, accepts=without(asked), generation=generation
+        )
+        assert shown(result) == expected
+        assert result.receipt["generation"] == generation
+
+
+def test_a_receipt_gives_the_same_answer_after_the_archive_has_changed(population):
+    asked = population.add(60, modality=["CT", "MR"] * 30, study=[f"{at % 7:032x}" for at in range(60)])[0]
+    search = population.archive.search
+    for chosen in (
+        {}, {"where": {"modality": "CT"}}, {"rank": "radius", "radius": 30}, {"group_by": "study", "k": 4},
+        {"include_self": True}, {"exclude_own_patient": True},
+    ):  # fmt: skip
+        before = search(Query(id=asked), **chosen)
+        receipt = json.loads(json.dumps(before.receipt))
+        population.add(30, modality="CT")
+        population.remove(list(population.alive())[5:8])
+        after = repeat(population.archive, receipt)
+        assert [hit.as_dict() for hit in after.hits] == [hit.as_dict() for hit in before.hits]
+        assert after.erased == 0
+        assert not any("differs" in warning for warning in after.warnings)
+        assert after.receipt["answer"] == receipt["answer"]
+
+
+def test_a_receipt_says_how_many_images_were_erased_since(population):
+    population.add(20)
+    asked = population.add(1)[0]
+    receipt = population.archive.search(Query(id=asked)).receipt
+    doomed = [id for id in population.alive() if id != asked][:3]
+    population.archive.remove(doomed, erase=True)
+    result = repeat(population.archive, receipt)
+    assert result.erased == 3
+    assert not {hit.id for hit in result.hits} & set(doomed)
+    assert result.as_dict()["erased"] == 3
+
+
+def test_a_receipt_of_another_bundle_or_a_foreign_paper_is_refused(population):
+    asked = population.add(3)[0]
+    receipt = population.archive.search(Query(id=asked)).receipt
+    with pytest.raises(QueryError, match="bundle"):
+        repeat(population.archive, receipt | {"bundle": "0" * 64})
+    with pytest.raises(QueryError, match="no receipt"):
+        repeat(population.archive, {"hits": []})
+
+
+def test_own_patient_is_left_out(population):
+    patients = [f"{at % 4:032x}" for at in range(40)]
+    asked = population.add(40, patient=patients)[0]
+    row = population.rows[asked]
+    result = population.archive.search(Query(id=asked), k=40, exclude_own_patient=True)
+    expected = population.expected(
+        row["code"], row["content"], 40, accepts=lambda id: population.rows[id]["patient"] != row["patient"]
+    )
+    assert shown(result) == expected
+    assert len(expected) == 30
+    assert not result.warnings
+
+
+def test_an_unknown_patient_is_said(population):
+    asked = population.add(5)[0]
+    result = population.archive.search(Query(id=asked), exclude_own_patient=True)
+    assert "patient is not known" in result.warnings[0]
+    assert "warnings" in result.as_dict()
+
+
+@RELAXED
+@given(seed=st.integers(0, 2**32), k=st.integers(1, 12), number=st.integers(1, 80))
+def test_groups_show_the_best_image_and_the_others_behind_it(population, seed, k, number):
+    population.restart(seed)
+    studies = [None if at % 9 == 0 else f"{population.random.integers(12):032x}" for at in range(number)]
+    asked = population.add(number, study=studies)[0]
+    row = population.rows[asked]
+    for rank in ("content", "hamming"):
+        result = population.archive.search(Query(id=asked), k=k, group_by="study", rank=rank, others=3)
+        order = population.expected(row["code"], row["content"], 10**6, rank, accepts=without(asked))
+        groups = {}
+        for id, *_ in order:
+            groups.setdefault(population.rows[id]["study"] or id, []).append(id)
+        expected = list(groups.values())[:k]
+        assert [hit.id for hit in result.hits] == [group[0] for group in expected]
+        assert [[other.id for other in hit.others] for hit in result.hits] == [
+            group[1:4] for group in expected
+        ]
+        assert [hit.group_size for hit in result.hits] == [len(group) for group in expected]
+
+
+@RELAXED
+@given(seed=st.integers(0, 2**32), number=st.integers(1, 6))
+def test_many_queries_at_once_answer_as_one_by_one(population, seed, number):
+    population.restart(seed)
+    known = population.add(50, modality=["CT", "MR"] * 25)
+    population.remove(known[10:13])
+    queries = [Query(id=id) for id in known[:number]]
+    for chosen in ({}, {"where": {"modality": "MR"}}, {"rank": "hamming"}, {"group_by": "series"}):
+        together = population.archive.search_many(queries, k=7, **chosen)
+        assert [shown(result) for result in together] == [
+            shown(population.archive.search(query, k=7, **chosen)) for query in queries
+        ]
+
+
+def test_the_stored_query_itself_is_found_only_on_request(population):
+    asked = population.add(10)[4]
+    assert asked not in {hit.id for hit in population.archive.search(Query(id=asked), k=20)}
+    found = population.archive.search(Query(id=asked), k=20, include_self=True)
+    assert found.hits[0].id == asked
+    assert (found.hits[0].distance, round(found.hits[0].similarity, 6)) == (0, 1)
+
+
+def test_an_image_as_query_finds_its_stored_twin(population, tmp_path):
+    from PIL import Image
+
+    pixels = np.random.default_rng(0).integers(0, 256, (90, 70), dtype=np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "a.png")
+    population.add(8)
+    report = population.archive.add([tmp_path / "a.png"])
+    assert report.added == 1
+    for image in (tmp_path / "a.png", str(tmp_path / "a.png"), pixels, Image.fromarray(pixels)):
+        result = population.archive.search(Query(image=image), k=3)
+        assert result.hits[0].distance == 0
+        assert result.hits[0].source["path"] == str(tmp_path / "a.png")
+        assert result.outlier["p_value"] > 0
+        assert result.query_picture().shape == (90, 70)
+    assert population.archive.search(pixels, k=3).hits[0].id == result.hits[0].id
+
+
+def test_json_has_the_documented_keys(population):
+    asked = population.add(3, modality="CT")[0]
+    result = population.archive.search(Query(id=asked), k=2)
+    facts = json.loads(result.to_json())
+    assert list(facts) == ["hits", "outlier", "receipt", "seconds"]
+    assert list(facts["hits"][0]) == ["rank", "id", "distance", "similarity", "box", "metadata", "source"]
+    assert [hit["rank"] for hit in facts["hits"]] == [1, 2]
+    assert set(facts["receipt"]) == {"generation", "bundle", "settings", "query", "answer"}
+    assert all(seconds >= 0 for seconds in facts["seconds"].values())
+
+
+def test_an_empty_archive_answers_nothing(population):
+    result = population.archive.search(np.zeros((20, 20), np.uint8))
+    assert result.hits == []
+
+
+@pytest.mark.parametrize(
+    ("chosen", "message"),
+    [
+        ({"k": 0}, "k is 0"),
+        ({"rank": "best"}, "content, radius, hamming"),
+        ({"radius": -1}, "radius is -1"),
+        ({"group_by": "patient"}, "series, study"),
+        ({"nearest": 3}, "exclude_own_patient"),
+        ({"where": {"age": {"above": 3}}}, "gte"),
+        ({"generation": 99}, "generation 99"),
+    ],
+)
+def test_settings_that_make_no_sense_are_named(population, chosen, message):
+    asked = population.add(2)[0]
+    with pytest.raises(QueryError, match=message):
+        population.archive.search(Query(id=asked), **chosen)
+
+
+def test_parts_of_a_query_that_the_bundle_lacks_are_refused(population):
+    asked = population.add(2)[0]
+    with pytest.raises(QueryError, match="local codes"):
+        population.archive.search(Query(id=asked, region=(0, 0, 5, 5)))
+    with pytest.raises(QueryError, match="text"):
+        population.archive.search(Query(text="pneumonia"))
+    with pytest.raises(QueryError, match="no image"):
+        population.archive.search(Query(id="0" * 32))
+
+
+def test_no_match_for_a_filter_says_what_there_is(population):
+    asked = population.add(4, modality=["CT", "MR", "CT", None])[0]
+    result = population.archive.search(Query(id=asked), where={"modality": "ct"})
+    assert result.hits == []
+    assert "CT, MR" in result.warnings[0]
+
+
+def test_a_large_gallery_takes_the_compiled_road_and_answers_alike(population, monkeypatch):
+    from medlike.archive import ranking
+    from medlike.codes import hamming
+
+    code = population.code()
+    asked = population.add(900, [code if at % 2 else population.code() for at in range(900)])[1]
+    answers = []
+    for small in (1 << 30, 0):
+        monkeypatch.setattr(hamming, "SMALL", small)
+        monkeypatch.setattr(ranking, "BLOCK", 64)
+        answers.append([
+            shown(population.archive.search(Query(id=asked), k=k, rank=rank))
+            for k in (1, 10, 200) for rank in ("content", "hamming", "radius")
+        ])  # fmt: skip
+    assert answers[0] == answers[1]
+    assert search_module.Settings().rank == "content"
