@@ -45,7 +45,7 @@ def test_forward_returns_every_part(compact, images):
         found = compact(images, reconstruct=True)
     assert found["u"].shape == (3, 16)
     assert found["feature"].shape == (3, compact.feature_width)
-    assert found["pooled"].shape == (3, compact.pooled_width) == (3, 784)
+    assert found["pooled"].shape == (3, compact.pooled_width) == (3, sum(compact.stem.channels))
     assert found["shallow"].shape == (3, 112, 14, 14)
     assert found["deep"].shape == (3, 320, 7, 7)
     assert found["reconstruction"].shape == images.shape
@@ -70,16 +70,21 @@ def test_every_parameter_is_trained(compact, images):
 
 def test_the_code_starts_as_a_projection_of_the_pooled_depths(images):
     network = build("compact", 24, 5).eval()
+    width, linear = network.pooled_width, network.settings.linear
     with torch.no_grad():
         pooled = network(images)["pooled"]
-        mean, std = pooled.mean(dim=0), torch.full((784,), 0.7)
-        weight, offset = torch.randn(784, 24), torch.randn(24)
-        network.initialise_from_projection(mean, std, weight, offset, torch.eye(784)[:, :192])
+        mean, std = pooled.mean(dim=0), torch.full((width,), 0.7)
+        projection, weight, offset = torch.randn(width, linear) / 9, torch.randn(linear, 24), torch.randn(24)
+        network.initialise_from_projection(mean, std, projection, weight, offset)
         found = network(images)
-    torch.testing.assert_close(found["u"], (pooled - mean) / 0.7 @ weight + offset, atol=1e-3, rtol=1e-4)
-    linear = found["feature"][:, -192:]
-    expected = torch.nn.functional.normalize(((pooled - mean) / 0.7)[:, :192], dim=1)
-    torch.testing.assert_close(linear, expected, atol=1e-4, rtol=1e-4)
+    projected = (pooled - mean) / 0.7 @ projection
+    torch.testing.assert_close(found["u"], projected @ weight + offset, atol=2e-3, rtol=1e-3)
+    kept = found["feature"][:, -linear:]
+    torch.testing.assert_close(kept, torch.nn.functional.normalize(projected, dim=1), atol=1e-4, rtol=1e-4)
+    with pytest.raises(TrainingError, match="projection"):
+        network.initialise_from_projection(mean, std, projection[:, :-1], weight)
+    with pytest.raises(TrainingError, match="above zero"):
+        network.initialise_from_projection(mean, std * 0, projection, weight)
 
 
 def test_preserved_bits_ignore_the_learned_part(images):
@@ -97,14 +102,18 @@ def test_without_the_linear_branch_the_feature_is_the_published_one(images):
     assert network.feature_width == 3 * 96
     with torch.no_grad():
         assert network(images[:1])["feature"].shape == (1, 288)
+    width = network.pooled_width
     with pytest.raises(TrainingError, match="linear"):
-        network.initialise_from_projection(torch.zeros(784), torch.ones(784), torch.zeros(784, 16))
+        network.initialise_from_projection(
+            torch.zeros(width), torch.ones(width), torch.zeros(width, 8), torch.zeros(8, 16)
+        )
 
 
 def test_the_fusion_can_be_left_out(images):
     network = build(preset("compact", fusion_outputs=0, hash_kind="linear"), 16, 5).eval()
     with torch.no_grad():
-        assert network(images[:1])["feature"].shape == (1, 2 * 96 + 192)
+        assert network(images[:1])["feature"].shape == (1, network.feature_width)
+    assert network.feature_width == build("compact", 16, 5).feature_width - 96
 
 
 def test_training_from_cached_maps_is_the_same(compact, images):

@@ -6,7 +6,7 @@ from safetensors.torch import save_file
 
 from medlike.errors import BundleError, TrainingError
 from medlike.models.resnet import ResNet50, ResNetSettings, load_resnet
-from medlike.models.stems import Stem
+from medlike.models.stems import STEMS, Stem
 
 PLACES = {"conv1": "0", "bn1": "1", "layer1": "4", "layer2": "5", "layer3": "6", "layer4": "7"}
 
@@ -156,3 +156,13 @@ def test_the_stem_loads_by_name_and_gives_its_maps(tmp_path):
     assert [64 // m.shape[2] for m in maps] == [2, 4, 8, 16, 16, 32, 32]
     assert torch.equal(maps[-1], again[-1])
     assert stem.at(16) == 4
+
+
+@pytest.mark.parametrize("name", STEMS)
+def test_every_stem_says_what_its_maps_are(name):
+    stem = Stem(name).eval()
+    with torch.no_grad():
+        maps = stem(torch.rand(1, 3, 64, 64))
+    assert tuple(m.shape[1] for m in maps) == stem.channels
+    assert tuple(64 // m.shape[2] for m in maps) == stem.kind.strides
+    assert stem.at(16) == max(i for i, m in enumerate(maps) if m.shape[2] == 4)
