@@ -131,3 +131,21 @@ def collections():
     if not os.environ.get("MEDLIKE_DEV") or not (folder / "dev" / "manifest.csv").is_file():
         pytest.skip("the development collections are absent: MEDLIKE_DEV does not point at them")
     return folder
+
+
+@pytest.fixture(name="make_tiny_bundle", scope="session")
+def _make_tiny_bundle():
+    """make_tiny_bundle(path, name=, seed=, regional=): another tiny bundle."""
+    return make_tiny_bundle
+
+
+@pytest.fixture(name="tiny_graph", scope="session")
+def _tiny_graph():
+    """tiny_graph(seed=, regional=): the onnx graph of a tiny bundle."""
+    return tiny_graph
+
+
+@pytest.fixture(name="tiny_pictures", scope="session")
+def _tiny_pictures():
+    """tiny_pictures(count, seed=): smooth random pictures, uint8 [count, 224, 224]."""
+    return tiny_pictures

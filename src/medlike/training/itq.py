@@ -1,0 +1,307 @@
+"""The bundle that needs no training: an ImageNet stem as it is, and a rotation learned without labels."""
+
+from __future__ import annotations
+
+import hashlib
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from medlike import bundle as bundles
+from medlike.bundle import Bundle
+from medlike.datasets import (
+    Dataset,
+    Sample,
+    Split,
+    hash_samples,
+    join,
+    label_tree,
+    make_split,
+    may_train,
+    prepare_samples,
+)
+from medlike.errors import TrainingError
+from medlike.inference.encoder import Encoder
+from medlike.inference.outlier import OutlierSettings, fit_outlier
+from medlike.training.quality import measure_bundle
+from medlike.training.rotation import (
+    balanced_weights,
+    centred_basis,
+    learned_rotation,
+    linear_classifier,
+    principal_directions,
+)
+
+F32 = npt.NDArray[np.float32]
+F64 = npt.NDArray[np.float64]
+Say = Callable[[str], None]
+
+FITTED_ON = ("train", "validation")
+OUTPUTS = ("bits", "content", "modality", "outlier_features")
+TERMS = (
+    "Weights of the stem: EfficientNet-Lite0 trained on ImageNet, Apache-2.0. The linear maps on top, the "
+    "outlier reference (feature vectors, no pixels) and its calibration were fitted to images of mixed, "
+    "mostly unstated terms, none of them non-commercial or no-derivatives; they are given under Apache-2.0 "
+    "as far as the makers' rights go. Not a medical device."
+)
+
+
+@dataclass(frozen=True)
+class RotationSettings:
+    """Settings of the fit.
+
+    bits: of a code. content: entries of the content vector. features: entries the outlier score sees.
+    source_cap: images from which on a source gains no weight. reference: images in the outlier reference.
+    whitening: how far outlier features are evened out, 0 not at all, 1 fully. stem: by name.
+    """
+
+    bits: int = 64
+    content: int = 192
+    features: int = 256
+    source_cap: int = 750
+    reference: int = 2500
+    whitening: float = 0.5
+    stem: str = "efficientnet_lite0"
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """What the fit adds to the stem: mean and deviation [P] of the pooled depths, a matrix an output."""
+
+    mean: F64
+    deviation: F64
+    code: F64
+    content: F64
+    features: F64
+    modality: tuple[F64, F64]
+    modalities: list[str]
+
+
+def train_itq(
+    datasets: Sequence[Dataset],
+    out: str | Path,
+    stem_weights: str | Path,
+    *,
+    settings: RotationSettings = RotationSettings(),
+    split: Split | None = None,
+    cache: str | Path | None = None,
+    replace: bool = False,
+    say: Say = lambda line: None,
+) -> Bundle:
+    """Fit and write the untrained bundle; returns it with its measured quality.
+
+    Fitted on the parts train and validation of `split` (made from the data where none is given), on images
+    whose terms allow it and that are in-domain; the outlier score is calibrated on the part calibration, one
+    image a unit; quality is measured on gallery and query, headline labels of the first dataset. cache: a
+    folder that keeps the stem's features between runs. Raises TrainingError or DatasetError where the data
+    do not do.
+    """
+    everything = join(*datasets) if len(datasets) > 1 else datasets[0]
+    if split is None:
+        say(f"hashing {len(everything)} images to find near-duplicates")
+        split = make_split(everything, hash_samples(everything))
+    network = _network(settings, stem_weights, modalities=0)
+    known = everything.where(lambda sample: not sample.is_ood and may_train(sample))
+    known = split.part(known, *FITTED_ON, "calibration")
+    pooled = _pooled_features(network, known, stem_weights, cache, say).astype(np.float64)
+    chosen = {sample.path for sample in split.part(known, *FITTED_ON)}
+    fitting = np.array([sample.path in chosen for sample in known])
+    say(f"fitting on {int(fitting.sum())} images")
+    used = [sample for sample, take in zip(known, fitting, strict=True) if take]
+    weights = balanced_weights([sample.source for sample in used], settings.source_cap)
+    modalities = [sample.modality for sample in used]
+    fitted = fit_rotation(pooled[fitting], weights, modalities, settings, network.pooling.slices())
+    network = _network(settings, stem_weights, modalities=len(fitted.modalities))
+    _fill(network, fitted)
+    spec = {
+        "name": f"medlike-itq-{settings.bits}",
+        "preset": "itq",
+        "network": asdict(settings) | {"modalities": len(fitted.modalities)},
+        "bits": settings.bits,
+        "content_dim": settings.content,
+        "modalities": fitted.modalities,
+        "labels": label_tree(used),
+        "training": {
+            "data": _digest(known.samples),
+            "images": int(fitting.sum()),
+            "split": split.digest,
+            "parts": list(FITTED_ON),
+            "stem_sha256": hashlib.sha256(Path(stem_weights).read_bytes()).hexdigest(),
+        },
+        "terms": TERMS,
+    }
+    standard = (pooled - fitted.mean) / fitted.deviation
+    features = (standard @ fitted.features).astype(np.float32)
+    arrays, facts = _outlier_part(features, known.samples, split.units(known), fitting, settings)
+    spec["outlier"] = facts
+    say("exporting")
+    from medlike.models.export import export_graph, round_weights
+
+    graph = export_graph(round_weights(network), OUTPUTS)
+    # Measured before it stands where others may look for it.
+    with tempfile.TemporaryDirectory() as folder:
+        draft = bundles.write(Path(folder) / "draft", graph, arrays, spec)
+        say("measuring")
+        quality = measure_bundle(draft, everything, split, datasets[0])
+        return bundles.rewrite(draft, out, None, {"quality": quality}, replace=replace)
+
+
+def fit_rotation(
+    pooled: F64, weights: F64, modalities: Sequence[str], settings: RotationSettings, slices: list[slice]
+) -> Fitted:
+    """Fit every linear map to pooled features, float64 [N, P], of in-domain images.
+
+    slices: the columns of each depth.
+    """
+    mean, deviation = _statistics(pooled, weights, slices)
+    standard = (pooled - mean) / deviation
+    widest = max(settings.bits, settings.content - 1, settings.features)
+    directions, variances = principal_directions(standard, weights, widest)
+    to_bits = directions[:, : settings.bits]
+    rotation = learned_rotation(standard @ to_bits, weights, seed=settings.seed)
+    basis = centred_basis(settings.content, settings.seed)
+    evened = np.maximum(variances[: settings.features], 1e-9) ** (settings.whitening / 2)
+    names = sorted(set(modalities) - {""})
+    classes = np.array([names.index(name) if name else -1 for name in modalities], dtype=np.int64)
+    named = classes >= 0
+    # Rows of unit length would need huge weights, which the penalty forbids.
+    scale = np.sqrt(standard.shape[1])
+    table, bias = linear_classifier(standard[named] * scale, classes[named], weights[named])
+    return Fitted(
+        mean=mean,
+        deviation=deviation,
+        # Scaled so that a code's values and the network's other outputs are of order 1.
+        code=to_bits @ rotation * np.sqrt(settings.bits),
+        content=directions[:, : settings.content - 1] @ basis.T,
+        features=directions[:, : settings.features] / evened,
+        modality=(table * scale, bias),
+        modalities=names,
+    )
+
+
+def _statistics(pooled: F64, weights: F64, slices: list[slice], floor: float = 1e-3) -> tuple[F64, F64]:
+    """Weighted mean and deviation [P] by which every depth weighs alike: squared norms are about 1."""
+    mean = np.average(pooled, axis=0, weights=weights)
+    deviation = np.sqrt(np.average((pooled - mean) ** 2, axis=0, weights=weights))
+    for part in slices:
+        own = deviation[part]
+        width = part.stop - part.start
+        deviation[part] = np.maximum(own, floor * own.mean()) * np.sqrt(width * len(slices))
+    return mean, np.maximum(deviation, 1e-12)
+
+
+def _network(settings: RotationSettings, stem_weights: str | Path, modalities: int) -> Any:
+    from medlike.models.rotation import RotationNetwork
+
+    if not Path(stem_weights).is_file():
+        raise TrainingError(f"no stem weights at {stem_weights}; give the safetensors file with --stem")
+    network = RotationNetwork(
+        settings.stem, settings.bits, settings.content, settings.features, modalities
+    ).eval()
+    network.stem.load(stem_weights)
+    return network
+
+
+def _fill(network: Any, fitted: Fitted) -> None:
+    import torch
+
+    def tensor(value: F64) -> Any:
+        return torch.from_numpy(np.ascontiguousarray(value.astype(np.float32)))
+
+    with torch.no_grad():
+        network.pooling.mean.copy_(tensor(fitted.mean))
+        network.pooling.std.copy_(tensor(fitted.deviation))
+        network.code.weight.copy_(tensor(fitted.code.T))
+        network.code.bias.zero_()
+        network.content.weight.copy_(tensor(fitted.content.T))
+        network.features.weight.copy_(tensor(fitted.features.T))
+        network.modality.weight.copy_(tensor(fitted.modality[0].T))
+        network.modality.bias.copy_(tensor(fitted.modality[1]))
+
+
+def _pooled_features(
+    network: Any, dataset: Dataset, stem_weights: str | Path, cache: str | Path | None, say: Say
+) -> F32:
+    """Means of every depth, float32 [N, P], by the runtime; kept under `cache` by what they depend on."""
+    key = hashlib.sha256((_digest(dataset.samples) + _file_digest(stem_weights)).encode()).hexdigest()[:16]
+    kept = Path(cache) / f"pooled-{key}.npy" if cache else None
+    if kept is not None and kept.is_file():
+        say(f"features of {len(dataset)} images from {kept}")
+        return np.load(kept)
+    say(f"computing features of {len(dataset)} images")
+    from medlike.models.export import export_graph
+
+    def served(net: Any, images: Any) -> dict[str, Any]:
+        pooled = net.pooling(net.stem(images))
+        return {"bits": net.code(pooled), "content": pooled}
+
+    graph = export_graph(network, ("bits", "content"), served)
+    width = sum(network.stem.channels)
+    spec = {"name": "pooled", "preset": "pooled", "bits": network.code.out_features, "content_dim": width}
+    with tempfile.TemporaryDirectory() as folder:
+        made = bundles.write(Path(folder) / "pooled", graph, {}, spec)
+        rows: list[F32] = []
+        with Encoder(made) as encoder:
+            batch: list[Any] = []
+            for prepared in prepare_samples(dataset):
+                batch.append(prepared)
+                if len(batch) == 256:
+                    rows.append(encoder.features(batch, "content"))
+                    batch = []
+                    say(f"{sum(map(len, rows))} of {len(dataset)}")
+            if batch:
+                rows.append(encoder.features(batch, "content"))
+    features = np.concatenate(rows)
+    if kept is not None:
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        np.save(kept, features)
+    return features
+
+
+def _outlier_part(
+    features: F32,
+    samples: Sequence[Sample],
+    units: npt.NDArray[np.int64],
+    fitting: npt.NDArray[np.bool_],
+    settings: RotationSettings,
+) -> tuple[dict[str, npt.NDArray[Any]], dict[str, Any]]:
+    random = np.random.default_rng(settings.seed)
+    inside = np.flatnonzero(fitting)
+    keys = [f"{samples[i].source}/{samples[i].label}" for i in inside.tolist()]
+    reference = _spread(inside, keys, settings.reference, random)
+    outside = random.permutation(np.flatnonzero(~fitting))
+    calibration = np.sort(outside[np.unique(units[outside], return_index=True)[1]])
+    return fit_outlier(
+        features[reference],
+        features[calibration],
+        [samples[i].modality or None for i in calibration.tolist()],
+        reference_unit=units[reference].tolist(),
+        reference_cluster=[samples[i].label for i in reference.tolist()],
+        settings=OutlierSettings(),
+    )
+
+
+def _spread(rows: npt.NDArray[np.int64], keys: list[str], count: int, random: Any) -> npt.NDArray[np.int64]:
+    """At most `count` rows, as many of each key as of any other as far as they go."""
+    order = random.permutation(len(rows))
+    seen: dict[str, int] = {}
+    rank = np.zeros(len(rows), np.int64)
+    for place in order:
+        rank[place] = seen[keys[place]] = seen.get(keys[place], -1) + 1
+    return np.sort(rows[np.lexsort((order.argsort(), rank))[:count]])
+
+
+def _digest(samples: Sequence[Any]) -> str:
+    """sha256 over the sorted paths and sizes of the files: which images took part."""
+    lines = sorted(f"{sample.path}\t{sample.file.stat().st_size}\n" for sample in samples)
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+def _file_digest(path: str | Path) -> str:
+    return hashlib.sha256(Path(path).read_bytes()).hexdigest()

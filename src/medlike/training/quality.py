@@ -1,0 +1,118 @@
+"""What a bundle retrieves and refuses, measured on parts of a split that took no part in making it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from medlike.bundle import Bundle
+from medlike.datasets import Dataset, Split, headline, prepare_samples
+from medlike.errors import TrainingError
+from medlike.inference.encoder import Encoder
+from medlike.inference.encoding import Encodings
+from medlike.metrics.outliers import auroc, detection_at
+from medlike.metrics.retrieval import score_codes, score_features
+from medlike.metrics.ties import Relevance
+
+BATCH = 64
+
+
+def encode_dataset(encoder: Encoder, dataset: Dataset) -> Encodings:
+    """Every sample of a dataset encoded, in its order."""
+    parts, batch = [], []
+    for prepared in prepare_samples(dataset):
+        batch.append(prepared)
+        if len(batch) == BATCH:
+            parts.append(encoder.encode(batch))
+            batch = []
+    if batch:
+        parts.append(encoder.encode(batch))
+    if not parts:
+        raise TrainingError(f"{dataset.name} has no images: nothing to encode")
+    return Encodings.concatenate(parts)
+
+
+def measure_bundle(
+    bundle: Bundle, dataset: Dataset, split: Split, headline_of: Dataset | None = None
+) -> dict[str, Any]:
+    """Quality of a bundle on the parts gallery and query of a split, as it goes into its specification.
+
+    headline_of: the collection whose headline labels count (default: `dataset`). Retrieval: mAP over the full
+    list, ties in expectation, of codes; and of the content vectors by cosine. Outliers: all the query part.
+    """
+    chosen = headline(headline_of or dataset)
+    gallery, query = split.part(chosen, "gallery"), split.part(chosen, "query")
+    everyone = split.part(dataset, "query")
+    place = {sample.file: row for row, sample in enumerate(everyone)}
+    if not len(gallery) or not len(query):
+        raise TrainingError("gallery or query is empty: quality cannot be measured on this split")
+    with Encoder(bundle) as encoder:
+        items = encode_dataset(encoder, gallery)
+        judged = encode_dataset(encoder, everyone)
+    rows = [place[sample.file] for sample in query]
+    asked, asked_content = judged.code[rows], judged.content[rows].astype(np.float32)
+    relevance = Relevance.of(query.column("label"), gallery.column("label"))
+    codes = score_codes(asked, items.code, relevance)
+    content = score_features(asked_content, items.content.astype(np.float32), relevance)
+    found: dict[str, Any] = {
+        "split": split.digest,
+        "gallery": len(gallery),
+        "query": len(query),
+        "labels": len(set(query.column("label"))),
+        "map_expected": _short(codes.mean("map_expected")),
+        "map_expected_content": _short(content.mean("map_expected")),
+        "map_expected_within_source": _within(asked, items.code, query, gallery),
+        "how": "mAP over the full list, ties in expectation; headline labels; query against gallery",
+    }
+    if judged.outlier is not None:
+        found["outliers"] = _outliers(judged, everyone, split.units(everyone))
+    return found
+
+
+def _within(
+    asked: npt.NDArray[np.uint8], items: npt.NDArray[np.uint8], query: Dataset, gallery: Dataset
+) -> dict[str, float]:
+    """mAP within each source that has at least two labels in its part of the gallery."""
+    found = {}
+    for source in sorted(set(query.column("source"))):
+        own, beside = query.column("source") == source, gallery.column("source") == source
+        labels = gallery.column("label")[beside]
+        if len(set(labels)) > 1:
+            inside = Relevance.of(query.column("label")[own], labels)
+            found[source] = _short(score_codes(asked[own], items[beside], inside).mean("map_expected"))
+    return found
+
+
+def _outliers(judged: Encodings, samples: Dataset, units: npt.NDArray[np.int64]) -> dict[str, Any]:
+    verdicts = judged.outlier
+    assert verdicts is not None
+    strange = np.array([sample.is_ood for sample in samples])
+    if strange.all() or not strange.any():
+        return {}
+    alarms = verdicts.is_outlier & ~strange
+    return {
+        "auroc": _short(auroc(verdicts.score[~strange], verdicts.score[strange])),
+        "detected_at_3_percent": _short(detection_at(verdicts.score[~strange], verdicts.score[strange])),
+        "detected": _short(float(verdicts.is_outlier[strange].mean())),
+        "false_alarms": _short(float(alarms[~strange].mean())),
+        # The promise of the p-value is one of units, like those it was calibrated on.
+        "false_alarms_by_unit": _short(_by_group(alarms[~strange], units[~strange]).mean()),
+        "false_alarms_by_source": {
+            source: _short(float(alarms[~strange & (samples.column("source") == source)].mean()))
+            for source in sorted(set(samples.column("source")[~strange]))
+        },
+        "inside": int((~strange).sum()),
+        "outside": int(strange.sum()),
+    }
+
+
+def _by_group(values: npt.NDArray[np.bool_], groups: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+    """The mean of each group, float64 [G]."""
+    _, place = np.unique(groups, return_inverse=True)
+    return np.bincount(place, weights=values) / np.bincount(place)
+
+
+def _short(value: float) -> float:
+    return round(float(value), 4)

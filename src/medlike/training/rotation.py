@@ -1,0 +1,93 @@
+"""Principal directions, the learned rotation to bits, and a linear classifier: numpy only, all weighted.
+
+Rows are images, weights say how much each counts; none of it looks at labels but the classifier.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from medlike.errors import TrainingError
+
+F64 = npt.NDArray[np.float64]
+
+
+def balanced_weights(sources: Sequence[str], cap: int = 750) -> F64:
+    """Weights float64 [N], min(1, cap / images of the source): none counts more than `cap` images."""
+    counts = Counter(sources)
+    return np.array([min(1.0, cap / counts[source]) for source in sources])
+
+
+def principal_directions(rows: F64, weights: F64, count: int) -> tuple[F64, F64]:
+    """Directions of most weighted variance: [D, count] orthonormal columns, and their variances [count].
+
+    rows: float64 [N, D], taken as centred. Signs are fixed (largest entry positive), so that refitting on the
+    same rows gives the same directions. TrainingError where fewer than `count` directions carry variance.
+    """
+    covariance = (rows * weights[:, None]).T @ rows / weights.sum()
+    values, vectors = np.linalg.eigh(covariance)
+    values, vectors = values[::-1], vectors[:, ::-1]
+    carried = int((values > 1e-10 * values[0]).sum())
+    if carried < count:
+        raise TrainingError(
+            f"{len(rows)} images carry {carried} independent directions, {count} are wanted: "
+            "give more images or ask for fewer bits"
+        )
+    vectors = vectors[:, :count]
+    signs = np.sign(vectors[np.abs(vectors).argmax(axis=0), np.arange(count)])
+    return vectors * signs, values[:count]
+
+
+def learned_rotation(rows: F64, weights: F64, rounds: int = 50, seed: int = 0) -> F64:
+    """The rotation [K, K] after which signs lose least: iterative quantisation (Gong and Lazebnik 2011).
+
+    rows: float64 [N, K], centred. Each row is normalised first, since a code sees directions and not lengths.
+    """
+    unit = rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
+    size = rows.shape[1]
+    rotation = np.linalg.qr(np.random.default_rng(seed).normal(size=(size, size)))[0]
+    for _ in range(rounds):
+        signs = np.where(unit @ rotation >= 0, 1.0, -1.0)
+        left, _, right = np.linalg.svd((unit * weights[:, None]).T @ signs)
+        rotation = left @ right
+    return rotation
+
+
+def centred_basis(count: int, seed: int = 0) -> F64:
+    """An isometry [count, count - 1] onto the vectors that sum to zero, randomly turned.
+
+    A content vector is centred before it is stored; one that sums to zero already loses nothing by that, and
+    a random turn spreads its length over all entries, which int8 then holds better.
+    """
+    random = np.random.default_rng(seed).normal(size=(count, count - 1))
+    return np.linalg.qr(random - random.mean(axis=0))[0]
+
+
+def linear_classifier(
+    rows: F64, classes: npt.NDArray[np.int64], weights: F64, penalty: float = 1e-3, steps: int = 300
+) -> tuple[F64, F64]:
+    """Multinomial logistic regression: weights [D, M] and biases [M]. classes: int64 [N], 0 to M - 1."""
+    from scipy.optimize import minimize
+
+    size, count = rows.shape[1], int(classes.max()) + 1
+    target = np.eye(count)[classes]
+    share = weights / weights.sum()
+
+    def loss(flat: F64) -> tuple[float, F64]:
+        table = flat.reshape(size + 1, count)
+        logits = rows @ table[:-1] + table[-1]
+        logits -= logits.max(axis=1, keepdims=True)
+        log_total = np.log(np.exp(logits).sum(axis=1, keepdims=True))
+        value = -(share[:, None] * target * (logits - log_total)).sum() + penalty * (table[:-1] ** 2).sum()
+        away = share[:, None] * (np.exp(logits - log_total) - target)
+        gradient = np.vstack([rows.T @ away + 2 * penalty * table[:-1], away.sum(axis=0)])
+        return float(value), gradient.ravel()
+
+    start = np.zeros((size + 1) * count)
+    found = minimize(loss, start, jac=True, method="L-BFGS-B", options={"maxiter": steps})
+    table = found.x.reshape(size + 1, count)
+    return table[:-1], table[-1]

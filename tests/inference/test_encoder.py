@@ -1,0 +1,149 @@
+"""Codes depend on the image and the bundle, on nothing else."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+
+from medlike.bundle import Bundle, rewrite
+from medlike.errors import BundleError, InputError
+from medlike.inference import Encoder, Encodings, check
+
+
+@dataclass(frozen=True)
+class Place:
+    """A letterbox that leaves the lower half empty."""
+
+    def valid_cells(self, grid=14):
+        mask = np.zeros((grid, grid), bool)
+        mask[: grid // 2] = True
+        return mask
+
+
+@dataclass(frozen=True)
+class Ready:
+    pixels: np.ndarray
+    letterbox: Place
+
+
+def equal(a: Encodings, b: Encodings) -> bool:
+    parts = [(a.code, b.code), (a.content, b.content)]
+    if a.cells is not None:
+        parts += [(a.cells, b.cells), (a.cell_mask, b.cell_mask)]
+    parts += [(a.outlier.score, b.outlier.score), (a.outlier.p, b.outlier.p)]
+    return a.modality == b.modality and all(np.array_equal(x, y) for x, y in parts)
+
+
+def test_encodings_have_the_promised_shapes(tiny_regional_bundle, tiny_pictures):
+    with Encoder(tiny_regional_bundle) as encoder:
+        found = encoder.encode(list(tiny_pictures(5)))
+    assert len(found) == 5
+    assert found.code.dtype == np.uint8 and found.code.shape == (5, 8)
+    assert found.content.dtype == np.int8 and found.content.shape == (5, 32)
+    assert found.cells.dtype == np.uint64 and found.cells.shape == (5, 14, 14, 1)
+    assert found.cell_mask.dtype == bool and found.cell_mask.all()
+    assert set(found.modality) <= {"CT", "MR", "XR", None}
+    assert found.outlier.score.shape == found.outlier.p.shape == (5,)
+    assert set(found[0].outlier.verdict()) == {
+        "is_outlier", "p_value", "score", "threshold", "components", "modality",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("threads", [1, 2, 5])
+def test_codes_do_not_depend_on_batch_order_or_threads(tiny_regional_bundle, tiny_pictures, threads):
+    pictures = list(tiny_pictures(23))
+    with Encoder(tiny_regional_bundle, threads=1) as encoder:
+        one_by_one = Encodings.concatenate([encoder.encode([picture]) for picture in pictures])
+    with Encoder(tiny_regional_bundle, threads=threads) as encoder:
+        together = encoder.encode(pictures)
+        reversed_ = encoder.encode(pictures[::-1])
+        pieces = Encodings.concatenate([encoder.encode(pictures[:7]), encoder.encode(pictures[7:])])
+    assert equal(one_by_one, together)
+    assert equal(one_by_one, pieces)
+    np.testing.assert_array_equal(reversed_.code[::-1], together.code)
+
+
+def test_code_bits_are_the_signs_most_significant_first(tiny_bundle, tiny_pictures):
+    pictures = list(tiny_pictures(3))
+    with Encoder(tiny_bundle) as encoder:
+        values = encoder.features(pictures, "bits")
+        code = encoder.encode(pictures).code
+    for row in range(3):
+        for bit in range(64):
+            assert bool(code[row, bit // 8] >> (7 - bit % 8) & 1) == bool(values[row, bit] > 0)
+
+
+def test_cells_are_the_signs_of_the_maps(tiny_regional_bundle, tiny_pictures):
+    with Encoder(tiny_regional_bundle) as encoder:
+        values = encoder.features(list(tiny_pictures(1)), "cells")
+        cells = encoder.encode(list(tiny_pictures(1))).cells
+    for bit in range(64):
+        plane = (cells[0, :, :, 0] >> np.uint64(bit)) & np.uint64(1)
+        np.testing.assert_array_equal(plane.astype(bool), values[0, :, :, bit] > 0)
+
+
+def test_prepared_images_bring_their_mask(tiny_regional_bundle, tiny_pictures):
+    picture = tiny_pictures(1)[0]
+    with Encoder(tiny_regional_bundle) as encoder:
+        found = encoder.encode([Ready(picture, Place()), picture])
+    assert found.cell_mask[0].sum() == 98 and found.cell_mask[1].all()
+    np.testing.assert_array_equal(found.code[0], found.code[1])
+
+
+def test_nothing_gives_nothing_of_the_right_shape(tiny_regional_bundle, tiny_pictures):
+    with Encoder(tiny_regional_bundle) as encoder:
+        empty = encoder.encode([])
+        some = encoder.encode(list(tiny_pictures(2)))
+    assert len(empty) == 0
+    assert equal(Encodings.concatenate([empty, some]), some)
+
+
+@pytest.mark.parametrize(
+    "image",
+    [np.zeros((224, 224), np.float32), np.zeros((10, 10), np.uint8), np.zeros((224, 224, 3), np.uint8)],
+)
+def test_an_unprepared_image_is_refused(tiny_bundle, image):
+    with Encoder(tiny_bundle) as encoder, pytest.raises(InputError, match="prepare it to uint8"):
+        encoder.encode([image])
+
+
+def test_no_threads_are_refused(tiny_bundle):
+    with pytest.raises(InputError, match="threads is 0"):
+        Encoder(tiny_bundle, threads=0)
+
+
+def test_golden_bits_come_out_where_the_bundle_was_made(tiny_bundle):
+    assert check(tiny_bundle) == 1.0
+    with Encoder(tiny_bundle) as encoder:
+        assert encoder.golden_share == 1.0
+        encoder.require_golden()
+
+
+def test_other_golden_bits_forbid_writing_and_say_what_to_do(tiny_bundle, tmp_path):
+    code = tiny_bundle.array("golden.code").copy()
+    code[:, 0] ^= 0b1000_0000  # one bit of 64: 98.4 % are equal
+    other = rewrite(tiny_bundle, tmp_path / "other", {"golden.code": code})
+    with Encoder(other) as encoder:
+        assert encoder.golden_share == pytest.approx(63 / 64)
+        with pytest.raises(BundleError, match=r"99\.5% are needed to write: search here"):
+            encoder.require_golden()
+
+
+def test_an_output_the_bundle_lacks_is_named(tiny_bundle, tiny_pictures):
+    with Encoder(tiny_bundle) as encoder, pytest.raises(BundleError, match="no output 'cells'; it has: bits"):
+        encoder.features(list(tiny_pictures(1)), "cells")
+
+
+def test_the_shipped_bundle_runs_and_keeps_its_golden_bits():
+    bundle = Bundle.load("medlike-itq-64")
+    with Encoder(bundle) as encoder:
+        assert encoder.golden_share >= 0.995
+        found = encoder.encode(list(bundle.golden_inputs()[:4]))
+    np.testing.assert_array_equal(np.unpackbits(found.code, axis=1), bundle.golden_bits()[:4])
+    assert len({code.tobytes() for code in found.code}) == 4
+
+
+def test_a_noise_picture_is_an_outlier_for_the_shipped_bundle():
+    noise = np.random.default_rng(0).integers(0, 256, (2, 224, 224)).astype(np.uint8)
+    with Encoder(Bundle.load("medlike-itq-64")) as encoder:
+        assert encoder.encode(list(noise)).outlier.is_outlier.all()
