@@ -121,11 +121,13 @@ def _check(dataset: Dataset) -> tuple[int, int, int]:
     """
     if not any(keyword in dataset for keyword in PIXELS):
         raise ImageError(_why_no_pixels(dataset))
-    for keyword in ("Rows", "Columns"):
+    for keyword in ("Rows", "Columns", "BitsAllocated"):
         if not isinstance(dataset.get(keyword), int):
             raise ImageError(f"the header says no {keyword}")
     rows, columns = int(dataset.Rows), int(dataset.Columns)
     check_size(rows, columns)
+    if not any(dataset.get(keyword) for keyword in PIXELS):
+        raise ImageError("the pixel data is empty")
     frames = int(dataset.get("NumberOfFrames") or 1)
     if frames < 1:
         raise ImageError(f"the header says {frames} frames")
@@ -152,13 +154,12 @@ def _check(dataset: Dataset) -> tuple[int, int, int]:
 def _check_length(dataset: Dataset, rows: int, columns: int, samples: int, frames: int) -> None:
     if "PixelData" not in dataset:
         return
-    bits = int(dataset.get("BitsAllocated") or 8)
-    frame = rows * columns * samples * bits // 8
+    frame = rows * columns * samples * int(dataset.BitsAllocated) // 8
     if dataset.get("PhotometricInterpretation") == "YBR_FULL_422":
         frame = frame * 2 // 3
     held = len(dataset.PixelData)
     # A little padding at the end is common; a frame's worth means that the header lies about the size.
-    if held >= frame * (frames + 1):
+    if held - frame * frames >= max(frame, 4):
         raise ImageError(
             f"the header says {frames} frame(s) of {columns} x {rows}, {frame * frames} bytes, "
             f"but the pixel data has {held} bytes"

@@ -6,6 +6,7 @@ import math
 from datetime import date
 
 from pydicom.dataset import Dataset
+from pydicom.multival import MultiValue
 
 from medlike.imaging import vocabulary
 from medlike.imaging.dicom_photometry import functional_group, number, numbers
@@ -148,7 +149,8 @@ def _age(dataset: Dataset) -> float | None:
     if born is None or seen is None or not 0 <= (seen - born).days <= 150 * 365.25:
         return None
     # Whole years, so that the age does not give the birth date away.
-    return float(math.floor((seen - born).days / 365.25))
+    # Anonymisers write one date for all: the day of birth is no age.
+    return float(math.floor((seen - born).days / 365.25)) if seen > born else None
 
 
 def _date(text: str) -> date | None:
@@ -164,7 +166,7 @@ def _text(dataset: Dataset, keyword: str) -> str:
         value = dataset.get(keyword)
         if value is None:
             return ""
-        if isinstance(value, list | tuple) or type(value).__name__ == "MultiValue":
+        if isinstance(value, MultiValue | list | tuple):
             value = "\\".join(str(one) for one in value)
         # Undecodable bytes arrive as surrogates, which no database takes.
         return str(value).replace("\x00", "").encode("utf-8", "replace").decode("utf-8").strip()

@@ -135,10 +135,14 @@ def _folder(root: Path, frames: Frames) -> Iterator[Source]:
         elif isinstance(entry, Source):
             yield entry
         elif _is_folder(entry):
-            # A link back into the tree would give its files twice.
-            if entry.is_symlink() and entry.resolve().is_relative_to(inside):
+            try:
+                # A link back into the tree would give its files twice.
+                if entry.is_symlink() and entry.resolve().is_relative_to(inside):
+                    continue
+                identity = _identity(entry)
+            except OSError as error:
+                yield Source(str(entry), problem=_why(error))
                 continue
-            identity = _identity(entry)
             if identity not in entered:
                 entered.add(identity)
                 stack.append(iter(_listing(entry)))

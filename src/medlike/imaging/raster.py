@@ -1,5 +1,6 @@
 """Raster files into images: PNG, JPEG, TIFF, BMP, WebP, GIF, PNM, JPEG 2000."""
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from PIL import Image as PillowImage
 from medlike.errors import ImageError
 from medlike.imaging.arrays import kept_type, pillow_pixels
 from medlike.imaging.image import Image, Photometry
-from medlike.imaging.limits import check_size
+from medlike.imaging.limits import MAX_PIXELS, check_size
 from medlike.imaging.silence import reason, silence
 
 #: Only these of Pillow's readers are used: some of the others start programs (EPS) or are rarely looked
@@ -107,6 +108,8 @@ def _read_tiff(path: Path, choose) -> Iterator[Image]:
             raise _refusal(path, error) from None
     with file:
         frames = len(file.pages)
+        if frames < 1:
+            raise ImageError("the TIFF file has no pages")
         for frame in choose(frames):
             with silence():
                 try:
@@ -132,7 +135,8 @@ def _refusal(path: Path, error: Exception) -> Exception:
     if isinstance(error, PermissionError | FileNotFoundError | IsADirectoryError):
         return error
     if isinstance(error, PillowImage.DecompressionBombError):
-        return ImageError("the picture is larger than the limit of 100 million pixels: scale it down first")
+        size = next(iter(re.findall(r"\d+", str(error))), "too many")
+        return ImageError(f"the picture has {size} pixels; the limit is {MAX_PIXELS}: scale it down first")
     if isinstance(error, PillowImage.UnidentifiedImageError):
         return ImageError(f"its first bytes look like a {path.suffix or 'picture'} file, the rest does not")
     return ImageError(f"it cannot be decoded: {reason(error)}")
