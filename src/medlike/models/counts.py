@@ -12,6 +12,8 @@ from medlike.models.networks import build
 from medlike.models.presets import NetworkSettings, preset
 
 SIDE = 224
+# Modalities of a label tree of which only the number of finest classes is given.
+MODALITIES = 8
 
 
 def counts(
@@ -28,7 +30,12 @@ def counts(
     chosen = preset(settings) if isinstance(settings, str) else settings
     if chosen.stem == "resnet50":
         chosen = replace(chosen, stem_stride=stem_stride)  # type: ignore[arg-type]
-    sizes = {"label": classes} if isinstance(classes, int) else dict(classes)
+    if not isinstance(classes, int):
+        sizes = dict(classes)
+    elif chosen.modality_aware:
+        sizes = {"modality": MODALITIES, "label": classes}
+    else:
+        sizes = {"label": classes}
     with torch.device("meta"), torch.no_grad():
         network = build(chosen, bits, sizes, decoder=True).eval()
         image = torch.zeros(1, 3, SIDE, SIDE)
