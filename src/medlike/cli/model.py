@@ -1,7 +1,7 @@
 """medlike model info: how large a network is."""
 
 from importlib.util import find_spec
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -33,7 +33,7 @@ def info(
     from medlike.models.presets import PRESETS
 
     names = [preset] if preset else sorted(PRESETS)
-    found = [
+    found: list[dict[str, Any]] = [
         {"preset": name, "bits": bits, "classes": classes, **counts(name, bits, classes)} for name in names
     ]
     if format is Report.json:
