@@ -92,7 +92,7 @@ KEPT = {
 }  # fmt: skip
 
 QUERIES = {
-    "images/chest-f6d980a0.jpg",
+    "images/chest-86d19bba.jpg",
     "images/fetal-031_HC.jpg",
     "dicom/RG1_J2KI.dcm",
     "phantoms/ct-4-3.dcm",

@@ -10,6 +10,7 @@ from medlike.cli import (
     bundle,
     compact,
     demo,
+    evaluate,
     index,
     info,
     model,
@@ -17,6 +18,7 @@ from medlike.cli import (
     remove,
     restore,
     search,
+    train,
     verify,
 )
 from medlike.cli.exits import guarded
@@ -36,6 +38,8 @@ def build() -> typer.Typer:
     app.callback()(_root)
     for panel, commands in (
         ("Search", (demo, index, search)),
+        ("Measure", (evaluate,)),
+        ("Train", (train,)),
         ("Look after an archive", (info, verify, remove, compact, backup, restore, reindex)),
     ):
         for module in commands:

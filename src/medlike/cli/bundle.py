@@ -25,7 +25,7 @@ def info(
 ) -> None:
     """What a bundle is: bits, size, digest, measured quality, terms. Without a name: those that ship."""
     from medlike.bundle import Bundle, default, shipped
-    from medlike.cli.screen import out, print_json, size, table
+    from medlike.cli.screen import print_json, print_table, size
 
     names = [bundle] if bundle else shipped()
     bundles = [Bundle.load(name) for name in names]
@@ -36,7 +36,7 @@ def info(
     for loaded in bundles:
         rows = {**_facts(loaded, default()), "bytes": size(loaded.bytes)}
         known = [(name, value) for name, value in rows.items() if value not in (None, [], {})]
-        out().print(table(("", ""), known))
+        print_table(("", ""), known)
 
 
 def _facts(bundle: "Bundle", default: str) -> dict[str, Any]:

@@ -121,7 +121,7 @@ def _facts(report: "AddReport") -> dict[str, Any]:
 
 
 def _show(report: "AddReport", folder: Path) -> None:
-    from medlike.cli.screen import out, table
+    from medlike.cli.screen import out, print_table
 
     parts = [f"[b]{report.added}[/b] added"]
     for name, count in (
@@ -137,6 +137,6 @@ def _show(report: "AddReport", folder: Path) -> None:
     console.print(f"{', '.join(parts)} in {total:.1f} s")
     console.print(f"archive: {folder}", markup=False, soft_wrap=True)
     if report.skipped:
-        console.print(table(("refused", "reason"), report.skipped[:SHOWN]))
+        print_table(("refused", "reason"), report.skipped[:SHOWN])
         if len(report.skipped) > SHOWN:
             console.print(f"... and {len(report.skipped) - SHOWN} more; all of them: --format json")

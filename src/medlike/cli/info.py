@@ -13,7 +13,7 @@ medlike info --archive archive/ --format json
 def info(archive: ArchiveFolder = None, format: ReportFormat = Report.table) -> None:
     """What an archive holds: images, bytes by part, bundle, generation."""
     from medlike import Archive
-    from medlike.cli.screen import out, print_json, size, table
+    from medlike.cli.screen import print_json, print_table, size
 
     folder = archive_folder(archive)
     with Archive.open(folder) as opened:
@@ -31,4 +31,4 @@ def info(archive: ArchiveFolder = None, format: ReportFormat = Report.table) -> 
         *((f"refused, {entry['name']}", entry["reason"]) for entry in facts.get("refused", [])),
         *((f"bytes, {part}", size(count)) for part, count in facts["bytes"].items()),
     ]
-    out().print(table(("", ""), rows))
+    print_table(("", ""), rows)

@@ -16,7 +16,7 @@ def out() -> "Console":
     """The console on stdout; in a pipe wide enough not to fold tables."""
     from rich.console import Console
 
-    return Console(width=None if sys.stdout.isatty() else 250, highlight=False, soft_wrap=False)
+    return Console(width=None if sys.stdout.isatty() else 250, highlight=False)
 
 
 def note(text: str) -> None:
@@ -72,3 +72,15 @@ def table(head: Sequence[str], rows: Iterable[Sequence[Any]], whole: Collection[
     for row in rows:
         made.add_row(*(Text("" if cell is None else str(cell)) for cell in row))
     return made
+
+
+def print_table(head: Sequence[str], rows: Iterable[Sequence[Any]], whole: Collection[str] = ()) -> None:
+    """A table on stdout; in a pipe without the blanks that fill its lines up."""
+    console, made = out(), table(head, rows, whole)
+    if console.is_terminal:
+        console.print(made)
+        return
+    with console.capture() as captured:
+        console.print(made)
+    lines = captured.get().splitlines()
+    sys.stdout.writelines(line.rstrip() + "\n" for line in lines)

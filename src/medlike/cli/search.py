@@ -11,6 +11,7 @@ import typer
 
 from medlike.cli.exits import fail
 from medlike.cli.options import SHORT, ArchiveFolder, Format, archive_folder, conditions, full_id
+from medlike.errors import ImageError
 
 if TYPE_CHECKING:
     from medlike import Result
@@ -121,19 +122,22 @@ def search(
         if receipt is not None and query is None and id is None:
             result = repeat(opened, _read_receipt(receipt))
         else:
-            result = opened.search(
-                Query(id=full_id(opened, id)) if id is not None else Query(image=query),
-                k=k,
-                where=chosen,
-                rank=rank.value,
-                radius=radius,
-                group_by=group_by.value if group_by else None,
-                exclude_own_patient=exclude_own_patient,
-            )
-            if receipt is not None:
-                receipt.write_text(
-                    json.dumps(result.receipt, indent=1, ensure_ascii=False) + "\n", encoding="utf-8"
+            asked = Query(id=full_id(opened, id)) if id is not None else Query(image=query)
+            try:
+                result = opened.search(
+                    asked,
+                    k=k,
+                    where=chosen,
+                    rank=rank.value,
+                    radius=radius,
+                    group_by=group_by.value if group_by else None,
+                    exclude_own_patient=exclude_own_patient,
                 )
+            except ImageError as error:
+                fail(f"{query}: {error}")
+            if receipt is not None:
+                written = json.dumps(result.receipt, indent=1, ensure_ascii=False)
+                receipt.write_text(written + "\n", encoding="utf-8")
         if sheet is not None:
             result.sheet(sheet)
     for warning in result.warnings:
@@ -162,7 +166,7 @@ def _read_receipt(file: Path) -> dict[str, Any]:
 def show(result: "Result", title: str | None = None) -> None:
     """Print a result as a table, the verdict on the query before it."""
     from medlike.archive.sheet import verdict
-    from medlike.cli.screen import out, table
+    from medlike.cli.screen import out, print_table
 
     console = out()
     if title:
@@ -184,13 +188,13 @@ def show(result: "Result", title: str | None = None) -> None:
             *(hit.metadata.get(name) for name in facts),
             hit.id[:SHORT] if narrow else hit.id,
             _place(hit.source),
-            *([f"+{hit.group_size - 1}"] if hit.group_size else []),
+            *([f"+{hit.group_size - 1}" if hit.group_size > 1 else ""] if hit.group_size else []),
         )
         for hit in result.hits
     ]
     grouped = ("others",) if any(hit.group_size for hit in result.hits) else ()
     head = ("rank", "distance", "similarity", *facts, "id", "source", *grouped)
-    console.print(table(head, rows, whole={"rank", "distance", "similarity", "id"}))
+    print_table(head, rows, whole={"rank", "distance", "similarity", "id"})
 
 
 def _place(source: Any) -> str:

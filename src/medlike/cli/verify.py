@@ -17,14 +17,14 @@ def verify(archive: ArchiveFolder = None, format: ReportFormat = Report.table) -
     import typer
 
     from medlike import Archive
-    from medlike.cli.screen import out, print_json, table
+    from medlike.cli.screen import out, print_json, print_table
 
     with Archive.open(archive_folder(archive)) as opened:
         problems = list(opened.verify())
     if format is Report.json:
         print_json({"ok": not problems, "problems": [{"part": p.part, "detail": p.detail} for p in problems]})
     elif problems:
-        out().print(table(("part", "problem"), [(p.part, p.detail) for p in problems]))
+        print_table(("part", "problem"), [(p.part, p.detail) for p in problems])
     else:
         out().print("no problems")
     if problems:
