@@ -1,6 +1,6 @@
 """RadImageNet: radiology_ai/MODALITY/ANATOMY/LABEL/image.png, and the 16 CT classes known as RadIN-CT.
 
-Mei et al., Radiology: Artificial Intelligence 2022. Ultrasound has no LABEL folder: its classes are anatomies.
+Mei et al., Radiology: Artificial Intelligence 2022. Ultrasound has no LABEL folder: its classes are organs.
 The files carry no patient ids: every image is its own group and near-duplicates are joined by their pixels.
 """
 

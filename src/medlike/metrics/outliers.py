@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy.stats import rankdata
 
 from medlike.errors import QueryError
 
@@ -14,9 +13,10 @@ def auroc(inside: np.ndarray, outside: np.ndarray) -> float:
     inside, outside: scores float [N] and [M]. Raises QueryError when one is empty or holds NaN.
     """
     inside, outside = _scores(inside, outside)
-    ranks = rankdata(np.concatenate([inside, outside]))
-    n, m = len(inside), len(outside)
-    return float((ranks[n:].sum() - m * (m + 1) / 2) / (n * m))
+    order = np.sort(inside)
+    below = np.searchsorted(order, outside, side="left")
+    equal = np.searchsorted(order, outside, side="right") - below
+    return float((below + equal / 2).sum() / (len(inside) * len(outside)))
 
 
 def aupr(inside: np.ndarray, outside: np.ndarray) -> float:

@@ -1,0 +1,229 @@
+"""medlike evaluate: how good are codes, from bundles on a collection or from plain arrays."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from medlike.cli.options import Report, ReportFormat
+from medlike.errors import InputError
+
+EXAMPLES = """[b]Examples[/b]
+
+medlike evaluate --bundle medlike-itq-64 --data manifest.csv --out report
+
+medlike evaluate --codes gallery.npy --query-codes query.npy --labels gl.npy --query-labels ql.npy --format
+json
+"""
+_ARRAYS = "Plain arrays"
+_BUNDLES = "Bundles on a collection"
+
+
+def evaluate(
+    bundle: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--bundle",
+            "-b",
+            metavar="B",
+            rich_help_panel=_BUNDLES,
+            help="Bundle by name or path; several are compared with the first.",
+        ),
+    ] = None,
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            "--data",
+            metavar="MANIFEST",
+            rich_help_panel=_BUNDLES,
+            help="manifest.csv, its folder, a folder a class, a MedMNIST npz.",
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", metavar="DIR", rich_help_panel=_BUNDLES, help="Folder for the report."),
+    ] = None,
+    split: Annotated[
+        Path | None,
+        typer.Option(
+            "--split",
+            metavar="FILE",
+            rich_help_panel=_BUNDLES,
+            help="Split file; by default one is made and written to DIR.",
+        ),
+    ] = None,
+    minimum: Annotated[
+        int,
+        typer.Option(
+            "--minimum", min=2, rich_help_panel=_BUNDLES, help="Images that a label needs to take part."
+        ),
+    ] = 40,
+    everything: Annotated[
+        bool,
+        typer.Option(
+            "--everything",
+            rich_help_panel=_BUNDLES,
+            help="Every image queries all others: for collections no bundle was trained on.",
+        ),
+    ] = False,
+    floors: Annotated[
+        bool,
+        typer.Option(
+            "--floors/--no-floors",
+            rich_help_panel=_BUNDLES,
+            help="Also measure fingerprints, perceptual hash, ITQ and others that need no training.",
+        ),
+    ] = True,
+    codes: Annotated[
+        Path | None,
+        typer.Option(
+            "--codes",
+            metavar="NPY",
+            rich_help_panel=_ARRAYS,
+            help="Gallery codes, packed: uint8 [N, bits / 8].",
+        ),
+    ] = None,
+    query_codes: Annotated[
+        Path | None,
+        typer.Option(
+            "--query-codes", metavar="NPY", rich_help_panel=_ARRAYS, help="Query codes, packed alike."
+        ),
+    ] = None,
+    labels: Annotated[
+        Path | None,
+        typer.Option(
+            "--labels",
+            metavar="NPY",
+            rich_help_panel=_ARRAYS,
+            help="Gallery labels: integers or strings [N].",
+        ),
+    ] = None,
+    query_labels: Annotated[
+        Path | None,
+        typer.Option("--query-labels", metavar="NPY", rich_help_panel=_ARRAYS, help="Query labels."),
+    ] = None,
+    query_units: Annotated[
+        Path | None,
+        typer.Option(
+            "--query-units",
+            metavar="NPY",
+            rich_help_panel=_ARRAYS,
+            help="Patient or case of each query, for the interval.",
+        ),
+    ] = None,
+    draw_all: Annotated[
+        bool,
+        typer.Option(
+            "--draw-all",
+            rich_help_panel=_BUNDLES,
+            help="Draw every image in the report, not only those whose licence column allows it.",
+        ),
+    ] = False,
+    k: Annotated[
+        int, typer.Option("--k", min=1, help="Cut-off of map_at_k, map_at_k_hits and ndcg_at_k.")
+    ] = 100,
+    format: ReportFormat = Report.table,
+) -> None:
+    """Measure retrieval (exact under ties), outlier detection and what goes wrong with codes.
+
+    Unqualified mAP is map_expected: full list, raw codes, expectation over random tie order."""
+    arrays = {
+        "--codes": codes,
+        "--query-codes": query_codes,
+        "--labels": labels,
+        "--query-labels": query_labels,
+    }
+    if any(arrays.values()):
+        if bundle or data:
+            raise InputError("give either arrays (--codes ...) or bundles (--bundle, --data), not both")
+        missing = [name for name, value in arrays.items() if value is None]
+        if missing or not (codes and query_codes and labels and query_labels):
+            raise InputError(f"arrays need all four of {', '.join(arrays)}; missing: {', '.join(missing)}")
+        _arrays(codes, query_codes, labels, query_labels, query_units, k, format)
+        return
+    if not bundle or data is None or out is None:
+        raise InputError(
+            "give --bundle, --data and --out, or the four arrays "
+            "--codes, --query-codes, --labels, --query-labels"
+        )
+    _bundles(bundle, data, out, split, minimum, everything, floors, draw_all, k, format)
+
+
+def _arrays(
+    codes: Path, queries: Path, labels: Path, wanted: Path, units: Path | None, k: int, format: Report
+) -> None:
+    from medlike.cli.screen import note, out, print_json, table
+    from medlike.evaluation.arrays import evaluate_arrays
+
+    found, _ = evaluate_arrays(codes, queries, labels, wanted, k, units)
+    if format is Report.json:
+        print_json(found)
+        return
+    low, high = found["map_interval"]
+    rows = [
+        ("mAP (map_expected)", f"{found['map_expected']:.4f}"),
+        (f"  95 % interval by {found['map_interval_resampled_by']}", f"{low:.4f} to {high:.4f}"),
+        ("  worst tie order (map_worst)", f"{found['map_worst']:.4f}"),
+        ("  best tie order (map_best)", f"{found['map_best']:.4f}"),
+        (f"mAP@{k} over min(k, relevant) (map_at_k)", f"{found['map_at_k']:.4f}"),
+        (f"mAP@{k} over hits (map_at_k_hits)", f"{found['map_at_k_hits']:.4f}"),
+        ("nDCG", f"{found['ndcg']:.4f}"),
+        *((f"precision at {n}", f"{found[f'precision_at_{n}']:.4f}") for n in (1, 5, 10, 50, 100)),
+        ("queries", found["queries"]),
+        ("  without a relevant item, left out", found["queries_without_relevant"]),
+        ("gallery", found["gallery"]),
+        ("bits", found["bits"]),
+    ]
+    out().print(table(("metric", "value"), rows))
+    for alarm in found["alarms"]:
+        note(f"{alarm['name']}: {alarm['message']}")
+
+
+def _bundles(
+    names: list[str],
+    data: Path,
+    out: Path,
+    split: Path | None,
+    minimum: int,
+    everything: bool,
+    floors: bool,
+    draw_all: bool,
+    k: int,
+    format: Report,
+) -> None:
+    from medlike.cli import screen
+    from medlike.datasets import Split, read_collection
+    from medlike.evaluation.bundles import Settings, evaluate_bundles
+    from medlike.evaluation.report import write_report
+
+    settings = Settings(k=k, minimum=minimum, everything=everything, floors=floors)
+    outcome = evaluate_bundles(
+        names,
+        read_collection(data),
+        out,
+        None if split is None else Split.load(split),
+        settings,
+        screen.note,
+    )
+    write_report(outcome, out, draw_all)
+    if format is Report.json:
+        screen.print_json(outcome.results)
+        return
+    head = ("method", "bits", "mAP", "95 %", "within source", "cross source")
+    rows = []
+    for name, figures in outcome.results["methods"].items():
+        low, high = figures["map_interval"]
+        rows.append((
+            name,
+            figures["bits"] or "float",
+            f"{figures['map_expected']:.3f}",
+            f"{low:.3f} to {high:.3f}",
+            f"{figures['map_within_source']:.3f}",
+            f"{figures['map_cross_source']:.3f}" if "map_cross_source" in figures else "",
+        ))  # fmt: skip
+    oracle = outcome.results["source_oracle"]
+    rows.append(("source-only oracle", "", f"{oracle['map_expected']:.3f}", "", "", ""))
+    screen.out().print(screen.table(head, rows))
+    for alarm in outcome.results["alarms"]:
+        screen.note(f"{alarm['method']}: {alarm['name']}: {alarm['message']}")
+    screen.note(f"report: {out / 'report.html'}")

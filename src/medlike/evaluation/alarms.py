@@ -1,0 +1,88 @@
+"""Failure signatures: what goes wrong with hash codes and can be seen in the figures."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from medlike.metrics import RetrievalScores, recall_gain
+from medlike.metrics.statistics import Interval
+
+HIGH_PRECISION = 0.5
+LEAST_GAIN = 0.05
+GAIN_RADIUS = 4
+ALLOWED_ALARMS = 0.03
+
+
+@dataclass(frozen=True)
+class Alarm:
+    """name: what it is called in reports; message: what was seen, the limit, and what to do about it."""
+
+    name: str
+    message: str
+
+
+def over_centralisation(scores: RetrievalScores) -> Alarm | None:
+    """High precision at radius 0 and hardly any recall gained up to radius 4: one code a class."""
+    if scores.recall_within.shape[1] <= GAIN_RADIUS or not len(scores.recall_within):
+        return None
+    precision = float(np.nan_to_num(np.nanmean(scores.precision_within[:, 0]) if scores.queries else np.nan))
+    gain = float(recall_gain(scores.recall_within)[GAIN_RADIUS])
+    found = float(np.nanmean(scores.recall_within[:, 0]))
+    if precision < HIGH_PRECISION or not gain < LEAST_GAIN:
+        return None
+    return Alarm(
+        "over-centralisation",
+        f"precision {precision:.2f} at radius 0 (recall {found:.2f}), and only {100 * gain:.1f} points of "
+        f"recall gained by radius {GAIN_RADIUS} (expected at least {100 * LEAST_GAIN:.0f}): images of a "
+        "class share one code, so ranking inside a class is chance. Weaken the pull between unlike images "
+        "of a class.",
+    )
+
+
+def constant_bits(codes: np.ndarray) -> Alarm | None:
+    """Bits that hardly ever change carry nothing. codes: uint8 [N, bits / 8]."""
+    share = np.unpackbits(codes, axis=1).mean(axis=0)
+    dead = int(((share < 0.01) | (share > 0.99)).sum())
+    if not dead:
+        return None
+    return Alarm(
+        "constant bits",
+        f"{dead} of {len(share)} bits have the same value in 99 % of the images (limit 0): they cost memory "
+        "and tell nothing. Add or strengthen the bit-balance term.",
+    )
+
+
+def false_alarms(rate: Interval, allowed: float = ALLOWED_ALARMS) -> Alarm | None:
+    """More in-distribution images flagged than the rule allows, beyond what chance explains."""
+    if not rate.low > allowed:
+        return None
+    return Alarm(
+        "too many false outlier alarms",
+        f"{rate.mean:.1%} of the in-distribution query images are flagged ({rate.low:.1%} to "
+        f"{rate.high:.1%}, allowed {allowed:.0%}). Calibrate on the site's own images with "
+        "`medlike calibrate`, and look at the suspect training images.",
+    )
+
+
+def suspects(features: np.ndarray, labels: np.ndarray, units: np.ndarray, neighbours: int = 10) -> np.ndarray:
+    """How much the neighbours of each training image contradict its label: float [N], 0 = all agree.
+
+    features: float [N, D]; the nearest images of other units by cosine vote. Mislabelled and poor images come
+    out at 1. Labels with fewer images than neighbours are judged by as many as they have.
+    """
+    unit = features / np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-12)
+    _, of_label = np.unique(labels, return_inverse=True)
+    size = np.bincount(of_label)
+    result = np.zeros(len(unit))
+    for start in range(0, len(unit), 512):
+        rows = slice(start, start + 512)
+        near = unit[rows] @ unit.T
+        near[units[rows, None] == units[None, :]] = -np.inf
+        count = min(neighbours, near.shape[1] - 1)
+        best = np.argsort(-near, axis=1, kind="stable")[:, :count]
+        agree = (of_label[best] == of_label[rows, None]).sum(axis=1)
+        possible = np.minimum(count, np.maximum(size[of_label[rows]] - 1, 0))
+        result[rows] = np.where(possible > 0, 1 - np.minimum(agree, possible) / np.maximum(possible, 1), 0.0)
+    return result

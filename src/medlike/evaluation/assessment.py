@@ -1,0 +1,138 @@
+"""One method under every retrieval protocol: figures for JSON, and per-query values for tests."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from medlike.evaluation.protocols import Arena, Retrieval, mean_over, pooled, source_oracle, within_sources
+from medlike.evaluation.representation import Representation
+from medlike.metrics import bootstrap_interval, holm, paired_permutation, recall_gain
+
+
+@dataclass(frozen=True)
+class Assessment:
+    """A method's outcome. pooled, within (by source), inside (train in the gallery): what the tables need.
+
+    figures: fit for JSON. alarms: name and message each.
+    """
+
+    name: str
+    kind: str
+    pooled: Retrieval
+    within: Mapping[str, Retrieval]
+    figures: dict[str, Any]
+    alarms: list[dict[str, str]] = field(default_factory=list)
+
+    def within_ap(self) -> tuple[np.ndarray, np.ndarray]:
+        """Average precision within the query's own source, and units, over all queries of all sources."""
+        if not self.within:
+            return np.zeros(0), np.zeros(0, np.int64)
+        parts = list(self.within.values())
+        return np.concatenate([r.ap for r in parts]), np.concatenate([r.units for r in parts])
+
+
+def assess(
+    name: str,
+    kind: str,
+    arena: Arena,
+    query: Representation,
+    gallery: Representation,
+    inside: tuple[Arena, Representation] | None = None,
+    k: int = 100,
+    facts: Mapping[str, Any] | None = None,
+) -> Assessment:
+    """Measure one method. inside: the arena with training images in the gallery, and its representation."""
+    whole = pooled(arena, query, gallery, k)
+    within = within_sources(arena, query, gallery, k)
+    figures: dict[str, Any] = {
+        "kind": kind,
+        "bits": query.bits,
+        "bytes_per_image": query.bytes_per_image,
+        **dict(facts or {}),
+        **retrieval_figures(whole),
+        "by_label": whole.by("label"),
+        "by_modality": whole.by("modality"),
+        "by_source": whole.by("source"),
+        "within_source": {s: retrieval_summary(r) for s, r in within.items()},
+        "map_within_source": mean_over(within),
+    }
+    result = Assessment(name, kind, whole, within, figures)
+    ap, units = result.within_ap()
+    if len(ap):
+        interval = bootstrap_interval(ap, units)
+        figures["map_within_source_by_query"] = interval.mean
+        figures["map_within_source_interval"] = [interval.low, interval.high]
+    if inside is not None:
+        figures["train_in_gallery"] = retrieval_summary(pooled(inside[0], query, inside[1], k))
+    return result
+
+
+def assess_oracle(arena: Arena, k: int = 100) -> dict[str, Any]:
+    """The source-only oracle's figures."""
+    return retrieval_summary(source_oracle(arena, k))
+
+
+def retrieval_figures(outcome: Retrieval) -> dict[str, Any]:
+    """Everything about one retrieval, curves included."""
+    scores = outcome.scores
+    figures: dict[str, Any] = {
+        **retrieval_summary(outcome),
+        **scores.means(),
+        "precision_recall_curve": _means(scores.curve),
+    }
+    if scores.recall_within.shape[1]:
+        figures["precision_within_radius"] = _means(scores.precision_within)
+        figures["recall_within_radius"] = _means(scores.recall_within)
+        figures["recall_gain"] = recall_gain(scores.recall_within).tolist()
+    return figures
+
+
+def retrieval_summary(outcome: Retrieval) -> dict[str, Any]:
+    """mAP with its interval by unit, and how many queries it rests on."""
+    interval = bootstrap_interval(outcome.ap, outcome.units)
+    return {
+        "queries": outcome.scores.queries,
+        "queries_without_relevant": outcome.scores.without_relevant,
+        "units": interval.units,
+        "map_expected": interval.mean,
+        "map_interval": [interval.low, interval.high],
+        "map_at_k": outcome.scores.mean("map_at_k"),
+        "map_at_k_hits": outcome.scores.mean("map_at_k_hits"),
+    }
+
+
+def compare(methods: Sequence[Assessment], baseline: Assessment) -> list[dict[str, Any]]:
+    """Every method against the baseline, pooled and within source, paired by query and tested by unit.
+
+    Holm's correction runs over all rows of the answer: that is the family.
+    """
+    rows: list[dict[str, Any]] = []
+    for method in methods:
+        if method is baseline:
+            continue
+        own, units = method.within_ap()
+        pairs = [("pooled", method.pooled.ap, baseline.pooled.ap, baseline.pooled.units)]
+        if len(own):
+            pairs.append(("within source", own, baseline.within_ap()[0], units))
+        for protocol, values, reference, of_unit in pairs:
+            difference = bootstrap_interval(values - reference, of_unit)
+            rows.append({
+                "method": method.name,
+                "baseline": baseline.name,
+                "protocol": protocol,
+                "difference": difference.mean,
+                "interval": [difference.low, difference.high],
+                "p": paired_permutation(values, reference, of_unit),
+            })  # fmt: skip
+    for row, adjusted in zip(rows, holm([row["p"] for row in rows]), strict=True):
+        row["p_holm"] = adjusted
+    return rows
+
+
+def _means(values: np.ndarray) -> list[float]:
+    kept = values[~np.isnan(values).any(axis=1)]
+    return kept.mean(axis=0).tolist() if len(kept) else []

@@ -1,0 +1,313 @@
+"""`medlike evaluate` for bundles: encode a collection, measure, compare, collect all for the report."""
+
+from __future__ import annotations
+
+import platform
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from medlike.bundle import Bundle
+from medlike.datasets import (
+    Dataset,
+    Sample,
+    Split,
+    development_split,
+    find_units,
+    headline_labels,
+    make_split,
+)
+from medlike.datasets.labels import APART, can_be_headline
+from medlike.errors import DatasetError
+from medlike.evaluation import alarms, floors
+from medlike.evaluation.assessment import Assessment, assess, assess_oracle, compare
+from medlike.evaluation.encodings import Encoded, Pictures, encode_dataset, fingerprint_of, picture_summaries
+from medlike.evaluation.outliers import colour_spread, outlier_figures
+from medlike.evaluation.protocols import Arena, across_sources, everything_arena, headline_arena, mean_over
+from medlike.evaluation.representation import Representation
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """k: cut-off. minimum: images a label needs. everything: every image queries all others. floors: also
+    measure what needs no training."""
+
+    k: int = 100
+    minimum: int = 40
+    everything: bool = False
+    floors: bool = True
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What was measured. results: fit for JSON. queries, gallery and ranking feed the contact sheets."""
+
+    results: dict[str, Any]
+    arena: Arena
+    assessments: list[Assessment]
+    representations: dict[str, tuple[Representation, Representation]]
+
+
+def evaluate_bundles(
+    names: Sequence[str],
+    data: Dataset,
+    out: Path,
+    split: Split | None = None,
+    settings: Settings = Settings(),
+    say: Say = lambda text: None,
+) -> Outcome:
+    """Measure bundles on a labelled collection; the first one is the baseline of the comparisons.
+
+    out: folder that keeps encodings and the split, so that a second run is quick. Raises DatasetError and
+    BundleError for what cannot be measured.
+    """
+    loaded = [Bundle.load(name) for name in names]
+    cache = out / "cache"
+    chosen, units, split = _arena(data, split, out, cache, settings, say)
+    train = _train(data, chosen, split)
+    others = _other_queries(data, chosen, split)
+    cast = _Cast(chosen, train, others)
+    pictures = picture_summaries(cast.data, cache) if settings.floors else None
+
+    assessments: list[Assessment] = []
+    represented: dict[str, tuple[Representation, Representation]] = {}
+    results: dict[str, Any] = {
+        "medlike": _version(),
+        "machine": f"{platform.system()} {platform.machine()}, Python {sys.version.split()[0]}",
+        "data": {"name": data.name, "images": len(data), "digest": fingerprint_of(data)},
+        "split": None
+        if split is None
+        else {"name": split.name, "digest": split.digest, **dict(split.settings)},
+        "protocol": chosen.name,
+        "settings": vars(settings).copy(),
+        "queries": len(chosen.queries),
+        "gallery": len(chosen.gallery),
+        "labels": sorted(set(chosen.gallery.column("label").tolist())),
+        "source_oracle": assess_oracle(chosen, settings.k),
+        "methods": {},
+        "outliers": {},
+    }
+
+    def add(name: str, kind: str, whole: Representation, facts: dict[str, Any] | None = None) -> Assessment:
+        query, gallery = whole[cast.queries], whole[cast.gallery]
+        inside = None
+        if len(train) and not settings.everything:
+            rows = np.concatenate([cast.gallery, cast.train])
+            inside = (_inside(chosen, train, split), whole[rows])
+        assessment = assess(name, kind, chosen, query, gallery, inside, settings.k, facts)
+        assessments.append(assessment)
+        represented[name] = (query, gallery)
+        results["methods"][name] = assessment.figures
+        return assessment
+
+    for bundle in loaded:
+        say(f"encoding {len(cast.data)} images with {bundle.name}")
+        encoded = encode_dataset(bundle, cast.data, cache)
+        facts = {
+            "bundle": bundle.name,
+            "digest": bundle.digest,
+            "encode_ms_per_image": 1000 * encoded.seconds,
+            "bundle_bytes": bundle.bytes,
+        }
+        label = _unique(bundle.name, results["methods"], bundle.digest)
+        main = add(label, "bundle", encoded.codes(), facts)
+        if not settings.everything:
+            crossed = across_sources(
+                chosen.queries, chosen.gallery, *represented[label], chosen.units, k=settings.k
+            )
+            main.figures["cross_source"] = {c: r.scores.mean("map_expected") for c, r in crossed.items()}
+            main.figures["map_cross_source"] = mean_over(crossed)
+        add(f"{label}, float features", "ceiling", encoded.features())
+        _outliers(results, label, cast, encoded, units)
+        _alarms(main, encoded, cast, results, label)
+        if settings.floors:
+            _tuned_floors(add, label, encoded, cast, bundle.bits)
+    if settings.floors and pictures is not None:
+        _picture_floors(add, pictures)
+    if results["outliers"] and settings.floors:
+        rows = cast.outlier_rows
+        chosen_data = Dataset("queries", tuple(cast.data[int(r)] for r in rows))
+        floor = outlier_figures(chosen_data, colour_spread(chosen_data), None, cast.outlier_units(units))
+        if floor is not None:
+            results["outliers"]["colour spread of the stored image (floor)"] = floor
+    results["comparisons"] = compare(assessments, assessments[0])
+    results["alarms"] = [{"method": a.name, **alarm} for a in assessments for alarm in a.alarms]
+    return Outcome(results, chosen, assessments, represented)
+
+
+class _Cast:
+    """All samples that are encoded, once each, and where queries, gallery and training images are in it."""
+
+    def __init__(self, arena: Arena, train: Dataset, others: Dataset) -> None:
+        place: dict[str, int] = {}
+        samples: list[Sample] = []
+        for part in (arena.queries, arena.gallery, train, others):
+            for sample in part:
+                if sample.path not in place:
+                    place[sample.path] = len(samples)
+                    samples.append(sample)
+        self.data = Dataset("cast", tuple(samples))
+        self.queries = np.array([place[s.path] for s in arena.queries], dtype=np.int64)
+        self.gallery = np.array([place[s.path] for s in arena.gallery], dtype=np.int64)
+        self.train = np.array([place[s.path] for s in train], dtype=np.int64)
+        own = [place[s.path] for s in arena.queries] + [place[s.path] for s in others]
+        self.outlier_rows = np.array(sorted(set(own)), dtype=np.int64)
+        self.training = train
+
+    def outlier_units(self, units: dict[str, int]) -> np.ndarray:
+        return np.array([units[self.data[int(r)].path] for r in self.outlier_rows], dtype=np.int64)
+
+
+def _arena(
+    data: Dataset, split: Split | None, out: Path, cache: Path, settings: Settings, say: Say
+) -> tuple[Arena, dict[str, int], Split | None]:
+    if settings.everything:
+        say(f"looking for near-duplicates among {len(data)} images")
+        units = find_units(data, picture_summaries(data, cache).hashes)
+        labels = headline_labels(data, settings.minimum)
+        kept = data.where(lambda s: can_be_headline(s) and s.label in labels)
+        of_path = {s.path: int(u) for s, u in zip(data, units, strict=True)}
+        own = np.array([of_path[s.path] for s in kept], dtype=np.int64)
+        return everything_arena(kept, own), of_path, None
+    if split is None:
+        split = _known_split(data)
+    if split is None and (out / "split.json").is_file():
+        split = Split.load(out / "split.json")
+    if split is None:
+        say(f"making a split of {len(data)} images")
+        split = make_split(data, picture_summaries(data, cache).hashes)
+        out.mkdir(parents=True, exist_ok=True)
+        split.save(out / "split.json")
+    arena = headline_arena(data, split, labels=headline_labels(data, settings.minimum))
+    return arena, {s.path: int(u) for s, u in zip(data, split.units(data), strict=True)}, split
+
+
+def _known_split(data: Dataset) -> Split | None:
+    """The published split of the development collections, where the data are those."""
+    try:
+        split = development_split()
+        split.units(data)
+    except DatasetError:
+        return None
+    return split
+
+
+def _train(data: Dataset, arena: Arena, split: Split | None) -> Dataset:
+    if split is None:
+        return Dataset("train", ())
+    labels = set(arena.gallery.column("label").tolist())
+    return split.part(data, "train").where(
+        lambda s: s.label in labels and not s.is_ood and s.source not in APART
+    )
+
+
+def _other_queries(data: Dataset, arena: Arena, split: Split | None) -> Dataset:
+    """Query images that no retrieval figure uses: OOD ones and rare labels, for the outlier figures."""
+    seen = {s.path for s in arena.queries}
+    if split is None:
+        return data.where(lambda s: s.is_ood)
+    return split.part(data, "query").where(
+        lambda s: s.path not in seen and (s.is_ood or s.source not in APART)
+    )
+
+
+def _inside(arena: Arena, train: Dataset, split: Split | None) -> Arena:
+    assert split is not None
+    gallery = Dataset(arena.gallery.name, (*arena.gallery.samples, *train.samples))
+    units = np.concatenate([arena.gallery_units, split.units(train)])
+    return Arena("train inside the gallery", arena.queries, gallery, arena.units, units)
+
+
+def _outliers(
+    results: dict[str, Any], name: str, cast: _Cast, encoded: Encoded, units: dict[str, int]
+) -> None:
+    if encoded.score is None or encoded.p is None:
+        return
+    rows = cast.outlier_rows
+    chosen = Dataset("queries", tuple(cast.data[int(r)] for r in rows))
+    figures = outlier_figures(chosen, encoded.score[rows], encoded.p[rows], cast.outlier_units(units))
+    if figures is not None:
+        results["outliers"][name] = figures
+
+
+def _alarms(
+    assessment: Assessment, encoded: Encoded, cast: _Cast, results: dict[str, Any], name: str
+) -> None:
+    rule = results["outliers"].get(name, {}).get("rule")
+    found = [
+        alarms.over_centralisation(assessment.pooled.scores),
+        alarms.constant_bits(encoded.code[cast.gallery]),
+    ]
+    if rule is not None:
+        low, high = rule["false_alarms_interval"]
+        found.append(
+            alarms.false_alarms(
+                alarms.Interval(rule["false_alarms"], low, high, rule["units"]), rule["threshold"]
+            )
+        )
+    for alarm in found:
+        if alarm is not None:
+            assessment.alarms.append({"name": alarm.name, "message": alarm.message})
+    if len(cast.train) > 20 and any(a is not None and "false outlier" in a.name for a in found):
+        assessment.figures["suspect_training_images"] = _suspects(encoded, cast)
+
+
+def _suspects(encoded: Encoded, cast: _Cast, most: int = 20) -> list[dict[str, Any]]:
+    rows = cast.train
+    doubt = alarms.suspects(
+        encoded.content[rows].astype(np.float32),
+        cast.training.column("label"),
+        np.arange(len(rows)),
+    )
+    strange = np.zeros(len(rows)) if encoded.score is None else encoded.score[rows]
+    order = np.lexsort((-strange, -doubt))[:most]
+    return [
+        {
+            "path": cast.training[int(i)].path,
+            "label": cast.training[int(i)].label,
+            "neighbours_that_disagree": float(doubt[i]),
+            "outlier_score": float(strange[i]),
+        }
+        for i in order
+    ]
+
+
+def _tuned_floors(
+    add: Callable[..., Assessment], name: str, encoded: Encoded, cast: _Cast, bits: int
+) -> None:
+    """Floors fitted on the network's own features of the training part."""
+    features = encoded.content.astype(np.float32)
+    features /= np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-12)
+    if len(cast.train) <= bits:
+        return
+    own = features[cast.train]
+    if bits <= min(own.shape):
+        add(f"ITQ on features of {name}", "floor", Representation(codes=floors.fit_itq(own, bits)(features)))
+    projection = floors.fit_random_projection(own, bits)
+    add(f"random projection of features of {name}", "floor", Representation(codes=projection(features)))
+    labels = cast.training.column("label")
+    if len(np.unique(labels)) > 1:
+        discriminant = floors.fit_discriminant(own, labels)
+        add(f"discriminant on features of {name}", "floor", Representation(features=discriminant(features)))
+
+
+def _picture_floors(add: Callable[..., Assessment], pictures: Pictures) -> None:
+    prints = floors.fingerprint_features(pictures.fingerprints)
+    add("fingerprint 16x16", "floor", Representation(features=prints))
+    add("perceptual hash", "floor", Representation(codes=floors.hash_codes(pictures.hashes)))
+
+
+def _unique(name: str, taken: dict[str, Any], digest: str) -> str:
+    return name if name not in taken else f"{name} {digest[:8]}"
+
+
+def _version() -> str:
+    from medlike import __version__
+
+    return __version__

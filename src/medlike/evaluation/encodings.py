@@ -1,0 +1,132 @@
+"""Encoding a collection with a bundle, once: results are kept on disk and found again."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from medlike.bundle import Bundle
+from medlike.datasets import Dataset, prepare_samples
+from medlike.evaluation.representation import Representation
+
+_BATCH = 64
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """What a bundle says of the samples of a Dataset, in its order.
+
+    code: uint8 [N, bits / 8]; content: int8 [N, D]; score, p: float [N] or None; seconds: an image, on
+    this host.
+    """
+
+    code: np.ndarray
+    content: np.ndarray
+    score: np.ndarray | None
+    p: np.ndarray | None
+    seconds: float
+
+    def codes(self) -> Representation:
+        """As hash codes."""
+        return Representation(codes=self.code, outlier=self.score, outlier_p=self.p)
+
+    def features(self) -> Representation:
+        """As content vectors, the float side of the same network."""
+        return Representation(features=self.content.astype(np.float32), outlier=self.score, outlier_p=self.p)
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """What needs no network: fingerprints uint8 [N, 16, 16] and perceptual hashes uint64 [N]."""
+
+    fingerprints: np.ndarray
+    hashes: np.ndarray
+
+
+def encode_dataset(
+    bundle: Bundle, data: Dataset, cache: Path, advance: Callable[[int], None] = lambda n: None
+) -> Encoded:
+    """Encode every sample; a file in `cache`, named by bundle and samples, spares the work the next time."""
+    from medlike.inference import Encoder
+
+    target = cache / f"{bundle.digest[:16]}-{fingerprint_of(data)[:16]}.npz"
+    if target.is_file():
+        advance(len(data))
+        with np.load(target) as kept:
+            has = "score" in kept
+            return Encoded(
+                kept["code"], kept["content"], kept["score"] if has else None, kept["p"] if has else None,
+                float(kept["seconds"]),
+            )  # fmt: skip
+    codes, contents, scores, ps, spent = [], [], [], [], 0.0
+    pictures = prepare_samples(data)
+    with Encoder(bundle) as encoder:
+        for start in range(0, len(data), _BATCH):
+            batch = [next(pictures) for _ in range(min(_BATCH, len(data) - start))]
+            begun = time.perf_counter()
+            encoded = encoder.encode(batch)
+            spent += time.perf_counter() - begun
+            codes.append(encoded.code)
+            contents.append(encoded.content)
+            if encoded.outlier is not None:
+                scores.append(encoded.outlier.score)
+                ps.append(encoded.outlier.p)
+            advance(len(batch))
+    result = Encoded(
+        np.concatenate(codes),
+        np.concatenate(contents),
+        np.concatenate(scores) if scores else None,
+        np.concatenate(ps) if ps else None,
+        spent / len(data),
+    )
+    arrays = {"code": result.code, "content": result.content, "seconds": np.array(result.seconds)}
+    if result.score is not None and result.p is not None:
+        arrays.update(score=result.score, p=result.p)
+    keep(target, arrays)
+    return result
+
+
+def picture_summaries(data: Dataset, cache: Path) -> Pictures:
+    """Fingerprints and perceptual hashes of every sample, kept like encodings."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    from medlike.datasets import open_sample
+    from medlike.imaging import fingerprint, letterbox, perceptual_hash, render
+
+    target = cache / f"pictures-{fingerprint_of(data)[:16]}.npz"
+    if target.is_file():
+        with np.load(target) as kept:
+            return Pictures(kept["fingerprints"], kept["hashes"])
+
+    def summarise(sample):  # type: ignore[no-untyped-def]
+        grey = render(open_sample(sample))
+        return fingerprint(letterbox(grey)[0]), perceptual_hash(grey)
+
+    with ThreadPoolExecutor(2) as pool:
+        rows = list(pool.map(summarise, data))
+    result = Pictures(np.stack([r[0] for r in rows]), np.array([r[1] for r in rows], dtype=np.uint64))
+    keep(target, {"fingerprints": result.fingerprints, "hashes": result.hashes})
+    return result
+
+
+def fingerprint_of(data: Dataset) -> str:
+    """sha256 over names and sizes of the samples, in order: what a cache file was made from."""
+    digest = hashlib.sha256()
+    for sample in data:
+        size = sample.file.stat().st_size
+        digest.update(f"{sample.file}\t{sample.item}\t{size}\n".encode())
+    return digest.hexdigest()
+
+
+def keep(target: Path, arrays: dict[str, np.ndarray]) -> None:
+    """Write an npz so that it is either whole or not there."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = target.with_name(target.name + ".tmp")
+    with temporary.open("wb") as stream:
+        np.savez(stream, **arrays)  # type: ignore[arg-type]
+    temporary.replace(target)

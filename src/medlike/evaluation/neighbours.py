@@ -1,0 +1,63 @@
+"""The nearest gallery images of each query, for contact sheets and neighbour confusion."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from medlike.codes.hamming import distances
+from medlike.evaluation.protocols import Arena
+from medlike.evaluation.representation import Representation
+
+
+def distance_row(query: Representation, gallery: Representation, row: int) -> np.ndarray:
+    """Distance of one query to the whole gallery, lower is nearer: float64 [N]."""
+    if query.codes is not None and gallery.codes is not None:
+        return distances(gallery.codes, query.codes[row]).astype(np.float64)
+    assert query.features is not None and gallery.features is not None
+    own, others = query.features[row].astype(np.float64), gallery.features.astype(np.float64)
+    norms = np.linalg.norm(others, axis=1) * np.linalg.norm(own)
+    return -(others @ own) / np.maximum(norms, 1e-12)
+
+
+def nearest_rows(
+    arena: Arena,
+    query: Representation,
+    gallery: Representation,
+    count: int,
+    content: tuple[Representation, Representation] | None = None,
+) -> list[np.ndarray]:
+    """Gallery rows of the `count` nearest images of every query, nearest first: int64, a list of Q.
+
+    Images of the query's own unit are passed over. content: features of queries and gallery that put equal
+    distances in order, as the archive does; without them ties come in row order.
+    """
+    found = []
+    for row, unit in enumerate(arena.units):
+        away = distance_row(query, gallery, row)
+        second = np.zeros(len(away)) if content is None else distance_row(*content, row)
+        order = np.lexsort((second, away))
+        found.append(order[arena.gallery_units[order] != unit][:count])
+    return found
+
+
+def confusion(
+    arena: Arena, query: Representation, gallery: Representation, count: int = 10
+) -> tuple[list[str], np.ndarray]:
+    """Labels, and for each query label the share of each label among the first `count`: float [L, L].
+
+    Expected over tie order: of a tie group that only partly fits, every image counts by the chance that it is
+    in. Otherwise images that share one code would be counted in the order in which they are stored.
+    """
+    of_query, of_gallery = arena.queries.column("label"), arena.gallery.column("label")
+    labels = sorted(set(of_query.tolist()) | set(of_gallery.tolist()))
+    place = np.searchsorted(labels, of_gallery)
+    shares = np.zeros((len(labels), len(labels)))
+    for row, label in enumerate(of_query):
+        away = distance_row(query, gallery, row)
+        away[arena.gallery_units == arena.units[row]] = np.inf
+        values, group, size = np.unique(away, return_inverse=True, return_counts=True)
+        before = np.cumsum(size) - size
+        chance = np.clip(count - before, 0, size) / size
+        chance[np.isinf(values)] = 0
+        shares[labels.index(label)] += np.bincount(place, weights=chance[group], minlength=len(labels))
+    return labels, shares / np.maximum(shares.sum(axis=1, keepdims=True), 1e-12)

@@ -1,0 +1,87 @@
+"""How well a representation's outlier score tells what is no image of its kind, always on grey images."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from medlike.datasets import Dataset, open_sample
+from medlike.evaluation.alarms import ALLOWED_ALARMS
+from medlike.metrics import aupr, auroc, bootstrap_interval, detection_at, false_alarms_at, roc_curve
+
+
+def outlier_figures(
+    data: Dataset,
+    score: np.ndarray,
+    p: np.ndarray | None,
+    units: np.ndarray,
+    threshold: float = ALLOWED_ALARMS,
+) -> dict[str, Any] | None:
+    """Detection figures over query images of both kinds, or None where one kind is missing.
+
+    score: float [N], higher is stranger; p: conformal p-values [N] or None; units: [N]. The false-alarm
+    rate is the one seen with p <= threshold, with an interval by unit, and per source.
+    """
+    outside = np.array([s.is_ood for s in data], dtype=bool)
+    if not outside.any() or outside.all():
+        return None
+    inside = ~outside
+    labels, sources = data.column("label"), data.column("source")
+    figures: dict[str, Any] = {
+        "inside": int(inside.sum()),
+        "outside": int(outside.sum()),
+        "auroc": auroc(score[inside], score[outside]),
+        "aupr": aupr(score[inside], score[outside]),
+        "false_alarms_at_95_detection": false_alarms_at(score[inside], score[outside]),
+        "detection_at_3_false_alarms": detection_at(score[inside], score[outside], 0.03),
+        "kinds": {
+            str(kind): {
+                "images": int((labels == kind).sum()),
+                "auroc": auroc(score[inside], score[labels == kind]),
+                "detection_at_3_false_alarms": detection_at(score[inside], score[labels == kind], 0.03),
+            }
+            for kind in np.unique(labels[outside])
+        },
+    }
+    if p is not None:
+        flagged = (p <= threshold).astype(np.float64)
+        rate = bootstrap_interval(flagged[inside], units[inside])
+        figures["rule"] = {
+            "threshold": threshold,
+            "detected": float(flagged[outside].mean()),
+            "false_alarms": rate.mean,
+            "false_alarms_interval": [rate.low, rate.high],
+            "units": rate.units,
+            "false_alarms_by_source": {
+                str(s): float(flagged[inside & (sources == s)].mean()) for s in np.unique(sources[inside])
+            },
+            "detected_by_kind": {
+                str(k): float(flagged[labels == k].mean()) for k in np.unique(labels[outside])
+            },
+        }
+    false, true, _ = roc_curve(score[inside], score[outside])
+    keep = np.unique(np.linspace(0, len(false) - 1, min(len(false), 200)).astype(int))
+    figures["roc"] = {"false_alarms": false[keep].tolist(), "detected": true[keep].tolist()}
+    low, high = np.quantile(score, [0.001, 0.999])
+    edges = np.linspace(low, max(high, low + 1e-6), 41)
+    figures["histogram"] = {
+        "edges": edges.tolist(),
+        "inside": np.histogram(np.clip(score[inside], low, high), edges)[0].tolist(),
+        "outside": np.histogram(np.clip(score[outside], low, high), edges)[0].tolist(),
+    }
+    return figures
+
+
+def colour_spread(data: Dataset) -> np.ndarray:
+    """Mean difference between the largest and the smallest channel of each image as it is stored: float [N].
+
+    The floor that any detector on colour images has to be compared with: radiology is grey.
+    """
+    from medlike.imaging import render_colour
+
+    spreads = []
+    for sample in data:
+        shown = render_colour(open_sample(sample))
+        spreads.append(float(np.ptp(shown.astype(np.int16), axis=2).mean()) if shown.ndim == 3 else 0.0)
+    return np.array(spreads)

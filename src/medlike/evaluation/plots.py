@@ -1,0 +1,193 @@
+"""Plots of a report, as SVG text that can stand inside a page. Needs matplotlib (`medlike[report]`)."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+
+from medlike.errors import MissingExtra
+
+# Distinct also for colour-blind readers (Okabe and Ito), black last for oracles and floors.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C6D1F", "#000000")
+_STYLE: Any = {
+    "figure.facecolor": "white",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.color": "#e4e4e4",
+    "axes.axisbelow": True,
+    "font.size": 9.5,
+    "axes.titlesize": 10.5,
+    "legend.frameon": False,
+    "legend.fontsize": 8.5,
+    "svg.fonttype": "none",
+    "font.family": "sans-serif",
+}
+Figures = Mapping[str, Mapping[str, Any]]
+
+
+@contextmanager
+def figure(width: float, height: float, columns: int = 1) -> Iterator[tuple[list[Any], list[str]]]:
+    """Axes to draw on and a list that holds the SVG afterwards."""
+    try:
+        import matplotlib
+    except ImportError:
+        raise MissingExtra("matplotlib", "report") from None
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
+    from matplotlib.figure import Figure
+
+    result: list[str] = []
+    with matplotlib.rc_context(_STYLE | {"svg.hashsalt": f"medlike{width}{height}"}):
+        page = Figure(figsize=(width, height), layout="constrained")
+        canvas = FigureCanvasSVG(page)
+        axes = page.subplots(1, columns, squeeze=False)[0]
+        yield list(axes), result
+        buffer = io.StringIO()
+        canvas.print_svg(buffer, metadata={"Date": None})
+    text = buffer.getvalue()
+    result.append(text[text.index("<svg") :])
+
+
+def precision_recall(methods: Figures) -> str:
+    """Interpolated precision against recall, a line a method."""
+    with figure(6.6, 4.4) as ((axes,), result):
+        for colour, (name, figures) in zip(_colours(methods), methods.items(), strict=True):
+            curve = figures["precision_recall_curve"]
+            axes.plot(np.linspace(0, 1, len(curve)), curve, color=colour, label=name, lw=1.7)
+        axes.set(xlabel="recall", ylabel="precision", xlim=(0, 1), ylim=(0, 1))
+        _legend(axes)
+    return result[0]
+
+
+def within_radius(methods: Figures) -> str:
+    """Precision and recall of what lies within a Hamming radius; codes only."""
+    coded = {n: f for n, f in methods.items() if "recall_within_radius" in f}
+    with figure(8.2, 4.0, 2) as ((left, right), result):
+        for colour, (name, figures) in zip(_colours(coded), coded.items(), strict=True):
+            for axes, key in ((left, "precision_within_radius"), (right, "recall_within_radius")):
+                axes.plot(
+                    range(len(figures[key])), figures[key], color=colour, label=name, marker=".", lw=1.4
+                )
+        left.set(xlabel="Hamming radius", ylabel="precision", ylim=(0, 1))
+        right.set(xlabel="Hamming radius", ylabel="recall", ylim=(0, 1))
+        _legend(left)
+    return result[0]
+
+
+def accuracy_bars(methods: Figures, oracle: float) -> str:
+    """mAP with intervals, pooled and within source, and the source-only oracle as a line."""
+    names = list(methods)
+    with figure(8.2, 0.9 + 0.36 * len(names)) as ((axes,), result):
+        for offset, key, interval, colour, text in (
+            (0.18, "map_expected", "map_interval", COLOURS[0], "pooled"),
+            (
+                -0.18,
+                "map_within_source_by_query",
+                "map_within_source_interval",
+                COLOURS[1],
+                "within the source",
+            ),
+        ):
+            rows = [(n, methods[m]) for n, m in enumerate(names) if key in methods[m]]
+            if not rows:
+                continue
+            at = np.array([len(names) - 1 - n + offset for n, _ in rows])
+            values = np.array([f[key] for _, f in rows])
+            low, high = np.array([f[interval] for _, f in rows]).T
+            axes.barh(at, values, 0.34, color=colour, label=text, alpha=0.85)
+            axes.errorbar(values, at, xerr=[values - low, high - values], fmt="none", ecolor="#333", lw=0.9)
+        axes.axvline(oracle, color="black", ls="--", lw=1, label="knowing the source only (pooled)")
+        axes.set(xlabel="mAP", xlim=(0, 1))
+        axes.set_yticks(range(len(names)), names[::-1])
+        axes.grid(axis="y", visible=False)
+        axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncols=3)
+    return result[0]
+
+
+def accuracy_by_bytes(methods: Figures) -> str:
+    """mAP against what one image costs in the index."""
+    with figure(6.6, 4.2) as ((axes,), result):
+        for colour, (name, figures) in zip(_colours(methods), methods.items(), strict=True):
+            low, high = figures["map_interval"]
+            value = figures["map_expected"]
+            axes.errorbar(
+                figures["bytes_per_image"], value, yerr=[[value - low], [high - value]], color=colour,
+                fmt="o" if figures["bits"] else "s", ms=6, capsize=3, label=name,
+            )  # fmt: skip
+        sizes = sorted({figures["bytes_per_image"] for figures in methods.values()})
+        axes.set_xscale("log", base=2)
+        axes.set_xticks(sizes, [f"{size:,}" for size in sizes])
+        axes.set(xlabel="bytes an image (round: codes, square: float features)", ylabel="mAP")
+        _legend(axes)
+    return result[0]
+
+
+def lines(
+    series: Mapping[str, Sequence[tuple[float, float, float, float]]],
+    xlabel: str,
+    ylabel: str,
+    log: bool = False,
+    ticks: Sequence[float] = (),
+) -> str:
+    """A line a name through points (x, y, low, high), with the interval as a band."""
+    with figure(6.6, 4.2) as ((axes,), result):
+        for colour, (name, points) in zip(_colours(series), series.items(), strict=True):
+            x, y, low, high = np.array(sorted(points)).T
+            axes.plot(x, y, color=colour, marker="o", ms=4, lw=1.6, label=name)
+            axes.fill_between(x, low, high, color=colour, alpha=0.14, lw=0)
+        if log:
+            axes.set_xscale("log", base=2)
+        if ticks:
+            axes.set_xticks(ticks, [f"{t:g}" for t in ticks])
+            axes.minorticks_off()
+        axes.set(xlabel=xlabel, ylabel=ylabel)
+        _legend(axes)
+    return result[0]
+
+
+def outliers(figures: Mapping[str, Any]) -> str:
+    """Histograms of the outlier score, and detection against false alarms."""
+    with figure(8.2, 3.2, 2) as ((left, right), result):
+        edges = np.array(figures["histogram"]["edges"])
+        for key, colour, text in (("inside", COLOURS[0], "known kinds"), ("outside", COLOURS[1], "outliers")):
+            counts = np.array(figures["histogram"][key], float)
+            left.stairs(counts / max(counts.sum(), 1), edges, color=colour, fill=True, alpha=0.45, label=text)
+            left.stairs(counts / max(counts.sum(), 1), edges, color=colour, lw=1.2)
+        left.set(xlabel="outlier score (higher is stranger)", ylabel="share of images")
+        left.legend()
+        right.plot(figures["roc"]["false_alarms"], figures["roc"]["detected"], color=COLOURS[0], lw=1.8)
+        right.axvline(0.03, color="black", ls="--", lw=1, label="3 % false alarms")
+        right.set(xlabel="false alarms", ylabel="outliers found", xlim=(-0.01, 1), ylim=(0, 1.01))
+        right.legend(loc="lower right")
+    return result[0]
+
+
+def confusion_map(labels: Sequence[str], shares: np.ndarray) -> str:
+    """Share of each label among the ten nearest of a query, a row a query label."""
+    size = max(3.2, 0.3 * len(labels))
+    with figure(size + 3.2, size + 1.4) as ((axes,), result):
+        axes.imshow(shares, cmap="Blues", vmin=0, vmax=1, aspect="equal")
+        axes.set_xticks(range(len(labels)), labels, rotation=60, ha="right", rotation_mode="anchor")
+        axes.set_yticks(range(len(labels)), labels)
+        axes.grid(visible=False)
+        for row, column in np.argwhere(shares >= 0.01):
+            share = shares[row, column]
+            axes.text(
+                column, row, f"{100 * share:.0f}", ha="center", va="center", fontsize=7,
+                color="white" if share > 0.55 else "#222",
+            )  # fmt: skip
+        axes.set(xlabel="label of the neighbours", ylabel="label of the query")
+    return result[0]
+
+
+def _legend(axes: Any) -> None:
+    """Names below the plot, so that long ones take nothing from its width."""
+    axes.figure.legend(*axes.get_legend_handles_labels(), loc="outside lower left", ncols=2)
+
+
+def _colours(methods: Mapping[str, Any]) -> list[str]:
+    return [COLOURS[n % len(COLOURS)] for n in range(len(methods))]

@@ -1,0 +1,227 @@
+"""Who is query, who is gallery, who is relevant: the retrieval protocols.
+
+All figures are per query first, so that intervals and paired tests can be drawn by unit afterwards. A gallery
+image of the query's own unit (patient, near-duplicate) never takes part in its ranking.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from medlike.datasets import Dataset, Sample, Split, coarse_class
+from medlike.datasets.labels import APART, CROSS_SOURCE_CLASSES, headline_labels, kin_of
+from medlike.errors import DatasetError
+from medlike.evaluation.representation import Encode, Representation, rank
+from medlike.metrics import Relevance, RetrievalScores, score, score_counts
+
+
+@dataclass(frozen=True)
+class Retrieval:
+    """One protocol's outcome for one method. units: int64 [Q], of the queries."""
+
+    scores: RetrievalScores
+    queries: Dataset
+    units: np.ndarray
+
+    @property
+    def ap(self) -> np.ndarray:
+        """AP of every query, expected over ties: float64 [Q], NaN where nothing is relevant."""
+        return self.scores.values["map_expected"]
+
+    def by(self, column: str) -> dict[str, float]:
+        """mAP of the queries of each value of a field (label, source, modality)."""
+        values = self.queries.column(column)
+        return {str(v): mean(self.ap[values == v]) for v in np.unique(values)}
+
+
+@dataclass(frozen=True)
+class Arena:
+    """Queries and gallery of one protocol, with their units; representations follow the same rows."""
+
+    name: str
+    queries: Dataset
+    gallery: Dataset
+    units: np.ndarray
+    gallery_units: np.ndarray
+
+    def __post_init__(self) -> None:
+        if not len(self.queries) or not len(self.gallery):
+            raise DatasetError(
+                f"{self.name}: {len(self.queries)} queries and {len(self.gallery)} gallery images; "
+                "both are needed: give a larger collection"
+            )
+
+    def relevance(self) -> Relevance:
+        """Same label; pairs of one unit are left out."""
+        return Relevance.of(
+            self.queries.column("label"), self.gallery.column("label"), self.units, self.gallery_units
+        )
+
+    def rows(self, queries: np.ndarray, gallery: np.ndarray, name: str) -> Arena:
+        """A smaller arena of some queries and some gallery images."""
+        return Arena(
+            name,
+            _rows(self.queries, queries),
+            _rows(self.gallery, gallery),
+            self.units[queries],
+            self.gallery_units[gallery],
+        )
+
+
+def headline_arena(
+    data: Dataset, split: Split, train_in_gallery: bool = False, labels: tuple[str, ...] | None = None
+) -> Arena:
+    """Query part against gallery part over the headline labels.
+
+    labels: which they are; by default those of `data`, by their count in all of it and not in a part.
+    train_in_gallery: the protocol of most papers, where the training images can be found as well; easier.
+    """
+    wanted = set(headline_labels(data) if labels is None else labels)
+    if not wanted:
+        raise DatasetError(f"{data.name} has no label with 40 images; lower --minimum or give more images")
+    chosen = data.where(lambda s: s.label in wanted and not s.is_ood and s.source not in APART)
+    queries = split.part(chosen, "query")
+    gallery = split.part(chosen, *(("gallery", "train") if train_in_gallery else ("gallery",)))
+    name = "train inside the gallery" if train_in_gallery else "headline"
+    return Arena(name, queries, gallery, split.units(queries), split.units(gallery))
+
+
+def everything_arena(data: Dataset, units: np.ndarray) -> Arena:
+    """Every labelled image is a query against all others: for collections that were never trained on."""
+    keep = np.flatnonzero([bool(s.label) and not s.is_ood for s in data])
+    chosen, own = _rows(data, keep), np.asarray(units)[keep]
+    return Arena("everything", chosen, chosen, own, own)
+
+
+def pooled(arena: Arena, query: Representation, gallery: Representation, k: int = 100) -> Retrieval:
+    """Relevant = same label, over all sources together."""
+    return Retrieval(rank(query, gallery, arena.relevance(), k), arena.queries, arena.units)
+
+
+def within_sources(
+    arena: Arena, query: Representation, gallery: Representation, k: int = 100
+) -> dict[str, Retrieval]:
+    """Each source alone: its queries against its gallery images.
+
+    Sources whose gallery has a single label are left out, because every ranking of them is perfect.
+    """
+    found: dict[str, Retrieval] = {}
+    of_query, of_gallery = arena.queries.column("source"), arena.gallery.column("source")
+    labels = arena.gallery.column("label")
+    for source in map(str, np.unique(of_query)):
+        q, g = np.flatnonzero(of_query == source), np.flatnonzero(of_gallery == source)
+        if len(np.unique(labels[g])) >= 2:
+            found[source] = pooled(arena.rows(q, g, source), query[q], gallery[g], k)
+    return found
+
+
+def source_oracle(arena: Arena, k: int = 100) -> Retrieval:
+    """What knowing the source alone earns: all images of the query's source first, in random order."""
+    away = arena.queries.column("source")[:, None] != arena.gallery.column("source")[None, :]
+    counts = score_counts(away.astype(np.float32), arena.relevance())
+    return Retrieval(score(counts, k), arena.queries, arena.units)
+
+
+def across_sources(
+    queries: Dataset,
+    gallery: Dataset,
+    query: Representation,
+    represented: Representation,
+    units: np.ndarray,
+    classes: tuple[str, ...] = CROSS_SOURCE_CLASSES,
+    k: int = 100,
+) -> dict[str, Retrieval]:
+    """Query and gallery from different sources of one coarse class; images of other classes are distractors.
+
+    queries, gallery: parts of a split, so that no unit is in both; query, represented: their representations.
+    Gallery images of the query's class from its own source, or from kin of it, are left out of the ranking.
+    Medical MNIST takes part in XR_hand only, which has no other second source. Classes without one are
+    left out.
+    """
+    found: dict[str, Retrieval] = {}
+    of_query = np.array([coarse_class(s) for s in queries])
+    of_gallery = np.array([coarse_class(s) for s in gallery])
+    for name in classes:
+        hand = name == "XR_hand"
+        q = np.flatnonzero((of_query == name) & [hand or s.source not in APART for s in queries])
+        own_class = of_gallery == name
+        g = np.flatnonzero(
+            [s.source not in APART or (hand and c) for s, c in zip(gallery, own_class, strict=True)]
+        )
+        families = _families([queries[int(row)] for row in q] + [gallery[int(row)] for row in g], not hand)
+        own = np.array([families[queries[int(row)].source] for row in q], dtype=np.int64)
+        other = np.array([families[gallery[int(row)].source] for row in g], dtype=np.int64)
+        other[~own_class[g]] = -1
+        if not any((other[other >= 0] != family).any() for family in set(own.tolist())):
+            continue
+        relevance = Relevance.of(np.full(len(q), name), of_gallery[g], own, other)
+        scores = rank(query[q], represented[g], relevance, k)
+        found[name] = Retrieval(scores, _rows(queries, q), np.asarray(units)[q])
+    return found
+
+
+def leave_one_source_out(
+    data: Dataset,
+    split: Split,
+    train: Callable[[Dataset], Encode],
+    sources: tuple[str, ...] | None = None,
+    k: int = 100,
+) -> dict[str, Retrieval]:
+    """Train without a source and its kin, retrieve within it: all its images, each against the others.
+
+    train: takes the training samples and gives an encode function. sources: by default all in which there is
+    something to retrieve. Queries whose every relevant image is of their own unit are left out and counted.
+    """
+    found: dict[str, Retrieval] = {}
+    for source in sources or sources_to_leave_out(data):
+        away = kin_of(source)
+        encode = train(_without(split.part(data, "train"), away))
+        own = _of(data, source)
+        arena = everything_arena(own, split.units(own))
+        represented = encode(arena.queries)
+        found[source] = pooled(arena, represented, represented, k)
+    return found
+
+
+def sources_to_leave_out(data: Dataset) -> tuple[str, ...]:
+    """Sources in which there is something to retrieve: two labels or more with at least two images each."""
+    counts: dict[str, dict[str, int]] = {}
+    for s in data:
+        if s.label and not s.is_ood and not s.label.endswith("_todo"):
+            of_source = counts.setdefault(s.source, {})
+            of_source[s.label] = of_source.get(s.label, 0) + 1
+    return tuple(sorted(s for s, labels in counts.items() if sum(n >= 2 for n in labels.values()) >= 2))
+
+
+def mean_over(retrievals: Mapping[str, Retrieval]) -> float:
+    """Mean over parts (sources, classes), each counting alike; NaN when there is none."""
+    return mean(np.array([mean(r.ap) for r in retrievals.values()]))
+
+
+def mean(values: np.ndarray) -> float:
+    """Mean of what is not NaN; NaN when nothing is left."""
+    values = values[~np.isnan(values)]
+    return float(values.mean()) if len(values) else float("nan")
+
+
+def _without(data: Dataset, sources: frozenset[str]) -> Dataset:
+    return data.where(lambda s: s.source not in sources and not s.is_ood)
+
+
+def _of(data: Dataset, source: str) -> Dataset:
+    return data.where(lambda s: s.source == source)
+
+
+def _families(samples: list[Sample], with_kin: bool) -> dict[str, int]:
+    """A number for each source; kin share one where `with_kin`."""
+    names = sorted({s.source for s in samples})
+    keys = {n: "|".join(sorted(kin_of(n))) if with_kin else n for n in names}
+    numbers = {key: n for n, key in enumerate(sorted(set(keys.values())))}
+    return {n: numbers[keys[n]] for n in names}
+
+
+def _rows(data: Dataset, rows: np.ndarray) -> Dataset:
+    return Dataset(data.name, tuple(data[int(row)] for row in rows))

@@ -1,0 +1,90 @@
+"""The folder that an evaluation leaves: report.html, results.json, tables as CSV and LaTeX."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+from medlike.evaluation import plots
+from medlike.evaluation.bundles import Outcome
+from medlike.evaluation.neighbours import confusion, nearest_rows
+from medlike.evaluation.sheets import contact_sheets
+from medlike.evaluation.tables import method_rows, part_rows, write_csv, write_latex
+
+
+def write_report(outcome: Outcome, out: Path, draw_all: bool = False) -> Path:
+    """Write the report of an evaluation into a folder; returns the page. Files are replaced whole.
+
+    draw_all: draw every image in contact sheets; by default only those whose terms allow it.
+    """
+    results = outcome.results
+    out.mkdir(parents=True, exist_ok=True)
+    head, rows = method_rows(results)
+    write_csv(out / "methods.csv", head, rows)
+    caption = f"Retrieval on {results['data']['name']}: mAP is the expectation over tie order, full list."
+    write_latex(out / "methods.tex", head, rows, caption)
+    for part in ("by_label", "by_modality", "by_source"):
+        write_csv(out / f"{part}.csv", *part_rows(results, part))
+    write_json(out / "results.json", results)
+
+    main = outcome.assessments[0]
+    query, gallery = outcome.representations[main.name]
+    content = outcome.representations.get(f"{main.name}, float features")
+    near = nearest_rows(outcome.arena, query, gallery, 8, content)
+    labels, shares = confusion(outcome.arena, query, gallery)
+    methods = results["methods"]
+    page = _template("report.html").render(
+        results=results,
+        main=main.name,
+        by_label=part_rows({"methods": {main.name: methods[main.name]}}, "by_label")[1],
+        precision_recall=plots.precision_recall(methods),
+        within_radius=plots.within_radius(methods),
+        accuracy_bars=plots.accuracy_bars(methods, results["source_oracle"]["map_expected"]),
+        accuracy_by_bytes=plots.accuracy_by_bytes(methods),
+        outlier_plots={name: plots.outliers(f) for name, f in results["outliers"].items()},
+        confusion=plots.confusion_map(labels, shares),
+        sheets=contact_sheets(outcome.arena, main.pooled, near, draw_all),
+    )
+    return write_text(out / "report.html", page)
+
+
+def write_json(path: Path, value: Any) -> Path:
+    """Write JSON that every reader takes: NaN becomes null."""
+    return write_text(path, json.dumps(plain(value), indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def write_text(path: Path, text: str) -> Path:
+    """Write a file so that it is either the old one or the new one, whole."""
+    temporary = path.with_name(path.name + ".tmp")
+    temporary.write_text(text, encoding="utf-8")
+    temporary.replace(path)
+    return path
+
+
+def plain(value: Any) -> Any:
+    """Numbers, texts, lists and dictionaries only; NaN and infinity become None."""
+    if isinstance(value, dict):
+        return {str(k): plain(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(v) for v in value]
+    if hasattr(value, "tolist"):
+        return plain(value.tolist())
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
+def _template(name: str) -> Any:
+    from jinja2 import Environment, PackageLoader
+
+    environment = Environment(loader=PackageLoader("medlike.evaluation", "templates"), autoescape=True)
+    environment.filters["three"] = _three
+    return environment.get_template(name)
+
+
+def _three(value: Any) -> str:
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return ""
+    return f"{value:.3f}" if isinstance(value, float) else str(value)

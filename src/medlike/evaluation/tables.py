@@ -1,0 +1,91 @@
+"""Result tables as CSV and LaTeX."""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+Rows = Sequence[Sequence[Any]]
+
+_ESCAPES = {
+    "&": r"\&",
+    "%": r"\%",
+    "_": r"\_",
+    "#": r"\#",
+    "$": r"\$",
+    "{": r"\{",
+    "}": r"\}",
+    "\\": r"\textbackslash{}",
+}
+
+
+def write_csv(path: Path, head: Sequence[str], rows: Rows) -> None:
+    """A table as CSV: numbers in full, nothing for what is missing."""
+    with path.open("w", newline="", encoding="utf-8") as stream:
+        writer = csv.writer(stream)
+        writer.writerow(head)
+        writer.writerows([["" if _missing(cell) else cell for cell in row] for row in rows])
+
+
+def write_latex(path: Path, head: Sequence[str], rows: Rows, caption: str) -> None:
+    """A table for a paper (booktabs): floats with three digits, a dash for what is missing."""
+    lines = [
+        r"\begin{table}",
+        rf"\caption{{{escape(caption)}}}",
+        rf"\begin{{tabular}}{{l{'r' * (len(head) - 1)}}}",
+        r"\toprule",
+        " & ".join(escape(h) for h in head) + r" \\",
+        r"\midrule",
+        *(" & ".join(_cell(c) for c in row) + r" \\" for row in rows),
+        r"\bottomrule",
+        r"\end{tabular}",
+        r"\end{table}",
+    ]
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def escape(text: str) -> str:
+    """Text with LaTeX's special characters made harmless."""
+    return "".join(_ESCAPES.get(c, c) for c in text)
+
+
+def method_rows(results: dict[str, Any]) -> tuple[list[str], list[list[Any]]]:
+    """One row a method: what every quality table shows, the source-only oracle last."""
+    head = [
+        "method", "kind", "bits", "bytes", "mAP", "low", "high", "worst ties", "best ties", "mAP@k",
+        "mAP@k hits", "within source", "cross source", "train in gallery", "nDCG", "P@10",
+    ]  # fmt: skip
+    rows: list[list[Any]] = []
+    for name, f in results["methods"].items():
+        low, high = f["map_interval"]
+        rows.append([
+            name, f["kind"], f["bits"], f["bytes_per_image"], f["map_expected"], low, high, f["map_worst"],
+            f["map_best"], f["map_at_k"], f["map_at_k_hits"], f["map_within_source"],
+            f.get("map_cross_source"), f.get("train_in_gallery", {}).get("map_expected"), f["ndcg"],
+            f["precision_at_10"],
+        ])  # fmt: skip
+    oracle = results["source_oracle"]
+    low, high = oracle["map_interval"]
+    rows.append(["source-only oracle", "oracle", None, None, oracle["map_expected"], low, high, *[None] * 9])
+    return head, rows
+
+
+def part_rows(results: dict[str, Any], part: str) -> tuple[list[str], list[list[Any]]]:
+    """One row a label (part `by_label`) or modality, a column a method."""
+    methods = results["methods"]
+    names = sorted({key for f in methods.values() for key in f.get(part, {})})
+    rows = [[name, *(f.get(part, {}).get(name) for f in methods.values())] for name in names]
+    return [part.removeprefix("by_"), *methods], rows
+
+
+def _missing(cell: Any) -> bool:
+    return cell is None or (isinstance(cell, float) and math.isnan(cell))
+
+
+def _cell(cell: Any) -> str:
+    if _missing(cell):
+        return "--"
+    return f"{cell:.3f}" if isinstance(cell, float) else escape(str(cell))

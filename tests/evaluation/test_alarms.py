@@ -1,0 +1,49 @@
+import numpy as np
+
+from medlike.evaluation.alarms import constant_bits, false_alarms, over_centralisation, suspects
+from medlike.metrics import Relevance, score_codes
+from medlike.metrics.statistics import Interval
+
+
+def scores(codes, labels):
+    return score_codes(codes[:50], codes[50:], Relevance.of(labels[:50], labels[50:]))
+
+
+def test_one_code_a_class_is_over_centralised_and_spread_codes_are_not():
+    labels = np.arange(200) % 4
+    rng = np.random.default_rng(0)
+    collapsed = np.array([[0] * 4, [255] * 4, [240] * 4, [15] * 4], np.uint8)[labels]
+    assert "radius 0" in over_centralisation(scores(collapsed, labels)).message
+    spread = collapsed ^ np.packbits(rng.random((200, 32)) < 0.06, axis=1)
+    assert over_centralisation(scores(spread, labels)) is None
+    chance = rng.integers(0, 256, (200, 4), dtype=np.uint8)
+    assert over_centralisation(scores(chance, labels)) is None
+
+
+def test_constant_bits_are_counted():
+    rng = np.random.default_rng(0)
+    codes = rng.integers(0, 256, (500, 2), dtype=np.uint8)
+    assert constant_bits(codes) is None
+    codes[:, 0] |= 0b11000000
+    assert constant_bits(codes).message.startswith("2 of 16")
+
+
+def test_false_alarms_alarm_only_beyond_chance():
+    assert false_alarms(Interval(0.05, 0.02, 0.09, 100)) is None
+    assert false_alarms(Interval(0.08, 0.05, 0.12, 100)).name == "too many false outlier alarms"
+
+
+def test_mislabelled_images_are_the_first_suspects():
+    rng = np.random.default_rng(0)
+    labels = np.repeat([0, 1], 40)
+    features = np.eye(2)[labels] * 4 + rng.normal(0, 0.3, (80, 2))
+    wrong = labels.copy()
+    wrong[5] = 1
+    doubt = suspects(features, wrong, np.arange(80))
+    assert doubt.argmax() == 5 and doubt[5] == 1.0 and np.median(doubt) < 0.15
+
+
+def test_copies_of_the_same_patient_do_not_vouch_for_a_label():
+    features = np.concatenate([np.tile([[1.0, 0.0]], (12, 1)), np.tile([[0.99, 0.1]], (12, 1))])
+    labels = np.array([1] * 12 + [0] * 12)
+    assert suspects(features, labels, np.array([0] * 12 + list(range(1, 13))))[0] == 1.0

@@ -1,0 +1,144 @@
+import json
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from medlike.cli.app import build
+from medlike.errors import InputError
+from medlike.evaluation.arrays import evaluate_arrays, load_codes, load_labels
+
+
+@pytest.fixture
+def arrays(tmp_path):
+    rng = np.random.default_rng(0)
+    labels, wanted = rng.integers(0, 4, 200), rng.integers(0, 4, 40)
+    centres = rng.integers(0, 256, (4, 4), dtype=np.uint8)
+    noise = np.packbits(rng.random((240, 32)) < 0.25, axis=1)
+    codes = centres[np.concatenate([labels, wanted])] ^ noise
+    for name, value in (("g", codes[:200]), ("q", codes[200:]), ("gl", labels), ("ql", wanted)):
+        np.save(tmp_path / f"{name}.npy", value)
+    return tmp_path
+
+
+def command(folder, *more):
+    arguments = ["evaluate", "--format", "json"]
+    for option, name in (
+        ("--codes", "g"),
+        ("--query-codes", "q"),
+        ("--labels", "gl"),
+        ("--query-labels", "ql"),
+    ):
+        arguments += [option, str(folder / f"{name}.npy")]
+    return CliRunner().invoke(build(), [*arguments, *more])
+
+
+def brute_force(folder, orders=300):
+    g, q, gl, ql = (np.load(folder / f"{n}.npy") for n in ("g", "q", "gl", "ql"))
+    rng = np.random.default_rng(1)
+    expected, best, worst = [], [], []
+    for code, label in zip(q, ql, strict=True):
+        distance = np.unpackbits(g ^ code, axis=1).sum(axis=1)
+        hit = gl == label
+        aps = []
+        for tie in [rng.random(len(g)) for _ in range(orders)] + [~hit, hit]:
+            ranked = hit[np.lexsort((tie, distance))]
+            places = np.flatnonzero(ranked) + 1
+            aps.append((np.arange(1, len(places) + 1) / places).mean())
+        expected.append(np.mean(aps[:-2]))
+        best.append(aps[-2])
+        worst.append(aps[-1])
+    return np.mean(expected), np.mean(best), np.mean(worst)
+
+
+def test_the_command_prints_what_random_orders_average_to(arrays):
+    result = command(arrays)
+    assert result.exit_code == 0, result.output
+    found = json.loads(result.stdout)
+    expected, best, worst = brute_force(arrays)
+    assert found["map_expected"] == pytest.approx(expected, abs=0.002)
+    assert found["map_best"] == pytest.approx(best, abs=1e-9)
+    assert found["map_worst"] == pytest.approx(worst, abs=1e-9)
+    assert found["queries"] == 40 and found["gallery"] == 200 and found["bits"] == 32 and found["k"] == 100
+    assert {"map_at_k", "map_at_k_hits", "ndcg", "precision_within_radius", "recall_gain"} <= set(found)
+    low, high = found["map_interval"]
+    assert low < found["map_expected"] < high
+    assert found["map_interval_resampled_by"] == "query"
+
+
+def test_the_cut_off_is_the_one_asked_for(arrays):
+    small = json.loads(command(arrays, "--k", "5").stdout)
+    assert small["k"] == 5
+    assert small["map_at_k"] != json.loads(command(arrays).stdout)["map_at_k"]
+
+
+def test_string_labels_mean_the_same_as_integers(arrays):
+    before = json.loads(command(arrays).stdout)
+    for name in ("gl", "ql"):
+        labels = np.load(arrays / f"{name}.npy")
+        np.save(arrays / f"{name}.npy", np.array(["liver", "lung", "brain", "knee"])[labels])
+    assert json.loads(command(arrays).stdout) == before
+
+
+def test_units_widen_the_interval(arrays):
+    np.save(arrays / "units.npy", np.arange(40) // 10)
+    found = json.loads(command(arrays, "--query-units", str(arrays / "units.npy")).stdout)
+    assert found["map_interval_resampled_by"] == "unit"
+
+
+def test_over_centralised_and_constant_codes_raise_alarms(tmp_path):
+    labels = np.arange(120) % 3
+    codes = np.array([[0, 0], [0, 255], [255, 0]], np.uint8)[labels]
+    for name, value in (("g", codes[20:]), ("q", codes[:20]), ("gl", labels[20:]), ("ql", labels[:20])):
+        np.save(tmp_path / f"{name}.npy", value)
+    names = [a["name"] for a in json.loads(command(tmp_path).stdout)["alarms"]]
+    assert names == ["over-centralisation"]
+    np.save(tmp_path / "g.npy", codes[20:] & np.array([0, 255], np.uint8))
+    names = [a["name"] for a in json.loads(command(tmp_path).stdout)["alarms"]]
+    assert "constant bits" in names
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("q", np.zeros((40, 4)), "packed codes are uint8"),
+        ("q", np.full((40, 4), np.nan), "NaN"),
+        ("q", np.zeros((40, 8), np.uint8), "one length"),
+        ("q", np.zeros(40, np.uint8), "uint8"),
+        ("q", np.zeros((0, 4), np.uint8), "uint8"),
+        ("ql", np.zeros(39, int), "39 labels, but there are 40"),
+        ("ql", np.full(40, np.nan), "NaN"),
+        ("ql", np.full(40, 0.5), "fractions"),
+        ("ql", np.zeros((40, 2), complex), "integers or strings"),
+        ("ql", np.full(40, 99), "nothing can be measured"),
+        ("ql", np.zeros((40, 3), bool), "same set of labels"),
+        ("ql", np.array([{}] * 40, dtype=object), "no plain npy"),
+    ],
+)
+def test_arrays_that_do_not_fit_end_in_one_line(arrays, name, value, message):
+    np.save(arrays / f"{name}.npy", value, allow_pickle=True)
+    result = command(arrays)
+    assert result.exit_code == 1
+    assert message in " ".join(result.stderr.split())
+    assert "Traceback" not in result.output
+
+
+def test_missing_files_and_options_are_named(arrays):
+    result = CliRunner().invoke(build(), ["evaluate", "--codes", str(arrays / "g.npy")])
+    assert result.exit_code == 1 and "--query-codes" in result.stderr
+    (arrays / "g.npy").unlink()
+    assert "does not exist" in command(arrays).stderr
+    np.savez(arrays / "z.npz", a=np.zeros(3))
+    with pytest.raises(InputError, match="archive"):
+        load_codes(arrays / "z.npz")
+    (arrays / "t.npy").write_text("hello")
+    with pytest.raises(InputError, match="npy"):
+        load_labels(arrays / "t.npy", 3)
+
+
+def test_several_labels_an_image(arrays):
+    rng = np.random.default_rng(3)
+    np.save(arrays / "gl.npy", rng.random((200, 3)) < 0.5)
+    np.save(arrays / "ql.npy", (rng.random((40, 3)) < 0.5).astype(int))
+    found, scores = evaluate_arrays(*(arrays / f"{n}.npy" for n in ("g", "q", "gl", "ql")))
+    assert 0 < found["map_expected"] < 1 and scores.queries == 40
