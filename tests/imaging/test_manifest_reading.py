@@ -70,7 +70,7 @@ def test_every_column_of_the_development_manifests(manifest):
         "task": "class",
         "licence": "CC BY 4.0",
         "sex": "F",
-        "view": "ap",
+        "view": "AP",
         "age": 63.0,
         "n": 2,
     }

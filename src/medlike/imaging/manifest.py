@@ -131,6 +131,8 @@ def _put(row: Row, column: str, cell: str, folder: Path) -> None:
         _keep(row, column, vocabulary.manifest_region(cell))
     elif column == "sex":
         _keep(row, column, vocabulary.sex(cell))
+    elif column == "view" and cell.upper() in _VIEWS:
+        _keep(row, column, cell.upper())
     elif column == "age":
         _keep(row, column, vocabulary.age(cell))
     elif _NAMES_SOMEBODY.search(column):

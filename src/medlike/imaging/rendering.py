@@ -76,12 +76,15 @@ def _colour(image: Image) -> np.ndarray:
     pixels = image.pixels
     if pixels.dtype == np.uint8:
         return pixels
-    finite = pixels[np.isfinite(pixels)]
-    if not finite.size:
-        raise ImageError("no pixel is a number: all are NaN or infinite")
-    known = _known_scale(
-        np.unique(finite).astype(np.float64), image.photometry, whole=pixels.dtype.kind != "f"
-    )
+    whole = pixels.dtype.kind != "f"
+    if whole:
+        lowest = int(pixels.min())
+        values = np.flatnonzero(np.bincount((pixels.astype(np.int32) - lowest).ravel())) + lowest
+    else:
+        values = np.unique(pixels[np.isfinite(pixels)])
+        if not values.size:
+            raise ImageError("no pixel is a number: all are NaN or infinite")
+    known = _known_scale(values.astype(np.float64), image.photometry, whole)
     low, high = known or (0.0, float(2**image.photometry.bits - 1))
     return _spread(np.nan_to_num(pixels.astype(np.float64), nan=low), low, high)
 
