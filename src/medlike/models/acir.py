@@ -90,13 +90,29 @@ class ImageNetwork(nn.Module):
         self.linear_branch = nn.Linear(pooled, settings.linear, bias=False) if settings.linear else None
         if self.linear_branch is not None:
             nn.init.orthogonal_(self.linear_branch.weight)
+        self.depth_branch = (
+            nn.Sequential(
+                nn.LayerNorm(settings.linear),
+                nn.Linear(settings.linear, settings.depth_hidden),
+                nn.LayerNorm(settings.depth_hidden),
+                nn.SiLU(),
+                nn.Dropout(settings.depth_dropout),
+                nn.Linear(settings.depth_hidden, settings.depth_outputs),
+            )
+            if settings.linear and settings.depth_outputs
+            else None
+        )
+        # Centred, so that cosines of the learned part spread over [-1, 1] as those of the linear part do.
+        self.centring = (
+            nn.BatchNorm1d(self.learned_width, affine=False, momentum=0.01) if settings.linear else None
+        )
         self.register_buffer("share", torch.tensor(float(settings.share)))
         self.hash_head = HashHead(
             self.feature_width,
             settings.hash_hidden,
             bits,
             settings.grid_input,
-            direct=pooled if settings.linear else 0,
+            direct=settings.linear,
             preserved=settings.preserved_bits,
             kind=settings.hash_kind,
         )
@@ -105,14 +121,21 @@ class ImageNetwork(nn.Module):
             raise TrainingError("modality_aware needs tap_heads and a level `modality` among the classes")
         self.shallow_heads = HierarchyHeads(shallow, classes) if settings.tap_heads else None
         self.deep_heads = HierarchyHeads(deep, classes) if settings.tap_heads else None
-        learned = self.feature_width - settings.linear
-        self.film = ModalityAffine(classes["modality"], learned) if settings.modality_aware else None
+        self.film = (
+            ModalityAffine(classes["modality"], self.learned_width) if settings.modality_aware else None
+        )
         self.decoder = Decoder(deep, settings.decoder) if decoder else None
 
     @property
     def feature_width(self) -> int:
         """D, the width of the blended feature."""
-        return 2 * self.settings.branch_width + self.settings.fusion_outputs + self.settings.linear
+        return self.learned_width + self.settings.linear
+
+    @property
+    def learned_width(self) -> int:
+        """Width of the learned part, which stands first in the blended feature."""
+        depths = self.settings.depth_outputs if self.settings.linear else 0
+        return 2 * self.settings.branch_width + self.settings.fusion_outputs + depths
 
     @property
     def pooled_width(self) -> int:
@@ -140,8 +163,9 @@ class ImageNetwork(nn.Module):
             if "modality" in self.classes:
                 both = taps["shallow"]["modality"].float() + taps["deep"]["modality"].float()
                 outputs["modality"] = (both / 2).softmax(dim=1)
-        feature, cls = self._blend(shallow, deep, standard, outputs.get("modality"))
-        u, hidden = self.hash_head(feature, standard)
+        projected = None if self.linear_branch is None else self.linear_branch(standard).float()
+        feature, cls = self._blend(shallow, deep, projected, outputs.get("modality"))
+        u, hidden = self.hash_head(feature, projected)
         logits = self.classifier(hidden)
         if "modality" in logits and "modality" not in outputs:
             outputs["modality"] = logits["modality"].float().softmax(dim=1)
@@ -157,16 +181,16 @@ class ImageNetwork(nn.Module):
         self,
         mean: Tensor,
         std: Tensor,
+        projection: Tensor,
         weight: Tensor,
         offset: Tensor | None = None,
-        feature: Tensor | None = None,
     ) -> None:
-        """Start from a linear code of the pooled depths: u = ((pooled - mean) / std) @ weight + offset.
+        """Start from a linear code of the pooled depths: u = p @ weight + offset, p = ((pooled - mean) / std)
+        @ projection.
 
-        mean, std: float [P], for example from `pooling.depth_statistics`. weight: float [P,K]; offset: [K]
-        or zero. feature: float [P,linear], the linear branch of the blended feature (leading principal
-        directions); None leaves the random orthogonal one, which keeps angles roughly. TrainingError where
-        shapes differ.
+        mean, std: float [P], for example from `pooling.depth_statistics`. projection: float [P,linear],
+        leading principal directions, evened out or not: the linear part of the blended feature. weight:
+        float [linear,K]; offset: [K] or zero. TrainingError where shapes differ.
         """
         width = self.pooled_width
         if tuple(mean.shape) != (width,) or tuple(std.shape) != (width,) or not bool((std > 0).all()):
@@ -175,17 +199,16 @@ class ImageNetwork(nn.Module):
             )
         self.hash_head.initialise_from_projection(weight, offset)
         assert self.linear_branch is not None
+        expected = (width, self.settings.linear)
+        if tuple(projection.shape) != expected:
+            raise TrainingError(f"projection {tuple(projection.shape)} does not fit; expected {expected}")
         with torch.no_grad():
             self.pooling.mean.copy_(mean)
             self.pooling.std.copy_(std)
-            if feature is not None:
-                expected = (width, self.settings.linear)
-                if tuple(feature.shape) != expected:
-                    raise TrainingError(f"feature {tuple(feature.shape)} does not fit; expected {expected}")
-                self.linear_branch.weight.copy_(feature.T)
+            self.linear_branch.weight.copy_(projection.T)
 
     def _blend(
-        self, shallow: Tensor, deep: Tensor, standard: Tensor, modality: Tensor | None
+        self, shallow: Tensor, deep: Tensor, projected: Tensor | None, modality: Tensor | None
     ) -> tuple[Tensor, Tensor]:
         kept = self.pixels(deep)[-self.settings.pixel_kept :]
         overall = self.global_branch(torch.cat([tokens[:, 0] for tokens in kept], dim=1))
@@ -194,12 +217,15 @@ class ImageNetwork(nn.Module):
         parts = [overall, local]
         if self.fusion is not None:
             parts.append(self.fusion(shallow, deep))
+        if self.depth_branch is not None:
+            parts.append(self.depth_branch(projected))
         learned = torch.cat(parts, dim=1).float()
         cls = kept[-1][:, 0]
         if self.film is not None and modality is not None:
             learned = self.film(learned, modality).float()
-        if self.linear_branch is None:
+        if projected is None or self.centring is None:
             return learned, cls
         # Both parts have unit length: the cosine of two features is the weighted mean of the two cosines.
-        linear = F.normalize(self.linear_branch(standard).float(), dim=1)
-        return torch.cat([self.share * F.normalize(learned, dim=1), linear], dim=1), cls
+        learned = self.centring(learned)
+        parts = [self.share * F.normalize(learned, dim=1), F.normalize(projected, dim=1)]
+        return torch.cat(parts, dim=1), cls

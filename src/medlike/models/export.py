@@ -1,4 +1,4 @@
-"""From a torch network to the runtime's graph."""
+"""From a torch network to the runtime's graph: what is served, and how it is exported."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from medlike.errors import BundleError, MissingExtra
+from medlike.models.rotation import RotationNetwork
 
 SIZE = 224
 OPSET = 18
@@ -27,6 +28,25 @@ OUTPUTS = (
     "reconstruction_error",
 )
 Served = Callable[[nn.Module, Tensor], dict[str, Tensor]]
+
+
+def served_outputs(network: nn.Module, images: Tensor) -> dict[str, Tensor]:
+    """What a network of any preset gives at search time, by the names of OUTPUTS.
+
+    images: float [N,3,224,224] in [0,1]. bits: u; content and outlier_features: the blended feature; with a
+    regional expert cells [N,14,14,L] and cell_weight; modality where it is predicted; with a decoder
+    reconstruction_error [N], the mean squared error on [0,1] images.
+    """
+    if isinstance(network, RotationNetwork):
+        return network(images)
+    decodes = getattr(network, "decoder", None) is not None
+    found = network(images, reconstruct=True) if decodes else network(images)
+    outputs = {"bits": found["u"], "content": found["feature"]}
+    outputs |= {name: found[name] for name in ("cells", "cell_weight", "modality") if name in found}
+    outputs["outlier_features"] = found["feature"]
+    if decodes:
+        outputs["reconstruction_error"] = ((found["reconstruction"] - images) ** 2).mean(dim=(1, 2, 3))
+    return outputs
 
 
 class ServedNetwork(nn.Module):
@@ -61,22 +81,37 @@ def round_weights(network: nn.Module, smallest: int = 1024) -> nn.Module:
     return network
 
 
-def export_graph(network: nn.Module, outputs: Sequence[str], served: Served | None = None) -> Any:
-    """The network as an onnx.ModelProto for `medlike.bundle.write`; its weights keep their names.
+def export_graph(
+    network: nn.Module, outputs: Sequence[str] | None = None, served: Served = served_outputs
+) -> Any:
+    """The network as an onnx.ModelProto for `medlike.bundle.write`: see `trace`.
+
+    outputs: which of those that `served` gives, "bits" and "content" among them; all by default. Round the
+    weights first (`round_weights`), so that torch agrees with what is shipped. Raises BundleError for an
+    output that is unknown or not given.
+    """
+    network = network.eval().float().cpu()
+    with torch.no_grad():
+        given = served(network, as_network_input(torch.zeros(1, SIZE, SIZE, dtype=torch.uint8)))
+    names = [name for name in OUTPUTS if name in given] if outputs is None else list(outputs)
+    for name in names:
+        if name not in OUTPUTS or name not in given:
+            raise BundleError(f"output {name!r} is not given; the network gives: {', '.join(given)}")
+    return trace(network, names, served)
+
+
+def trace(network: nn.Module, outputs: Sequence[str], served: Served | None = None) -> Any:
+    """The network as an onnx.ModelProto; its weights keep their names.
 
     network: takes float [N,3,224,224] in [0,1] and returns a dictionary, or does so through
-    `served(network, images)`. outputs: the names to export, "bits" and "content" among them, known ones only.
-    Exported in evaluation mode, float32, for one image a run. Raises BundleError for an unknown output,
-    MissingExtra without onnx.
+    `served(network, images)`. outputs: the names to export. Exported in evaluation mode, float32, one image
+    a run. Raises MissingExtra without onnx.
     """
     try:
         import onnx  # noqa: F401
         import onnxscript  # noqa: F401
     except ImportError as error:
         raise MissingExtra(str(error.name), "train") from None
-    unknown = [name for name in outputs if name not in OUTPUTS]
-    if unknown:
-        raise BundleError(f"output {unknown[0]!r} is unknown; known: {', '.join(OUTPUTS)}")
     wrapped = ServedNetwork(network, outputs, served).eval().float().cpu()
     model = _folded(_quietly(wrapped, list(outputs)))
     _rename(model)

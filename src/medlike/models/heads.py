@@ -23,7 +23,7 @@ def check_bits(bits: int) -> None:
 
 
 class HashHead(nn.Module):
-    """Feature -> real code, with an optional linear path from the standardised pooled depths.
+    """Feature -> real code, with an optional linear path from the projected pooled depths.
 
     kind: "kan" ([inputs, hidden, bits], published), or for comparison "mlp" (the same widths) or "linear" (no
     hidden layer: `hidden` is then the feature itself). u = gate * head(feature) + direct(standard). gate, a
@@ -67,17 +67,17 @@ class HashHead(nn.Module):
         self.direct = nn.Linear(direct, bits) if direct else None
         self.register_buffer("gate", (torch.arange(bits) >= preserved).float())
 
-    def forward(self, feature: Tensor, standard: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """feature [N,inputs], standard [N,direct] -> u float32 [N,bits], hidden [N,hidden]."""
+    def forward(self, feature: Tensor, projected: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """feature [N,inputs], projected [N,direct] -> u float32 [N,bits], hidden [N,hidden]."""
         hidden = self.enter(feature)
         u = self.leave(hidden).float()
         if self.direct is not None:
-            assert standard is not None
-            u = self.gate * u + self.direct(standard).float()
+            assert projected is not None
+            u = self.gate * u + self.direct(projected).float()
         return u, hidden
 
     def initialise_from_projection(self, weight: Tensor, offset: Tensor | None = None) -> None:
-        """Make u = standard @ weight + offset: weight float [P,bits], offset float [bits] or zero.
+        """Make u = projected @ weight + offset: weight float [P,bits], offset float [bits] or zero.
 
         The head's last layer is silenced (and starts to learn from there). TrainingError where there is no
         linear path or the shapes differ. Codes read the sign of u and losses its tanh: a weight that gives

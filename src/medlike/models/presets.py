@@ -23,6 +23,7 @@ class NetworkSettings:
     bring KAN inputs into the grid (ours) or not (released). linear: width of the linear branch from the
     pooled depths into the blended feature, and with it the linear path
       into the hash head; 0 leaves both out.
+    depth_hidden, depth_outputs, depth_dropout: a learned branch on the linear one; 0 outputs leaves it out.
     preserved_bits: the first bits that stay a linear projection of the pooled depths.
     share: weight of the learned part of the blended feature beside the linear one (both of unit length).
     decoder: widths of the decoder's blocks.
@@ -57,6 +58,9 @@ class NetworkSettings:
     hash_hidden: int = 512
     grid_input: bool = True
     linear: int = 0
+    depth_hidden: int = 0
+    depth_outputs: int = 0
+    depth_dropout: float = 0.0
     preserved_bits: int = 0
     share: float = 1.0
     decoder: tuple[tuple[int, int], ...] = ((512, 512), (256, 256), (128, 64))
@@ -71,7 +75,7 @@ class NetworkSettings:
 
 
 COMPACT = NetworkSettings(
-    stem="efficientnet_lite0",
+    stem="efficientnet_lite0_blocks",
     shallow_stride=16,
     window_heads=2,
     window_width=24,
@@ -84,8 +88,11 @@ COMPACT = NetworkSettings(
     pixel_hidden=160,
     pixel_kept=2,
     branch_width=96,
-    hash_hidden=48,
-    linear=192,
+    hash_hidden=32,
+    linear=128,
+    depth_hidden=256,
+    depth_outputs=96,
+    depth_dropout=0.3,
     decoder=((96, 96), (64, 64), (32, 16)),
 )
 

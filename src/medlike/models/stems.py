@@ -58,6 +58,11 @@ def _lite_features(stem: nn.Module, images: Tensor) -> list[Tensor]:
     return [maps[index] for index in LITE_ENDS]
 
 
+def _lite_every_block(stem: nn.Module, images: Tensor) -> list[Tensor]:
+    assert isinstance(stem, efficientnet_lite.EfficientNetLite)
+    return stem.forward_blocks(images)
+
+
 def _build_mobilenet(stride: str, normalisation: str) -> nn.Module:
     return mobilenet.MobileNetV2()
 
@@ -80,6 +85,14 @@ STEMS: dict[str, StemKind] = {
         _lite_features,
         tuple(stage[3] for stage in efficientnet_lite.STAGES),
         (2, 4, 8, 16, 16, 32, 32),
+        ("_conv_head.", "_bn1.", "_fc."),
+    ),
+    # The same weights with the map of every block: means of all 16 retrieve better than the stages alone.
+    "efficientnet_lite0_blocks": StemKind(
+        _build_lite,
+        _lite_every_block,
+        tuple(stage[3] for stage in efficientnet_lite.STAGES for _ in range(stage[4])),
+        (2, 4, 4, 8, 8, *[16] * 6, *[32] * 5),
         ("_conv_head.", "_bn1.", "_fc."),
     ),
     "mobilenet_v2": StemKind(

@@ -26,7 +26,7 @@ from medlike.datasets import (
     prepare_samples,
 )
 from medlike.errors import TrainingError
-from medlike.inference.encoder import Encoder
+from medlike.inference.encoder import MODALITY_FLOOR, Encoder
 from medlike.inference.outlier import OutlierSettings, fit_outlier
 from medlike.training.quality import measure_bundle
 from medlike.training.rotation import (
@@ -102,6 +102,8 @@ def train_itq(
     folder that keeps the stem's features between runs. Raises TrainingError or DatasetError where the data
     do not do.
     """
+    if settings.bits % 8 or not 8 <= settings.bits <= 512:
+        raise TrainingError(f"{settings.bits} bits; give a multiple of 8 from 8 to 512")
     everything = join(*datasets) if len(datasets) > 1 else datasets[0]
     if split is None:
         say(f"hashing {len(everything)} images to find near-duplicates")
@@ -138,7 +140,8 @@ def train_itq(
     }
     standard = (pooled - fitted.mean) / fitted.deviation
     features = (standard @ fitted.features).astype(np.float32)
-    arrays, facts = _outlier_part(features, known.samples, split.units(known), fitting, settings)
+    units, modalities = split.units(known), predicted_modalities(standard, fitted)
+    arrays, facts = _outlier_part(features, known.samples, units, modalities, fitting, settings)
     spec["outlier"] = facts
     say("exporting")
     from medlike.models.export import export_graph, round_weights
@@ -183,6 +186,16 @@ def fit_rotation(
         modality=(table * scale, bias),
         modalities=names,
     )
+
+
+def predicted_modalities(standard: F64, fitted: Fitted) -> list[str | None]:
+    """The modality that the bundle will predict for each row, None where it is unsure."""
+    logits = standard @ fitted.modality[0] + fitted.modality[1]
+    share = np.exp(logits - logits.max(axis=1, keepdims=True))
+    share /= share.sum(axis=1, keepdims=True)
+    best = share.argmax(axis=1).tolist()
+    sure = (share.max(axis=1) >= MODALITY_FLOOR).tolist()
+    return [fitted.modalities[i] if known else None for i, known in zip(best, sure, strict=True)]
 
 
 def _statistics(pooled: F64, weights: F64, slices: list[slice], floor: float = 1e-3) -> tuple[F64, F64]:
@@ -268,6 +281,7 @@ def _outlier_part(
     features: F32,
     samples: Sequence[Sample],
     units: npt.NDArray[np.int64],
+    modalities: list[str | None],
     fitting: npt.NDArray[np.bool_],
     settings: RotationSettings,
 ) -> tuple[dict[str, npt.NDArray[Any]], dict[str, Any]]:
@@ -280,7 +294,8 @@ def _outlier_part(
     return fit_outlier(
         features[reference],
         features[calibration],
-        [samples[i].modality or None for i in calibration.tolist()],
+        # As predicted, since that is what decides at search time whose calibration counts.
+        [modalities[i] for i in calibration.tolist()],
         reference_unit=units[reference].tolist(),
         reference_cluster=[samples[i].label for i in reference.tolist()],
         settings=OutlierSettings(),

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from medlike.bundle import Bundle
-from medlike.datasets import Dataset, Split, headline, prepare_samples
+from medlike.datasets import Dataset, Split, headline, may_train, prepare_samples
 from medlike.errors import TrainingError
 from medlike.inference.encoder import Encoder
 from medlike.inference.encoding import Encodings
@@ -40,7 +40,8 @@ def measure_bundle(
     """Quality of a bundle on the parts gallery and query of a split, as it goes into its specification.
 
     headline_of: the collection whose headline labels count (default: `dataset`). Retrieval: mAP over the full
-    list, ties in expectation, of codes; and of the content vectors by cosine. Outliers: all the query part.
+    list, ties in expectation, of codes; and of the content vectors by cosine. Outliers: the query part, but
+    for images whose terms kept them out of the fit (their false alarms stand by source).
     """
     chosen = headline(headline_of or dataset)
     gallery, query = split.part(chosen, "gallery"), split.part(chosen, "query")
@@ -89,21 +90,22 @@ def _outliers(judged: Encodings, samples: Dataset, units: npt.NDArray[np.int64])
     verdicts = judged.outlier
     assert verdicts is not None
     strange = np.array([sample.is_ood for sample in samples])
-    if strange.all() or not strange.any():
+    usual = ~strange & np.array([may_train(sample) for sample in samples])
+    if not usual.any() or not strange.any():
         return {}
     alarms = verdicts.is_outlier & ~strange
     return {
-        "auroc": _short(auroc(verdicts.score[~strange], verdicts.score[strange])),
-        "detected_at_3_percent": _short(detection_at(verdicts.score[~strange], verdicts.score[strange])),
+        "auroc": _short(auroc(verdicts.score[usual], verdicts.score[strange])),
+        "detected_at_3_percent": _short(detection_at(verdicts.score[usual], verdicts.score[strange])),
         "detected": _short(float(verdicts.is_outlier[strange].mean())),
-        "false_alarms": _short(float(alarms[~strange].mean())),
+        "false_alarms": _short(float(alarms[usual].mean())),
         # The promise of the p-value is one of units, like those it was calibrated on.
-        "false_alarms_by_unit": _short(_by_group(alarms[~strange], units[~strange]).mean()),
+        "false_alarms_by_unit": _short(_by_group(alarms[usual], units[usual]).mean()),
         "false_alarms_by_source": {
             source: _short(float(alarms[~strange & (samples.column("source") == source)].mean()))
             for source in sorted(set(samples.column("source")[~strange]))
         },
-        "inside": int((~strange).sum()),
+        "inside": int(usual.sum()),
         "outside": int(strange.sum()),
     }
 

@@ -1,0 +1,38 @@
+"""Learning curves, drawn as they grow."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+from typing import Any
+
+
+def keep_history(history: list[dict[str, Any]], folder: Path) -> None:
+    """Write history.csv, one row an epoch, and draw curves.png beside it where matplotlib is installed."""
+    if not history:
+        return
+    columns = list(dict.fromkeys(name for row in history for name in row))
+    with (folder / "history.csv").open("w", newline="", encoding="utf-8") as file:
+        table = csv.DictWriter(file, columns)
+        table.writeheader()
+        table.writerows(history)
+    try:
+        import matplotlib
+    except ImportError:
+        return
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    scores = [name for name in columns if name.startswith("map")]
+    losses = [name for name in columns if name not in (*scores, "epoch", "seconds", "rate", "waiting")]
+    figure, (left, right) = pyplot.subplots(1, 2, figsize=(10, 4), layout="constrained")
+    for axis, names, title in ((left, losses, "loss terms"), (right, scores, "validation mAP")):
+        for name in names:
+            points = [(row["epoch"], row[name]) for row in history if name in row]
+            axis.plot(*zip(*points, strict=True), marker=".", label=name)
+        axis.set(title=title, xlabel="epoch")
+        if names:
+            axis.legend(fontsize=8)
+    left.set_yscale("log")
+    figure.savefig(folder / "curves.png", dpi=110)
+    pyplot.close(figure)

@@ -1,0 +1,103 @@
+"""Batches: from cached maps of a frozen stem, or from pictures through the whole network."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from medlike.training.augmentation import augment, augmentation
+from medlike.training.maps import Maps
+from medlike.training.pictures import Pictures
+from medlike.training.recipe import Recipe
+
+I64 = npt.NDArray[np.int64]
+Feed = Callable[[I64, np.random.Generator], dict[str, Any]]
+SERVED_BATCH = 256
+
+
+def mixed_precision(device: torch.device) -> AbstractContextManager[Any]:
+    """bfloat16 on a GPU; full precision on a CPU, where it is slower."""
+    return torch.autocast(device.type, torch.bfloat16) if device.type == "cuda" else nullcontext()
+
+
+@dataclass
+class FrozenFeed:
+    """Outputs of a network on cached maps of its frozen stem."""
+
+    network: Any
+    maps: Maps
+    recipe: Recipe
+    device: torch.device
+
+    def training(self, rows: I64, random: np.random.Generator) -> dict[str, Any]:
+        """A random view of each row; half the batches have another picture mixed in."""
+        views = random.integers(0, self.maps.views, len(rows))
+        parts = self.maps.batch(views, rows, self.device)
+        if self.recipe.mixing and random.random() < 0.5:
+            share = torch.from_numpy(random.random(len(rows)) * self.recipe.mixing).float().to(self.device)
+            other = torch.from_numpy(random.permutation(len(rows))).to(self.device)
+            parts = tuple(_mix(part, share, other) for part in parts)  # type: ignore[assignment]
+        return self._encode(*parts)
+
+    def served(self, rows: I64) -> dict[str, Any]:
+        """The pictures as they are."""
+        return self._encode(*self.maps.batch(np.zeros(len(rows), np.int64), rows, self.device))
+
+    def _encode(self, shallow: Tensor, deep: Tensor, pooled: Tensor) -> dict[str, Any]:
+        with mixed_precision(self.device):
+            return self.network.encode(shallow, deep, pooled)
+
+
+def _mix(part: Tensor, share: Tensor, other: Tensor) -> Tensor:
+    """Maps of linear convolutions mix like pictures, nearly: the label stays the larger share's."""
+    weight = share.reshape(-1, *[1] * (part.ndim - 1))
+    return (1 - weight) * part + weight * part[other]
+
+
+@dataclass
+class PictureFeed:
+    """Outputs of a whole network on augmented pictures."""
+
+    network: Any
+    pictures: Pictures
+    recipe: Recipe
+    device: torch.device
+
+    def training(self, rows: I64, random: np.random.Generator) -> dict[str, Any]:
+        """Pictures of the rows, augmented as the recipe says."""
+        generator = torch.Generator(self.device).manual_seed(int(random.integers(2**62)))
+        images = augment(self._grey(rows), augmentation(self.recipe.augmentation), generator)
+        return self._forward(images)
+
+    def served(self, rows: I64) -> dict[str, Any]:
+        """The pictures as they are."""
+        return self._forward(self._grey(rows))
+
+    def _grey(self, rows: I64) -> Tensor:
+        return torch.from_numpy(self.pictures.pixels[rows]).to(self.device).float().unsqueeze(1) / 255
+
+    def _forward(self, grey: Tensor) -> dict[str, Any]:
+        images = grey.expand(-1, 3, -1, -1).contiguous(memory_format=torch.channels_last)
+        with mixed_precision(self.device):
+            return self.network(images)
+
+
+@torch.inference_mode()
+def served_outputs(
+    feed: FrozenFeed | PictureFeed, count: int, names: tuple[str, ...]
+) -> dict[str, npt.NDArray[np.float32]]:
+    """Named outputs of the first `count` pictures as they are, float32 [count, ...]; "modality" is one."""
+    feed.network.eval()
+    kept: dict[str, list[npt.NDArray[np.float32]]] = {name: [] for name in names}
+    for start in range(0, count, SERVED_BATCH):
+        outputs = feed.served(np.arange(start, min(start + SERVED_BATCH, count)))
+        for name in names:
+            kept[name].append(outputs[name].float().cpu().numpy())
+    return {name: np.concatenate(parts) for name, parts in kept.items()}

@@ -1,0 +1,279 @@
+"""Stage 1: epochs over batches, validated, kept after each, and able to go on after a kill."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from medlike.codes.packing import pack
+from medlike.errors import TrainingError
+from medlike.metrics.retrieval import score_codes
+from medlike.models.networks import record
+from medlike.training.curves import keep_history
+from medlike.training.feed import FrozenFeed, PictureFeed, served_outputs
+from medlike.training.material import Material, sampling_weights
+from medlike.training.objective import HashLoss, hash_loss, judge
+from medlike.training.recipe import Recipe
+
+Say = Callable[[str], None]
+Feed = FrozenFeed | PictureFeed
+CHECKPOINT = "checkpoint.pt"
+VALIDATION_GALLERY = 3000
+CLIP = 5.0
+
+
+@dataclass
+class Trained:
+    """The best state of a run: its weights, its epoch, the history of all epochs, pairs by H [2,20] or None."""
+
+    state: dict[str, Tensor]
+    epoch: int
+    history: list[dict[str, Any]]
+    histogram: list[list[float]] | None
+
+
+class RunningMean:
+    """Exponential running mean of a network's floating tensors, buffers included."""
+
+    def __init__(self, network: torch.nn.Module, decay: float) -> None:
+        self.decay, self.steps = decay, 0
+        self.state = {name: value.detach().clone() for name, value in network.state_dict().items()}
+
+    @torch.no_grad()
+    def update(self, network: torch.nn.Module) -> None:
+        self.steps += 1
+        decay = min(self.decay, (self.steps + 1) / (self.steps + 10)) if self.decay else 0.0
+        for name, value in network.state_dict().items():
+            if value.is_floating_point():
+                self.state[name].lerp_(value, 1 - decay)
+            else:
+                self.state[name].copy_(value)
+
+
+def fit(
+    network: Any,
+    recipe: Recipe,
+    part: Material,
+    feed: Feed,
+    validation: Material,
+    validation_feed: Feed,
+    folder: str | Path,
+    *,
+    seed: int = 0,
+    resume: bool = False,
+    say: Say = lambda line: None,
+) -> Trained:
+    """Train; returns the epoch with the best validation mAP (queries: validation, gallery: training pictures).
+
+    folder: holds the checkpoint, history.csv and curves.png. resume: go on from the checkpoint there.
+    Raises TrainingError for a checkpoint of another run and for a loss that is not finite: then the last good
+    checkpoint stays, and nan.json names the batch.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    torch.manual_seed(seed)
+    loss = hash_loss(
+        recipe.loss,
+        network.bits,
+        np.bincount(part.labels["label"], minlength=network.classes["label"]).tolist(),
+        recipe.sampling == "tempered",
+    )
+    optimiser = _optimiser(network, recipe)
+    mean = RunningMean(network, recipe.average)
+    steps = max(1, len(part) // recipe.batch)
+    history: list[dict[str, Any]] = []
+    best: dict[str, Any] = {"map": -1.0, "epoch": -1, "state": None}
+    identity = {"network": record(network), "recipe": asdict(recipe), "seed": seed, "images": len(part)}
+    histogram: Tensor | None = None
+    if resume:
+        kept = _read_checkpoint(folder, identity)
+        if kept is not None:
+            network.load_state_dict(kept["network"])
+            optimiser.load_state_dict(kept["optimiser"])
+            mean.state, mean.steps = kept["mean"], kept["mean_steps"]
+            history, best, histogram = kept["history"], kept["best"], kept["histogram"]
+            say(f"going on after epoch {len(history)} of {recipe.epochs}")
+    weights = sampling_weights(part, recipe.sampling)
+    for epoch in range(len(history), recipe.epochs):
+        # A stream of its own an epoch: a resumed run draws what the uninterrupted one would have drawn.
+        random = np.random.default_rng((seed, epoch))
+        torch.manual_seed(seed * 100_003 + epoch)
+        network.train()
+        _hold_frozen(network, recipe)
+        started, waiting = time.perf_counter(), 0.0
+        sums: dict[str, float] = {}
+        order = random.permutation(len(part)) if recipe.sampling == "uniform" else None
+        for step in range(steps):
+            for group in optimiser.param_groups:
+                group["lr"] = _rate(recipe, epoch + step / steps) * group["scale"]
+            if order is None:
+                rows = random.choice(len(part), recipe.batch, p=weights)
+            else:
+                rows = order[step * recipe.batch : (step + 1) * recipe.batch]
+            judged, waited = _step(network, recipe, part, feed, loss, optimiser, rows, random)
+            waiting += waited
+            if not math.isfinite(float(judged.total.detach())):
+                _report_nan(folder, part, rows, epoch, step, judged.parts)
+            mean.update(network)
+            for name, value in judged.parts.items():
+                sums[name] = sums.get(name, 0.0) + value
+            if judged.histogram is not None:
+                histogram = judged.histogram if histogram is None else histogram + judged.histogram
+        seconds = time.perf_counter() - started
+        raw = {name: value.clone() for name, value in network.state_dict().items()}
+        network.load_state_dict(mean.state)
+        score = validation_map(feed, part, validation_feed, validation, seed)
+        row = {"epoch": epoch + 1, **{name: value / steps for name, value in sums.items()}}
+        row |= {"map": score, "seconds": seconds, "waiting": waiting / seconds}
+        row["rate"] = _rate(recipe, epoch + 1)
+        history.append({name: round(float(value), 6) for name, value in row.items()})
+        if score > best["map"]:
+            state = {name: value.cpu().clone() for name, value in network.state_dict().items()}
+            best = {"map": score, "epoch": epoch + 1, "state": state}
+        network.load_state_dict(raw)
+        _write_checkpoint(folder, identity, network, optimiser, mean, history, best, histogram)
+        keep_history(history, folder)
+        rate = steps * recipe.batch / seconds
+        say(f"epoch {epoch + 1} of {recipe.epochs}: mAP {score:.4f}, {rate:.0f} images/s")
+        if epoch + 1 - best["epoch"] >= recipe.patience:
+            say(f"no better mAP for {recipe.patience} epochs: stopped")
+            break
+    if best["state"] is None:
+        raise TrainingError("no epoch was run; set epochs to at least 1")
+    network.load_state_dict(best["state"])
+    return Trained(
+        best["state"], best["epoch"], history, None if histogram is None else histogram.cpu().tolist()
+    )
+
+
+def validation_map(feed: Feed, part: Material, other: Feed, queries: Material, seed: int) -> float:
+    """mAP (expected over ties) of codes: queries against at most 3,000 training pictures, other units only."""
+    u = served_outputs(feed, len(part), ("u",))["u"]
+    asked = served_outputs(other, len(queries), ("u",))["u"]
+    rows = np.random.default_rng(seed).permutation(len(part))[:VALIDATION_GALLERY]
+    relevance = queries.labels["label"][:, None] == part.labels["label"][rows][None]
+    relevance &= queries.labels["label"][:, None] >= 0
+    return float(score_codes(pack(asked > 0), pack(u[rows] > 0), relevance).mean("map_expected"))
+
+
+def _optimiser(network: Any, recipe: Recipe) -> torch.optim.AdamW:
+    frozen = recipe.protocol == "frozen"
+    stem = list(network.stem.parameters())
+    for parameter in stem:
+        parameter.requires_grad_(not frozen)
+    branch = getattr(network, "linear_branch", None)
+    if branch is not None:
+        # What the untouched features know stays as it was fitted.
+        branch.requires_grad_(False)
+    inside = {id(parameter) for parameter in stem}
+    heads = [p for p in network.parameters() if id(p) not in inside and p.requires_grad]
+    groups: list[dict[str, Any]] = [{"params": heads, "scale": 1.0}]
+    if not frozen:
+        groups.append({"params": stem, "scale": recipe.stem_rate / recipe.rate})
+    return torch.optim.AdamW(groups, lr=recipe.rate, betas=recipe.betas, weight_decay=recipe.decay)
+
+
+def _hold_frozen(network: Any, recipe: Recipe) -> None:
+    """Batch statistics of a frozen stem stay; so do the paths that share one."""
+    if recipe.protocol == "frozen":
+        network.stem.eval()
+
+
+def _rate(recipe: Recipe, epoch: float) -> float:
+    """Linear warm-up from start_rate, then cosine to end_rate."""
+    if epoch < recipe.warmup:
+        return recipe.start_rate + (recipe.rate - recipe.start_rate) * epoch / recipe.warmup
+    share = min(1.0, (epoch - recipe.warmup) / max(1e-9, recipe.epochs - recipe.warmup))
+    return recipe.end_rate + (recipe.rate - recipe.end_rate) * (1 + math.cos(math.pi * share)) / 2
+
+
+def _step(
+    network: Any,
+    recipe: Recipe,
+    part: Material,
+    feed: Feed,
+    loss: HashLoss,
+    optimiser: torch.optim.AdamW,
+    rows: np.ndarray,
+    random: np.random.Generator,
+) -> tuple[Any, float]:
+    device = feed.device
+    begun = time.perf_counter()
+    labels = {level: torch.from_numpy(found[rows]).to(device) for level, found in part.labels.items()}
+    prints = torch.from_numpy(part.pictures.fingerprints[rows]).to(device).float()
+    waited = time.perf_counter() - begun
+    outputs = feed.training(rows, random)
+    judged = judge(outputs, labels, prints, loss, recipe, network.learned_width)
+    if torch.isfinite(judged.total):
+        optimiser.zero_grad(set_to_none=True)
+        judged.total.backward()
+        torch.nn.utils.clip_grad_norm_(network.parameters(), CLIP)
+        optimiser.step()
+    return judged, waited
+
+
+def _report_nan(
+    folder: Path, part: Material, rows: np.ndarray, epoch: int, step: int, parts: dict[str, float]
+) -> None:
+    paths = [part.dataset.samples[row].path for row in rows]
+    note = {"epoch": epoch + 1, "step": step + 1, "parts": parts, "paths": paths}
+    (folder / "nan.json").write_text(json.dumps(note, indent=1), encoding="utf-8")
+    terms = ", ".join(f"{name} {value:g}" for name, value in parts.items())
+    raise TrainingError(
+        f"the loss of epoch {epoch + 1}, step {step + 1} is not finite ({terms}); the batch is in "
+        f"{folder / 'nan.json'}, the last good epoch in {folder / CHECKPOINT}: lower the rate and --resume"
+    )
+
+
+def _write_checkpoint(
+    folder: Path,
+    identity: dict[str, Any],
+    network: Any,
+    optimiser: torch.optim.AdamW,
+    mean: RunningMean,
+    history: list[dict[str, Any]],
+    best: dict[str, Any],
+    histogram: Tensor | None,
+) -> None:
+    draft = folder / (CHECKPOINT + ".draft")
+    torch.save(
+        {
+            "identity": identity,
+            "network": network.state_dict(),
+            "optimiser": optimiser.state_dict(),
+            "mean": mean.state,
+            "mean_steps": mean.steps,
+            "history": history,
+            "best": best,
+            "histogram": histogram,
+        },
+        draft,
+    )
+    draft.replace(folder / CHECKPOINT)
+
+
+def _read_checkpoint(folder: Path, identity: dict[str, Any]) -> dict[str, Any] | None:
+    path = folder / CHECKPOINT
+    if not path.is_file():
+        return None
+    try:
+        kept = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        raise TrainingError(f"{path} cannot be read ({error}); remove it to start again") from None
+    there = json.loads(json.dumps(kept["identity"]))
+    for name, value in json.loads(json.dumps(identity)).items():
+        if there.get(name) != value:
+            raise TrainingError(
+                f"{path} belongs to another run: its {name} differs; give another --work folder, or start again "
+                "without --resume"
+            )
+    return kept

@@ -1,0 +1,166 @@
+"""The stem's maps of augmented views, computed once: the protocol `frozen`.
+
+A frozen stem gives the same maps in every epoch, so they are kept: the first view is the picture itself,
+the others are augmented. What trains on top of them then costs a tenth of the whole network.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from medlike.training.augmentation import Augmentation, augment
+from medlike.training.pictures import Pictures
+
+Say = Callable[[str], None]
+BATCH = 64
+PARTS = ("shallow", "deep", "pooled")
+
+
+@dataclass(frozen=True)
+class Maps:
+    """Views of N pictures: each part a list over views of float16 [N,C,h,w], or [N,P] for pooled."""
+
+    shallow: list[npt.NDArray[np.float16]]
+    deep: list[npt.NDArray[np.float16]]
+    pooled: list[npt.NDArray[np.float16]]
+
+    @property
+    def views(self) -> int:
+        return len(self.pooled)
+
+    def batch(
+        self, views: npt.NDArray[np.int64], rows: npt.NDArray[np.int64], device: torch.device
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Shallow and deep maps and pooled means, float32, of one view of each row."""
+        parts = []
+        for part in (self.shallow, self.deep, self.pooled):
+            picked = np.stack([part[view][row] for view, row in zip(views, rows, strict=True)])
+            parts.append(torch.from_numpy(picked).to(device).float())
+        return parts[0], parts[1], parts[2]
+
+
+def stem_maps(
+    network: Any,
+    pictures: Pictures,
+    cache: str | Path,
+    views: int,
+    settings: Augmentation,
+    seed: int = 0,
+    say: Say = lambda line: None,
+) -> Maps:
+    """Maps of `views` views of every picture: view 0 as it is, the others augmented; kept under `cache`.
+
+    network: an image network in evaluation mode; only its stem and pooling run. A view that is there is read,
+    so an interrupted run goes on with the next view.
+    """
+    key = hashlib.sha256(
+        f"{pictures.digest} {_stem_digest(network.stem)} {network.shallow_index} {network.deep_index} "
+        f"{sorted(asdict(settings).items())} {seed}".encode()
+    ).hexdigest()[:16]
+    found: dict[str, list[npt.NDArray[np.float16]]] = {part: [] for part in PARTS}
+    run = None
+    for view in range(views):
+        folder = Path(cache) / f"maps-{key}-{view}"
+        if not folder.is_dir():
+            run = run or _runner(network)
+            _compute_view(run, pictures, folder, view, settings, seed, say)
+        for part in PARTS:
+            found[part].append(np.load(folder / f"{part}.npy", mmap_mode="r"))
+    return Maps(found["shallow"], found["deep"], found["pooled"])
+
+
+def _compute_view(
+    run: Callable[[npt.NDArray[np.uint8]], list[npt.NDArray[np.float32]]],
+    pictures: Pictures,
+    folder: Path,
+    view: int,
+    settings: Augmentation,
+    seed: int,
+    say: Say,
+) -> None:
+    draft = folder.with_name(folder.name + ".draft")
+    draft.mkdir(parents=True, exist_ok=True)
+    generator = torch.Generator().manual_seed(1_000_003 * seed + view)
+    files: list[npt.NDArray[np.float16]] = []
+    for start in range(0, len(pictures), BATCH):
+        pixels = pictures.pixels[start : start + BATCH]
+        if view:
+            changed = augment(torch.from_numpy(pixels).float().unsqueeze(1) / 255, settings, generator)
+            pixels = (changed.squeeze(1) * 255).round().to(torch.uint8).numpy()
+        parts = run(pixels)
+        if not files:
+            files = [
+                np.lib.format.open_memmap(
+                    draft / f"{name}.npy", "w+", np.float16, (len(pictures), *part.shape[1:])
+                )
+                for name, part in zip(PARTS, parts, strict=True)
+            ]
+        for file, part in zip(files, parts, strict=True):
+            file[start : start + len(pixels)] = part
+        if start % (16 * BATCH) == 0:
+            say(f"view {view}: {start} of {len(pictures)} pictures through the stem")
+    for file in files:
+        file.flush()  # type: ignore[attr-defined]
+    draft.rename(folder)
+
+
+class _Tapped(nn.Module):
+    """The stem, its two maps and the means of every depth."""
+
+    def __init__(self, network: Any) -> None:
+        super().__init__()
+        self.stem, self.pooling = network.stem, network.pooling
+        self.shallow, self.deep = network.shallow_index, network.deep_index
+
+    def forward(self, images: Tensor) -> dict[str, Tensor]:
+        maps = self.stem(images)
+        return {"shallow": maps[self.shallow], "deep": maps[self.deep], "pooled": self.pooling(maps)}
+
+
+def _runner(network: Any) -> Callable[[npt.NDArray[np.uint8]], list[npt.NDArray[np.float32]]]:
+    """uint8 [n,224,224] -> the three parts, float32: torch on a GPU, the runtime on a CPU, 3 times faster."""
+    tapped = _Tapped(network).eval()
+    device = next(network.parameters()).device
+    if device.type != "cpu":
+        return lambda pixels: _run_torch(tapped, pixels, device)
+    import onnxruntime
+
+    from medlike.models.export import trace
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    session = onnxruntime.InferenceSession(trace(tapped, PARTS).SerializeToString(), options)
+    pool = ThreadPoolExecutor(torch.get_num_threads())
+
+    def run(pixels: npt.NDArray[np.uint8]) -> list[npt.NDArray[np.float32]]:
+        each = list(pool.map(lambda one: session.run(None, {"image": one[None]}), pixels))
+        return [np.concatenate(part) for part in zip(*each, strict=True)]
+
+    return run
+
+
+@torch.inference_mode()
+def _run_torch(
+    tapped: _Tapped, pixels: npt.NDArray[np.uint8], device: torch.device
+) -> list[npt.NDArray[np.float32]]:
+    images = torch.from_numpy(pixels).to(device).float().unsqueeze(1).expand(-1, 3, -1, -1) / 255
+    found = tapped(images.contiguous(memory_format=torch.channels_last))
+    return [found[part].float().cpu().numpy() for part in PARTS]
+
+
+def _stem_digest(stem: nn.Module) -> str:
+    hashed = hashlib.sha256()
+    for name, tensor in sorted(stem.state_dict().items()):
+        hashed.update(name.encode())
+        hashed.update(tensor.detach().cpu().numpy().tobytes())
+    return hashed.hexdigest()

@@ -1,0 +1,120 @@
+"""What a training run learns from and is judged on: pictures, labels by level, and who belongs to which part."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from medlike.datasets import Dataset, Split, may_train, region_of
+from medlike.errors import TrainingError
+from medlike.training.pictures import Pictures, prepare_pictures
+
+Say = Callable[[str], None]
+I64 = npt.NDArray[np.int64]
+
+# One collection of 64-pixel pictures whose classes are told by their backgrounds takes a small part only.
+THUMBNAIL = 64
+THUMBNAIL_SHARE = 7
+
+
+@dataclass(frozen=True)
+class Material:
+    """One part of the data: samples, their pictures, and labels int64 [N] by level, -1 where unknown."""
+
+    dataset: Dataset
+    pictures: Pictures
+    labels: dict[str, I64]
+    units: I64
+
+    def __len__(self) -> int:
+        return len(self.pictures)
+
+
+@dataclass(frozen=True)
+class Classes:
+    """Names of the classes by level, coarsest first: modality, region, label."""
+
+    names: dict[str, list[str]]
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        return {level: len(names) for level, names in self.names.items()}
+
+    def of(self, dataset: Dataset) -> dict[str, I64]:
+        """Labels by level, int64 [N]; -1 for a name that is not among the classes."""
+        found = {}
+        for level, names in self.names.items():
+            place = {name: index for index, name in enumerate(names)}
+            found[level] = np.array([place.get(_name(sample, level), -1) for sample in dataset], np.int64)
+        return found
+
+
+def _name(sample: object, level: str) -> str:
+    if level == "region":
+        return region_of(sample)  # type: ignore[arg-type]
+    return str(getattr(sample, level))
+
+
+def classes_of(dataset: Dataset) -> Classes:
+    """The classes of a training part: every level's names, sorted. Raises TrainingError for a single label."""
+    names = {
+        level: sorted({_name(sample, level) for sample in dataset} - {""})
+        for level in ("modality", "region", "label")
+    }
+    if len(names["label"]) < 2:
+        raise TrainingError(
+            f"{dataset.name} has {len(names['label'])} labels; at least 2 are needed to tell images apart"
+        )
+    return Classes({level: found for level, found in names.items() if found})
+
+
+def training_part(dataset: Dataset, split: Split, parts: Sequence[str] = ("train",)) -> Dataset:
+    """In-domain samples of the parts whose terms allow training; of thumbnail collections one in seven."""
+    small = {
+        source
+        for source, count in Counter(s.source for s in dataset if _is_thumbnail(s)).items()
+        if count > 100 * THUMBNAIL_SHARE
+    }
+    seen: Counter[str] = Counter()
+
+    def keep(sample: object) -> bool:
+        source = sample.source  # type: ignore[attr-defined]
+        if sample.is_ood or not may_train(sample):  # type: ignore[attr-defined, arg-type]
+            return False
+        if source in small:
+            seen[source] += 1
+            return seen[source] % THUMBNAIL_SHARE == 0
+        return True
+
+    return split.part(dataset, *parts).where(keep)
+
+
+def _is_thumbnail(sample: object) -> bool:
+    width, height = sample.width, sample.height  # type: ignore[attr-defined]
+    return bool(width and height and max(width, height) <= THUMBNAIL)
+
+
+def material(
+    dataset: Dataset, split: Split, classes: Classes, cache: str | Path, say: Say = lambda line: None
+) -> Material:
+    """Pictures and labels of a part of the data. Raises TrainingError where it is empty."""
+    if not len(dataset):
+        raise TrainingError(f"a part of {dataset.name} is empty; give more images or another split")
+    return Material(
+        dataset, prepare_pictures(dataset, cache, say), classes.of(dataset), split.units(dataset)
+    )
+
+
+def sampling_weights(part: Material, sampling: str) -> npt.NDArray[np.float64]:
+    """Weights float64 [N] that sum to 1; "tempered": classes of a source by the inverse root of their size."""
+    if sampling == "uniform":
+        return np.full(len(part), 1 / len(part))
+    keys = [f"{sample.source}|{sample.label}" for sample in part.dataset]
+    counts = Counter(keys)
+    weights = np.array([counts[key] ** -0.5 for key in keys])
+    return weights / weights.sum()

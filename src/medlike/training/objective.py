@@ -1,0 +1,116 @@
+"""What a batch is judged by: the hash loss and what goes with it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from medlike.errors import TrainingError
+from medlike.training.losses.csq import csq, hash_centres
+from medlike.training.losses.dch import dch
+from medlike.training.losses.dpsh import dpsh
+from medlike.training.losses.dsh import dsh
+from medlike.training.losses.hashnet import hashnet
+from medlike.training.losses.hierarchy import hierarchy_entropy
+from medlike.training.losses.quantisation import quantisation
+from medlike.training.losses.sch import SCHSettings, class_weights, sch
+from medlike.training.losses.similarity_preservation import relational_error
+from medlike.training.recipe import Recipe
+
+LEVEL = "label"
+
+
+@dataclass(frozen=True)
+class Judged:
+    """total: the scalar to step on; parts: its terms, unweighted; histogram: pairs by H [2,20], SCH only."""
+
+    total: Tensor
+    parts: dict[str, float]
+    histogram: Tensor | None = None
+
+
+HashLoss = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor | None]]
+
+
+def _sch(settings: SCHSettings, weights: Tensor | None) -> HashLoss:
+    def loss(u: Tensor, labels: Tensor, fingerprints: Tensor) -> tuple[Tensor, Tensor]:
+        found = sch(u, labels, fingerprints, settings, None if weights is None else weights.to(u.device))
+        return found.total, found.histogram
+
+    return loss
+
+
+def _pairwise(function: Callable[..., Tensor]) -> HashLoss:
+    return lambda u, labels, fingerprints: (function(u, labels), None)
+
+
+HASH_LOSSES = ("sch", "sch-released", "sch-shuffled", "sch-mean", "csq", "dch", "dpsh", "dsh", "hashnet")
+
+
+def hash_loss(name: str, bits: int, sizes: list[int], tempered: bool) -> HashLoss:
+    """The named loss: (u, labels, fingerprints) -> scalar and histogram.
+
+    sizes: training images of each class. tempered: classes are already sampled evenly, so pairs are not
+    weighted again. TrainingError lists the known names.
+    """
+    weights = None if tempered else class_weights(sizes)
+    if name == "sch":
+        return _sch(SCHSettings(), weights)
+    if name == "sch-released":
+        return _sch(SCHSettings(variant="released"), class_weights(sizes))
+    if name in ("sch-shuffled", "sch-mean"):
+        return _sch(SCHSettings(structure=name.removeprefix("sch-")), weights)  # type: ignore[arg-type]
+    if name == "csq":
+        centres = hash_centres(len(sizes), bits)
+        return lambda u, labels, fingerprints: (csq(u, labels, centres.to(u.device)), None)
+    rivals: dict[str, Callable[..., Tensor]] = {"dch": dch, "dpsh": dpsh, "dsh": dsh, "hashnet": hashnet}
+    if name in rivals:
+        return _pairwise(rivals[name])
+    raise TrainingError(f"loss {name!r} is unknown; known: {', '.join(HASH_LOSSES)}")
+
+
+def supervised_contrast(features: Tensor, labels: Tensor, temperature: float) -> Tensor:
+    """Supervised contrast (Khosla et al. 2020) of unit features [B,D]; rows without a positive add nothing."""
+    scores = features.float() @ features.float().T / temperature
+    own = torch.eye(len(scores), dtype=torch.bool, device=scores.device)
+    scores = scores.masked_fill(own, -1e4)
+    known = labels >= 0
+    positive = (labels[:, None] == labels[None]) & ~own & known[:, None] & known[None]
+    log_share = scores - scores.logsumexp(dim=1, keepdim=True)
+    count = positive.sum(dim=1)
+    each = -(log_share * positive).sum(dim=1) / count.clamp(min=1)
+    return each.sum() / (count > 0).sum().clamp(min=1)
+
+
+def judge(
+    outputs: Mapping[str, Any],
+    labels: Mapping[str, Tensor],
+    fingerprints: Tensor,
+    loss: HashLoss,
+    recipe: Recipe,
+    learned_width: int,
+) -> Judged:
+    """The loss of a batch: outputs of an image network, labels by level int64 [B], fingerprints [B,16,16]."""
+    total, histogram = loss(outputs["u"], labels[LEVEL], fingerprints)
+    parts = {"hash": float(total.detach())}
+    total = recipe.hash * total
+    if recipe.classification:
+        entropy = hierarchy_entropy(outputs["logits"], labels, recipe.smoothing)
+        parts["classification"] = float(entropy.detach())
+        total = total + recipe.classification * entropy
+    if recipe.contrast:
+        learned = F.normalize(outputs["feature"][:, :learned_width].float(), dim=1)
+        contrast = supervised_contrast(learned, labels[LEVEL], recipe.temperature)
+        parts["contrast"] = float(contrast.detach())
+        total = total + recipe.contrast * contrast
+    if recipe.preservation:
+        # The code learns from the feature, not the feature from the code: the feature is held fixed.
+        kept = relational_error(outputs["u"], outputs["feature"]) + 0.002 * quantisation(outputs["u"])
+        parts["preservation"] = float(kept.detach())
+        total = total + recipe.preservation * kept
+    return Judged(total, parts, histogram)
