@@ -63,11 +63,12 @@ class Archive:
         already, to be used in place of a new one. Raises ArchiveError where the folder is not empty.
         """
         path = Path(path).expanduser()
-        if path.exists() and (not path.is_dir() or any(path.iterdir())):
-            reason = (
-                "holds an archive: open it" if (path / FILE).exists() else "is not empty: give a new folder"
-            )
-            raise ArchiveError(f"{path} {reason}")
+        with durable.disk_errors(path):
+            taken = path.exists() and (not path.is_dir() or any(path.iterdir()))
+        if taken and (path / FILE).exists():
+            raise ArchiveError(f"{path} holds an archive: open it, or give a new folder")
+        if taken:
+            raise ArchiveError(f"{path} is not empty: give a new folder")
         folder = Folder(path, BundleFacts.of(_loaded(bundle)), keep_identifiers)
         for part in (folder.path, folder.pixels, folder.index):
             durable.make_folder(part)

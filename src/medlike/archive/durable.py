@@ -50,10 +50,10 @@ def make_folder(path: Path, mode: int = 0o755) -> None:
     """Make a folder and its parents where they are missing, durably."""
     missing = []
     at = path
-    while not at.exists():
-        missing.append(at)
-        at = at.parent
     with disk_errors(path):
+        while not at.exists():
+            missing.append(at)
+            at = at.parent
         for folder in reversed(missing):
             folder.mkdir(mode=mode, exist_ok=True)
             sync_folders([folder.parent])

@@ -150,7 +150,11 @@ class Store:
     """An open store. Safe to use from many threads and after a fork."""
 
     def __init__(self, path: Path) -> None:
-        if not path.is_file():
+        try:
+            present = path.is_file()
+        except OSError as error:
+            raise ArchiveError(f"{path} cannot be read ({error.strerror}): check permissions") from error
+        if not present:
             raise ArchiveError(f"{path} is missing: restore the archive from a backup")
         self.path = path
         self._database = Database(path)

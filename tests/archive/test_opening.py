@@ -1,0 +1,183 @@
+"""Making and opening archives: what is refused, and what is said then."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from medlike import Archive, Query
+from medlike.errors import ArchiveError, ArchiveLocked, BundleError
+
+
+def test_a_new_archive_is_empty_and_can_be_searched(archive, pictures):
+    result = archive.search(Query(image=pictures(1) / "0000.png"))
+    assert list(result.hits) == [] and len(archive) == 0 and archive.verify() == []
+
+
+def test_info_tells_parts_bundle_and_generation(archive, pictures, tiny_bundle):
+    archive.add(pictures(3))
+    facts = archive.info()
+    assert facts["images"] == 3 and facts["generation"] == 1
+    assert facts["bundle"] == {"name": "tiny-64", "digest": tiny_bundle.digest}
+    assert facts["bytes"]["previews"] == sum(
+        path.stat().st_size for path in (archive.path / "pixels" / "previews").rglob("*.jpg")
+    )
+    assert set(facts["bytes"]) == {"store", "pixels", "previews", "index", "private", "spool"}
+
+
+def test_opens_where_it_was_made(archive, pictures, encoder):
+    archive.add(pictures(2))
+    with Archive.open(archive.path, encoder=encoder) as again:
+        assert len(again) == 2 and again.folder == archive.folder
+
+
+def test_finds_its_bundle_by_itself(archive, pictures):
+    archive.add(pictures(2))
+    with Archive.open(archive.path) as again:
+        assert len(again.search(Query(image=pictures(1) / "0000.png")).hits) == 2
+
+
+def test_refuses_a_newer_format(archive):
+    path = archive.path / "archive.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "format": 2}))
+    with pytest.raises(ArchiveError, match="format 2; this medlike reads up to 1: install a newer medlike"):
+        Archive.open(archive.path)
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{}", '{"format": 1}', '{"format": 1, "bundle": {"a": 1}}'])
+def test_refuses_a_damaged_description(archive, content):
+    (archive.path / "archive.json").write_text(content)
+    with pytest.raises(ArchiveError, match="is damaged"):
+        Archive.open(archive.path)
+
+
+def test_refuses_what_is_no_archive(tmp_path):
+    with pytest.raises(ArchiveError, match="is not an archive"):
+        Archive.open(tmp_path)
+
+
+def test_refuses_a_damaged_store(archive, pictures):
+    archive.add(pictures(1))
+    archive.close()
+    (archive.path / "store.sqlite").write_bytes(b"no database at all, but long enough to look like one" * 100)
+    with pytest.raises(ArchiveError, match="is damaged"):
+        len(Archive.open(archive.path))
+
+
+def test_refuses_a_missing_store_and_a_missing_key(archive, pictures, encoder):
+    (archive.path / "private" / "key").unlink()
+    with Archive.open(archive.path, encoder=encoder) as opened, pytest.raises(ArchiveError, match="key"):
+        opened.add(pictures(1))
+    (archive.path / "store.sqlite").unlink()
+    with pytest.raises(ArchiveError, match=r"store\.sqlite is missing"):
+        Archive.open(archive.path)
+
+
+def test_refuses_another_bundle(archive, tiny_regional_bundle):
+    with pytest.raises(ArchiveError, match="medlike reindex --bundle"):
+        Archive.open(archive.path, bundle=tiny_regional_bundle)
+
+
+def test_notices_that_its_bundle_was_replaced(tmp_path, pictures):
+    from tests.conftest import make_tiny_bundle
+
+    bundle = make_tiny_bundle(tmp_path / "bundle")
+    Archive.create(tmp_path / "archive", bundle).close()
+    make_tiny_bundle(tmp_path / "other", seed=9)
+    bundle.path.rename(tmp_path / "was")
+    (tmp_path / "other").rename(bundle.path)
+    with Archive.open(tmp_path / "archive") as opened, pytest.raises(BundleError, match="has digest"):
+        opened.add(pictures(1))
+
+
+def test_refuses_to_overwrite(archive, tmp_path, tiny_bundle):
+    with pytest.raises(ArchiveError, match="holds an archive"):
+        Archive.create(archive.path, tiny_bundle)
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "file").touch()
+    with pytest.raises(ArchiveError, match="is not empty"):
+        Archive.create(tmp_path / "full", tiny_bundle)
+
+
+def test_a_second_writer_is_told_who_writes(archive, pictures, encoder):
+    def meanwhile(report):
+        with Archive.open(archive.path, encoder=encoder) as second:
+            with pytest.raises(ArchiveLocked, match=f"being written by process {os.getpid()} on "):
+                second.remove(["0" * 32])
+            # A reader needs no lock.
+            assert len(second) == report.added
+            seen.append(report.added)
+
+    seen = []
+    archive.add(pictures(3), progress=meanwhile)
+    assert seen == [3]
+    assert archive.remove(["0" * 32]).unknown == ["0" * 32]
+
+
+def test_another_process_is_refused_too(archive, pictures):
+    program = (
+        "import sys; from medlike import Archive; from medlike.errors import ArchiveLocked\n"
+        "try: Archive.open(sys.argv[1]).remove(['x'])\n"
+        "except ArchiveLocked as error: print(error)"
+    )
+
+    def meanwhile(report):
+        run = subprocess.run(
+            [sys.executable, "-c", program, archive.path], capture_output=True, text=True, check=True
+        )
+        assert f"process {os.getpid()} " in run.stdout
+        asked.append(1)
+
+    asked = []
+    archive.add(pictures(1), progress=meanwhile)
+    assert asked
+
+
+NO_PERMISSION = """
+import os, sys
+from medlike import Archive, bundle
+from medlike.errors import ArchiveError
+loaded = bundle.Bundle.load(sys.argv[3])
+if os.geteuid() == 0:  # root may do everything: become nobody
+    os.setegid(65534)
+    os.seteuid(65534)
+for attempt in (lambda: Archive.create(sys.argv[1], loaded), lambda: len(Archive.open(sys.argv[2]))):
+    try:
+        attempt()
+    except ArchiveError as error:
+        print(error)
+"""
+
+
+@pytest.fixture
+def stranger(archive, pictures, tiny_bundle):
+    """Runs two attempts as a user who may read the archive, not write to it: what each is told."""
+    archive.add(pictures(1))
+    archive.close()
+    folder = Path(tempfile.mkdtemp(prefix="medlike-test-", dir="/tmp"))
+    shutil.copytree(archive.path, folder / "archive")
+    for path in [folder, *folder.rglob("*")]:
+        path.chmod(0o555 if path.is_dir() else 0o444)
+
+    def attempt():
+        command = [sys.executable, "-c", NO_PERMISSION, folder / "new", folder / "archive", tiny_bundle.path]
+        run = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
+        return run.stdout.splitlines()
+
+    yield folder, attempt
+    for path in [folder, *folder.rglob("*")]:
+        path.chmod(0o755)
+    shutil.rmtree(folder)
+
+
+def test_no_permission_is_said(stranger):
+    folder, attempt = stranger
+    lines = attempt()
+    assert len(lines) == 2 and all(line.endswith("check permissions") for line in lines), lines
+    (folder / "archive" / "archive.json").chmod(0)
+    assert "archive.json cannot be read" in attempt()[1]
