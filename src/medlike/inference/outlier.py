@@ -69,11 +69,17 @@ class OutlierScorer:
         self.weights = arrays["outlier.weights"].astype(np.float32)
         scores = arrays["outlier.calibration"].astype(np.float32)
         owners = arrays["outlier.calibration_modality"]
-        self.calibration = {POOLED: np.sort(scores)}
+        self.calibration: dict[str, F32] = {}
+        rest = np.ones(len(scores), dtype=bool)
         for index, name in enumerate(self.groups):
-            own = scores[owners == index]
-            if len(own) >= self.least_units:
-                self.calibration[name] = np.sort(own)
+            own = owners == index
+            if own.sum() >= self.least_units:
+                self.calibration[name] = np.sort(scores[own])
+                rest &= ~own
+        # Who is judged by the pool must be like those in it: modalities that answer for themselves are left
+        # out, unless then too few remain for the threshold to be reached at all.
+        enough = rest.sum() >= round(1 / self.threshold)
+        self.calibration[POOLED] = np.sort(scores[rest] if enough else scores)
 
     @staticmethod
     def of(bundle: Bundle) -> OutlierScorer | None:
@@ -105,8 +111,8 @@ class OutlierScorer:
     def p_value(self, score: float, modality: str | None) -> tuple[float, str]:
         """p of a score, and whose calibration gave it.
 
-        A modality with enough units answers for itself, one with too few by the pooled units. Where none is
-        predicted the largest p over all of these counts: what is usual anywhere is no outlier.
+        A modality with enough units answers for itself, one with too few by the pool of such modalities.
+        Where none is predicted the largest p over all of these counts: what is usual anywhere is no outlier.
         """
         if modality is not None and modality in self.calibration:
             return _conformal(score, self.calibration[modality]), modality

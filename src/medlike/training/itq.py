@@ -140,8 +140,8 @@ def train_itq(
     }
     standard = (pooled - fitted.mean) / fitted.deviation
     features = (standard @ fitted.features).astype(np.float32)
-    units, modalities = split.units(known), predicted_modalities(standard, fitted)
-    arrays, facts = _outlier_part(features, known.samples, units, modalities, fitting, settings)
+    units, predicted = split.units(known), predicted_modalities(standard, fitted)
+    arrays, facts = _outlier_part(features, known.samples, units, predicted, fitting, settings)
     spec["outlier"] = facts
     say("exporting")
     from medlike.models.export import export_graph, round_weights
