@@ -69,14 +69,10 @@ def test_closed_forms_equal_brute_force_over_all_orders(groups, k):
         return
     for denominator in ("relevant", "hits"):
         every = [plain_ap(r, k, denominator) for r in rankings]
-        assert average_precision(counts, k, "expected", denominator)[0] == pytest.approx(
-            np.mean(every), abs=1e-9
-        )
+        assert average_precision(counts, k, "expected", denominator)[0] == pytest.approx(np.mean(every), abs=1e-9)
         if denominator == "relevant":
             assert average_precision(counts, k, "best", denominator)[0] == pytest.approx(max(every), abs=1e-9)
-            assert average_precision(counts, k, "worst", denominator)[0] == pytest.approx(
-                min(every), abs=1e-9
-            )
+            assert average_precision(counts, k, "worst", denominator)[0] == pytest.approx(min(every), abs=1e-9)
     assert ndcg(counts, k)[0] == pytest.approx(np.mean([plain_ndcg(r, k) for r in rankings]), abs=1e-9)
     n = k or 3
     shown = min(n, sum(i for i, _ in groups))
@@ -136,9 +132,7 @@ def test_untied_input_agrees_with_torchmetrics():
         scores, target = torch.tensor(1 - ranks / len(ranks)), torch.tensor(labels == wanted[q])
         assert ap[q] == pytest.approx(float(retrieval_average_precision(scores, target)), abs=1e-6)
         # torchmetrics divides by the hits inside the top k.
-        assert ap10[q] == pytest.approx(
-            float(retrieval_average_precision(scores, target, top_k=10)), abs=1e-6
-        )
+        assert ap10[q] == pytest.approx(float(retrieval_average_precision(scores, target, top_k=10)), abs=1e-6)
         assert p10[q] == pytest.approx(float(retrieval_precision(scores, target, top_k=10)), abs=1e-6)
         assert r10[q] == pytest.approx(float(retrieval_recall(scores, target, top_k=10)), abs=1e-6)
         assert n10[q] == pytest.approx(float(retrieval_normalized_dcg(scores, target, top_k=10)), abs=1e-6)
@@ -202,6 +196,17 @@ def test_several_labels_an_image_are_relevant_when_one_is_shared():
     assert counts.relevant[0, :4].tolist() == [1, 1, 1, 1]
     counts = hamming_counts(codes[:1], codes, Relevance.of(np.array([[0, 1, 0]], bool), labels))
     assert counts.relevant[0, :4].tolist() == [0, 1, 1, 0]
+
+
+def test_relevance_can_be_given_pair_by_pair():
+    rng = np.random.default_rng(4)
+    codes, labels = rng.integers(0, 256, (30, 2), dtype=np.uint8), rng.integers(0, 3, 30)
+    by_label = score_codes(codes[:9], codes, Relevance.of(labels[:9], labels)).means()
+    assert score_codes(codes[:9], codes, labels[:9, None] == labels[None, :]).means() == by_label
+    with pytest.raises(QueryError, match="bool"):
+        score_codes(codes[:9], codes, np.ones((9, 30)))
+    with pytest.raises(QueryError, match="labels"):
+        score_codes(codes[:9], codes, np.ones((8, 30), bool))
 
 
 def test_queries_without_relevant_items_are_left_out_and_counted():

@@ -29,9 +29,7 @@ def is_hit(box: np.ndarray, labelled: np.ndarray, threshold: float = 0.5) -> boo
 def hit_rate(boxes: list[np.ndarray], labelled: list[np.ndarray], threshold: float = 0.5) -> float:
     """Share of hits whose box has the IoU with a labelled box of its own image; NaN when there are none."""
     if len(boxes) != len(labelled):
-        raise QueryError(
-            f"{len(boxes)} boxes but {len(labelled)} lists of labelled boxes: give one list each"
-        )
+        raise QueryError(f"{len(boxes)} boxes but {len(labelled)} lists of labelled boxes: give one list each")
     if not boxes:
         return float("nan")
     return float(np.mean([is_hit(b, own, threshold) for b, own in zip(boxes, labelled, strict=True)]))

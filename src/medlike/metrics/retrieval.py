@@ -53,7 +53,7 @@ class RetrievalScores:
 
 
 def score_codes(
-    query_codes: np.ndarray, codes: np.ndarray, relevance: Relevance, k: int = DEFAULT_K
+    query_codes: np.ndarray, codes: np.ndarray, relevance: Relevance | np.ndarray, k: int = DEFAULT_K
 ) -> RetrievalScores:
     """Every metric for packed codes ranked by Hamming distance. uint8 [Q, B] and uint8 [N, B]."""
     counts = hamming_counts(query_codes, codes, relevance)
@@ -61,7 +61,7 @@ def score_codes(
 
 
 def score_features(
-    query_features: np.ndarray, features: np.ndarray, relevance: Relevance, k: int = DEFAULT_K
+    query_features: np.ndarray, features: np.ndarray, relevance: Relevance | np.ndarray, k: int = DEFAULT_K
 ) -> RetrievalScores:
     """Every metric for float features ranked by cosine similarity. [Q, D] and [N, D]."""
     return merge(score(counts, k) for counts in feature_counts(query_features, features, relevance))

@@ -51,9 +51,7 @@ def paired_permutation(
     """
     values, baseline = np.asarray(values, np.float64), np.asarray(baseline, np.float64)
     if values.shape != baseline.shape:
-        raise QueryError(
-            f"{len(values)} values against {len(baseline)}: a paired test needs the same queries"
-        )
+        raise QueryError(f"{len(values)} values against {len(baseline)}: a paired test needs the same queries")
     if not np.array_equal(np.isnan(values), np.isnan(baseline)):
         raise QueryError("the two methods leave out different queries: a paired test needs the same ones")
     sums, _ = _by_unit(values - baseline, units)

@@ -35,7 +35,7 @@ class TieCounts:
 
 @dataclass(frozen=True)
 class Relevance:
-    """Who counts for whom. Relevant: same label (labels [N]) or any shared label (bool multi-hot [N, L]).
+    """Who counts for whom. Relevant: same label (labels [N]), any shared label (bool [N, L]), or as `pairs` says.
 
     exclude: pairs whose exclusion ids are equal and not negative are left out of the ranking altogether (the
     same study, the same source); int64 [Q] and [N], or None.
@@ -45,6 +45,15 @@ class Relevance:
     gallery: np.ndarray
     exclude_queries: np.ndarray | None = None
     exclude_gallery: np.ndarray | None = None
+    pairs: np.ndarray | None = None
+
+    @classmethod
+    def of_pairs(cls, pairs: np.ndarray) -> Relevance:
+        """From a matrix that says it of every pair: bool [Q, N]."""
+        pairs = np.asarray(pairs)
+        if pairs.ndim != 2 or pairs.dtype != bool:
+            raise QueryError(f"relevance is {pairs.dtype} {list(pairs.shape)}: give bool [queries, gallery]")
+        return cls(np.zeros(len(pairs), np.int64), np.zeros(pairs.shape[1], np.int64), pairs=pairs)
 
     @classmethod
     def of(
@@ -56,11 +65,7 @@ class Relevance:
     ) -> Relevance:
         """From label arrays: strings or ints [N], or bool [N, L] for several labels an image."""
         queries, gallery = np.asarray(query_labels), np.asarray(labels)
-        if (
-            queries.ndim != gallery.ndim
-            or queries.ndim not in (1, 2)
-            or queries.shape[1:] != gallery.shape[1:]
-        ):
+        if queries.ndim != gallery.ndim or queries.ndim not in (1, 2) or queries.shape[1:] != gallery.shape[1:]:
             raise QueryError(
                 f"query labels have shape {list(queries.shape)} and gallery labels {list(gallery.shape)}: "
                 "both must be [N], or both bool [N, L] with the same L"
@@ -77,6 +82,8 @@ class Relevance:
 
     def relevant(self, rows: slice) -> np.ndarray:
         """Relevance of every gallery item for the queries `rows`: bool [B, N]."""
+        if self.pairs is not None:
+            return self.pairs[rows]
         if self.queries.ndim == 1:
             return self.queries[rows, None] == self.gallery[None, :]
         return (self.queries[rows] @ self.gallery.T) > 0
@@ -89,11 +96,13 @@ class Relevance:
         return (own == self.exclude_gallery[None, :]) & (own >= 0)
 
 
-def hamming_counts(query_codes: np.ndarray, codes: np.ndarray, relevance: Relevance) -> TieCounts:
+def hamming_counts(query_codes: np.ndarray, codes: np.ndarray, relevance: Relevance | np.ndarray) -> TieCounts:
     """Tie groups of packed codes: group g holds the items at Hamming distance g.
 
-    query_codes: uint8 [Q, B]; codes: uint8 [N, B], the same B. Raises QueryError where shapes do not fit.
+    query_codes: uint8 [Q, B]; codes: uint8 [N, B], the same B; relevance: a Relevance, or bool [Q, N]. Raises
+    QueryError where shapes do not fit.
     """
+    relevance = _as_relevance(relevance)
     queries, gallery = _packed(query_codes, "query codes"), _packed(codes, "codes")
     if queries.shape[1] != gallery.shape[1]:
         raise QueryError(
@@ -110,12 +119,12 @@ def hamming_counts(query_codes: np.ndarray, codes: np.ndarray, relevance: Releva
     return _stack(parts, bits + 1)
 
 
-def score_counts(distances: np.ndarray, relevance: Relevance, start: int = 0) -> TieCounts:
+def score_counts(distances: np.ndarray, relevance: Relevance | np.ndarray, start: int = 0) -> TieCounts:
     """Tie groups of real distances (lower is nearer): one group a distinct value, in rising order.
 
     distances: float [Q, N]; they belong to the queries start..start + Q of `relevance`. NaN is refused.
     """
-    distances = np.asarray(distances)
+    distances, relevance = np.asarray(distances), _as_relevance(relevance)
     if distances.ndim != 2:
         raise QueryError(f"distances have shape {list(distances.shape)}: they must be [queries, gallery]")
     if np.isnan(distances).any():
@@ -135,18 +144,23 @@ def score_counts(distances: np.ndarray, relevance: Relevance, start: int = 0) ->
 
 
 def feature_counts(
-    query_features: np.ndarray, features: np.ndarray, relevance: Relevance
+    query_features: np.ndarray, features: np.ndarray, relevance: Relevance | np.ndarray
 ) -> Iterator[TieCounts]:
     """Tie groups by cosine of float features, in batches of queries so that memory stays bounded.
 
     query_features: float [Q, D]; features: float [N, D]. Rows are normalised here; a zero row is refused.
     """
+    relevance = _as_relevance(relevance)
     queries, gallery = _unit(query_features, "query features"), _unit(features, "features")
     if queries.shape[1] != gallery.shape[1]:
         raise QueryError(f"query features have {queries.shape[1]} dimensions, features {gallery.shape[1]}")
     _matching(relevance, len(queries), len(gallery))
     for rows in _batches(len(queries), len(gallery)):
         yield score_counts(-(queries[rows] @ gallery.T), relevance, rows.start)
+
+
+def _as_relevance(given: Relevance | np.ndarray) -> Relevance:
+    return given if isinstance(given, Relevance) else Relevance.of_pairs(given)
 
 
 def _numbered(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -202,9 +216,7 @@ def _distances(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return total
 
 
-def _histogram(
-    groups: np.ndarray, relevant: np.ndarray, left_out: np.ndarray | None, count: int
-) -> TieCounts:
+def _histogram(groups: np.ndarray, relevant: np.ndarray, left_out: np.ndarray | None, count: int) -> TieCounts:
     queries = len(groups)
     # One extra group swallows the pairs that are left out.
     wide = count + 1 if left_out is not None else count
