@@ -28,7 +28,8 @@ def reference() -> str:
         parts.append(f"## {path}\n\n{inspect.getdoc(function)}\n\n```\n{usage}\n```\n")
         if given:
             parts.append("\n".join(f"- `{name}`: {text}" for _, name, text in given) + "\n")
-        examples = [line for line in (epilog or "").splitlines() if line.startswith("medlike ")]
+        paragraphs = [" ".join(part.split()) for part in (epilog or "").split("\n\n")]
+        examples = [part for part in paragraphs if part.startswith("medlike ")]
         if examples:
             parts.append("```\n" + "\n".join(examples) + "\n```\n")
     return "\n".join(parts)
