@@ -40,6 +40,4 @@ def test_unknown_names_and_lengths_are_refused():
 def test_without_a_name_every_preset_is_listed():
     found = run("--format", "json")
     assert found.exit_code == 0
-    assert {"acir", "compact", "hmar", "hmar-compact"} <= {
-        facts["preset"] for facts in json.loads(found.stdout)
-    }
+    assert {"acir", "compact", "hmar", "hmar-compact"} <= {facts["preset"] for facts in json.loads(found.stdout)}

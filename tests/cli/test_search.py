@@ -43,9 +43,7 @@ def test_a_stored_image_finds_itself(indexed, sources):
 
 
 def test_filters(indexed):
-    hits = medlike("search", CHEST, "-a", indexed, "-w", "modality=CT", "-w", "age>=40", "-f", "json").json[
-        "hits"
-    ]
+    hits = medlike("search", CHEST, "-a", indexed, "-w", "modality=CT", "-w", "age>=40", "-f", "json").json["hits"]
     assert hits
     assert all(hit["metadata"]["modality"] == "CT" and hit["metadata"]["age"] >= 40 for hit in hits)
     some = medlike("search", SLICE, "-a", indexed, "-w", "sex=F", "-f", "json").json["hits"]
@@ -53,16 +51,14 @@ def test_filters(indexed):
 
 
 def test_group_by_series_shows_each_once(indexed):
-    hits = medlike(
-        "search", SLICE, "-a", indexed, "-w", "modality=CT", "--group-by", "series", "-f", "json"
-    ).json["hits"]
+    hits = medlike("search", SLICE, "-a", indexed, "-w", "modality=CT", "--group-by", "series", "-f", "json").json[
+        "hits"
+    ]
     assert len(hits) == 2
 
 
 def test_radius_limits_the_distance(indexed):
-    near = medlike("search", SLICE, "-a", indexed, "--radius", "6", "--rank", "radius", "-f", "json").json[
-        "hits"
-    ]
+    near = medlike("search", SLICE, "-a", indexed, "--radius", "6", "--rank", "radius", "-f", "json").json["hits"]
     assert all(hit["distance"] <= 6 for hit in near)
     similar = [hit["similarity"] for hit in near]
     assert similar == sorted(similar, reverse=True)

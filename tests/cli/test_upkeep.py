@@ -29,8 +29,7 @@ def test_verify_finds_damage(own):
 
 def test_remove_compact_erase(own):
     ids = [
-        hit["id"]
-        for hit in medlike("search", "--id", _some_id(own), "-a", own, "-k", "5", "-f", "json").json["hits"]
+        hit["id"] for hit in medlike("search", "--id", _some_id(own), "-a", own, "-k", "5", "-f", "json").json["hits"]
     ]
     assert medlike("remove", ids[0], "-a", own).code == 0
     assert medlike("info", "-a", own, "-f", "json").json["images"] == 24

@@ -45,3 +45,10 @@ def test_every_option_has_help(path):
 @pytest.mark.parametrize("path", COMMANDS)
 def test_every_command_is_in_the_docs(path):
     assert f"\n## {path}\n" in (ROOT / "docs" / "cli.md").read_text(encoding="utf-8")
+
+
+def test_every_page_can_be_reached_from_the_map():
+    docs = ROOT / "docs"
+    listed = (docs / "index.md").read_text(encoding="utf-8")
+    for page in sorted(docs.glob("*.md")):
+        assert page.name == "index.md" or f"({page.name})" in listed, page.name

@@ -40,9 +40,7 @@ def test_every_file_is_listed_once_and_attributed():
 def test_terms_allow_it():
     for row in rows("ATTRIBUTION.csv"):
         assert row["licence"] in ALLOWED, row["path"]
-        assert (
-            row["author"] and row["origin"] and row["licence_url"].startswith("https://") and row["changes"]
-        )
+        assert row["author"] and row["origin"] and row["licence_url"].startswith("https://") and row["changes"]
 
 
 def test_queries_are_not_among_the_stored():
