@@ -118,6 +118,33 @@ def test_8_bit_pictures_in_wider_containers_are_shown_as_they_are(grey):
     )
 
 
+@pytest.mark.parametrize("factor", [2, 4, 16, 64, 256, 257, 4095 / 255, 1023 / 255, 65535 / 255])
+def test_8_bit_pictures_on_wider_scales_render_like_themselves(write_dicom, tmp_path, factor):
+    grey = phantom(0, 400, noise=0.02).clip(0, 255).astype(np.uint8)
+    wide = np.rint(grey.astype(float) * factor).astype(np.uint16)
+    assert np.percentile(grey, 99) > 200
+    png = saved(tmp_path, "a.png", wide)
+    assert np.abs(render(png).astype(int) - grey).max() <= 1
+    np.testing.assert_array_equal(render(next(read(write_dicom("a.dcm", wide)))), render(png))
+    np.testing.assert_array_equal(render(Image(wide.astype(np.float32))), render(png))
+
+
+def test_pictures_drawn_on_a_wider_scale_keep_their_contrast():
+    soft = phantom(-300, 1600, noise=0.02).clip(0, 1023)
+    for bits in (10, 12, 14, 16):
+        full = 2**bits - 1
+        wide = np.rint(soft * (full / 1023)).astype(np.uint16)
+        assert len(np.unique(wide)) > 256
+        assert np.abs(render(from_array(wide)).astype(float) - soft * (255 / 1023)).max() <= 1
+
+
+def test_values_that_do_not_fill_a_scale_are_spread():
+    narrow = phantom(5000, 9000).astype(np.uint16)
+    assert (render(from_array(narrow)).min(), render(from_array(narrow)).max()) == (0, 255)
+    high = phantom(2500, 4090).astype(np.uint16)
+    assert render(from_array(high)).min() == 0
+
+
 def test_rendering_does_not_depend_on_padding():
     """A border of the darkest value leaves the contrast as it was."""
     stored = phantom(600, 1700).astype(np.uint16)

@@ -8,19 +8,24 @@ The window rule, for grey pictures; the first line that applies decides:
    positive and it overlaps the range of the pixels. The windows after it are alternatives.
 3. The scale is known (`Photometry.scale`, float arrays within 0 .. 1): it is spread over 0 .. 255.
 4. The values are an 8-bit picture, in whatever container. Whole numbers within 0 .. 255 are shown as they
-   are (fewer than 8 bits stored: spread). 16-bit values that are all multiples of 257, or all of 256, and
-   floats within 0 .. 1 that are all multiples of 1/255, are an 8-bit picture that was widened.
-5. Else the range from the 0.5th to the 99.5th percentile of the pixels that are neither the lowest nor the
-   highest value, in modality units, is spread over 0 .. 255. (The two extremes are padding, background and
-   saturation: how much of them there is says nothing of contrast.)
+   are (fewer than 8 bits stored: spread). It was stretched if all values are multiples of a 255th of a 10, 12,
+   14 or 16-bit scale (rounded or cut off) or, within 0 .. 1, of 1/255; it was shifted if all are multiples of
+   256, or of a smaller power of two with the highest quotient in 128 .. 255.
+5. The values fill a scale 0 .. 2**b - 1, b = 8, 10, 12, 14 or 16, the smallest that holds them: their 0.5th
+   percentile is in its lowest quarter and their 99.5th in its highest. That scale is spread over 0 .. 255.
+6. Else the range from the 0.5th to the 99.5th percentile is spread over 0 .. 255.
+
+Percentiles are of the pixels that are neither the lowest nor the highest value: those two are padding,
+background and saturation, and how much of them there is says nothing of contrast.
 
 MONOCHROME1 is then inverted.
 
 Why so. A PNG or JPEG made of a windowed DICOM is already what rule 2 shows, and rule 4 leaves it alone: all
 three render alike. A 16-bit PNG that holds a DICOM's own values carries no window, no bit depth and no
-modality, so rules 4 and 5 look at nothing but the values, and a DICOM without a window renders like that PNG.
-Percentiles are of ranks, not interpolated; tables are computed in float64 and rounded half up: the picture is
-the same on every machine.
+modality, so rules 4 to 6 look at nothing but the values, and a DICOM without a window renders like that PNG.
+Rule 5 leaves a picture that was drawn on its scale as it was drawn; what it changes against rule 6 is bounded
+by its quarters. Percentiles are of ranks, not interpolated; tables are computed in float64 and rounded half
+up: the picture is the same on every machine.
 
 Colour is shown as stored; more than 8 bits follow rules 3 and 4, else the declared bits are spread over
 0 .. 255. Its luminance is ITU-R BT.601 in integers.
@@ -142,6 +147,8 @@ def _showing(
                 window = replace(window, function="LINEAR_EXACT")
             return partial(_apply, window)
     scale = _known_scale(values, photometry, whole)
+    if scale is None:
+        scale = _filled_scale(values, counts)
     if scale is not None and photometry.modality_lut is None:
         low, high = sorted(_modality_units(np.asarray(scale, np.float64), photometry))
     else:
@@ -191,19 +198,52 @@ def _known_scale(values: np.ndarray, photometry: Photometry, whole: bool) -> tup
     lowest, highest = float(values[0]), float(values[-1])
     if lowest < 0:
         return None
-    if highest <= 255 and (whole or _integral(values)) and (whole or highest > 1):
-        return (0.0, float(2 ** min(photometry.bits, 8) - 1)) if whole else (0.0, 255.0)
-    if whole and _widened_8_bit(values):
-        return 0.0, 65535.0
-    if whole and not np.any(values % 256):
+    if not whole and highest <= 1:
+        return (0.0, 1.0) if _integral(values * 255.0) else None
+    if not whole and not _integral(values):
+        return None
+    if highest <= 255:
+        return 0.0, float(2 ** min(photometry.bits, 8) - 1)
+    if highest > 65535:
+        return None
+    values = np.rint(values)
+    step = _shifted_8_bit(values)
+    # A shift by whole bytes is the likelier reading of few values; by fewer bits, the less likely one.
+    if step == 256 and np.any(values % 257):
         return 0.0, 65280.0
-    if not whole and highest <= 1 and _integral(values * 255.0):
-        return 0.0, 1.0
+    full = _stretched_8_bit(values) or 255.0 * step
+    return (0.0, full) if full else None
+
+
+def _stretched_8_bit(values: np.ndarray) -> float:
+    """The top of the 10 to 16-bit scale that an 8-bit picture was stretched to, 0 where it was not."""
+    if len(values) > 256:
+        return 0.0
+    for bits in (16, 14, 12, 10):
+        full = float(2**bits - 1)
+        exact = np.rint(values * 255.0 / full) * full / 255.0
+        if np.array_equal(np.rint(exact), values) or np.array_equal(np.floor(exact), values):
+            return full
+    return 0.0
+
+
+def _shifted_8_bit(values: np.ndarray) -> int:
+    """The power of two that an 8-bit picture was multiplied by, 0 where it was not."""
+    bits = int(np.bitwise_or.reduce(values.astype(np.int64)))
+    step = min(bits & -bits, 256)
+    return step if step == 256 or 128 <= values[-1] / max(step, 1) < 256 else 0
+
+
+def _filled_scale(values: np.ndarray, counts: np.ndarray) -> tuple[float, float] | None:
+    """Rule 5. values: distinct stored values, ascending; counts: how often each occurs."""
+    if values[0] < 0:
+        return None
+    for bits in (8, 10, 12, 14, 16):
+        full = float(2**bits - 1)
+        if values[-1] <= full:
+            low, high = _percentiles(values, counts)
+            return (0.0, full) if low <= full / 4 and high >= 3 * full / 4 else None
     return None
-
-
-def _widened_8_bit(values: np.ndarray) -> bool:
-    return not np.any(values % 257)
 
 
 def _integral(values: np.ndarray) -> bool:
@@ -211,7 +251,7 @@ def _integral(values: np.ndarray) -> bool:
 
 
 def _percentiles(units: np.ndarray, counts: np.ndarray) -> tuple[float, float]:
-    """Rule 5. units: ascending float64; counts: how often each occurs."""
+    """The range of rule 6. units: ascending float64; counts: how often each occurs."""
     if len(units) > 2:
         units, counts = units[1:-1], counts[1:-1]
     reached = np.cumsum(counts)
