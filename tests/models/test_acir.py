@@ -68,33 +68,26 @@ def test_every_parameter_is_trained(compact, images):
     assert not unused
 
 
-def test_the_code_starts_as_a_projection_of_the_pooled_depths(images):
+def test_the_linear_part_is_the_projection_it_was_given(images):
     network = build("compact", 24, 5).eval()
     width, linear = network.pooled_width, network.settings.linear
     with torch.no_grad():
         pooled = network(images)["pooled"]
         mean, std = pooled.mean(dim=0), torch.full((width,), 0.7)
-        projection, weight, offset = torch.randn(width, linear) / 9, torch.randn(linear, 24), torch.randn(24)
-        network.initialise_from_projection(mean, std, projection, weight, offset)
+        projection = torch.randn(width, linear) / 9
+        network.initialise_linear(mean, std, projection)
+        weight, offset = torch.randn(network.feature_width, 24), torch.randn(24)
+        network.hash_head.initialise_from_projection(weight, offset)
         found = network(images)
-    projected = (pooled - mean) / 0.7 @ projection
-    torch.testing.assert_close(found["u"], projected @ weight + offset, atol=2e-3, rtol=1e-3)
-    kept = found["feature"][:, -linear:]
-    torch.testing.assert_close(kept, torch.nn.functional.normalize(projected, dim=1), atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(found["u"], found["feature"] @ weight + offset, atol=2e-3, rtol=1e-3)
+    kept = torch.nn.functional.normalize((pooled - mean) / 0.7 @ projection, dim=1)
+    torch.testing.assert_close(found["feature"][:, -linear:], kept, atol=1e-4, rtol=1e-4)
+    learned = found["feature"][:, :-linear]
+    torch.testing.assert_close(learned.norm(dim=1), network.share.expand(len(learned)), atol=1e-4, rtol=1e-4)
     with pytest.raises(TrainingError, match="projection"):
-        network.initialise_from_projection(mean, std, projection[:, :-1], weight)
+        network.initialise_linear(mean, std, projection[:, :-1])
     with pytest.raises(TrainingError, match="above zero"):
-        network.initialise_from_projection(mean, std * 0, projection, weight)
-
-
-def test_preserved_bits_ignore_the_learned_part(images):
-    network = build(preset("compact", preserved_bits=8), 16, 5).eval()
-    with torch.no_grad():
-        before = network(images)["u"]
-        network.hash_head.leave.base_weight.add_(1.0)
-        after = network(images)["u"]
-    assert torch.equal(before[:, :8], after[:, :8])
-    assert (before[:, 8:] != after[:, 8:]).all()
+        network.initialise_linear(mean, std * 0, projection)
 
 
 def test_without_the_linear_branch_the_feature_is_the_published_one(images):
@@ -104,9 +97,7 @@ def test_without_the_linear_branch_the_feature_is_the_published_one(images):
         assert network(images[:1])["feature"].shape == (1, 288)
     width = network.pooled_width
     with pytest.raises(TrainingError, match="linear"):
-        network.initialise_from_projection(
-            torch.zeros(width), torch.ones(width), torch.zeros(width, 8), torch.zeros(8, 16)
-        )
+        network.initialise_linear(torch.zeros(width), torch.ones(width), torch.zeros(width, 8))
 
 
 def test_the_fusion_can_be_left_out(images):

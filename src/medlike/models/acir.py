@@ -112,8 +112,7 @@ class ImageNetwork(nn.Module):
             settings.hash_hidden,
             bits,
             settings.grid_input,
-            direct=settings.linear,
-            preserved=settings.preserved_bits,
+            direct=bool(settings.linear),
             kind=settings.hash_kind,
         )
         self.classifier = HierarchyHeads(self.hash_head.hidden, classes)
@@ -165,7 +164,7 @@ class ImageNetwork(nn.Module):
                 outputs["modality"] = (both / 2).softmax(dim=1)
         projected = None if self.linear_branch is None else self.linear_branch(standard).float()
         feature, cls = self._blend(shallow, deep, projected, outputs.get("modality"))
-        u, hidden = self.hash_head(feature, projected)
+        u, hidden = self.hash_head(feature)
         logits = self.classifier(hidden)
         if "modality" in logits and "modality" not in outputs:
             outputs["modality"] = logits["modality"].float().softmax(dim=1)
@@ -177,28 +176,17 @@ class ImageNetwork(nn.Module):
             raise TrainingError("this network has no decoder; build it with decoder=True")
         return self.decoder(deep)
 
-    def initialise_from_projection(
-        self,
-        mean: Tensor,
-        std: Tensor,
-        projection: Tensor,
-        weight: Tensor,
-        offset: Tensor | None = None,
-    ) -> None:
-        """Start from a linear code of the pooled depths: u = p @ weight + offset, p = ((pooled - mean) / std)
-        @ projection.
+    def initialise_linear(self, mean: Tensor, std: Tensor, projection: Tensor) -> None:
+        """Set the linear part of the blended feature to p = ((pooled - mean) / std) @ projection.
 
-        mean, std: float [P], for example from `pooling.depth_statistics`. projection: float [P,linear],
-        leading principal directions, evened out or not: the linear part of the blended feature. weight:
-        float [linear,K]; offset: [K] or zero. TrainingError where shapes differ.
+        mean, std: float [P], for example from `pooling.depth_statistics`. projection: float [P,linear], leading
+        principal directions, evened out or not. TrainingError where shapes differ or there is no linear part.
         """
+        if self.linear_branch is None:
+            raise TrainingError("this network has no linear part to initialise; build it with linear > 0")
         width = self.pooled_width
         if tuple(mean.shape) != (width,) or tuple(std.shape) != (width,) or not bool((std > 0).all()):
-            raise TrainingError(
-                f"mean and std must be [{width}] with std above zero; got {tuple(mean.shape)}"
-            )
-        self.hash_head.initialise_from_projection(weight, offset)
-        assert self.linear_branch is not None
+            raise TrainingError(f"mean and std must be [{width}] with std above zero; got {tuple(mean.shape)}")
         expected = (width, self.settings.linear)
         if tuple(projection.shape) != expected:
             raise TrainingError(f"projection {tuple(projection.shape)} does not fit; expected {expected}")

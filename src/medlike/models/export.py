@@ -33,8 +33,8 @@ Served = Callable[[nn.Module, Tensor], dict[str, Tensor]]
 def served_outputs(network: nn.Module, images: Tensor) -> dict[str, Tensor]:
     """What a network of any preset gives at search time, by the names of OUTPUTS.
 
-    images: float [N,3,224,224] in [0,1]. bits: u; content and outlier_features: the blended feature; with a
-    regional expert cells [N,14,14,L] and cell_weight; modality where it is predicted; with a decoder
+    images: float [N,3,224,224] in [0,1]. bits: u; content: the blended feature; outlier_features: the same,
+    or what the network's `outlier_map` makes of it and the pooled depths; with a regional expert cells [N,14,14,L] and cell_weight; modality where it is predicted; with a decoder
     reconstruction_error [N], the mean squared error on [0,1] images.
     """
     if isinstance(network, RotationNetwork):
@@ -43,7 +43,10 @@ def served_outputs(network: nn.Module, images: Tensor) -> dict[str, Tensor]:
     found = network(images, reconstruct=True) if decodes else network(images)
     outputs = {"bits": found["u"], "content": found["feature"]}
     outputs |= {name: found[name] for name in ("cells", "cell_weight", "modality") if name in found}
-    outputs["outlier_features"] = found["feature"]
+    unusual = getattr(network, "outlier_map", None)
+    outputs["outlier_features"] = (
+        found["feature"] if unusual is None else unusual(found["pooled"], found["feature"])
+    )
     if decodes:
         outputs["reconstruction_error"] = ((found["reconstruction"] - images) ** 2).mean(dim=(1, 2, 3))
     return outputs

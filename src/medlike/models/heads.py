@@ -23,33 +23,17 @@ def check_bits(bits: int) -> None:
 
 
 class HashHead(nn.Module):
-    """Feature -> real code, with an optional linear path from the projected pooled depths.
+    """KAN [inputs, hidden, bits] (or another kind, for ablation), with an optional linear path beside it.
 
-    kind: "kan" ([inputs, hidden, bits], published), or for comparison "mlp" (the same widths) or "linear" (no
-    hidden layer: `hidden` is then the feature itself). u = gate * head(feature) + direct(standard). gate, a
-    buffer [bits] of 0 and 1, is 0 for the first `preserved` bits: those stay a linear projection of the
-    pooled depths whatever is trained.
+    kind: "kan" (published), "mlp" (one hidden layer) or "linear" (no hidden layer: `hidden` is then the feature
+    itself). u = head(feature) + direct(feature); the linear path can start as a learned rotation of the feature.
     """
 
-    gate: Tensor
-
     def __init__(
-        self,
-        inputs: int,
-        hidden: int,
-        bits: int,
-        normalise: bool,
-        direct: int = 0,
-        preserved: int = 0,
-        kind: str = "kan",
+        self, inputs: int, hidden: int, bits: int, normalise: bool, direct: bool = False, kind: str = "kan"
     ) -> None:
         super().__init__()
         check_bits(bits)
-        if not 0 <= preserved <= bits or (preserved and not direct):
-            raise TrainingError(
-                f"{preserved} preserved bits of {bits} need the linear path and at most {bits}; "
-                "set linear > 0 and preserved_bits within the code"
-            )
         self.bits = bits
         self.enter: nn.Module
         self.leave: nn.Module
@@ -64,20 +48,18 @@ class HashHead(nn.Module):
         else:
             raise TrainingError(f"hash head {kind!r} is unknown; known: {', '.join(HEADS)}")
         self.hidden = hidden
-        self.direct = nn.Linear(direct, bits) if direct else None
-        self.register_buffer("gate", (torch.arange(bits) >= preserved).float())
+        self.direct = nn.Linear(inputs, bits) if direct else None
 
-    def forward(self, feature: Tensor, projected: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """feature [N,inputs], projected [N,direct] -> u float32 [N,bits], hidden [N,hidden]."""
+    def forward(self, feature: Tensor) -> tuple[Tensor, Tensor]:
+        """feature [N,inputs] -> u float32 [N,bits], hidden [N,hidden]."""
         hidden = self.enter(feature)
         u = self.leave(hidden).float()
         if self.direct is not None:
-            assert projected is not None
-            u = self.gate * u + self.direct(projected).float()
+            u = u + self.direct(feature).float()
         return u, hidden
 
     def initialise_from_projection(self, weight: Tensor, offset: Tensor | None = None) -> None:
-        """Make u = projected @ weight + offset: weight float [P,bits], offset float [bits] or zero.
+        """Make u = feature @ weight + offset: weight float [inputs,bits], offset float [bits] or zero.
 
         The head's last layer is silenced (and starts to learn from there). TrainingError where there is no
         linear path or the shapes differ. Codes read the sign of u and losses its tanh: a weight that gives

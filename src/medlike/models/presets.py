@@ -10,30 +10,27 @@ from medlike.errors import TrainingError
 
 @dataclass(frozen=True)
 class NetworkSettings:
-    """Everything that shapes a whole-image network.
+    """Everything that shapes a whole-image network, and with local_bits the regional expert.
 
     stem, stem_stride ("v1" | "v1.5", ResNet only), normalisation (ResNet only): see stems and resnet.
     shallow_stride, deep_stride: the maps that attention, fusion and the pixel transformer take.
     window_heads, window_width: heads of ConvMSA and channels a head.
-    query, fusion_heads, fusion_width, fusion_outputs: DaRF; 0 outputs leaves it out, with its window
-    attention. pixel_width, pixel_depth, pixel_heads, pixel_hidden, pixel_dropout: PiT; pixel_kept: how many
-    of its last
-      layers feed the branches, each `branch_width` wide.
-    hash_kind: "kan" (published), "mlp" or "linear"; hash_hidden: width of its hidden layer; grid_input:
-    bring KAN inputs into the grid (ours) or not (released). linear: width of the linear branch from the
-    pooled depths into the blended feature, and with it the linear path
-      into the hash head; 0 leaves both out.
-    depth_hidden, depth_outputs, depth_dropout: a learned branch on the linear one; 0 outputs leaves it out.
-    preserved_bits: the first bits that stay a linear projection of the pooled depths.
+    query, fusion_heads, fusion_width, fusion_outputs: DaRF; 0 outputs leaves it out, with its window attention.
+    pixel_width, pixel_depth, pixel_heads, pixel_hidden, pixel_dropout: PiT; pixel_kept: how many of its last
+    layers feed the branches, each `branch_width` wide.
+    hash_kind: "kan" (published), "mlp" or "linear"; hash_hidden: width of its hidden layer; grid_input: bring
+    KAN inputs into the grid (ours) or not (released).
+    linear: width of the linear part of the blended feature, from the pooled depths, and with it a linear path
+    beside the hash head; 0 leaves both out. depth_hidden, depth_outputs, depth_dropout: a learned branch on that
+    part; 0 outputs leaves it out.
     share: weight of the learned part of the blended feature beside the linear one (both of unit length).
     decoder: widths of the decoder's blocks.
     tap_heads: label-tree classifiers on the shallow and deep taps; modality_aware: FiLM by the modality they
-      predict, in every expert (needs tap_heads and a level `modality`).
-    local_bits: L, bits of a cell's code, 64 or 128; 0 builds the whole-image network alone. cell_strides:
-    the maps
-      that a cell's code is made of, brought to 14x14; cell_hidden, cell_width: the tower; cell_linear: a
-      linear path from the standardised maps into the cell's code; weight_width: width of the cell weight's
-      query and key.
+    predict, in every expert (needs tap_heads and a level `modality`).
+    local_bits: L, bits of a cell's code, 64 or 128; 0 builds the whole-image network alone. cell_strides: the
+    maps that a cell's code is made of, brought to 14x14; cell_hidden, cell_width: the tower; cell_linear: a
+    linear path from the standardised maps into the cell's code; weight_width: width of the cell weight's query
+    and key.
     """
 
     stem: str = "resnet50"
@@ -61,7 +58,6 @@ class NetworkSettings:
     depth_hidden: int = 0
     depth_outputs: int = 0
     depth_dropout: float = 0.0
-    preserved_bits: int = 0
     share: float = 1.0
     decoder: tuple[tuple[int, int], ...] = ((512, 512), (256, 256), (128, 64))
     tap_heads: bool = False

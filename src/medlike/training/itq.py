@@ -111,6 +111,8 @@ def train_itq(
     network = _network(settings, stem_weights, modalities=0)
     known = everything.where(lambda sample: not sample.is_ood and may_train(sample))
     known = split.part(known, *FITTED_ON, "calibration")
+    if not len(known):
+        raise TrainingError(f"no image of the data is in train, validation or calibration of {split.name!r}")
     pooled = _pooled_features(network, known, stem_weights, cache, say).astype(np.float64)
     chosen = {sample.path for sample in split.part(known, *FITTED_ON)}
     fitting = np.array([sample.path in chosen for sample in known])

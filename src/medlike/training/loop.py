@@ -16,13 +16,14 @@ from torch import Tensor
 
 from medlike.codes.packing import pack
 from medlike.errors import TrainingError
-from medlike.metrics.retrieval import score_codes
+from medlike.metrics.retrieval import score_codes, score_features
 from medlike.models.networks import record
 from medlike.training.curves import keep_history
 from medlike.training.feed import FrozenFeed, PictureFeed, served_outputs
 from medlike.training.material import Material, sampling_weights
 from medlike.training.objective import HashLoss, hash_loss, judge
 from medlike.training.recipe import Recipe
+from medlike.training.start import start_code
 
 Say = Callable[[str], None]
 Feed = FrozenFeed | PictureFeed
@@ -103,7 +104,14 @@ def fit(
             history, best, histogram = kept["history"], kept["best"], kept["histogram"]
             say(f"going on after epoch {len(history)} of {recipe.epochs}")
     weights = sampling_weights(part, recipe.sampling)
+    feature_epochs = min(recipe.feature_epochs, recipe.epochs - 1) if network.settings.linear else 0
     for epoch in range(len(history), recipe.epochs):
+        coded = epoch >= feature_epochs
+        if feature_epochs and epoch == feature_epochs:
+            network.load_state_dict(mean.state)
+            found = served_outputs(feed, len(part), ("feature",))["feature"]
+            start_code(network, found, [sample.source for sample in part.dataset], seed)
+            mean = RunningMean(network, recipe.average)
         # A stream of its own an epoch: a resumed run draws what the uninterrupted one would have drawn.
         random = np.random.default_rng((seed, epoch))
         torch.manual_seed(seed * 100_003 + epoch)
@@ -119,7 +127,7 @@ def fit(
                 rows = random.choice(len(part), recipe.batch, p=weights)
             else:
                 rows = order[step * recipe.batch : (step + 1) * recipe.batch]
-            judged, waited = _step(network, recipe, part, feed, loss, optimiser, rows, random)
+            judged, waited = _step(network, recipe, part, feed, loss, optimiser, rows, random, coded)
             waiting += waited
             if not math.isfinite(float(judged.total.detach())):
                 _report_nan(folder, part, rows, epoch, step, judged.parts)
@@ -131,12 +139,12 @@ def fit(
         seconds = time.perf_counter() - started
         raw = {name: value.clone() for name, value in network.state_dict().items()}
         network.load_state_dict(mean.state)
-        score = validation_map(feed, part, validation_feed, validation, seed)
+        score = validation_map(feed, part, validation_feed, validation, seed, coded)
         row = {"epoch": epoch + 1, **{name: value / steps for name, value in sums.items()}}
-        row |= {"map": score, "seconds": seconds, "waiting": waiting / seconds}
+        row |= {"map" if coded else "map_feature": score, "seconds": seconds, "waiting": waiting / seconds}
         row["rate"] = _rate(recipe, epoch + 1)
         history.append({name: round(float(value), 6) for name, value in row.items()})
-        if score > best["map"]:
+        if coded and score > best["map"]:
             state = {name: value.cpu().clone() for name, value in network.state_dict().items()}
             best = {"map": score, "epoch": epoch + 1, "state": state}
         network.load_state_dict(raw)
@@ -144,7 +152,7 @@ def fit(
         keep_history(history, folder)
         rate = steps * recipe.batch / seconds
         say(f"epoch {epoch + 1} of {recipe.epochs}: mAP {score:.4f}, {rate:.0f} images/s")
-        if epoch + 1 - best["epoch"] >= recipe.patience:
+        if coded and epoch + 1 - max(best["epoch"], feature_epochs) >= recipe.patience:
             say(f"no better mAP for {recipe.patience} epochs: stopped")
             break
     if best["state"] is None:
@@ -155,14 +163,19 @@ def fit(
     )
 
 
-def validation_map(feed: Feed, part: Material, other: Feed, queries: Material, seed: int) -> float:
-    """mAP (expected over ties) of codes: queries against at most 3,000 training pictures, other units only."""
-    u = served_outputs(feed, len(part), ("u",))["u"]
-    asked = served_outputs(other, len(queries), ("u",))["u"]
+def validation_map(
+    feed: Feed, part: Material, other: Feed, queries: Material, seed: int, coded: bool = True
+) -> float:
+    """mAP of queries against at most 3,000 training pictures: of codes, expected over ties, or of features."""
+    name = "u" if coded else "feature"
+    items = served_outputs(feed, len(part), (name,))[name]
+    asked = served_outputs(other, len(queries), (name,))[name]
     rows = np.random.default_rng(seed).permutation(len(part))[:VALIDATION_GALLERY]
     relevance = queries.labels["label"][:, None] == part.labels["label"][rows][None]
     relevance &= queries.labels["label"][:, None] >= 0
-    return float(score_codes(pack(asked > 0), pack(u[rows] > 0), relevance).mean("map_expected"))
+    if not coded:
+        return float(score_features(asked, items[rows], relevance).mean("map_expected"))
+    return float(score_codes(pack(asked > 0), pack(items[rows] > 0), relevance).mean("map_expected"))
 
 
 def _optimiser(network: Any, recipe: Recipe) -> torch.optim.AdamW:
@@ -205,6 +218,7 @@ def _step(
     optimiser: torch.optim.AdamW,
     rows: np.ndarray,
     random: np.random.Generator,
+    coded: bool,
 ) -> tuple[Any, float]:
     device = feed.device
     begun = time.perf_counter()
@@ -212,7 +226,7 @@ def _step(
     prints = torch.from_numpy(part.pictures.fingerprints[rows]).to(device).float()
     waited = time.perf_counter() - begun
     outputs = feed.training(rows, random)
-    judged = judge(outputs, labels, prints, loss, recipe, network.learned_width)
+    judged = judge(outputs, labels, prints, loss, recipe, network.learned_width, coded)
     if torch.isfinite(judged.total):
         optimiser.zero_grad(set_to_none=True)
         judged.total.backward()

@@ -94,11 +94,19 @@ def judge(
     loss: HashLoss,
     recipe: Recipe,
     learned_width: int,
+    coded: bool = True,
 ) -> Judged:
-    """The loss of a batch: outputs of an image network, labels by level int64 [B], fingerprints [B,16,16]."""
-    total, histogram = loss(outputs["u"], labels[LEVEL], fingerprints)
-    parts = {"hash": float(total.detach())}
-    total = recipe.hash * total
+    """The loss of a batch: outputs of an image network, labels by level int64 [B], fingerprints [B,16,16].
+
+    coded: False while only the feature is trained; the code's terms are left out.
+    """
+    histogram: Tensor | None = None
+    parts: dict[str, float] = {}
+    total = outputs["u"].sum() * 0
+    if coded and recipe.hash:
+        hashed, histogram = loss(outputs["u"], labels[LEVEL], fingerprints)
+        parts["hash"] = float(hashed.detach())
+        total = recipe.hash * hashed
     if recipe.classification:
         entropy = hierarchy_entropy(outputs["logits"], labels, recipe.smoothing)
         parts["classification"] = float(entropy.detach())
@@ -108,7 +116,7 @@ def judge(
         contrast = supervised_contrast(learned, labels[LEVEL], recipe.temperature)
         parts["contrast"] = float(contrast.detach())
         total = total + recipe.contrast * contrast
-    if recipe.preservation:
+    if coded and recipe.preservation:
         # The code learns from the feature, not the feature from the code: the feature is held fixed.
         kept = relational_error(outputs["u"], outputs["feature"]) + 0.002 * quantisation(outputs["u"])
         parts["preservation"] = float(kept.detach())

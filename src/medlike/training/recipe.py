@@ -14,9 +14,11 @@ class Recipe:
     """Settings of a run.
 
     protocol: "frozen" keeps the stem as it is and trains on its cached maps, "end-to-end" trains all of it.
-    loss: the hash loss, see objective.HASH_LOSSES. epochs, batch; rate: learning rate; stem_rate: the stem's
-    (end-to-end); start_rate, warmup: rate of the first epoch and epochs until `rate`; end_rate: of the last.
-    betas, decay: AdamW. patience: epochs without a better validation mAP before it stops.
+    loss: the hash loss, see objective.HASH_LOSSES. epochs, batch; feature_epochs: the first epochs train the
+    feature alone, then the code starts as a learned rotation of it (networks with a linear path).
+    rate: learning rate; stem_rate: the stem's (end-to-end); start_rate, warmup: rate of the first epoch and epochs
+    until `rate`; end_rate: of the last. betas, decay: AdamW. patience: epochs without a better validation mAP
+    before it stops.
     augmentation: a name of augmentation.AUGMENTATIONS; views: cached views a picture (frozen).
     mixing: largest share of another picture mixed into the maps of half the batches.
     sampling: "uniform", or "tempered": classes of a source by the inverse root of their size.
@@ -30,7 +32,8 @@ class Recipe:
 
     protocol: Literal["frozen", "end-to-end"] = "frozen"
     loss: str = "sch"
-    epochs: int = 20
+    epochs: int = 48
+    feature_epochs: int = 32
     batch: int = 192
     rate: float = 1.5e-3
     stem_rate: float = 1e-4
@@ -63,6 +66,7 @@ RECIPES: dict[str, Recipe] = {
     "paper": Recipe(
         protocol="end-to-end",
         epochs=150,
+        feature_epochs=0,
         batch=256,
         rate=3e-4,
         stem_rate=3e-4,

@@ -13,39 +13,32 @@ from medlike.training.rotation import balanced_weights, learned_rotation, princi
 
 
 def start_from_pooled(
-    network: Any, pooled: npt.NDArray[np.floating[Any]], sources: list[str], whitening: float, seed: int
+    network: Any, pooled: npt.NDArray[np.floating[Any]], sources: list[str], whitening: float
 ) -> None:
-    """Fit the linear path of an image network to pooled means [N,P] of training pictures.
+    """Fit the linear part of an image network's blended feature to pooled means [N,P] of training pictures.
 
-    Standardises every depth, takes the leading principal directions evened out by `whitening`, and sets the
-    code to a learned rotation of them, so that before any training the network is the untrained floor, better
-    conditioned. Sources are weighted so that none outweighs the others.
+    Standardises every depth and takes the leading principal directions, evened out by `whitening`. Sources are
+    weighted so that none outweighs the others.
     """
     mean, std = depth_statistics(torch.from_numpy(pooled.astype(np.float32)), network.pooling.channels)
     standard = ((pooled - mean.numpy()) / std.numpy()).astype(np.float64)
     weights = balanced_weights(sources)
-    width, bits = network.settings.linear, network.bits
-    directions, variances = principal_directions(standard, weights, width)
+    directions, variances = principal_directions(standard, weights, network.settings.linear)
     projection = directions * np.maximum(variances, 1e-12) ** (-whitening / 2)
-    projected = standard @ projection
-    scale = 1 / np.sqrt(np.average((projected**2).sum(axis=1), weights=weights))
-    projection, projected = projection * scale, projected * scale
-    code = _rotation(projected, bits, weights, seed)
-    code = code / np.abs(projected @ code).mean()
-    network.initialise_from_projection(
-        mean, std, torch.from_numpy(projection).float(), torch.from_numpy(code).float()
-    )
+    spread = np.average(((standard @ projection) ** 2).sum(axis=1), weights=weights)
+    network.initialise_linear(mean, std, torch.from_numpy(projection / np.sqrt(spread)).float())
 
 
-def _rotation(
-    projected: npt.NDArray[np.float64], bits: int, weights: npt.NDArray[np.float64], seed: int
-) -> npt.NDArray[np.float64]:
-    """[width, bits]: rotations side by side where there are more bits than directions."""
-    blocks, left, block = [], bits, 0
-    while left:
-        count = min(left, projected.shape[1])
-        turned = np.zeros((projected.shape[1], count))
-        turned[:count] = learned_rotation(projected[:, :count], weights, seed=seed + block)
-        blocks.append(turned)
-        left, block = left - count, block + 1
-    return np.concatenate(blocks, axis=1)
+def start_code(network: Any, features: npt.NDArray[np.float32], sources: list[str], seed: int) -> None:
+    """Set the linear path of the hash head to a learned rotation of blended features [N,D] (ITQ): the code starts
+    as good as the rotation that others stop at, and learns from there."""
+    weights = balanced_weights(sources)
+    rows = features.astype(np.float64)
+    mean = np.average(rows, axis=0, weights=weights)
+    width = min(network.bits, features.shape[1])
+    directions, _ = principal_directions(rows - mean, weights, width)
+    projected = (rows - mean) @ directions
+    turns = [learned_rotation(projected, weights, seed=seed + block) for block in range(-(-network.bits // width))]
+    code = directions @ np.concatenate(turns, axis=1)[:, : network.bits]
+    code = code / np.abs((rows - mean) @ code).mean()
+    network.hash_head.initialise_from_projection(torch.from_numpy(code).float(), torch.from_numpy(-mean @ code).float())
