@@ -310,6 +310,12 @@ class Archive:
 
         return search_many(self, queries, k=k, **settings)
 
+    def repeat(self, receipt: Mapping[str, Any]) -> "Result":
+        """The search of a receipt once more, as of its generation; `erased` counts images erased since."""
+        from medlike.archive.search import repeat
+
+        return repeat(self, receipt)
+
     def picture(self, id: str) -> "npt.NDArray[np.uint8] | None":
         """What to show of a stored image: uint8 [H, W] or [H, W, 3]; a preview has at most 512 pixels a side.
 
@@ -419,7 +425,11 @@ class Archive:
             else:
                 self.spool.done(entry)
 
-        return self._intake(settings, progress).run(sources, received=True, settled=settled)
+        report = self._intake(settings, progress).run(sources, received=True, settled=settled)
+        # The sender knows the file by its name, not by its place in the spool.
+        report.skipped = [(by_path[path].name or path, reason) for path, reason in report.skipped]
+        report.duplicates = [(by_path[path].name or path, id) for path, id in report.duplicates]
+        return report
 
     def _index_under(self, facts: BundleFacts) -> "Index":
         from medlike.archive.index import Index, Layout

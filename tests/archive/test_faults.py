@@ -1,0 +1,191 @@
+"""Damage that verify must find, full disks, and crashes: kill -9 and power cuts."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from medlike import Archive
+from medlike.errors import ArchiveFull
+
+CRASH = Path(__file__).parent / "crash"
+
+
+@pytest.fixture
+def filled(archive, pictures, scan):
+    archive.add(pictures(3))
+    archive.add(scan("a.dcm"), pixels="copy")
+    archive.receive(scan("b.dcm", seed=1).read_bytes(), "b.dcm")
+    archive.reindex()
+    archive.receive(scan("c.dcm", seed=2).read_bytes(), "c.dcm")
+    assert archive.verify() == []
+    return archive
+
+
+def first(folder, pattern):
+    return sorted(folder.rglob(pattern))[0]
+
+
+def sql(archive, statement):
+    archive.store.connection.execute(statement)
+
+
+DAMAGE = {
+    "a preview is missing": ("previews", lambda a: first(a.folder.previews, "*.jpg").unlink()),
+    "a preview is damaged": ("previews", lambda a: first(a.folder.previews, "*.jpg").write_bytes(b"x")),
+    "pixels are missing": ("pixels", lambda a: first(a.folder.pixels, "*.pixels").unlink()),
+    "pixels are damaged": ("pixels", lambda a: first(a.folder.pixels, "*.pixels").write_bytes(b"x")),
+    "other pixels": (
+        "pixels",
+        lambda a: first(a.folder.pixels, "*.pixels").write_bytes(
+            first(a.folder.pixels, "*.pixels").read_bytes()[:-40] + b"\0" * 40
+        ),
+    ),
+    "a file of no image": ("pixels", lambda a: (a.folder.pixels / "stray.pixels").write_bytes(b"x")),
+    "a row without encoding": ("store", lambda a: sql(a, "DELETE FROM encodings WHERE row = 1")),
+    "a code of another width": ("store", lambda a: sql(a, "UPDATE encodings SET code = x'00' WHERE row = 1")),
+    "a changed code": ("index", lambda a: sql(a, "UPDATE encodings SET code = zeroblob(8) WHERE row = 2")),
+    "impossible generations": ("store", lambda a: sql(a, "UPDATE images SET added = 99 WHERE row = 1")),
+    "a lost generation": ("store", lambda a: sql(a, "DELETE FROM generations WHERE generation = 1")),
+    "a lost row": ("index", lambda a: sql(a, "DELETE FROM images WHERE row = 3")),
+    "no link": ("private", lambda a: a.links.connection.execute("DELETE FROM links")),
+    "a link of nothing": (
+        "private", lambda a: a.links.connection.execute("INSERT INTO links VALUES ('x', '', 0, '{}')"),
+    ),
+    "a lost received file": ("spool", lambda a: first(a.folder.spool, "*.dcm").unlink()),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_verify_finds(filled, damage, encoder):
+    part, harm = DAMAGE[damage]
+    harm(filled)
+    filled.close()
+    with Archive.open(filled.path, encoder=encoder) as again:
+        assert part in {problem.part for problem in again.verify()}
+
+
+def test_verify_finds_a_word_index_that_lies(archive, tmp_path, pictures):
+    pictures(1)
+    (tmp_path / "m.csv").write_text("path,text\npictures/0000.png,clear lungs\n")
+    archive.add(tmp_path / "m.csv")
+    assert archive.verify() == []
+    archive.store.connection.execute("DROP TRIGGER text_deleted")
+    archive.store.connection.execute("DELETE FROM texts")
+    assert any("word index" in str(problem) for problem in archive.verify())
+
+
+FULL = """
+import sys
+from medlike import Archive
+from medlike.archive import ingest
+from medlike.errors import ArchiveFull, ArchiveError
+ingest.GROUP = 8
+archive = Archive.open(sys.argv[1])
+try:
+    report = archive.add(sys.argv[2], pixels="copy")
+    print("fitted", report.added)
+except ArchiveFull as error:
+    print("full", len(archive), error)
+"""
+
+
+@pytest.fixture
+def noise(tmp_path):
+    """Pictures that do not compress: 60 of them, 16 KiB each."""
+    folder = tmp_path / "noise"
+    folder.mkdir()
+    random = np.random.default_rng(0)
+    for i in range(60):
+        Image.fromarray(random.integers(0, 256, (128, 128)).astype(np.uint8)).save(folder / f"{i:02}.png")
+    return folder
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system of 900 KiB."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=900k", "medlike-test", place])
+    if mounted.returncode:
+        pytest.fail("a small file system cannot be mounted: run the tests as root, or leave out -m disk")
+    yield place
+    subprocess.run(["umount", "-l", place], check=True)
+
+
+@pytest.mark.slow
+def test_a_full_disk_keeps_what_was_committed(small_disk, noise, tiny_bundle, encoder):
+    Archive.create(small_disk / "a", tiny_bundle).close()
+    run = subprocess.run(
+        [sys.executable, "-c", FULL, small_disk / "a", noise],
+        capture_output=True, text=True, check=True, timeout=120,
+    )  # fmt: skip
+    said, kept, *message = run.stdout.split()
+    assert said == "full" and 0 < int(kept) < 60, run.stdout
+    assert f"{kept} images of this run are safe" in " ".join(message)
+    with Archive.open(small_disk / "a", encoder=encoder) as archive:
+        assert len(archive) == int(kept) and archive.verify() == []
+        with pytest.raises(ArchiveFull):
+            archive.add(noise, pixels="copy")
+        # With room again, the run goes on where it stopped.
+        subprocess.run(["mount", "-o", "remount,size=16m", small_disk], check=True)
+        report = archive.add(noise, pixels="copy")
+        assert report.added + report.unchanged == 60 and report.unchanged >= int(kept)
+        assert archive.verify() == []
+
+
+@pytest.mark.slow
+def test_a_spool_on_a_full_disk_acknowledges_nothing(small_disk, noise, tiny_bundle, encoder):
+    tickets = []
+    with Archive.create(small_disk / "a", tiny_bundle, encoder=encoder) as archive:
+        with pytest.raises(ArchiveFull, match="free space"):
+            for path in sorted(noise.iterdir()):
+                tickets.append(archive.receive(path.read_bytes(), path.name))
+        assert 0 < len(tickets) < 60 and archive.info()["received"] == len(tickets)
+        subprocess.run(["mount", "-o", "remount,size=16m", small_disk], check=True)
+        assert archive.drain().added == len(tickets) and archive.verify() == []
+
+
+def crash(program, *options):
+    run = subprocess.run(
+        [sys.executable, CRASH / program, *options], capture_output=True, text=True, timeout=900
+    )
+    return run.returncode, run.stdout + run.stderr
+
+
+@pytest.mark.slow
+def test_two_hundred_kills_lose_nothing():
+    status, output = crash("kills.py", "--runs", "200")
+    assert status == 0 and "200 kills" in output, output
+
+
+@pytest.mark.slow
+def test_power_cuts_lose_nothing_that_was_acknowledged():
+    status, output = crash("powerloss.py", "--cuts", "150")
+    assert status == 0, output
+
+
+@pytest.mark.slow
+def test_the_power_cut_test_would_notice():
+    status, output = crash("powerloss.py", "--cuts", "20", "--deaf")
+    assert status == 1 and "broken" in output, output
+
+
+def test_promises_are_told_from_broken_ones():
+    sys.path.insert(0, str(CRASH))
+    try:
+        from workload import Promises
+    finally:
+        sys.path.remove(str(CRASH))
+    promises = Promises(["a", "b", "c", "d"])
+    for line in (
+        '["begin", "add", ["a", "b"], 0]', '["end", "add", ["a", "b"], 1]', '["begin", "add", ["c"], 0]',
+        '["begin", "remove", ["b"], 0]', '["end", "remove", ["b"], 2]',
+    ):  # fmt: skip
+        promises.told(*json.loads(line))
+    assert promises.state == {"a": "in", "b": "out", "c": "doubt", "d": "out"}
+    assert len(promises.broken({"b", "d"}, 1)) == 4
