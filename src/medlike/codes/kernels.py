@@ -34,6 +34,26 @@ def _popcount(typingctx, value):  # type: ignore[no-untyped-def]
 popcount: Any = intrinsic(_popcount)
 
 
+def _prefetch(typingctx, array, item):  # type: ignore[no-untyped-def]
+    """Ask for the cache line that holds an item of an array (counted flat) before it is needed."""
+    if not isinstance(array, types.Array) or not isinstance(item, types.Integer):
+        return None
+
+    def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+        data = context.make_array(array)(context, builder, arguments[0]).data
+        byte, word = ir.IntType(8), ir.IntType(32)
+        place = builder.bitcast(builder.gep(data, [arguments[1]]), byte.as_pointer())
+        kind = ir.FunctionType(ir.VoidType(), [byte.as_pointer(), word, word, word])
+        function = builder.module.declare_intrinsic("llvm.prefetch", [byte.as_pointer()], kind)
+        builder.call(function, [place, ir.Constant(word, 0), ir.Constant(word, 3), ir.Constant(word, 1)])
+        return context.get_dummy_value()
+
+    return types.void(array, item), generate
+
+
+prefetch: Any = intrinsic(_prefetch)
+
+
 @numba.njit(nogil=True, cache=True, boundscheck=False)
 def fill_distances(words, query, start, stop, out):  # type: ignore[no-untyped-def]
     """Distances of rows start..stop into out[0 : stop - start].
@@ -95,9 +115,7 @@ def select(words, query, mask, masked, start, stop, k, near, rows, counts, state
         if masked:
             allowed = mask[block:end]
             for j in range(end - block):
-                buffer[j] |= np.uint16(
-                    np.uint16(allowed[j]) - np.uint16(1)
-                )  # 1 leaves the distance, 0 makes it FAR
+                buffer[j] |= np.uint16(np.uint16(allowed[j]) - np.uint16(1))  # 1 leaves the distance, 0 makes it FAR
         strip = 0 if smallest(buffer, 0, end - block) < limit else end - block
         while strip < end - block:
             last = min(strip + STRIP, end - block)

@@ -1,0 +1,273 @@
+"""Compiled regional scans (numba), for eight images at a time.
+
+Eight images lie one after the other; a plane holds the distance of each of their cells to one query cell.
+Shifted by a window's cells and added, the planes give the sums of all windows of all eight images in one
+vectorised pass. Sums of arrangements with as many bits are compared lane by lane; only an image whose
+smallest sum is within its limit is looked at window by window.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numba
+import numpy as np
+from numpy.typing import NDArray
+
+from medlike.codes.kernels import popcount, prefetch
+from medlike.codes.windows import CELLS, GRID, Template
+
+TOGETHER = 8  # images
+LANES = TOGETHER * CELLS
+KNOWN = 32  # masks kept ready: letterboxing makes few different ones
+NEVER = 65535  # the sum of what is no window; the largest real one is 196 x 128
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A template as flat arrays. starts: int64 [A + 1] into cell and shift; shapes: [A, 2]; bits: int64 [A].
+
+    cell: the query cell, shift: where it lies from the window's first cell, in cells of the grid.
+    """
+
+    codes: NDArray[np.uint64]
+    starts: NDArray[np.int64]
+    cell: NDArray[np.int64]
+    shift: NDArray[np.int64]
+    shapes: NDArray[np.int64]
+    bits: NDArray[np.int64]
+
+    @staticmethod
+    def of(template: Template) -> "Plan":
+        """From a template."""
+        starts, cell, shift = [0], [], []
+        for arrangement in template.arrangements:
+            for (i, j), number in np.ndenumerate(arrangement.cells):
+                if number >= 0:
+                    cell.append(int(number))
+                    shift.append(i * GRID + j)
+            starts.append(len(cell))
+        return Plan(
+            template.codes,
+            np.asarray(starts),
+            np.asarray(cell),
+            np.asarray(shift),
+            np.asarray([arrangement.shape for arrangement in template.arrangements]),
+            np.asarray([arrangement.bits for arrangement in template.arrangements]),
+        )
+
+    def arguments(self) -> tuple[NDArray[Any], ...]:
+        """As `scan` takes them."""
+        return self.codes, self.starts, self.cell, self.shift, self.shapes, self.bits
+
+    def scratch(self) -> tuple[NDArray[Any], ...]:
+        """Memory of one thread: images, planes, sums, smallest sums, forbidden windows, masks known and theirs."""
+        number = len(self.bits)
+        return (
+            np.zeros((len(self.codes[0]), LANES), np.uint64),
+            np.zeros((len(self.codes), LANES + CELLS), np.uint8),
+            np.zeros(LANES, np.uint16),
+            np.zeros(LANES, np.uint16),
+            np.zeros((number, LANES), np.uint16),
+            np.full(TOGETHER, -1, np.int64),
+            np.zeros((KNOWN, 25), np.uint8),
+            np.zeros((KNOWN, number, CELLS), np.uint16),
+            np.zeros(2, np.int64),
+        )
+
+
+@numba.njit(nogil=True, cache=True, boundscheck=False)
+def scan(  # type: ignore[no-untyped-def]
+    stored, masks, rows, limits, codes, starts, cell, shift, shapes, bits,
+    images, planes, sums, least, forbidden, laid, known, windows, ring, best, which, place,
+):  # fmt: skip
+    """Best window of stored[rows]: best float64 [M], which int64 [M] (-1: none within limits), place int64 [M]."""
+    words = codes.shape[1]
+    for first in range(0, rows.shape[0], TOGETHER):
+        number = min(TOGETHER, rows.shape[0] - first)
+        for b in range(number):
+            row = rows[first + b]
+            _gather(stored[row], words, images, b * CELLS)
+            _lay(b, row, masks, cell, shift, starts, shapes, forbidden, laid, known, windows, ring)
+        following = min(TOGETHER, rows.shape[0] - first - TOGETHER)
+        for c in range(max(codes.shape[0], TOGETHER)):
+            if c < following:
+                # The next images come from memory while these are compared.
+                _fetch(stored, rows[first + TOGETHER + c])
+            if c < codes.shape[0]:
+                _plane(images, codes[c], planes[c])
+        for b in range(number):
+            best[first + b] = np.inf
+            which[first + b] = -1
+        a = 0
+        while a < bits.shape[0]:
+            group = a
+            while a < bits.shape[0] and bits[a] == bits[group]:
+                _sum(planes, cell, shift, starts[a], starts[a + 1], sums)
+                _lower(least, sums, forbidden[a], a == group)
+                a += 1
+            for b in range(number):
+                smallest = _smallest(least[b * CELLS : (b + 1) * CELLS])
+                if smallest == NEVER:
+                    continue
+                share = np.float64(smallest) / np.float64(bits[group])
+                # Of equally near windows the first arrangement counts: a later group must be nearer.
+                if share <= limits[first + b] and share < best[first + b]:
+                    best[first + b] = share
+                    found = _find(planes, b, smallest, group, a, cell, shift, starts, forbidden)
+                    which[first + b] = found // CELLS
+                    place[first + b] = found % CELLS
+
+
+@numba.njit(nogil=True, cache=True, boundscheck=False)
+def _fetch(stored, row):  # type: ignore[no-untyped-def]
+    for p in range(0, stored.shape[1], 8):
+        prefetch(stored, row * stored.shape[1] + p)
+
+
+@numba.njit(nogil=True, cache=True, boundscheck=False)
+def _gather(image, words, images, start):  # type: ignore[no-untyped-def]
+    if words == 1:
+        # A stride that the compiler knows.
+        near = images[0, start : start + CELLS]
+        for p in range(CELLS):
+            near[p] = image[p]
+    else:
+        for w in range(words):
+            for p in range(CELLS):
+                images[w, start + p] = image[p * words + w]
+
+
+@numba.njit(nogil=True, cache=True, boundscheck=False)
+def _plane(images, code, plane):  # type: ignore[no-untyped-def]
+    """Distances of the cells of all images to one query cell."""
+    q0 = code[0]
+    near = images[0]
+    if code.shape[0] == 1:
+        for p in range(LANES):
+            plane[p] = np.uint8(popcount(near[p] ^ q0))
+    else:
+        q1 = code[1]
+        far = images[1]
+        for p in range(LANES):
+            plane[p] = np.uint8(popcount(near[p] ^ q0) + popcount(far[p] ^ q1))
+
+
+@numba.njit(nogil=True, cache=True, boundscheck=False)
+def _sum(planes, cell, shift, start, stop, sums):  # type: ignore[no-untyped-def]
+    """Sums of one arrangement's windows, by first cell; those that leave an image mean nothing."""
+    for t in range(LANES):
+        sums[t] = 0
+    n = start
+    while n + 4 <= stop:
+        p0 = planes[cell[n], shift[n] : shift[n] + LANES]
+        p1 = planes[cell[n + 1], shift[n + 1] : shift[n + 1] + LANES]
+        p2 = planes[cell[n + 2], shift[n + 2] : shift[n + 2] + LANES]
+        p3 = planes[cell[n + 3], shift[n + 3] : shift[n + 3] + LANES]
+        for t in range(LANES):
+            pair = np.uint16(p0[t]) + np.uint16(p1[t])
+            other = np.uint16(p2[t]) + np.uint16(p3[t])
+            sums[t] += np.uint16(pair + other)
+        n += 4
+    while n < stop:
+        p0 = planes[cell[n], shift[n] : shift[n] + LANES]
+        for t in range(LANES):
+            sums[t] += np.uint16(p0[t])
+        n += 1
+
+
+@numba.njit(nogil=True, cache=True, boundscheck=False)
+def _lower(least, sums, forbidden, first):  # type: ignore[no-untyped-def]
+    if first:
+        for t in range(LANES):
+            least[t] = sums[t] | forbidden[t]
+    else:
+        for t in range(LANES):
+            least[t] = min(least[t], sums[t] | forbidden[t])
+
+
+@numba.njit(nogil=True, cache=True, boundscheck=False)
+def _smallest(sums):  # type: ignore[no-untyped-def]
+    best = np.uint16(NEVER)
+    for t in range(CELLS):
+        best = min(best, sums[t])
+    return best
+
+
+@numba.njit(nogil=True, cache=True, boundscheck=False)
+def _find(planes, b, wanted, a, last, cell, shift, starts, forbidden):  # type: ignore[no-untyped-def]
+    """The first arrangement of a..last, and in it the first window of image b, whose sum is `wanted`."""
+    for arrangement in range(a, last):
+        for t in range(CELLS):
+            lane = b * CELLS + t
+            if forbidden[arrangement, lane]:
+                continue
+            total = 0
+            for n in range(starts[arrangement], starts[arrangement + 1]):
+                total += planes[cell[n], lane + shift[n]]
+                if total > wanted:
+                    break
+            if total == wanted:
+                return arrangement * CELLS + t
+    return -1
+
+
+@numba.njit(nogil=True, cache=True, boundscheck=False)
+def _lay(  # type: ignore[no-untyped-def]
+    b, row, masks, cell, shift, starts, shapes, forbidden, laid, known, windows, ring
+):
+    """Make `forbidden` right for image b: which windows leave the grid or touch a cell in padding."""
+    if masks.shape[0] == 0:
+        if laid[b] >= 0:
+            return
+        found = _learn(known[0], True, cell, shift, starts, shapes, windows[0], known[0])
+        ring[0] = 1
+        _copy(b, windows[0], forbidden)
+        laid[b] = 0
+        return
+    found = -1
+    for m in range(min(ring[0], KNOWN)):
+        same = True
+        for i in range(25):
+            if known[m, i] != masks[row, i]:
+                same = False
+                break
+        if same:
+            found = m
+            break
+    if found < 0:
+        found = ring[0] % KNOWN
+        ring[0] += 1
+        _learn(masks[row], False, cell, shift, starts, shapes, windows[found], known[found])
+        for other in range(TOGETHER):
+            if laid[other] == found:
+                # Its windows stay as they were copied; only the slot now means another mask.
+                laid[other] = -1
+    if laid[b] != found:
+        _copy(b, windows[found], forbidden)
+        laid[b] = found
+
+
+@numba.njit(nogil=True, cache=True, boundscheck=False)
+def _learn(mask, everything, cell, shift, starts, shapes, window, known):  # type: ignore[no-untyped-def]
+    """Which windows a mask forbids, uint16 [A, 196], NEVER or 0; the mask goes into `known`."""
+    if not everything:
+        for i in range(25):
+            known[i] = mask[i]
+    for a in range(shapes.shape[0]):
+        for t in range(CELLS):
+            bad = t // GRID + shapes[a, 0] > GRID or t % GRID + shapes[a, 1] > GRID
+            if not bad and not everything:
+                for n in range(starts[a], starts[a + 1]):
+                    p = t + shift[n]
+                    if not (mask[p >> 3] >> (7 - (p & 7))) & 1:
+                        bad = True
+                        break
+            window[a, t] = NEVER if bad else 0
+    return 0
+
+
+@numba.njit(nogil=True, cache=True, boundscheck=False)
+def _copy(b, window, forbidden):  # type: ignore[no-untyped-def]
+    for a in range(window.shape[0]):
+        for t in range(CELLS):
+            forbidden[a, b * CELLS + t] = window[a, t]

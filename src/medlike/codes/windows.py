@@ -1,0 +1,257 @@
+"""Regional search: the window of a stored image whose cell codes are nearest to those of a query region.
+
+D(q, x) = min over orientations o, scales s and offsets t of sum_c Hamming(q_os[c], x[c + t]) / (cells * L).
+
+q_os rearranges and resamples the query's own cell codes; nothing is encoded again. Every arrangement is made
+of the same few query cells, so each stored cell is compared once with each query cell, and an arrangement is
+a sum of shifted planes of these distances. Cells in padding are invalid: those of the query are not counted,
+and a window with a counted cell over an invalid one of the image is not a window.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from medlike.codes.threads import share
+from medlike.errors import QueryError
+
+GRID = 14
+CELLS = GRID * GRID
+SCALES = (1.0, 0.7, 1.4)
+STEP = 1024  # images a thread takes at a time
+SMALL = 2000  # images up to which numpy answers in a moment
+CHUNK = 64  # images that numpy compares at a time
+
+Engine = Literal["auto", "numpy", "compiled"]
+
+
+@dataclass(frozen=True)
+class Arrangement:
+    """The query's cells turned, flipped and resampled: a window to be laid over an image.
+
+    cells: int64 [h, w], which query cell lies there (row by row), -1 = not counted. orientation: 0 to 7,
+    quarter turns anticlockwise, from 4 on of the query mirrored left to right. scale: of SCALES. bits:
+    counted cells times L.
+    """
+
+    cells: NDArray[np.int64]
+    orientation: int
+    scale: float
+    bits: int
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Height and width in cells."""
+        return self.cells.shape[0], self.cells.shape[1]
+
+
+@dataclass(frozen=True)
+class Template:
+    """A query region: codes uint64 [C, L / 64] of its cells, row by row, and the arrangements to be tried."""
+
+    codes: NDArray[np.uint64]
+    arrangements: tuple[Arrangement, ...]
+
+    @staticmethod
+    def of(
+        cells: NDArray[np.uint64],
+        counted: NDArray[np.bool_] | None = None,
+        orientations: int = 8,
+        scales: Sequence[float] = SCALES,
+    ) -> "Template":
+        """From the cells of a region.
+
+        cells: uint64 [h, w, L / 64]; counted: bool [h, w], False in padding (None: all are). orientations: 8
+        or 1. Windows larger than the grid are left out, and so are arrangements equal to an earlier one.
+        Raises QueryError where no cell is counted or an argument makes no sense.
+        """
+        if cells.ndim != 3 or not (1 <= cells.shape[0] <= GRID and 1 <= cells.shape[1] <= GRID):
+            raise QueryError(f"the region's cells are {list(cells.shape)}: they must be [h, w, words] within the grid")
+        if orientations not in (1, 8):
+            raise QueryError(f"orientations is {orientations!r}: use 8 or 1")
+        if not scales or any(scale not in SCALES for scale in scales):
+            raise QueryError(f"scales are {list(scales)}: use some of {', '.join(map(str, SCALES))}")
+        height, width, words = cells.shape
+        shown = np.ones((height, width), bool) if counted is None else np.asarray(counted, bool)
+        if not shown.any():
+            raise QueryError("the region lies in padding: choose one inside the image")
+        numbers = np.where(shown, np.arange(height * width).reshape(height, width), -1)
+        found: list[Arrangement] = []
+        for scale in scales:
+            scaled = _resampled(numbers, scale)
+            if scaled is None or not (scaled >= 0).any():
+                continue
+            for orientation in range(orientations):
+                turned = np.rot90(np.fliplr(scaled) if orientation >= 4 else scaled, orientation % 4)
+                if any(np.array_equal(turned, other.cells) for other in found):
+                    continue
+                bits = int((turned >= 0).sum()) * words * 64
+                found.append(Arrangement(np.ascontiguousarray(turned), orientation, float(scale), bits))
+        codes = np.ascontiguousarray(cells.reshape(height * width, words))
+        return Template(codes, tuple(found))
+
+
+@dataclass(frozen=True)
+class Matches:
+    """The best window of some images: rows int64 [M], ascending; distance float64 [M], share of differing bits.
+
+    arrangement: int64 [M], of the template. top, left: int64 [M], the window's first cell. Of equally near
+    windows the first counts, by arrangement, then row, then column.
+    """
+
+    rows: NDArray[np.int64]
+    distance: NDArray[np.float64]
+    arrangement: NDArray[np.int64]
+    top: NDArray[np.int64]
+    left: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+
+def match(
+    cells: NDArray[np.uint64],
+    masks: NDArray[np.uint8] | None,
+    template: Template,
+    rows: NDArray[np.int64] | None = None,
+    limit: float | NDArray[np.float64] = np.inf,
+    engine: Engine = "auto",
+) -> Matches:
+    """The best window of each image, where it is within a limit.
+
+    cells: uint64 [N, 14, 14, L / 64]; masks: uint8 [N, 25], np.packbits of the valid cells (None: all are
+    valid); rows: int64 [M], ascending: which images (None: all). limit: largest distance answered, one or
+    float64 [M]. Images without a window that fits are not answered.
+    """
+    _check(cells, masks, template)
+    chosen = np.arange(len(cells)) if rows is None else np.asarray(rows, np.int64)
+    limits = np.broadcast_to(np.asarray(limit, np.float64), chosen.shape)
+    if not len(chosen) or not template.arrangements:
+        return _matches([])
+    if engine == "compiled" or (engine == "auto" and len(chosen) > SMALL):
+        return _compiled(cells, masks, template, chosen, np.ascontiguousarray(limits))
+    parts = []
+    for start in range(0, len(chosen), CHUNK):
+        part = slice(start, start + CHUNK)
+        parts.append(_numpy(cells, masks, template, chosen[part], limits[part]))
+    return _matches(parts)
+
+
+def agreement(
+    query: NDArray[np.uint64], stored: NDArray[np.uint64], arrangement: Arrangement, top: int, left: int
+) -> NDArray[np.float32]:
+    """How well each cell of a window agrees with the query cell laid over it.
+
+    query: uint64 [C, W], a template's codes; stored: uint64 [14, 14, W]. Returns float32 [14, 14], share of
+    equal bits, higher is more alike; NaN outside of the window and where the query's cell is not counted.
+    """
+    height, width = arrangement.shape
+    shown = np.full((GRID, GRID), np.nan, np.float32)
+    window = stored[top : top + height, left : left + width]
+    flips = np.bitwise_count(window ^ query[np.maximum(arrangement.cells, 0)]).sum(axis=2)
+    shares = 1 - flips.astype(np.float32) / (64 * query.shape[1])
+    shown[top : top + height, left : left + width] = np.where(arrangement.cells >= 0, shares, np.nan)
+    return shown
+
+
+def unpacked(masks: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    """Masks uint8 [N, 25] as bool [N, 14, 14]."""
+    return np.unpackbits(masks, axis=1, count=CELLS).astype(bool).reshape(-1, GRID, GRID)
+
+
+def _resampled(numbers: NDArray[np.int64], scale: float) -> NDArray[np.int64] | None:
+    """The cells of a window `scale` times as large, nearest ones; None where it exceeds the grid.
+
+    Sides are rounded half up, in whole tenths, so that 0.7 x 5 is 4 and no float decides.
+    """
+    tenths = round(10 * scale)
+    sides = [max(1, (side * tenths + 5) // 10) for side in numbers.shape]
+    if max(sides) > GRID:
+        return None
+    rows, columns = (
+        ((2 * np.arange(side) + 1) * full) // (2 * side) for side, full in zip(sides, numbers.shape, strict=True)
+    )
+    return numbers[np.ix_(rows, columns)]
+
+
+def _numpy(
+    cells: NDArray[np.uint64],
+    masks: NDArray[np.uint8] | None,
+    template: Template,
+    rows: NDArray[np.int64],
+    limits: NDArray[np.float64],
+) -> Matches:
+    stored = np.asarray(cells[rows])
+    number = len(rows)
+    planes = np.bitwise_count(stored[:, None] ^ template.codes[None, :, None, None]).sum(axis=4, dtype=np.uint16)
+    valid = np.ones((number, GRID, GRID), bool) if masks is None else unpacked(np.asarray(masks[rows]))
+    best = np.full(number, np.inf)
+    which, top, left = (np.zeros(number, np.int64) for _ in range(3))
+    for place, arrangement in enumerate(template.arrangements):
+        height, width = arrangement.shape
+        down, across = GRID - height + 1, GRID - width + 1
+        sums = np.zeros((number, down, across), np.uint32)
+        fits = np.ones((number, down, across), bool)
+        for (i, j), cell in np.ndenumerate(arrangement.cells):
+            if cell >= 0:
+                sums += planes[:, cell, i : i + down, j : j + across]
+                fits &= valid[:, i : i + down, j : j + across]
+        shares = np.where(fits, sums / arrangement.bits, np.inf).reshape(number, -1)
+        at = shares.argmin(axis=1)
+        nearest = shares[np.arange(number), at]
+        better = nearest < best
+        best[better], which[better] = nearest[better], place
+        top[better], left[better] = at[better] // across, at[better] % across
+    kept = np.isfinite(best) & (best <= limits)
+    return Matches(rows[kept], best[kept], which[kept], top[kept], left[kept])
+
+
+def _compiled(
+    cells: NDArray[np.uint64],
+    masks: NDArray[np.uint8] | None,
+    template: Template,
+    rows: NDArray[np.int64],
+    limits: NDArray[np.float64],
+) -> Matches:
+    from medlike.codes import window_kernels
+
+    flat = np.ascontiguousarray(cells).reshape(len(cells), -1)
+    plan = window_kernels.Plan.of(template)
+    packed = np.empty((0, 25), np.uint8) if masks is None else np.ascontiguousarray(masks)
+    outputs = (
+        np.empty(len(rows), np.float64), np.empty(len(rows), np.int64), np.empty(len(rows), np.int64)
+    )  # fmt: skip
+
+    def worker(counter: Any) -> None:
+        scratch = plan.scratch()
+        while (start := next(counter) * STEP) < len(rows):
+            part = slice(start, min(start + STEP, len(rows)))
+            window_kernels.scan(
+                flat, packed, rows[part], limits[part], *plan.arguments(), *scratch,
+                *(output[part] for output in outputs),
+            )  # fmt: skip
+
+    share(-(-len(rows) // STEP), worker)
+    best, which, at = outputs
+    kept = np.flatnonzero(which >= 0)
+    return Matches(rows[kept], best[kept], which[kept], at[kept] // GRID, at[kept] % GRID)
+
+
+def _matches(parts: Sequence[Matches]) -> Matches:
+    if not parts:
+        empty = np.empty(0, np.int64)
+        return Matches(empty, np.empty(0, np.float64), empty, empty, empty)
+    return Matches(*(np.concatenate([getattr(part, name) for part in parts]) for name in Matches.__dataclass_fields__))
+
+
+def _check(cells: NDArray[Any], masks: NDArray[Any] | None, template: Template) -> None:
+    words = template.codes.shape[1]
+    if cells.dtype != np.uint64 or cells.shape[1:] != (GRID, GRID, words):
+        raise QueryError(
+            f"cells are {cells.dtype} {list(cells.shape)}: they must be uint64 [N, 14, 14, {words}] like the query's"
+        )
+    if masks is not None and (masks.dtype != np.uint8 or masks.shape != (len(cells), 25)):
+        raise QueryError(f"masks are {masks.dtype} {list(masks.shape)}: they must be uint8 [{len(cells)}, 25]")

@@ -1,0 +1,219 @@
+"""Regional search against the definition, written as loops."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from medlike.codes import windows
+from medlike.codes.windows import GRID, SCALES, Template, agreement, match
+from medlike.errors import QueryError
+
+
+def turned(cells, orientation):
+    """A window (list of rows of anything) mirrored from 4 on, then turned anticlockwise."""
+    if orientation >= 4:
+        cells = [row[::-1] for row in cells]
+    for _ in range(orientation % 4):
+        cells = [[row[-1 - i] for row in cells] for i in range(len(cells[0]))]
+    return cells
+
+
+def scaled(cells, scale):
+    """Sides rounded half up, each new cell the one its centre lies in; None where larger than the grid."""
+    height, width = len(cells), len(cells[0])
+    down, across = (max(1, int(side * round(scale * 10) / 10 + 0.5)) for side in (height, width))
+    if max(down, across) > GRID:
+        return None
+    return [
+        [cells[int((i + 0.5) * height / down)][int((j + 0.5) * width / across)] for j in range(across)]
+        for i in range(down)
+    ]
+
+
+def naive(stored, valid, query, counted, orientations, scales):
+    """Best (distance, scale, orientation, top, left) of one image by the definition, None without one."""
+    best = None
+    window = [[(query[i, j], counted[i, j]) for j in range(query.shape[1])] for i in range(query.shape[0])]
+    for scale in scales:
+        resampled = scaled(window, scale)
+        if resampled is None:
+            continue
+        for orientation in range(orientations):
+            cells = turned(resampled, orientation)
+            height, width = len(cells), len(cells[0])
+            for top in range(GRID - height + 1):
+                for left in range(GRID - width + 1):
+                    flips = number = 0
+                    fits = True
+                    for i in range(height):
+                        for j in range(width):
+                            code, shown = cells[i][j]
+                            if shown:
+                                fits &= bool(valid[top + i, left + j])
+                                number += 1
+                                for a, b in zip(code, stored[top + i, left + j], strict=True):
+                                    flips += (int(a) ^ int(b)).bit_count()
+                    if fits and number:
+                        found = (flips / (number * 64 * query.shape[2]), scale, orientation, top, left)
+                        if best is None or found[0] < best[0]:
+                            best = found
+    return best
+
+
+@st.composite
+def cases(draw):
+    random = np.random.default_rng(draw(st.integers(0, 2**32)))
+    words = draw(st.sampled_from([1, 2]))
+    number = draw(st.integers(0, 11))
+    kinds = draw(st.sampled_from([2, 2**64 - 1]))
+    # Few different codes make ties; a constant image is one great tie.
+    stored = random.integers(0, kinds, (number, GRID, GRID, words), dtype=np.uint64, endpoint=True)
+    height, width = draw(st.sampled_from([(1, 1), (1, 3), (2, 2), (3, 4), (5, 2), (14, 13)]))
+    query = random.integers(0, kinds, (height, width, words), dtype=np.uint64, endpoint=True)
+    if number and draw(st.booleans()):
+        query = stored[0, :height, :width].copy()
+    counted = np.ones((height, width), bool)
+    if draw(st.booleans()):
+        counted = random.random((height, width)) < 0.7
+        counted[0, 0] = True
+    valid = np.ones((number, GRID, GRID), bool)
+    shape = draw(st.sampled_from(["whole", "letterbox", "ragged", "nothing"]))
+    for image in valid:
+        if shape == "letterbox":
+            edge = random.integers(0, 6)
+            image[:edge] = image[GRID - edge :] = False
+        elif shape == "ragged":
+            image[:] = random.random((GRID, GRID)) < 0.9
+        elif shape == "nothing":
+            image[:] = False
+    return (
+        stored,
+        valid,
+        query,
+        counted,
+        draw(st.sampled_from([1, 8])),
+        draw(st.sampled_from([(1.0,), SCALES])),
+    )
+
+
+def packed(valid):
+    return np.packbits(valid.reshape(len(valid), GRID * GRID), axis=1).reshape(len(valid), 25)
+
+
+@settings(max_examples=25, deadline=None)
+@given(cases())
+def test_both_engines_equal_the_definition(case):
+    stored, valid, query, counted, orientations, scales = case
+    template = Template.of(query, counted, orientations, scales)
+    expected = [
+        (row, *best)
+        for row in range(len(stored))
+        if (best := naive(stored[row], valid[row], query, counted, orientations, scales)) is not None
+    ]
+    for engine in ("numpy", "compiled"):
+        found = match(stored, packed(valid), template, engine=engine)
+        arrangements = [template.arrangements[number] for number in found.arrangement]
+        assert [
+            (row, near, arrangement.scale, arrangement.orientation, top, left)
+            for row, near, arrangement, top, left in zip(
+                found.rows.tolist(), found.distance.tolist(), arrangements, found.top.tolist(), found.left.tolist(),
+                strict=True,
+            )
+        ] == expected  # fmt: skip
+
+
+def same(a, b):
+    return all(
+        np.array_equal(getattr(a, name), getattr(b, name))
+        for name in ("rows", "distance", "arrangement", "top", "left")
+    )
+
+
+@pytest.mark.parametrize("words", [1, 2])
+@pytest.mark.parametrize("shape", [(1, 1), (3, 4), (7, 7), (10, 14)])
+def test_many_images_rows_limits_and_masks_agree_with_numpy(words, shape):
+    random = np.random.default_rng(words)
+    stored = random.integers(0, 2**64, (2500, GRID, GRID, words), dtype=np.uint64)
+    stored[100:900] = stored[5]
+    valid = np.ones((2500, GRID, GRID), bool)
+    for row in range(0, 2500, 3):
+        valid[row, : row % 5], valid[row, :, : row % 7] = False, False
+    masks = packed(valid)
+    template = Template.of(stored[5, : shape[0], : shape[1]], orientations=8)
+    rows = np.flatnonzero(random.random(2500) < 0.4)
+    every = match(stored, masks, template, rows, engine="numpy")
+    assert same(match(stored, masks, template, rows, engine="compiled"), every)
+    limits = np.full(len(rows), np.median(every.distance))
+    limits[::2] = every.distance.min()
+    limited = match(stored, masks, template, rows, limits, "numpy")
+    assert 0 < len(limited) < len(every)
+    assert same(match(stored, masks, template, rows, limits, "compiled"), limited)
+    assert same(match(stored, None, template, engine="compiled"), match(stored, None, template, engine="numpy"))
+
+
+def test_more_different_masks_than_are_kept_ready():
+    random = np.random.default_rng(0)
+    stored = random.integers(0, 2**64, (600, GRID, GRID, 1), dtype=np.uint64)
+    masks = packed(random.random((600, GRID, GRID)) < 0.97)
+    template = Template.of(stored[0, :3, :3], orientations=1, scales=(1.0,))
+    assert same(match(stored, masks, template, engine="compiled"), match(stored, masks, template, engine="numpy"))
+
+
+@pytest.mark.parametrize("orientation", range(8))
+def test_a_turned_region_is_found_where_it_is(orientation):
+    random = np.random.default_rng(orientation)
+    stored = random.integers(0, 2**64, (3, GRID, GRID, 1), dtype=np.uint64)
+    query = random.integers(0, 2**64, (3, 5, 1), dtype=np.uint64)
+    placed = np.rot90(np.fliplr(query) if orientation >= 4 else query, orientation % 4)
+    stored[1, 4 : 4 + placed.shape[0], 6 : 6 + placed.shape[1]] = placed
+    template = Template.of(query)
+    found = match(stored, None, template)
+    at = int(found.distance.argmin())
+    assert (found.rows[at], found.distance[at], found.top[at], found.left[at]) == (1, 0, 4, 6)
+    chosen = template.arrangements[found.arrangement[at]]
+    assert (chosen.orientation, chosen.scale) == (orientation, 1.0)
+    shown = agreement(template.codes, stored[1], chosen, 4, 6)
+    assert np.nanmin(shown) == 1
+    assert np.isfinite(shown).sum() == 15
+    assert agreement(template.codes, stored[0], chosen, 4, 6)[4, 6] < 1
+
+
+def test_sides_are_rounded_half_up_and_windows_beyond_the_grid_left_out():
+    def shapes(height, width):
+        query = np.arange(height * width, dtype=np.uint64).reshape(height, width, 1)
+        return [each.shape for each in Template.of(query, orientations=1).arrangements]
+
+    assert shapes(5, 5) == [(5, 5), (4, 4), (7, 7)]
+    assert shapes(3, 4) == [(3, 4), (2, 3), (4, 6)]
+    assert shapes(1, 1) == [(1, 1)]
+    assert shapes(11, 2) == [(11, 2), (8, 1)]
+    assert shapes(10, 10) == [(10, 10), (7, 7), (14, 14)]
+
+
+def test_equal_arrangements_are_tried_once():
+    assert len(Template.of(np.zeros((1, 1, 1), np.uint64)).arrangements) == 1
+    assert len(Template.of(np.zeros((2, 3, 1), np.uint64), orientations=8, scales=(1.0,)).arrangements) == 8
+
+
+@pytest.mark.parametrize(
+    ("chosen", "message"),
+    [
+        ({"orientations": 4}, "8 or 1"), ({"scales": (2.0,)}, "0.7"), ({"scales": ()}, "scales"),
+        ({"counted": np.zeros((2, 2), bool)}, "padding"),
+    ],
+)  # fmt: skip
+def test_arguments_that_make_no_sense(chosen, message):
+    with pytest.raises(QueryError, match=message):
+        Template.of(np.zeros((2, 2, 1), np.uint64), **chosen)
+
+
+def test_cells_of_another_width_are_refused():
+    template = Template.of(np.zeros((2, 2, 1), np.uint64))
+    with pytest.raises(QueryError, match="14, 14, 1"):
+        match(np.zeros((3, GRID, GRID, 2), np.uint64), None, template)
+    with pytest.raises(QueryError, match="masks"):
+        match(np.zeros((3, GRID, GRID, 1), np.uint64), np.zeros((2, 25), np.uint8), template)
+    with pytest.raises(QueryError, match="within the grid"):
+        Template.of(np.zeros((15, 2, 1), np.uint64))
+    assert windows.SMALL > 0
