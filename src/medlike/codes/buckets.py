@@ -1,0 +1,103 @@
+"""The bucket table: exact Hamming search for 16-bit codes by looking up codes instead of scanning rows.
+
+65,536 possible codes are few beside millions of rows. Rows are kept sorted by code; a query looks at its own
+bucket, then at those one bit away, and so on, until it has enough.
+"""
+
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from medlike.errors import QueryError
+
+BITS = 16
+_FEW = 64  # buckets that are looked at one by one; more are looked at together
+
+
+@dataclass(frozen=True)
+class BucketTable:
+    """Rows by code. order: int32 or int64 [N], rows sorted by (code, row); starts: int64 [65537], into order."""
+
+    order: NDArray[Any]
+    starts: NDArray[np.int64]
+
+    @staticmethod
+    def of(codes: NDArray[np.uint8]) -> "BucketTable":
+        """From codes uint8 [N, 2]. Raises QueryError for other widths."""
+        if codes.dtype != np.uint8 or codes.ndim != 2 or codes.shape[1] != BITS // 8:
+            raise QueryError(f"codes are {codes.dtype} {list(codes.shape)}: a bucket table takes uint8 [N, 2]")
+        numbers = _numbers(codes)
+        # 16 bits are sorted by counting.
+        order = np.argsort(numbers.astype(np.uint16), kind="stable")
+        if len(codes) < 2**31:
+            order = order.astype(np.int32)
+        counts = np.bincount(numbers, minlength=1 << BITS)
+        return BucketTable(order, np.concatenate([[0], np.cumsum(counts)]))
+
+    def __len__(self) -> int:
+        return len(self.order)
+
+    def nearest(
+        self, query: NDArray[np.uint8], k: int, mask: NDArray[np.bool_] | None = None, radius: int | None = None
+    ) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+        """The k nearest rows, ordered by (distance, row); as `hamming.nearest` over the same codes.
+
+        query: uint8 [2]; mask: bool [N], True = may be answered. Returns distances int32 [m], rows int64 [m].
+        """
+        query = np.asarray(query)
+        if query.dtype != np.uint8 or query.shape != (BITS // 8,):
+            raise QueryError(f"the query code is {query.dtype} {list(query.shape)}: it must be uint8 [2]")
+        if k < 0:
+            raise QueryError(f"k is {k}: ask for 0 or more hits")
+        if mask is not None and (mask.dtype != np.bool_ or mask.shape != (len(self),)):
+            raise QueryError(f"the mask is {mask.dtype} {list(mask.shape)}: it must be bool [{len(self)}]")
+        code = int(_numbers(query[None])[0])
+        near, rows = [], []
+        held = 0
+        for distance, flips in enumerate(_rings()):
+            if held >= k or (radius is not None and distance > radius):
+                break
+            found = self._ring(flips ^ code, k - held, mask)
+            near.append(np.full(len(found), distance, np.int32))
+            rows.append(found)
+            held += len(found)
+        if not rows:
+            return np.empty(0, np.int32), np.empty(0, np.int64)
+        return np.concatenate(near), np.concatenate(rows).astype(np.int64)
+
+    def _ring(self, codes: NDArray[np.int64], k: int, mask: NDArray[np.bool_] | None) -> NDArray[Any]:
+        """The first k rows, ascending, that have one of some codes."""
+        starts, stops = self.starts[codes], self.starts[codes + 1]
+        if mask is None:
+            # Rows ascend within a bucket: no more than k of one can matter.
+            stops = np.minimum(stops, starts + k)
+        filled = stops > starts
+        starts, stops = starts[filled], stops[filled]
+        if len(starts) <= _FEW:
+            pieces = [self.order[start:stop] for start, stop in zip(starts.tolist(), stops.tolist(), strict=True)]
+            found = np.concatenate(pieces) if pieces else self.order[:0]
+        else:
+            lengths = stops - starts
+            ends = np.cumsum(lengths)
+            within = np.arange(ends[-1]) - np.repeat(ends - lengths, lengths)
+            found = self.order[np.repeat(starts, lengths) + within]
+        if mask is not None:
+            found = found[mask[found]]
+        if len(found) > k:
+            found = np.partition(found, k)[:k] if k else found[:0]
+        return np.sort(found)
+
+
+def _numbers(codes: NDArray[np.uint8]) -> NDArray[np.int64]:
+    return codes[:, 0].astype(np.int64) << 8 | codes[:, 1]
+
+
+@cache
+def _rings() -> tuple[NDArray[np.int64], ...]:
+    """All 16-bit numbers by how many bits they have, 0 to 16."""
+    numbers = np.arange(1 << BITS)
+    bits = np.bitwise_count(numbers)
+    return tuple(numbers[bits == number] for number in range(BITS + 1))
