@@ -415,7 +415,11 @@ def test_damaged_files(tmp_path, kind, data):
 
 def test_nothing_on_stderr(tmp_path):
     """In a fresh process with all warnings on: not a line, for damaged files of every kind."""
-    for kind, content in SAMPLES.items():
+    deflated = io.BytesIO()
+    PillowImage.fromarray(np.tile(np.arange(90, dtype=np.uint16) * 500, (70, 1))).save(
+        deflated, "TIFF", compression="tiff_deflate"
+    )
+    for kind, content in {**SAMPLES, "DEFLATED": deflated.getvalue()}.items():
         (tmp_path / f"cut {kind}").write_bytes(content[: len(content) * 2 // 3])
         (tmp_path / f"flipped {kind}").write_bytes(
             bytes(b ^ (37 * (i % 41 == 40)) for i, b in enumerate(content))

@@ -1,7 +1,10 @@
 """Raster files into images: PNG, JPEG, TIFF, BMP, WebP, GIF, PNM, JPEG 2000."""
 
+import ctypes
 import re
 from collections.abc import Iterator
+from contextlib import suppress
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +31,8 @@ def read_raster(path: Path, choose) -> Iterator[Image]:
     choose: page count to the 0-based pages wanted, ascending. Grey of 8 and 16 bits and floats are kept as
     they are; equal colour channels become grey. Raises ImageError with the reason.
     """
+    if _is_tiff(path):
+        _hush_libtiff()
     with silence():
         try:
             picture: Any = PillowImage.open(path, formats=FORMATS)
@@ -63,6 +68,22 @@ def read_raster(path: Path, choose) -> Iterator[Image]:
                 except Exception as error:
                     raise _refusal(path, error) from None
             yield _image(pixels, path, frame, frames, inverted)
+
+
+@cache
+def _hush_libtiff() -> None:
+    """Stop Pillow's libtiff from printing on stderr, once.
+
+    It reports damage both there, past Python, and as the exception that becomes the refusal. Pillow offers no switch;
+    the library inside its wheel has one. Where it is not found, the lines are printed, and nothing else changes.
+    """
+    package = Path(PillowImage.__file__).parent
+    for folder in (package.parent / "pillow.libs", package / ".dylibs"):
+        for library in folder.glob("libtiff*"):
+            with suppress(OSError, AttributeError):
+                set_handler = ctypes.CDLL(str(library)).TIFFSetErrorHandler
+                set_handler.argtypes, set_handler.restype = [ctypes.c_void_p], ctypes.c_void_p
+                set_handler(None)
 
 
 def _image(pixels: np.ndarray, path: Path, frame: int, frames: int, inverted: bool) -> Image:
