@@ -159,6 +159,14 @@ def test_frames_travel_with_the_source(tmp_path):
         discover([tmp_path], frames="some")
 
 
+def test_names_that_are_no_text(folder):
+    (folder / "a.png").rename(os.fsdecode(os.fsencode(folder) + b"/\xff\xfe.png"))
+    (bad,) = [source for source in discover([folder]) if source.problem]
+    assert bad.path.encode().endswith(b".png")
+    with pytest.raises(ImageError, match="UTF-8"):
+        list(load(bad))
+
+
 def test_names_that_cannot_be_names():
     for name in ("", "a\0b"):
         (source,) = discover([name])

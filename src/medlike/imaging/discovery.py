@@ -55,7 +55,7 @@ def discover(sources: Iterable[str | Path], frames: Frames = "middle") -> Iterat
     cannot be used comes as a Source with a `problem`. Raises ImageError for a wrong `frames`, at once.
     """
     frame_choice(frames)
-    return _discover(sources, frames)
+    return map(_nameable, _discover(sources, frames))
 
 
 def load(source: Source, frames: Frames | None = None) -> Iterator[Image]:
@@ -90,6 +90,16 @@ def _discover(sources: Iterable[str | Path], frames: Frames) -> Iterator[Source]
                     yield from _given(match, frames)
         else:
             yield from _given(name, frames)
+
+
+def _nameable(source: Source) -> Source:
+    """A path whose bytes are no text cannot be stored, shown or asked for again: refused, and shown escaped."""
+    try:
+        source.path.encode()
+    except UnicodeEncodeError:
+        shown = source.path.encode(errors="backslashreplace").decode()
+        return Source(shown, problem="its name is not valid UTF-8: rename it")
+    return source
 
 
 def _given(name: str, frames: Frames) -> Iterator[Source]:

@@ -81,17 +81,19 @@ def _colour(image: Image) -> np.ndarray:
     pixels = image.pixels
     if pixels.dtype == np.uint8:
         return pixels
-    whole = pixels.dtype.kind != "f"
-    if whole:
-        lowest = int(pixels.min())
-        values = np.flatnonzero(np.bincount((pixels.astype(np.int32) - lowest).ravel())) + lowest
-    else:
-        values = np.unique(pixels[np.isfinite(pixels)])
+    full = (0.0, float(2**image.photometry.bits - 1))
+    if pixels.dtype.kind == "f":
+        values = np.unique(pixels[np.isfinite(pixels)]).astype(np.float64)
         if not values.size:
             raise ImageError("no pixel is a number: all are NaN or infinite")
-    known = _known_scale(values.astype(np.float64), image.photometry, whole)
-    low, high = known or (0.0, float(2**image.photometry.bits - 1))
-    return _spread(np.nan_to_num(pixels.astype(np.float64), nan=low), low, high)
+        low, high = _known_scale(values, image.photometry, whole=False) or full
+        return _spread(np.nan_to_num(pixels.astype(np.float64), nan=low), low, high)
+    lowest = int(pixels.min())
+    offset = pixels.astype(np.int32) - lowest
+    histogram = np.bincount(offset.ravel())
+    values = (np.flatnonzero(histogram) + lowest).astype(np.float64)
+    low, high = _known_scale(values, image.photometry, whole=True) or full
+    return _spread(np.arange(lowest, lowest + len(histogram), dtype=np.float64), low, high)[offset]
 
 
 def _grey(image: Image) -> np.ndarray:
