@@ -2,6 +2,7 @@
 # make check  the quick loop: lint, types, fast tests
 # make test   everything, with its real peers
 # make docs   write docs/cli.md from the commands' own help
+# make crash  a thousand kills and a thousand power cuts on an archive (about half an hour)
 
 PYTHON ?= python3
 VENV   := .venv
@@ -14,7 +15,7 @@ PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 # GPU packages) comes with: PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu make test
 TORCH := torch==2.13.0
 
-.PHONY: demo check test lint types docs clean
+.PHONY: demo check test lint types docs crash clean
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -51,6 +52,11 @@ test: $(DEV)
 
 docs: $(CORE)
 	$(BIN)/python -m medlike.cli.reference > docs/cli.md
+
+crash: $(DEV)
+	sh tests/system-packages.sh gcc libc6-dev
+	$(BIN)/python tests/archive/crash/kills.py --runs 1000
+	$(BIN)/python tests/archive/crash/powerloss.py --cuts 1000
 
 clean:
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache

@@ -58,6 +58,7 @@ def backup(folder: Folder, target: Path, links: bool = False, passphrase: str | 
     if links:
         _copy_database(folder.private / LINKS_FILE, target / "private" / LINKS_FILE)
     for attempt in range(_TRIES):
+        description = (folder.path / FILE).read_bytes()
         _copy_database(folder.store, target / "store.sqlite")
         store = Store(target / "store.sqlite")
         try:
@@ -65,15 +66,17 @@ def backup(folder: Folder, target: Path, links: bool = False, passphrase: str | 
             report = BackupReport(store.count(), files, store.generation(), links)
         finally:
             store.close()
-        if not missing or attempt == _TRIES - 1:
-            break  # else a compaction came between: once more
+        # Else a compaction or a switch of bundles came between: once more.
+        settled = not missing and description == (folder.path / FILE).read_bytes()
+        if settled or attempt == _TRIES - 1:
+            break
     key = (folder.private / KEY_FILE).read_bytes()
     if passphrase is None:
         durable.write(target / "private" / KEY_FILE, key, 0o600)
     else:
         durable.write(target / "private" / SEALED_KEY_FILE, seal(key, passphrase), 0o600)
     # Last: without archive.json the folder is not an archive, so that half a backup is never taken for one.
-    durable.write(target / FILE, (folder.path / FILE).read_bytes())
+    durable.write(target / FILE, description)
     if missing:
         raise ArchiveError(
             f"{len(missing)} pixel files are missing, among them {missing[0]}: run `medlike verify`"

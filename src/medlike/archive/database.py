@@ -75,7 +75,8 @@ def storage_errors(path: Path) -> Iterator[None]:
         raise  # mistakes of ours
     except sqlite3.Error as error:
         name = getattr(error, "sqlite_errorname", None) or type(error).__name__
-        if name == "SQLITE_FULL":
+        # A full disk shows as an input/output error where SQLite grows its shared memory.
+        if name == "SQLITE_FULL" or (name.startswith("SQLITE_IOERR") and _no_room(path)):
             raise ArchiveFull(f"the disk that holds {path} is full: free space, then run it again") from error
         if name.startswith("SQLITE_BUSY"):
             raise ArchiveLocked(f"{path} is being written by another process: try again later") from error
@@ -84,3 +85,11 @@ def storage_errors(path: Path) -> Iterator[None]:
         if name.startswith(("SQLITE_CANTOPEN", "SQLITE_READONLY", "SQLITE_PERM")):
             raise ArchiveError(f"{path} cannot be opened for use ({error}): check permissions") from error
         raise ArchiveError(f"{path}: {error} ({name}): check the disk") from error
+
+
+def _no_room(path: Path) -> bool:
+    try:
+        disk = os.statvfs(path.parent)
+    except OSError:
+        return False
+    return disk.f_bavail * disk.f_frsize < 2**18

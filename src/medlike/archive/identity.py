@@ -18,7 +18,8 @@ KEY_FILE = "key"
 LINKS_FILE = "links.sqlite"
 
 # Without keep_identifiers the link table says where an image came from, not whose it is.
-_PERSONAL = ("patient", "name", "birth", "address", "physician", "accession", "operator")
+_NUMBERS = ("series_number", "instance_number")
+_EVENTS = ("study_", "series_", "acquisition_", "content_", "instance_")
 
 
 class Identity:
@@ -198,11 +199,16 @@ class Links:
 
 
 def kept(identifiers: Mapping[str, Any], keep_identifiers: bool) -> dict[str, Any]:
-    """The identifiers that go to the link table: all of them, or all but the personal ones."""
+    """The identifiers that go to the link table: all of them, or UIDs, numbers and dates of the imaging only."""
+
+    def bare(name: str) -> bool:
+        dated = name.startswith(_EVENTS) and name.endswith(("_date", "_time"))
+        return name.endswith("_uid") or name in _NUMBERS or dated
+
     return {
         name: value
         for name, value in identifiers.items()
-        if value is not None and (keep_identifiers or not any(part in name.lower() for part in _PERSONAL))
+        if value is not None and (keep_identifiers or bare(name))
     }
 
 

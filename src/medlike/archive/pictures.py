@@ -34,12 +34,14 @@ def image(row: ImageRow, pixels: Pixels, links: Links | None) -> "Image | None":
     link = links.find([row.id]).get(row.id) if links else None
     if link is None or link.path is None:
         return None
-    try:
-        for found in imaging.read(link.path, "all"):
-            if found.frame == row.frame:
-                return found if found.digest == row.pixels else None
-    except ImageError:
-        return None
+    # The middle frame is the usual one, and the others need not be decoded for it.
+    for frames in ("middle", "all"):
+        try:
+            for found in imaging.read(link.path, frames):
+                if found.frame == row.frame:
+                    return found if found.digest == row.pixels else None
+        except ImageError:
+            return None
     return None
 
 

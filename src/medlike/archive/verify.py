@@ -133,13 +133,18 @@ def _links(store: Store, links: Links) -> Iterator[Problem]:
                 yield Problem("private", f"{links.path}: {line}: restore it from a backup")
     # An archive restored without its links lacks those of its older images.
     since = int(store.setting("links_since", "-1"))
-    with storage_errors(store.path):
-        sql = "SELECT id FROM images WHERE removed IS NULL AND added > ?"
-        live = [id for (id,) in store.connection.execute(sql, (since,))]
-    found = links.find(live)
-    for id in live:
-        if id not in found:
-            yield Problem("private", f"{id} has no link to where it came from")
+    last = 0
+    while True:
+        with storage_errors(store.path):
+            sql = "SELECT row, id FROM images WHERE removed IS NULL AND added > ? AND row > ? ORDER BY row LIMIT 5000"
+            page = store.connection.execute(sql, (since, last)).fetchall()
+        if not page:
+            return
+        found = links.find([id for _, id in page])
+        last = page[-1][0]
+        for _, id in page:
+            if id not in found:
+                yield Problem("private", f"{id} has no link to where it came from")
 
 
 def _spool(spool: Spool) -> Iterator[Problem]:
