@@ -20,8 +20,7 @@ def load_codes(path: Path) -> np.ndarray:
         if codes.dtype.kind == "f" and np.isnan(codes).any():
             hint = f"it holds {np.isnan(codes).sum()} NaN; " + hint
         raise InputError(
-            f"{path} holds {codes.dtype} {list(codes.shape)}; "
-            f"packed codes are uint8 [images, bits / 8]: {hint}"
+            f"{path} holds {codes.dtype} {list(codes.shape)}; packed codes are uint8 [images, bits / 8]: {hint}"
         )
     return codes
 
@@ -47,9 +46,7 @@ def load_labels(path: Path, images: int) -> np.ndarray:
             "[images, labels] for several labels an image"
         )
     if len(labels) != images:
-        raise InputError(
-            f"{path} holds {len(labels)} labels, but there are {images} codes; give one label a code"
-        )
+        raise InputError(f"{path} holds {len(labels)} labels, but there are {images} codes; give one label a code")
     return labels
 
 

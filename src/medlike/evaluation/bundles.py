@@ -81,9 +81,7 @@ def evaluate_bundles(
         "medlike": _version(),
         "machine": f"{platform.system()} {platform.machine()}, Python {sys.version.split()[0]}",
         "data": {"name": data.name, "images": len(data), "digest": fingerprint_of(data)},
-        "split": None
-        if split is None
-        else {"name": split.name, "digest": split.digest, **dict(split.settings)},
+        "split": None if split is None else {"name": split.name, "digest": split.digest, **dict(split.settings)},
         "protocol": chosen.name,
         "settings": vars(settings).copy(),
         "queries": len(chosen.queries),
@@ -118,9 +116,7 @@ def evaluate_bundles(
         label = _unique(bundle.name, results["methods"], bundle.digest)
         main = add(label, "bundle", encoded.codes(), facts)
         if not settings.everything:
-            crossed = across_sources(
-                chosen.queries, chosen.gallery, *represented[label], chosen.units, k=settings.k
-            )
+            crossed = across_sources(chosen.queries, chosen.gallery, *represented[label], chosen.units, k=settings.k)
             main.figures["cross_source"] = {c: r.scores.mean("map_expected") for c, r in crossed.items()}
             main.figures["map_cross_source"] = mean_over(crossed)
         add(f"{label}, float features", "ceiling", encoded.features())
@@ -202,9 +198,7 @@ def _train(data: Dataset, arena: Arena, split: Split | None) -> Dataset:
     if split is None:
         return Dataset("train", ())
     labels = set(arena.gallery.column("label").tolist())
-    return split.part(data, "train").where(
-        lambda s: s.label in labels and not s.is_ood and s.source not in APART
-    )
+    return split.part(data, "train").where(lambda s: s.label in labels and not s.is_ood and s.source not in APART)
 
 
 def _other_queries(data: Dataset, arena: Arena, split: Split | None) -> Dataset:
@@ -212,9 +206,7 @@ def _other_queries(data: Dataset, arena: Arena, split: Split | None) -> Dataset:
     seen = {s.path for s in arena.queries}
     if split is None:
         return data.where(lambda s: s.is_ood)
-    return split.part(data, "query").where(
-        lambda s: s.path not in seen and (s.is_ood or s.source not in APART)
-    )
+    return split.part(data, "query").where(lambda s: s.path not in seen and (s.is_ood or s.source not in APART))
 
 
 def _inside(arena: Arena, train: Dataset, split: Split | None) -> Arena:
@@ -224,9 +216,7 @@ def _inside(arena: Arena, train: Dataset, split: Split | None) -> Arena:
     return Arena("train inside the gallery", arena.queries, gallery, arena.units, units)
 
 
-def _outliers(
-    results: dict[str, Any], name: str, cast: _Cast, encoded: Encoded, units: dict[str, int]
-) -> None:
+def _outliers(results: dict[str, Any], name: str, cast: _Cast, encoded: Encoded, units: dict[str, int]) -> None:
     if encoded.score is None or encoded.p is None:
         return
     rows = cast.outlier_rows
@@ -236,9 +226,7 @@ def _outliers(
         results["outliers"][name] = figures
 
 
-def _alarms(
-    assessment: Assessment, encoded: Encoded, cast: _Cast, results: dict[str, Any], name: str
-) -> None:
+def _alarms(assessment: Assessment, encoded: Encoded, cast: _Cast, results: dict[str, Any], name: str) -> None:
     rule = results["outliers"].get(name, {}).get("rule")
     found = [
         alarms.over_centralisation(assessment.pooled.scores),
@@ -247,9 +235,7 @@ def _alarms(
     if rule is not None:
         low, high = rule["false_alarms_interval"]
         found.append(
-            alarms.false_alarms(
-                alarms.Interval(rule["false_alarms"], low, high, rule["units"]), rule["threshold"]
-            )
+            alarms.false_alarms(alarms.Interval(rule["false_alarms"], low, high, rule["units"]), rule["threshold"])
         )
     for alarm in found:
         if alarm is not None:
@@ -278,9 +264,7 @@ def _suspects(encoded: Encoded, cast: _Cast, most: int = 20) -> list[dict[str, A
     ]
 
 
-def _tuned_floors(
-    add: Callable[..., Assessment], name: str, encoded: Encoded, cast: _Cast, bits: int
-) -> None:
+def _tuned_floors(add: Callable[..., Assessment], name: str, encoded: Encoded, cast: _Cast, bits: int) -> None:
     """Floors fitted on the network's own features of the training part."""
     features = encoded.content.astype(np.float32)
     features /= np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-12)

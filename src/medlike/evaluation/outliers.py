@@ -56,9 +56,7 @@ def outlier_figures(
             "false_alarms_by_source": {
                 str(s): float(flagged[inside & (sources == s)].mean()) for s in np.unique(sources[inside])
             },
-            "detected_by_kind": {
-                str(k): float(flagged[labels == k].mean()) for k in np.unique(labels[outside])
-            },
+            "detected_by_kind": {str(k): float(flagged[labels == k].mean()) for k in np.unique(labels[outside])},
         }
     false, true, _ = roc_curve(score[inside], score[outside])
     keep = np.unique(np.linspace(0, len(false) - 1, min(len(false), 200)).astype(int))

@@ -69,9 +69,7 @@ def within_radius(methods: Figures) -> str:
     with figure(8.2, 4.0, 2) as ((left, right), result):
         for colour, (name, figures) in zip(_colours(coded), coded.items(), strict=True):
             for axes, key in ((left, "precision_within_radius"), (right, "recall_within_radius")):
-                axes.plot(
-                    range(len(figures[key])), figures[key], color=colour, label=name, marker=".", lw=1.4
-                )
+                axes.plot(range(len(figures[key])), figures[key], color=colour, label=name, marker=".", lw=1.4)
         left.set(xlabel="Hamming radius", ylabel="precision", ylim=(0, 1))
         right.set(xlabel="Hamming radius", ylabel="recall", ylim=(0, 1))
         _legend(left)

@@ -56,9 +56,7 @@ class Arena:
 
     def relevance(self) -> Relevance:
         """Same label; pairs of one unit are left out."""
-        return Relevance.of(
-            self.queries.column("label"), self.gallery.column("label"), self.units, self.gallery_units
-        )
+        return Relevance.of(self.queries.column("label"), self.gallery.column("label"), self.units, self.gallery_units)
 
     def rows(self, queries: np.ndarray, gallery: np.ndarray, name: str) -> Arena:
         """A smaller arena of some queries and some gallery images."""
@@ -101,9 +99,7 @@ def pooled(arena: Arena, query: Representation, gallery: Representation, k: int 
     return Retrieval(rank(query, gallery, arena.relevance(), k), arena.queries, arena.units)
 
 
-def within_sources(
-    arena: Arena, query: Representation, gallery: Representation, k: int = 100
-) -> dict[str, Retrieval]:
+def within_sources(arena: Arena, query: Representation, gallery: Representation, k: int = 100) -> dict[str, Retrieval]:
     """Each source alone: its queries against its gallery images.
 
     Sources whose gallery has a single label are left out, because every ranking of them is perfect.
@@ -148,9 +144,7 @@ def across_sources(
         hand = name == "XR_hand"
         q = np.flatnonzero((of_query == name) & [hand or s.source not in APART for s in queries])
         own_class = of_gallery == name
-        g = np.flatnonzero(
-            [s.source not in APART or (hand and c) for s, c in zip(gallery, own_class, strict=True)]
-        )
+        g = np.flatnonzero([s.source not in APART or (hand and c) for s, c in zip(gallery, own_class, strict=True)])
         families = _families([queries[int(row)] for row in q] + [gallery[int(row)] for row in g], not hand)
         own = np.array([families[queries[int(row)].source] for row in q], dtype=np.int64)
         other = np.array([families[gallery[int(row)].source] for row in g], dtype=np.int64)

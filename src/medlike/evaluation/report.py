@@ -35,7 +35,7 @@ def write_report(outcome: Outcome, out: Path, draw_all: bool = False) -> Path:
     near = nearest_rows(outcome.arena, query, gallery, 8, content)
     labels, shares = confusion(outcome.arena, query, gallery)
     methods = results["methods"]
-    page = _template("report.html").render(
+    page = template("report.html").render(
         results=results,
         main=main.name,
         by_label=part_rows({"methods": {main.name: methods[main.name]}}, "by_label")[1],
@@ -76,7 +76,8 @@ def plain(value: Any) -> Any:
     return value
 
 
-def _template(name: str) -> Any:
+def template(name: str) -> Any:
+    """A page template of this package by name; texts are escaped, numbers have the filter `three`."""
     from jinja2 import Environment, PackageLoader
 
     environment = Environment(loader=PackageLoader("medlike.evaluation", "templates"), autoescape=True)

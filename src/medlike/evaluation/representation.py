@@ -71,9 +71,7 @@ class Method:
     facts: dict[str, object] = field(default_factory=dict)
 
 
-def rank(
-    query: Representation, gallery: Representation, relevance: Relevance, k: int = 100
-) -> RetrievalScores:
+def rank(query: Representation, gallery: Representation, relevance: Relevance, k: int = 100) -> RetrievalScores:
     """All retrieval metrics of one representation: codes by Hamming distance, features by cosine."""
     if query.codes is not None and gallery.codes is not None:
         return score_codes(query.codes, gallery.codes, relevance, k)

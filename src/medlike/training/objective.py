@@ -49,7 +49,9 @@ def _pairwise(function: Callable[..., Tensor]) -> HashLoss:
     return lambda u, labels, fingerprints: (function(u, labels), None)
 
 
-HASH_LOSSES = ("sch", "sch-released", "sch-shuffled", "sch-mean", "csq", "dch", "dpsh", "dsh", "hashnet")
+HASH_LOSSES = (
+    "sch", "sch-released", "sch-shuffled", "sch-mean", "sch-one", "sch-alpha-A", "csq", "dch", "dpsh", "dsh", "hashnet",
+)  # fmt: skip
 
 
 def hash_loss(name: str, bits: int, sizes: list[int], tempered: bool) -> HashLoss:
@@ -63,7 +65,9 @@ def hash_loss(name: str, bits: int, sizes: list[int], tempered: bool) -> HashLos
         return _sch(SCHSettings(), weights)
     if name == "sch-released":
         return _sch(SCHSettings(variant="released"), class_weights(sizes))
-    if name in ("sch-shuffled", "sch-mean"):
+    if name.startswith("sch-alpha-") and name[10:].replace(".", "", 1).isdigit():
+        return _sch(SCHSettings(alpha=float(name[10:])), weights)
+    if name in ("sch-shuffled", "sch-mean", "sch-one"):
         return _sch(SCHSettings(structure=name.removeprefix("sch-")), weights)  # type: ignore[arg-type]
     if name == "csq":
         centres = hash_centres(len(sizes), bits)

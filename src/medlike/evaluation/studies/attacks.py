@@ -1,0 +1,68 @@
+"""Attacks on a bundle by someone who has its weights: FGSM and PGD in the maximum norm."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from medlike.bundle import Bundle
+from medlike.errors import BundleError
+
+_BATCH = 16
+# Both terms are cosines, so they weigh alike.
+_DETECTOR_WEIGHT = 1.0
+
+
+def attacked(bundle: Bundle, pixels: np.ndarray, epsilon: int, steps: int, detector: bool) -> np.ndarray:
+    """Pictures changed by at most `epsilon` grey values so that their codes turn: uint8 [N, 224, 224].
+
+    pixels: uint8 [N, 224, 224]. steps: 1 is FGSM (Goodfellow et al. 2015), more is PGD from a random start
+    (Madry et al. 2018). detector: also keep the distance to the outlier reference small. The loss is the
+    cosine between the soft code and the clean one; results are rounded to whole grey values, as a file would hold them.
+    """
+    import torch
+    import torch.nn.functional as F
+
+    from medlike.inference.torch_runtime import load_network
+
+    network = load_network(bundle)
+    if detector and "outlier.reference" not in bundle.array_names():
+        raise BundleError(f"bundle {bundle.name} has no outlier part to attack")
+    reference = (
+        F.normalize(torch.from_numpy(bundle.array("outlier.reference").astype(np.float32)), dim=1) if detector else None
+    )
+    changed = []
+    generator = torch.Generator().manual_seed(0)
+    for start in range(0, len(pixels), _BATCH):
+        clean = torch.from_numpy(pixels[start : start + _BATCH]).float()
+        with torch.no_grad():
+            bits = _soft(network, clean)
+        target = torch.sign(bits["bits"])
+        scale = bits["bits"].abs().mean(dim=1, keepdim=True)
+        moved = clean.clone()
+        if steps > 1:
+            moved += (torch.rand(clean.shape, generator=generator) * 2 - 1) * epsilon
+        size = float(epsilon) if steps == 1 else 2.5 * epsilon / steps
+        if steps == 1:
+            # At the picture itself the cosine is at its top and has no slope: half a grey value aside it has.
+            moved += (torch.rand(clean.shape, generator=generator) - 0.5) * min(1.0, epsilon)
+        for _ in range(steps):
+            moved = moved.detach().requires_grad_(True)
+            outputs = _soft(network, moved)
+            loss = F.cosine_similarity(torch.tanh(outputs["bits"] / scale), target).sum()
+            if reference is not None:
+                near = F.normalize(outputs["outlier_features"], dim=1) @ reference.T
+                loss = loss - _DETECTOR_WEIGHT * near.topk(5, dim=1).values.mean(dim=1).sum()
+            (slope,) = torch.autograd.grad(loss, moved)
+            with torch.no_grad():
+                moved = moved - size * slope.sign()
+                moved = torch.clamp(moved, clean - epsilon, clean + epsilon).clamp(0, 255)
+        changed.append(moved.detach().round().to(torch.uint8).numpy())
+    return np.concatenate(changed)
+
+
+def _soft(network: Any, grey: Any) -> Any:
+    from medlike.models.export import served_outputs
+
+    return served_outputs(network, (grey / 255).unsqueeze(1).expand(-1, 3, -1, -1))

@@ -1,0 +1,142 @@
+"""Study `bits`: what a longer code buys, in accuracy, memory and time."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from medlike.codes.hamming import nearest
+from medlike.evaluation import floors, plots
+from medlike.evaluation.representation import Representation
+from medlike.evaluation.studies.bench import Bench
+from medlike.evaluation.studies.frozen import Frozen, facts_of, train_cell
+from medlike.evaluation.studies.measured import grouped, measure, method_table
+from medlike.evaluation.studies.study import Cell, Result, Study, Summary
+
+QUESTION = "How many bits are needed, and is hashing still needed at all beside the float vectors it is made from?"
+LENGTHS = (8, 16, 32, 64, 128, 256, 512)
+ARCHIVE = 200_000
+
+
+def cells(bench: Bench) -> list[Cell]:
+    """Rotations of the bundle's features at each length, three widths of floats; trained codes with --stem."""
+    found = [Cell(f"float-{kind}", _floats(bench, kind), 30) for kind in ("float32", "float16", "int8")]
+    for bits in LENGTHS:
+        if bits <= bench.bundle.content_dim:
+            found.append(Cell(f"itq-{bits}", _rotated(bench, "ITQ", bits), 30))
+        found.append(Cell(f"projection-{bits}", _rotated(bench, "random projection", bits), 30))
+    if bench.settings.stem:
+        for bits in LENGTHS:
+            for seed in bench.settings.seeds:
+                found.append(Cell(f"trained-{bits}-{seed}", _trained(bench, bits, seed), 240, "trained"))
+    return found
+
+
+def summarise(bench: Bench, done: Mapping[str, Result]) -> Summary:
+    """A row a length with memory and search time, and mAP against bytes."""
+    methods = grouped(done)
+    title, head, rows = method_table(bench, methods)
+    speed = [
+        [name, r[0]["bytes_per_image"], r[0]["bytes_per_image"] * ARCHIVE / 1e6, r[0]["search_ms"]]
+        for name, r in methods.items()
+        if r[0].get("search_ms") is not None
+    ]
+    tables = [
+        (title, head, rows),
+        (f"Memory and search time at {ARCHIVE:,} images", ("method", "bytes an image", "MB", "ms a query"), speed),
+    ]
+    lines: dict[str, list[tuple[float, float, float, float]]] = {}
+    for results in methods.values():
+        first = results[0]
+        low, high = first["map_interval"]
+        mean = float(np.mean([r["map_expected"] for r in results]))
+        lines.setdefault(first["family"], []).append((float(first["bytes_per_image"]), mean, low, high))
+    ticks = sorted({x for points in lines.values() for x, *_ in points if np.log2(x) % 1 == 0})
+    plot = plots.lines(lines, "bytes an image", "mAP", log=True, ticks=ticks)
+    return Summary(tables, [("mAP against memory", plot)])
+
+
+def _features(bench: Bench) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    found = []
+    for data in (bench.part("train"), bench.arena.queries, bench.arena.gallery):
+        content = bench.encode(data).content.astype(np.float32)
+        found.append(content / np.maximum(np.linalg.norm(content, axis=1, keepdims=True), 1e-12))
+    return found[0], found[1], found[2]
+
+
+def _rotated(bench: Bench, family: str, bits: int) -> Callable[[], Result]:
+    def run() -> Result:
+        train, *both = _features(bench)
+        fit = floors.fit_itq if family == "ITQ" else floors.fit_random_projection
+        transform = fit(train, bits)
+        pair = [Representation(codes=transform(f)) for f in both]
+        facts: dict[str, Any] = {
+            "method": f"{family}, {bits} bits",
+            "family": f"{family} of the bundle's features",
+            "seed": 0,
+        }
+        return measure(bench, *pair, **facts, search_ms=_code_search(bits))
+
+    return run
+
+
+def _floats(bench: Bench, kind: str) -> Callable[[], Result]:
+    def run() -> Result:
+        _, *both = _features(bench)
+        if kind == "int8":
+            both = [np.round(127 * f / np.abs(f).max(axis=1, keepdims=True)).astype(np.int8) for f in both]
+        stored = [f.astype(kind) for f in both]
+        pair = [Representation(features=f) for f in stored]
+        facts: dict[str, Any] = {"method": f"features as {kind}", "family": "float and integer features", "seed": 0}
+        return measure(bench, *pair, **facts, search_ms=_vector_search(stored[0].shape[1], kind))
+
+    return run
+
+
+def _trained(bench: Bench, bits: int, seed: int) -> Callable[[], Result]:
+    def run() -> Result:
+        outputs = train_cell(Frozen(bench), "sch", bits, seed)
+        facts = facts_of(outputs, f"trained, {bits} bits", seed)
+        return measure(bench, *outputs.codes(), **facts, family="trained codes", search_ms=_code_search(bits))
+
+    return run
+
+
+def _code_search(bits: int, count: int = ARCHIVE) -> float:
+    """Median milliseconds of a search for the 100 nearest among random codes."""
+    codes = np.random.default_rng(0).integers(0, 256, (count, bits // 8), dtype=np.uint8)
+    return _median(lambda n: nearest(codes, codes[n], 100))
+
+
+def _vector_search(width: int, kind: str, count: int = ARCHIVE) -> float:
+    """Median milliseconds of a scan of vectors, in float32 as numpy does it fastest."""
+    vectors = np.random.default_rng(0).standard_normal((count, width), dtype=np.float32)
+    if kind == "float16":
+        vectors = vectors.astype(np.float16)
+    elif kind == "int8":
+        vectors = np.clip(vectors * 40, -127, 127).astype(np.int8)
+
+    def scan(n: int) -> None:
+        scores = np.empty(count, np.float32)
+        query = vectors[n].astype(np.float32)
+        for start in range(0, count, 20_000):
+            scores[start : start + 20_000] = vectors[start : start + 20_000].astype(np.float32, copy=False) @ query
+        np.argpartition(-scores, 100)[:100]
+
+    return _median(scan)
+
+
+def _median(search: Callable[[int], object], repeats: int = 9) -> float:
+    search(0)
+    taken = []
+    for n in range(repeats):
+        begun = time.perf_counter()
+        search(n)
+        taken.append(1000 * (time.perf_counter() - begun))
+    return float(np.median(taken))
+
+
+STUDY = Study("bits", QUESTION, cells, summarise)

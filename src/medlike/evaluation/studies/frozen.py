@@ -1,0 +1,213 @@
+"""The protocol `frozen`: one stem for all methods, tuned once, its maps cached; heads and losses train on those.
+
+The stem is tuned by cross-entropy on the train part; four augmented views of every training picture pass it once.
+Every trained cell then sees the same maps, so methods differ in what they are compared for and in nothing else.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from medlike.datasets import Dataset
+from medlike.errors import DatasetError
+from medlike.evaluation.representation import Representation
+from medlike.evaluation.studies.bench import Bench
+from medlike.evaluation.studies.study import Result
+
+STEM_EPOCHS = 8
+# What a rival is trained with: its own loss and the auxiliary classifier that all of them get.
+RIVAL = {"hash": 1.0, "contrast": 0.0, "preservation": 0.0, "classification": 0.5, "feature_epochs": 0}
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """What a trained network says of queries and gallery. u: float [N, bits]; feature: float [N, D]."""
+
+    query_u: np.ndarray
+    gallery_u: np.ndarray
+    query_feature: np.ndarray
+    gallery_feature: np.ndarray
+    train_feature: np.ndarray
+    facts: Mapping[str, Any]
+
+    def codes(self) -> tuple[Representation, Representation]:
+        """The codes of queries and gallery: a bit is u > 0."""
+        return (
+            Representation(codes=np.packbits(self.query_u > 0, axis=1)),
+            Representation(codes=np.packbits(self.gallery_u > 0, axis=1)),
+        )
+
+    def features(self) -> tuple[Representation, Representation]:
+        """The blended features, the float side of the same network."""
+        return Representation(features=self.query_feature), Representation(features=self.gallery_feature)
+
+
+@dataclass(frozen=True)
+class Frozen:
+    """The shared start of trained cells. tuned: "ce" (cross-entropy on the train part) or "untouched".
+
+    without: sources that take no part in tuning and training.
+    """
+
+    bench: Bench
+    tuned: str = "ce"
+    without: frozenset[str] = frozenset()
+
+    @cached_property
+    def train(self) -> Dataset:
+        """The headline samples of the train part."""
+        return self.bench.part("train").where(lambda s: s.source not in self.without)
+
+    @cached_property
+    def validation(self) -> Dataset:
+        """The headline samples of the validation part."""
+        return self.bench.part("validation").where(lambda s: s.source not in self.without)
+
+    def stem_file(self) -> Path:
+        """The stem's weights: untouched ones as given, tuned ones made when they are not there yet."""
+        given = self.bench.settings.stem
+        if not given:
+            raise DatasetError("trained cells need ImageNet weights of the stem: name the file with --stem")
+        if self.tuned == "untouched":
+            return Path(given)
+        from medlike.evaluation.studies.stem import tune_stem
+
+        return tune_stem(self, Path(given), STEM_EPOCHS)
+
+    def key(self, *more: Any) -> str:
+        """Names caches: data, split, preset, and whatever else is given."""
+        settings = self.bench.settings
+        facts = [
+            self.bench.split.digest, self.bench.data.name, sorted(self.without), self.tuned, settings.preset,
+            settings.stem, settings.limit, *more,
+        ]  # fmt: skip
+        return hashlib.sha256(json.dumps(facts, default=str).encode()).hexdigest()[:16]
+
+
+def train_cell(
+    frozen: Frozen,
+    loss: str,
+    bits: int,
+    seed: int,
+    network_changes: Mapping[str, Any] | None = None,
+    recipe_changes: Mapping[str, Any] | None = None,
+    fingerprint_side: int = 16,
+    judged: tuple[Dataset, Dataset] | None = None,
+) -> Outputs:
+    """Train heads and loss on the cached maps; returns what the best epoch says of queries and gallery.
+
+    judged: queries and gallery when they are not the headline arena's. A killed run goes on at its last epoch.
+    """
+    import torch
+
+    from medlike.models.networks import build
+    from medlike.models.presets import preset
+    from medlike.training.augmentation import augmentation
+    from medlike.training.feed import FrozenFeed, served_outputs
+    from medlike.training.loop import fit
+    from medlike.training.maps import stem_maps
+    from medlike.training.material import classes_of, material
+    from medlike.training.recipe import recipe
+    from medlike.training.start import start_from_pooled
+
+    bench, settings = frozen.bench, frozen.bench.settings
+    cache = bench.work / "maps"
+    changes: dict[str, Any] = {"loss": loss, "protocol": "frozen", **dict(recipe_changes or {})}
+    if settings.epochs is not None:
+        changes["epochs"] = settings.epochs
+        changes.setdefault("feature_epochs", settings.epochs * 2 // 3)
+    chosen = recipe("ours", **changes)
+    classes = classes_of(frozen.train)
+    torch.manual_seed(seed)
+    network: Any = build(preset(settings.preset, **dict(network_changes or {})), bits, classes.sizes)
+    network.stem.load(frozen.stem_file())
+    network.share.fill_(chosen.share)
+    device = torch.device(settings.device)
+    network.to(device).eval()
+
+    def maps_of(data: Dataset, views: int) -> tuple[Any, Any]:
+        held = material(data, bench.split, classes, cache, bench.say)
+        maps = stem_maps(network, held.pictures, cache, views, augmentation(chosen.augmentation), 0, bench.say)
+        if fingerprint_side != 16:
+            prints = _fingerprints(held.pictures.pixels, fingerprint_side)
+            held = replace(held, pictures=replace(held.pictures, fingerprints=prints))
+        return held, FrozenFeed(network, maps, chosen, device)
+
+    part, feed = maps_of(frozen.train, chosen.views)
+    validation, validation_feed = maps_of(frozen.validation, 1)
+    if network.settings.linear:
+        pooled = np.asarray(feed.maps.pooled[0], dtype=np.float64)
+        sources = [sample.source for sample in part.dataset]
+        start_from_pooled(network, pooled, sources, chosen.whitening)
+    name = frozen.key(loss, bits, seed, dict(network_changes or {}), vars(chosen), fingerprint_side, settings.epochs)
+    folder = bench.work / "runs" / name
+    begun = time.perf_counter()
+    trained = fit(
+        network, chosen, part, feed, validation, validation_feed, folder, seed=seed, resume=True, say=bench.say
+    )
+    spent = time.perf_counter() - begun
+    queries, gallery = judged or (bench.arena.queries, bench.arena.gallery)
+    found = []
+    for data in (queries, gallery):
+        held, own = maps_of(data, 1)
+        found.append(served_outputs(own, len(held), ("u", "feature")))
+    known = served_outputs(feed, len(part), ("feature",))
+    (folder / "checkpoint.pt").unlink(missing_ok=True)  # large, and of no use once its outputs are kept
+    facts = {
+        "epoch": trained.epoch,
+        "epochs": len(trained.history),
+        "train_seconds": spent,
+        "validation_map": trained.history[trained.epoch - 1]["map"],
+        "histogram": trained.histogram,
+        "parameters": sum(p.numel() for p in network.parameters()),
+    }
+    return Outputs(found[0]["u"], found[1]["u"], found[0]["feature"], found[1]["feature"], known["feature"], facts)
+
+
+def pooled_features(frozen: Frozen) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Means of every depth of the stem, standardised by the train part: train, queries, gallery."""
+    import torch
+
+    from medlike.models.networks import build
+    from medlike.models.pooling import depth_statistics
+    from medlike.models.presets import preset
+    from medlike.training.augmentation import augmentation
+    from medlike.training.maps import stem_maps
+    from medlike.training.material import classes_of, material
+
+    bench = frozen.bench
+    classes = classes_of(frozen.train)
+    network = build(preset(bench.settings.preset), 64, classes.sizes)
+    network.stem.load(frozen.stem_file())
+    network.to(torch.device(bench.settings.device)).eval()
+    cache = bench.work / "maps"
+    found = []
+    for data, views in ((frozen.train, 4), (bench.arena.queries, 1), (bench.arena.gallery, 1)):
+        held = material(data, bench.split, classes, cache, bench.say)
+        maps = stem_maps(network, held.pictures, cache, views, augmentation("strong"), 0, bench.say)
+        found.append(np.asarray(maps.pooled[0], dtype=np.float32))
+    stem: Any = network.stem
+    mean, std = (t.numpy() for t in depth_statistics(torch.from_numpy(found[0]), stem.channels))
+    train, queries, gallery = ((f - mean) / std for f in found)
+    return train, queries, gallery
+
+
+def facts_of(outputs: Outputs, method: str, seed: int, **more: Any) -> Result:
+    """What a cell's result says beside its figures."""
+    return {"method": method, "seed": seed, **dict(outputs.facts), **more}
+
+
+def _fingerprints(pixels: np.ndarray, side: int) -> np.ndarray:
+    """Box means of letterboxed pictures uint8 [N, 224, 224]: uint8 [N, side, side]; side divides 224."""
+    step = pixels.shape[1] // side
+    blocks = pixels.reshape(len(pixels), side, step, side, step)
+    return np.asarray(blocks.mean(axis=(2, 4)).round(), dtype=np.uint8)

@@ -1,0 +1,112 @@
+"""Results of cells that measure retrieval, and tables made of them: means over seeds, intervals, tests."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from medlike.evaluation.assessment import assess
+from medlike.evaluation.protocols import source_oracle
+from medlike.evaluation.representation import Representation
+from medlike.evaluation.studies.bench import Bench
+from medlike.evaluation.studies.study import Result
+from medlike.metrics import bootstrap_interval, holm, paired_permutation
+
+HEAD = ("method", "bits", "bytes", "seeds", "mAP", "95 %", "within source", "worst to best ties", "mAP@k", "mAP@k hits")
+
+
+def measure(bench: Bench, query: Representation, gallery: Representation, **facts: Any) -> Result:
+    """Headline retrieval of one representation, with the average precision of every query for later tests."""
+    found = assess("", "method", bench.arena, query, gallery)
+    ap, units = found.within_ap()
+    return {
+        **{k: v for k, v in found.figures.items() if k not in ("kind", "by_source")},
+        "ap": found.pooled.ap.tolist(),
+        "within_ap": ap.tolist(),
+        "within_units": units.tolist(),
+        **facts,
+    }
+
+
+def measure_rows(bench: Bench, whole: Representation, rows: tuple[np.ndarray, np.ndarray], **facts: Any) -> Result:
+    """As `measure`, from one representation of queries and gallery together and their rows in it."""
+    return measure(bench, whole[rows[0]], whole[rows[1]], **facts)
+
+
+def average(results: Sequence[Result], key: str) -> np.ndarray:
+    """Per-query values (`ap` or `within_ap`) averaged over seeds: float64 [Q]."""
+    return np.mean([np.array(r[key], dtype=np.float64) for r in results], axis=0)
+
+
+def method_table(bench: Bench, methods: Mapping[str, Sequence[Result]]) -> tuple[str, Sequence[str], list[list[Any]]]:
+    """One row a method, seeds averaged, intervals by unit; the source-only oracle last."""
+    rows: list[list[Any]] = []
+    for name, results in methods.items():
+        pooled = bootstrap_interval(average(results, "ap"), bench.arena.units)
+        first = results[0]
+        within = average(results, "within_ap") if first["within_ap"] else np.zeros(0)
+        rows.append([
+            name,
+            first["bits"] or "float",
+            first["bytes_per_image"],
+            len(results),
+            pooled.mean,
+            f"{pooled.low:.3f} to {pooled.high:.3f}",
+            float(np.nanmean(within)) if len(within) else None,
+            f"{_mean(results, 'map_worst'):.3f} to {_mean(results, 'map_best'):.3f}" if first["bits"] else "",
+            _mean(results, "map_at_k"),
+            _mean(results, "map_at_k_hits"),
+        ])  # fmt: skip
+    oracle = source_oracle(bench.arena)
+    interval = bootstrap_interval(oracle.ap, oracle.units)
+    rows.append(
+        ["source-only oracle", "", "", "", interval.mean, f"{interval.low:.3f} to {interval.high:.3f}", *[None] * 4]
+    )
+    return "Retrieval on the headline labels", HEAD, rows
+
+
+def comparison_table(
+    bench: Bench, methods: Mapping[str, Sequence[Result]], baseline: str
+) -> tuple[str, Sequence[str], list[list[Any]]]:
+    """Every method against one, pooled and within source: paired by query, tested by unit, Holm over all rows."""
+    rows: list[list[Any]] = []
+    reference = methods[baseline]
+    for name, results in methods.items():
+        if name == baseline:
+            continue
+        for protocol, key in (("pooled", "ap"), ("within source", "within_ap")):
+            if not results[0][key] or not reference[0][key]:
+                continue
+            units = bench.arena.units if key == "ap" else np.array(results[0]["within_units"])
+            mine, theirs = average(results, key), average(reference, key)
+            gap = bootstrap_interval(mine - theirs, units)
+            rows.append([
+                name, protocol, gap.mean, f"{gap.low:+.3f} to {gap.high:+.3f}",
+                f"{100 * gap.mean / float(np.nanmean(theirs)):+.1f} %",
+                paired_permutation(mine, theirs, units),
+            ])  # fmt: skip
+    for row, adjusted in zip(rows, holm([row[-1] for row in rows]), strict=True):
+        row.append(adjusted)
+    head = ("method", "protocol", "difference in mAP", "95 %", "relative", "p", "p (Holm)")
+    return f"Compared with {baseline}", head, rows
+
+
+def spread(results: Sequence[Result], key: str = "map_expected") -> tuple[float, float]:
+    """Mean and standard deviation over seeds."""
+    values = np.array([r[key] for r in results], dtype=np.float64)
+    return float(values.mean()), float(values.std(ddof=1)) if len(values) > 1 else 0.0
+
+
+def grouped(done: Mapping[str, Result], key: str = "method") -> dict[str, list[Result]]:
+    """Finished cells by what they measure, in the order in which they were found."""
+    found: dict[str, list[Result]] = {}
+    for result in done.values():
+        if "ap" in result:
+            found.setdefault(str(result[key]), []).append(result)
+    return found
+
+
+def _mean(results: Sequence[Result], key: str) -> float:
+    return float(np.mean([r[key] for r in results]))

@@ -1,0 +1,179 @@
+"""Study `robustness`: what small changes and attacks do to codes, to the first ten hits, and to the outlier verdict."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache
+from typing import Any
+
+import numpy as np
+
+from medlike.codes.hamming import distances
+from medlike.datasets import Dataset, open_sample
+from medlike.evaluation import plots
+from medlike.evaluation.studies.bench import Bench
+from medlike.evaluation.studies.perturbations import CHANGES
+from medlike.evaluation.studies.study import Cell, Result, Study, Summary
+from medlike.inference import Encoder, Encodings
+
+QUESTION = (
+    "How much of a code, of the first ten hits and of the outlier verdict survives what happens to images on "
+    "their way, and what an attacker who knows network and detector can do?"
+)
+SAMPLES = 96
+EPSILONS = (1, 2, 4, 8)
+STEPS = {"FGSM": 1, "PGD": 10}
+
+
+def cells(bench: Bench) -> list[Cell]:
+    """One cell a change, one an attack and strength; attacks against the code alone and against both."""
+    found = [Cell(f"change-{_slug(name)}", _changed(bench, name), 25) for name in CHANGES]
+    for attack in STEPS:
+        for goal in ("code", "code-and-detector"):
+            for epsilon in EPSILONS:
+                run = _attacked(bench, attack, goal, epsilon)
+                found.append(Cell(f"{attack.lower()}-{goal}-{epsilon}", run, 40 * STEPS[attack] / 4 + 20, attack))
+    return found
+
+
+def summarise(bench: Bench, done: Mapping[str, Result]) -> Summary:
+    """A row a level; curves of the attacks."""
+    head = ("change", "level", "bits flipped", "of the first ten hits kept", "flagged as outliers")
+    rows: list[Any] = []
+    attacks: list[Any] = []
+    modalities: set[str] = set()
+    for result in done.values():
+        for level in result["levels"]:
+            row = [result["name"], level["level"], level["flipped"], level["kept"], level["flagged"]]
+            (attacks if result.get("attack") else rows).append(row)
+            modalities |= set(level["by_modality"])
+    tables: list[Any] = []
+    if rows:
+        tables.append(("Changes on the way", head, rows))
+    if attacks:
+        tables.append(("Attacks, epsilon in grey values of 255", head, attacks))
+    per = []
+    for result in done.values():
+        for level in result["levels"]:
+            parts = level["by_modality"]
+            per.append(
+                [f"{result['name']} {level['level']}", *(parts.get(m, {}).get("kept") for m in sorted(modalities))]
+            )
+    tables.append(("Of the first ten hits kept, by modality", ("change", *sorted(modalities)), per))
+    lines: dict[str, list[tuple[float, float, float, float]]] = {}
+    for row in attacks:
+        lines.setdefault(row[0], []).append((float(row[1]), row[2], row[2], row[2]))
+    made = (
+        [("Bits flipped by attacks", plots.lines(lines, "epsilon of 255", "share of bits", ticks=EPSILONS))]
+        if lines
+        else []
+    )
+    notes = [
+        f"{SAMPLES} query images of the headline labels, spread over modalities; bundle {bench.bundle.name}. "
+        "Unchanged, "
+        f"{_baseline(done):.1%} of them are flagged. The pixels that are attacked are the letterboxed grey picture."
+    ]
+    return Summary(tables, made, notes)
+
+
+def _changed(bench: Bench, name: str) -> Callable[[], Result]:
+    def run() -> Result:
+        from medlike.imaging import letterbox, render
+
+        chosen = _chosen(bench)
+        greys = [render(open_sample(s)) for s in chosen]
+        with Encoder(bench.bundle) as encoder:
+            clean = encoder.encode([letterbox(g)[0] for g in greys])
+            levels = []
+            for level, change in CHANGES[name].items():
+                changed = encoder.encode([letterbox(change(g))[0] for g in greys])
+                levels.append({"level": level, **_compare(bench, chosen, clean, changed)})
+        return {"name": name, "levels": levels, "clean_flagged": _flagged(clean)}
+
+    return run
+
+
+def _attacked(bench: Bench, attack: str, goal: str, epsilon: int) -> Callable[[], Result]:
+    def run() -> Result:
+        from medlike.datasets import prepare_samples
+        from medlike.evaluation.studies.attacks import attacked
+
+        chosen = _chosen(bench)
+        pixels = np.stack([p.pixels for p in prepare_samples(chosen)])
+        changed = attacked(bench.bundle, pixels, epsilon, STEPS[attack], goal == "code-and-detector")
+        with Encoder(bench.bundle) as encoder:
+            clean, after = encoder.encode(list(pixels)), encoder.encode(list(changed))
+        name = f"{attack} against {goal.replace('-', ' ')}"
+        level = {"level": str(epsilon), **_compare(bench, chosen, clean, after)}
+        return {"name": name, "attack": True, "levels": [level], "clean_flagged": _flagged(clean)}
+
+    return run
+
+
+def _compare(bench: Bench, chosen: Dataset, clean: Encodings, changed: Encodings) -> dict[str, Any]:
+    """Shares over all images and by modality: bits flipped, first ten hits kept, images flagged."""
+    flips = np.unpackbits(clean.code ^ changed.code, axis=1).mean(axis=1)
+    gallery = _gallery(bench)
+    kept = np.array([_overlap(gallery, a, b) for a, b in zip(clean.code, changed.code, strict=True)])
+    flagged = np.full(len(flips), np.nan) if changed.outlier is None else changed.outlier.is_outlier.astype(float)
+    figures = {"flipped": float(flips.mean()), "kept": float(kept.mean()), "flagged": float(flagged.mean())}
+    modality = chosen.column("modality")
+    return {
+        **figures,
+        "by_modality": {
+            str(m): {
+                "images": int((modality == m).sum()),
+                "flipped": float(flips[modality == m].mean()),
+                "kept": float(kept[modality == m].mean()),
+                "flagged": float(flagged[modality == m].mean()),
+            }
+            for m in np.unique(modality)
+        },
+    }
+
+
+def _overlap(gallery: np.ndarray, a: np.ndarray, b: np.ndarray, count: int = 10) -> float:
+    """Share of the first ten hits that two codes have in common, in expectation over random order of ties."""
+    if np.array_equal(a, b):
+        return 1.0
+    first, second = _chances(gallery, a, count), _chances(gallery, b, count)
+    return float((first * second).sum() / first.sum())
+
+
+def _chances(gallery: np.ndarray, code: np.ndarray, count: int) -> np.ndarray:
+    _, group, size = np.unique(distances(gallery, code), return_inverse=True, return_counts=True)
+    before = np.cumsum(size) - size
+    chances: np.ndarray = (np.clip(count - before, 0, size) / size)[group]
+    return chances
+
+
+def _chosen(bench: Bench) -> Dataset:
+    """Query images, modalities in turn, so that rare ones count."""
+    queries = bench.arena.queries
+    modality = queries.column("modality")
+    place = np.zeros(len(queries), np.int64)
+    for name in np.unique(modality):
+        place[modality == name] = np.arange((modality == name).sum())
+    rows = np.argsort(place, kind="stable")[:SAMPLES]
+    return Dataset("robustness", tuple(queries[int(r)] for r in np.sort(rows)))
+
+
+@cache
+def _gallery(bench: Bench) -> np.ndarray:
+    return bench.encode(bench.arena.gallery).code
+
+
+def _flagged(encodings: Encodings) -> float:
+    return float("nan") if encodings.outlier is None else float(encodings.outlier.is_outlier.mean())
+
+
+def _baseline(done: Mapping[str, Result]) -> float:
+    values: Sequence[float] = [r["clean_flagged"] for r in done.values() if r["clean_flagged"] is not None]
+    return float(values[0]) if values else float("nan")
+
+
+def _slug(name: str) -> str:
+    return name.lower().replace(" ", "-")
+
+
+STUDY = Study("robustness", QUESTION, cells, summarise)

@@ -1,0 +1,139 @@
+"""Running a study: estimate, cells one by one, each kept the moment it is done, then the report."""
+
+from __future__ import annotations
+
+import fnmatch
+import json
+import os
+import platform
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from medlike.errors import QueryError
+from medlike.evaluation.report import plain, write_json
+from medlike.evaluation.studies.bench import Bench
+from medlike.evaluation.studies.page import write_study_report
+from medlike.evaluation.studies.study import Cell, Result, Study, Summary
+
+Say = Callable[[str], None]
+FORMAT = 1
+
+
+def run_study(
+    study: Study, bench: Bench, out: Path, only: Sequence[str] = (), dry: bool = False, say: Say = print
+) -> Summary | None:
+    """Run what is missing, then write the report into `out`; returns its summary, None for a dry run.
+
+    only: patterns of cell names (`sch-64-*`); others are not run, but results that are there are reported.
+    A run that is killed loses the cell it was in: the next one goes on there. Raises QueryError where no
+    cell matches, or where `out` holds results of other settings.
+    """
+    cells = study.cells(bench)
+    chosen = [c for c in cells if not only or any(fnmatch.fnmatch(c.name, p) for p in only)]
+    if not chosen:
+        names = ", ".join(c.name for c in cells[:8])
+        raise QueryError(f"no cell of {study.name} matches {' '.join(only)}; there are: {names}, ...")
+    _claim(study, bench, out)
+    done = _results(cells, out)
+    missing = [c for c in chosen if c.name not in done]
+    hours = sum(_expected(c, cells, done) for c in missing) / 3600
+    say(
+        f"{study.name}: {len(missing)} of {len(chosen)} cells to run, about {hours:.1f} hours on two cores"
+        + ("" if missing else "; writing the report")
+    )
+    if dry:
+        for cell in chosen:
+            say(f"  {cell.name}: {'done' if cell.name in done else f'{_expected(cell, cells, done):.0f} s'}")
+        return None
+    for number, cell in enumerate(missing, 1):
+        say(f"[{number}/{len(missing)}] {cell.name}")
+        begun = time.perf_counter()
+        result = plain(cell.run())
+        result["seconds"] = time.perf_counter() - begun
+        write_json(_file(out, cell), {"format": FORMAT, "cell": cell.name, "kind": cell.kind, "result": result})
+        done[cell.name] = result
+    summary = study.summarise(bench, done)
+    everything = {
+        "study": study.name,
+        "question": study.question,
+        "configuration": bench.configuration(),
+        "code": code_version(),
+        "machine": machine(),
+        "cells_done": len(done),
+        "cells": len(cells),
+        **summary.results,
+        "tables": [{"title": t, "head": list(h), "rows": [list(r) for r in rows]} for t, h, rows in summary.tables],
+    }
+    write_study_report(study, everything, summary, out)
+    return summary
+
+
+def code_version() -> str:
+    """The package's version, and the commit where it runs from a checkout."""
+    from medlike import __version__
+
+    folder = Path(__file__).resolve().parent
+    try:
+        found = subprocess.run(
+            ["git", "describe", "--always", "--dirty", "--abbrev=12"],
+            cwd=folder, capture_output=True, text=True, timeout=10, check=True,
+        ).stdout.strip()  # fmt: skip
+    except (OSError, subprocess.SubprocessError):
+        return __version__
+    return f"{__version__} ({found})"
+
+
+def machine() -> dict[str, Any]:
+    """What the study ran on."""
+    facts: dict[str, Any] = {
+        "system": f"{platform.system()} {platform.machine()}",
+        "cores": len(os.sched_getaffinity(0)),
+        "python": sys.version.split()[0],
+    }
+    if "torch" in sys.modules:
+        import torch
+
+        facts["torch"] = torch.__version__
+        facts["accelerator"] = torch.cuda.get_device_name() if torch.cuda.is_available() else None
+    return facts
+
+
+def _claim(study: Study, bench: Bench, out: Path) -> None:
+    """Keep results of different settings apart."""
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "cells").mkdir(exist_ok=True)
+    mark = out / "study.json"
+    if mark.is_file():
+        found = json.loads(mark.read_text(encoding="utf-8"))
+        if found.get("digest") != bench.digest or found.get("study") != study.name:
+            raise QueryError(
+                f"{out} holds {found.get('study')} with other settings, data or split; give another --out, or "
+                "the same settings"
+            )
+        return
+    write_json(mark, {"study": study.name, "digest": bench.digest, "configuration": bench.configuration()})
+
+
+def _results(cells: Sequence[Cell], out: Path) -> dict[str, Result]:
+    done: dict[str, Result] = {}
+    for cell in cells:
+        file = _file(out, cell)
+        if file.is_file():
+            content = json.loads(file.read_text(encoding="utf-8"))
+            if content.get("format") == FORMAT:
+                done[cell.name] = content["result"]
+    return done
+
+
+def _expected(cell: Cell, cells: Sequence[Cell], done: dict[str, Result]) -> float:
+    """Seconds a cell will take: as long as finished cells of its kind took, else its own guess."""
+    taken = sorted(done[c.name]["seconds"] for c in cells if c.kind == cell.kind and c.name in done)
+    return taken[len(taken) // 2] if taken else cell.seconds
+
+
+def _file(out: Path, cell: Cell) -> Path:
+    return out / "cells" / f"{cell.name}.json"

@@ -1,0 +1,50 @@
+"""What a study is: a question, cells that can be run one by one, and a report made from their results."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from medlike.evaluation.studies.bench import Bench
+
+Result = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One measurement. name: unique in its study, a file name. seconds: expected on two cores.
+
+    run: gives the result as plain values for JSON. kind: cells of one kind take about as long as each other.
+    """
+
+    name: str
+    run: Callable[[], Result]
+    seconds: float
+    kind: str = "cell"
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What a report shows. tables: title, head and rows; plots: title and SVG; notes: paragraphs.
+
+    results: what goes to results.json beside the cells.
+    """
+
+    tables: Sequence[tuple[str, Sequence[str], Sequence[Sequence[Any]]]]
+    plots: Sequence[tuple[str, str]] = ()
+    notes: Sequence[str] = ()
+    results: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Study:
+    """name: as on the command line. question: what it answers. cells: from the bench. summarise: from results.
+
+    summarise takes the results of the cells that are there, by name; it must make do with a subset.
+    """
+
+    name: str
+    question: str
+    cells: Callable[[Bench], list[Cell]]
+    summarise: Callable[[Bench, Mapping[str, Result]], Summary]
