@@ -1,60 +1,146 @@
 """medlike train: make a bundle from labelled collections."""
 
+import json
+from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from medlike.errors import MissingExtra, TrainingError
+from medlike.errors import MissingExtra
+
+if TYPE_CHECKING:
+    from medlike.bundle import Bundle
+    from medlike.datasets import Dataset, Split
 
 EXAMPLES = """[b]Examples[/b]
 
-medlike train itq --data a/manifest.csv --data b/manifest.csv --stem lite0.safetensors --out my-bundle
+medlike train compact --data a/manifest.csv --data b/manifest.csv --out my-bundle
 
-medlike train itq --data a/manifest.csv --stem lite0.safetensors --out my-bundle --split split.json
+medlike train compact --data a --out my-bundle --bits 128 --set epochs=10 --resume
+
+medlike train acir --data a --out my-acir --recipe paper --stem resnet50.safetensors
+
+medlike train itq --data a --out my-floor --stem lite0.safetensors
 """
 
 
 def train(
-    preset: Annotated[str, typer.Argument(help="What to train; `itq` fits a rotation to an untouched stem.")],
+    preset: Annotated[
+        str,
+        typer.Argument(
+            help="compact, acir, ... (`medlike model info` lists them); `itq` fits a rotation to an untouched stem."
+        ),
+    ],
     data: Annotated[
-        list[Path], typer.Option("--data", help="A manifest.csv or its folder; may be repeated.")
+        list[Path], typer.Option("--data", help="A manifest.csv, its folder, or a folder a class; may be repeated.")
     ],
     out: Annotated[Path, typer.Option("--out", help="Folder of the new bundle.")],
+    bits: Annotated[int, typer.Option("--bits", help="Length of the code, a multiple of 8 from 8 to 512.")] = 64,
+    recipe: Annotated[str, typer.Option("--recipe", help="ours, or paper: as published.")] = "ours",
+    loss: Annotated[
+        str | None,
+        typer.Option("--loss", help="sch, sch-released, csq, dch, dpsh, dsh, hashnet.", show_default="the recipe's"),
+    ] = None,
+    epochs: Annotated[int | None, typer.Option("--epochs", min=1, show_default="the recipe's")] = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="A setting of the recipe or the network; may be repeated."),
+    ] = None,
+    stage: Annotated[
+        int, typer.Option("--stage", help="2 goes on from a finished stage 1 and trains the decoder.")
+    ] = 1,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from the checkpoint in --work.")] = False,
+    seed: Annotated[int, typer.Option("--seed", help="Seed of everything random.")] = 0,
     stem: Annotated[
-        Path, typer.Option("--stem", envvar="MEDLIKE_STEM", help="ImageNet weights of the stem, a file.")
-    ],
-    bits: Annotated[int, typer.Option("--bits", min=8, max=512, help="Length of the code.")] = 64,
+        str | None,
+        typer.Option(
+            "--stem",
+            envvar="MEDLIKE_STEM",
+            metavar="FILE",
+            show_default="what ships",
+            help="Weights that the stem starts from; `none` for random ones.",
+        ),
+    ] = None,
     split: Annotated[
         Path | None, typer.Option("--split", help="A split file; without, one is made from the data.")
     ] = None,
-    cache: Annotated[
-        Path | None, typer.Option("--cache", help="Folder that keeps the stem's features between runs.")
+    work: Annotated[
+        Path | None,
+        typer.Option("--work", help="Folder of the run: checkpoint, curves, record.", show_default="OUT.run"),
     ] = None,
-    seed: Annotated[int, typer.Option("--seed", help="Seed of the fit.")] = 0,
+    cache: Annotated[
+        Path | None, typer.Option("--cache", help="Folder of prepared pictures and maps.", show_default="in --work")
+    ] = None,
+    name: Annotated[
+        str | None, typer.Option("--name", help="The bundle's name.", show_default="medlike-PRESET-BITS")
+    ] = None,
+    device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda.")] = "auto",
     replace: Annotated[bool, typer.Option("--replace", help="Replace a bundle that is at --out.")] = False,
 ) -> None:
     """Train a bundle and print what it reaches."""
     for package in ("torch", "onnx", "onnxscript"):
         if find_spec(package) is None:
             raise MissingExtra(package, "train")
-    if preset != "itq":
-        raise TrainingError(f"preset {preset!r} cannot be trained by this command; known: itq")
     from medlike.cli.screen import note, print_json
-    from medlike.datasets import Split, read_manifest
-    from medlike.training.itq import RotationSettings, train_itq
+    from medlike.datasets import Split, read_collection
 
-    datasets = [read_manifest(path) for path in data]
-    made = train_itq(
-        datasets,
-        out,
-        stem,
-        settings=RotationSettings(bits=bits, seed=seed),
-        split=Split.load(split) if split else None,
-        cache=cache,
-        replace=replace,
-        say=note,
-    )
+    datasets = [read_collection(path) for path in data]
+    given = Split.load(split) if split else None
+    if preset == "itq":
+        made = _fit_rotation(datasets, out, bits, stem, given, cache, seed, replace)
+    else:
+        from medlike.training.train import Plan, train_network
+
+        changes = settings(set_ or ())
+        changes |= {key: value for key, value in (("loss", loss), ("epochs", epochs)) if value is not None}
+        plan = Plan(preset, bits, recipe, changes, stage, seed, stem, device)
+        made = train_network(
+            datasets,
+            out,
+            plan,
+            split=given,
+            work=work,
+            cache=cache,
+            name=name,
+            resume=resume,
+            replace=replace,
+            say=note,
+        )
     note(f"{made.name}, {made.bytes / 1e6:.1f} MB, digest {made.digest[:16]}, in {made.path}")
     print_json(made.spec["quality"])
+
+
+def settings(texts: Sequence[str]) -> dict[str, Any]:
+    """Read the texts of --set: KEY=VALUE, the value as JSON where it is some; typer.BadParameter otherwise."""
+    found: dict[str, Any] = {}
+    for text in texts:
+        key, equals, value = text.partition("=")
+        if not equals or not key.strip():
+            raise typer.BadParameter(f"{text!r} is not KEY=VALUE, as in --set epochs=10", param_hint="--set")
+        try:
+            found[key.strip()] = json.loads(value)
+        except ValueError:
+            found[key.strip()] = value.strip()
+    return found
+
+
+def _fit_rotation(
+    datasets: "list[Dataset]",
+    out: Path,
+    bits: int,
+    stem: str | None,
+    split: "Split | None",
+    cache: Path | None,
+    seed: int,
+    replace: bool,
+) -> "Bundle":
+    from medlike.cli.screen import note
+    from medlike.errors import TrainingError
+    from medlike.training.itq import RotationSettings, train_itq
+
+    if stem is None:
+        raise TrainingError("itq needs the weights of its stem; give the safetensors file with --stem")
+    chosen = RotationSettings(bits=bits, seed=seed)
+    return train_itq(datasets, out, stem, settings=chosen, split=split, cache=cache, replace=replace, say=note)

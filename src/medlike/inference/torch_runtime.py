@@ -74,5 +74,9 @@ def _build(bundle: Bundle) -> nn.Module:
     if "settings" not in kept:
         raise BundleError(f"bundle {bundle.name} does not say how its network is built; export it again")
     from medlike.models.networks import rebuild
+    from medlike.models.unusual import OutlierMap
 
-    return rebuild(kept)
+    network = rebuild(kept)
+    if "outlier_map" in kept:
+        network.outlier_map = OutlierMap(**kept["outlier_map"])
+    return network

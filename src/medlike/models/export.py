@@ -34,8 +34,9 @@ def served_outputs(network: nn.Module, images: Tensor) -> dict[str, Tensor]:
     """What a network of any preset gives at search time, by the names of OUTPUTS.
 
     images: float [N,3,224,224] in [0,1]. bits: u; content: the blended feature; outlier_features: the same,
-    or what the network's `outlier_map` makes of it and the pooled depths; with a regional expert cells [N,14,14,L] and cell_weight; modality where it is predicted; with a decoder
-    reconstruction_error [N], the mean squared error on [0,1] images.
+    or what the network's `outlier_map` makes of it and the pooled depths; with a regional expert cells
+    [N,14,14,L] and cell_weight; modality where it is predicted; with a decoder reconstruction_error [N], the
+    mean squared error on [0,1] images.
     """
     if isinstance(network, RotationNetwork):
         return network(images)

@@ -7,12 +7,16 @@ from pathlib import Path
 from typing import Any
 
 
-def keep_history(history: list[dict[str, Any]], folder: Path) -> None:
-    """Write history.csv, one row an epoch, and draw curves.png beside it where matplotlib is installed."""
+def keep_history(history: list[dict[str, Any]], folder: Path, stage: str = "") -> None:
+    """Write history.csv, one row an epoch, and draw curves.png beside it where matplotlib is installed.
+
+    stage: put before both names, as in decoder-history.csv.
+    """
+    before = f"{stage}-" if stage else ""
     if not history:
         return
     columns = list(dict.fromkeys(name for row in history for name in row))
-    with (folder / "history.csv").open("w", newline="", encoding="utf-8") as file:
+    with (folder / f"{before}history.csv").open("w", newline="", encoding="utf-8") as file:
         table = csv.DictWriter(file, columns)
         table.writeheader()
         table.writerows(history)
@@ -33,6 +37,7 @@ def keep_history(history: list[dict[str, Any]], folder: Path) -> None:
         axis.set(title=title, xlabel="epoch")
         if names:
             axis.legend(fontsize=8)
-    left.set_yscale("log")
-    figure.savefig(folder / "curves.png", dpi=110)
+    if losses:
+        left.set_yscale("log")
+    figure.savefig(folder / f"{before}curves.png", dpi=110)
     pyplot.close(figure)

@@ -100,13 +100,20 @@ def fit(
         if kept is not None:
             network.load_state_dict(kept["network"])
             optimiser.load_state_dict(kept["optimiser"])
-            mean.state, mean.steps = kept["mean"], kept["mean_steps"]
-            history, best, histogram = kept["history"], kept["best"], kept["histogram"]
+            mean.state = {name: kept["mean"][name].to(value.device) for name, value in mean.state.items()}
+            mean.steps = kept["mean_steps"]
+            history, best = kept["history"], kept["best"]
+            if kept["histogram"] is not None:
+                histogram = kept["histogram"].to(next(network.parameters()).device)
             say(f"going on after epoch {len(history)} of {recipe.epochs}")
     weights = sampling_weights(part, recipe.sampling)
     feature_epochs = min(recipe.feature_epochs, recipe.epochs - 1) if network.settings.linear else 0
     for epoch in range(len(history), recipe.epochs):
         coded = epoch >= feature_epochs
+        # Asked before an epoch, so that a run which had stopped does not go on when it is resumed.
+        if epoch - max(best["epoch"], feature_epochs) >= recipe.patience:
+            say(f"no better mAP for {recipe.patience} epochs: stopped")
+            break
         if feature_epochs and epoch == feature_epochs:
             network.load_state_dict(mean.state)
             found = served_outputs(feed, len(part), ("feature",))["feature"]
@@ -152,9 +159,6 @@ def fit(
         keep_history(history, folder)
         rate = steps * recipe.batch / seconds
         say(f"epoch {epoch + 1} of {recipe.epochs}: mAP {score:.4f}, {rate:.0f} images/s")
-        if coded and epoch + 1 - max(best["epoch"], feature_epochs) >= recipe.patience:
-            say(f"no better mAP for {recipe.patience} epochs: stopped")
-            break
     if best["state"] is None:
         raise TrainingError("no epoch was run; set epochs to at least 1")
     network.load_state_dict(best["state"])

@@ -39,11 +39,16 @@ def measure_bundle(
 ) -> dict[str, Any]:
     """Quality of a bundle on the parts gallery and query of a split, as it goes into its specification.
 
-    headline_of: the collection whose headline labels count (default: `dataset`). Retrieval: mAP over the full
+    headline_of: the collection whose headline labels count (default: `dataset`); where no label has enough images
+    for a headline, every in-domain label counts, and "how" says so. Retrieval: mAP over the full
     list, ties in expectation, of codes; and of the content vectors by cosine. Outliers: the query part, but
     for images whose terms kept them out of the fit (their false alarms stand by source).
     """
     chosen = headline(headline_of or dataset)
+    whose = "headline labels"
+    if not len(chosen):
+        chosen = (headline_of or dataset).where(lambda sample: bool(sample.label) and not sample.is_ood)
+        whose = "all labels"
     gallery, query = split.part(chosen, "gallery"), split.part(chosen, "query")
     everyone = split.part(dataset, "query")
     place = {sample.file: row for row, sample in enumerate(everyone)}
@@ -65,7 +70,7 @@ def measure_bundle(
         "map_expected": _short(codes.mean("map_expected")),
         "map_expected_content": _short(content.mean("map_expected")),
         "map_expected_within_source": _within(asked, items.code, query, gallery),
-        "how": "mAP over the full list, ties in expectation; headline labels; query against gallery",
+        "how": f"mAP over the full list, ties in expectation; {whose}; query against gallery",
     }
     if judged.outlier is not None:
         found["outliers"] = _outliers(judged, everyone, split.units(everyone))

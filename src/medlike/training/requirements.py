@@ -1,0 +1,84 @@
+"""What must hold before a run starts: classes, positives, labels that can be found."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from medlike.datasets import Dataset, Split
+from medlike.errors import TrainingError
+from medlike.training.material import Material, sampling_weights
+from medlike.training.recipe import Recipe
+
+Say = Callable[[str], None]
+# Pairs of the same class that a batch must hold on average, else most steps learn nothing.
+LEAST_POSITIVES = 1.0
+
+
+def require_labels(train: Dataset, validation: Dataset, say: Say = lambda line: None) -> None:
+    """Raise TrainingError unless classes have pairs and validation asks for something training pictures hold.
+
+    Says which labels have a single image, and which of the validation part's are missing from the training part.
+    """
+    counts = Counter(sample.label for sample in train if sample.label)
+    single = sorted(label for label, count in counts.items() if count == 1)
+    if counts and len(single) == len(counts):
+        raise TrainingError(
+            f"each of the {len(counts)} labels of the training part has a single image; at least 2 images a label "
+            "are needed to learn what belongs together: give more images, or coarser labels"
+        )
+    if single:
+        say(f"{len(single)} labels have one training image and no positive pair: {_some(single)}")
+    asked = {sample.label for sample in validation if sample.label}
+    missing = sorted(asked - set(counts))
+    if not asked - set(missing):
+        raise TrainingError(
+            "no label of the validation part occurs in the training part, so nothing can be validated; "
+            "give more images a label, or another split"
+        )
+    if missing:
+        say(f"{len(missing)} labels of the validation part are missing from the training part: {_some(missing)}")
+
+
+def require_positives(part: Material, recipe: Recipe) -> float:
+    """The mean number of pairs of one class in a batch. Raises TrainingError where it is under 1."""
+    batch = min(recipe.batch, len(part))
+    if batch < recipe.batch:
+        raise TrainingError(
+            f"batches of {recipe.batch} from {len(part)} training pictures; give more pictures, "
+            f"or --set batch={max(2, len(part) // 4)}"
+        )
+    labels = part.labels["label"]
+    known = labels >= 0
+    share = np.bincount(labels[known], weights=sampling_weights(part, recipe.sampling)[known])
+    pairs = float((share**2).sum() * batch * (batch - 1) / 2)
+    if pairs < LEAST_POSITIVES:
+        raise TrainingError(
+            f"a batch of {batch} from {len(share)} labels holds {pairs:.2f} pairs of the same label on average, "
+            f"fewer than {LEAST_POSITIVES:g}: raise --set batch, or use coarser labels"
+        )
+    return pairs
+
+
+def require_gallery(everything: Dataset, split: Split) -> None:
+    """Raise TrainingError where no label of the query part occurs in the gallery: nothing could be measured."""
+    gallery = {s.label for s in split.part(everything, "gallery") if s.label and not s.is_ood}
+    query = {s.label for s in split.part(everything, "query") if s.label and not s.is_ood}
+    if not gallery & query:
+        raise TrainingError(
+            f"none of the {len(query)} labels of the query part occurs in the gallery ({len(gallery)} labels): "
+            "retrieval cannot be measured; give more images a label, or another split"
+        )
+
+
+def require_free(out: Path, replace: bool) -> None:
+    """Raise TrainingError where a bundle is at `out` and may not be replaced: known before hours of work."""
+    if out.exists() and not replace:
+        raise TrainingError(f"{out} exists; choose another --out, or --replace it")
+
+
+def _some(labels: list[str], most: int = 5) -> str:
+    return ", ".join(labels[:most]) + (", ..." if len(labels) > most else "")

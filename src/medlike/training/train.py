@@ -1,0 +1,294 @@
+"""From labelled collections to a bundle: split, material, stage 1, stage 2, finish."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from medlike import __version__
+from medlike.bundle import Bundle
+from medlike.datasets import Dataset, Split, development_split, hash_samples, join, make_split
+from medlike.errors import DatasetError, TrainingError
+from medlike.models.heads import check_bits
+from medlike.models.networks import build
+from medlike.models.presets import NetworkSettings
+from medlike.models.presets import preset as network_preset
+from medlike.training.augmentation import augmentation
+from medlike.training.decoding import fit_decoder
+from medlike.training.feed import FrozenFeed, PictureFeed, served_outputs
+from medlike.training.finish import Collection, finish_bundle
+from medlike.training.loop import CHECKPOINT, Trained, fit
+from medlike.training.maps import Maps, stem_maps
+from medlike.training.material import Material, classes_of, material, training_part
+from medlike.training.recipe import Recipe, changed
+from medlike.training.recipe import recipe as named_recipe
+from medlike.training.requirements import require_free, require_gallery, require_labels, require_positives
+from medlike.training.start import start_from_pooled
+from medlike.training.weights import StemWeights, load_stem
+
+Say = Callable[[str], None]
+RECORD = "training.json"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A run. preset: of models.presets; recipe: of training.recipe; changes: settings of the network or recipe.
+
+    stage: 1 trains the network; 2 goes on with its decoder. stem: see training.weights. bits: K. device: "auto"
+    takes a GPU where there is one.
+    """
+
+    preset: str
+    bits: int = 64
+    recipe: str = "ours"
+    changes: Mapping[str, Any] = field(default_factory=dict)
+    stage: int = 1
+    seed: int = 0
+    stem: str | Path | None = None
+    device: str = "auto"
+
+    def settings(self) -> tuple[NetworkSettings, Recipe]:
+        """Network settings and recipe with the changes. TrainingError for what neither knows."""
+        of_recipe = {field.name for field in fields(Recipe)}
+        mine = {name: value for name, value in self.changes.items() if name in of_recipe}
+        rest = {name: value for name, value in self.changes.items() if name not in of_recipe}
+        unknown = sorted(set(rest) - {field.name for field in fields(NetworkSettings)})
+        if unknown:
+            known = sorted(of_recipe | {field.name for field in fields(NetworkSettings)})
+            raise TrainingError(f"setting {unknown[0]!r} is unknown; known: {', '.join(known)}")
+        return network_preset(self.preset, **rest), changed(named_recipe(self.recipe), mine)
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A run ready to start: network on its device, both parts and their feeds."""
+
+    network: Any
+    recipe: Recipe
+    train: Material
+    validation: Material
+    feed: FrozenFeed | PictureFeed
+    validation_feed: FrozenFeed | PictureFeed
+    collection: Collection
+    stem: StemWeights
+
+
+def train_network(
+    datasets: Sequence[Dataset],
+    out: str | Path,
+    plan: Plan,
+    *,
+    split: Split | None = None,
+    work: str | Path | None = None,
+    cache: str | Path | None = None,
+    name: str | None = None,
+    resume: bool = False,
+    replace: bool = False,
+    say: Say = lambda line: None,
+) -> Bundle:
+    """Train a preset and write the bundle at `out`; returns it with its measured quality.
+
+    split: given, else the frozen development split where it knows every image, else one is made and kept in
+    `work`. work: folder of the run (default: OUT.run): checkpoint, history.csv, curves.png, training.json.
+    cache: prepared pictures and maps (default: in `work`). resume: go on from the checkpoint in `work`.
+    Raises TrainingError, DatasetError or BundleError where it cannot start or go on.
+    """
+    out = Path(out)
+    work = Path(work) if work else out.with_name(out.name + ".run")
+    check_plan(plan, work)
+    require_free(out, replace)
+    work.mkdir(parents=True, exist_ok=True)
+    begun = time.time()
+    ready = prepare_run(datasets, plan, work, Path(cache) if cache else work / "cache", split, say)
+    trained = fit(
+        ready.network,
+        ready.recipe,
+        ready.train,
+        ready.feed,
+        ready.validation,
+        ready.validation_feed,
+        work,
+        seed=plan.seed,
+        resume=resume or plan.stage == 2,
+        say=say,
+    )
+    outputs = served_outputs(ready.feed, len(ready.train), ("pooled", "feature"))
+    network = ready.network
+    stages = {"decoder": _second_stage(ready, plan, work, resume, say)} if plan.stage == 2 else {}
+    if plan.stage == 2:
+        network = stages["decoder"].pop("network")
+    kept = _training_record(ready, plan, trained, begun) | stages
+    _write_record(work, kept, trained)
+    return finish_bundle(
+        network,
+        ready.train,
+        outputs,
+        ready.collection,
+        out,
+        name=name or f"medlike-{plan.preset}-{plan.bits}",
+        preset=plan.preset,
+        training=kept,
+        stem_terms=ready.stem.terms,
+        seed=plan.seed,
+        replace=replace,
+        say=say,
+    )
+
+
+def check_plan(plan: Plan, work: Path) -> None:
+    """Raise TrainingError for a plan that cannot run, before anything is read."""
+    settings, recipe = plan.settings()
+    check_bits(plan.bits)
+    augmentation(recipe.augmentation)
+    if settings.local_bits:
+        raise TrainingError(
+            f"preset {plan.preset!r} has a regional expert, which this command does not train; "
+            "take `compact` or `acir`, or --set local_bits=0 for its global side alone"
+        )
+    if plan.stage not in (1, 2):
+        raise TrainingError(f"stage {plan.stage} is unknown; known: 1, 2")
+    if plan.stage == 2 and not (work / CHECKPOINT).is_file():
+        raise TrainingError(f"stage 2 goes on from {work / CHECKPOINT}, which is not there; run stage 1 first")
+
+
+def prepare_run(
+    datasets: Sequence[Dataset], plan: Plan, work: Path, cache: Path, split: Split | None, say: Say
+) -> Prepared:
+    """Everything a run needs, in memory and on its device; the stem's maps are computed or read."""
+    settings, recipe = plan.settings()
+    everything = join(*datasets) if len(datasets) > 1 else datasets[0]
+    split = split or find_split(everything, work, say)
+    chosen = training_part(everything, split)
+    classes = classes_of(chosen)
+    asked = split.part(everything, "validation").where(lambda sample: not sample.is_ood)
+    require_labels(chosen, asked, say)
+    require_gallery(everything, split)
+    torch.manual_seed(plan.seed)
+    network: Any = build(settings, plan.bits, classes.sizes)
+    stem = load_stem(network, plan.stem)
+    network.share.fill_(recipe.share)
+    device = choose_device(plan.device)
+    network.to(device).eval()
+    train, validation = (material(part, split, classes, cache, say) for part in (chosen, asked))
+    require_positives(train, recipe)
+    say(f"{len(train)} pictures of {classes.sizes['label']} labels to train on, {len(validation)} to validate")
+    frozen = recipe.protocol == "frozen"
+
+    def maps_of(part: Material, views: int) -> Maps:
+        return stem_maps(network, part.pictures, cache, views, augmentation(recipe.augmentation), plan.seed, say)
+
+    feeds: list[FrozenFeed | PictureFeed] = []
+    maps = maps_of(train, recipe.views if frozen else 1) if frozen or settings.linear else None
+    if maps is not None and settings.linear:
+        start_from_pooled(network, np.asarray(maps.pooled[0]), [s.source for s in train.dataset], recipe.whitening)
+    for part in (train, validation):
+        if frozen:
+            assert maps is not None
+            feeds.append(FrozenFeed(network, maps if part is train else maps_of(part, 1), recipe, device))
+        else:
+            feeds.append(PictureFeed(network, part.pictures, recipe, device))
+    if device.type == "cuda":
+        network.to(memory_format=torch.channels_last)
+    collection = Collection(everything, split, classes, datasets[0], cache)
+    return Prepared(network, recipe, train, validation, feeds[0], feeds[1], collection, stem)
+
+
+def find_split(everything: Dataset, work: Path, say: Say = lambda line: None) -> Split:
+    """The frozen development split where it knows every image, else the one in `work`, else a new one there."""
+    try:
+        known = development_split()
+        known.units(everything)
+    except DatasetError:
+        pass
+    else:
+        say(f"the frozen development split, {known.digest[:12]}")
+        return known
+    file = work / "split.json"
+    if file.is_file():
+        kept = Split.load(file)
+        kept.units(everything)
+        return kept
+    say(f"hashing {len(everything)} images to find near-duplicates")
+    made = make_split(everything, hash_samples(everything))
+    made.save(file)
+    return made
+
+
+def choose_device(name: str) -> torch.device:
+    """A device by name; "auto" is the GPU where there is one. TrainingError for a device that is not there."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise TrainingError(f"device {name!r} cannot be used: {str(error).splitlines()[0]}; try --device cpu") from None
+    return device
+
+
+def _second_stage(ready: Prepared, plan: Plan, work: Path, resume: bool, say: Say) -> dict[str, Any]:
+    """The network again with a decoder, trained; and what is kept of it."""
+    settings, recipe = plan.settings()
+    first = ready.network
+    device = ready.feed.device
+    torch.manual_seed(plan.seed)
+    network: Any = build(settings, plan.bits, first.classes, decoder=True)
+    network.load_state_dict(first.state_dict(), strict=False)
+    network.to(device)
+
+    def deep_of(feed: FrozenFeed | PictureFeed) -> Callable[[Any], torch.Tensor]:
+        if isinstance(feed, FrozenFeed):
+            maps = feed.maps
+            return lambda rows: torch.from_numpy(np.stack([maps.deep[0][r] for r in rows])).to(device).float()
+
+        def run(rows: Any) -> torch.Tensor:
+            grey = torch.from_numpy(feed.pictures.pixels[rows]).to(device).float().unsqueeze(1) / 255
+            return network.stem(grey.expand(-1, 3, -1, -1))[network.deep_index]
+
+        return run
+
+    parts = (ready.train.pictures, deep_of(ready.feed), ready.validation.pictures, deep_of(ready.validation_feed))
+    history = fit_decoder(network, recipe, *parts, work, seed=plan.seed, resume=resume, say=say)
+    return {"network": network, "history": history, "error": min(row["validation_error"] for row in history)}
+
+
+def _training_record(ready: Prepared, plan: Plan, trained: Trained, begun: float) -> dict[str, Any]:
+    train = ready.train
+    scores = [row["map"] for row in trained.history if row["epoch"] == trained.epoch]
+    return {
+        "data": train.pictures.digest,
+        "images": len(train),
+        "parts": ["train"],
+        "split": ready.collection.split.digest,
+        "seed": plan.seed,
+        "recipe_name": plan.recipe,
+        "recipe": asdict(ready.recipe),
+        "changes": dict(plan.changes),
+        "classes": ready.collection.classes.names,
+        "stem": ready.stem.origin,
+        "stem_sha256": ready.stem.sha256,
+        "epochs": len(trained.history),
+        "best_epoch": trained.epoch,
+        "validation_map": scores[0] if scores else None,
+        "validation_images": len(ready.validation),
+        "similarity_histogram": trained.histogram,
+        "seconds": round(sum(row["seconds"] for row in trained.history), 1),
+        "waiting": round(float(np.mean([row["waiting"] for row in trained.history])), 5),
+        "device": str(ready.feed.device),
+        "started": time.strftime("%Y-%m-%d", time.gmtime(begun)),
+        "medlike": __version__,
+        "torch": torch.__version__,
+    }
+
+
+def _write_record(work: Path, kept: Mapping[str, Any], trained: Trained) -> None:
+    draft = work / (RECORD + ".draft")
+    draft.write_text(json.dumps({**kept, "history": trained.history}, indent=1, ensure_ascii=False), encoding="utf-8")
+    draft.replace(work / RECORD)
