@@ -107,10 +107,10 @@ def test_interrupt_is_clean_and_resumes(tmp_path):
         [MEDLIKE, "index", samples_folder() / "manifest.csv", "--archive", archive],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
+    # Once the first previews are there, it is in the midst of it.
     deadline = time.monotonic() + 60
-    while not (archive / "store.sqlite").exists() and time.monotonic() < deadline:
-        time.sleep(0.02)
-    time.sleep(0.3)
+    while not any((archive / "pixels").rglob("*.*")) and time.monotonic() < deadline:
+        time.sleep(0.01)
     running.send_signal(signal.SIGINT)
     _, err = running.communicate(timeout=60)
     assert "Traceback" not in err

@@ -1,8 +1,8 @@
 """info, verify, compact, backup, restore, remove, reindex, bundle info, and the program itself."""
 
+import resource
 import subprocess
 import sys
-import time
 
 import medlike as package
 
@@ -92,8 +92,7 @@ def test_help_is_quick_and_loads_nothing_heavy():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "[]"
-    best = min(_seconds("--help") for _ in range(3))
-    assert best < 1.5
+    assert min(_processor_seconds("--help") for _ in range(3)) < 0.8
 
 
 def test_module_runs_like_the_program():
@@ -108,7 +107,9 @@ def _some_id(archive) -> str:
     return medlike("search", query, "-a", archive, "-k", "1", "-f", "json").json["hits"][0]["id"]
 
 
-def _seconds(*words: str) -> float:
-    began = time.perf_counter()
+def _processor_seconds(*words: str) -> float:
+    """Processor time, not time on the clock: the machine may be busy with other things."""
+    began = resource.getrusage(resource.RUSAGE_CHILDREN)
     medlike(*words)
-    return time.perf_counter() - began
+    ended = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return ended.ru_utime + ended.ru_stime - began.ru_utime - began.ru_stime
