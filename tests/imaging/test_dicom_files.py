@@ -20,7 +20,7 @@ REFUSED = {
     "JPEG2000-embedded-sequence-delimiter.dcm": "limit",
     "liver_rle.dcm": "RLE",
     "liver_nonbyte_aligned_rle.dcm": "RLE",
-    "emri_small_jpeg_2k_lossless_too_short.dcm": "no DICOM element",
+    "emri_small_jpeg_2k_lossless_too_short.dcm": "truncated",
 }
 
 #: Pixels that pydicom 3.0 cannot decode and medlike does (each frame deflated on its own).

@@ -51,9 +51,7 @@ def from_array(
 
 
 def from_pil(picture: PillowImage.Image, metadata: Mapping[str, Value] | None = None) -> Image:
-    """An image from a Pillow picture of any mode, turned upright by its EXIF orientation. Raises
-    ImageError.
-    """
+    """An image from a Pillow picture of any mode, upright by its EXIF orientation. Raises ImageError."""
     check_size(picture.height, picture.width)
     try:
         pixels = pillow_pixels(picture)

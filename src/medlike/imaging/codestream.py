@@ -7,9 +7,7 @@ _FRAME_MARKERS = {*range(0xC0, 0xD0), 0xF7} - {0xC4, 0xC8, 0xCC}
 
 
 def frame_size(data: bytes) -> tuple[int, int] | None:
-    """Height and width that a JPEG, JPEG-LS or JPEG 2000 codestream declares, or None where it cannot be
-    told.
-    """
+    """Height and width that a JPEG, JPEG-LS or JPEG 2000 codestream declares, or None where it says none."""
     if data[:2] == b"\xff\xd8":
         return _jpeg(data)
     start = data.find(b"\xff\x4f\xff\x51", 0, 4096)

@@ -80,8 +80,13 @@ def _open(path: Path) -> Dataset:
             # Elements point into the source; the pixels are decoded after the file is closed.
             source = BytesIO(file.read())
         dataset = dcmread(source, force=True)
-    if len(dataset) == 0:
-        raise ImageError("no DICOM element can be read from it")
+        if len(dataset) == 0:
+            # pydicom gives nothing at all of a file that ends inside of an element.
+            source.seek(0)
+            header = dcmread(source, force=True, stop_before_pixels=True)
+            if len(header) > 0:
+                raise ImageError("the file ends inside of its pixel data: it is truncated")
+            raise ImageError("no DICOM element can be read from it")
     meta = getattr(dataset, "file_meta", None)
     if meta is None:
         meta = dataset.file_meta = FileMetaDataset()
@@ -95,9 +100,7 @@ def _open(path: Path) -> Dataset:
 
 
 def _inflated_size(file: BinaryIO) -> int | None:
-    """Bytes a deflated file unpacks to (counting stops past the limit), None for files that are not
-    deflated.
-    """
+    """Bytes that a deflated file unpacks to (counted up to the limit), None for any other file."""
     try:
         file.seek(128)
         if file.read(4) != b"DICM":
@@ -116,9 +119,7 @@ def _inflated_size(file: BinaryIO) -> int | None:
 
 
 def _check(dataset: Dataset) -> tuple[int, int, int]:
-    """Rows, columns and frames of a dataset that can be decoded; ImageError for any other, before decoding
-    it.
-    """
+    """Rows, columns and frames of what can be decoded; ImageError for the rest, before decoding."""
     if not any(keyword in dataset for keyword in PIXELS):
         raise ImageError(_why_no_pixels(dataset))
     for keyword in ("Rows", "Columns", "BitsAllocated"):
@@ -194,9 +195,7 @@ def _one(frames: Iterable[np.ndarray]) -> np.ndarray:
 
 
 def _check_codestream(data: bytes, rows: int, columns: int) -> None:
-    """What the compressed frame says of itself must agree with the header before a decoder may allocate for
-    it.
-    """
+    """A compressed frame must agree with the header before a decoder may allocate memory for it."""
     size = frame_size(data)
     if size is not None and size != (rows, columns):
         check_size(*size)

@@ -1,6 +1,4 @@
-"""What a DICOM file says besides its pixels: facts that may be searched, and identifiers that are kept
-apart.
-"""
+"""What a DICOM file says besides its pixels: searchable facts, and identifiers that are kept apart."""
 
 import math
 from datetime import date

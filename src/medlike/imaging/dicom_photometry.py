@@ -41,9 +41,7 @@ def photometry(dataset: Dataset, frame: int, pixels: np.ndarray) -> Photometry:
 
 
 def functional_group(dataset: Dataset, frame: int, keyword: str) -> Dataset | None:
-    """The item of a functional group that holds for a frame (0-based), its own before the shared one, or
-    None.
-    """
+    """The item of a functional group for a frame (0-based), its own before the shared one, or None."""
     for groups, index in (("PerFrameFunctionalGroupsSequence", frame), ("SharedFunctionalGroupsSequence", 0)):
         try:
             items = dataset.get(groups) or []
@@ -83,9 +81,7 @@ def _windows(dataset: Dataset) -> tuple[Window, ...]:
 
 
 def _lut(dataset: Dataset, holder: Dataset, keyword: str, signed: bool) -> Lut | None:
-    """The first table of a sequence, or None where there is none that can be used. PS3.3 C.11.1.1.1,
-    C.11.2.1.1.
-    """
+    """The first table of a sequence, or None. Source: PS3.3 C.11.1.1.1, C.11.2.1.1."""
     try:
         items = holder.get(keyword)
         if not items:

@@ -33,9 +33,7 @@ class Letterbox:
 
     @classmethod
     def of(cls, height: int, width: int, size: int = SIZE) -> "Letterbox":
-        """The letterbox of a picture of height x width pixels: isotropic, centred (the odd pixel below, to
-        the right).
-        """
+        """The letterbox of height x width pixels: isotropic, centred (an odd pixel goes below, or right)."""
         longest = max(height, width)
         inner_height = max(1, (2 * height * size + longest) // (2 * longest))
         inner_width = max(1, (2 * width * size + longest) // (2 * longest))

@@ -37,9 +37,7 @@ def encode_pixels(pixels: np.ndarray) -> bytes:
 
 
 def decode_pixels(data: bytes) -> np.ndarray:
-    """The pixels that `encode_pixels` was given, of the same type and shape. Raises ImageError for damaged
-    bytes.
-    """
+    """What `encode_pixels` was given, of the same type and shape. Raises ImageError for damaged bytes."""
     try:
         if data.startswith(_PNG):
             with PillowImage.open(io.BytesIO(data), formats=["PNG"]) as picture:

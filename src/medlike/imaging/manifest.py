@@ -147,9 +147,7 @@ def _keep(row: Row, column: str, value: Value | None) -> None:
 
 
 def _put_extra(row: Row, extra: str) -> None:
-    """`extra`: an object's members are filed like columns (long ones as texts), plain words are a view or
-    themselves.
-    """
+    """`extra`: the members of an object are filed like columns; plain words are a view or themselves."""
     if not extra:
         return
     try:

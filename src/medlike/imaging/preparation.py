@@ -12,9 +12,7 @@ from medlike.imaging.rendering import render
 
 @dataclass(frozen=True, eq=False)
 class Prepared:
-    """pixels: uint8 [224, 224], 0 outside of the picture; letterbox: where it lies; fingerprint: uint8 [16,
-    16].
-    """
+    """pixels: uint8 [224, 224], 0 outside of the picture. letterbox: where it lies. fingerprint: uint8 [16, 16]."""
 
     pixels: np.ndarray
     letterbox: Letterbox
@@ -22,8 +20,6 @@ class Prepared:
 
 
 def prepare(image: Image) -> Prepared:
-    """Render, letterbox to 224 x 224 and fingerprint an image. Raises ImageError where no pixel is a
-    number.
-    """
+    """Render, letterbox to 224 x 224 and fingerprint. Raises ImageError where no pixel is a number."""
     square, place = letterbox(render(image))
     return Prepared(square, place, fingerprint(square))

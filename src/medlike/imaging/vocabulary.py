@@ -55,9 +55,7 @@ _NOTHING = {"", "NONE", "OTHER", "UNKNOWN", "N/A", "NA", "NULL", "NAN", "-"}
 
 
 def modality(text: str) -> str | None:
-    """A modality as the short code used everywhere: CT, MR, XR (CR, DX, RG, IO, PX), US, MG, PT, NM, XA ...
-    or None.
-    """
+    """A modality as the short code used everywhere: CT, MR, XR (CR, DX, RG, IO, PX), US, MG ... or None."""
     code = text.strip()
     if code.upper() in _NOTHING:
         return None
@@ -79,9 +77,7 @@ def region(text: str) -> str | None:
 
 
 def manifest_region(text: str) -> str | None:
-    """A region from a manifest: its own name in lower case (thorax is chest), or None for none, other,
-    unknown.
-    """
+    """A region from a manifest: its own name in lower case (thorax is chest); None for none or other."""
     name = text.strip().lower()
     if name.upper() in _NOTHING:
         return None
