@@ -51,7 +51,7 @@ test: $(DEV)
 	$(BIN)/python -m pytest -m "not gpu"
 
 docs: $(CORE)
-	$(BIN)/python -m medlike.cli.reference > docs/cli.md
+	$(BIN)/python -m medlike.cli.reference > docs/cli.md.new && mv docs/cli.md.new docs/cli.md
 
 crash: $(DEV)
 	sh tests/system-packages.sh gcc libc6-dev

@@ -50,7 +50,7 @@ def parameters(function: Any) -> Iterator[tuple[str, str, str]]:
     for parameter in inspect.signature(function).parameters.values():
         kind, facts = get_args(hints[parameter.name])[:2]
         value = _value(kind, facts.metavar, parameter.name)
-        text = " ".join(facts.help.split())
+        text = " ".join((facts.help or "").split())
         if isinstance(facts, typer.models.ArgumentInfo):
             optional = parameter.default is not inspect.Parameter.empty
             bare = value.strip("[]")

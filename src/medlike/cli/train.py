@@ -43,7 +43,10 @@ def train(
         str | None,
         typer.Option("--loss", help="sch, sch-released, csq, dch, dpsh, dsh, hashnet.", show_default="the recipe's"),
     ] = None,
-    epochs: Annotated[int | None, typer.Option("--epochs", min=1, show_default="the recipe's")] = None,
+    epochs: Annotated[
+        int | None,
+        typer.Option("--epochs", min=1, help="Times through the data.", show_default="the recipe's"),
+    ] = None,
     set_: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="A setting of the recipe or the network; may be repeated."),
