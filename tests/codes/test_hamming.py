@@ -34,9 +34,7 @@ def galleries(draw):
     rng = np.random.default_rng(draw(st.integers(0, 2**32)))
     centres = rng.integers(0, 256, (draw(st.integers(1, 5)), width), dtype=np.uint8)
     codes = centres[rng.integers(0, len(centres), rows)]
-    codes ^= (rng.random(codes.shape) < draw(st.sampled_from([0, 0.1, 1]))) * np.uint8(
-        1 << draw(st.integers(0, 7))
-    )
+    codes ^= (rng.random(codes.shape) < draw(st.sampled_from([0, 0.1, 1]))) * np.uint8(1 << draw(st.integers(0, 7)))
     if draw(st.booleans()):
         codes = np.repeat(codes, 2, axis=0)[::2]
     mask = draw(st.sampled_from([None, 0.0, 0.1, 0.9])) if rows else None
@@ -67,9 +65,7 @@ def test_the_selecting_kernel_equals_the_naive_search(case, k):
     codes = np.tile(codes, (9, 1))
     mask = None if mask is None else np.tile(mask, 9)
     queries = np.stack([query, query ^ np.uint8(3)])
-    for wanted, answer in zip(
-        queries, hamming.nearest_many(codes, queries, k, mask, radius, "compiled"), strict=True
-    ):
+    for wanted, answer in zip(queries, hamming.nearest_many(codes, queries, k, mask, radius, "compiled"), strict=True):
         assert pairs(answer) == naive(codes, wanted, k, mask, radius)
 
 
@@ -79,9 +75,7 @@ def test_within_equals_the_naive_search(case):
     codes, query, _, mask, radius = case
     radius = 3 if radius is None else radius
     for engine in ENGINES:
-        assert pairs(hamming.within(codes, query, radius, mask, engine)) == naive(
-            codes, query, None, mask, radius
-        )
+        assert pairs(hamming.within(codes, query, radius, mask, engine)) == naive(codes, query, None, mask, radius)
 
 
 @settings(max_examples=80, deadline=None)
@@ -101,9 +95,30 @@ def test_a_packed_mask_means_the_same(case):
     codes, query, k, mask, radius = case
     packed = None if mask is None else np.packbits(mask)
     for engine in ENGINES:
-        assert pairs(hamming.nearest(codes, query, k, packed, radius, engine)) == naive(
-            codes, query, k, mask, radius
-        )
+        assert pairs(hamming.nearest(codes, query, k, packed, radius, engine)) == naive(codes, query, k, mask, radius)
+
+
+@pytest.mark.parametrize("room", [1, 50, 4096])
+def test_ties_are_complete_as_far_as_it_is_said(monkeypatch, room):
+    monkeypatch.setattr(hamming, "STEP", 700)
+    monkeypatch.setattr(hamming, "ROOM", room)
+    rng = np.random.default_rng(room)
+    centres = rng.integers(0, 256, (4, 8), dtype=np.uint8)
+    codes = centres[rng.integers(0, 4, 9000)] ^ np.packbits(rng.random((9000, 64)) < 0.02, axis=1)
+    mask = rng.random(9000) < 0.5
+    for k in (1, 20, 500):
+        for radius in (None, 0, 3):
+            for query in (centres[0], codes[5]):
+                every = naive(codes, query, None, mask, radius)
+                near, rows, complete = hamming.nearest_and_more(codes, query[None], k, mask, radius, "compiled")[0]
+                found = pairs((near, rows))
+                assert found[:k] == every[:k]
+                assert [pair for pair in found if pair[0] <= complete] == [
+                    pair for pair in every if pair[0] <= complete
+                ]
+                assert complete >= (every[k - 1][0] if len(every) >= k else 64 if radius is None else radius) - 1
+                ties = [pair for pair in every if len(every) < k or pair[0] <= every[k - 1][0]]
+                assert pairs(hamming.nearest_with_ties(codes, query, k, mask, radius, "compiled")) == ties
 
 
 @pytest.mark.parametrize("order", ["nearest first", "nearest last", "one code", "shuffled"])
@@ -125,9 +140,7 @@ def test_many_steps_and_threads_agree_with_numpy(monkeypatch, order, width):
         for chosen in (None, mask):
             expected = pairs(hamming.nearest(codes, query, k, chosen, engine="numpy"))
             assert pairs(hamming.nearest(codes, query, k, chosen, engine="compiled")) == expected
-    assert np.array_equal(
-        hamming.distances(codes, query, "numpy"), hamming.distances(codes, query, "compiled")
-    )
+    assert np.array_equal(hamming.distances(codes, query, "numpy"), hamming.distances(codes, query, "compiled"))
 
 
 def test_large_codes_take_the_compiled_road_by_themselves(monkeypatch):
@@ -164,9 +177,7 @@ def test_a_search_in_a_forked_child_and_in_many_threads():
         assert all(answer == expected for answer in answers)
     context = multiprocessing.get_context("fork")
     queue = context.Queue()
-    child = context.Process(
-        target=lambda: queue.put(pairs(hamming.nearest(codes, codes[7], 5, engine="compiled")))
-    )
+    child = context.Process(target=lambda: queue.put(pairs(hamming.nearest(codes, codes[7], 5, engine="compiled"))))
     child.start()
     assert queue.get(timeout=60) == expected
     child.join()

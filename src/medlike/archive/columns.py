@@ -1,5 +1,6 @@
 """Dictionary columns: each distinct value once, in order, and a small number for each row."""
 
+import itertools
 import math
 from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
@@ -7,6 +8,10 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from medlike.codes.threads import share
+
+STEP = 1 << 20  # rows a thread takes at a time
 
 Value = str | float
 Ranges = list[tuple[int, int]]
@@ -52,21 +57,34 @@ class Column:
 
     def mask(self, ranges: Ranges, rows: int) -> NDArray[np.bool_]:
         """Which of the first `rows` rows have a code in one of the ranges: bool [rows]."""
-        codes = self.codes[:rows]
+        chosen = np.empty(rows, bool)
+        table = None
         if len(ranges) > 4:
             table = np.zeros(len(self.values) + 1, bool)
             for first, last in ranges:
                 table[first:last] = True
-            return table[codes]
-        chosen = np.zeros(rows, bool)
-        for first, last in ranges:
-            kind = codes.dtype.type
-            if last - first == 1:
-                chosen |= codes == kind(first)
-            else:
-                # Unsigned wrap-around makes one comparison of two.
-                chosen |= (codes - kind(first)) < kind(last - first)
+
+        def worker(counter: "itertools.count[int]") -> None:
+            while (start := next(counter) * STEP) < rows:
+                part = slice(start, min(start + STEP, rows))
+                _choose(self.codes[part], ranges, table, chosen[part])
+
+        share(-(-rows // STEP), worker)
         return chosen
+
+
+def _choose(codes: NDArray[Any], ranges: Ranges, table: NDArray[np.bool_] | None, chosen: NDArray[np.bool_]) -> None:
+    if table is not None:
+        np.take(table, codes, out=chosen)
+        return
+    if not ranges:
+        chosen[:] = False
+    kind = codes.dtype.type
+    for number, (first, last) in enumerate(ranges):
+        # Unsigned wrap-around makes one comparison of two.
+        one = last - first == 1
+        inside = np.equal(codes, kind(first)) if one else np.less(codes - kind(first), kind(last - first))
+        np.logical_or(chosen, inside, out=chosen) if number else np.copyto(chosen, inside)
 
 
 def ranges(codes: Sequence[int]) -> Ranges:

@@ -4,8 +4,9 @@ Codes collide: in a large archive a million images can be equally near. Only tho
 hit are compared by content, block by block, so memory does not grow with their number.
 """
 
+import itertools
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 
 from medlike.archive.index import Part
 from medlike.codes import hamming
+from medlike.codes.threads import share
 from medlike.inference.encoding import similarity
 
 MODES = ("content", "radius", "hamming")
@@ -52,10 +54,7 @@ class Candidates:
                 np.empty((0, 2), ">u8"),
             )  # fmt: skip
         return Candidates(
-            *(
-                np.concatenate([getattr(part, name) for part in parts])
-                for name in Candidates.__dataclass_fields__
-            )
+            *(np.concatenate([getattr(part, name) for part in parts]) for name in Candidates.__dataclass_fields__)
         )
 
 
@@ -92,6 +91,9 @@ class Field:
         return positions[~np.isin(positions, self.skip)] if len(self.skip) else positions
 
 
+Answer = tuple[NDArray[np.int32], NDArray[np.int64], int]
+
+
 def rank(
     fields: Sequence[Field],
     code: NDArray[np.uint8],
@@ -99,38 +101,45 @@ def rank(
     k: int,
     mode: str = "content",
     radius: int | None = None,
-    first: Sequence[tuple[NDArray[np.int32], NDArray[np.int64]]] | None = None,
+    first: Sequence[Answer] | None = None,
 ) -> Candidates:
     """The first k rows in the total order of a mode.
 
     code: uint8 [bits / 8]; content: int8 [D]. content: by (distance, -similarity, id); hamming: by (distance,
-    id); radius: those within the radius by (-similarity, distance, id). first: `nearest` of each field for
-    `reach(field, k)` rows, where it is known already.
+    id); radius: those within the radius by (-similarity, distance, id). first: `hamming.nearest_and_more` of
+    each field for `reach(field, k)` rows, where it is known already.
     """
     if mode == "radius":
-        return _best(_within(fields, code, content, radius if radius is not None else 8 * len(code)), k, mode)
+        return _best(fields, code, content, k, mode, (0, radius if radius is not None else 8 * len(code)))
     if first is None:
-        first = [hamming.nearest(field.codes, code, reach(field, k), field.mask, radius) for field in fields]
-    nearest = []
-    for number, (field, (near, rows)) in enumerate(zip(fields, first, strict=True)):
-        kept = ~np.isin(rows, field.skip) if len(field.skip) else slice(None)
-        nearest.append(_candidates(field, number, near[kept], rows[kept], None))
-    found = Candidates.joined(nearest)
-    by_distance = np.sort(found.distance)
-    if len(found) > k:
-        last = int(by_distance[k - 1]) if k else -1
-        if by_distance[k] > last:
-            found = found.take(found.distance <= last)
-        else:
-            sure = found.take(found.distance < last)
-            ties = _within(fields, code, content if mode == "content" else None, last, last)
-            found = Candidates.joined([sure, _best(ties, k - len(sure), mode)])
-    return ordered(_compared(found, fields, content), mode)
+        first = [
+            hamming.nearest_and_more(field.codes, code[None], reach(field, k), field.mask, radius)[0]
+            for field in fields
+        ]
+    kept = []
+    for field, (near, rows, _) in zip(fields, first, strict=True):
+        stays = ~np.isin(rows, field.skip) if len(field.skip) else slice(None)
+        kept.append((near[stays], rows[stays]))
+    together = np.sort(np.concatenate([near for near, _ in kept])) if kept else np.empty(0, np.int32)
+    last = int(together[k - 1]) if len(together) >= k else 8 * len(code)
+    complete = min((whole for _, _, whole in first), default=last)
+    # Where ties at the last distance were too many to be held, they are gone through block by block.
+    upto = last if last <= complete or len(together) < k else last - 1
+    found = Candidates.joined(
+        [
+            _candidates(field, number, near[near <= upto], rows[near <= upto], content)
+            for number, (field, (near, rows)) in enumerate(zip(fields, kept, strict=True))
+        ]
+    )
+    if upto < last:
+        ties = _best(fields, code, content, k - len(found), mode, (last, last))
+        found = Candidates.joined([found, _compared(ties, fields, content)])
+    return ordered(found, mode).take(slice(0, k))
 
 
 def reach(field: Field, k: int) -> int:
-    """How many nearest rows `rank` wants to see of a field: one more than k, so that ties show."""
-    return k + 1 + len(field.skip)
+    """How many nearest rows `rank` wants to see of a field, so that k are left without those it skips."""
+    return k + len(field.skip)
 
 
 def members(
@@ -158,31 +167,72 @@ def ordered(found: Candidates, mode: str) -> Candidates:
     return found.take(np.lexsort((low, high, -found.similarity, found.distance)))
 
 
-def _within(
+def _best(
     fields: Sequence[Field],
     code: NDArray[np.uint8],
-    content: NDArray[np.int8] | None,
-    radius: int,
-    least: int = 0,
-) -> Iterator[Candidates]:
-    for number, field in enumerate(fields):
-        for near, rows in hamming.within_blocks(field.codes, code, radius, field.mask):
-            kept = near >= least
-            if len(field.skip):
-                kept &= ~np.isin(rows, field.skip)
+    content: NDArray[np.int8],
+    k: int,
+    mode: str,
+    distances: tuple[int, int],
+) -> Candidates:
+    """The first k of all rows between two distances (both included), block by block on all cores.
+
+    A core holds one block and k more, however many rows there are.
+    """
+    blocks = [
+        (number, start) for number, field in enumerate(fields) for start in range(0, field.part.rows, hamming.STEP)
+    ]
+
+    def worker(counter: "itertools.count[int]") -> Candidates:
+        held = Candidates.joined([])
+        while (turn := next(counter)) < len(blocks):
+            number, start = blocks[turn]
+            for near, rows in _between(fields[number], code, start, distances):
+                worst = held.similarity[-1] if mode != "hamming" and len(held) >= k else None
+                block = _contenders(fields[number], number, near, rows, content, mode, worst)
+                held = ordered(Candidates.joined([held, _reduced(block, k, mode)]), mode).take(slice(0, k))
+        return held
+
+    if k <= 0:
+        return Candidates.joined([])
+    return ordered(Candidates.joined(share(len(blocks), worker)), mode).take(slice(0, k))
+
+
+def _between(
+    field: Field, code: NDArray[np.uint8], start: int, distances: tuple[int, int]
+) -> Iterator[tuple[NDArray[np.int32], NDArray[np.int64]]]:
+    """The rows of one block of a field that may be answered and lie between two distances."""
+    part = slice(start, min(start + hamming.STEP, field.part.rows))
+    engine = hamming.engine(field.codes)
+    mask = None if field.mask is None else field.mask[part]
+    for near, rows in hamming.within_blocks(field.codes[part], code, distances[1], mask, engine):
+        rows = rows + start
+        kept = near >= distances[0]
+        if len(field.skip):
+            kept &= ~np.isin(rows, field.skip)
+        if not kept.all():
             near, rows = near[kept], rows[kept]
-            if len(rows):
-                yield _candidates(field, number, near, rows, content)
+        if len(rows):
+            yield near, rows
 
 
-def _best(blocks: Iterator[Candidates], k: int, mode: str) -> Candidates:
-    """The first k of many candidates; at most one block and k more are held."""
-    held = Candidates.joined([])
-    for block in blocks:
-        if mode != "hamming" and len(held) >= k > 0:
-            block = block.take(block.similarity >= held.similarity[-1])
-        held = ordered(Candidates.joined([held, _reduced(block, k, mode)]), mode).take(slice(0, k))
-    return held
+def _contenders(
+    field: Field,
+    number: int,
+    near: NDArray[np.int32],
+    rows: NDArray[np.int64],
+    content: NDArray[np.int8],
+    mode: str,
+    worst: Any,
+) -> Candidates:
+    """Rows as candidates, without those less similar than `worst` where that decides."""
+    if mode == "hamming":
+        return _candidates(field, number, near, rows, None)
+    alike = similarities(field, rows, content)
+    if worst is not None:
+        kept = alike >= worst
+        near, rows, alike = near[kept], rows[kept], alike[kept]
+    return _candidates(field, number, near, rows, alike)
 
 
 def _reduced(block: Candidates, k: int, mode: str) -> Candidates:
@@ -206,21 +256,25 @@ def _candidates(
     number: int,
     near: NDArray[np.int32],
     rows: NDArray[np.int64],
-    content: NDArray[np.int8] | None,
+    alike: NDArray[Any] | None,
 ) -> Candidates:
+    """alike: float32 [M], the similarities; or int8 [D], the content to compare with; None: not yet known."""
     ids = np.ascontiguousarray(field.part.segment.array("ids")[rows]).view(">u8")
-    alike = np.zeros(len(rows), np.float32) if content is None else similarities(field, rows, content)
+    if alike is None:
+        alike = np.zeros(len(rows), np.float32)
+    elif alike.dtype == np.int8:
+        alike = similarities(field, rows, alike)
     return Candidates(near, alike, np.full(len(rows), number, np.int64), rows, ids.reshape(-1, 2))
 
 
 def _compared(found: Candidates, fields: Sequence[Field], content: NDArray[np.int8]) -> Candidates:
-    """With similarities, which the nearest rows come without."""
+    """With similarities: an order by distance and id alone has not asked for them."""
     alike = np.empty(len(found), np.float32)
     for number, field in enumerate(fields):
         own = found.part == number
         if own.any():
             alike[own] = similarities(field, found.position[own], content)
-    return Candidates(found.distance, alike, found.part, found.position, found.ids)
+    return replace(found, similarity=alike)
 
 
 def similarities(field: Field, rows: NDArray[np.int64], content: NDArray[np.int8]) -> NDArray[np.float32]:
@@ -229,12 +283,12 @@ def similarities(field: Field, rows: NDArray[np.int64], content: NDArray[np.int8
     if len(rows) > BLOCK and field.codes.nbytes > hamming.SMALL:
         from medlike.codes.dots import dots
 
+        # The caller is one of several threads already.
         products, squares = dots(stored, rows, content)
         own = int(content.astype(np.int64) @ content.astype(np.int64))
         lengths = np.sqrt(np.maximum(squares.astype(np.float64) * float(own), 1.0))
         return np.where(squares > 0, products / lengths, 0.0).astype(np.float32)
     pieces = [
-        similarity(content, np.asarray(stored[rows[start : start + BLOCK]]))
-        for start in range(0, len(rows), BLOCK)
+        similarity(content, np.asarray(stored[rows[start : start + BLOCK]])) for start in range(0, len(rows), BLOCK)
     ]
     return np.concatenate(pieces) if pieces else np.empty(0, np.float32)

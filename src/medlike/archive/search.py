@@ -125,9 +125,7 @@ def repeat(archive: "Archive", receipt: Mapping[str, Any]) -> Result:
             facts.get("title") or "query", lambda: None, dict(facts),
         )  # fmt: skip
     except (KeyError, TypeError, ValueError) as error:
-        raise QueryError(
-            f"this is no receipt of a search ({error}): give the `receipt` of a result"
-        ) from None
+        raise QueryError(f"this is no receipt of a search ({error}): give the `receipt` of a result") from None
     index, clock = archive.index, Clock()
     if digest != index.layout.bundle:
         raise QueryError(
@@ -158,9 +156,7 @@ class Clock:
         self._last = now
 
 
-def _ask(
-    archive: "Archive", queries: Sequence[Query], settings: Settings, view: View, clock: Clock
-) -> list[Asked]:
+def _ask(archive: "Archive", queries: Sequence[Query], settings: Settings, view: View, clock: Clock) -> list[Asked]:
     for query in queries:
         if query.text is not None:
             raise QueryError("this archive's bundle has no text encoder: search by image or id")
@@ -202,9 +198,7 @@ def _of_image(archive: "Archive", query: Query, image: "Image", encoding: Any, s
     outlier = None if encoding.outlier is None else encoding.outlier.verdict()
     title = image.path.replace("\\", "/").rsplit("/", 1)[-1] if image.path else "query"
     facts = _facts("image", encoding.code, encoding.content, None, own, encoding.modality, title)
-    return Asked(
-        encoding.code, encoding.content, None, own, outlier, encoding.modality, title, picture, facts
-    )
+    return Asked(encoding.code, encoding.content, None, own, outlier, encoding.modality, title, picture, facts)
 
 
 def _of_stored(archive: "Archive", id: str, view: View, settings: Settings) -> Asked:
@@ -345,7 +339,7 @@ def _first(
             return alone
         k = max(reach(field, settings.k) for field in column)
         for answers, answer in zip(
-            first, hamming.nearest_many(column[0].codes, codes, k, column[0].mask, radius), strict=True
+            first, hamming.nearest_and_more(column[0].codes, codes, k, column[0].mask, radius), strict=True
         ):
             assert answers is not None
             answers.append(answer)
@@ -386,9 +380,7 @@ def _grouped(
     return ranked.take(np.asarray(chosen, np.int64)), groups
 
 
-def _hits(
-    archive: "Archive", view: View, ranked: Candidates, groups: list[tuple[Candidates, int]] | None
-) -> list[Hit]:
+def _hits(archive: "Archive", view: View, ranked: Candidates, groups: list[tuple[Candidates, int]] | None) -> list[Hit]:
     everything = Candidates.joined([ranked, *(others for others, _ in groups or [])])
     rows = [
         int(view.parts[part].segment.array("rows")[at])
@@ -397,9 +389,7 @@ def _hits(
     images = archive.store.images(rows)
     sources = archive.sources(sorted({images[row].id for row in rows if row in images}))
     # An image that was erased a moment ago is left out.
-    hits = [
-        _hit(everything, at, images[row], sources) if row in images else None for at, row in enumerate(rows)
-    ]
+    hits = [_hit(everything, at, images[row], sources) if row in images else None for at, row in enumerate(rows)]
     found: list[Hit] = []
     start = len(ranked)
     for number, hit in enumerate(hits[:start]):
@@ -429,9 +419,7 @@ def _hit(found: Candidates, at: int, image: ImageRow, sources: Mapping[str, dict
     )
 
 
-def _receipt(
-    index: Index, view: View, query: Asked, settings: Settings, hits: Sequence[Hit]
-) -> dict[str, Any]:
+def _receipt(index: Index, view: View, query: Asked, settings: Settings, hits: Sequence[Hit]) -> dict[str, Any]:
     given = asdict(settings)
     del given["generation"]
     if settings.where is not None:

@@ -1,14 +1,8 @@
 """Compiled dot products of int8 vectors, for ordering many equally near images by content."""
 
-import itertools
-
 import numba
 import numpy as np
 from numpy.typing import NDArray
-
-from medlike.codes.threads import share
-
-STEP = 1 << 14
 
 
 def dots(
@@ -19,13 +13,7 @@ def dots(
     vectors: int8 [N, D], D below 130,000; rows: int64 [M]; query: int8 [D]. Returns two int32 [M], exact.
     """
     products, squares = np.empty(len(rows), np.int32), np.empty(len(rows), np.int32)
-
-    def worker(counter: "itertools.count[int]") -> None:
-        while (start := next(counter) * STEP) < len(rows):
-            stop = min(start + STEP, len(rows))
-            _dots(vectors, rows[start:stop], query, products[start:stop], squares[start:stop])
-
-    share(-(-len(rows) // STEP), worker)
+    _dots(vectors, rows, query, products, squares)
     return products, squares
 
 

@@ -21,6 +21,8 @@ Rows = NDArray[np.int64]
 Engine = Literal["auto", "numpy", "compiled"]
 
 SMALL = 8 << 20  # bytes of codes up to which numpy answers in a few milliseconds
+ROOM = 4096  # ties that are kept beside the nearest while scanning
+SPARSE = 32  # a mask that passes fewer than one row in so many is answered by reading only these
 STEP = 1 << 18  # rows a thread takes at a time: the codes of one step fit in the second-level cache
 
 
@@ -60,8 +62,7 @@ def nearest(
     first, True = may be answered; radius: largest distance answered. Returns distances int32 [m] and rows
     int64 [m] with m <= k. Raises QueryError for k < 0 or shapes that do not fit.
     """
-    near, rows = nearest_many(codes, np.asarray(query)[None], k, mask, radius, engine)[0]
-    return near, rows
+    return nearest_many(codes, np.asarray(query)[None], k, mask, radius, engine)[0]
 
 
 def nearest_many(
@@ -72,21 +73,8 @@ def nearest_many(
     radius: int | None = None,
     engine: Engine = "auto",
 ) -> list[tuple[Distances, Rows]]:
-    """`nearest` for each of queries uint8 [Q, B], all under one mask; codes are read from memory once for
-    all.
-    """
-    if k < 0:
-        raise QueryError(f"k is {k}: ask for 0 or more hits")
-    table, wanted = _words(codes, queries)
-    allowed = _mask(mask, len(table))
-    limit = codes.shape[1] * 8 if radius is None else min(radius, codes.shape[1] * 8)
-    if k == 0 or limit < 0 or not len(table):
-        return [_nothing() for _ in wanted]
-    if 4 * k >= len(table) or not _compiled(codes, engine):
-        return [
-            _select_all(codes, query, k, allowed, limit, engine) for query in np.asarray(queries, np.uint8)
-        ]
-    return _select(table, wanted, k, allowed, limit, codes.shape[1] * 8)
+    """`nearest` for each of queries uint8 [Q, B], all under one mask; codes are read once for all."""
+    return [(near[:k], rows[:k]) for near, rows, _ in _search(codes, queries, k, mask, radius, engine, False)]
 
 
 def nearest_with_ties(
@@ -101,10 +89,27 @@ def nearest_with_ties(
 
     Arguments as in `nearest`. The answer can hold every row: codes collide by the million in large archives.
     """
-    near, _ = nearest(codes, query, k, mask, radius, engine)
-    if not len(near):
-        return _nothing()
-    return within(codes, query, int(near[-1]), mask, engine)
+    near, rows, complete = nearest_and_more(codes, np.asarray(query)[None], k, mask, radius, engine)[0]
+    if len(near) < k or k == 0 or near[k - 1] <= complete:
+        ties = near <= near[k - 1] if 0 < k <= len(near) else np.ones(len(near), bool)
+        return near[ties], rows[ties]
+    return within(codes, query, int(near[k - 1]), mask, engine)
+
+
+def nearest_and_more(
+    codes: Codes,
+    queries: Codes,
+    k: int,
+    mask: NDArray[Any] | None = None,
+    radius: int | None = None,
+    engine: Engine = "auto",
+) -> list[tuple[Distances, Rows, int]]:
+    """The k nearest rows of each query, ties as far as there is room, and how far the answer is complete.
+
+    Arguments as in `nearest_many`. Returns (distances, rows, complete) for each query, ordered by (distance,
+    row): at least the k nearest, and every row that may be answered at a distance of at most `complete`.
+    """
+    return _search(codes, queries, k, mask, radius, engine, True)
 
 
 def within(
@@ -158,6 +163,38 @@ def within_blocks(
             yield found[local], local + start
 
 
+def _search(
+    codes: Codes,
+    queries: Codes,
+    k: int,
+    mask: NDArray[Any] | None,
+    radius: int | None,
+    engine: Engine,
+    ties: bool,
+) -> list[tuple[Distances, Rows, int]]:
+    if k < 0:
+        raise QueryError(f"k is {k}: ask for 0 or more hits")
+    table, wanted = _words(codes, queries)
+    allowed = _mask(mask, len(table))
+    bits = codes.shape[1] * 8
+    limit = bits if radius is None else min(radius, bits)
+    if k == 0 or limit < 0 or not len(table):
+        return [(*_nothing(), -1 if k == 0 else bits) for _ in wanted]
+    if 4 * k < len(table) and _compiled(codes, engine):
+        if allowed is None or np.count_nonzero(allowed) * SPARSE > len(table):
+            return _select(table, wanted, k, allowed, limit, bits, ties)
+        # So few rows may be answered that reading only them beats scanning all.
+        few = np.flatnonzero(allowed)
+        near_codes = np.ascontiguousarray(codes[few])
+        return [
+            (near, few[rows], complete)
+            for near, rows, complete in (
+                _select_all(near_codes, query, k, None, limit, engine, ties) for query in np.asarray(queries, np.uint8)
+            )
+        ]
+    return [_select_all(codes, query, k, allowed, limit, engine, ties) for query in np.asarray(queries)]
+
+
 def _select(
     table: NDArray[Any],
     queries: NDArray[Any],
@@ -165,46 +202,58 @@ def _select(
     allowed: NDArray[np.bool_] | None,
     limit: int,
     bits: int,
-) -> list[tuple[Distances, Rows]]:
+    ties: bool,
+) -> list[tuple[Distances, Rows, int]]:
     kernels = _kernels()
     flat = table.reshape(-1)
     number = len(queries)
     # The k-th distance that any thread has reached: farther rows are of no use to the others.
     reached = np.full(number, limit, np.int64)
-    capacity = 2 * k + 64
+    capacity = 2 * k + (ROOM if ties else 64)
 
-    def worker(counter: Any) -> list[tuple[Distances, Rows]]:
+    def worker(counter: Any) -> list[tuple[Distances, Rows, int]]:
         near = np.empty((number, capacity), np.uint16)
         rows = np.empty((number, capacity), np.int64)
         counts = np.zeros((number, bits + 2), np.int64)
-        state = np.zeros((number, 3), np.int64)
-        state[:, 1] = limit + 1
+        state = np.zeros((number, 4), np.int64)
+        # As if rows beyond the radius had been dropped.
+        state[:, 1], state[:, 3] = limit + 1, 1
         while (start := next(counter) * STEP) < len(table):
             stop = min(start + STEP, len(table))
             for q in np.flatnonzero(state[:, 1] > reached + 1):
                 state[q, 1] = reached[q] + 1
                 state[q, 2] = counts[q, : reached[q] + 1].sum()
-            arguments = (_or_empty(allowed), allowed is not None, start, stop, k)
+                state[q, 3] = 1
+            arguments = (_or_empty(allowed), allowed is not None, start, stop, k, ties)
             if number == 1:
                 kernels.select(flat, queries[0], *arguments, near[0], rows[0], counts[0], state[0])
             else:
                 kernels.select_many(flat, queries, *arguments, near, rows, counts, state)
             np.minimum(reached, state[:, 1], out=reached)
-        return [(near[q, : state[q, 0]].astype(np.int32), rows[q, : state[q, 0]]) for q in range(number)]
+        # Rows at the limit are all there unless some were dropped for want of room.
+        whole = state[:, 1] - (state[:, 3] if ties else 1)
+        return [(near[q, : state[q, 0]].astype(np.int32), rows[q, : state[q, 0]], int(whole[q])) for q in range(number)]
 
     parts = share(_steps(len(table)), worker)
     answers = []
     for q in range(number):
         near = np.concatenate([part[q][0] for part in parts])
         rows = np.concatenate([part[q][1] for part in parts])
-        order = np.lexsort((rows, near))[:k]
-        answers.append((near[order], rows[order]))
+        order = np.lexsort((rows, near))
+        complete = min(part[q][2] for part in parts)
+        answers.append((near[order], rows[order], complete))
     return answers
 
 
 def _select_all(
-    codes: Codes, query: Codes, k: int, allowed: NDArray[np.bool_] | None, limit: int, engine: Engine
-) -> tuple[Distances, Rows]:
+    codes: Codes,
+    query: Codes,
+    k: int,
+    allowed: NDArray[np.bool_] | None,
+    limit: int,
+    engine: Engine,
+    ties: bool,
+) -> tuple[Distances, Rows, int]:
     """Selection when nearly every row is wanted, or when there are few: sort by counting."""
     found = distances(codes, query, engine)
     counted = found if allowed is None else found[allowed]
@@ -215,8 +264,8 @@ def _select_all(
         chosen &= allowed
     rows = np.flatnonzero(chosen)
     near = found[rows]
-    order = np.argsort(near.astype(np.uint16), kind="stable")[:k]
-    return near[order], rows[order]
+    order = np.argsort(near.astype(np.uint16), kind="stable")
+    return near[order], rows[order], last
 
 
 def _numpy_distances(table: NDArray[Any], query: NDArray[Any]) -> Distances:
@@ -248,8 +297,7 @@ def _mask(mask: NDArray[Any] | None, rows: int) -> NDArray[np.bool_] | None:
     if mask.dtype == np.uint8 and mask.shape == ((rows + 7) // 8,):
         return np.unpackbits(mask, count=rows).view(np.bool_)
     raise QueryError(
-        f"the mask is {mask.dtype} {list(mask.shape)}: "
-        f"it must be bool [{rows}] or packed uint8 [{(rows + 7) // 8}]"
+        f"the mask is {mask.dtype} {list(mask.shape)}: it must be bool [{rows}] or packed uint8 [{(rows + 7) // 8}]"
     )
 
 
@@ -263,6 +311,11 @@ def _nothing() -> tuple[Distances, Rows]:
 
 def _steps(rows: int) -> int:
     return -(-rows // STEP)
+
+
+def engine(codes: Codes) -> Engine:
+    """The engine that "auto" stands for; parts of these codes are to be searched with the same."""
+    return "compiled" if _compiled(codes, "auto") else "numpy"
 
 
 def _compiled(codes: Codes, engine: Engine) -> bool:
@@ -279,6 +332,7 @@ __all__ = [
     "cores",
     "distances",
     "nearest",
+    "nearest_and_more",
     "nearest_many",
     "nearest_with_ties",
     "within",

@@ -99,51 +99,72 @@ def smallest(distances, start, stop):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(nogil=True, cache=True, boundscheck=False)
-def select(words, query, mask, masked, start, stop, k, near, rows, counts, state):  # type: ignore[no-untyped-def]
+def leave_out(buffer, mask, start, stop):  # type: ignore[no-untyped-def]
+    """Distances of rows start..stop that the mask (uint8, 1 = may be answered) leaves out become FAR."""
+    allowed = mask[start:stop]
+    for j in range(stop - start):
+        # 1 leaves the distance, 0 makes it FAR.
+        buffer[j] |= np.uint16(np.uint16(allowed[j]) - np.uint16(1))
+
+
+@numba.njit(nogil=True, cache=True, boundscheck=False)
+def select(words, query, mask, masked, start, stop, k, ties, near, rows, counts, state):  # type: ignore[no-untyped-def]
     """Go on selecting the k nearest by (distance, row) with rows start..stop, above all rows seen before.
 
-    near uint16 [capacity], rows int64 [capacity], capacity > k: candidates so far; counts int64 [bits + 2]:
-    candidates by distance; state int64 [3]: candidates held, limit (only smaller distances can enter),
-    candidates under it.
+    near uint16 [capacity], rows int64 [capacity], capacity > 2 k: candidates so far; counts int64 [bits + 2]:
+    candidates by distance; state int64 [4]: candidates held; limit, the distance of the k-th nearest so far;
+    how many are under it; whether rows at it were dropped. ties: rows at the limit are kept too, as long as
+    there is room.
     """
-    held, limit, under = state[0], state[1], state[2]
+    held, limit, under, dropped = state[0], state[1], state[2], state[3]
     buffer = np.empty(BLOCK, np.uint16)
     block = start
-    while block < stop and limit > 0:
+    while block < stop:
+        bound = limit + 1 if ties and not dropped else limit
+        if bound <= 0:
+            break
         end = min(block + BLOCK, stop)
         fill_distances(words, query, block, end, buffer)
         if masked:
-            allowed = mask[block:end]
-            for j in range(end - block):
-                buffer[j] |= np.uint16(np.uint16(allowed[j]) - np.uint16(1))  # 1 leaves the distance, 0 makes it FAR
-        strip = 0 if smallest(buffer, 0, end - block) < limit else end - block
+            leave_out(buffer, mask, block, end)
+        strip = 0 if smallest(buffer, 0, end - block) < bound else end - block
         while strip < end - block:
             last = min(strip + STRIP, end - block)
-            if smallest(buffer, strip, last) < limit:
+            if smallest(buffer, strip, last) < bound:
                 for j in range(strip, last):
                     distance = np.int64(buffer[j])
-                    if distance >= limit:
+                    if distance >= bound:
                         continue
                     if held == near.shape[0]:
-                        held = squeeze(near, rows, held, limit, k - under)
+                        if ties and not dropped:
+                            held = squeeze(near, rows, held, limit, held)
+                            if 2 * held > near.shape[0]:
+                                dropped = 1
+                        if not ties or dropped:
+                            held = squeeze(near, rows, held, limit, k - under)
+                        bound = limit + 1 if ties and not dropped else limit
+                        if distance >= bound:
+                            continue
                     near[held] = distance
                     rows[held] = block + j
                     held += 1
                     counts[distance] += 1
-                    under += 1
-                    while under >= k:
-                        limit -= 1
-                        under -= counts[limit]
+                    if distance < limit:
+                        under += 1
+                        while under >= k:
+                            limit -= 1
+                            under -= counts[limit]
+                            # All rows at the new limit were kept: they were under the old one.
+                            dropped = 0
+                        bound = limit + 1 if ties and not dropped else limit
             strip = last
         block = end
-    state[0], state[1], state[2] = held, limit, under
+    state[0], state[1], state[2], state[3] = held, limit, under, dropped
 
 
 @numba.njit(nogil=True, cache=True, boundscheck=False)
 def squeeze(near, rows, held, limit, room):  # type: ignore[no-untyped-def]
-    """Drop candidates that cannot be among the k nearest: beyond the limit, or too many (`room`) exactly at
-    it.
-    """
+    """Drop candidates that cannot be among the k nearest: beyond the limit, or too many (`room`) at it."""
     kept = 0
     for j in range(held):
         distance = np.int64(near[j])
@@ -160,15 +181,13 @@ def squeeze(near, rows, held, limit, room):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(nogil=True, cache=True, boundscheck=False)
-def select_many(words, queries, mask, masked, start, stop, k, near, rows, counts, state):  # type: ignore[no-untyped-def]
-    """`select` for queries uint [Q, W] at once: each block of codes is read from memory one time for all of
-    them.
-    """
+def select_many(words, queries, mask, masked, start, stop, k, ties, near, rows, counts, state):  # type: ignore[no-untyped-def]
+    """`select` for queries uint [Q, W] at once: each block of codes is read from memory once for all."""
     block = start
     while block < stop:
         end = min(block + 2 * BLOCK, stop)
         for q in range(queries.shape[0]):
-            select(words, queries[q], mask, masked, block, end, k, near[q], rows[q], counts[q], state[q])
+            select(words, queries[q], mask, masked, block, end, k, ties, near[q], rows[q], counts[q], state[q])
         block = end
 
 
@@ -183,12 +202,14 @@ def collect(words, query, mask, masked, start, stop, radius, near, rows):  # typ
     while block < stop:
         end = min(block + BLOCK, stop)
         fill_distances(words, query, block, end, buffer)
+        if masked:
+            leave_out(buffer, mask, block, end)
         first = 0 if smallest(buffer, 0, end - block) <= radius else end - block
         for strip in range(first, end - block, STRIP):
             last = min(strip + STRIP, end - block)
             if smallest(buffer, strip, last) <= radius:
                 for j in range(strip, last):
-                    if buffer[j] <= radius and (not masked or mask[block + j]):
+                    if buffer[j] <= radius:
                         near[held] = buffer[j]
                         rows[held] = block + j
                         held += 1
