@@ -30,9 +30,7 @@ def collection(tmp_path_factory):
                 picture = drawn(kind, 14 + n % 12, (5 if source == "south" else -5), number)
                 Image.fromarray(255 - picture if source == "south" else picture).save(root / f"{number}.png")
                 licence = "CC BY 4.0" if n % 2 else "not stated"
-                rows.append(
-                    (f"{number}.png", kind, source, f"p{kind}{n // 2}", "CT", "chest", "class", licence)
-                )
+                rows.append((f"{number}.png", kind, source, f"p{kind}{n // 2}", "CT", "chest", "class", licence))
                 number += 1
     for n in range(24):
         noise = np.random.default_rng(n).integers(0, 256, (96, 96, 3), dtype=np.uint8)

@@ -19,9 +19,7 @@ from medlike.evaluation.tables import escape
 @pytest.fixture(scope="module")
 def outcome(collection, tiny_bundle, tmp_path_factory):
     out = tmp_path_factory.mktemp("out")
-    result = evaluate_bundles(
-        [str(tiny_bundle.path)], read_manifest(collection), out, settings=Settings(minimum=20)
-    )
+    result = evaluate_bundles([str(tiny_bundle.path)], read_manifest(collection), out, settings=Settings(minimum=20))
     write_report(result, out)
     return result, out
 

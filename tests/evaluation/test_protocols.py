@@ -78,9 +78,7 @@ def test_cross_source_hits_come_from_other_sources_and_kin_is_no_other_source():
 def test_cross_source_hands_may_come_from_medical_mnist_but_chests_may_not():
     hand, chest = {"modality": "XR", "region": "hand"}, {"modality": "XR", "region": "chest"}
     queries = Dataset("q", (sample(0, "h", "boneage_hand", **hand), sample(1, "c", "kermany_cxr", **chest)))
-    gallery = Dataset(
-        "g", (sample(2, "h", "medical_mnist", **hand), sample(3, "c", "medical_mnist", **chest))
-    )
+    gallery = Dataset("g", (sample(2, "h", "medical_mnist", **hand), sample(3, "c", "medical_mnist", **chest)))
     found = across_sources(queries, gallery, codes(0, 0), codes(1, 0), np.arange(2))
     assert list(found) == ["XR_hand"]
     assert found["XR_hand"].ap.tolist() == [1.0]
@@ -108,9 +106,7 @@ def test_headlines_are_counted_in_the_whole_collection_and_training_images_can_j
     rows = [sample(n, "a" if n < 40 else "b") for n in range(79)] + [sample(100, "a", "medical_mnist")]
     data = Dataset("d", tuple(rows))
     parts = ["train", "gallery", "query", "validation", "calibration"]
-    split = Split(
-        "s", {s.path: parts[n % 5] for n, s in enumerate(rows)}, {s.path: n for n, s in enumerate(rows)}, {}
-    )
+    split = Split("s", {s.path: parts[n % 5] for n, s in enumerate(rows)}, {s.path: n for n, s in enumerate(rows)}, {})
     arena = headline_arena(data, split)
     assert set(arena.queries.column("label")) == {"a"} and len(arena.queries) == 8 and len(arena.gallery) == 8
     assert len(headline_arena(data, split, train_in_gallery=True).gallery) == 16

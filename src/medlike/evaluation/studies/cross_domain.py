@@ -21,7 +21,6 @@ QUESTION = (
     "that is fitted, then retrieved within; and query and gallery are taken from different sources of a class."
 )
 BITS = 64
-LEARNED = ("ITQ", "random projection", "discriminant")
 
 
 def cells(bench: Bench) -> list[Cell]:
@@ -87,10 +86,11 @@ def _without(bench: Bench, source: str) -> Callable[[], Result]:
         arena = everything_arena(own, bench.split.units(own))
         encoded = bench.encode(arena.queries)
         asked = _unit(bench, arena.queries)
+        bits = _bits(train)
         methods = {
             f"codes of {bench.bundle.name}": encoded.codes(),
             "its float features": Representation(features=asked),
-            f"ITQ without the source, {BITS} bits": Representation(codes=floors.fit_itq(train, BITS)(asked)),
+            f"ITQ without the source, {bits} bits": Representation(codes=floors.fit_itq(train, bits)(asked)),
             f"random projection, {BITS} bits": Representation(codes=floors.fit_random_projection(train, BITS)(asked)),
             "discriminant without the source": Representation(features=floors.fit_discriminant(train, labels)(asked)),
         }
@@ -165,11 +165,12 @@ def _across(bench: Bench) -> Result:
     units = bench.split.units(queries)
     asked, found = bench.encode(queries), bench.encode(gallery)
     train = _unit(bench, _fitting(bench, frozenset()))
-    itq = floors.fit_itq(train, BITS)
+    bits = _bits(train)
+    itq = floors.fit_itq(train, bits)
     pairs = {
         f"codes of {bench.bundle.name}": (asked.codes(), found.codes()),
         "its float features": (asked.features(), found.features()),
-        f"ITQ of them, {BITS} bits": tuple(
+        f"ITQ of them, {bits} bits": tuple(
             Representation(codes=itq(_unit(bench, data))) for data in (queries, gallery)
         ),
     }
@@ -178,6 +179,11 @@ def _across(bench: Bench) -> Result:
         by_class = across_sources(queries, gallery, q, g, units)
         across[name] = {c: r.scores.mean("map_expected") for c, r in by_class.items()}
     return {"across": across}
+
+
+def _bits(train: np.ndarray) -> int:
+    """The length of rotations: as many bits as the features have dimensions, at most BITS."""
+    return min(BITS, min(train.shape) // 8 * 8)
 
 
 def _unit(bench: Bench, data: Dataset) -> np.ndarray:

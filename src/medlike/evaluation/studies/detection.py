@@ -53,7 +53,7 @@ def summarise(bench: Bench, done: Mapping[str, Result]) -> Summary:
         kinds = [[k, v["images"], v["auroc"], v["detection_at_3_false_alarms"]] for k, v in figures["kinds"].items()]
         tables.append(("Kinds of outliers, grey pictures", head, kinds))
         made.append(("Scores", plots.outliers(figures)))
-    if "kinds-left-out" in done:
+    if done.get("kinds-left-out", {}).get("rows"):
         head = ("kind left out", "weights chosen on the others", "AUROC on it", "found at 3 % false alarms")
         tables.append(("Weights of the components chosen without a kind", head, done["kinds-left-out"]["rows"]))
     groups = [r["row"] for name, r in done.items() if name.startswith("without-")]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import cache
 from typing import Any
 
 import numpy as np
@@ -113,7 +112,7 @@ def _attacked(bench: Bench, attack: str, goal: str, epsilon: int) -> Callable[[]
 def _compare(bench: Bench, chosen: Dataset, clean: Encodings, changed: Encodings) -> dict[str, Any]:
     """Shares over all images and by modality: bits flipped, first ten hits kept, images flagged."""
     flips = np.unpackbits(clean.code ^ changed.code, axis=1).mean(axis=1)
-    gallery = _gallery(bench)
+    gallery = bench.encode(bench.arena.gallery).code
     kept = np.array([_overlap(gallery, a, b) for a, b in zip(clean.code, changed.code, strict=True)])
     flagged = np.full(len(flips), np.nan) if changed.outlier is None else changed.outlier.is_outlier.astype(float)
     figures = {"flipped": float(flips.mean()), "kept": float(kept.mean()), "flagged": float(flagged.mean())}
@@ -156,11 +155,6 @@ def _chosen(bench: Bench) -> Dataset:
         place[modality == name] = np.arange((modality == name).sum())
     rows = np.argsort(place, kind="stable")[:SAMPLES]
     return Dataset("robustness", tuple(queries[int(r)] for r in np.sort(rows)))
-
-
-@cache
-def _gallery(bench: Bench) -> np.ndarray:
-    return bench.encode(bench.arena.gallery).code
 
 
 def _flagged(encodings: Encodings) -> float:

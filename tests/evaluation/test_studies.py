@@ -1,0 +1,166 @@
+"""The machinery of studies: estimates, subsets, resuming after a kill, reports."""
+
+import csv
+import json
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from medlike.datasets import read_manifest
+from medlike.datasets.splits import make_split
+from medlike.errors import QueryError
+from medlike.evaluation.studies import NAMES, study
+from medlike.evaluation.studies.bench import Bench, BenchSettings
+from medlike.evaluation.studies.runner import run_study
+from medlike.evaluation.studies.study import Cell, Study, Summary
+
+
+@pytest.fixture(scope="module")
+def bench(collection, tiny_bundle, tmp_path_factory):
+    work = tmp_path_factory.mktemp("work")
+    data = read_manifest(collection, name="small")
+    data = data.where(lambda s: True)
+    from dataclasses import replace
+
+    # Headline labels need 40 images: both sources share theirs, so 50 each.
+    hashes = np.random.default_rng(0).integers(0, 2**63, len(data), dtype=np.uint64)
+    split = make_split(data, hashes)
+    settings = BenchSettings(bundle=str(tiny_bundle.path), bits=(16,), seeds=(0,))
+    return replace(Bench(data, data, split, work), settings=settings)
+
+
+def toy(log, fail=()):
+    def cell(name):
+        def run():
+            if name in fail:
+                raise KeyboardInterrupt
+            log.append(name)
+            return {"value": len(name), "nothing": float("nan")}
+
+        return Cell(name, run, 3600.0)
+
+    def summarise(bench, done):
+        return Summary([("Values", ("cell", "value"), [[n, r["value"]] for n, r in done.items()])])
+
+    return Study("toy", "What is it?", lambda bench: [cell(n) for n in ("a-1", "a-2", "b-1")], summarise)
+
+
+def test_hours_come_first_and_finished_cells_are_not_run_again(bench, tmp_path):
+    log, said = [], []
+    with pytest.raises(KeyboardInterrupt):
+        run_study(toy(log, fail=("b-1",)), bench, tmp_path, say=said.append)
+    assert said[0] == "toy: 3 of 3 cells to run, about 3.0 hours on two cores"
+    assert log == ["a-1", "a-2"]
+    said.clear()
+    run_study(toy(log), bench, tmp_path, say=said.append)
+    assert log == ["a-1", "a-2", "b-1"]
+    # Two cells were timed by now: the third is expected to take as long as they did.
+    assert said[0] == "toy: 1 of 3 cells to run, about 0.0 hours on two cores"
+
+
+def test_a_subset_is_run_and_reported(bench, tmp_path):
+    log = []
+    run_study(toy(log), bench, tmp_path, only=["a-*"], say=lambda t: None)
+    assert log == ["a-1", "a-2"]
+    results = json.loads((tmp_path / "results.json").read_text())
+    assert results["cells_done"] == 2 and results["cells"] == 3
+    assert results["configuration"]["split"]["digest"] == bench.split.digest
+    assert results["tables"][0]["rows"] == [["a-1", 3], ["a-2", 3]]
+    assert json.loads((tmp_path / "cells" / "a-1.json").read_text())["result"]["nothing"] is None
+    assert "Not all cells have been run" in (tmp_path / "report.html").read_text()
+    with (tmp_path / "table-1.csv").open() as stream:
+        assert list(csv.reader(stream))[1] == ["a-1", "3"]
+    with pytest.raises(QueryError, match="matches"):
+        run_study(toy(log), bench, tmp_path, only=["z*"], say=lambda t: None)
+
+
+def test_a_dry_run_runs_nothing(bench, tmp_path):
+    log, said = [], []
+    assert run_study(toy(log), bench, tmp_path, dry=True, say=said.append) is None
+    assert log == [] and any("a-1: 3600 s" in line for line in said)
+
+
+def test_results_of_other_settings_are_not_mixed_in(bench, tmp_path):
+    from dataclasses import replace
+
+    run_study(toy([]), bench, tmp_path, say=lambda t: None)
+    other = replace(bench, settings=replace(bench.settings, seeds=(0, 1)))
+    with pytest.raises(QueryError, match="other settings"):
+        run_study(toy([]), other, tmp_path, say=lambda t: None)
+    # The device does not matter to what is measured.
+    elsewhere = replace(bench, settings=replace(bench.settings, device="cuda"))
+    run_study(toy([]), elsewhere, tmp_path, say=lambda t: None)
+
+
+def test_a_killed_study_goes_on_where_it_was(collection, tmp_path):
+    script = f"""
+import sys, time
+from pathlib import Path
+from medlike.datasets import read_manifest
+from medlike.datasets.splits import make_split
+from medlike.evaluation.studies.bench import Bench
+from medlike.evaluation.studies.runner import run_study
+from medlike.evaluation.studies.study import Cell, Study, Summary
+import numpy as np
+data = read_manifest({str(collection)!r})
+split = make_split(data, np.arange(len(data), dtype=np.uint64) << np.uint64(20))
+bench = Bench(data, data, split, Path({str(tmp_path)!r}))
+def cell(n):
+    def run():
+        print("ran", n, flush=True)
+        time.sleep(0.4)
+        return {{"value": n}}
+    return Cell(str(n), run, 1.0)
+study = Study("slow", "?", lambda b: [cell(n) for n in range(6)], lambda b, d: Summary([("t", ("n",), [[len(d)]])]))
+run_study(study, bench, Path({str(tmp_path / "out")!r}), say=lambda t: None)
+"""
+    begun = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
+    for line in begun.stdout:
+        if line.startswith("ran 2"):
+            time.sleep(0.1)
+            begun.send_signal(signal.SIGKILL)
+            break
+    begun.wait()
+    kept = sorted(p.name for p in (tmp_path / "out" / "cells").glob("*.json"))
+    assert kept == ["0.json", "1.json"]
+    again = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert [line.split()[1] for line in again.stdout.splitlines()] == ["2", "3", "4", "5"]
+    assert json.loads((tmp_path / "out" / "results.json").read_text())["cells_done"] == 6
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_study_has_a_question_and_cells_with_names_fit_for_files(bench, name):
+    found = study(name)
+    assert found.name == name and found.question.endswith((".", "?"))
+    cells = found.cells(bench)
+    names = [c.name for c in cells]
+    assert cells and len(set(names)) == len(names)
+    assert all(c.seconds > 0 and not set(c.name) & set("/\\ ()") for c in cells)
+
+
+def test_an_unknown_study_lists_the_known_ones():
+    with pytest.raises(QueryError, match="robustness"):
+        study("speeed")
+
+
+@pytest.mark.parametrize("name", ["bits", "ood", "robustness", "perception", "cross-domain"])
+def test_studies_of_a_bundle_run_on_a_small_collection(bench, name, tmp_path, monkeypatch):
+    from medlike.evaluation.studies import bits, robustness
+
+    monkeypatch.setattr(bits, "ARCHIVE", 2000)
+    monkeypatch.setattr(bits, "LENGTHS", (8, 16))
+    monkeypatch.setattr(robustness, "SAMPLES", 12)
+    only = {
+        "robustness": ["change-jpeg*", "change-inversion"],
+        "bits": ["float-*", "*-8", "*-16"],
+        "ood": ["thresholds", "kinds-*"],
+    }.get(name, ["*"])
+    summary = run_study(study(name), bench, tmp_path, only=only, say=lambda t: None)
+    assert summary.tables and all(rows for _, _, rows in summary.tables)
+    page = (tmp_path / "report.html").read_text()
+    assert study(name).question[:20] in page and "nan" not in page.replace("discriminant", "")
+    json.loads((tmp_path / "results.json").read_text(), parse_constant=lambda c: pytest.fail(c))
