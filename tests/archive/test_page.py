@@ -62,7 +62,8 @@ def test_queries_hits_verdicts_and_notice_are_there():
     assert "3 bits" in text
     assert "Outlier" in text
     assert "mind this" in text
-    assert "seen as CT" in text
+    assert "seen as" not in text, "what an outlier looks like is no knowledge"
+    assert "seen as CT" in page.document([answer(modality="CT")])
     assert "+4" in text
     assert "pixels not kept" in text
     assert "not a medical device" in text

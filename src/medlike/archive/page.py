@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from html import escape
 
 from medlike.archive.result import Hit, Picture, Result
-from medlike.archive.sheet import NOTICE, caption, measure, thumbnail, verdict
+from medlike.archive.sheet import NOTICE, caption, measure, seen, thumbnail, verdict
 
 _STYLE = """
 .medlike{--ground:#121315;--panel:#1c1e21;--bright:#e8eaed;--soft:#9ea3aa;--accent:#e8b252;
@@ -63,8 +63,7 @@ def fragment(result: Result, side: int = 224) -> str:
 
 def _section(result: Result, side: int) -> str:
     notes = []
-    if result.modality:
-        notes.append(f"<p>Query, seen as {escape(result.modality)}</p>")
+    notes.append(f"<p>{escape(seen(result))}</p>")
     said = verdict(result.outlier)
     if said:
         strange = bool(result.outlier and result.outlier["is_outlier"])

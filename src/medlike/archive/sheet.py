@@ -71,6 +71,12 @@ def measure(hit: Hit) -> str:
     return f"{near} · similarity {hit.similarity:.2f}"
 
 
+def seen(result: Result) -> str:
+    """What the query was taken for; of an outlier, a modality would be a wrong certainty."""
+    strange = result.outlier is not None and result.outlier["is_outlier"]
+    return f"Query, seen as {result.modality}" if result.modality and not strange else "Query"
+
+
 def verdict(outlier: dict[str, Any] | None) -> str:
     """The verdict on the query as a sentence; empty where there is none."""
     if outlier is None:
@@ -123,9 +129,8 @@ def _query(
     pen.rectangle((x, y, x + side + 2 * _PAD - 1, y + side + 2 * _PAD - 1), PANEL, ACCENT, 2)
     _place(band, pen, result.query_picture(), (x + _PAD, y + _PAD), side)
     top, room = y + side + 2 * _PAD + 10, side + 2 * _PAD
-    if result.modality:
-        pen.text((x, top), _fitted(f"Query, seen as {result.modality}", _font(18), room), BRIGHT, _font(18))
-        top += 26
+    pen.text((x, top), _fitted(seen(result), _font(18), room), BRIGHT, _font(18))
+    top += 26
     strange = bool(result.outlier and result.outlier["is_outlier"])
     for line in _wrapped(verdict(result.outlier), _font(16), room):
         pen.text((x, top), line, ACCENT if strange else SOFT, _font(16))
