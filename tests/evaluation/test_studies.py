@@ -149,11 +149,13 @@ def test_an_unknown_study_lists_the_known_ones():
 
 @pytest.mark.parametrize("name", ["bits", "ood", "robustness", "perception", "cross-domain"])
 def test_studies_of_a_bundle_run_on_a_small_collection(bench, name, tmp_path, monkeypatch):
-    from medlike.evaluation.studies import bits, robustness
+    from medlike.evaluation.studies import bits, perception, robustness
 
     monkeypatch.setattr(bits, "ARCHIVE", 2000)
     monkeypatch.setattr(bits, "LENGTHS", (8, 16))
     monkeypatch.setattr(robustness, "SAMPLES", 12)
+    monkeypatch.setattr(perception, "QUERIES", 4)
+    monkeypatch.setattr(perception, "CANDIDATES", 12)
     only = {
         "robustness": ["change-jpeg*", "change-inversion"],
         "bits": ["float-*", "*-8", "*-16"],

@@ -18,6 +18,7 @@ from medlike.cli import (
     remove,
     restore,
     search,
+    study,
     train,
     verify,
 )
@@ -38,7 +39,7 @@ def build() -> typer.Typer:
     app.callback()(_root)
     for panel, commands in (
         ("Search", (demo, index, search)),
-        ("Measure", (evaluate,)),
+        ("Measure", (evaluate, study)),
         ("Train", (train,)),
         ("Look after an archive", (info, verify, remove, compact, backup, restore, reindex)),
     ):
