@@ -168,7 +168,7 @@ def chest(collections: Path) -> Iterator[tuple[Row, Row]]:
                 licence="CC BY 3.0",
                 label="XR_chest" if unsaid else row["label"],
                 text=VIEWS[row["extra"]] + SEEN.get(name, ""),
-                extra=json.dumps({"view": row["extra"]}),
+                extra=json.dumps({"view": row["extra"].split()[0]}),
             ),
             {
                 "author": HANNOVER,
