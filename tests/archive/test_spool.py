@@ -82,7 +82,7 @@ def test_erasure_reaches_what_was_set_aside(archive, scan):
 
 def test_names_cannot_leave_the_spool(archive, pictures):
     data = (pictures(1) / "0000.png").read_bytes()
-    for name in ("../../evil.png", "a/b.png", "x." + "y" * 300, "\0.png", ""):
+    for name in ("../../evil.png", "a/b.png", "x." + "y" * 300, "\0.png", "", "a.json", "b.JSON"):
         archive.receive(data, name)
     assert all(path.parent == archive.folder.spool for path in durable.files(archive.folder.spool))
     assert archive.drain().added == 1

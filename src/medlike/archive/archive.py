@@ -405,7 +405,9 @@ class Archive:
     def _drain(self, frames: Any = "all", progress: Progress | None = None) -> AddReport:
         from medlike.imaging import Source
 
-        entries = list(self.spool.entries())
+        self.spool.sweep()
+        # One whose file is lost cannot be helped here; verify names it.
+        entries = [entry for entry in self.spool.entries() if entry.path.is_file()]
         if not entries:
             return AddReport(generation=self.store.generation())
         settings = Settings("copy", frames, self.folder.keep_identifiers)

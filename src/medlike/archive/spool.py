@@ -5,6 +5,7 @@ fsynced, then the folder; only then is the ticket returned, which is the acknowl
 after its commit. Taking it in twice is harmless: ids do not depend on when an image came.
 """
 
+import contextlib
 import hashlib
 import json
 import re
@@ -52,7 +53,8 @@ class Spool:
         # The time puts entries in the order they came: of two versions of an image the later one stays.
         ticket = f"{time.time_ns():020d}-{hashlib.sha256(data).hexdigest()[:16]}"
         suffix = _SUFFIX.search(name)
-        path = self.folder / (ticket + (suffix.group().lower() if suffix else ".bin"))
+        kind = suffix.group().lower() if suffix else ""
+        path = self.folder / (ticket + (kind if kind not in ("", ".json") else ".bin"))
         sidecar = {
             "file": path.name,
             "name": name,
@@ -60,7 +62,8 @@ class Spool:
             "texts": dict(texts or {}),
             "identifiers": dict(identifiers or {}),
         }
-        durable.write(path, data, mode=0o600, sync_folder=False)
+        # The file's name is safe before the sidecar is there: a sidecar without a file is damage, never a crash.
+        durable.write(path, data, mode=0o600)
         said = json.dumps(sidecar, ensure_ascii=False).encode()
         durable.write(self._sidecar(ticket), said, mode=0o600)
         return ticket
@@ -76,44 +79,56 @@ class Spool:
             yield self._entry(sidecar)
 
     def done(self, entry: Entry) -> None:
-        """Forget an entry: it was committed. The sidecar goes first, for without it there is no entry."""
+        """Forget an entry: it was committed."""
+        # The sidecar is gone for good before the file goes: what is left of half of this is no entry.
         self._sidecar(entry.ticket).unlink(missing_ok=True)
-        entry.path.unlink(missing_ok=True)
         durable.sync_folders([self.folder])
+        entry.path.unlink(missing_ok=True)
 
     def refuse(self, entry: Entry, reason: str) -> None:
         """Set an entry aside with the reason; nothing acknowledged is thrown away."""
         folder = self.folder / REFUSED
         durable.make_folder(folder, 0o700)
         sidecar = json.loads(self._sidecar(entry.ticket).read_bytes())
-        durable.write(folder / entry.path.name, entry.path.read_bytes(), mode=0o600, sync_folder=False)
+        durable.write(folder / entry.path.name, entry.path.read_bytes(), mode=0o600)
         said = json.dumps({**sidecar, "reason": reason}, ensure_ascii=False).encode()
         durable.write(folder / f"{entry.ticket}.json", said, mode=0o600)
         self.done(entry)
 
     def forget(self, words: list[str]) -> int:
-        """Delete set-aside entries whose file or sidecar holds one of the words (UIDs); how many."""
+        """Delete files set aside or left by a crash that hold one of the words; how many."""
         needles = [word.encode() for word in words if word]
-        gone = 0
-        for entry in list(self.refused()):
+        doomed = []
+        for entry in self.refused():
             sidecar = entry.path.with_name(f"{entry.ticket}.json")
             content = entry.path.read_bytes() + sidecar.read_bytes()
             if any(needle in content for needle in needles):
-                sidecar.unlink()
-                entry.path.unlink()
-                gone += 1
-        if gone:
-            durable.sync_folders([self.folder / REFUSED])
-        return gone
+                doomed += [sidecar, entry.path]
+        for path in self._strays():
+            with contextlib.suppress(FileNotFoundError):
+                if any(needle in path.read_bytes() for needle in needles):
+                    doomed.append(path)
+        for path in doomed:
+            path.unlink(missing_ok=True)
+        durable.sync_folders(sorted({path.parent for path in doomed}))
+        return len(doomed)
 
     def sweep(self) -> None:
         """Delete what receivers left that died before they acknowledged; a young file may be under way."""
+        for path in self._strays():
+            # One that a receiver renames meanwhile is no stray.
+            with contextlib.suppress(FileNotFoundError):
+                if time.time() - path.stat().st_mtime > _ABANDONED:
+                    path.unlink()
+
+    def _strays(self) -> list[Path]:
+        """Files of no entry."""
         named = {entry.path.name for entry in self.entries()}
-        for path in self.folder.glob("*"):
-            if path.suffix == ".json" or path.name in named or not path.is_file():
-                continue
-            if time.time() - path.stat().st_mtime > _ABANDONED:
-                path.unlink(missing_ok=True)
+        return [
+            path
+            for path in self.folder.glob("*")
+            if path.is_file() and path.suffix != ".json" and path.name not in named
+        ]
 
     def _sidecar(self, ticket: str) -> Path:
         return self.folder / f"{ticket}.json"
