@@ -1,5 +1,6 @@
-"""medlike bundle info: what a bundle is."""
+"""medlike bundle info, medlike bundle card: what a bundle is."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -14,6 +15,13 @@ EXAMPLES = """[b]Examples[/b]
 medlike bundle info
 
 medlike bundle info medlike-itq-64 --format json
+"""
+
+CARD = """[b]Examples[/b]
+
+medlike bundle card medlike-itq-64
+
+medlike bundle card my-bundle --results report/results.json --out my-bundle/README.md
 """
 
 
@@ -56,3 +64,37 @@ def _facts(bundle: "Bundle", default: str) -> dict[str, Any]:
         "training_data": bundle.spec.get("training_data"),
         "terms": bundle.spec.get("terms"),
     }
+
+
+def card(
+    bundle: Annotated[str, typer.Argument(help="A shipped bundle's name, or a folder.")],
+    results: Annotated[
+        Path | None,
+        typer.Option("--results", metavar="FILE", help="results.json of `medlike evaluate` on it, to be added."),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="FILE", help="Markdown file.", show_default="stdout")
+    ] = None,
+) -> None:
+    """The model card of a bundle as Markdown: data and their terms, quality by source, limits."""
+    import json
+
+    from medlike.bundle import Bundle
+    from medlike.cli.screen import note
+    from medlike.errors import InputError
+    from medlike.training.card import model_card
+
+    found = None
+    if results is not None:
+        try:
+            found = json.loads(results.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise InputError(f"{results} is no JSON ({error}); give results.json of medlike evaluate") from None
+    text = model_card(Bundle.load(bundle), found)
+    if out is None:
+        print(text, end="")
+        return
+    draft = out.with_name(out.name + ".tmp")
+    draft.write_text(text, encoding="utf-8")
+    draft.replace(out)
+    note(f"card: {out}")

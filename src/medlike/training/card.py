@@ -1,0 +1,213 @@
+"""The model card of a bundle, written from its specification and, if given, an evaluation's results."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from medlike.bundle import Bundle
+from medlike.errors import InputError
+
+NOTICE = "A research tool. **Not a medical device**: not for diagnosis, triage of patients or any clinical decision."
+
+
+def model_card(bundle: Bundle, results: Mapping[str, Any] | None = None) -> str:
+    """The card as Markdown. results: results.json of `medlike evaluate` on this bundle.
+
+    Raises InputError where the results are of another bundle.
+    """
+    spec = bundle.spec
+    training = spec.get("training") or {}
+    parts = [
+        f"# {bundle.name}",
+        NOTICE,
+        _facts(bundle),
+        "## What it does",
+        _purpose(bundle),
+        "## Data and their terms",
+        _data(training, spec),
+        "## How it was made",
+        _making(training),
+        "## Quality",
+        _quality(spec.get("quality") or {}),
+        _evaluated(bundle, results) if results is not None else "",
+        "## Limits",
+        _limits(bundle, training),
+        "## Terms",
+        str(spec.get("terms") or "None stated."),
+        f"Written by `medlike bundle card {bundle.name}` from the bundle's own specification; do not edit.",
+    ]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _facts(bundle: Bundle) -> str:
+    rows = [
+        ("bits", bundle.bits),
+        ("content vector", f"{bundle.content_dim} numbers, int8"),
+        ("local codes", f"{bundle.local_bits} bits a cell, 14x14 cells" if bundle.local_bits else "none"),
+        ("preset", bundle.preset),
+        ("size", f"{bundle.bytes / 1e6:.1f} MB"),
+        ("digest", f"`{bundle.digest}`"),
+        ("input", "one grey picture of 224x224, letterboxed; DICOM windows applied"),
+        ("modalities told apart", ", ".join(bundle.modalities) or "none"),
+    ]
+    return table(("", ""), rows)
+
+
+def _purpose(bundle: Bundle) -> str:
+    said = f"Gives an image a code of {bundle.bits} bits and a content vector, so that images like it can be found."
+    if bundle.spec.get("outlier"):
+        threshold = float(bundle.spec["outlier"]["threshold"])
+        said += (
+            f" Says of each image whether it is like anything the bundle knows: p at most {threshold:g} is an outlier, "
+            f"so about {threshold:.0%} of usual images are flagged by mistake."
+        )
+    return said
+
+
+def _data(training: Mapping[str, Any], spec: Mapping[str, Any]) -> str:
+    sources: Mapping[str, Any] = training.get("sources") or {}
+    parts = [f"Trained on {training.get('images', 'an unstated number of')} images."]
+    if sources:
+        parts.append(
+            table(
+                ("source", "images", "terms as stated"),
+                [(name, facts["images"], "; ".join(facts["terms"])) for name, facts in sources.items()],
+            )
+        )
+        parts.append("Images whose terms forbid commercial use or derivatives took no part.")
+    tree = spec.get("labels") or {}
+    if tree:
+        rows = [
+            (modality, region, len(labels), ", ".join(labels))
+            for modality, regions in tree.items()
+            for region, labels in regions.items()
+        ]
+        parts.append("Labels it learned from:")
+        parts.append(table(("modality", "region", "labels", "names"), rows))
+    return "\n\n".join(parts)
+
+
+def _making(training: Mapping[str, Any]) -> str:
+    rows = [
+        (name, training[key])
+        for name, key in (
+            ("stem from", "stem"),
+            ("recipe", "recipe_name"),
+            ("seed", "seed"),
+            ("epochs", "epochs"),
+            ("best epoch", "best_epoch"),
+            ("validation mAP", "validation_map"),
+            ("images by digest", "data"),
+            ("split", "split"),
+            ("parts", "parts"),
+            ("device", "device"),
+            ("medlike", "medlike"),
+            ("torch", "torch"),
+        )
+        if training.get(key) not in (None, "")
+    ]
+    changes = training.get("changes") or {}
+    rows += [(f"setting {name}", value) for name, value in changes.items()]
+    said = table(("", ""), [(name, ", ".join(value) if isinstance(value, list) else value) for name, value in rows])
+    histogram = training.get("similarity_histogram")
+    if histogram:
+        said += "\n\nPairs by similarity H of their fingerprints, 0 to 1 in 20 bins, as the hash loss saw them:\n\n"
+        said += table(("", *(f"{i / 20:.2f}" for i in range(20))), _shares(histogram))
+    return said
+
+
+def _shares(histogram: Sequence[Sequence[float]]) -> list[tuple[Any, ...]]:
+    rows = []
+    for name, counts in zip(("other class", "same class"), histogram, strict=False):
+        total = sum(counts) or 1
+        rows.append((name, *(f"{100 * count / total:.1f} %" for count in counts)))
+    return rows
+
+
+def _quality(quality: Mapping[str, Any]) -> str:
+    if not quality:
+        return "Not measured."
+    parts = [
+        f"{quality['query']} queries against a gallery of {quality['gallery']} images, {quality['labels']} labels, "
+        f"parts that took no part in making it; {quality['how']}."
+    ]
+    rows = [("codes", _number(quality["map_expected"])), ("content vectors", _number(quality["map_expected_content"]))]
+    parts.append(table(("ranked by", "mAP"), rows))
+    outliers = quality.get("outliers") or {}
+    within = quality.get("map_expected_within_source") or {}
+    alarms = outliers.get("false_alarms_by_source") or {}
+    names = sorted(set(within) | set(alarms))
+    if names:
+        parts.append("By source (mAP of codes among the source's own images; share of its images flagged by mistake):")
+        rows_ = [(name, _number(within.get(name)), _percent(alarms.get(name))) for name in names]
+        parts.append(table(("source", "mAP within", "false alarms"), rows_))
+    if outliers:
+        parts.append(
+            f"Outliers, {outliers['outside']} grey pictures of other kinds against {outliers['inside']} known ones: "
+            f"AUROC {outliers['auroc']:.3f}, {_percent(outliers['detected'])} flagged, with "
+            f"{_percent(outliers['false_alarms_by_unit'])} of known units flagged by mistake; "
+            f"{_percent(outliers['detected_at_3_percent'])} found at 3 % false alarms."
+        )
+    for name, facts in (quality.get("left_out") or {}).items():
+        parts.append(
+            f"Left out of training and treated as outliers, {name} ({facts['images']} images): AUROC "
+            f"{facts['auroc']:.3f}, {_percent(facts['detected'])} flagged."
+        )
+    return "\n\n".join(parts)
+
+
+def _evaluated(bundle: Bundle, results: Mapping[str, Any]) -> str:
+    methods: Mapping[str, Any] = results.get("methods") or {}
+    if bundle.name not in methods:
+        known = ", ".join(methods) or "none"
+        raise InputError(f"the results do not speak of {bundle.name}, but of: {known}; evaluate this bundle")
+    rows = []
+    for name, facts in methods.items():
+        low, high = facts["map_interval"]
+        interval = f"{_number(low)} to {_number(high)}"
+        figures = (_number(facts["map_expected"]), interval, _number(facts["map_within_source"]))
+        rows.append((name, facts.get("bits") or "", *figures))
+    head = ("method", "bits", "mAP", "95 % interval", "within source")
+    parts = ["### Beside other methods", table(head, rows)]
+    by_source = methods[bundle.name].get("by_source") or {}
+    if by_source:
+        parts.append(table(("source", "mAP"), [(name, _number(value)) for name, value in sorted(by_source.items())]))
+    return "\n\n".join(parts)
+
+
+def _limits(bundle: Bundle, training: Mapping[str, Any]) -> str:
+    lines = [
+        "Research and teaching only; nobody has shown that it helps or does no harm in a clinic.",
+        "Alike in looks, anatomy and acquisition is not the same disease. Read the table by source: the figure over "
+        "all sources is helped by scanners and by differences between collections.",
+        "Images of sources, scanners and diseases that it never saw are found less well; the outlier verdict tells of "
+        "strange pictures, not of rare diseases.",
+        "Colour is not seen: every image is made grey. Fine detail under about 1/224 of the picture's side is lost.",
+        "False alarms hold for images like those calibrated on; at another place run `medlike commission` and "
+        "`medlike calibrate`.",
+    ]
+    units = ((bundle.spec.get("outlier") or {}).get("calibration_units")) or {}
+    few = sorted(name for name, count in units.items() if name != "pooled" and count < 34)
+    if few:
+        lines.append(f"Hardly any calibration images of {', '.join(few)}: verdicts on them are rough.")
+    sources = training.get("sources") or {}
+    small = sorted(name for name, facts in sources.items() if facts["images"] < 40)
+    if small:
+        lines.append(f"Fewer than 40 training images of {', '.join(small)}.")
+    return "\n".join(f"- {line}" for line in lines)
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
+    """A Markdown table; bars in cells are escaped."""
+    lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
+    lines += ["| " + " | ".join(str(cell).replace("|", "\\|") for cell in row) + " |" for row in rows]
+    return "\n".join(lines)
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.3f}"
+
+
+def _percent(value: float | None) -> str:
+    return "" if value is None else f"{value:.1%}"
