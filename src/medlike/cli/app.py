@@ -7,7 +7,9 @@ import typer
 from medlike import __version__
 from medlike.cli import (
     backup,
+    bench,
     bundle,
+    calibrate,
     compact,
     demo,
     evaluate,
@@ -20,6 +22,7 @@ from medlike.cli import (
     search,
     study,
     train,
+    triage,
     verify,
 )
 from medlike.cli.exits import guarded
@@ -38,9 +41,9 @@ def build() -> typer.Typer:
     )
     app.callback()(_root)
     for panel, commands in (
-        ("Search", (demo, index, search)),
+        ("Search", (demo, index, search, triage)),
         ("Measure", (evaluate, study)),
-        ("Train", (train,)),
+        ("Train", (train, calibrate)),
         ("Look after an archive", (info, verify, remove, compact, backup, restore, reindex)),
     ):
         for module in commands:
@@ -48,10 +51,15 @@ def build() -> typer.Typer:
             app.command(name, epilog=module.EXAMPLES, rich_help_panel=panel)(guarded(getattr(module, name)))
     bundles = typer.Typer(no_args_is_help=True, help="Look at bundles: trained models on disk.")
     bundles.command("info", epilog=bundle.EXAMPLES)(guarded(bundle.info))
+    bundles.command("card", epilog=bundle.CARD)(guarded(bundle.card))
     app.add_typer(bundles, name="bundle", rich_help_panel="Models")
     models = typer.Typer(no_args_is_help=True, help="Look at network presets: what can be trained.")
     models.command("info", epilog=model.EXAMPLES)(guarded(model.info))
     app.add_typer(models, name="model", rich_help_panel="Models")
+    benches = typer.Typer(no_args_is_help=True, help="Measure speed, beside a peer in the same run.")
+    benches.command("hamming", epilog=bench.HAMMING)(guarded(bench.hamming))
+    benches.command("regions", epilog=bench.REGIONS)(guarded(bench.regions))
+    app.add_typer(benches, name="bench", rich_help_panel="Measure")
     return app
 
 

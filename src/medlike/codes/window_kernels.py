@@ -113,7 +113,7 @@ def scan(  # type: ignore[no-untyped-def]
                 # Of equally near windows the first arrangement counts: a later group must be nearer.
                 if share <= limits[first + b] and share < best[first + b]:
                     best[first + b] = share
-                    found = _find(planes, b, smallest, group, a, cell, shift, starts, forbidden)
+                    found = _find(planes, b, smallest, group, a, cell, shift, starts, forbidden, sums)
                     which[first + b] = found // CELLS
                     place[first + b] = found % CELLS
 
@@ -194,19 +194,13 @@ def _smallest(sums):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(nogil=True, cache=True, boundscheck=False)
-def _find(planes, b, wanted, a, last, cell, shift, starts, forbidden):  # type: ignore[no-untyped-def]
+def _find(planes, b, wanted, a, last, cell, shift, starts, forbidden, sums):  # type: ignore[no-untyped-def]
     """The first arrangement of a..last, and in it the first window of image b, whose sum is `wanted`."""
     for arrangement in range(a, last):
+        _sum(planes, cell, shift, starts[arrangement], starts[arrangement + 1], sums)
         for t in range(CELLS):
             lane = b * CELLS + t
-            if forbidden[arrangement, lane]:
-                continue
-            total = 0
-            for n in range(starts[arrangement], starts[arrangement + 1]):
-                total += planes[cell[n], lane + shift[n]]
-                if total > wanted:
-                    break
-            if total == wanted:
+            if sums[lane] | forbidden[arrangement, lane] == wanted:
                 return arrangement * CELLS + t
     return -1
 

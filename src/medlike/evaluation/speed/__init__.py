@@ -1,0 +1,1 @@
+"""Benches: how fast, beside a peer measured in the same run."""

@@ -1,0 +1,73 @@
+"""A large archive without images: rows written straight into its store, to time what comes after."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from medlike import Archive, Query, Result
+from medlike.archive import durable
+from medlike.archive.folder import BundleFacts, Folder
+from medlike.archive.identity import Identity, Links
+from medlike.archive.store import Store
+
+CONTENT = 64
+PAGE = 50_000
+
+_IMAGE = (
+    "INSERT INTO images"
+    "(row, id, added, modality, label, width, height, frame, frames, pixels, kind, facts, metadata)"
+    " VALUES (?, ?, ?, 'CT', ?, 512, 512, 0, 1, ?, 'reference', '{}', ?)"
+)
+_ENCODING = "INSERT INTO encodings(row, bundle, code, content) VALUES (?, ?, ?, ?)"
+
+
+class Populated:
+    """An archive whose images were never there. Ids are row numbers in hexadecimal."""
+
+    def __init__(self, archive: Archive) -> None:
+        self.archive = archive
+        self.index = archive.index
+
+    def stored_id(self, row: int) -> str:
+        """The id of a row, counted from 0."""
+        return f"{row + 1:032x}"
+
+    def search(self, id: str, label: str, k: int = 100) -> Result:
+        """A filtered search: from the filter as the user gives it to the metadata of the hits."""
+        return self.archive.search(Query(id=id), k=k, where={"label": label})
+
+
+@contextmanager
+def populated(folder: str | Path, codes: NDArray[np.uint8], labels: Sequence[str]) -> Iterator[Populated]:
+    """Write an archive of codes uint8 [N, B] with one label each, and its index."""
+    path = Path(folder) / "archive"
+    facts = BundleFacts(name="bench", digest="be" * 32, bits=8 * codes.shape[1], content_dim=CONTENT)
+    for part in (path, path / "pixels", path / "index", path / "spool"):
+        durable.make_folder(part)
+    Identity.create(path / "private")
+    Links.create(path / "private")
+    Store.create(path / "store.sqlite").close()
+    Folder(path, facts).write()
+    with Archive.open(path) as archive:
+        archive.store.connection.execute("PRAGMA synchronous=OFF")
+        random = np.random.default_rng(0)
+        for start in range(0, len(codes), PAGE):
+            rows = range(start + 1, min(start + PAGE, len(codes)) + 1)
+            content = random.integers(-127, 128, (len(rows), CONTENT), dtype=np.int8)
+            with archive.store.commit("add") as commit:
+                commit.connection.executemany(
+                    _IMAGE,
+                    (
+                        (row, f"{row:032x}", commit.generation, label, f"{row:064x}", f'{{"label": "{label}"}}')
+                        for row, label in zip(rows, labels[start : start + PAGE], strict=True)
+                    ),
+                )
+                commit.connection.executemany(
+                    _ENCODING,
+                    ((row, facts.digest, codes[row - 1].tobytes(), content[row - 1 - start].tobytes()) for row in rows),
+                )
+        archive.index.rebuild()
+        yield Populated(archive)
