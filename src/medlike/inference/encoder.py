@@ -62,12 +62,14 @@ class Encoder:
 
         Returns Encodings of the same length and order. Raises InputError for another shape or type.
         """
-        pictures = [_pixels(image) for image in images]
-        if not pictures:
+        if not len(images):
             return self._empty()
-        rows = list(self._pool.map(self._run, pictures))
-        masks = [_mask(image) for image in images] if "cells" in self._names else []
-        return self._collect(rows, masks)
+        return self.encodings(self.outputs(images), images)
+
+    def outputs(self, images: Sequence[PreparedImage | npt.NDArray[np.uint8]]) -> dict[str, Any]:
+        """Everything the graph gives for one or more images, by output: float32 [N, ...]."""
+        rows = list(self._pool.map(self._run, [_pixels(image) for image in images]))
+        return {name: np.concatenate([row[i] for row in rows]) for i, name in enumerate(self._names)}
 
     def features(self, images: Sequence[PreparedImage | npt.NDArray[np.uint8]], output: str) -> Any:
         """An output of the graph for each image, float32 [N, ...]; BundleError where none is so named."""
@@ -75,9 +77,7 @@ class Encoder:
             raise BundleError(
                 f"bundle {self.bundle.name} has no output {output!r}; it has: {', '.join(self._names)}"
             )
-        place = self._names.index(output)
-        rows = list(self._pool.map(self._run, [_pixels(image) for image in images]))
-        return np.concatenate([row[place] for row in rows])
+        return self.outputs(images)[output]
 
     @cached_property
     def golden_share(self) -> float:
@@ -105,11 +105,14 @@ class Encoder:
     def _run(self, picture: npt.NDArray[np.uint8]) -> list[npt.NDArray[Any]]:
         return self._session.run(self._names, {INPUT: picture[None]})
 
-    def _collect(self, rows: list[list[npt.NDArray[Any]]], masks: list[npt.NDArray[np.bool_]]) -> Encodings:
-        given = {name: np.concatenate([row[i] for row in rows]) for i, name in enumerate(self._names)}
+    def encodings(
+        self, given: dict[str, Any], images: Sequence[PreparedImage | npt.NDArray[np.uint8]]
+    ) -> Encodings:
+        """Encodings from what `outputs` gave for the same images."""
+        masks = [_mask(image) for image in images] if "cells" in self._names else []
         if not np.isfinite(given["bits"]).all():
             raise BundleError(f"bundle {self.bundle.name} gives values that are not finite; export it again")
-        modality = self._modalities(given.get("modality"))
+        modality = self.modalities(given.get("modality"))
         outlier = None
         if self._scorer is not None:
             outlier = self._scorer.verdicts(
@@ -124,7 +127,8 @@ class Encoder:
             outlier=outlier,
         )
 
-    def _modalities(self, probabilities: npt.NDArray[np.float32] | None) -> list[str | None] | None:
+    def modalities(self, probabilities: npt.NDArray[np.float32] | None) -> list[str | None] | None:
+        """Names from output "modality", float32 [N, M]; None for an image where no class is above one half."""
         if probabilities is None or not self.bundle.modalities:
             return None
         best = probabilities.argmax(axis=1)

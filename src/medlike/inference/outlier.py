@@ -165,11 +165,7 @@ def fit_outlier(
     """
     if len(reference) <= settings.k + 1:
         raise InputError(f"{len(reference)} reference images; neighbour {settings.k} needs {settings.k + 2}")
-    if len(calibration) < round(1 / settings.threshold):
-        raise InputError(
-            f"{len(calibration)} calibration units; a threshold of {settings.threshold} needs at least "
-            f"{round(1 / settings.threshold)}: give more images, of other patients"
-        )
+    _require_calibration(len(calibration), settings.threshold)
     if (reference_error is None) != (calibration_error is None):
         raise InputError("give the reconstruction errors of reference and calibration, or of neither")
     # As the bundle will hold it, so that fitting and scoring see the same numbers.
@@ -205,11 +201,58 @@ def fit_outlier(
     arrays["outlier.scale"] = np.maximum((high - low) / 1.349, 1e-6).astype(np.float32)
     scorer = OutlierScorer(arrays, facts)
     arrays.update(_calibrated(scorer, calibration, calibration_modality, calibration_error))
-    owners = arrays["outlier.calibration_modality"]
-    units = {name: int((owners == i).sum()) for i, name in enumerate(names)}
-    facts["calibration_units"] = {POOLED: len(calibration), **units}
+    facts["calibration_units"] = _count_units(names, arrays["outlier.calibration_modality"])
     facts["reference_images"] = len(reference)
     return arrays, facts
+
+
+def extend_outlier(
+    arrays: Mapping[str, npt.NDArray[Any]],
+    facts: Mapping[str, Any],
+    reference: F32,
+    reference_modality: Sequence[str | None],
+    calibration: F32,
+    calibration_modality: Sequence[str | None],
+    calibration_error: F32 | None = None,
+) -> tuple[dict[str, npt.NDArray[Any]], dict[str, Any]]:
+    """Fit an outlier part to a site: its images join the reference, its other patients calibrate.
+
+    arrays, facts: an outlier part as fit_outlier returns it. reference, calibration: float32 [R, F] and [n, F] of
+    the site, no patient in both, one calibration image a patient. Covariance and scales stay those of the bundle;
+    each modality of the site adds a cluster. The former calibration is dropped: p-values are the site's.
+    Raises InputError where there are too few calibration units for the threshold.
+    """
+    scorer = OutlierScorer(arrays, facts)
+    _require_calibration(len(calibration), scorer.threshold)
+    rows = reference.astype(np.float32)
+    held = (_directions(rows) if scorer.normalise else rows).astype(np.float16)
+    owners = np.asarray([name or "" for name in reference_modality])
+    added = [rows[owners == name].mean(axis=0) @ scorer.whitening for name in np.unique(owners)]
+    extended = dict(arrays)
+    extended["outlier.reference"] = np.concatenate([arrays["outlier.reference"], held])
+    extended["outlier.centres"] = np.concatenate([scorer.centres, *(row[None] for row in added)])
+    names = sorted({name for name in calibration_modality if name is not None})
+    changed = {**facts, "modalities": names}
+    extended["outlier.calibration"] = np.zeros(0, np.float32)
+    extended["outlier.calibration_modality"] = np.zeros(0, np.int32)
+    scorer = OutlierScorer(extended, changed)
+    extended.update(_calibrated(scorer, calibration, calibration_modality, calibration_error))
+    changed["calibration_units"] = _count_units(names, extended["outlier.calibration_modality"])
+    changed["reference_images"] = len(extended["outlier.reference"])
+    return extended, changed
+
+
+def _require_calibration(units: int, threshold: float) -> None:
+    least = round(1 / threshold)
+    if units < least:
+        raise InputError(
+            f"{units} calibration units; a threshold of {threshold} needs at least {least}: "
+            "give more images, of other patients"
+        )
+
+
+def _count_units(names: list[str], owners: npt.NDArray[np.int32]) -> dict[str, int]:
+    return {POOLED: len(owners), **{name: int((owners == i).sum()) for i, name in enumerate(names)}}
 
 
 def _calibrated(

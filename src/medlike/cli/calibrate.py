@@ -1,0 +1,72 @@
+"""medlike calibrate: fit a bundle's outlier verdicts to a site's own images."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from medlike.cli.exits import REFUSED
+from medlike.cli.options import Report, ReportFormat
+
+EXAMPLES = """[b]Examples[/b]
+
+medlike calibrate --bundle medlike-itq-64 --data scans/ --out our-bundle
+
+medlike calibrate --data manifest.csv --out our-bundle --format json
+"""
+
+
+def calibrate(
+    data: Annotated[
+        list[str], typer.Option("--data", help="The site's images: folders, files, manifests; may be repeated.")
+    ],
+    out: Annotated[Path, typer.Option("--out", help="Folder of the fitted bundle.")],
+    bundle: Annotated[
+        str | None, typer.Option("--bundle", "-b", help="A shipped bundle's name, or a folder.")
+    ] = None,
+    replace: Annotated[bool, typer.Option("--replace", help="Replace a bundle that is at --out.")] = False,
+    format: ReportFormat = Report.table,
+) -> None:
+    """Fit a bundle's outlier verdicts to a site's own images, without training.
+
+    Half of the site's patients join what the bundle knows, the others set the threshold. Codes stay the same.
+    Some 500 images of at least 70 patients are wanted, as they come: no labels, no choice.
+    """
+    from medlike.bundle import Bundle, default
+    from medlike.cli.screen import note, print_json, progress, table
+    from medlike.cli.screen import out as stdout
+    from medlike.inference import Encoder
+    from medlike.inference.site import calibrate as fit
+    from medlike.inference.site import read_site
+
+    given = Bundle.load(bundle or default())
+    with Encoder(given) as encoder, progress() as display:
+        task = display.add_task("reading", total=None)
+        site = read_site(encoder, data, tick=lambda count: display.update(task, completed=count))
+    made = fit(given, site, out, overwrite=replace)
+    before = site.encodings.outlier
+    assert before is not None
+    found = {
+        "bundle": {"name": made.name, "digest": made.digest, "path": str(made.path)},
+        "images": len(site),
+        "units": int(site.units.max()) + 1,
+        "calibration_units": made.spec["outlier"]["calibration_units"],
+        "outliers_before": float(before.is_outlier.mean()),
+        "refused": [{"path": path, "reason": reason} for path, reason in site.refused],
+    }
+    if format is Report.json:
+        print_json(found)
+    else:
+        rows = [
+            ("bundle", str(made.path)),
+            ("images", len(site)),
+            ("patients or cases", found["units"]),
+            ("calibration", ", ".join(f"{k} {v}" for k, v in found["calibration_units"].items())),
+            ("called outliers before", f"{found['outliers_before']:.1%}"),
+            ("promised from now on", f"at most {before.threshold:.1%} of such images"),
+        ]
+        stdout().print(table(("", ""), rows))
+        for path, reason in site.refused[:20]:
+            note(f"refused {path}: {reason}")
+    if site.refused:
+        raise typer.Exit(REFUSED)
