@@ -162,7 +162,8 @@ def scan(tmp_path):
         data = FileDataset(str(tmp_path / name), {}, file_meta=meta, preamble=b"\0" * 128)
         values = {
             "SOPClassUID": CTImageStorage, "SOPInstanceUID": generate_uid(),
-            "StudyInstanceUID": generate_uid(), "SeriesInstanceUID": generate_uid(), "Modality": "CT", "PatientName": "Doe^Jane",
+            "StudyInstanceUID": generate_uid(), "SeriesInstanceUID": generate_uid(),
+            "Modality": "CT", "PatientName": "Doe^Jane",
             "PatientID": "P-4711", "StudyDate": "20240229", "Rows": 32, "Columns": 32, "SamplesPerPixel": 1,
             "PhotometricInterpretation": "MONOCHROME2", "BitsAllocated": 16, "BitsStored": 16, "HighBit": 15,
             "PixelRepresentation": 1, "RescaleSlope": "1", "RescaleIntercept": "-1024",

@@ -4,7 +4,6 @@ An erasure is announced in the store, then carried out, then struck off: whateve
 writer finishes it. What lies outside the folder (backups, exports, the original files) is out of its reach.
 """
 
-import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -124,16 +123,16 @@ def purge(store: Store) -> None:
 
 def empty_log(store: Store) -> None:
     """Move the log into the database and cut it to nothing. ArchiveLocked where readers do not let go."""
-    deadline = time.monotonic() + PATIENCE
-    while True:
-        with storage_errors(store.path):
-            busy = store.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
-        if not busy:
-            return
-        if time.monotonic() > deadline:
-            raise ArchiveLocked(
-                f"{store.path} is held by a reader: the images are removed, but pages of them stay in the "
-                "log; "
-                "end the reader, and the next write finishes the erasure"
-            )
-        time.sleep(0.05)
+    with storage_errors(store.path):
+        connection = store.connection
+        waits = connection.execute("PRAGMA busy_timeout").fetchone()[0]
+        connection.execute(f"PRAGMA busy_timeout={round(PATIENCE * 1000)}")
+        try:
+            busy = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
+        finally:
+            connection.execute(f"PRAGMA busy_timeout={waits}")
+    if busy:
+        raise ArchiveLocked(
+            f"{store.path} is held by a reader: the images are removed, but pages of them stay in the log; "
+            "end the reader, and the next write finishes the erasure"
+        )

@@ -141,6 +141,7 @@ class NewImage:
 
 _IMAGE_COLUMNS = tuple(ImageRow.__dataclass_fields__)
 _SELECT_IMAGE = ", ".join(f"images.{name}" for name in _IMAGE_COLUMNS)
+_SELECT_BARE = ", ".join(f"images.{name}" for name in _IMAGE_COLUMNS[:-2])
 _ENCODING_COLUMNS = tuple(EncodingRow.__dataclass_fields__)
 _SELECT_ENCODING = ", ".join(f'encodings."{name}"' for name in _ENCODING_COLUMNS)
 _WRITTEN = tuple(name for name in _IMAGE_COLUMNS if name not in ("row", "added", "removed"))
@@ -260,21 +261,30 @@ class Store:
     ) -> Iterator[tuple[ImageRow, EncodingRow]]:
         """Rows with an encoding under a bundle (digest), added in (since, until], ascending by row number.
 
-        Rows removed since are included, with `removed` set. Reads in pages: memory does not grow.
+        Rows removed since are included, with `removed` set; `facts` and `metadata` are left empty (`images`
+        has them). Reads in pages: memory does not grow.
         """
         until = self.generation() if until is None else until
+        # By row number, whatever SQLite thinks of the other indexes: a page must not cost a sort of all rows.
         sql = (
-            f"SELECT {_SELECT_IMAGE}, {_SELECT_ENCODING} FROM images JOIN encodings USING (row) "
-            "WHERE encodings.bundle = ? AND images.row > ? AND images.added > ? AND images.added <= ? "
+            f"SELECT {_SELECT_BARE}, {_SELECT_ENCODING} FROM images NOT INDEXED CROSS JOIN encodings "
+            "ON encodings.row = images.row AND encodings.bundle = ? "
+            "WHERE images.row > ? AND images.added > ? AND images.added <= ? "
             "ORDER BY images.row LIMIT 1000"
         )
-        last = 0
+        # Rows are numbered in the order of their generations.
+        with storage_errors(self.path):
+            first = self.connection.execute(
+                "SELECT min(row) FROM images WHERE added > ?", (since,)
+            ).fetchone()[0]
+        last = (first or 1) - 1
+        cut = len(_IMAGE_COLUMNS) - 2
         while True:
             with storage_errors(self.path):
                 page = self.connection.execute(sql, (bundle, last, since, until)).fetchall()
             for found in page:
-                cut = len(_IMAGE_COLUMNS)
-                yield _image(found[:cut]), EncodingRow(*found[cut:])
+                image = ImageRow(*found[:cut], facts={}, metadata={})  # type: ignore[misc]
+                yield image, EncodingRow(*found[cut:])
             if len(page) < 1000:
                 return
             last = page[-1][0]
