@@ -112,6 +112,19 @@ def test_no_threads_are_refused(tiny_bundle):
         Encoder(tiny_bundle, threads=0)
 
 
+def test_the_threshold_is_a_setting(tiny_bundle, tiny_pictures):
+    pictures = list(tiny_pictures(40))
+    counts = []
+    for threshold in (0.0, 0.3, 1.0):
+        with Encoder(tiny_bundle, threshold=threshold) as encoder:
+            found = encoder.encode(pictures).outlier
+        assert found.threshold == found[0].threshold == threshold
+        counts.append(int(found.is_outlier.sum()))
+    assert counts[0] == 0 < counts[1] < counts[2] == 40
+    with pytest.raises(InputError, match=r"threshold is 3; a p-value lies between 0 and 1"):
+        Encoder(tiny_bundle, threshold=3)
+
+
 def test_golden_bits_come_out_where_the_bundle_was_made(tiny_bundle):
     assert check(tiny_bundle) == 1.0
     with Encoder(tiny_bundle) as encoder:
@@ -140,6 +153,11 @@ def test_the_shipped_bundle_runs_and_keeps_its_golden_bits():
         assert encoder.golden_share >= 0.995
         found = encoder.encode(list(bundle.golden_inputs()[:4]))
     np.testing.assert_array_equal(np.unpackbits(found.code, axis=1), bundle.golden_bits()[:4])
+    with Encoder(bundle, threads=1) as encoder:
+        backwards = encoder.encode(list(bundle.golden_inputs()[3::-1]))
+    np.testing.assert_array_equal(backwards.code[::-1], found.code)
+    np.testing.assert_array_equal(backwards.content[::-1], found.content)
+    np.testing.assert_array_equal(backwards.outlier.score[::-1], found.outlier.score)
     assert len({code.tobytes() for code in found.code}) == 4
 
 

@@ -45,16 +45,21 @@ class Encoder:
 
     Every image runs alone and on one thread, images beside each other on `threads` (default: all cores), so a
     code depends on nothing but the image and the bundle. The object may be used from several threads.
+    threshold: p-value up to which an image is called an outlier, in place of the bundle's.
     """
 
-    def __init__(self, bundle: Bundle, threads: int | None = None) -> None:
+    def __init__(self, bundle: Bundle, threads: int | None = None, threshold: float | None = None) -> None:
+        if threshold is not None and not 0 <= threshold <= 1:
+            raise InputError(f"threshold is {threshold}; a p-value lies between 0 and 1")
         if threads is not None and threads < 1:
             raise InputError(f"threads is {threads}; give 1 or more, or leave it out for all cores")
         self.bundle = bundle
-        self.threads = threads or len(os.sched_getaffinity(0))
+        self.threads = threads or usable_cores()
         self._session = open_session(bundle.graph)
         self._names = bundle.outputs
         self._scorer = OutlierScorer.of(bundle)
+        if self._scorer is not None and threshold is not None:
+            self._scorer.threshold = threshold
         self._pool = ThreadPoolExecutor(self.threads, thread_name_prefix="medlike-encode")
 
     def encode(self, images: Sequence[PreparedImage | npt.NDArray[np.uint8]]) -> Encodings:
@@ -148,6 +153,13 @@ class Encoder:
             modality=[] if bundle.modalities else None,
             outlier=None if self._scorer is None else self._scorer.verdicts(features),
         )
+
+
+def usable_cores() -> int:
+    """Cores this process may use; all of the machine's where the system does not say."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def check(bundle: Bundle) -> float:
