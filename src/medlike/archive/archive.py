@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from medlike.archive import backup as backups
 from medlike.archive import durable, pictures, reindex, removal, upkeep, verify
+from medlike.archive.database import log_emptied
 from medlike.archive.folder import FILE, BundleFacts, Folder
 from medlike.archive.identity import Identity, Links, as_source
 from medlike.archive.ingest import AddReport, Encodes, Intake, Progress, Settings
@@ -382,7 +383,8 @@ class Archive:
             if died:
                 upkeep.recover(self.store, self.links, self.pixels, self.spool)
                 self._drop_index()
-            if removal.unfinished(self.store):
+            # While a reader holds the log it cannot be finished; other writes need not wait for that.
+            if removal.unfinished(self.store) and log_emptied(self.store.connection, patience=1.0):
                 self._finish_erasure()
             yield
             clean = True

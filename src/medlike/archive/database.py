@@ -53,6 +53,16 @@ class Database:
         self._local = threading.local()
 
 
+def log_emptied(connection: sqlite3.Connection, patience: float) -> bool:
+    """Move the log into the database and cut it to nothing; false where readers hold it for longer (seconds)."""
+    waits = connection.execute("PRAGMA busy_timeout").fetchone()[0]
+    connection.execute(f"PRAGMA busy_timeout={round(patience * 1000)}")
+    try:
+        return not connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
+    finally:
+        connection.execute(f"PRAGMA busy_timeout={waits}")
+
+
 @contextmanager
 def transaction(connection: sqlite3.Connection) -> Iterator[None]:
     """One write transaction; rolled back when the body or the commit fails."""

@@ -190,13 +190,6 @@ class Links:
                 if links:
                     connection.execute("DELETE FROM links WHERE id = ?", (id,))
 
-    def purge(self) -> None:
-        """Leave no trace of deleted links in the file or its log."""
-        if self.present:
-            with storage_errors(self.path):
-                self.connection.execute("VACUUM")
-                self.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-
 
 def kept(identifiers: Mapping[str, Any], keep_identifiers: bool) -> dict[str, Any]:
     """The identifiers that go to the link table: all of them, or UIDs, numbers and dates of the imaging only."""

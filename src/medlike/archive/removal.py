@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from medlike.archive.database import storage_errors
+from medlike.archive.database import log_emptied, storage_errors
 from medlike.archive.identity import Links
 from medlike.archive.pixels import Pixels
 from medlike.archive.spool import Spool
@@ -78,6 +78,7 @@ def finish_erasure(
 ) -> None:
     """Carry out announced erasures. Safe to repeat after any interruption.
 
+    Raises ArchiveLocked where a reader holds the log: then all is done but the last traces in log and index.
     drop_index deletes the derived files; it comes when no reader can still see the rows and derive them anew.
     """
     doomed = unfinished(store)
@@ -86,7 +87,7 @@ def finish_erasure(
     known = links.find(ids)
     spool.forget([str(link.identifiers.get("sop_uid") or "") for link in known.values()])
     links.delete(ids)
-    links.purge()
+    purge(links)
     pixels.delete(unshared(store, pixels, doomed))
     if images:
         with store.commit("erase") as commit:
@@ -111,28 +112,15 @@ def unshared(store: Store, pixels: Pixels, rows: Iterable[int]) -> list[Path]:
     return paths
 
 
-def purge(store: Store) -> None:
-    """Leave no deleted page in the database or its log: rebuild the file, then empty the log.
+def purge(holder: Store | Links) -> None:
+    """Leave no deleted page in a database or its log: rebuild the file, then empty the log.
 
     secure_delete zeroes freed cells, but not the copies of them that page splits leave behind.
     """
-    with storage_errors(store.path):
-        store.connection.execute("VACUUM")
-    empty_log(store)
-
-
-def empty_log(store: Store) -> None:
-    """Move the log into the database and cut it to nothing. ArchiveLocked where readers do not let go."""
-    with storage_errors(store.path):
-        connection = store.connection
-        waits = connection.execute("PRAGMA busy_timeout").fetchone()[0]
-        connection.execute(f"PRAGMA busy_timeout={round(PATIENCE * 1000)}")
-        try:
-            busy = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
-        finally:
-            connection.execute(f"PRAGMA busy_timeout={waits}")
-    if busy:
-        raise ArchiveLocked(
-            f"{store.path} is held by a reader: the images are removed, but pages of them stay in the log; "
-            "end the reader, and the next write finishes the erasure"
-        )
+    with storage_errors(holder.path):
+        holder.connection.execute("VACUUM")
+        if not log_emptied(holder.connection, PATIENCE):
+            raise ArchiveLocked(
+                f"{holder.path} is held by a reader: the images are removed, but pages of them stay in its log; "
+                "end the reader, and the next write finishes the erasure"
+            )

@@ -2,10 +2,9 @@
 
 from dataclasses import dataclass
 
-from medlike.archive.database import storage_errors
+from medlike.archive.database import log_emptied, storage_errors
 from medlike.archive.identity import Links
 from medlike.archive.pixels import Pixels
-from medlike.archive.removal import empty_log
 from medlike.archive.spool import Spool
 from medlike.archive.store import Store
 
@@ -34,7 +33,8 @@ def compact(store: Store, links: Links, pixels: Pixels, bundle: str) -> CompactR
     report.files = sweep(store, links, pixels)
     with storage_errors(store.path):
         store.connection.execute("VACUUM")
-    empty_log(store)
+        # A reader that holds the log only delays the shrinking.
+        log_emptied(store.connection, patience=1.0)
     return report
 
 
