@@ -32,7 +32,6 @@ def bench(quick: bool = False, images: int | None = None, tell: Callable[[str], 
         import faiss
     except ImportError:
         raise MissingExtra("faiss-cpu", "bench") from None
-    faiss.omp_set_num_threads(cores())
     number = images or (1_000_000 if quick else 10_000_000)
     times = 7 if quick else 15
     found = Figures("hamming", {"images": number, "k": K, "rounds": times, "quick": quick})
@@ -57,22 +56,30 @@ def _against_faiss(found: Figures, faiss: Any, held: NDArray[np.uint8], name: st
     near, _ = hamming.nearest(held, queries[0], K)
     if not np.array_equal(near, index.search(queries[:1], K)[0][0]):
         raise AssertionError("faiss finds other distances")
-    rivals: dict[str, Callable[[], Any]] = {
-        "ours": lambda: hamming.nearest(held, queries[0], K),
-        "faiss": lambda: index.search(queries[:1], K),
-        "read": lambda: _read(held),
-    }
-    spent = rounds(rivals, times)
-    found.ratio(f"hamming-1{name}", spent["ours"], spent["faiss"], "faiss IndexBinaryFlat")
+
+    def peer(threads: int, number: int) -> None:
+        faiss.omp_set_num_threads(threads)
+        index.search(queries[:number], K)
+
+    def against(name: str, number: int, ours: Callable[[], Any], turns: int) -> dict[str, float]:
+        # One thread is its best on a busy machine, all of them on an idle one: the better counts.
+        rivals: dict[str, Callable[[], Any]] = {
+            "ours": ours,
+            "read": lambda: _read(held),
+            "faiss-1": partial(peer, 1, number),
+        }
+        if cores() > 1:
+            rivals["faiss-all"] = partial(peer, cores(), number)
+        spent = rounds(rivals, turns)
+        best = min(value for rival, value in spent.items() if rival.startswith("faiss"))
+        found.ratio(name, spent["ours"], best, "faiss IndexBinaryFlat, on one core or all, the faster")
+        return spent
+
+    spent = against(f"hamming-1{name}", 1, lambda: hamming.nearest(held, queries[0], K), times)
     found.facts[f"bandwidth{name}"] = {
         "read_gb_s": held.nbytes / spent["read"] / 1e9, "ours_gb_s": held.nbytes / spent["ours"] / 1e9,
     }  # fmt: skip
-    many: dict[str, Callable[[], Any]] = {
-        "ours": lambda: hamming.nearest_many(held, queries, K),
-        "faiss": lambda: index.search(queries, K),
-    }
-    spent = rounds(many, max(3, times // 4))
-    found.ratio(f"hamming-{QUERIES}{name}", spent["ours"], spent["faiss"], "faiss IndexBinaryFlat")
+    against(f"hamming-{QUERIES}{name}", QUERIES, lambda: hamming.nearest_many(held, queries, K), max(3, times // 4))
 
 
 def _read(held: NDArray[np.uint8]) -> int:
