@@ -56,6 +56,8 @@ DAMAGE = {
     "a link of nothing": (
         "private", lambda a: a.links.connection.execute("INSERT INTO links VALUES ('x', '', 0, '{}')"),
     ),
+    "a damaged sidecar": ("spool", lambda a: first(a.folder.spool, "*.json").write_text("{")),
+    "another key": ("private", lambda a: (a.folder.private / "key").write_text("00" * 32)),
     "a lost received file": ("spool", lambda a: first(a.folder.spool, "*.dcm").unlink()),
 }  # fmt: skip
 

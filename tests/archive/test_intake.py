@@ -26,7 +26,7 @@ def test_stores_what_the_bundle_says(archive, pictures, encoder):
     folder = pictures(5)
     report = archive.add([folder])
     assert (report.added, report.replaced, report.skipped, report.duplicates) == (5, 0, [], [])
-    assert set(report.seconds) == {"read", "encode", "commit", "total"}
+    assert set(report.seconds) == {"read", "encode", "commit", "index", "total"}
     for path in folder.iterdir():
         image = next(imaging.read(path))
         row = archive.store.find(archive.identity.public_id(None, 0, image.digest))

@@ -73,6 +73,9 @@ def test_refuses_a_missing_store_and_a_missing_key(archive, pictures, encoder):
     (archive.path / "private" / "key").unlink()
     with Archive.open(archive.path, encoder=encoder) as opened, pytest.raises(ArchiveError, match="key"):
         opened.add(pictures(1))
+    (archive.path / "private" / "key").write_text("ab" * 32)
+    with Archive.open(archive.path, encoder=encoder) as opened, pytest.raises(ArchiveError, match="not this"):
+        opened.add(pictures(1))
     (archive.path / "store.sqlite").unlink()
     with pytest.raises(ArchiveError, match=r"store\.sqlite is missing"):
         Archive.open(archive.path)

@@ -1,6 +1,7 @@
 """Archive: the user's object. It opens a folder, and hands each task to the file that does it."""
 
 import shutil
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from medlike.archive.query import Query
     from medlike.archive.result import Result
     from medlike.bundle import Bundle
+    from medlike.inference import Encoder
 
 
 class Archive:
@@ -44,6 +46,7 @@ class Archive:
         self.pixels = Pixels(folder.pixels)
         self.spool = Spool(folder.spool)
         self._encoder = encoder
+        self._own_encoder: Encoder | None = None
         self._index: Index | None = None
         self._lock = WriterLock(folder.path)
 
@@ -70,11 +73,12 @@ class Archive:
             raise ArchiveError(f"{path} holds an archive: open it, or give a new folder")
         if taken:
             raise ArchiveError(f"{path} is not empty: give a new folder")
-        folder = Folder(path, BundleFacts.of(_loaded(bundle)), keep_identifiers)
-        for part in (folder.path, folder.pixels, folder.index):
+        facts = BundleFacts.of(_loaded(bundle))
+        durable.make_folder(path)
+        folder = Folder(path, facts, Identity.create(path / "private").answer, keep_identifiers)
+        for part in (folder.pixels, folder.index):
             durable.make_folder(part)
         durable.make_folder(folder.spool, 0o700)
-        Identity.create(folder.private)
         Links.create(folder.private)
         Store.create(folder.store).close()
         durable.sync_folders([folder.path])
@@ -123,6 +127,9 @@ class Archive:
         self.store.close()
         self.links.close()
         self._index = None
+        if self._own_encoder is not None:
+            self._own_encoder.close()
+            self._own_encoder = self._encoder = None
 
     def __enter__(self) -> "Archive":
         return self
@@ -145,8 +152,11 @@ class Archive:
 
     @cached_property
     def identity(self) -> Identity:
-        """The id key."""
-        return Identity(self.folder.private)
+        """The id key. Raises ArchiveError where it is missing, or another archive's."""
+        found = Identity(self.folder.private)
+        if found.answer != self.folder.key:
+            raise ArchiveError(f"{self.folder.private}/key is not this archive's: restore it from a backup")
+        return found
 
     @property
     def encoder(self) -> Encodes:
@@ -154,7 +164,7 @@ class Archive:
         if self._encoder is None:
             from medlike.inference import Encoder
 
-            self._encoder = Encoder(self.folder.bundle.load())
+            self._encoder = self._own_encoder = Encoder(self.folder.bundle.load())
         return self._encoder
 
     @property
@@ -189,7 +199,7 @@ class Archive:
         with self._writing():
             self._drain()
             report = self._intake(settings, progress).run(discover(given, frames))
-            self.index.refresh()
+            self._refresh(report)
         return report
 
     def receive(
@@ -210,7 +220,7 @@ class Archive:
         """Commit what was received, pixels and all. Unusable files are set aside with the reason."""
         with self._writing():
             report = self._drain(frames, progress)
-            self.index.refresh()
+            self._refresh(report)
         return report
 
     def remove(self, ids: Iterable[str] | str, erase: bool = False) -> removal.RemovalReport:
@@ -256,21 +266,27 @@ class Archive:
                 self.index.rebuild()
                 return reindex.ReindexReport(generation=self.store.generation())
             chosen = _loaded(bundle)
+            own = None
             if encoder is None:
                 from medlike.inference import Encoder
 
-                encoder = Encoder(chosen)
+                encoder = own = Encoder(chosen)
             _require_golden(encoder)
             facts = BundleFacts.of(chosen)
             report = reindex.encode_again(
                 self.store, self.links, self.pixels, encoder, facts.digest, Settings().workers, progress
             )
             if report.lost and not drop_lost:
+                if own is not None:
+                    own.close()
                 return report
             report.generation = reindex.settle(self.store, facts.digest, report.lost)
             self._index_under(facts).rebuild()
             self.folder.under(facts).write()
-            self.folder, self._encoder, self._index = self.folder.under(facts), encoder, None
+            if self._own_encoder is not None:
+                self._own_encoder.close()
+            self.folder, self._index = self.folder.under(facts), None
+            self._encoder, self._own_encoder = encoder, own
             report.switched = True
         return report
 
@@ -339,6 +355,11 @@ class Archive:
         """Problems found by comparing rows, pixels, previews, links, spool and index. Changes nothing."""
         alone = self._lock.state() == "free"
         problems = list(verify.verify(self.folder, self.store, self.links, self.pixels, self.spool, alone))
+        try:
+            self.__dict__.pop("identity", None)
+            _ = self.identity
+        except ArchiveError as error:
+            problems.append(Problem("private", str(error)))
         return problems + [Problem("index", text) for text in self.index.verify()]
 
     def backup(
@@ -440,6 +461,12 @@ class Archive:
 
         layout = Layout(facts.digest, facts.bits, facts.content_dim, facts.local_bits)
         return Index(self.folder.index, self.store, layout)
+
+    def _refresh(self, report: AddReport) -> None:
+        began = time.perf_counter()
+        self.index.refresh()
+        report.seconds["index"] = time.perf_counter() - began
+        report.seconds["total"] = report.seconds.get("total", 0.0) + report.seconds["index"]
 
     def _finish_erasure(self) -> None:
         removal.finish_erasure(self.store, self.links, self.pixels, self.spool, self._drop_index)

@@ -64,6 +64,7 @@ class Folder:
 
     path: Path
     bundle: BundleFacts
+    key: str  # what the id key answers to a question, so that another key is noticed
     keep_identifiers: bool = False
 
     @property
@@ -112,7 +113,8 @@ class Folder:
                 "install a newer medlike"
             )
         try:
-            return cls(path, BundleFacts(**facts["bundle"]), bool(facts["keep_identifiers"]))
+            bundle, keep = BundleFacts(**facts["bundle"]), bool(facts["keep_identifiers"])
+            return cls(path, bundle, str(facts["key"]), keep)
         except (KeyError, TypeError) as error:
             raise ArchiveError(f"{file} is damaged ({error}): restore the archive from a backup") from error
 
@@ -121,6 +123,7 @@ class Folder:
         facts = {
             "format": FORMAT,
             "bundle": asdict(self.bundle),
+            "key": self.key,
             "keep_identifiers": self.keep_identifiers,
         }
         durable.write(self.path / FILE, (json.dumps(facts, indent=1, ensure_ascii=False) + "\n").encode())

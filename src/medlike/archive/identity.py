@@ -41,6 +41,11 @@ class Identity:
         durable.write(private / KEY_FILE, secrets.token_hex(32).encode() + b"\n", mode=0o600)
         return Identity(private)
 
+    @property
+    def answer(self) -> str:
+        """What this key, and no other, makes of a fixed text."""
+        return self._hash("check:this key")
+
     def public_id(self, sop_uid: str | None, frame: int, digest: str) -> str:
         """32 lower-case hex digits: HMAC-SHA256 of SOP instance UID and frame, else of the pixels' digest."""
         return self._hash(f"sop:{sop_uid}:{frame}" if sop_uid else f"pixels:{digest}")

@@ -49,7 +49,7 @@ class AddReport:
     added: new ids. replaced: ids that were there with other pixels, metadata or texts. unchanged: stored
     before, nothing to do. skipped: (path, reason) of each file or frame that was refused. duplicates: (path,
     id) of images equal to a stored one from another file. seconds by stage: read (summed over threads),
-    encode, commit, total. files: gone through. generation: of the last commit.
+    encode, commit, index, total. files: gone through. generation: of the last commit.
     """
 
     added: int = 0

@@ -71,12 +71,28 @@ class Spool:
     def entries(self) -> Iterator[Entry]:
         """Acknowledged entries in the order they came."""
         for sidecar in sorted(self.folder.glob("*.json")):
-            yield self._entry(sidecar)
+            # A damaged one is left to `verify`.
+            with contextlib.suppress(ValueError, KeyError, TypeError):
+                yield self._entry(sidecar)
+
+    def damaged(self) -> list[str]:
+        """What is wrong with acknowledged entries, as sentences."""
+        problems = []
+        for sidecar in sorted(self.folder.glob("*.json")):
+            try:
+                entry = self._entry(sidecar)
+            except (ValueError, KeyError, TypeError) as error:
+                problems.append(f"{sidecar} is damaged ({error}) though it was acknowledged")
+                continue
+            if not entry.path.is_file() and sidecar.exists():
+                problems.append(f"{entry.path} is missing though it was acknowledged")
+        return problems
 
     def refused(self) -> Iterator[Entry]:
         """Entries that could not be taken in, kept with the reason."""
         for sidecar in sorted((self.folder / REFUSED).glob("*.json")):
-            yield self._entry(sidecar)
+            with contextlib.suppress(ValueError, KeyError, TypeError):
+                yield self._entry(sidecar)
 
     def done(self, entry: Entry) -> None:
         """Forget an entry: it was committed."""

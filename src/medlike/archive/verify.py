@@ -148,6 +148,5 @@ def _links(store: Store, links: Links) -> Iterator[Problem]:
 
 
 def _spool(spool: Spool) -> Iterator[Problem]:
-    for entry in spool.entries():
-        if not entry.path.is_file():
-            yield Problem("spool", f"{entry.path} is missing though it was acknowledged")
+    for text in spool.damaged():
+        yield Problem("spool", text)
