@@ -7,6 +7,7 @@ a linear branch from the pooled depths (ours).
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -19,9 +20,12 @@ from medlike.models.decoder import Decoder
 from medlike.models.film import ModalityAffine
 from medlike.models.fusion import AdaptivePool, DepthFusion
 from medlike.models.heads import HashHead, HierarchyHeads, check_bits
-from medlike.models.pooling import DepthPooling
+from medlike.models.pooling import Centring, DepthPooling
 from medlike.models.presets import NetworkSettings
 from medlike.models.stems import Stem
+
+# Classifiers see unit features times this, so that their logits can be sure.
+UNIT_SCALE = 8.0
 
 
 class DepthFusionBranch(nn.Module):
@@ -54,7 +58,8 @@ class ImageNetwork(nn.Module):
     u: float32 [N,K], real code; the bit is u > 0.
     feature: float32 [N,D], blended feature; content similarity is the Pearson correlation of rows.
     pooled: float32 [N,P], means of every depth, not standardised. shallow, deep: raw maps of the stem.
-    hidden: [N,H], the KAN's hidden units. logits: level -> [N,classes], auxiliary classifier on them.
+    hidden: [N,H], the KAN's hidden units. logits: level -> [N,classes], auxiliary
+    classifier on them, or on the learned part of the feature where there is a linear one.
     cls: [N,W], CLS token of the pixel transformer's last layer.
     modality: float32 [N,M], probabilities, where the label tree has that level. tap_logits: "shallow" |
     "deep" -> level -> [N,classes], where the network has tap heads.
@@ -90,22 +95,16 @@ class ImageNetwork(nn.Module):
         self.linear_branch = nn.Linear(pooled, settings.linear, bias=False) if settings.linear else None
         if self.linear_branch is not None:
             nn.init.orthogonal_(self.linear_branch.weight)
-        self.depth_branch = (
-            nn.Sequential(
-                nn.LayerNorm(settings.linear),
-                nn.Linear(settings.linear, settings.depth_hidden),
-                nn.LayerNorm(settings.depth_hidden),
-                nn.SiLU(),
-                nn.Dropout(settings.depth_dropout),
-                nn.Linear(settings.depth_hidden, settings.depth_outputs),
-            )
-            if settings.linear and settings.depth_outputs
-            else None
-        )
+        self.depth_branch = _depth_branch(settings) if settings.linear and settings.depth_outputs else None
         # Centred, so that cosines of the learned part spread over [-1, 1] as those of the linear part do.
-        self.centring = (
-            nn.BatchNorm1d(self.learned_width, affine=False, momentum=0.01) if settings.linear else None
-        )
+        self.centring = Centring(self.learned_width) if settings.linear else None
+        if self.depth_branch is not None:
+            # The learned part starts as what the depths alone say; attention and fusion add to it.
+            outlets = [self.global_branch, self.local_branch]
+            outlets += [self.fusion.cross.output] if self.fusion is not None else []
+            for outlet in outlets:
+                for parameter in outlet.parameters():
+                    nn.init.zeros_(parameter)
         self.register_buffer("share", torch.tensor(float(settings.share)))
         self.hash_head = HashHead(
             self.feature_width,
@@ -115,7 +114,9 @@ class ImageNetwork(nn.Module):
             direct=bool(settings.linear),
             kind=settings.hash_kind,
         )
-        self.classifier = HierarchyHeads(self.hash_head.hidden, classes)
+        self.classifier = HierarchyHeads(
+            self.learned_width if settings.linear else self.hash_head.hidden, classes
+        )
         if settings.modality_aware and not (settings.tap_heads and "modality" in classes):
             raise TrainingError("modality_aware needs tap_heads and a level `modality` among the classes")
         self.shallow_heads = HierarchyHeads(shallow, classes) if settings.tap_heads else None
@@ -148,8 +149,11 @@ class ImageNetwork(nn.Module):
             outputs["reconstruction"] = self.reconstruct(outputs["deep"])
         return outputs
 
-    def encode(self, shallow: Tensor, deep: Tensor, pooled: Tensor) -> dict[str, Any]:
-        """The same from the stem's two maps and the pooled means of all, as for training from a cache."""
+    def encode(self, shallow: Tensor | None, deep: Tensor | None, pooled: Tensor) -> dict[str, Any]:
+        """The same from the stem's two maps and the pooled means of all, as for training from a cache.
+
+        Without maps, the feature is what the depths alone say (networks with a depth branch).
+        """
         standard = self.pooling.standardise(pooled)
         outputs: dict[str, Any] = {"pooled": pooled, "shallow": shallow, "deep": deep}
         if self.shallow_heads is not None and self.deep_heads is not None:
@@ -163,9 +167,17 @@ class ImageNetwork(nn.Module):
                 both = taps["shallow"]["modality"].float() + taps["deep"]["modality"].float()
                 outputs["modality"] = (both / 2).softmax(dim=1)
         projected = None if self.linear_branch is None else self.linear_branch(standard).float()
-        feature, cls = self._blend(shallow, deep, projected, outputs.get("modality"))
+        learned, cls = self._learned(shallow, deep, projected)
+        if self.film is not None and outputs.get("modality") is not None:
+            learned = self.film(learned, outputs["modality"]).float()
+        feature, judged = learned, None
+        if projected is not None and self.centring is not None:
+            # Both parts have unit length: the cosine of two features is the weighted mean of the two cosines.
+            unit = F.normalize(self.centring(learned), dim=1)
+            feature = torch.cat([self.share * unit, F.normalize(projected, dim=1)], dim=1)
+            judged = UNIT_SCALE * unit
         u, hidden = self.hash_head(feature)
-        logits = self.classifier(hidden)
+        logits = self.classifier(hidden if judged is None else judged)
         if "modality" in logits and "modality" not in outputs:
             outputs["modality"] = logits["modality"].float().softmax(dim=1)
         return {**outputs, "u": u, "feature": feature, "hidden": hidden, "logits": logits, "cls": cls}
@@ -195,25 +207,35 @@ class ImageNetwork(nn.Module):
             self.pooling.std.copy_(std)
             self.linear_branch.weight.copy_(projection.T)
 
-    def _blend(
-        self, shallow: Tensor, deep: Tensor, projected: Tensor | None, modality: Tensor | None
-    ) -> tuple[Tensor, Tensor]:
-        kept = self.pixels(deep)[-self.settings.pixel_kept :]
-        overall = self.global_branch(torch.cat([tokens[:, 0] for tokens in kept], dim=1))
-        patches = torch.cat([tokens[:, 1:] for tokens in kept], dim=2).transpose(1, 2)
-        local = self.local_branch(patches.unflatten(2, (WINDOW, WINDOW))).mean(dim=(2, 3))
-        parts = [overall, local]
-        if self.fusion is not None:
-            parts.append(self.fusion(shallow, deep))
+    def _learned(
+        self, shallow: Tensor | None, deep: Tensor | None, projected: Tensor | None
+    ) -> tuple[Tensor, Tensor | None]:
+        """The learned part, float32 [N, learned_width], and the CLS token of the last layer."""
+        parts: list[Tensor] = []
+        cls = None
+        if shallow is not None and deep is not None:
+            kept = self.pixels(deep)[-self.settings.pixel_kept :]
+            cls = kept[-1][:, 0]
+            patches = torch.cat([tokens[:, 1:] for tokens in kept], dim=2).transpose(1, 2)
+            parts.append(self.global_branch(torch.cat([tokens[:, 0] for tokens in kept], dim=1)))
+            parts.append(self.local_branch(patches.unflatten(2, (WINDOW, WINDOW))).mean(dim=(2, 3)))
+            if self.fusion is not None:
+                parts.append(self.fusion(shallow, deep))
         if self.depth_branch is not None:
-            parts.append(self.depth_branch(projected))
-        learned = torch.cat(parts, dim=1).float()
-        cls = kept[-1][:, 0]
-        if self.film is not None and modality is not None:
-            learned = self.film(learned, modality).float()
-        if projected is None or self.centring is None:
-            return learned, cls
-        # Both parts have unit length: the cosine of two features is the weighted mean of the two cosines.
-        learned = self.centring(learned)
-        parts = [self.share * F.normalize(learned, dim=1), F.normalize(projected, dim=1)]
-        return torch.cat(parts, dim=1), cls
+            assert projected is not None
+            found = self.depth_branch(projected)
+            if not parts:
+                parts.append(found.new_zeros(len(found), self.learned_width - found.shape[1]))
+            parts.append(found)
+        if not parts:
+            raise TrainingError("this network has no depth branch: it needs the stem's maps")
+        return torch.cat(parts, dim=1).float(), cls
+
+
+def _depth_branch(settings: NetworkSettings) -> nn.Sequential:
+    """Two hidden layers on the linear part: [N,linear] -> [N,depth_outputs]."""
+    widths = (settings.linear, settings.depth_hidden, settings.depth_hidden)
+    layers: list[nn.Module] = [nn.LayerNorm(settings.linear)]
+    for inputs, outputs in pairwise(widths):
+        layers += [nn.Linear(inputs, outputs), nn.LayerNorm(outputs), nn.SiLU(), nn.Dropout(settings.depth_dropout)]
+    return nn.Sequential(*layers, nn.Linear(settings.depth_hidden, settings.depth_outputs))

@@ -44,6 +44,25 @@ class DepthPooling(nn.Module):
         return found
 
 
+class Centring(nn.Module):
+    """Subtract the mean: of the batch in training, the running one in evaluation; float [N,D] -> [N,D]."""
+
+    mean: Tensor
+
+    def __init__(self, width: int, momentum: float = 0.02) -> None:
+        super().__init__()
+        self.momentum = momentum
+        self.register_buffer("mean", torch.zeros(width))
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.training:
+            return x - self.mean
+        mean = x.float().mean(dim=0)
+        with torch.no_grad():
+            self.mean.lerp_(mean, self.momentum)
+        return x - mean
+
+
 def depth_statistics(pooled: Tensor, channels: Sequence[int], floor: float = 1e-4) -> tuple[Tensor, Tensor]:
     """Mean and deviation by which every depth weighs alike: (pooled - mean) / std has mean square
     1/len(channels).

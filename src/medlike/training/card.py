@@ -119,7 +119,7 @@ def _making(training: Mapping[str, Any]) -> str:
 
 def _shares(histogram: Sequence[Sequence[float]]) -> list[tuple[Any, ...]]:
     rows = []
-    for name, counts in zip(("other class", "same class"), histogram, strict=False):
+    for name, counts in zip(("same class", "other class"), histogram, strict=False):
         total = sum(counts) or 1
         rows.append((name, *(f"{100 * count / total:.1f} %" for count in counts)))
     return rows

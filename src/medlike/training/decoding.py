@@ -92,7 +92,7 @@ def fit_decoder(
         score = _validated(decoder, validation, validation_deep, batch, device)
         seconds = time.perf_counter() - started
         row = {"epoch": epoch + 1, "error": total / steps, "validation_error": score, "seconds": seconds}
-        history.append({name: round(float(value), 6) for name, value in row.items()})
+        history.append({name: value if name == "epoch" else round(float(value), 6) for name, value in row.items()})
         if score < best["error"]:
             best = {"error": score, "state": _kept(decoder)}
         draft = folder / (CHECKPOINT + ".draft")

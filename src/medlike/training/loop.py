@@ -19,6 +19,7 @@ from medlike.errors import TrainingError
 from medlike.metrics.retrieval import score_codes, score_features
 from medlike.models.networks import record
 from medlike.training.curves import keep_history
+from medlike.training.depths import fit_depths
 from medlike.training.feed import FrozenFeed, PictureFeed, served_outputs
 from medlike.training.material import Material, sampling_weights
 from medlike.training.objective import HashLoss, hash_loss, judge
@@ -106,6 +107,11 @@ def fit(
             if kept["histogram"] is not None:
                 histogram = kept["histogram"].to(next(network.parameters()).device)
             say(f"going on after epoch {len(history)} of {recipe.epochs}")
+    if not history and recipe.depth_steps and isinstance(feed, FrozenFeed) and network.depth_branch is not None:
+        fit_depths(network, recipe, part, feed.maps, feed.device, seed, say)
+        mean = RunningMean(network, recipe.average)
+        score = validation_map(feed, part, validation_feed, validation, seed, coded=False)
+        say(f"depth branch trained: mAP {score:.4f} in float")
     weights = sampling_weights(part, recipe.sampling)
     feature_epochs = min(recipe.feature_epochs, recipe.epochs - 1) if network.settings.linear else 0
     for epoch in range(len(history), recipe.epochs):
@@ -150,7 +156,7 @@ def fit(
         row = {"epoch": epoch + 1, **{name: value / steps for name, value in sums.items()}}
         row |= {"map" if coded else "map_feature": score, "seconds": seconds, "waiting": waiting / seconds}
         row["rate"] = _rate(recipe, epoch + 1)
-        history.append({name: round(float(value), 6) for name, value in row.items()})
+        history.append({name: value if name == "epoch" else round(float(value), 6) for name, value in row.items()})
         if coded and score > best["map"]:
             state = {name: value.cpu().clone() for name, value in network.state_dict().items()}
             best = {"map": score, "epoch": epoch + 1, "state": state}

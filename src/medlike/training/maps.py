@@ -23,6 +23,7 @@ from medlike.training.pictures import Pictures
 
 Say = Callable[[str], None]
 BATCH = 64
+FEW = 400
 PARTS = ("shallow", "deep", "pooled")
 
 
@@ -72,7 +73,7 @@ def stem_maps(
     for view in range(views):
         folder = Path(cache) / f"maps-{key}-{view}"
         if not folder.is_dir():
-            run = run or _runner(network)
+            run = run or _runner(network, views * len(pictures))
             _compute_view(run, pictures, folder, view, settings, seed, say)
         for part in PARTS:
             found[part].append(np.load(folder / f"{part}.npy", mmap_mode="r"))
@@ -127,11 +128,14 @@ class _Tapped(nn.Module):
         return {"shallow": maps[self.shallow], "deep": maps[self.deep], "pooled": self.pooling(maps)}
 
 
-def _runner(network: Any) -> Callable[[npt.NDArray[np.uint8]], list[npt.NDArray[np.float32]]]:
-    """uint8 [n,224,224] -> the three parts, float32: torch on a GPU, the runtime on a CPU, 3 times faster."""
+def _runner(network: Any, count: int) -> Callable[[npt.NDArray[np.uint8]], list[npt.NDArray[np.float32]]]:
+    """uint8 [n,224,224] -> the three parts, float32: torch on a GPU, the runtime on a CPU, 3 times faster.
+
+    count: pictures to come; for a few, making the runtime's graph would take longer than it saves.
+    """
     tapped = _Tapped(network).eval()
     device = next(network.parameters()).device
-    if device.type != "cpu":
+    if device.type != "cpu" or count < FEW:
         return lambda pixels: _run_torch(tapped, pixels, device)
     import onnxruntime
 

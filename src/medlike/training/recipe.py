@@ -16,6 +16,7 @@ class Recipe:
     protocol: "frozen" keeps the stem as it is and trains on its cached maps, "end-to-end" trains all of it.
     loss: the hash loss, see objective.HASH_LOSSES. epochs, batch; feature_epochs: the first epochs train the
     feature alone, then the code starts as a learned rotation of it (networks with a linear path).
+    depth_steps, depth_rate: batches and rate of the depth branch before all else (frozen; see depths.py).
     rate: learning rate; stem_rate: the stem's (end-to-end); start_rate, warmup: rate of the first epoch and epochs
     until `rate`; end_rate: of the last. betas, decay: AdamW. patience: epochs without a better validation mAP
     before it stops.
@@ -32,10 +33,12 @@ class Recipe:
 
     protocol: Literal["frozen", "end-to-end"] = "frozen"
     loss: str = "sch"
-    epochs: int = 48
-    feature_epochs: int = 32
-    batch: int = 192
-    rate: float = 1.5e-3
+    depth_steps: int = 3000
+    depth_rate: float = 3e-3
+    epochs: int = 24
+    feature_epochs: int = 16
+    batch: int = 256
+    rate: float = 6e-4
     stem_rate: float = 1e-4
     start_rate: float = 1e-4
     end_rate: float = 2e-5
@@ -45,16 +48,16 @@ class Recipe:
     patience: int = 50
     augmentation: str = "strong"
     views: int = 4
-    mixing: float = 0.4
+    mixing: float = 0.0
     sampling: Literal["uniform", "tempered"] = "tempered"
     hash: float = 0.3
-    contrast: float = 0.5
-    classification: float = 0.5
+    contrast: float = 1.0
+    classification: float = 1.6
     preservation: float = 10.0
     smoothing: float = 0.1
     temperature: float = 0.1
     average: float = 0.99
-    share: float = 1.5
+    share: float = 2.0
     whitening: float = 0.5
     decoder_epochs: int = 8
     decoder_rate: float = 1e-3
@@ -65,6 +68,7 @@ RECIPES: dict[str, Recipe] = {
     # Nan et al. 2025, section 4: AdamW, warm-up, cosine, batch 256, early stop, light augmentation.
     "paper": Recipe(
         protocol="end-to-end",
+        depth_steps=0,
         epochs=150,
         feature_epochs=0,
         batch=256,

@@ -1,0 +1,54 @@
+"""The first step of training from a frozen stem: the depth branch alone, from pooled means.
+
+It needs no maps, so thousands of steps take a minute; attention and fusion then start from a good feature.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+
+from medlike.training.maps import Maps
+from medlike.training.material import Material, sampling_weights
+from medlike.training.objective import hash_loss, judge
+from medlike.training.recipe import Recipe
+
+Say = Callable[[str], None]
+WARMUP = 50
+REPORT = 500
+
+
+def fit_depths(
+    network: Any, recipe: Recipe, part: Material, maps: Maps, device: torch.device, seed: int, say: Say
+) -> None:
+    """Train depth branch and classifier for recipe.depth_steps batches of pooled views, in place."""
+    torch.manual_seed(seed)
+    random = np.random.default_rng((seed, 977))
+    views = torch.stack([torch.from_numpy(np.asarray(view)) for view in maps.pooled]).to(device)
+    labels = {level: torch.from_numpy(found).to(device) for level, found in part.labels.items()}
+    weights = sampling_weights(part, recipe.sampling)
+    parameters = [*network.depth_branch.parameters(), *network.classifier.parameters()]
+    optimiser = torch.optim.AdamW(parameters, lr=recipe.depth_rate, betas=recipe.betas, weight_decay=recipe.decay)
+    unused = hash_loss("dsh", network.bits, [1], True)
+    network.train()
+    network.stem.eval()
+    for step in range(recipe.depth_steps):
+        share = min(1.0, (step + 1) / WARMUP) * (1 + math.cos(math.pi * step / recipe.depth_steps)) / 2
+        for group in optimiser.param_groups:
+            group["lr"] = recipe.depth_rate * share
+        rows = random.choice(len(part), recipe.batch, p=weights)
+        chosen = torch.from_numpy(rows).to(device)
+        picked = views[torch.from_numpy(random.integers(0, len(views), len(rows))).to(device), chosen].float()
+        outputs = network.encode(None, None, picked)
+        found = {level: known[chosen] for level, known in labels.items()}
+        judged = judge(outputs, found, picked, unused, recipe, network.learned_width, coded=False)
+        optimiser.zero_grad(set_to_none=True)
+        judged.total.backward()
+        optimiser.step()
+        if (step + 1) % REPORT == 0:
+            terms = ", ".join(f"{name} {value:.3f}" for name, value in judged.parts.items())
+            say(f"depth branch: step {step + 1} of {recipe.depth_steps}: {terms}")
