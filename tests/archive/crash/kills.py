@@ -50,11 +50,7 @@ def messages(pipe):
 def run(folder, runs, seed, longest):
     workload.prepare(folder)
     workload.create(folder)
-    # Whatever the children need is imported now: a fork shares it.
     known = workload.ids(folder)
-    warm, pipe = in_child(lambda tell: workload.use(folder, known, seed, tell, steps=0))
-    os.close(pipe)
-    os.waitpid(warm, 0)
     promises = workload.Promises(known)
     chance = random.Random(seed)
     struck = Counter()

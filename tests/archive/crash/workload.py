@@ -8,12 +8,17 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
+# Whatever a child needs is imported here, once: a fork shares it, whoever edits the files meanwhile.
+import PIL.Image
+
+import medlike.archive.index  # noqa: F401
 from medlike.archive import ingest
 from medlike.archive.archive import Archive
 from medlike.archive.identity import Identity
 from medlike.inference.encoding import Encodings, quantised
 
 PICTURES = 24
+PIL.Image.init()
 
 
 class StandIn:
