@@ -96,18 +96,32 @@ class Bench:
     @cached_property
     def digest(self) -> str:
         """Tells results that belong together: settings, split and collections."""
+        wanted = set(self.labels)
         facts = {
-            "settings": {k: v for k, v in vars(self.settings).items() if k != "device"},
+            "settings": {k: v for k, v in vars(self.settings).items() if k not in ("device", "stem", "bundle")},
+            "stem": self.stem_digest,
             "split": self.split.digest,
-            "data": [self.data.name, len(self.data)],
+            "data": [f"{s.path}\t{s.label}" for s in self.data if s.label in wanted],
             "bundle": None if self.settings.bundle is None else self.bundle.digest,
         }
         return hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode()).hexdigest()
 
+    @cached_property
+    def stem_digest(self) -> str | None:
+        """sha256 of the stem's weights, None where none are given."""
+        if self.settings.stem is None:
+            return None
+        with Path(self.settings.stem).open("rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+
     def configuration(self) -> dict[str, Any]:
         """Everything that a reader needs to run the study again."""
         return {
-            "settings": {k: list(v) if isinstance(v, tuple) else v for k, v in vars(self.settings).items()},
+            "settings": {
+                **{k: list(v) if isinstance(v, tuple) else v for k, v in vars(self.settings).items()},
+                "stem": None if self.settings.stem is None else Path(self.settings.stem).name,
+            },
+            "stem_sha256": self.stem_digest,
             "split": {"name": self.split.name, "digest": self.split.digest},
             "data": self.data.name,
             "images": len(self.data),

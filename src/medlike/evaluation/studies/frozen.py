@@ -88,7 +88,7 @@ class Frozen:
         settings = self.bench.settings
         facts = [
             self.bench.split.digest, self.bench.data.name, sorted(self.without), self.tuned, settings.preset,
-            settings.stem, settings.limit, *more,
+            self.bench.stem_digest, settings.limit, *more,
         ]  # fmt: skip
         return hashlib.sha256(json.dumps(facts, default=str).encode()).hexdigest()[:16]
 

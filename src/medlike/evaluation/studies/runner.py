@@ -28,11 +28,19 @@ def run_study(
 ) -> Summary | None:
     """Run what is missing, then write the report into `out`; returns its summary, None for a dry run.
 
-    only: patterns of cell names (`sch-64-*`); others are not run, but results that are there are reported.
-    A run that is killed loses the cell it was in: the next one goes on there. Raises QueryError where no
-    cell matches, or where `out` holds results of other settings.
+    only: patterns of cell names (`sch-64-*`); others are not run, but results that are there are reported. A run
+    that is killed loses the cell it was in: the next one goes on there. Raises QueryError where no cell matches,
+    or where `out` holds results of other settings.
     """
     cells = study.cells(bench)
+    done = run_cells(study, bench, out, cells, only, dry, say)
+    return None if dry else report_study(study, bench, out, cells, done)
+
+
+def run_cells(
+    study: Study, bench: Bench, out: Path, cells: Sequence[Cell], only: Sequence[str], dry: bool, say: Say
+) -> dict[str, Result]:
+    """Run the cells that match and are missing; returns every result that is there. See `run_study`."""
     chosen = [c for c in cells if not only or any(fnmatch.fnmatch(c.name, p) for p in only)]
     if not chosen:
         names = ", ".join(c.name for c in cells[:8])
@@ -45,28 +53,34 @@ def run_study(
         f"{study.name}: {len(missing)} of {len(chosen)} cells to run, about {hours:.1f} hours on two cores"
         + ("" if missing else "; writing the report")
     )
-    if dry:
-        for cell in chosen:
-            say(f"  {cell.name}: {'done' if cell.name in done else f'{_expected(cell, cells, done):.0f} s'}")
-        return None
-    for number, cell in enumerate(missing, 1):
+    for cell in chosen if dry else ():
+        say(f"  {cell.name}: {'done' if cell.name in done else f'{_expected(cell, cells, done):.0f} s'}")
+    for number, cell in enumerate(() if dry else missing, 1):
         say(f"[{number}/{len(missing)}] {cell.name}")
         begun = time.perf_counter()
         result = plain(cell.run())
         result["seconds"] = time.perf_counter() - begun
-        write_json(_file(out, cell), {"format": FORMAT, "cell": cell.name, "kind": cell.kind, "result": result})
+        result["machine"] = machine()
+        content = {"format": FORMAT, "cell": cell.name, "kind": cell.kind, "code": code_version(), "result": result}
+        write_json(_file(out, cell), content)
         done[cell.name] = result
+    return done
+
+
+def report_study(study: Study, bench: Bench, out: Path, cells: Sequence[Cell], done: dict[str, Result]) -> Summary:
+    """Summarise the results that are there, and write results.json, report.html and the tables."""
     summary = study.summarise(bench, done)
+    tables = [{"title": t, "head": list(h), "rows": [list(r) for r in rows]} for t, h, rows in summary.tables]
     everything = {
         "study": study.name,
         "question": study.question,
         "configuration": bench.configuration(),
         "code": code_version(),
-        "machine": machine(),
+        "machine": next((r["machine"] for r in done.values() if "machine" in r), machine()),
         "cells_done": len(done),
         "cells": len(cells),
         **summary.results,
-        "tables": [{"title": t, "head": list(h), "rows": [list(r) for r in rows]} for t, h, rows in summary.tables],
+        "tables": tables,
     }
     write_study_report(study, everything, summary, out)
     return summary

@@ -10,8 +10,8 @@ import numpy as np
 if TYPE_CHECKING:
     from medlike.evaluation.studies.frozen import Frozen
 
-_BATCH = 64
-_RATE = 3e-4
+_BATCH = 32
+_RATE = 2e-4
 
 
 def tune_stem(frozen: Frozen, start: Path | None, epochs: int, name: str = "ce", self_supervised: int = 0) -> Path:
