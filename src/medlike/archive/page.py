@@ -5,8 +5,10 @@ import io
 from collections.abc import Sequence
 from html import escape
 
-from medlike.archive.result import Hit, Picture, Result
-from medlike.archive.sheet import NOTICE, caption, measure, seen, thumbnail, verdict
+from PIL import Image as Pillow
+
+from medlike.archive.result import Hit, Result
+from medlike.archive.sheet import NOTICE, caption, measure, seen, shown_hit, shown_query, verdict
 
 _STYLE = """
 .medlike{--ground:#121315;--panel:#1c1e21;--bright:#e8eaed;--soft:#9ea3aa;--accent:#e8b252;
@@ -56,9 +58,7 @@ def document(results: Sequence[Result], title: str = "medlike", side: int = 320)
 
 def fragment(result: Result, side: int = 224) -> str:
     """One result for a notebook."""
-    return (
-        f'<style>{_STYLE}</style><div class="medlike">{_section(result, side)}<footer>{NOTICE}</footer></div>'
-    )
+    return f'<style>{_STYLE}</style><div class="medlike">{_section(result, side)}<footer>{NOTICE}</footer></div>'
 
 
 def _section(result: Result, side: int) -> str:
@@ -71,7 +71,7 @@ def _section(result: Result, side: int) -> str:
     notes += [f'<p class="strange">{escape(warning)}</p>' for warning in result.warnings]
     hits = "\n".join(_hit(result, hit, side) for hit in result.hits)
     listed = f"<ol>\n{hits}\n</ol>" if hits else '<p class="soft">No hits</p>'
-    picture = _picture(result.query_picture(), side, f"query {result.title}")
+    picture = _picture(shown_query(result, side), f"query {result.title}")
     return (
         f"<section>\n<div><h2>{escape(result.title)}</h2>"
         f'<div class="query"><div class="picture">{picture}</div>'
@@ -81,7 +81,7 @@ def _section(result: Result, side: int) -> str:
 
 def _hit(result: Result, hit: Hit, side: int) -> str:
     described = caption(hit)
-    picture = _picture(result.hit_picture(hit.id), side, f"hit {hit.rank}")
+    picture = _picture(shown_hit(result, hit, side, hit.box is not None), f"hit {hit.rank}")
     more = ""
     if hit.group_size is not None and hit.group_size > 1:
         more = f'<span class="more" title="further images of this group">+{hit.group_size - 1}</span>'
@@ -93,11 +93,11 @@ def _hit(result: Result, hit: Hit, side: int) -> str:
     )
 
 
-def _picture(picture: Picture | None, side: int, words: str) -> str:
+def _picture(picture: Pillow.Image | None, words: str) -> str:
     if picture is None:
         return '<span class="soft">pixels not kept</span>'
     file = io.BytesIO()
-    thumbnail(picture, side).save(file, "JPEG", quality=88)
+    picture.save(file, "JPEG", quality=88)
     data = base64.b64encode(file.getvalue()).decode()
     return f'<img alt="{escape(words)}" src="data:image/jpeg;base64,{data}">'
 

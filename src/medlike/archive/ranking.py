@@ -24,35 +24,36 @@ BLOCK = 1 << 14  # content vectors compared at a time
 
 @dataclass(frozen=True)
 class Candidates:
-    """Ranked rows: distance int32 [M]; similarity float32 [M]; part, position int64 [M]; ids >u8 [M, 2]."""
+    """Ranked rows: distance int32, or float64 for regions [M]; similarity float32 [M]; part, position int64 [M].
 
-    distance: NDArray[np.int32]
+    ids: >u8 [M, 2]. windows: int64 [M], where in the image a region was found (see regions.py), -1 for none.
+    """
+
+    distance: NDArray[Any]
     similarity: NDArray[np.float32]
     part: NDArray[np.int64]
     position: NDArray[np.int64]
     ids: NDArray[Any]
+    windows: NDArray[np.int64]
 
     def __len__(self) -> int:
         return len(self.distance)
 
     def take(self, order: Any) -> "Candidates":
         """Some of them: an index array, mask or slice."""
-        return Candidates(
-            self.distance[order],
-            self.similarity[order],
-            self.part[order],
-            self.position[order],
-            self.ids[order],
-        )
+        return Candidates(*(getattr(self, name)[order] for name in Candidates.__dataclass_fields__))
+
+    def with_windows(self, windows: NDArray[np.int64]) -> "Candidates":
+        """The same with windows."""
+        return replace(self, windows=windows)
 
     @staticmethod
     def joined(parts: Sequence["Candidates"]) -> "Candidates":
         """All of them; none where there are no parts."""
+        parts = [part for part in parts if len(part)]
         if not parts:
-            return Candidates(
-                np.empty(0, np.int32), np.empty(0, np.float32), np.empty(0, np.int64), np.empty(0, np.int64),
-                np.empty((0, 2), ">u8"),
-            )  # fmt: skip
+            none = np.empty(0, np.int64)
+            return Candidates(np.empty(0, np.int32), np.empty(0, np.float32), none, none, np.empty((0, 2), ">u8"), none)
         return Candidates(
             *(np.concatenate([getattr(part, name) for part in parts]) for name in Candidates.__dataclass_fields__)
         )
@@ -127,7 +128,7 @@ def rank(
     upto = last if last <= complete or len(together) < k else last - 1
     found = Candidates.joined(
         [
-            _candidates(field, number, near[near <= upto], rows[near <= upto], content)
+            candidates(field, number, near[near <= upto], rows[near <= upto], content)
             for number, (field, (near, rows)) in enumerate(zip(fields, kept, strict=True))
         ]
     )
@@ -153,7 +154,7 @@ def members(
     for number, (field, chosen) in enumerate(zip(fields, positions, strict=True)):
         rows = field.allowed(chosen)
         near = hamming.distances(np.ascontiguousarray(field.codes[rows]), code, "numpy")
-        found.append(_candidates(field, number, near, rows, content))
+        found.append(candidates(field, number, near, rows, content))
     return Candidates.joined(found)
 
 
@@ -227,12 +228,12 @@ def _contenders(
 ) -> Candidates:
     """Rows as candidates, without those less similar than `worst` where that decides."""
     if mode == "hamming":
-        return _candidates(field, number, near, rows, None)
+        return candidates(field, number, near, rows, None)
     alike = similarities(field, rows, content)
     if worst is not None:
         kept = alike >= worst
         near, rows, alike = near[kept], rows[kept], alike[kept]
-    return _candidates(field, number, near, rows, alike)
+    return candidates(field, number, near, rows, alike)
 
 
 def _reduced(block: Candidates, k: int, mode: str) -> Candidates:
@@ -251,20 +252,24 @@ def _reduced(block: Candidates, k: int, mode: str) -> Candidates:
     return block.take(block.ids[:, 0].astype(np.uint64) <= limit)
 
 
-def _candidates(
+def candidates(
     field: Field,
     number: int,
-    near: NDArray[np.int32],
+    near: NDArray[Any],
     rows: NDArray[np.int64],
     alike: NDArray[Any] | None,
 ) -> Candidates:
-    """alike: float32 [M], the similarities; or int8 [D], the content to compare with; None: not yet known."""
-    ids = np.ascontiguousarray(field.part.segment.array("ids")[rows]).view(">u8")
+    """Rows of the field of that number, with their distances.
+
+    alike: float32 [M], the similarities; or int8 [D], the content to compare with; None: not yet known.
+    """
+    ids = np.ascontiguousarray(field.part.segment.array("ids")[rows]).view(">u8").reshape(-1, 2)
     if alike is None:
         alike = np.zeros(len(rows), np.float32)
     elif alike.dtype == np.int8:
         alike = similarities(field, rows, alike)
-    return Candidates(near, alike, np.full(len(rows), number, np.int64), rows, ids.reshape(-1, 2))
+    windows = np.full(len(rows), -1, np.int64)
+    return Candidates(near, alike, np.full(len(rows), number, np.int64), rows, ids, windows)
 
 
 def _compared(found: Candidates, fields: Sequence[Field], content: NDArray[np.int8]) -> Candidates:

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Picture = NDArray[np.uint8]
+Box = tuple[float, float, float, float]
 
 
 @dataclass(frozen=True)
@@ -20,21 +21,31 @@ class Hit:
     similarity: of content, -1 to 1, higher is more alike. box: x0, y0, x1, y1, half-open, pixels of the
     stored image; None for a search by the whole image. metadata: searchable fields. source: path, frame and
     UIDs, None where not permitted. others: further images of the same study or series, best first, where hits
-    are grouped; group_size: how many images of it pass the filter, this one included.
+    are grouped; group_size: how many images of it pass the filter, this one included. orientation: how the
+    region lies there: 0 to 7, quarter turns anticlockwise, from 4 on mirrored first. scale: its size beside
+    the query's. size: width and height of the image. agreement: float32 [14, 14], share of equal local bits
+    of each cell, higher is more alike, NaN outside of the match; None where the bundle has no local codes.
     """
 
     rank: int
     id: str
     distance: float
     similarity: float
-    box: tuple[float, float, float, float] | None = None
+    box: Box | None = None
     metadata: dict[str, Any] = field(default_factory=dict)
     source: dict[str, Any] | None = None
     others: tuple["Hit", ...] = ()
     group_size: int | None = None
+    orientation: int | None = None
+    scale: float | None = None
+    size: tuple[int, int] | None = None
+    agreement: NDArray[np.float32] | None = field(default=None, repr=False, compare=False)
 
     def as_dict(self) -> dict[str, Any]:
-        """As JSON holds it; `others` and `group_size` only where hits are grouped."""
+        """As JSON holds it.
+
+        `others` and `group_size` only where hits are grouped, `orientation` and `scale` only with a box.
+        """
         facts: dict[str, Any] = {
             "rank": self.rank,
             "id": self.id,
@@ -44,6 +55,8 @@ class Hit:
             "metadata": self.metadata,
             "source": self.source,
         }
+        if self.box is not None:
+            facts["orientation"], facts["scale"] = self.orientation, self.scale
         if self.group_size is not None:
             facts["others"] = [hit.as_dict() for hit in self.others]
             facts["group_size"] = self.group_size
@@ -59,6 +72,7 @@ class Result:
     with which `Archive.repeat` gives the same answer again. seconds: by stage. modality: as predicted for the
     query. warnings: what the user should know. erased: images that an earlier search with this receipt saw
     and that are gone for good.
+    query_box, query_size: the region searched for, and the width and height of the image it is in.
     """
 
     hits: list[Hit]
@@ -69,6 +83,8 @@ class Result:
     warnings: tuple[str, ...] = ()
     erased: int = 0
     title: str = "query"
+    query_box: Box | None = None
+    query_size: tuple[int, int] | None = None
     query_picture: Callable[[], Picture | None] = field(default=lambda: None, repr=False)
     hit_picture: Callable[[str], Picture | None] = field(default=lambda id: None, repr=False)
 

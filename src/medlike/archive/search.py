@@ -1,32 +1,33 @@
 """Searching an archive: from queries to results, and from a receipt to the same result again."""
 
-import base64
 import hashlib
 import json
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from medlike.archive.asked import Asked, ask
 from medlike.archive.filters import Condition, Filter, conditions
+from medlike.archive.hits import Groups, hits
 from medlike.archive.index import Index, Part, View
-from medlike.archive.query import Query, as_query
-from medlike.archive.ranking import MODES, Candidates, Field, members, ordered, rank, reach
-from medlike.archive.result import Hit, Picture, Result
+from medlike.archive.query import as_query
+from medlike.archive.ranking import MODES, Answer, Candidates, Field, members, ordered, rank, reach
+from medlike.archive.regions import RegionRanking
+from medlike.archive.result import Hit, Result
 from medlike.archive.segment import HASH_COLUMNS
-from medlike.archive.store import TEXT_COLUMNS, ImageRow
+from medlike.archive.store import TEXT_COLUMNS
 from medlike.codes import hamming
+from medlike.codes.windows import SCALES, Template
 from medlike.errors import QueryError
 
 if TYPE_CHECKING:
     from medlike.archive.archive import Archive
-    from medlike.imaging import Image
 
 GROUPS = ("series", "study")
-_OWN = {"patient": "patient_id", "study": "study_uid", "series": "series_uid"}
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,11 @@ class Settings:
     each, the best; the best `others` of its other images behind it. exclude_own_patient: leave out images of
     the query's own patient. include_self: a query by id may find that image itself (by default it does not:
     people ask for more like it). generation: search as of an earlier generation.
+
+    For a query with a region: orientations: 8, turned and mirrored too, or 1. scales: 3, also 0.7 and 1.4
+    times as large, or 1. region_weight: share of the region in the distance, above 0, at most 1; the rest
+    goes to the whole images' codes. shortlist: look only at so many images, the nearest by their whole codes;
+    None: all, exactly.
     """
 
     k: int = 10
@@ -50,18 +56,24 @@ class Settings:
     exclude_own_patient: bool = False
     include_self: bool = False
     generation: int | None = None
+    orientations: int = 8
+    scales: int = 3
+    region_weight: float = 1.0
+    shortlist: int | None = None
 
     def __post_init__(self) -> None:
-        if not isinstance(self.k, int | np.integer) or self.k < 1:
-            raise QueryError(f"k is {self.k!r}: ask for 1 hit or more")
-        if self.rank not in MODES:
-            raise QueryError(f"rank is {self.rank!r}: use one of {', '.join(MODES)}")
-        if self.group_by is not None and self.group_by not in GROUPS:
-            raise QueryError(f"group_by is {self.group_by!r}: use one of {', '.join(GROUPS)}")
-        if self.radius is not None and (not isinstance(self.radius, int | np.integer) or self.radius < 0):
-            raise QueryError(f"radius is {self.radius!r}: give a number of bits, 0 or more")
-        if self.others < 0:
-            raise QueryError(f"others is {self.others!r}: give 0 or more")
+        _at_least("k", self.k, 1, "ask for 1 hit or more")
+        _at_least("others", self.others, 0, "give 0 or more")
+        if self.radius is not None:
+            _at_least("radius", self.radius, 0, "give a number of bits, 0 or more")
+        if self.shortlist is not None:
+            _at_least("shortlist", self.shortlist, 1, "give a number of images")
+        _one_of("rank", self.rank, MODES)
+        _one_of("group_by", self.group_by, (None, *GROUPS))
+        _one_of("orientations", self.orientations, (8, 1))
+        _one_of("scales", self.scales, (3, 1))
+        if not 0 < self.region_weight <= 1:
+            raise QueryError(f"region_weight is {self.region_weight!r}: give a number above 0, at most 1")
         conditions(self.where)
 
     @classmethod
@@ -72,21 +84,6 @@ class Settings:
             if name not in known:
                 raise QueryError(f"{name!r} is no setting of a search: use {', '.join(known)}")
         return cls(**given)
-
-
-@dataclass(frozen=True)
-class Asked:
-    """A query as the index understands it. row: of the stored image it is, own: its keyed hashes."""
-
-    code: NDArray[np.uint8]
-    content: NDArray[np.int8]
-    row: int | None
-    own: dict[str, str]
-    outlier: dict[str, Any] | None
-    modality: str | None
-    title: str
-    picture: Callable[[], Picture | None]
-    facts: dict[str, Any]
 
 
 def search(archive: "Archive", query: Any, **settings: Any) -> Result:
@@ -104,7 +101,7 @@ def search_many(archive: "Archive", queries: Sequence[Any], **settings: Any) -> 
     index, clock = archive.index, Clock()
     with archive.store.snapshot():
         view = index.view(chosen.generation)
-        asked = _ask(archive, [as_query(query) for query in queries], chosen, view, clock)
+        asked = ask(archive, [as_query(query) for query in queries], view, chosen.exclude_own_patient, clock.stage)
     return _answer(archive, index, view, asked, chosen, clock)
 
 
@@ -115,15 +112,9 @@ def repeat(archive: "Archive", receipt: Mapping[str, Any]) -> Result:
     result's `erased` says how many images that the first answer could have held were erased since.
     """
     try:
-        given, digest = dict(receipt["settings"]), receipt["bundle"]
-        facts = receipt["query"]
-        code = np.frombuffer(bytes.fromhex(facts["code"]), np.uint8)
-        content = np.frombuffer(base64.b64decode(facts["content"]), np.int8)
-        chosen = replace(Settings.of(**given), generation=int(receipt["generation"]))
-        asked = Asked(
-            code, content, facts["row"], dict(facts["own"]), receipt.get("outlier"), facts.get("modality"),
-            facts.get("title") or "query", lambda: None, dict(facts),
-        )  # fmt: skip
+        digest, generation = str(receipt["bundle"]), int(receipt["generation"])
+        chosen = replace(Settings.of(**receipt["settings"]), generation=generation)
+        asked = Asked.of_facts(receipt["query"])
     except (KeyError, TypeError, ValueError) as error:
         raise QueryError(f"this is no receipt of a search ({error}): give the `receipt` of a result") from None
     index, clock = archive.index, Clock()
@@ -132,8 +123,8 @@ def repeat(archive: "Archive", receipt: Mapping[str, Any]) -> Result:
             f"the receipt is of bundle {digest[:16]}, the archive now uses {index.layout.bundle[:16]}: "
             "its codes cannot be compared; search anew"
         )
-    result = _answer(archive, index, index.view(chosen.generation), [asked], chosen, clock)[0]
-    erased = archive.store.erased(int(receipt["generation"]))
+    result = _answer(archive, index, index.view(generation), [asked], chosen, clock)[0]
+    erased = archive.store.erased(generation)
     warnings = result.warnings
     if erased:
         warnings += (f"{erased} images that the search could see were erased since",)
@@ -156,112 +147,34 @@ class Clock:
         self._last = now
 
 
-def _ask(archive: "Archive", queries: Sequence[Query], settings: Settings, view: View, clock: Clock) -> list[Asked]:
-    for query in queries:
-        if query.text is not None:
-            raise QueryError("this archive's bundle has no text encoder: search by image or id")
-        if query.region is not None:
-            raise QueryError("this archive's bundle has no local codes: search by the whole image")
-    images = [query.read() if query.image is not None else None for query in queries]
-    clock.stage("read")
-    encoded = _encoded(archive, [image for image in images if image is not None])
-    clock.stage("encode")
-    asked = []
-    for query, image in zip(queries, images, strict=True):
-        if image is not None:
-            asked.append(_of_image(archive, query, image, next(encoded), settings))
-        else:
-            asked.append(_of_stored(archive, query.id or "", view, settings))
-    return asked
+class _Ranking:
+    """One query by its whole code; `RegionRanking` has the same two methods."""
 
+    def __init__(
+        self,
+        made: Sequence[Field],
+        asked: Asked,
+        settings: Settings,
+        radius: int | None,
+        known: Sequence[Answer] | None,
+    ) -> None:
+        self.made, self.asked, self.mode, self.radius, self.known = made, asked, settings.rank, radius, known
 
-def _encoded(archive: "Archive", images: "Sequence[Image]") -> Any:
-    if not images:
-        return iter(())
-    from medlike.imaging import prepare
+    def first(self, k: int) -> Candidates:
+        return rank(self.made, self.asked.code, self.asked.content, k, self.mode, self.radius, self.known)
 
-    return iter(archive.encoder.encode([prepare(image) for image in images]))
-
-
-def _of_image(archive: "Archive", query: Query, image: "Image", encoding: Any, settings: Settings) -> Asked:
-    def picture() -> Picture | None:
-        from medlike.imaging import render_colour
-
-        return render_colour(image)
-
-    own = {}
-    if settings.exclude_own_patient:
-        for name, identifier in _OWN.items():
-            hashed = archive.identity.hashed(name, image.identifiers.get(identifier))
-            if hashed:
-                own[name] = hashed
-    outlier = None if encoding.outlier is None else encoding.outlier.verdict()
-    title = image.path.replace("\\", "/").rsplit("/", 1)[-1] if image.path else "query"
-    facts = _facts("image", encoding.code, encoding.content, None, own, encoding.modality, title)
-    return Asked(encoding.code, encoding.content, None, own, outlier, encoding.modality, title, picture, facts)
-
-
-def _of_stored(archive: "Archive", id: str, view: View, settings: Settings) -> Asked:
-    store, bundle = archive.store, archive.folder.bundle.digest
-    row = store.find(id, view.generation)
-    if row is None:
-        raise QueryError(f"there is no image {id!r} in the archive: take an id from a search")
-    encoding = store.encoding(row.row, bundle)
-    if encoding is None:
-        raise QueryError(f"image {id} is not encoded under the archive's bundle: run `medlike reindex`")
-    own = {}
-    if settings.exclude_own_patient:
-        own = {name: value for name in _OWN if (value := getattr(row, name))}
-    outlier: dict[str, Any] | None = None
-    if encoding.outlier_p is not None:
-        from medlike.inference.encoding import DEFAULT_THRESHOLD
-
-        outlier = {
-            "is_outlier": encoding.outlier_p <= DEFAULT_THRESHOLD,
-            "p_value": encoding.outlier_p,
-            "score": encoding.outlier_score,
-            "threshold": DEFAULT_THRESHOLD,
-            "components": {},
-            "modality": None,
-        }
-    code = np.frombuffer(encoding.code, np.uint8)
-    content = np.frombuffer(encoding.content, np.int8)
-    title = f"stored {id[:8]}"
-    facts = _facts("id", code, content, row.row, own, row.predicted_modality, title) | {"id": id}
-    return Asked(
-        code,
-        content,
-        row.row,
-        own,
-        outlier,
-        row.predicted_modality,
-        title,
-        lambda: archive.picture(id),
-        facts,
-    )
-
-
-def _facts(
-    kind: str, code: Any, content: Any, row: int | None, own: dict[str, str], modality: str | None, title: str
-) -> dict[str, Any]:
-    return {
-        "kind": kind,
-        "code": code.tobytes().hex(),
-        "content": base64.b64encode(content.tobytes()).decode(),
-        "row": row,
-        "own": own,
-        "modality": modality,
-        "title": title,
-    }
+    def members(self, positions: Sequence[NDArray[np.int64]]) -> Candidates:
+        found = members(self.made, self.asked.code, self.asked.content, positions)
+        return found if self.radius is None else found.take(found.distance <= self.radius)
 
 
 def _answer(
     archive: "Archive", index: Index, view: View, asked: Sequence[Asked], settings: Settings, clock: Clock
 ) -> list[Result]:
-    found_where = conditions(settings.where)
+    wanted = conditions(settings.where)
     passes: list[NDArray[np.bool_] | None] = [None] * len(view.parts)
-    if found_where:
-        made = Filter(found_where, archive.store, archive.identity.hashed)
+    if wanted:
+        made = Filter(wanted, archive.store, archive.identity.hashed)
         passes = [made.mask(part) for part in view.parts]
     clock.stage("filter")
     bases = [Field.of(part, mask) for part, mask in zip(view.parts, passes, strict=True)]
@@ -269,36 +182,50 @@ def _answer(
     radius = settings.radius
     if radius is None and settings.rank == "radius":
         radius = index.layout.bits // 8
-    first = _first(fields_of, asked, settings, radius)
-    answers: list[tuple[Candidates, list[tuple[Candidates, int]] | None]] = []
+    known = _first(fields_of, asked, settings, radius)
+    answers: list[tuple[Template | None, Candidates, Groups | None]] = []
     for number, query in enumerate(asked):
-        if settings.group_by is None:
-            ranked = rank(
-                fields_of[number], query.code, query.content, settings.k, settings.rank, radius, first[number]
-            )
-            answers.append((ranked, None))
+        template = _template(query, settings)
+        ranking: _Ranking | RegionRanking
+        if template is None:
+            ranking = _Ranking(fields_of[number], query, settings, radius, known[number])
         else:
-            answers.append(_grouped(fields_of[number], query, settings, radius))
+            weight, shortlist = settings.region_weight, settings.shortlist
+            ranking = RegionRanking(fields_of[number], query, template, settings.rank, weight, shortlist)
+        if settings.group_by is None:
+            answers.append((template, ranking.first(settings.k), None))
+        else:
+            answers.append((template, *_grouped(ranking, fields_of[number], settings)))
     clock.stage("search")
     results = []
-    for query, (ranked, groups) in zip(asked, answers, strict=True):
-        hits = _hits(archive, view, ranked, groups)
-        receipt = _receipt(index, view, query, settings, hits)
+    for query, (template, ranked, groups) in zip(asked, answers, strict=True):
+        found = hits(archive, view, query, template, ranked, groups)
         results.append(
             Result(
-                hits=hits,
+                hits=found,
                 outlier=query.outlier,
-                receipt=receipt,
+                receipt=_receipt(index, view, query, settings, found),
                 seconds=clock.seconds,
                 modality=query.modality,
-                warnings=_warnings(query, settings, view, found_where, hits),
+                warnings=query.warnings + _warnings(query, settings, view, wanted, found),
                 title=query.title,
+                query_box=None if query.region is None else query.region.box,
+                query_size=query.size,
                 query_picture=query.picture,
                 hit_picture=archive.picture,
             )
         )
     clock.stage("metadata")
     return results
+
+
+def _template(query: Asked, settings: Settings) -> Template | None:
+    if query.region is None:
+        return None
+    if settings.rank == "radius" or settings.radius is not None:
+        raise QueryError("radius counts bits of the whole image's code: leave it out where a region is searched")
+    scales = SCALES if settings.scales == 3 else SCALES[:1]
+    return Template.of(query.region.codes, query.region.counted, settings.orientations, scales)
 
 
 def _fields(bases: Sequence[Field], query: Asked, settings: Settings) -> list[Field]:
@@ -332,6 +259,8 @@ def _first(
     alone: list[list[Any] | None] = [None] * len(asked)
     if len(asked) < 2 or settings.rank == "radius" or settings.group_by is not None:
         return alone
+    if any(query.region is not None for query in asked):
+        return alone
     codes = np.stack([query.code for query in asked])
     first: list[list[Any] | None] = [[] for _ in asked]
     for column in zip(*made, strict=True):
@@ -347,13 +276,13 @@ def _first(
 
 
 def _grouped(
-    made: Sequence[Field], query: Asked, settings: Settings, radius: int | None
-) -> tuple[Candidates, list[tuple[Candidates, int]]]:
+    ranking: "_Ranking | RegionRanking", made: Sequence[Field], settings: Settings
+) -> tuple[Candidates, Groups]:
     """The best of each study or series, and for each its other images in the same order, and their number."""
     name = settings.group_by or ""
     wanted = 4 * settings.k
     while True:
-        ranked = rank(made, query.code, query.content, wanted, settings.rank, radius)
+        ranked = ranking.first(wanted)
         keys = [
             made[part].part.segment.column(name).value(int(at))
             for part, at in zip(ranked.part, ranked.position, strict=True)
@@ -366,76 +295,34 @@ def _grouped(
             break
         wanted *= 4
     chosen = sorted(best.values())[: settings.k]
-    groups = []
+    groups: Groups = []
     for at in chosen:
         if keys[at] is None:
             groups.append((ranked.take(slice(0, 0)), 1))
             continue
-        positions = [_carriers(field.part, name, keys[at]) for field in made]
-        everyone = members(made, query.code, query.content, positions)
-        if radius is not None:
-            everyone = everyone.take(everyone.distance <= radius)
+        everyone = ranking.members([_carriers(field.part, name, keys[at]) for field in made])
         everyone = ordered(everyone, settings.rank)
         groups.append((everyone.take(slice(1, 1 + settings.others)), len(everyone)))
     return ranked.take(np.asarray(chosen, np.int64)), groups
 
 
-def _hits(archive: "Archive", view: View, ranked: Candidates, groups: list[tuple[Candidates, int]] | None) -> list[Hit]:
-    everything = Candidates.joined([ranked, *(others for others, _ in groups or [])])
-    rows = [
-        int(view.parts[part].segment.array("rows")[at])
-        for part, at in zip(everything.part, everything.position, strict=True)
-    ]
-    images = archive.store.images(rows)
-    sources = archive.sources(sorted({images[row].id for row in rows if row in images}))
-    # An image that was erased a moment ago is left out.
-    hits = [_hit(everything, at, images[row], sources) if row in images else None for at, row in enumerate(rows)]
-    found: list[Hit] = []
-    start = len(ranked)
-    for number, hit in enumerate(hits[:start]):
-        if hit is None:
-            continue
-        if groups is not None:
-            others, size = groups[number]
-            behind = [other for other in hits[start : start + len(others)] if other is not None]
-            start += len(others)
-            hit = replace(
-                hit,
-                others=tuple(replace(other, rank=place) for place, other in enumerate(behind, 2)),
-                group_size=size,
-            )
-        found.append(replace(hit, rank=len(found) + 1))
-    return found
-
-
-def _hit(found: Candidates, at: int, image: ImageRow, sources: Mapping[str, dict[str, Any]]) -> Hit:
-    return Hit(
-        rank=0,
-        id=image.id,
-        distance=int(found.distance[at]),
-        similarity=float(found.similarity[at]),
-        metadata=image.metadata,
-        source=sources.get(image.id),
-    )
-
-
-def _receipt(index: Index, view: View, query: Asked, settings: Settings, hits: Sequence[Hit]) -> dict[str, Any]:
+def _receipt(index: Index, view: View, query: Asked, settings: Settings, found: Sequence[Hit]) -> dict[str, Any]:
     given = asdict(settings)
     del given["generation"]
     if settings.where is not None:
         given["where"] = json.loads(json.dumps(settings.where, default=list))
-    listed = json.dumps([[hit.id, hit.distance, [other.id for other in hit.others]] for hit in hits])
+    listed = json.dumps([[hit.id, hit.distance, hit.box, [other.id for other in hit.others]] for hit in found])
     return {
         "generation": view.generation,
         "bundle": index.layout.bundle,
         "settings": given,
-        "query": query.facts,
+        "query": query.facts(),
         "answer": hashlib.sha256(listed.encode()).hexdigest(),
     }
 
 
 def _warnings(
-    query: Asked, settings: Settings, view: View, found: Sequence[Condition], hits: Sequence[Hit]
+    query: Asked, settings: Settings, view: View, wanted: Sequence[Condition], found: Sequence[Hit]
 ) -> tuple[str, ...]:
     warnings = []
     if settings.exclude_own_patient and "patient" not in query.own:
@@ -445,8 +332,8 @@ def _warnings(
             if known
             else "the query's patient is not known: no image was left out for it"
         )
-    if not hits:
-        warnings += [_nothing_has(condition, view) for condition in found if condition.field in TEXT_COLUMNS]
+    if not found:
+        warnings += [_nothing_has(condition, view) for condition in wanted if condition.field in TEXT_COLUMNS]
     return tuple(warning for warning in warnings if warning)
 
 
@@ -460,3 +347,13 @@ def _nothing_has(condition: Condition, view: View) -> str:
         return ""
     listed = ", ".join(sorted(values)[:20]) or "no value at all"
     return f"no image has {condition.field} {', '.join(map(str, wanted))}; the archive has {listed}"
+
+
+def _at_least(name: str, value: Any, least: int, action: str) -> None:
+    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
+        raise QueryError(f"{name} is {value!r}: {action}")
+
+
+def _one_of(name: str, value: Any, known: Sequence[Any]) -> None:
+    if value not in known:
+        raise QueryError(f"{name} is {value!r}: use one of {', '.join(str(each) for each in known if each)}")

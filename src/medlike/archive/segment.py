@@ -34,6 +34,7 @@ from medlike.errors import ArchiveError
 FORMAT = 1
 FILE = "segment.json"
 HASH_COLUMNS = ("study", "series", "patient")
+_ALL_VALID = b"\xff" * 25
 CHUNK = 4096  # rows handled at a time while building
 
 
@@ -150,7 +151,7 @@ class Writer:
         if self.layout.local:
             side = 14 * 14 * self.layout.local // 8
             fields["cells"] = b"".join(encoding.cells or bytes(side) for encoding in encodings)
-            fields["cell_mask"] = b"".join(encoding.cell_mask or bytes(25) for encoding in encodings)
+            fields["cell_mask"] = b"".join(encoding.cell_mask or _ALL_VALID for encoding in encodings)
         for name, (kind, shape) in self.layout.arrays().items():
             given = fields[name]
             array = np.frombuffer(given, kind) if isinstance(given, bytes) else np.asarray(given, kind)
@@ -175,9 +176,7 @@ class Writer:
         for name in FILTER_COLUMNS:
             known, column = self._codes[name], segment.column(name)
             values = (value.decode() if isinstance(value, bytes) else value for value in column.values)
-            tables[name] = np.asarray(
-                [0, *(known.setdefault(value, len(known)) for value in values)], dtype="<u4"
-            )
+            tables[name] = np.asarray([0, *(known.setdefault(value, len(known)) for value in values)], dtype="<u4")
         for start in range(0, len(segment), CHUNK):
             part = slice(start, start + CHUNK)
             chosen: Any = slice(None) if kept is None else kept[part]
@@ -194,9 +193,7 @@ class Writer:
         for name in FILTER_COLUMNS:
             # A value is kept only where a row still has it: what was erased must not live on in a dictionary.
             used = self._used(name)
-            known = sorted(
-                value for value, code in self._codes[name].items() if value is not None and used[code]
-            )
+            known = sorted(value for value, code in self._codes[name].items() if value is not None and used[code])
             table = np.zeros(len(self._codes[name]), narrowest(len(known)))
             for new, value in enumerate(known, 1):
                 table[self._codes[name][value]] = new
@@ -212,8 +209,7 @@ class Writer:
                 parts = self._memory[name]
                 held[name] = np.concatenate(parts) if parts else np.empty(full, np.dtype(kind_name))
             loose = {
-                name: np.frombuffer(data, "S32") if name in HASH_COLUMNS else data
-                for name, data in values.items()
+                name: np.frombuffer(data, "S32") if name in HASH_COLUMNS else data for name, data in values.items()
             }
             return Segment(self.layout, since, until, held, loose)
         for name, file in self._files.items():

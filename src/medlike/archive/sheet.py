@@ -4,10 +4,11 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image as Pillow
 from PIL import ImageDraw, ImageFont
 
-from medlike.archive.result import Hit, Picture, Result
+from medlike.archive.result import Box, Hit, Picture, Result
 
 if TYPE_CHECKING:
     from PIL.ImageFont import FreeTypeFont
@@ -26,16 +27,19 @@ MATCH = (96, 205, 190)
 _MARGIN = 28
 _GAP = 16
 _PAD = 10
+_TINT = 0.4  # how much of a cell that agrees in every bit is covered
 _LINES = ("modality", "body_part", "region", "view", "label")
 
 
-def draw(results: Sequence[Result], columns: int = 5, tile: int = 216, rows: int = 4) -> Pillow.Image:
+def draw(
+    results: Sequence[Result], columns: int = 5, tile: int = 216, rows: int = 4, agreement: bool | None = None
+) -> Pillow.Image:
     """One band for each result: its query at the left, hits in rank order, left to right, then down.
 
     columns: hits in a row. tile: side of an image, pixels. rows: at most so many rows of hits for each query.
     Returns an RGB picture. Images whose pixels are gone are drawn as an empty tile that says so.
     """
-    bands = [_band(result, columns, tile, rows) for result in results]
+    bands = [_band(result, columns, tile, rows, agreement) for result in results]
     width = max((band.width for band in bands), default=640) + 2 * _MARGIN
     height = sum(band.height for band in bands) + _MARGIN * (len(bands) + 1) + 30
     sheet = Pillow.new("RGB", (width, height), GROUND)
@@ -88,15 +92,70 @@ def verdict(outlier: dict[str, Any] | None) -> str:
     return f"A known kind of image ({shown})"
 
 
-def thumbnail(picture: Picture, side: int) -> Pillow.Image:
-    """A picture uint8 [H, W] or [H, W, 3] as RGB inside side x side pixels; small ones are enlarged."""
+def thumbnail(
+    picture: Picture,
+    side: int,
+    size: tuple[int, int] | None = None,
+    box: Box | None = None,
+    agreement: NDArray[np.float32] | None = None,
+) -> Pillow.Image:
+    """A picture uint8 [H, W] or [H, W, 3] as RGB inside side x side pixels; small ones are enlarged.
+
+    box: drawn as a frame, in pixels of the image, whose width and height are `size` (None: those of the
+    picture). agreement: float32 [14, 14], tints the cells that agree in more than half of their bits; NaN are
+    left as they are.
+    """
     image = Pillow.fromarray(np.ascontiguousarray(picture)).convert("RGB")
+    width, height = size or image.size
     scale = side / max(image.size)
-    size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
-    return image.resize(size, Pillow.Resampling.LANCZOS if scale < 1 else Pillow.Resampling.BICUBIC)
+    shape = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
+    small = image.resize(shape, Pillow.Resampling.LANCZOS if scale < 1 else Pillow.Resampling.BICUBIC)
+    across, down = small.width / width, small.height / height
+    if agreement is not None:
+        small = _tinted(small, agreement, width, height, across, down)
+    if box is not None:
+        x0, y0, x1, y1 = box
+        edges = (round(x0 * across), round(y0 * down), round(x1 * across) - 1, round(y1 * down) - 1)
+        edges = (edges[0], edges[1], max(edges[0], edges[2]), max(edges[1], edges[3]))
+        pen = ImageDraw.Draw(small)
+        # A dark line beside the bright one shows on white bone and on black air.
+        pen.rectangle(tuple(edge + step for edge, step in zip(edges, (-1, -1, 1, 1), strict=True)), None, GROUND)
+        pen.rectangle(edges, None, MATCH, 2)
+    return small
 
 
-def _band(result: Result, columns: int, tile: int, rows: int) -> Pillow.Image:
+def shown_query(result: Result, side: int) -> Pillow.Image | None:
+    """The query with its region; None where its pixels are gone."""
+    picture = result.query_picture()
+    return None if picture is None else thumbnail(picture, side, result.query_size, result.query_box)
+
+
+def shown_hit(result: Result, hit: Hit, side: int, tinted: bool) -> Pillow.Image | None:
+    """A hit with its box, and with its agreement map if `tinted`; None where its pixels are gone."""
+    picture = result.hit_picture(hit.id)
+    if picture is None:
+        return None
+    return thumbnail(picture, side, hit.size, hit.box, hit.agreement if tinted else None)
+
+
+def _tinted(
+    small: Pillow.Image, agreement: NDArray[np.float32], width: int, height: int, across: float, down: float
+) -> Pillow.Image:
+    from medlike.imaging import Letterbox
+
+    place = Letterbox.of(height, width)
+    side = place.size / len(agreement)
+    veil = Pillow.new("L", small.size, 0)
+    pen = ImageDraw.Draw(veil)
+    for row, column in zip(*np.nonzero(agreement > 0.5), strict=True):
+        edges = place.from_box((column * side, row * side, (column + 1) * side, (row + 1) * side))
+        x0, y0, x1, y1 = (edge * step for edge, step in zip(edges, (across, down) * 2, strict=True))
+        strength = round(255 * _TINT * 2 * (float(agreement[row, column]) - 0.5))
+        pen.rectangle((round(x0), round(y0), round(x1) - 1, round(y1) - 1), strength)
+    return Pillow.composite(Pillow.new("RGB", small.size, MATCH), small, veil)
+
+
+def _band(result: Result, columns: int, tile: int, rows: int, agreement: bool | None) -> Pillow.Image:
     shown = result.hits[: columns * rows]
     across = max(1, min(columns, len(shown)))
     down = max(1, -(-len(shown) // columns))
@@ -118,16 +177,15 @@ def _band(result: Result, columns: int, tile: int, rows: int) -> Pillow.Image:
     _query(band, pen, result, (0, head), large)
     for number, hit in enumerate(shown):
         at = (left + number % columns * step_x, head + number // columns * step_y)
-        _hit(band, pen, hit, result.hit_picture(hit.id), at, tile)
+        tinted = hit.box is not None if agreement is None else agreement
+        _hit(band, pen, hit, shown_hit(result, hit, tile, tinted), at, tile)
     return band
 
 
-def _query(
-    band: Pillow.Image, pen: ImageDraw.ImageDraw, result: Result, at: tuple[int, int], side: int
-) -> None:
+def _query(band: Pillow.Image, pen: ImageDraw.ImageDraw, result: Result, at: tuple[int, int], side: int) -> None:
     x, y = at
     pen.rectangle((x, y, x + side + 2 * _PAD - 1, y + side + 2 * _PAD - 1), PANEL, ACCENT, 2)
-    _place(band, pen, result.query_picture(), (x + _PAD, y + _PAD), side)
+    _place(band, pen, shown_query(result, side), (x + _PAD, y + _PAD), side)
     top, room = y + side + 2 * _PAD + 10, side + 2 * _PAD
     pen.text((x, top), _fitted(seen(result), _font(18), room), BRIGHT, _font(18))
     top += 26
@@ -141,7 +199,7 @@ def _hit(
     band: Pillow.Image,
     pen: ImageDraw.ImageDraw,
     hit: Hit,
-    picture: Picture | None,
+    picture: Pillow.Image | None,
     at: tuple[int, int],
     side: int,
 ) -> None:
@@ -165,7 +223,11 @@ def _hit(
 
 
 def _place(
-    band: Pillow.Image, pen: ImageDraw.ImageDraw, picture: Picture | None, at: tuple[int, int], side: int
+    band: Pillow.Image,
+    pen: ImageDraw.ImageDraw,
+    picture: Pillow.Image | None,
+    at: tuple[int, int],
+    side: int,
 ) -> None:
     x, y = at
     pen.rectangle((x, y, x + side - 1, y + side - 1), (0, 0, 0) if picture is not None else EMPTY)
@@ -174,8 +236,7 @@ def _place(
         width = pen.textlength(text, _font(16))
         pen.text((x + (side - width) / 2, y + side / 2 - 10), text, SOFT, _font(16))
         return
-    small = thumbnail(picture, side)
-    band.paste(small, (x + (side - small.width) // 2, y + (side - small.height) // 2))
+    band.paste(picture, (x + (side - picture.width) // 2, y + (side - picture.height) // 2))
 
 
 def _font(size: int) -> "FreeTypeFont | Any":
