@@ -71,6 +71,19 @@ def test_verify_finds(filled, damage, encoder):
         assert part in {problem.part for problem in again.verify()}
 
 
+def test_a_crash_costs_no_index(filled, encoder):
+    """What an interrupted build left goes; what is whole stays, so that a large archive is not built anew."""
+    folder = filled.folder.index / filled.folder.bundle.digest[:16]
+    before = {path.name for path in folder.iterdir()}
+    (folder / "half-built").mkdir()
+    (folder / "half-built" / "codes.bin").write_bytes(b"x")
+    (filled.path / "writer.lock").write_text("process 1 on nowhere\n")
+    filled.close()
+    with Archive.open(filled.path, encoder=encoder) as again:
+        again.remove([])
+        assert {path.name for path in folder.iterdir()} == before and again.verify() == []
+
+
 def test_verify_finds_a_word_index_that_lies(archive, tmp_path, pictures):
     pictures(1)
     (tmp_path / "m.csv").write_text("path,text\npictures/0000.png,clear lungs\n")

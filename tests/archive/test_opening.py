@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from medlike import Archive, Query
+from medlike.archive import archive as archives
 from medlike.errors import ArchiveError, ArchiveLocked, BundleError
 
 
@@ -105,6 +106,19 @@ def test_refuses_to_overwrite(archive, tmp_path, tiny_bundle):
     (tmp_path / "full" / "file").touch()
     with pytest.raises(ArchiveError, match="is not empty"):
         Archive.create(tmp_path / "full", tiny_bundle)
+
+
+def test_a_failed_creation_can_be_repeated(tmp_path, tiny_bundle, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(archives, "Store", None)  # as if killed there
+        with pytest.raises(AttributeError):
+            Archive.create(tmp_path / "archive", tiny_bundle)
+    with pytest.raises(ArchiveError, match="is not an archive"):
+        Archive.open(tmp_path / "archive")
+    with Archive.create(tmp_path / "archive", tiny_bundle) as made:
+        assert made.verify() == []
+    with pytest.raises(ArchiveError, match="holds an archive"):
+        Archive.create(tmp_path / "archive", tiny_bundle)
 
 
 def test_a_second_writer_is_told_who_writes(archive, pictures, encoder):

@@ -1,6 +1,5 @@
 """Archive: the user's object. It opens a folder, and hands each task to the file that does it."""
 
-import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -11,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 from medlike.archive import backup as backups
 from medlike.archive import durable, pictures, reindex, removal, upkeep, verify
 from medlike.archive.database import log_emptied
-from medlike.archive.folder import FILE, BundleFacts, Folder
+from medlike.archive.folder import FILE, UNFINISHED, BundleFacts, Folder
 from medlike.archive.identity import Identity, Links, as_source
 from medlike.archive.ingest import AddReport, Encodes, Intake, Progress, Settings
-from medlike.archive.lock import WriterLock, held
+from medlike.archive.lock import WriterLock
 from medlike.archive.pixels import Pixels
 from medlike.archive.spool import Entry, Spool
 from medlike.archive.store import Store
@@ -68,13 +67,16 @@ class Archive:
         """
         path = Path(path).expanduser()
         with durable.disk_errors(path):
-            taken = path.exists() and (not path.is_dir() or any(path.iterdir()))
-        if taken and (path / FILE).exists():
+            names = {entry.name for entry in path.iterdir()} if path.exists() else set()
+        if FILE in names:
             raise ArchiveError(f"{path} holds an archive: open it, or give a new folder")
-        if taken:
+        if names and UNFINISHED not in names:
             raise ArchiveError(f"{path} is not empty: give a new folder")
         facts = BundleFacts.of(_loaded(bundle))
         durable.make_folder(path)
+        # Should this not come to its end, the next attempt may clear away what it finds here.
+        durable.write(path / UNFINISHED, b"")
+        durable.clear(path, keep=UNFINISHED)
         folder = Folder(path, facts, Identity.create(path / "private").answer, keep_identifiers)
         for part in (folder.pixels, folder.index):
             durable.make_folder(part)
@@ -82,8 +84,9 @@ class Archive:
         Links.create(folder.private)
         Store.create(folder.store).close()
         durable.sync_folders([folder.path])
-        # Last: without it the folder is not an archive.
+        # Without it the folder is not an archive.
         folder.write()
+        (path / UNFINISHED).unlink()
         return cls(folder, encoder)
 
     @classmethod
@@ -403,7 +406,7 @@ class Archive:
             self._follow_bundle()
             if died:
                 upkeep.recover(self.store, self.links, self.pixels, self.spool)
-                self._drop_index()
+                upkeep.sweep_index(self.folder.index)
             # While a reader holds the log it cannot be finished; other writes need not wait for that.
             if removal.unfinished(self.store) and log_emptied(self.store.connection, patience=1.0):
                 self._finish_erasure()
@@ -475,14 +478,7 @@ class Archive:
     def _drop_index(self) -> None:
         """Delete the derived files of every bundle, also those that interrupted builds left."""
         self._index = None
-        for folder in list(self.folder.index.iterdir()):
-            # A reader that is bringing the files up to date is waited for.
-            with held(folder / "lock"):
-                for path in folder.iterdir():
-                    if path.is_dir():
-                        shutil.rmtree(path)
-                    elif path.name != "lock":
-                        path.unlink()
+        upkeep.drop_index(self.folder.index)
 
     def _follow_bundle(self) -> None:
         """Notice that another process switched the bundle."""

@@ -3,6 +3,7 @@
 import errno
 import os
 import secrets
+import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -57,6 +58,15 @@ def make_folder(path: Path, mode: int = 0o755) -> None:
         for folder in reversed(missing):
             folder.mkdir(mode=mode, exist_ok=True)
             sync_folders([folder.parent])
+
+
+def clear(folder: Path, keep: str) -> None:
+    """Delete what is in a folder, but for the file named `keep`."""
+    for path in folder.iterdir():
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        elif path.name != keep:
+            path.unlink()
 
 
 def files(folder: Path) -> Iterator[Path]:

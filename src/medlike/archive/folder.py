@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 FORMAT = 1
 FILE = "archive.json"
+UNFINISHED = "unfinished"  # there while the archive is being made
 PARTS = ("store", "pixels", "previews", "index", "private", "spool")
 
 

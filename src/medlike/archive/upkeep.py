@@ -1,9 +1,14 @@
 """Keeping an archive small and tidy: compaction, and cleaning up after a writer that died."""
 
+import json
+import shutil
 from dataclasses import dataclass
+from pathlib import Path
 
+from medlike.archive import durable
 from medlike.archive.database import log_emptied, storage_errors
 from medlike.archive.identity import Links
+from medlike.archive.lock import held
 from medlike.archive.pixels import Pixels
 from medlike.archive.spool import Spool
 from medlike.archive.store import Store
@@ -51,6 +56,26 @@ def sweep(store: Store, links: Links, pixels: Pixels) -> int:
     pixels.delete(leftovers)
     links.delete([id for id in links.all_ids() if id not in ids])
     return len(leftovers)
+
+
+def drop_index(index: Path) -> None:
+    """Delete the derived files of every bundle. A reader that is bringing them up to date is waited for."""
+    for folder in list(index.iterdir()):
+        with held(folder / "lock"):
+            durable.clear(folder, keep="lock")
+
+
+def sweep_index(index: Path) -> None:
+    """Delete what interrupted builds left: folders that no index.json names."""
+    for folder in list(index.iterdir()):
+        with held(folder / "lock"):
+            try:
+                named = json.loads((folder / "index.json").read_bytes())["segments"]
+            except (OSError, ValueError, KeyError, TypeError):
+                named = []
+            for path in folder.iterdir():
+                if path.is_dir() and path.name not in named:
+                    shutil.rmtree(path)
 
 
 def recover(store: Store, links: Links, pixels: Pixels, spool: Spool) -> None:
