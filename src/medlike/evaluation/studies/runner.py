@@ -80,6 +80,7 @@ def report_study(study: Study, bench: Bench, out: Path, cells: Sequence[Cell], d
         "cells_done": len(done),
         "cells": len(cells),
         **summary.results,
+        "notes": list(summary.notes),
         "tables": tables,
     }
     write_study_report(study, everything, summary, out)

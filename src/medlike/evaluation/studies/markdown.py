@@ -1,0 +1,65 @@
+"""A study's results as a page of the documentation: python -m medlike.evaluation.studies.markdown FOLDER ...
+
+FOLDER/results.json becomes FOLDER.md. The page holds nothing that is not in the results, and a test writes it again.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from medlike.evaluation.report import write_text
+
+
+def study_markdown(results: dict[str, Any]) -> str:
+    """The page of one study: question, notes, tables, and how to run it again."""
+    configuration = results["configuration"]
+    settings = configuration["settings"]
+    machine = results["machine"]
+    lines = [f"# Study: {results['study']}", "", results["question"], ""]
+    if results["cells_done"] < results["cells"]:
+        lines += [f"{results['cells_done']} of {results['cells']} cells were run; the tables rest on those.", ""]
+    for note in results["notes"]:
+        lines += [note, ""]
+    for table in results["tables"]:
+        lines += [f"## {table['title']}", "", *_table(table["head"], table["rows"]), ""]
+    lines += [
+        "## How to get these figures again",
+        "",
+        "```",
+        f"medlike study {results['study']} --out DIR{_options(settings)}",
+        "```",
+        "",
+        f"Split `{configuration['split']['digest']}`; code {results['code']}; {machine['system']}, {machine['cores']} cores"
+        + (f", {machine['accelerator']}" if machine.get("accelerator") else "")
+        + f". Written from `{results['study']}/results.json` by `python -m medlike.evaluation.studies.markdown`.",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> list[str]:
+    written = [f"| {' | '.join(head)} |", "|---" + "|---:" * (len(head) - 1) + "|"]
+    return written + [f"| {' | '.join(_cell(c) for c in row)} |" for row in rows]
+
+
+def _cell(cell: Any) -> str:
+    if cell is None:
+        return ""
+    return f"{cell:.3f}" if isinstance(cell, float) else str(cell).replace("|", "\\|")
+
+
+def _options(settings: dict[str, Any]) -> str:
+    given = [f"--{name} {settings[name]}" for name in ("bundle", "stem", "epochs", "limit") if settings.get(name)]
+    if settings.get("stem"):
+        given += [f"--bits {','.join(map(str, settings['bits']))}", f"--seeds {len(settings['seeds'])}"]
+    return "".join(f" {option}" for option in given)
+
+
+if __name__ == "__main__":
+    for folder in map(Path, sys.argv[1:]):
+        found = json.loads((folder / "results.json").read_text(encoding="utf-8"))
+        write_text(folder.with_name(folder.name + ".md"), study_markdown(found))
