@@ -33,7 +33,8 @@ def study_markdown(results: dict[str, Any]) -> str:
         f"medlike study {results['study']} --out DIR{_options(settings)}",
         "```",
         "",
-        f"Split `{configuration['split']['digest']}`; code {results['code']}; {machine['system']}, {machine['cores']} cores"
+        f"Split `{configuration['split']['digest']}`; code {results['code']}; "
+        f"{machine['system']}, {machine['cores']} cores"
         + (f", {machine['accelerator']}" if machine.get("accelerator") else "")
         + f". Written from `{results['study']}/results.json` by `python -m medlike.evaluation.studies.markdown`.",
         "",
