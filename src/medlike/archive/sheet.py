@@ -27,7 +27,8 @@ MATCH = (96, 205, 190)
 _MARGIN = 28
 _GAP = 16
 _PAD = 10
-_TINT = 0.4  # how much of a cell that agrees in every bit is covered
+_TINT = 0.25  # how much of a cell that agrees in every bit is covered
+_AGREES = 0.6  # share of equal bits from which a cell is tinted; half of them agree by chance
 _LINES = ("modality", "body_part", "region", "view", "label")
 
 
@@ -102,7 +103,7 @@ def thumbnail(
     """A picture uint8 [H, W] or [H, W, 3] as RGB inside side x side pixels; small ones are enlarged.
 
     box: drawn as a frame, in pixels of the image, whose width and height are `size` (None: those of the
-    picture). agreement: float32 [14, 14], tints the cells that agree in more than half of their bits; NaN are
+    picture). agreement: float32 [14, 14], tints the cells that agree in most of their bits; NaN are
     left as they are.
     """
     image = Pillow.fromarray(np.ascontiguousarray(picture)).convert("RGB")
@@ -147,10 +148,10 @@ def _tinted(
     side = place.size / len(agreement)
     veil = Pillow.new("L", small.size, 0)
     pen = ImageDraw.Draw(veil)
-    for row, column in zip(*np.nonzero(agreement > 0.5), strict=True):
+    for row, column in zip(*np.nonzero(agreement > _AGREES), strict=True):
         edges = place.from_box((column * side, row * side, (column + 1) * side, (row + 1) * side))
         x0, y0, x1, y1 = (edge * step for edge, step in zip(edges, (across, down) * 2, strict=True))
-        strength = round(255 * _TINT * 2 * (float(agreement[row, column]) - 0.5))
+        strength = round(255 * _TINT * (float(agreement[row, column]) - _AGREES) / (1 - _AGREES))
         pen.rectangle((round(x0), round(y0), round(x1) - 1, round(y1) - 1), strength)
     return Pillow.composite(Pillow.new("RGB", small.size, MATCH), small, veil)
 
