@@ -10,6 +10,7 @@ from medlike.cli import (
     bench,
     bundle,
     calibrate,
+    commission,
     compact,
     demo,
     evaluate,
@@ -43,7 +44,7 @@ def build() -> typer.Typer:
     for panel, commands in (
         ("Search", (demo, index, search, triage)),
         ("Measure", (evaluate, study)),
-        ("Train", (train, calibrate)),
+        ("Train", (train, calibrate, commission)),
         ("Look after an archive", (info, verify, remove, compact, backup, restore, reindex)),
     ):
         for module in commands:

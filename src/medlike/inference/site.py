@@ -29,7 +29,8 @@ class Site:
 
     paths, frames: where each came from. encodings, features (float32 [N, F]) and errors (float32 [N] or None) as
     the bundle gives them. units: int64 [N]; images of one patient (else study, series, manifest group) or nearly
-    equal images share one. facts: searchable metadata of each. refused: (path, reason) of what could not be read.
+    equal images share one. patients, studies: identifiers, "" where unknown. digests: of the pixels. facts:
+    searchable metadata of each. refused: (path, reason) of what could not be read.
     """
 
     paths: list[str]
@@ -40,6 +41,9 @@ class Site:
     units: npt.NDArray[np.int64]
     hashes: npt.NDArray[np.uint64]
     owners: list[str]
+    patients: list[str]
+    studies: list[str]
+    digests: list[str]
     facts: list[dict[str, str | int | float]]
     refused: list[tuple[str, str]]
 
@@ -89,6 +93,9 @@ def read_site(
         units=_units(owners, np.array(hashes, np.uint64)),
         hashes=np.array(hashes, np.uint64),
         owners=owners,
+        patients=[image.identifiers.get("patient_id", "") for image in kept],
+        studies=[image.identifiers.get("study_uid", "") for image in kept],
+        digests=[image.identifiers["pixels"] for image in kept],
         facts=[dict(image.metadata) for image in kept],
         refused=refused,
     )
@@ -127,7 +134,8 @@ def _images(
     for source in discover(sources, frames):
         try:
             for image in load(source):
-                yield replace(image, pixels=image.pixels[:1, :1].copy()), prepare(image)
+                known = {**image.identifiers, "pixels": image.digest}
+                yield replace(image, pixels=image.pixels[:1, :1].copy(), identifiers=known), prepare(image)
         except ImageError as error:
             refused.append((source.path, str(error)))
 

@@ -6,7 +6,7 @@ Nothing here needs a label. Retrieval is judged by studies: the other images of 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +15,14 @@ import numpy.typing as npt
 
 from medlike.bundle import Bundle
 from medlike.datasets.near_duplicates import NEAR, near_pairs
-from medlike.errors import BundleError
 from medlike.inference.encoder import Encoder
 from medlike.inference.encoding import similarity
 from medlike.inference.outlier import OutlierScorer
+from medlike.inference.site import Site, read_site
 from medlike.metrics.outliers import auroc
 from medlike.metrics.statistics import bootstrap_interval
-from medlike.training.site import Progress, Site, read_site
+
+Progress = Callable[[int], None]
 
 # Under this many images nothing is said of a scanner.
 LEAST_OF_SCANNER = 20
@@ -40,18 +41,16 @@ def commission(
     scanner, agreement of predicted and stated modality, and what to do. Raises InputError where no image can be
     read, BundleError for a bundle that gives no verdicts or whose golden bits differ here.
     """
-    if not bundle.spec.get("outlier"):
-        raise BundleError(f"bundle {bundle.name} has no outlier part to judge a place by; choose another")
     with Encoder(bundle) as encoder:
         encoder.require_golden()
-        site = read_site(sources, encoder, progress=progress)
+        site = read_site(encoder, sources, tick=progress)
     report: dict[str, Any] = {
         "bundle": {"name": bundle.name, "digest": bundle.digest, "bits": bundle.bits},
         "images": len(site),
         "units": len(set(site.units.tolist())),
-        "patients": len({image.patient for image in site.images} - {""}),
-        "studies": len({image.study for image in site.images} - {""}),
-        "skipped": [{"path": path, "reason": reason} for path, reason in site.skipped],
+        "patients": len(set(site.patients) - {""}),
+        "studies": len(set(site.studies) - {""}),
+        "skipped": [{"path": path, "reason": reason} for path, reason in site.refused],
         "false_alarms": false_alarms(site),
         "modality": modality_agreement(site),
         "retrieval": study_retrieval(site),
@@ -76,7 +75,7 @@ def false_alarms(site: Site) -> dict[str, Any]:
         "by_modality": {name: _share(flagged[names == name], site.units[names == name]) for name in sorted(set(names))},
         "p_values": np.histogram(outlier.p, bins=20, range=(0, 1))[0].tolist(),
         "flagged": [
-            {"path": site.images[i].path, "p_value": float(outlier.p[i]), "score": float(outlier.score[i])}
+            {"path": site.paths[i], "p_value": float(outlier.p[i]), "score": float(outlier.score[i])}
             for i in worst
         ],
     }
@@ -85,7 +84,7 @@ def false_alarms(site: Site) -> dict[str, Any]:
 def modality_agreement(site: Site) -> dict[str, Any]:
     """How often the predicted modality is the stated one, where both are known."""
     predicted = site.encodings.modality or [None] * len(site)
-    stated = [str(image.metadata.get("modality", "")) for image in site.images]
+    stated = [str(facts.get("modality", "")) for facts in site.facts]
     both = [(p, s) for p, s in zip(predicted, stated, strict=True) if p is not None and s]
     differing = Counter(f"{s} as {p}" for p, s in both if p != s)
     return {
@@ -101,7 +100,8 @@ def study_retrieval(site: Site) -> dict[str, Any]:
 
     Order: Hamming distance, then content similarity. Chance: the share expected of a random first answer.
     """
-    studies = np.array([image.study or (f"patient {image.patient}" if image.patient else "") for image in site.images])
+    pairs = zip(site.studies, site.patients, strict=True)
+    studies = np.array([study or (f"patient {patient}" if patient else "") for study, patient in pairs])
     sizes = Counter(studies.tolist())
     asked = [row for row, study in enumerate(studies.tolist()) if study and sizes[study] > 1]
     if not asked:
@@ -135,15 +135,14 @@ def nearest_others(site: Site, row: int, count: int) -> npt.NDArray[np.int64]:
 
 def near_duplicates(site: Site) -> dict[str, Any]:
     """Pairs of nearly equal pictures (perceptual hash within 6), and those among them of different patients."""
-    hashes = np.array([image.hash for image in site.images], np.uint64)
     found = []
     across = equal = 0
-    for left, right in near_pairs(hashes, NEAR).tolist():
-        one, other = site.images[left], site.images[right]
-        same = one.digest == other.digest
-        strangers = bool(one.patient and other.patient and one.patient != other.patient)
+    for left, right in near_pairs(site.hashes, NEAR).tolist():
+        same = site.digests[left] == site.digests[right]
+        whose = {site.patients[left], site.patients[right]}
+        strangers = len(whose) == 2 and "" not in whose
         equal, across = equal + same, across + strangers
-        found.append({"one": one.path, "other": other.path, "equal": same, "patients_differ": strangers})
+        found.append({"one": site.paths[left], "other": site.paths[right], "equal": same, "patients_differ": strangers})
     found.sort(key=lambda pair: (not pair["patients_differ"], not pair["equal"]))
     return {"pairs": len(found), "equal": equal, "patients_differ": across, "listed": found[:LISTED]}
 
@@ -158,7 +157,7 @@ def scanner_drift(site: Site, bundle: Bundle) -> list[dict[str, Any]]:
     assert outlier is not None
     scorer = OutlierScorer.of(bundle)
     assert scorer is not None
-    scanners = np.array([image.scanner for image in site.images])
+    scanners = np.array([scanner(facts) for facts in site.facts])
     calibration = bundle.array("outlier.calibration").astype(np.float64)
     rows = []
     for name in sorted(set(scanners.tolist())):
@@ -177,6 +176,11 @@ def scanner_drift(site: Site, bundle: Bundle) -> list[dict[str, Any]]:
             }
         )
     return rows
+
+
+def scanner(facts: Mapping[str, Any]) -> str:
+    """Manufacturer and model, "" where neither is known."""
+    return " ".join(str(facts[key]) for key in ("manufacturer", "model") if facts.get(key))
 
 
 def advice(report: dict[str, Any]) -> list[str]:

@@ -1,0 +1,74 @@
+"""medlike commission: how a bundle does on a place's own images, before going live."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from medlike.cli.exits import REFUSED
+from medlike.cli.options import Report, ReportFormat
+
+EXAMPLES = """[b]Examples[/b]
+
+medlike commission --data site/ --out report
+
+medlike commission --data site.csv --bundle site-bundle --format json
+"""
+
+
+def commission(
+    data: Annotated[
+        list[Path], typer.Option("--data", metavar="SITE", help="A folder or manifest of some 500 images of the place.")
+    ],
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="DIR", help="Folder for report.html and results.json.")
+    ] = None,
+    bundle: Annotated[
+        str | None,
+        typer.Option("--bundle", "-b", help="A shipped bundle's name, or a folder.", show_default="the default bundle"),
+    ] = None,
+    format: ReportFormat = Report.table,
+) -> None:
+    """Judge a bundle on a place's own unlabelled images: false alarms, studies, near-duplicates, scanners.
+
+    The report holds file names and no pictures. Files that cannot be read are listed, and the exit code is then 3.
+    """
+    from medlike import bundle as bundles
+    from medlike.cli.screen import note, print_json, print_table, progress
+    from medlike.cli.screen import out as console
+    from medlike.training.commission import commission as judge
+    from medlike.training.commission import sentences
+
+    given = bundles.Bundle.load(bundle or bundles.default())
+    with progress() as display:
+        task = display.add_task("Reading", total=None)
+        report = judge(given, data, progress=lambda count: display.update(task, completed=count))
+    if out is not None:
+        _write(report, out)
+    if format is Report.json:
+        print_json(report)
+    else:
+        print_table(("", ""), sentences(report))
+        for line in report["advice"]:
+            console().print(f"- {line}", markup=False, soft_wrap=True)
+    for row in report["skipped"]:
+        note(f"{row['path']}: {row['reason']}")
+    if report["skipped"]:
+        raise typer.Exit(REFUSED)
+
+
+def _write(report: dict, out: Path) -> None:
+    import json
+
+    from medlike.cli.screen import note
+    from medlike.training.commission_page import page
+
+    out.mkdir(parents=True, exist_ok=True)
+    for name, text in (
+        ("results.json", json.dumps(report, indent=1, ensure_ascii=False) + "\n"),
+        ("report.html", page(report)),
+    ):
+        draft = out / (name + ".tmp")
+        draft.write_text(text, encoding="utf-8")
+        draft.replace(out / name)
+    note(f"report: {out / 'report.html'}")
