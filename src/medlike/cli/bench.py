@@ -1,4 +1,4 @@
-"""medlike bench: how fast this machine searches, beside a peer measured in the same run."""
+"""medlike bench: how fast this machine searches and trains, beside a peer where there is one."""
 
 from typing import TYPE_CHECKING, Annotated
 
@@ -23,6 +23,13 @@ medlike bench regions --quick
 medlike bench regions --images 200000
 """
 
+TRAIN = """[b]Examples[/b]
+
+medlike bench train --quick
+
+medlike bench train --preset acir --protocol end-to-end --format json
+"""
+
 Quick = Annotated[bool, typer.Option("--quick", help="A tenth of the size or less: under two minutes.")]
 Images = Annotated[
     int | None,
@@ -44,6 +51,39 @@ def regions(quick: Quick = False, images: Images = None, format: ReportFormat = 
     from medlike.evaluation.speed.regions import bench
 
     _show(bench(quick, images, note), format)
+
+
+def train(
+    preset: Annotated[str, typer.Option("--preset", help="See `medlike model info`.")] = "compact",
+    protocol: Annotated[
+        str | None, typer.Option("--protocol", help="end-to-end or frozen.", show_default="both")
+    ] = None,
+    device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda.")] = "auto",
+    quick: Annotated[bool, typer.Option("--quick", help="A few small batches.")] = False,
+    format: ReportFormat = Report.table,
+) -> None:
+    """Training images a second, and the share of time spent waiting for data."""
+    from importlib.util import find_spec
+
+    from medlike.cli.screen import print_json, print_table
+    from medlike.errors import MissingExtra, TrainingError
+
+    if find_spec("torch") is None:
+        raise MissingExtra("torch", "train")
+    from medlike.training.speed import bench_training
+
+    if protocol not in (None, "end-to-end", "frozen"):
+        raise TrainingError(f"protocol {protocol!r} is unknown; known: end-to-end, frozen")
+    protocols = (protocol,) if protocol else ("frozen", "end-to-end")
+    found = [bench_training(preset, name, quick=quick, device=device) for name in protocols]
+    if format is Report.json:
+        print_json(found)
+        return
+    rows = [
+        (r["preset"], r["protocol"], r["device"], r["batch"], r["images_per_second"], f"{r['waiting']:.2%}")
+        for r in found
+    ]
+    print_table(("preset", "protocol", "device", "batch", "images/s", "waiting"), rows)
 
 
 def _show(found: "Figures", format: Report) -> None:

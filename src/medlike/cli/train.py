@@ -79,6 +79,10 @@ def train(
     name: Annotated[
         str | None, typer.Option("--name", help="The bundle's name.", show_default="medlike-PRESET-BITS")
     ] = None,
+    leave_out: Annotated[
+        list[str] | None,
+        typer.Option("--leave-out", metavar="SOURCE", help="A source that takes no part; may be repeated."),
+    ] = None,
     device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda.")] = "auto",
     replace: Annotated[bool, typer.Option("--replace", help="Replace a bundle that is at --out.")] = False,
 ) -> None:
@@ -98,7 +102,7 @@ def train(
 
         changes = settings(set_ or ())
         changes |= {key: value for key, value in (("loss", loss), ("epochs", epochs)) if value is not None}
-        plan = Plan(preset, bits, recipe, changes, stage, seed, stem, device)
+        plan = Plan(preset, bits, recipe, changes, stage, seed, stem, device, tuple(leave_out or ()))
         made = train_network(
             datasets,
             out,

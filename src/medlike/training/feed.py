@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -18,8 +19,17 @@ from medlike.training.pictures import Pictures
 from medlike.training.recipe import Recipe
 
 I64 = npt.NDArray[np.int64]
-Feed = Callable[[I64, np.random.Generator], dict[str, Any]]
+T = TypeVar("T")
 SERVED_BATCH = 256
+
+
+def ahead(items: Iterator[T]) -> Iterator[T]:
+    """The same items, the next one made in another thread while the last is worked on; none may be None."""
+    with ThreadPoolExecutor(1, thread_name_prefix="medlike-feed") as pool:
+        coming = pool.submit(next, items, None)
+        while (item := coming.result()) is not None:
+            coming = pool.submit(next, items, None)
+            yield item
 
 
 def mixed_precision(device: torch.device) -> AbstractContextManager[Any]:
@@ -36,15 +46,19 @@ class FrozenFeed:
     recipe: Recipe
     device: torch.device
 
-    def training(self, rows: I64, random: np.random.Generator) -> dict[str, Any]:
-        """A random view of each row; half the batches have another picture mixed in."""
+    def batch(self, rows: I64, random: np.random.Generator) -> tuple[Tensor, ...]:
+        """A random view of each row, for `run`; half the batches have another picture mixed in."""
         views = random.integers(0, self.maps.views, len(rows))
         parts = self.maps.batch(views, rows, self.device)
         if self.recipe.mixing and random.random() < 0.5:
             share = torch.from_numpy(random.random(len(rows)) * self.recipe.mixing).float().to(self.device)
             other = torch.from_numpy(random.permutation(len(rows))).to(self.device)
-            parts = tuple(_mix(part, share, other) for part in parts)  # type: ignore[assignment]
-        return self._encode(*parts)
+            return tuple(_mix(part, share, other) for part in parts)
+        return parts
+
+    def run(self, inputs: tuple[Tensor, ...]) -> dict[str, Any]:
+        """Outputs of a batch."""
+        return self._encode(*inputs)
 
     def served(self, rows: I64) -> dict[str, Any]:
         """The pictures as they are."""
@@ -70,11 +84,14 @@ class PictureFeed:
     recipe: Recipe
     device: torch.device
 
-    def training(self, rows: I64, random: np.random.Generator) -> dict[str, Any]:
-        """Pictures of the rows, augmented as the recipe says."""
+    def batch(self, rows: I64, random: np.random.Generator) -> tuple[Tensor, ...]:
+        """Pictures of the rows for `run`, float [n,1,224,224], augmented as the recipe says."""
         generator = torch.Generator(self.device).manual_seed(int(random.integers(2**62)))
-        images = augment(self._grey(rows), augmentation(self.recipe.augmentation), generator)
-        return self._forward(images)
+        return (augment(self._grey(rows), augmentation(self.recipe.augmentation), generator),)
+
+    def run(self, inputs: tuple[Tensor, ...]) -> dict[str, Any]:
+        """Outputs of a batch."""
+        return self._forward(*inputs)
 
     def served(self, rows: I64) -> dict[str, Any]:
         """The pictures as they are."""

@@ -25,7 +25,7 @@ from medlike.models.export import export_graph, round_weights
 from medlike.models.networks import record
 from medlike.training.material import Classes, Material
 from medlike.training.pictures import prepare_pictures
-from medlike.training.quality import measure_bundle
+from medlike.training.quality import measure_bundle, measure_strangers
 from medlike.training.unusual import (
     choose_weights,
     component_table,
@@ -48,7 +48,8 @@ LEAST_CALIBRATION = 34
 class Collection:
     """What a bundle is made from: everything, its split, the classes, and which collection is the headline's.
 
-    cache: folder of prepared pictures.
+    cache: folder of prepared pictures. left_out: images of sources that took no part in anything, to be told from
+    the others like outliers; not among `everything`.
     """
 
     everything: Dataset
@@ -56,6 +57,7 @@ class Collection:
     classes: Classes
     headline_of: Dataset
     cache: Path
+    left_out: Dataset | None = None
 
 
 def finish_bundle(
@@ -104,6 +106,9 @@ def finish_bundle(
             draft = bundles.rewrite(draft, draft.path, arrays, {"outlier": facts}, replace=True)
         say("measuring")
         quality = measure_bundle(draft, collection.everything, collection.split, collection.headline_of)
+        if collection.left_out is not None and facts is not None:
+            known = collection.split.part(collection.everything, "query").where(lambda s: not s.is_ood and may_train(s))
+            quality["left_out"] = measure_strangers(draft, known, collection.left_out)
         return bundles.rewrite(draft, out, None, {"quality": quality}, replace=replace)
 
 

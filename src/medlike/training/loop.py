@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -20,9 +20,9 @@ from medlike.metrics.retrieval import score_codes, score_features
 from medlike.models.networks import record
 from medlike.training.curves import keep_history
 from medlike.training.depths import fit_depths
-from medlike.training.feed import FrozenFeed, PictureFeed, served_outputs
+from medlike.training.feed import FrozenFeed, PictureFeed, ahead, served_outputs
 from medlike.training.material import Material, sampling_weights
-from medlike.training.objective import HashLoss, hash_loss, judge
+from medlike.training.objective import HashLoss, Judged, hash_loss, judge
 from medlike.training.recipe import Recipe
 from medlike.training.start import start_code
 
@@ -89,7 +89,7 @@ def fit(
         np.bincount(part.labels["label"], minlength=network.classes["label"]).tolist(),
         recipe.sampling == "tempered",
     )
-    optimiser = _optimiser(network, recipe)
+    optimiser = optimiser_of(network, recipe)
     mean = RunningMean(network, recipe.average)
     steps = max(1, len(part) // recipe.batch)
     history: list[dict[str, Any]] = []
@@ -133,15 +133,15 @@ def fit(
         started, waiting = time.perf_counter(), 0.0
         sums: dict[str, float] = {}
         order = random.permutation(len(part)) if recipe.sampling == "uniform" else None
+        batches = ahead(batches_of(part, feed, recipe.batch, steps, order, weights, random))
         for step in range(steps):
             for group in optimiser.param_groups:
                 group["lr"] = _rate(recipe, epoch + step / steps) * group["scale"]
-            if order is None:
-                rows = random.choice(len(part), recipe.batch, p=weights)
-            else:
-                rows = order[step * recipe.batch : (step + 1) * recipe.batch]
-            judged, waited = _step(network, recipe, part, feed, loss, optimiser, rows, random, coded)
-            waiting += waited
+            begun = time.perf_counter()
+            batch = next(batches)
+            waiting += time.perf_counter() - begun
+            rows = batch.rows
+            judged = take_step(network, recipe, feed, loss, optimiser, batch, coded)
             if not math.isfinite(float(judged.total.detach())):
                 _report_nan(folder, part, rows, epoch, step, judged.parts)
             mean.update(network)
@@ -188,7 +188,8 @@ def validation_map(
     return float(score_codes(pack(asked > 0), pack(items[rows] > 0), relevance).mean("map_expected"))
 
 
-def _optimiser(network: Any, recipe: Recipe) -> torch.optim.AdamW:
+def optimiser_of(network: Any, recipe: Recipe) -> torch.optim.AdamW:
+    """AdamW over what a recipe trains; what it keeps as it is no longer asks for gradients."""
     frozen = recipe.protocol == "frozen"
     stem = list(network.stem.parameters())
     for parameter in stem:
@@ -219,30 +220,52 @@ def _rate(recipe: Recipe, epoch: float) -> float:
     return recipe.end_rate + (recipe.rate - recipe.end_rate) * (1 + math.cos(math.pi * share)) / 2
 
 
-def _step(
+@dataclass(frozen=True)
+class Batch:
+    """rows of the training pictures, and what a step takes of them, on the device."""
+
+    rows: np.ndarray
+    labels: dict[str, Tensor]
+    fingerprints: Tensor
+    inputs: tuple[Tensor, ...]
+
+
+def batches_of(
+    part: Material,
+    feed: Feed,
+    size: int,
+    steps: int,
+    order: np.ndarray | None,
+    weights: np.ndarray,
+    random: np.random.Generator,
+) -> Iterator[Batch]:
+    """The batches of an epoch, on the device: rows of `order`, or drawn by weight where there is none."""
+    device = feed.device
+    for step in range(steps):
+        rows = random.choice(len(part), size, p=weights) if order is None else order[step * size : (step + 1) * size]
+        labels = {level: torch.from_numpy(found[rows]).to(device) for level, found in part.labels.items()}
+        prints = torch.from_numpy(part.pictures.fingerprints[rows]).to(device).float()
+        yield Batch(rows, labels, prints, feed.batch(rows, random))
+
+
+def take_step(
     network: Any,
     recipe: Recipe,
-    part: Material,
     feed: Feed,
     loss: HashLoss,
     optimiser: torch.optim.AdamW,
-    rows: np.ndarray,
-    random: np.random.Generator,
+    batch: Batch,
     coded: bool,
-) -> tuple[Any, float]:
-    device = feed.device
-    begun = time.perf_counter()
-    labels = {level: torch.from_numpy(found[rows]).to(device) for level, found in part.labels.items()}
-    prints = torch.from_numpy(part.pictures.fingerprints[rows]).to(device).float()
-    waited = time.perf_counter() - begun
-    outputs = feed.training(rows, random)
-    judged = judge(outputs, labels, prints, loss, recipe, network.learned_width, coded)
+) -> Judged:
+    """One step of the optimiser; none where the loss is not finite. coded: see objective.judge."""
+    outputs = feed.run(batch.inputs)
+    judged = judge(outputs, batch.labels, batch.fingerprints, loss, recipe, network.learned_width, coded)
     if torch.isfinite(judged.total):
         optimiser.zero_grad(set_to_none=True)
         judged.total.backward()
         torch.nn.utils.clip_grad_norm_(network.parameters(), CLIP)
         optimiser.step()
-    return judged, waited
+    return judged
 
 
 def _report_nan(

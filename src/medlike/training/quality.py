@@ -77,6 +77,25 @@ def measure_bundle(
     return found
 
 
+def measure_strangers(bundle: Bundle, known: Dataset, strangers: Dataset) -> dict[str, dict[str, Any]]:
+    """How the images of sources that a bundle never saw are told from known ones: by source, with the count."""
+    with Encoder(bundle) as encoder:
+        usual = encode_dataset(encoder, known).outlier
+        strange = encode_dataset(encoder, strangers).outlier
+    if usual is None or strange is None:
+        raise TrainingError(f"bundle {bundle.name} gives no outlier verdicts")
+    found = {}
+    for source in sorted(set(strangers.column("source"))):
+        own = strangers.column("source") == source
+        found[source] = {
+            "images": int(own.sum()),
+            "auroc": _short(auroc(usual.score, strange.score[own])),
+            "detected": _short(float(strange.is_outlier[own].mean())),
+            "detected_at_3_percent": _short(detection_at(usual.score, strange.score[own])),
+        }
+    return found
+
+
 def _within(
     asked: npt.NDArray[np.uint8], items: npt.NDArray[np.uint8], query: Dataset, gallery: Dataset
 ) -> dict[str, float]:

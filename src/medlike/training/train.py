@@ -42,7 +42,7 @@ class Plan:
     """A run. preset: of models.presets; recipe: of training.recipe; changes: settings of the network or recipe.
 
     stage: 1 trains the network; 2 goes on with its decoder. stem: see training.weights. bits: K. device: "auto"
-    takes a GPU where there is one.
+    takes a GPU where there is one. leave_out: sources that take no part, to see how they are told from the others.
     """
 
     preset: str
@@ -53,6 +53,7 @@ class Plan:
     seed: int = 0
     stem: str | Path | None = None
     device: str = "auto"
+    leave_out: tuple[str, ...] = ()
 
     def settings(self) -> tuple[NetworkSettings, Recipe]:
         """Network settings and recipe with the changes. TrainingError for what neither knows."""
@@ -165,6 +166,8 @@ def prepare_run(
     settings, recipe = plan.settings()
     everything = join(*datasets) if len(datasets) > 1 else datasets[0]
     split = split or find_split(everything, work, say)
+    everything, left_out = _leave_out(everything, plan.leave_out)
+    headline_of = _leave_out(datasets[0], plan.leave_out, require=False)[0]
     chosen = training_part(everything, split)
     classes = classes_of(chosen)
     asked = split.part(everything, "validation").where(lambda sample: not sample.is_ood)
@@ -196,8 +199,20 @@ def prepare_run(
             feeds.append(PictureFeed(network, part.pictures, recipe, device))
     if device.type == "cuda":
         network.to(memory_format=torch.channels_last)
-    collection = Collection(everything, split, classes, datasets[0], cache)
+    collection = Collection(everything, split, classes, headline_of, cache, left_out)
     return Prepared(network, recipe, train, validation, feeds[0], feeds[1], collection, stem)
+
+
+def _leave_out(everything: Dataset, sources: Sequence[str], require: bool = True) -> tuple[Dataset, Dataset | None]:
+    """The rest, and the in-domain images of the sources. TrainingError for a source that is not there."""
+    unknown = sorted(set(sources) - {sample.source for sample in everything})
+    if unknown and require:
+        known = ", ".join(sorted({sample.source for sample in everything}))
+        raise TrainingError(f"no image has the source {unknown[0]!r}, which is to be left out; known: {known}")
+    if not sources:
+        return everything, None
+    out = everything.where(lambda sample: sample.source in sources and not sample.is_ood)
+    return everything.where(lambda sample: sample.source not in sources), out
 
 
 def find_split(everything: Dataset, work: Path, say: Say = lambda line: None) -> Split:
@@ -271,6 +286,7 @@ def _training_record(ready: Prepared, plan: Plan, trained: Trained, begun: float
         "recipe_name": plan.recipe,
         "recipe": asdict(ready.recipe),
         "changes": dict(plan.changes),
+        "left_out": list(plan.leave_out),
         "classes": ready.collection.classes.names,
         "stem": ready.stem.origin,
         "stem_sha256": ready.stem.sha256,
