@@ -2,6 +2,7 @@
 
 import json
 import os
+import resource
 import shutil
 import subprocess
 import sys
@@ -37,6 +38,12 @@ def medlike(*words: object, folder: Path | None = None, **environment: str) -> E
     )
     assert "Traceback" not in done.stderr
     return Ended(done.returncode, done.stdout, done.stderr)
+
+
+def processor_seconds() -> float:
+    """Processor time of the commands so far; time on the clock says as much of what else the machine does."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 @pytest.fixture(scope="session")

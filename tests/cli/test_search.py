@@ -145,3 +145,21 @@ def test_closed_pipe_is_quiet(indexed):
     )  # fmt: skip
     assert piped.stderr == ""
     assert piped.stdout.splitlines()[0].startswith("rank,id,distance")
+
+
+def test_a_region_is_searched_for_where_the_bundle_can(tmp_path, tiny_regional_bundle, indexed, sources):
+    archive = tmp_path / "regional"
+    done = medlike("index", sources, "--archive", archive, "--bundle", tiny_regional_bundle.path)
+    assert done.code == 0, done.err
+    words = ("search", SLICE, "-a", archive, "--region", "20,30,80,90", "-k", "3")
+    hits = medlike(*words, "-f", "json").json["hits"]
+    assert all(0 <= hit["box"][0] < hit["box"][2] for hit in hits)
+    assert all(0 <= hit["distance"] <= 1 for hit in hits)
+    table = medlike(*words, "--sheet", tmp_path / "sheet.png")
+    assert " %" in table.out
+    assert Image.open(tmp_path / "sheet.png").width > 400
+    assert medlike("search", SLICE, "-a", archive, "--region", "20,30").code == 2
+    assert medlike("search", SLICE, "-a", archive, "--region", "9000,0,9100,90").code == 1
+    without = medlike("search", SLICE, "-a", indexed, "--region", "20,30,80,90")
+    if without.code:
+        assert "local codes" in without.err

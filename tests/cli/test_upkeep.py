@@ -1,12 +1,11 @@
 """info, verify, compact, backup, restore, remove, reindex, bundle info, and the program itself."""
 
-import resource
 import subprocess
 import sys
 
 import medlike as package
 
-from .conftest import medlike
+from .conftest import medlike, processor_seconds
 
 
 def test_info(indexed):
@@ -108,8 +107,6 @@ def _some_id(archive) -> str:
 
 
 def _processor_seconds(*words: str) -> float:
-    """Processor time, not time on the clock: the machine may be busy with other things."""
-    began = resource.getrusage(resource.RUSAGE_CHILDREN)
+    began = processor_seconds()
     medlike(*words)
-    ended = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return ended.ru_utime + ended.ru_stime - began.ru_utime - began.ru_stime
+    return processor_seconds() - began
