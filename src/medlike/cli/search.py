@@ -3,6 +3,7 @@
 import csv
 import json
 import sys
+from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -21,6 +22,8 @@ EXAMPLES = """[b]Examples[/b]
 medlike search query.dcm --archive archive/
 
 medlike search query.dcm --archive archive/ -k 20 --where modality=CT --where "age>=40" --sheet found.png
+
+medlike search query.dcm --archive archive/ --region 40,60,120,140 --sheet found.png
 
 medlike search --archive archive/ --id 1f0c... --group-by study --format json
 
@@ -55,9 +58,7 @@ def search(
     archive: ArchiveFolder = None,
     id: Annotated[
         str | None,
-        typer.Option(
-            "--id", help="Search for a stored image, by the id that a hit shows or its first digits."
-        ),
+        typer.Option("--id", help="Search for a stored image, by the id that a hit shows or its first digits."),
     ] = None,
     k: Annotated[int, typer.Option("-k", min=1, help="How many hits.")] = 10,
     where: Annotated[
@@ -66,8 +67,7 @@ def search(
             "--where",
             "-w",
             metavar="CONDITION",
-            help="Only images for which this holds: modality=CT, modality=CT,MR, sex!=M, "
-            "age>=40. Repeat it for more.",
+            help="Only images for which this holds: modality=CT, modality=CT,MR, sex!=M, age>=40. Repeat it for more.",
         ),
     ] = None,
     rank: Annotated[
@@ -80,13 +80,34 @@ def search(
     radius: Annotated[int | None, typer.Option(min=0, help="Only hits at most this many bits away.")] = None,
     group_by: Annotated[
         GroupBy | None,
-        typer.Option(
-            "--group-by", help="One hit for each series or study: its best image, the others behind it."
-        ),
+        typer.Option("--group-by", help="One hit for each series or study: its best image, the others behind it."),
     ] = None,
     exclude_own_patient: Annotated[
         bool, typer.Option("--exclude-own-patient", help="Leave out images of the query's own patient.")
     ] = False,
+    region: Annotated[
+        str | None,
+        typer.Option(
+            metavar="X0,Y0,X1,Y1",
+            help="Search for this box of the query, in its own pixels, wherever it is in the stored images.",
+        ),
+    ] = None,
+    orientations: Annotated[int, typer.Option(help="With --region: 8, turned and mirrored too, or 1, as it is.")] = 8,
+    scales: Annotated[int, typer.Option(help="With --region: 3, also 0.7 and 1.4 times as large, or 1, as it is.")] = 3,
+    region_weight: Annotated[
+        float,
+        typer.Option(
+            "--region-weight",
+            help="With --region: its share in the distance, above 0; the rest goes to the whole image.",
+        ),
+    ] = 1.0,
+    shortlist: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="With --region: look only at so many images, the nearest as a whole; for very large archives.",
+        ),
+    ] = None,
     receipt: Annotated[
         Path | None,
         typer.Option(
@@ -108,9 +129,7 @@ def search(
     more alike).
     """
     if (query is None and id is None and receipt is None) or (query is not None and id is not None):
-        raise typer.BadParameter(
-            "give one query: a file, --id of a stored image, or --receipt", param_hint="QUERY"
-        )
+        raise typer.BadParameter("give one query: a file, --id of a stored image, or --receipt", param_hint="QUERY")
     chosen = conditions(where or [])
     if query is not None and not query.exists():
         fail(f"{query} does not exist; give an image file, or --id of a stored image")
@@ -122,7 +141,9 @@ def search(
         if receipt is not None and query is None and id is None:
             result = repeat(opened, _read_receipt(receipt))
         else:
-            asked = Query(id=full_id(opened, id)) if id is not None else Query(image=query)
+            box = None if region is None else _box(region)
+            whole = Query(id=full_id(opened, id)) if id is not None else Query(image=query)
+            asked = replace(whole, region=box)
             try:
                 result = opened.search(
                     asked,
@@ -132,6 +153,10 @@ def search(
                     radius=radius,
                     group_by=group_by.value if group_by else None,
                     exclude_own_patient=exclude_own_patient,
+                    orientations=orientations,
+                    scales=scales,
+                    region_weight=region_weight,
+                    shortlist=shortlist,
                 )
             except ImageError as error:
                 fail(f"{query}: {error}")
@@ -148,6 +173,16 @@ def search(
         _write_csv(result)
     else:
         show(result)
+
+
+def _box(text: str) -> tuple[float, ...]:
+    try:
+        x0, y0, x1, y1 = (float(edge) for edge in text.split(","))
+    except ValueError:
+        raise typer.BadParameter(
+            f"{text!r} is no box; write X0,Y0,X1,Y1 in pixels, for example 40,60,120,140", param_hint="--region"
+        ) from None
+    return x0, y0, x1, y1
 
 
 def _read_receipt(file: Path) -> dict[str, Any]:
@@ -183,7 +218,7 @@ def show(result: "Result", title: str | None = None) -> None:
     rows = [
         (
             hit.rank,
-            f"{hit.distance:g}",
+            f"{hit.distance:g}" if hit.box is None else f"{100 * hit.distance:.1f} %",
             f"{hit.similarity:.2f}",
             *(hit.metadata.get(name) for name in facts),
             hit.id[:SHORT] if narrow else hit.id,
@@ -218,4 +253,14 @@ def _write_csv(result: "Result") -> None:
     for hit in result.hits:
         metadata = [hit.metadata.get(name, "") for name in FIELDS[6:]]
         box = "" if hit.box is None else " ".join(map(str, hit.box))
-        writer.writerow([hit.rank, hit.id, hit.distance, hit.similarity, box, _place(hit.source), *metadata])
+        writer.writerow(
+            [
+                hit.rank,
+                hit.id,
+                hit.distance,
+                hit.similarity,
+                box,
+                _place(hit.source),
+                *metadata,
+            ]
+        )
