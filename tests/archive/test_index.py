@@ -36,6 +36,15 @@ def test_a_view_holds_the_live_images_of_any_generation(population):
     assert index.verify() == []
 
 
+def test_removals_are_known_after_opening_anew(population):
+    stored = population.add(12)
+    population.remove(stored[3:5])
+    opened(population).rebuild()
+    # The files are of the newest generation and hold the removed rows too.
+    assert ids(opened(population).view()) == set(population.alive())
+    assert ids(opened(population).view(1)) == set(stored)
+
+
 def test_columns_give_back_what_was_stored(population):
     stored = population.add(
         4,
@@ -67,6 +76,7 @@ def test_any_course_of_commits_and_refreshes(population, monkeypatch, course):
     oldest = population.store.oldest_generation()
     for generation in range(oldest, population.store.generation() + 1):
         assert ids(index.view(generation)) == set(population.alive(generation))
+    assert ids(opened(population).view()) == set(population.alive())
 
 
 def test_many_rows_become_segments_on_disk_and_few_stay_in_memory(population, monkeypatch):

@@ -117,12 +117,12 @@ class Index:
 
     def refresh(self, publish: bool = True) -> _State:
         """Catch up with the store. `publish`: where there are many new rows, put them on disk if possible."""
-        if self._state.generation == self.store.generation():
+        if self._state.told == self.store.generation():
             return self._state
         with self._lock, self.store.snapshot():
             state = self._state
             newest = self.store.generation()
-            if newest == state.generation:
+            if newest == state.told:
                 return state
             if newest < state.generation:
                 # The store was put back to an earlier state: what is derived from the future is wrong.
