@@ -8,10 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medlike import Archive, Query, Result
-from medlike.archive import durable
-from medlike.archive.folder import BundleFacts, Folder
-from medlike.archive.identity import Identity, Links
-from medlike.archive.store import Store
+from medlike.archive.creation import create
+from medlike.archive.folder import BundleFacts
 
 CONTENT = 64
 PAGE = 50_000
@@ -45,13 +43,7 @@ def populated(folder: str | Path, codes: NDArray[np.uint8], labels: Sequence[str
     """Write an archive of codes uint8 [N, B] with one label each, and its index."""
     path = Path(folder) / "archive"
     facts = BundleFacts(name="bench", digest="be" * 32, bits=8 * codes.shape[1], content_dim=CONTENT)
-    for part in (path, path / "pixels", path / "index", path / "spool"):
-        durable.make_folder(part)
-    Identity.create(path / "private")
-    Links.create(path / "private")
-    Store.create(path / "store.sqlite").close()
-    Folder(path, facts).write()
-    with Archive.open(path) as archive:
+    with Archive(create(path, facts, False)) as archive:
         archive.store.connection.execute("PRAGMA synchronous=OFF")
         random = np.random.default_rng(0)
         for start in range(0, len(codes), PAGE):
