@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from medlike import Archive, Query
-from medlike.archive import archive as archives
+from medlike.archive import creation
 from medlike.errors import ArchiveError, ArchiveLocked, BundleError
 
 
@@ -110,7 +110,7 @@ def test_refuses_to_overwrite(archive, tmp_path, tiny_bundle):
 
 def test_a_failed_creation_can_be_repeated(tmp_path, tiny_bundle, monkeypatch):
     with monkeypatch.context() as patch:
-        patch.setattr(archives, "Store", None)  # as if killed there
+        patch.setattr(creation, "Store", None)  # as if killed there
         with pytest.raises(AttributeError):
             Archive.create(tmp_path / "archive", tiny_bundle)
     with pytest.raises(ArchiveError, match="is not an archive"):

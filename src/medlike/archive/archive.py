@@ -8,14 +8,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from medlike.archive import backup as backups
-from medlike.archive import durable, pictures, reindex, removal, upkeep, verify
+from medlike.archive import creation, pictures, reindex, removal, upkeep, verify
+from medlike.archive.arrivals import arrivals, take_in
 from medlike.archive.database import log_emptied
-from medlike.archive.folder import FILE, UNFINISHED, BundleFacts, Folder
+from medlike.archive.folder import BundleFacts, Folder, loaded_bundle
 from medlike.archive.identity import Identity, Links, as_source
 from medlike.archive.ingest import AddReport, Encodes, Intake, Progress, Settings
 from medlike.archive.lock import WriterLock
 from medlike.archive.pixels import Pixels
-from medlike.archive.spool import Entry, Spool
+from medlike.archive.spool import Spool
 from medlike.archive.store import Store
 from medlike.archive.upkeep import CompactReport
 from medlike.archive.verify import Problem
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
     from medlike.archive.query import Query
     from medlike.archive.result import Result
     from medlike.bundle import Bundle
-    from medlike.inference import Encoder
 
 
 class Archive:
@@ -45,7 +45,6 @@ class Archive:
         self.pixels = Pixels(folder.pixels)
         self.spool = Spool(folder.spool)
         self._encoder = encoder
-        self._own_encoder: Encoder | None = None
         self._index: Index | None = None
         self._lock = WriterLock(folder.path)
 
@@ -65,29 +64,8 @@ class Archive:
         keep_identifiers: the private folder also keeps names and patient ids. encoder: one that is loaded
         already, to be used in place of a new one. Raises ArchiveError where the folder is not empty.
         """
-        path = Path(path).expanduser()
-        with durable.disk_errors(path):
-            names = {entry.name for entry in path.iterdir()} if path.exists() else set()
-        if FILE in names:
-            raise ArchiveError(f"{path} holds an archive: open it, or give a new folder")
-        if names and UNFINISHED not in names:
-            raise ArchiveError(f"{path} is not empty: give a new folder")
-        facts = BundleFacts.of(_loaded(bundle))
-        durable.make_folder(path)
-        # Should this not come to its end, the next attempt may clear away what it finds here.
-        durable.write(path / UNFINISHED, b"")
-        durable.clear(path, keep=UNFINISHED)
-        folder = Folder(path, facts, Identity.create(path / "private").answer, keep_identifiers)
-        for part in (folder.pixels, folder.index):
-            durable.make_folder(part)
-        durable.make_folder(folder.spool, 0o700)
-        Links.create(folder.private)
-        Store.create(folder.store).close()
-        durable.sync_folders([folder.path])
-        # Without it the folder is not an archive.
-        folder.write()
-        (path / UNFINISHED).unlink()
-        return cls(folder, encoder)
+        facts = BundleFacts.of(loaded_bundle(bundle))
+        return cls(creation.create(Path(path).expanduser(), facts, keep_identifiers), encoder)
 
     @classmethod
     def open(
@@ -100,7 +78,7 @@ class Archive:
         """
         folder = Folder.open(Path(path).expanduser())
         if bundle is not None:
-            facts = BundleFacts.of(_loaded(bundle))
+            facts = BundleFacts.of(loaded_bundle(bundle))
             if facts.digest != folder.bundle.digest:
                 raise ArchiveError(
                     f"{path} was made with bundle {folder.bundle.name} ({folder.bundle.digest[:16]}), "
@@ -130,9 +108,6 @@ class Archive:
         self.store.close()
         self.links.close()
         self._index = None
-        if self._own_encoder is not None:
-            self._own_encoder.close()
-            self._own_encoder = self._encoder = None
 
     def __enter__(self) -> "Archive":
         return self
@@ -156,18 +131,15 @@ class Archive:
     @cached_property
     def identity(self) -> Identity:
         """The id key. Raises ArchiveError where it is missing, or another archive's."""
-        found = Identity(self.folder.private)
-        if found.answer != self.folder.key:
-            raise ArchiveError(f"{self.folder.private}/key is not this archive's: restore it from a backup")
-        return found
+        return Identity(self.folder.private, self.folder.key)
 
     @property
     def encoder(self) -> Encodes:
-        """What encodes queries and new images, loaded on first use."""
+        """What encodes queries and new images, loaded on first use. Raises BundleError where it is not there."""
         if self._encoder is None:
             from medlike.inference import Encoder
 
-            self._encoder = self._own_encoder = Encoder(self.folder.bundle.load())
+            self._encoder = Encoder(self.folder.bundle.load())
         return self._encoder
 
     @property
@@ -268,28 +240,21 @@ class Archive:
                 self._drop_index()
                 self.index.rebuild()
                 return reindex.ReindexReport(generation=self.store.generation())
-            chosen = _loaded(bundle)
-            own = None
+            chosen = loaded_bundle(bundle)
             if encoder is None:
                 from medlike.inference import Encoder
 
-                encoder = own = Encoder(chosen)
-            _require_golden(encoder)
+                encoder = Encoder(chosen)
             facts = BundleFacts.of(chosen)
             report = reindex.encode_again(
                 self.store, self.links, self.pixels, encoder, facts.digest, Settings().workers, progress
             )
             if report.lost and not drop_lost:
-                if own is not None:
-                    own.close()
                 return report
             report.generation = reindex.settle(self.store, facts.digest, report.lost)
             self._index_under(facts).rebuild()
             self.folder.under(facts).write()
-            if self._own_encoder is not None:
-                self._own_encoder.close()
-            self.folder, self._index = self.folder.under(facts), None
-            self._encoder, self._own_encoder = encoder, own
+            self.folder, self._encoder, self._index = self.folder.under(facts), encoder, None
             report.switched = True
         return report
 
@@ -312,17 +277,8 @@ class Archive:
         """
         from medlike.archive.search import search
 
-        return search(
-            self,
-            query,
-            k=k,
-            where=where,
-            rank=rank,
-            radius=radius,
-            group_by=group_by,
-            exclude_own_patient=exclude_own_patient,
-            **settings,
-        )
+        settings |= {"k": k, "where": where, "rank": rank, "radius": radius, "group_by": group_by}
+        return search(self, query, exclude_own_patient=exclude_own_patient, **settings)
 
     def search_many(self, queries: "Sequence[Query]", k: int = 10, **settings: Any) -> "list[Result]":
         """One result a query, each as `search` gives it."""
@@ -358,11 +314,6 @@ class Archive:
         """Problems found by comparing rows, pixels, previews, links, spool and index. Changes nothing."""
         alone = self._lock.state() == "free"
         problems = list(verify.verify(self.folder, self.store, self.links, self.pixels, self.spool, alone))
-        try:
-            self.__dict__.pop("identity", None)
-            _ = self.identity
-        except ArchiveError as error:
-            problems.append(Problem("private", str(error)))
         return problems + [Problem("index", text) for text in self.index.verify()]
 
     def backup(
@@ -382,18 +333,7 @@ class Archive:
         aside, with the reason.
         """
         self._follow_bundle()
-        with self.store.snapshot():
-            images, generation = self.store.count(), self.store.generation()
-        return {
-            "images": images,
-            "bytes": self.folder.bytes(),
-            "bundle": {"name": self.folder.bundle.name, "digest": self.folder.bundle.digest},
-            "generation": generation,
-            "oldest_generation": self.store.oldest_generation(),
-            "erasing": len(removal.unfinished(self.store)),
-            "received": sum(1 for _ in self.spool.entries()),
-            "refused": [{"name": entry.name, "reason": entry.reason} for entry in self.spool.refused()],
-        }
+        return upkeep.inventory(self.folder, self.store, self.spool)
 
     # Inside
 
@@ -416,48 +356,15 @@ class Archive:
             self._lock.release(clean)
 
     def _intake(self, settings: Settings, progress: Progress | None) -> Intake:
-        _require_golden(self.encoder)
-        return Intake(
-            self.store,
-            self.links,
-            self.pixels,
-            self.identity,
-            self.encoder,
-            self.folder.bundle.digest,
-            settings,
-            progress,
-        )
+        parts = (self.store, self.links, self.pixels, self.identity, self.encoder)
+        return Intake(*parts, self.folder.bundle.digest, settings, progress)
 
     def _drain(self, frames: Any = "all", progress: Progress | None = None) -> AddReport:
-        from medlike.imaging import Source
-
-        self.spool.sweep()
-        # One whose file is lost cannot be helped here; verify names it.
-        entries = [entry for entry in self.spool.entries() if entry.path.is_file()]
+        entries = arrivals(self.spool)
         if not entries:
             return AddReport(generation=self.store.generation())
         settings = Settings("copy", frames, self.folder.keep_identifiers)
-        by_path: dict[str, Entry] = {str(entry.path): entry for entry in entries}
-        sources = [
-            Source(
-                str(entry.path), dict(entry.metadata), dict(entry.texts), dict(entry.identifiers),
-                frames=frames,
-            )
-            for entry in entries
-        ]  # fmt: skip
-
-        def settled(source: Source, reasons: list[str]) -> None:
-            entry = by_path[source.path]
-            if reasons:
-                self.spool.refuse(entry, "; ".join(reasons))
-            else:
-                self.spool.done(entry)
-
-        report = self._intake(settings, progress).run(sources, received=True, settled=settled)
-        # The sender knows the file by its name, not by its place in the spool.
-        report.skipped = [(by_path[path].name or path, reason) for path, reason in report.skipped]
-        report.duplicates = [(by_path[path].name or path, id) for path, id in report.duplicates]
-        return report
+        return take_in(self.spool, entries, self._intake(settings, progress), frames)
 
     def _index_under(self, facts: BundleFacts) -> "Index":
         from medlike.archive.index import Index, Layout
@@ -485,16 +392,3 @@ class Archive:
         facts = Folder.open(self.path).bundle
         if facts.digest != self.folder.bundle.digest:
             self.folder, self._encoder, self._index = self.folder.under(facts), None, None
-
-
-def _loaded(bundle: "str | Path | Bundle | None") -> "Bundle":
-    from medlike.bundle import Bundle, default
-
-    return bundle if isinstance(bundle, Bundle) else Bundle.load(default() if bundle is None else bundle)
-
-
-def _require_golden(encoder: Encodes) -> None:
-    """Refuse to write where this host's codes differ from those of the bundle's makers."""
-    check = getattr(encoder, "require_golden", None)
-    if check is not None:
-        check()

@@ -115,8 +115,7 @@ def restore(source: Path, target: Path, passphrase: str | None = None) -> Folder
             commit.set("links_since", str(commit.generation))
         store.close()
     durable.write(target / "private" / KEY_FILE, key, 0o600)
-    if Identity(target / "private").answer != Folder.open(source).key:
-        raise ArchiveError(f"the id key in {source} is another archive's: take another backup")
+    Identity(target / "private", Folder.open(source).key)
     durable.write(target / FILE, (source / FILE).read_bytes())
     return Folder.open(target)
 

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
 FORMAT = 1
 FILE = "archive.json"
-UNFINISHED = "unfinished"  # there while the archive is being made
 PARTS = ("store", "pixels", "previews", "index", "private", "spool")
 
 
@@ -145,3 +144,10 @@ class Folder:
             "private": durable.size(self.private),
             "spool": durable.size(self.spool),
         }
+
+
+def loaded_bundle(bundle: "str | Path | Bundle | None") -> "Bundle":
+    """A bundle given by name, by folder or as it is; None: the default one."""
+    from medlike.bundle import Bundle, default
+
+    return bundle if isinstance(bundle, Bundle) else Bundle.load(default() if bundle is None else bundle)

@@ -25,7 +25,8 @@ _EVENTS = ("study_", "series_", "acquisition_", "content_", "instance_")
 class Identity:
     """The id key of an archive: 32 random bytes in private/key, readable by the owner only."""
 
-    def __init__(self, private: Path) -> None:
+    def __init__(self, private: Path, answer: str | None = None) -> None:
+        """Read the key. Raises ArchiveError where it is missing, damaged, or not the one that gives `answer`."""
         path = private / KEY_FILE
         try:
             self._key = bytes.fromhex(path.read_text().strip())
@@ -33,6 +34,8 @@ class Identity:
             raise ArchiveError(f"{path} cannot be read ({error}): restore it from a backup") from error
         if len(self._key) != 32:
             raise ArchiveError(f"{path} holds {len(self._key)} bytes, not 32: restore it from a backup")
+        if answer not in (None, self.answer):
+            raise ArchiveError(f"{path} is not this archive's: restore it from a backup")
 
     @staticmethod
     def create(private: Path) -> "Identity":

@@ -42,6 +42,13 @@ class Encodes(Protocol):
     def encode(self, images: "list[Prepared]", /) -> "Encodings": ...
 
 
+def require_golden(encoder: Encodes) -> None:
+    """Refuse to write where this host's codes differ from those of the bundle's makers (BundleError)."""
+    check = getattr(encoder, "require_golden", None)
+    if check is not None:
+        check()
+
+
 @dataclass
 class AddReport:
     """What an `add` did. Counts are of images; skipped and duplicates name files.
@@ -115,6 +122,7 @@ class Intake:
         progress: Progress | None = None,
     ) -> None:
         self.store, self.links, self.pixels, self.identity = store, links, pixels, identity
+        require_golden(encoder)
         self.encoder, self.bundle, self.settings, self.progress = encoder, bundle, settings, progress
         self.report = AddReport(
             seconds={"read": 0.0, "encode": 0.0, "commit": 0.0, "total": 0.0}, generation=store.generation()

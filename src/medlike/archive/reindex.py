@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from medlike.archive import pictures
 from medlike.archive import record as records
 from medlike.archive.identity import Links
-from medlike.archive.ingest import BATCH, GROUP, Encodes
+from medlike.archive.ingest import BATCH, GROUP, Encodes, require_golden
 from medlike.archive.pixels import Pixels
 from medlike.archive.reader import read
 from medlike.archive.store import ImageRow, Store
@@ -45,6 +45,7 @@ def encode_again(
     progress: Callable[[ReindexReport], None] | None = None,
 ) -> ReindexReport:
     """Store an encoding under `bundle` (digest) of each live image that has none."""
+    require_golden(encoder)
     report = ReindexReport(generation=store.generation())
     todo = store.select(
         "removed IS NULL AND NOT EXISTS"

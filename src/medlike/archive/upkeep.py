@@ -4,12 +4,15 @@ import json
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from medlike.archive import durable
 from medlike.archive.database import log_emptied, storage_errors
+from medlike.archive.folder import Folder
 from medlike.archive.identity import Links
 from medlike.archive.lock import held
 from medlike.archive.pixels import Pixels
+from medlike.archive.removal import unfinished
 from medlike.archive.spool import Spool
 from medlike.archive.store import Store
 
@@ -82,3 +85,19 @@ def recover(store: Store, links: Links, pixels: Pixels, spool: Spool) -> None:
     """Clean up after a writer that died: files and links that it wrote and did not commit."""
     sweep(store, links, pixels)
     spool.sweep()
+
+
+def inventory(folder: Folder, store: Store, spool: Spool) -> dict[str, Any]:
+    """What an archive holds, as `Archive.info` gives it."""
+    with store.snapshot():
+        images, generation = store.count(), store.generation()
+    return {
+        "images": images,
+        "bytes": folder.bytes(),
+        "bundle": {"name": folder.bundle.name, "digest": folder.bundle.digest},
+        "generation": generation,
+        "oldest_generation": store.oldest_generation(),
+        "erasing": len(unfinished(store)),
+        "received": sum(1 for _ in spool.entries()),
+        "refused": [{"name": entry.name, "reason": entry.reason} for entry in spool.refused()],
+    }

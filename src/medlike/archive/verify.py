@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from medlike.archive.database import storage_errors
 from medlike.archive.folder import Folder
-from medlike.archive.identity import Links
+from medlike.archive.identity import Identity, Links
 from medlike.archive.pixels import Pixels
 from medlike.archive.removal import unfinished
 from medlike.archive.spool import Spool
@@ -35,6 +35,7 @@ def verify(
     yield from _pixels(store, pixels)
     if alone:
         yield from _leftovers(store, links, pixels)
+    yield from _key(folder)
     yield from _links(store, links)
     yield from _spool(spool)
 
@@ -121,6 +122,13 @@ def _leftovers(store: Store, links: Links, pixels: Pixels) -> Iterator[Problem]:
     for id in links.all_ids():
         if id not in ids:
             yield Problem("private", f"the link of {id} belongs to no image: run `medlike compact`")
+
+
+def _key(folder: Folder) -> Iterator[Problem]:
+    try:
+        Identity(folder.private, folder.key)
+    except ArchiveError as error:
+        yield Problem("private", str(error))
 
 
 def _links(store: Store, links: Links) -> Iterator[Problem]:

@@ -1,0 +1,39 @@
+"""Making the folder of a new archive: whatever interrupts it, the next attempt may begin again."""
+
+from pathlib import Path
+
+from medlike.archive import durable
+from medlike.archive.folder import FILE, BundleFacts, Folder
+from medlike.archive.identity import Identity, Links
+from medlike.archive.store import Store
+from medlike.errors import ArchiveError
+
+UNFINISHED = "unfinished"  # there while the archive is being made
+
+
+def create(path: Path, bundle: BundleFacts, keep_identifiers: bool) -> Folder:
+    """An empty archive in a new or empty folder, or in one where an attempt was interrupted.
+
+    Raises ArchiveError where there is an archive already, or anything else.
+    """
+    with durable.disk_errors(path):
+        names = {entry.name for entry in path.iterdir()} if path.exists() else set()
+    if FILE in names:
+        raise ArchiveError(f"{path} holds an archive: open it, or give a new folder")
+    if names and UNFINISHED not in names:
+        raise ArchiveError(f"{path} is not empty: give a new folder")
+    durable.make_folder(path)
+    # Should this not come to its end, the next attempt may clear away what it finds here.
+    durable.write(path / UNFINISHED, b"")
+    durable.clear(path, keep=UNFINISHED)
+    folder = Folder(path, bundle, Identity.create(path / "private").answer, keep_identifiers)
+    for part in (folder.pixels, folder.index):
+        durable.make_folder(part)
+    durable.make_folder(folder.spool, 0o700)
+    Links.create(folder.private)
+    Store.create(folder.store).close()
+    durable.sync_folders([path])
+    # Without it the folder is not an archive.
+    folder.write()
+    (path / UNFINISHED).unlink()
+    return folder
