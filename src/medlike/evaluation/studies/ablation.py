@@ -16,7 +16,7 @@ QUESTION = (
 )
 BITS = 64
 # What RIVAL takes away from the recipe of the shipped bundles.
-FULL = {"hash": 0.3, "contrast": 0.5, "preservation": 10.0, "feature_epochs": None}
+FULL: Mapping[str, Any] = dict.fromkeys(RIVAL)
 WHOLE = "SCH corrected, KAN, DaRF"
 # name -> changes of network, of recipe, and side of the fingerprint.
 CHANGES: Mapping[str, tuple[Mapping[str, Any], Mapping[str, Any], int]] = {

@@ -24,8 +24,12 @@ from medlike.evaluation.studies.bench import Bench
 from medlike.evaluation.studies.study import Result
 
 STEM_EPOCHS = 8
-# What a rival is trained with: its own loss and the auxiliary classifier that all of them get.
-RIVAL = {"hash": 1.0, "contrast": 0.0, "preservation": 0.0, "classification": 0.5, "feature_epochs": 0}
+# What a rival is trained with: its own loss and the auxiliary classifier that all of them get, from the first step.
+RIVAL = {
+    "hash": 1.0, "contrast": 0.0, "preservation": 0.0, "classification": 0.5, "feature_epochs": 0, "depth_steps": 0,
+}  # fmt: skip
+# The same loss on features that were trained first, as the full recipe trains them: only the code's loss differs.
+AFTER_FEATURES = {"hash": 1.0, "preservation": 0.0}
 
 
 @dataclass(frozen=True)
@@ -125,6 +129,7 @@ def train_cell(
     if settings.epochs is not None:
         changes["epochs"] = settings.epochs
         changes.setdefault("feature_epochs", settings.epochs * 2 // 3)
+        changes.setdefault("depth_steps", 50 * settings.epochs)
     chosen = recipe("ours", **changes)
     classes = classes_of(frozen.train)
     torch.manual_seed(seed)

@@ -9,7 +9,7 @@ from medlike.evaluation import floors, plots
 from medlike.evaluation.encodings import picture_summaries
 from medlike.evaluation.representation import Representation
 from medlike.evaluation.studies.bench import Bench
-from medlike.evaluation.studies.frozen import RIVAL, Frozen, facts_of, pooled_features, train_cell
+from medlike.evaluation.studies.frozen import AFTER_FEATURES, RIVAL, Frozen, facts_of, pooled_features, train_cell
 from medlike.evaluation.studies.measured import (
     comparison_table,
     grouped,
@@ -33,6 +33,8 @@ TRAINED: Mapping[str, tuple[str, Mapping[str, Any]]] = {
     "hashnet": ("hashnet", RIVAL),
     "dch": ("dch", RIVAL),
     "csq": ("csq", RIVAL),
+    "csq after our feature phase": ("csq", AFTER_FEATURES),
+    "dch after our feature phase": ("dch", AFTER_FEATURES),
 }
 HMAR = "hmar (global expert, hierarchy and modality)"
 MAIN_BITS = 64
@@ -179,11 +181,9 @@ def _verdict(tables: list[Any]) -> str:
 
 
 def _slug(name: str) -> str:
-    return {
-        "ours (SCH corrected, full recipe)": "ours",
-        "acir (SCH corrected)": "sch",
-        "acir (SCH released)": "sch-released",
-    }.get(name, name)
+    """A file name: `ours`, `acir-sch-corrected`, `csq-after-our-feature-phase`."""
+    short = name.split(" (")[0] if name.startswith("ours") else name
+    return "-".join("".join(c if c.isalnum() else " " for c in short.lower()).split())
 
 
 STUDY = Study("methods", QUESTION, cells, summarise)
