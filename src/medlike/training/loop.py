@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import math
 import time
@@ -96,6 +97,7 @@ def fit(
     best: dict[str, Any] = {"map": -1.0, "epoch": -1, "state": None}
     identity = {"network": record(network), "recipe": asdict(recipe), "seed": seed, "images": len(part)}
     histogram: Tensor | None = None
+    start: torch.nn.Linear | None = None
     if resume:
         kept = _read_checkpoint(folder, identity)
         if kept is not None:
@@ -104,6 +106,9 @@ def fit(
             mean.state = {name: kept["mean"][name].to(value.device) for name, value in mean.state.items()}
             mean.steps = kept["mean_steps"]
             history, best = kept["history"], kept["best"]
+            if kept["start"] is not None:
+                start = copy.deepcopy(network.hash_head.direct).requires_grad_(False)
+                start.load_state_dict(kept["start"])
             if kept["histogram"] is not None:
                 histogram = kept["histogram"].to(next(network.parameters()).device)
             say(f"going on after epoch {len(history)} of {recipe.epochs}")
@@ -123,7 +128,8 @@ def fit(
         if feature_epochs and epoch == feature_epochs:
             network.load_state_dict(mean.state)
             found = served_outputs(feed, len(part), ("feature",))["feature"]
-            start_code(network, found, [sample.source for sample in part.dataset], seed)
+            start_code(network, found, [sample.source for sample in part.dataset], recipe.code_whitening, seed)
+            start = copy.deepcopy(network.hash_head.direct).requires_grad_(False)
             mean = RunningMean(network, recipe.average)
         # A stream of its own an epoch: a resumed run draws what the uninterrupted one would have drawn.
         random = np.random.default_rng((seed, epoch))
@@ -141,7 +147,7 @@ def fit(
             batch = next(batches)
             waiting += time.perf_counter() - begun
             rows = batch.rows
-            judged = take_step(network, recipe, feed, loss, optimiser, batch, coded)
+            judged = take_step(network, recipe, feed, loss, optimiser, batch, coded, start)
             if not math.isfinite(float(judged.total.detach())):
                 _report_nan(folder, part, rows, epoch, step, judged.parts)
             mean.update(network)
@@ -161,7 +167,7 @@ def fit(
             state = {name: value.cpu().clone() for name, value in network.state_dict().items()}
             best = {"map": score, "epoch": epoch + 1, "state": state}
         network.load_state_dict(raw)
-        _write_checkpoint(folder, identity, network, optimiser, mean, history, best, histogram)
+        _write_checkpoint(folder, identity, network, optimiser, mean, history, best, histogram, start)
         keep_history(history, folder)
         rate = steps * recipe.batch / seconds
         say(f"epoch {epoch + 1} of {recipe.epochs}: mAP {score:.4f}, {rate:.0f} images/s")
@@ -256,9 +262,13 @@ def take_step(
     optimiser: torch.optim.AdamW,
     batch: Batch,
     coded: bool,
+    start: torch.nn.Linear | None = None,
 ) -> Judged:
-    """One step of the optimiser; none where the loss is not finite. coded: see objective.judge."""
+    """One step of the optimiser; none where the loss is not finite. coded: see objective.judge; start: the linear
+    map from the feature to the real code that training started from."""
     outputs = feed.run(batch.inputs)
+    if start is not None:
+        outputs["start"] = start(outputs["feature"].float()).detach()
     judged = judge(outputs, batch.labels, batch.fingerprints, loss, recipe, network.learned_width, coded)
     if torch.isfinite(judged.total):
         optimiser.zero_grad(set_to_none=True)
@@ -290,6 +300,7 @@ def _write_checkpoint(
     history: list[dict[str, Any]],
     best: dict[str, Any],
     histogram: Tensor | None,
+    start: torch.nn.Linear | None,
 ) -> None:
     draft = folder / (CHECKPOINT + ".draft")
     torch.save(
@@ -302,6 +313,7 @@ def _write_checkpoint(
             "history": history,
             "best": best,
             "histogram": histogram,
+            "start": None if start is None else start.state_dict(),
         },
         draft,
     )

@@ -102,7 +102,8 @@ def judge(
 ) -> Judged:
     """The loss of a batch: outputs of an image network, labels by level int64 [B], fingerprints [B,16,16].
 
-    coded: False while only the feature is trained; the code's terms are left out.
+    coded: False while only the feature is trained; the code's terms are left out. outputs["start"], where given,
+    is the real code that training started from, [B,K]: its similarities are kept instead of the feature's.
     """
     histogram: Tensor | None = None
     parts: dict[str, float] = {}
@@ -122,7 +123,7 @@ def judge(
         total = total + recipe.contrast * contrast
     if coded and recipe.preservation:
         # The code learns from the feature, not the feature from the code: the feature is held fixed.
-        kept = relational_error(outputs["u"], outputs["feature"]) + 0.002 * quantisation(outputs["u"])
+        kept = relational_error(outputs["u"], outputs.get("start", outputs["feature"])) + 0.002 * quantisation(outputs["u"])
         parts["preservation"] = float(kept.detach())
         total = total + recipe.preservation * kept
     return Judged(total, parts, histogram)

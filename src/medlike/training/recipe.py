@@ -28,15 +28,16 @@ class Recipe:
     similarities in the code. smoothing: of the classifier's targets. temperature: of the contrast.
     average: decay of the running mean of the weights that is validated and kept; 0 keeps the last ones.
     share: weight of the learned part of the blended feature beside the linear one. whitening: how far the
-    linear part is evened out, 0 to 1. decoder_epochs, decoder_rate: stage 2.
+    linear part is evened out, 0 to 1; code_whitening: the same before the code's first rotation.
+    decoder_epochs, decoder_rate: stage 2.
     """
 
     protocol: Literal["frozen", "end-to-end"] = "frozen"
     loss: str = "sch"
     depth_steps: int = 3000
     depth_rate: float = 3e-3
-    epochs: int = 24
-    feature_epochs: int = 16
+    epochs: int = 14
+    feature_epochs: int = 8
     batch: int = 256
     rate: float = 6e-4
     stem_rate: float = 1e-4
@@ -57,8 +58,9 @@ class Recipe:
     smoothing: float = 0.1
     temperature: float = 0.1
     average: float = 0.99
-    share: float = 2.0
+    share: float = 1.5
     whitening: float = 0.5
+    code_whitening: float = 0.3
     decoder_epochs: int = 8
     decoder_rate: float = 1e-3
 

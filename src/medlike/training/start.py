@@ -29,14 +29,20 @@ def start_from_pooled(
     network.initialise_linear(mean, std, torch.from_numpy(projection / np.sqrt(spread)).float())
 
 
-def start_code(network: Any, features: npt.NDArray[np.float32], sources: list[str], seed: int) -> None:
-    """Set the linear path of the hash head to a learned rotation of blended features [N,D] (ITQ): the code starts
-    as good as the rotation that others stop at, and learns from there."""
+def start_code(
+    network: Any, features: npt.NDArray[np.float32], sources: list[str], whitening: float, seed: int
+) -> None:
+    """Set the linear path of the hash head to a learned rotation of blended features [N,D] (ITQ).
+
+    The code starts as good as the rotation that others stop at, and learns from there. whitening: how far the
+    principal directions are evened out first; a little lets bits tell apart images of sources never seen.
+    """
     weights = balanced_weights(sources)
     rows = features.astype(np.float64)
     mean = np.average(rows, axis=0, weights=weights)
     width = min(network.bits, features.shape[1])
-    directions, _ = principal_directions(rows - mean, weights, width)
+    directions, variances = principal_directions(rows - mean, weights, width)
+    directions = directions * np.maximum(variances, 1e-12) ** (-whitening / 2)
     projected = (rows - mean) @ directions
     turns = [learned_rotation(projected, weights, seed=seed + block) for block in range(-(-network.bits // width))]
     code = directions @ np.concatenate(turns, axis=1)[:, : network.bits]
