@@ -71,7 +71,7 @@ def phantom_collection(tmp_path_factory):
 SMALL = {
     "linear": 24, "depth_hidden": 32, "depth_outputs": 16, "fusion_outputs": 16, "fusion_width": 8, "pixel_width": 24,
     "pixel_hidden": 32, "branch_width": 16, "hash_hidden": 16, "window_width": 8, "epochs": 4, "feature_epochs": 2,
-    "batch": 24, "views": 2,
+    "batch": 24, "views": 2, "depth_steps": 20,
 }  # fmt: skip
 
 

@@ -27,6 +27,8 @@ OUTPUTS = (
     "outlier_features",
     "reconstruction_error",
 )
+# What ServedNetwork puts before the name of each weight.
+WRAPPED = "network."
 Served = Callable[[nn.Module, Tensor], dict[str, Tensor]]
 
 
@@ -144,12 +146,20 @@ def _quietly(wrapped: ServedNetwork, names: list[str]) -> Any:
 def _folded(program: Any) -> Any:
     """Compute what depends on no weight: shapes, casts that do nothing.
 
-    Left as the exporter makes them, they keep the runtime from merging batch norms: three times slower.
+    Left as the exporter makes them, they keep the runtime from merging batch norms: three times slower. Weights stay
+    as they are, however small, so that the bundle holds them under their own names.
     """
     import onnx_ir
     from onnxscript import optimizer
 
-    optimizer.fold_constants(program.model, input_size_limit=256, output_size_limit=4096)
+    weights = {name for name in program.model.graph.initializers if name.startswith(WRAPPED)}
+
+    def free_of_weights(node: Any) -> bool | None:
+        return False if any(value is not None and value.name in weights for value in node.inputs) else None
+
+    optimizer.fold_constants(
+        program.model, input_size_limit=256, output_size_limit=4096, should_fold=free_of_weights
+    )
     optimizer.remove_unused_nodes(program.model)
     return onnx_ir.to_proto(program.model)
 
@@ -175,9 +185,9 @@ def _drop_zero_biases(model: Any, known: set[str]) -> None:
 def _rename(model: Any) -> None:
     """Give the weights the names of the network's own state: without the wrapper's "network."."""
     names = {
-        tensor.name: tensor.name.removeprefix("network.")
+        tensor.name: tensor.name.removeprefix(WRAPPED)
         for tensor in model.graph.initializer
-        if tensor.name.startswith("network.")
+        if tensor.name.startswith(WRAPPED)
     }
     for tensor in model.graph.initializer:
         tensor.name = names.get(tensor.name, tensor.name)

@@ -12,6 +12,7 @@ from medlike.models.hmar import RegionalNetwork
 from medlike.models.presets import NetworkSettings, preset
 
 Network = ImageNetwork | RegionalNetwork
+LEVELS = ("modality", "region", "label")
 
 
 def build(
@@ -32,11 +33,14 @@ def build(
 
 
 def record(network: Network) -> dict[str, Any]:
-    """Settings, bits, classes and whether there is a decoder, as plain values for JSON."""
+    """Settings, bits, classes and whether there is a decoder, as plain values for JSON.
+
+    classes: [level, number] pairs, coarsest first: JSON with sorted keys would forget the order of levels.
+    """
     return {
         "settings": asdict(network.settings),
         "bits": network.bits,
-        "classes": dict(network.classes),
+        "classes": [[level, size] for level, size in network.classes.items()],
         "decoder": network.decoder is not None,
     }
 
@@ -53,7 +57,11 @@ def rebuild(kept: Mapping[str, Any]) -> Network:
             f"setting {unknown[0]!r} is unknown to this version; train again or use the newer one"
         )
     settings = NetworkSettings(**{name: _tuples(value) for name, value in kept["settings"].items()})
-    return build(settings, int(kept["bits"]), kept["classes"], bool(kept.get("decoder", False)))
+    classes = kept["classes"]
+    if isinstance(classes, Mapping):
+        # Sorted by JSON: the levels in their own order again.
+        classes = sorted(classes.items(), key=lambda item: (*LEVELS, item[0]).index(item[0]))
+    return build(settings, int(kept["bits"]), dict(classes), bool(kept.get("decoder", False)))
 
 
 def _tuples(value: Any) -> Any:

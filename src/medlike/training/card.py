@@ -29,7 +29,7 @@ def model_card(bundle: Bundle, results: Mapping[str, Any] | None = None) -> str:
         "## How it was made",
         _making(training),
         "## Quality",
-        _quality(spec.get("quality") or {}),
+        quality_part(spec.get("quality") or {}),
         _evaluated(bundle, results) if results is not None else "",
         "## Limits",
         _limits(bundle, training),
@@ -125,7 +125,8 @@ def _shares(histogram: Sequence[Sequence[float]]) -> list[tuple[Any, ...]]:
     return rows
 
 
-def _quality(quality: Mapping[str, Any]) -> str:
+def quality_part(quality: Mapping[str, Any]) -> str:
+    """The measured quality of a bundle, as it stands in its specification."""
     if not quality:
         return "Not measured."
     parts = [

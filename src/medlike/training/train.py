@@ -64,7 +64,9 @@ class Plan:
         if unknown:
             known = sorted(of_recipe | {field.name for field in fields(NetworkSettings)})
             raise TrainingError(f"setting {unknown[0]!r} is unknown; known: {', '.join(known)}")
-        return network_preset(self.preset, **rest), changed(named_recipe(self.recipe), mine)
+        recipe = changed(named_recipe(self.recipe), mine)
+        # The network is built again from its settings alone, so what the recipe decides of it stands there.
+        return network_preset(self.preset, **rest, share=recipe.share), recipe
 
 
 @dataclass(frozen=True)
@@ -176,7 +178,6 @@ def prepare_run(
     torch.manual_seed(plan.seed)
     network: Any = build(settings, plan.bits, classes.sizes)
     stem = load_stem(network, plan.stem)
-    network.share.fill_(recipe.share)
     device = choose_device(plan.device)
     network.to(device).eval()
     train, validation = (material(part, split, classes, cache, say) for part in (chosen, asked))

@@ -25,7 +25,7 @@ def study_markdown(results: dict[str, Any]) -> str:
     for note in results["notes"]:
         lines += [note, ""]
     for table in results["tables"]:
-        lines += [f"## {table['title']}", "", *_table(table["head"], table["rows"]), ""]
+        lines += [f"## {table['title']}", "", *table_lines(table["head"], table["rows"]), ""]
     lines += [
         "## How to get these figures again",
         "",
@@ -42,7 +42,8 @@ def study_markdown(results: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _table(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> list[str]:
+def table_lines(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> list[str]:
+    """A table as lines of Markdown: floats with three digits, nothing for what is missing."""
     written = [f"| {' | '.join(head)} |", "|---" + "|---:" * (len(head) - 1) + "|"]
     return written + [f"| {' | '.join(_cell(c) for c in row)} |" for row in rows]
 

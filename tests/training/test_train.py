@@ -1,0 +1,179 @@
+"""A preset becomes a bundle: trained, exported, calibrated, measured; and again after a kill."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from medlike.bundle import Bundle
+from medlike.codes.packing import pack
+from medlike.datasets import prepare_samples
+from medlike.errors import TrainingError
+from medlike.inference import Encoder, check
+from medlike.inference.torch_runtime import equal_bits, torch_outputs
+from medlike.metrics.retrieval import score_codes
+from medlike.training.train import Plan, prepare_run, train_network
+
+
+def run_folder(bundle):
+    return bundle.path.with_name(bundle.path.name + ".run")
+
+
+@pytest.fixture(scope="module")
+def pictures(phantom_data):
+    dataset, split, _ = phantom_data
+    asked, items = (split.part(dataset, name) for name in ("query", "gallery"))
+    return asked, items, *(np.stack([p.pixels for p in prepare_samples(part)]) for part in (asked, items))
+
+
+def test_a_trained_bundle_can_be_searched_with(trained, pictures):
+    asked, _, shown, _ = pictures
+    loaded = Bundle.load(trained.path)
+    assert (loaded.bits, loaded.preset, loaded.name) == (32, "compact", "medlike-compact-32")
+    assert check(loaded) == 1.0
+    with Encoder(loaded) as encoder:
+        found = encoder.encode(list(shown))
+    assert found.code.shape == (len(shown), 4) and found.content.shape == (len(shown), loaded.content_dim)
+    assert set(found.modality) <= {"CT", "MR", "US", "XR", None}
+    strange = np.array([sample.is_ood for sample in asked])
+    assert found.outlier.score[strange].min() > np.median(found.outlier.score[~strange])
+    assert found.outlier.is_outlier[strange].mean() > 0.5
+
+
+def test_a_bundle_says_how_it_was_made(trained, phantom_data):
+    split = phantom_data[1]
+    made = trained.spec["training"]
+    assert made["split"] == split.digest and made["recipe_name"] == "ours" and made["recipe"]["epochs"] == 4
+    assert made["classes"]["modality"] == ["CT", "MR", "US", "XR"] == trained.modalities
+    assert len(made["classes"]["label"]) == 8
+    assert {name: facts["terms"] for name, facts in made["sources"].items()} == {
+        f"phantom-{m}": ["CC0"] for m in ("CT", "MR", "US", "XR")
+    }
+    assert np.shape(made["similarity_histogram"]) == (2, 20) and np.sum(made["similarity_histogram"]) > 0
+    assert trained.spec["labels"]["MR"]["head"] == ["MR_head_lesion", "MR_head_normal"]
+    assert 0 < trained.spec["quality"]["map_expected"] <= 1
+    assert set(trained.spec["outlier"]["kinds_left_out"]) == {"OOD_checks", "OOD_stripes"}
+    folder = run_folder(trained)
+    with (folder / "history.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["epoch"] for row in rows] == ["1", "2", "3", "4"]
+    assert (folder / "curves.png").stat().st_size > 1000
+    assert len(json.loads((folder / "training.json").read_text())["history"]) == 4
+
+
+def test_the_runtime_agrees_with_torch_on_the_shipped_weights(trained, pictures):
+    asked, items, shown, gallery = pictures
+    assert equal_bits(trained, np.concatenate([shown, gallery])) >= 0.995
+    with Encoder(trained) as encoder:
+        ours = [encoder.encode(list(part)).code for part in (shown, gallery)]
+    theirs = [pack(torch_outputs(trained, part)["bits"] > 0) for part in (shown, gallery)]
+    relevance = asked.column("label")[:, None] == items.column("label")[None]
+    ours_map, theirs_map = (score_codes(*codes, relevance).mean("map_expected") for codes in (ours, theirs))
+    assert abs(ours_map - theirs_map) < 0.002
+
+
+def test_torch_gives_the_outlier_features_that_are_served(trained, pictures):
+    shown = pictures[2][:4]
+    with Encoder(trained) as encoder:
+        ours = encoder.features(list(shown), "outlier_features")
+    theirs = torch_outputs(trained, shown, ("outlier_features",))["outlier_features"]
+    np.testing.assert_allclose(ours, theirs, atol=2e-3)
+
+
+def test_killed_and_resumed_is_as_never_killed(trained, phantom_data, small, tmp_path):
+    """kill -9 after the first epoch, then --resume: the same weights as the run that was left alone."""
+    dataset, split, cache = phantom_data
+    split.save(tmp_path / "split.json")
+    words = [Path(sys.executable).with_name("medlike"), "train", "compact", "--data", dataset[0].file.parent]
+    words += ["--out", tmp_path / "again", "--bits", 32, "--split", tmp_path / "split.json", "--cache", cache]
+    words += ["--device", "cpu"]
+    for key, value in small.items():
+        words += ["--set", f"{key}={value}"]
+    words = [str(word) for word in words]
+    first = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=dict(os.environ))
+    history = tmp_path / "again.run" / "history.csv"
+    deadline = time.monotonic() + 110
+    while not history.is_file():
+        assert first.poll() is None and time.monotonic() < deadline, "it ended before it could be killed"
+        time.sleep(0.01)
+    first.send_signal(signal.SIGKILL)
+    assert first.wait() == -signal.SIGKILL
+    assert not (tmp_path / "again").exists()
+    ended = subprocess.run([*words, "--resume"], capture_output=True, text=True, timeout=200)
+    assert ended.returncode == 0, ended.stderr
+    assert "going on after epoch" in ended.stderr
+    assert Bundle.load(tmp_path / "again").encoder_digest == trained.encoder_digest
+
+
+def test_training_beats_its_start(phantom_data, small, tmp_path):
+    """Told to find lesions in one kind of picture, the trained code beats the one it started from."""
+    from medlike.training.feed import served_outputs
+    from medlike.training.loop import fit, validation_map
+    from medlike.training.start import start_code
+
+    dataset, split, cache = phantom_data
+    plan = Plan("compact", 32, changes=small | {"epochs": 16, "feature_epochs": 10, "rate": 4e-3}, device="cpu")
+    ready = prepare_run([dataset], plan, tmp_path, cache, split, lambda line: None)
+    feature = served_outputs(ready.feed, len(ready.train), ("feature",))["feature"]
+    start_code(ready.network, feature, [sample.source for sample in ready.train.dataset], 0)
+    before = validation_map(ready.feed, ready.train, ready.feed, ready.train, 0)
+    fit(ready.network, ready.recipe, ready.train, ready.feed, ready.validation, ready.validation_feed, tmp_path)
+    after = validation_map(ready.feed, ready.train, ready.feed, ready.train, 0)
+    assert after > before + 0.05
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_batch(phantom_data, small, tmp_path):
+    dataset, split, cache = phantom_data
+    wild = small | {"rate": 1e38, "start_rate": 1e-4, "warmup": 2, "feature_epochs": 0, "batch": 40}
+    plan = Plan("compact", 32, changes=wild, device="cpu")
+    with pytest.raises(TrainingError, match=r"is not finite .*nan\.json.*lower the rate and --resume"):
+        train_network([dataset], tmp_path / "out", plan, split=split, cache=cache)
+    note = json.loads((tmp_path / "out.run" / "nan.json").read_text())
+    known = {sample.path for sample in dataset}
+    assert len(note["paths"]) == 40 and set(note["paths"]) <= known and note["epoch"] > 1
+    kept = torch.load(tmp_path / "out.run" / "checkpoint.pt", weights_only=True)
+    assert len(kept["history"]) == note["epoch"] - 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_second_stage_adds_the_published_reconstruction_error(trained, phantom_data, small, tmp_path):
+    dataset, split, cache = phantom_data
+    changes = small | {"decoder": [[8, 8], [8, 8], [8, 8]], "decoder_epochs": 3}
+    plan = Plan("compact", 32, changes=changes, device="cpu")
+    work = tmp_path / "run"
+    given = {"split": split, "cache": cache, "work": work}
+    with pytest.raises(TrainingError, match=r"stage 2 goes on from .*run stage 1 first"):
+        train_network([dataset], tmp_path / "out", Plan("compact", 32, stage=2), **given)
+    first = train_network([dataset], tmp_path / "first", plan, **given)
+    second = Plan("compact", 32, changes=changes, stage=2, device="cpu")
+    made = train_network([dataset], tmp_path / "second", second, **given)
+    assert made.spec["outlier"]["components"] == ["neighbours", "mahalanobis", "reconstruction"]
+    errors = [row["validation_error"] for row in made.spec["training"]["decoder"]["history"]]
+    assert len(errors) == 3 and errors[-1] < errors[0]
+    assert (work / "decoder-curves.png").is_file()
+    pictures = [p.pixels for p in prepare_samples(split.part(dataset, "query"))]
+    with Encoder(made) as encoder, Encoder(first) as before:
+        assert (encoder.features(pictures, "reconstruction_error") > 0).all()
+        np.testing.assert_array_equal(encoder.encode(pictures).code, before.encode(pictures).code)
+
+
+def test_end_to_end_without_a_linear_branch(phantom_data, small, tmp_path):
+    """The published network in small: no linear path, the whole network trained on pictures."""
+    dataset, split, cache = phantom_data
+    changes = {key: small[key] for key in ("fusion_outputs", "pixel_width", "pixel_hidden", "branch_width")}
+    changes |= {"stem": "efficientnet_lite0", "shallow_stride": 16, "pixel_depth": 2, "pixel_heads": 2}
+    changes |= {"pixel_kept": 2, "hash_hidden": 16, "window_width": 8, "fusion_width": 8, "epochs": 1, "batch": 16}
+    plan = Plan("acir", 16, recipe="paper", changes=changes, device="cpu")
+    made = train_network([dataset], tmp_path / "acir", plan, split=split, cache=cache)
+    assert made.bits == 16 and made.spec["training"]["recipe"]["protocol"] == "end-to-end"
+    start = Bundle.load("medlike-itq-64").weights()
+    stem = "stem.body._conv_stem.weight"
+    assert not np.array_equal(made.weights()[stem], start[stem]), "the stem was to be trained as well"
