@@ -123,7 +123,8 @@ def judge(
         total = total + recipe.contrast * contrast
     if coded and recipe.preservation:
         # The code learns from the feature, not the feature from the code: the feature is held fixed.
-        kept = relational_error(outputs["u"], outputs.get("start", outputs["feature"])) + 0.002 * quantisation(outputs["u"])
+        teacher = outputs.get("start", outputs["feature"])
+        kept = relational_error(outputs["u"], teacher) + 0.002 * quantisation(outputs["u"])
         parts["preservation"] = float(kept.detach())
         total = total + recipe.preservation * kept
     return Judged(total, parts, histogram)
