@@ -234,7 +234,9 @@ def _select(
         whole = state[:, 1] - (state[:, 3] if ties else 1)
         return [(near[q, : state[q, 0]].astype(np.int32), rows[q, : state[q, 0]], int(whole[q])) for q in range(number)]
 
-    parts = share(_steps(len(table)), worker)
+    # Waking a thread takes as long as one needs for a few megabytes.
+    worth = 1 + (table.nbytes * number >> 24)
+    parts = share(min(_steps(len(table)), worth), worker)
     answers = []
     for q in range(number):
         near = np.concatenate([part[q][0] for part in parts])

@@ -14,9 +14,7 @@ def pack(bits: ArrayLike) -> NDArray[np.uint8]:
     """
     array = np.asarray(bits)
     if array.ndim == 0 or array.shape[-1] % 8:
-        raise QueryError(
-            f"{array.shape[-1] if array.ndim else 1} bits cannot be packed: use a multiple of 8 bits"
-        )
+        raise QueryError(f"{array.shape[-1] if array.ndim else 1} bits cannot be packed: use a multiple of 8 bits")
     return np.packbits(array.astype(bool, copy=False), axis=-1)
 
 

@@ -18,14 +18,14 @@ def cores() -> int:
     return os.cpu_count() or 1
 
 
-def share(steps: int, worker: Callable[["itertools.count[int]"], T]) -> list[T]:
-    """Run `worker` on every core; all of them draw step numbers from one counter, each in rising order.
+def share(most: int, worker: Callable[["itertools.count[int]"], T]) -> list[T]:
+    """Run `worker` on every core, at most `most` times; all draw step numbers from one counter, rising for each.
 
-    A worker stops when the number drawn is `steps` or more. Numba's own parallel layer is not used: it aborts
+    A worker ends when no step is left. Numba's own parallel layer is not used: it aborts
     the process when two Python threads enter it at once.
     """
     global _pool
-    number = min(cores(), max(1, steps))
+    number = min(cores(), max(1, most))
     counter = itertools.count()
     if number == 1:
         return [worker(counter)]
