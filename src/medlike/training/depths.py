@@ -28,7 +28,7 @@ def fit_depths(
     """Train depth branch and classifier for recipe.depth_steps batches of pooled views, in place."""
     torch.manual_seed(seed)
     random = np.random.default_rng((seed, 977))
-    views = torch.stack([torch.from_numpy(np.asarray(view)) for view in maps.pooled]).to(device)
+    views = torch.stack([torch.from_numpy(np.array(view)) for view in maps.pooled]).to(device)
     labels = {level: torch.from_numpy(found).to(device) for level, found in part.labels.items()}
     weights = sampling_weights(part, recipe.sampling)
     parameters = [*network.depth_branch.parameters(), *network.classifier.parameters()]

@@ -43,14 +43,15 @@ def fit_outlier_map(
     standard = ((pooled - mean.numpy()) / std.numpy()).astype(np.float64)
     limit = max(2, len(pooled) // 3)
     known = _evened(standard - np.average(standard, axis=0, weights=weights), weights, min(POOLED_OUTPUTS, limit))
-    made = OutlierMap(pooled.shape[1], known.shape[1], feature.shape[1], min(feature_outputs, limit))
+    centre = np.average(feature, axis=0, weights=weights)
+    wanted = min(feature_outputs, limit)
+    learned = _evened((feature - centre).astype(np.float64), weights, wanted) if wanted else np.zeros((0, 0))
+    made = OutlierMap(pooled.shape[1], known.shape[1], feature.shape[1], learned.shape[1])
     with torch.no_grad():
         made.mean.copy_(mean)
         made.std.copy_(std)
         made.from_pooled.weight.copy_(torch.from_numpy(known.T))
         if isinstance(made.from_feature, torch.nn.Linear):
-            centre = np.average(feature, axis=0, weights=weights)
-            learned = _evened((feature - centre).astype(np.float64), weights, made.from_feature.out_features)
             made.centre.copy_(torch.from_numpy(centre))
             made.from_feature.weight.copy_(torch.from_numpy(learned.T))
     return made
@@ -69,14 +70,16 @@ def map_settings(made: OutlierMap) -> dict[str, int]:
 
 def _evened(rows: npt.NDArray[np.float64], weights: npt.NDArray[np.float64], count: int) -> npt.NDArray[np.float64]:
     """[D, count] directions evened out, scaled so that projected rows have a mean squared norm of 1."""
-    for wanted in (count, max(2, count // 2), max(2, count // 4)):
+    wanted = min(count, rows.shape[1])
+    while True:
         try:
             directions, variances = principal_directions(rows, weights, wanted)
             break
         except TrainingError:
-            continue
-    else:
-        directions, variances = principal_directions(rows, weights, 1)
+            # Fewer directions carry variance: a small set, or features that depend on each other.
+            if wanted == 1:
+                raise
+            wanted = (wanted + 1) // 2
     projection = directions * np.maximum(variances, 1e-12) ** (-WHITENING / 2)
     return projection / np.sqrt(np.average(((rows @ projection) ** 2).sum(axis=1), weights=weights))
 

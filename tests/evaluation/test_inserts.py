@@ -1,0 +1,33 @@
+"""Figures inside pages come from results alone, and stay where they are put."""
+
+import json
+
+import pytest
+
+from medlike.errors import DatasetError
+from medlike.evaluation.studies.inserts import filled
+
+PAGE = "before\n<!-- figures: results/x/results.json | Main -->\nold\n<!-- end of figures -->\nafter\n"
+
+
+def test_a_table_replaces_what_stood_there(tmp_path):
+    folder = tmp_path / "results" / "x"
+    folder.mkdir(parents=True)
+    tables = [{"title": "Main", "head": ["a", "b"], "rows": [["x|y", 0.12345], ["z", None]]}]
+    (folder / "results.json").write_text(json.dumps({"tables": tables}))
+    once = filled(PAGE, tmp_path)
+    assert "old" not in once and "| x\\|y | 0.123 |" in once and "| z |  |" in once
+    assert once.startswith("before\n<!--") and once.endswith("-->\nafter\n")
+    assert filled(once, tmp_path) == once
+    with pytest.raises(DatasetError, match=r"no table 'Other'; it has: Main"):
+        filled(PAGE.replace("| Main", "| Other"), tmp_path)
+
+
+def test_a_study_that_was_not_run_is_named(tmp_path):
+    assert "`medlike study x --out DIR`" in filled(PAGE, tmp_path)
+
+
+def test_quality_of_a_bundle(tmp_path):
+    page = "<!-- figures: bundle medlike-itq-64 -->\n<!-- end of figures -->\n"
+    assert "| codes | 0." in filled(page, tmp_path)
+    assert "does not ship" in filled(page.replace("itq-64", "none-8"), tmp_path)
