@@ -21,8 +21,8 @@ def cores() -> int:
 def share(most: int, worker: Callable[["itertools.count[int]"], T]) -> list[T]:
     """Run `worker` on every core, at most `most` times; all draw step numbers from one counter, rising for each.
 
-    A worker ends when no step is left. Numba's own parallel layer is not used: it aborts
-    the process when two Python threads enter it at once.
+    A worker ends when no step is left. Returns what those that ran have returned, at least one. Numba's own
+    parallel layer is not used: it aborts the process when two Python threads enter it at once.
     """
     global _pool
     number = min(cores(), max(1, most))
@@ -32,8 +32,10 @@ def share(most: int, worker: Callable[["itertools.count[int]"], T]) -> list[T]:
     if _pool is None:
         _pool = ThreadPoolExecutor(max_workers=max(1, cores() - 1), thread_name_prefix="medlike-codes")
     others = [_pool.submit(worker, counter) for _ in range(number - 1)]
-    mine = worker(counter)
-    return [mine, *(other.result() for other in others)]
+    found = [worker(counter)]
+    # By now every step has been drawn: a thread that has not begun would find nothing to do.
+    found += [other.result() for other in others if not other.cancel()]
+    return found
 
 
 def _forget_pool() -> None:
