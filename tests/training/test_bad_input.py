@@ -148,7 +148,7 @@ def test_a_damaged_checkpoint(phantom_data, small, tmp_path):
     (tmp_path / "out.run").mkdir()
     (tmp_path / "out.run" / "checkpoint.pt").write_bytes(b"no checkpoint")
     plan = Plan("compact", 32, changes=small, device="cpu")
-    refused(dataset, tmp_path, r"checkpoint\.pt cannot be read.*remove it to start again", split, plan, cache=cache,
+    refused(dataset, tmp_path, r"checkpoint\.pt is damaged.*remove it to start again", split, plan, cache=cache,
             resume=True)  # fmt: skip
 
 

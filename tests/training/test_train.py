@@ -88,6 +88,7 @@ def test_torch_gives_the_outlier_features_that_are_served(trained, pictures):
     np.testing.assert_allclose(ours, theirs, atol=2e-3)
 
 
+@pytest.mark.slow
 def test_killed_and_resumed_is_as_never_killed(trained, phantom_data, small, tmp_path):
     """kill -9 after the first epoch, then --resume: the same weights as the run that was left alone."""
     dataset, split, cache = phantom_data
@@ -114,7 +115,7 @@ def test_killed_and_resumed_is_as_never_killed(trained, phantom_data, small, tmp
 
 
 def test_training_beats_its_start(phantom_data, small, tmp_path):
-    """Told to find lesions in one kind of picture, the trained code beats the one it started from."""
+    """A trained code puts pictures of a label closer together than the learned rotation it started from."""
     from medlike.training.feed import served_outputs
     from medlike.training.loop import fit, validation_map
     from medlike.training.start import start_code
@@ -144,6 +145,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_batch(phantom_dat
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 def test_the_second_stage_adds_the_published_reconstruction_error(trained, phantom_data, small, tmp_path):
     dataset, split, cache = phantom_data
     changes = small | {"decoder": [[8, 8], [8, 8], [8, 8]], "decoder_epochs": 3}

@@ -20,6 +20,7 @@ from torch import Tensor
 from medlike.errors import TrainingError
 from medlike.training.curves import keep_history
 from medlike.training.feed import mixed_precision
+from medlike.training.loop import load_checkpoint
 from medlike.training.pictures import Pictures
 from medlike.training.recipe import Recipe
 
@@ -60,7 +61,7 @@ def fit_decoder(
     identity = {"images": len(pictures), "digest": pictures.digest, "seed": seed, "rate": recipe.decoder_rate}
     identity |= {"epochs": recipe.decoder_epochs, "batch": recipe.batch}
     if resume and (folder / CHECKPOINT).is_file():
-        held = torch.load(folder / CHECKPOINT, map_location="cpu", weights_only=True)
+        held = load_checkpoint(folder / CHECKPOINT)
         if json.loads(json.dumps(held["identity"])) != json.loads(json.dumps(identity)):
             raise TrainingError(f"{folder / CHECKPOINT} belongs to another run; remove it to start stage 2 again")
         decoder.load_state_dict(held["decoder"])

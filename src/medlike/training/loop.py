@@ -320,14 +320,22 @@ def _write_checkpoint(
     draft.replace(folder / CHECKPOINT)
 
 
+def load_checkpoint(path: Path) -> dict[str, Any]:
+    """A checkpoint's content, on the CPU. TrainingError for a file that is damaged or none of ours."""
+    try:
+        kept = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception:  # torch raises what the damage happens to provoke, with advice that does not fit here
+        kept = None
+    if not isinstance(kept, dict) or "identity" not in kept:
+        raise TrainingError(f"{path} is damaged or no checkpoint of this program; remove it to start again")
+    return kept
+
+
 def _read_checkpoint(folder: Path, identity: dict[str, Any]) -> dict[str, Any] | None:
     path = folder / CHECKPOINT
     if not path.is_file():
         return None
-    try:
-        kept = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:
-        raise TrainingError(f"{path} cannot be read ({error}); remove it to start again") from None
+    kept = load_checkpoint(path)
     there = json.loads(json.dumps(kept["identity"]))
     for name, value in json.loads(json.dumps(identity)).items():
         if there.get(name) != value:
