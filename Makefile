@@ -1,7 +1,7 @@
 # make demo   index the samples, search them, draw the answers
 # make check  the quick loop: lint, types, fast tests
 # make test   everything, with its real peers
-# make docs   write docs/cli.md from the commands' own help
+# make docs   write docs/cli.md from the commands' own help, and the figures in docs/acir.md from the results
 # make crash  a thousand kills and a thousand power cuts on an archive (about half an hour)
 
 PYTHON ?= python3
@@ -52,6 +52,7 @@ test: $(DEV)
 
 docs: $(CORE)
 	$(BIN)/python -m medlike.cli.reference > docs/cli.md.new && mv docs/cli.md.new docs/cli.md
+	$(BIN)/python -m medlike.evaluation.studies.inserts docs/acir.md
 
 crash: $(DEV)
 	sh tests/system-packages.sh gcc libc6-dev

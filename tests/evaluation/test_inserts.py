@@ -1,6 +1,7 @@
 """Figures inside pages come from results alone, and stay where they are put."""
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -31,3 +32,9 @@ def test_quality_of_a_bundle(tmp_path):
     page = "<!-- figures: bundle medlike-itq-64 -->\n<!-- end of figures -->\n"
     assert "| codes | 0." in filled(page, tmp_path)
     assert "does not ship" in filled(page.replace("itq-64", "none-8"), tmp_path)
+
+
+def test_the_figures_in_the_docs_are_those_of_the_results():
+    page = Path(__file__).parents[2] / "docs" / "acir.md"
+    text = page.read_text(encoding="utf-8")
+    assert filled(text, page.parent) == text, "docs/acir.md differs from the results; run: make docs"

@@ -179,3 +179,16 @@ def test_end_to_end_without_a_linear_branch(phantom_data, small, tmp_path):
     start = Bundle.load("medlike-itq-64").weights()
     stem = "stem.body._conv_stem.weight"
     assert not np.array_equal(made.weights()[stem], start[stem]), "the stem was to be trained as well"
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("protocol", ["frozen", "end-to-end"])
+def test_mixed_precision_on_a_gpu(phantom_data, small, tmp_path, protocol):
+    """bfloat16 and channels last: the run ends with finite losses and a bundle that the CPU serves."""
+    dataset, split, cache = phantom_data
+    plan = Plan("compact", 32, changes=small | {"protocol": protocol}, device="cuda")
+    made = train_network([dataset], tmp_path / "out", plan, split=split, cache=cache)
+    assert made.spec["training"]["device"].startswith("cuda") and check(made) == 1.0
+    work = run_folder(made)
+    resumed = train_network([dataset], tmp_path / "again", plan, split=split, cache=cache, work=work, resume=True)
+    assert resumed.encoder_digest == made.encoder_digest
