@@ -137,7 +137,8 @@ def outlier_part(
     calibration = runtime_outputs(bundle, prepare_pictures(usual, collection.cache, say).pixels)
     fitting: dict[str, Any] = {
         "reference_unit": train.units[rows].tolist(),
-        "reference_cluster": [train.dataset[row].label for row in rows.tolist()],
+        # One label looks different from place to place: a cluster for each source's share of it.
+        "reference_cluster": [keys[row] for row in rows.tolist()],
         "reference_error": reference.get("reconstruction_error"),
         "calibration_error": calibration.get("reconstruction_error"),
     }
