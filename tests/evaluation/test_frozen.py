@@ -1,0 +1,69 @@
+"""Trained cells on a small collection with a random stem: what is cached, what changes, what is measured."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from medlike.datasets import read_manifest
+from medlike.datasets.splits import make_split
+from medlike.errors import DatasetError
+from medlike.evaluation.studies import methods
+from medlike.evaluation.studies.bench import Bench, BenchSettings
+from medlike.evaluation.studies.frozen import RIVAL, Frozen, train_cell
+from medlike.evaluation.studies.measured import comparison_table, measure, method_table
+
+SMALL = {"linear": 16, "depth_outputs": 8, "depth_hidden": 16}
+
+
+@pytest.fixture(scope="module")
+def bench(collection, tmp_path_factory):
+    from safetensors.torch import save_file
+
+    from medlike.evaluation.studies.stem import bare_state
+    from medlike.models.stems import Stem
+
+    work = tmp_path_factory.mktemp("work")
+    stem = work / "random.safetensors"
+    state = bare_state(Stem("efficientnet_lite0_blocks"))
+    save_file({k: v.contiguous() for k, v in state.items()}, str(stem))
+    data = read_manifest(collection, name="small")
+    split = make_split(data, np.random.default_rng(0).integers(0, 2**63, len(data), dtype=np.uint64))
+    return Bench(data, data, split, work, BenchSettings(stem=str(stem), bits=(16,), seeds=(0,), epochs=2))
+
+
+@pytest.mark.slow
+def test_methods_share_maps_and_differ_in_their_codes(bench):
+    frozen = Frozen(bench, "untouched")
+    found = {name: train_cell(frozen, name, 16, 0, SMALL, {**RIVAL, "batch": 32}) for name in ("sch", "csq")}
+    maps = {p.name for p in (bench.work / "maps").glob("maps-*")}
+    assert len(maps) == 4 + 3  # four views of the train part, one of validation, queries, gallery
+    again = train_cell(frozen, "sch", 16, 0, SMALL, {**RIVAL, "batch": 32})
+    assert {p.name for p in (bench.work / "maps").glob("maps-*")} == maps
+    np.testing.assert_array_equal(again.query_u, found["sch"].query_u)
+    assert (found["sch"].query_u != found["csq"].query_u).any()
+    assert found["sch"].facts["histogram"] and not found["csq"].facts["histogram"]
+    results = {n: [measure(bench, *o.codes(), method=n, seed=0)] for n, o in found.items()}
+    _, head, rows = method_table(bench, results)
+    assert [r[0] for r in rows] == ["sch", "csq", "source-only oracle"] and all(len(r) == len(head) for r in rows)
+    _, head, rows = comparison_table(bench, results, "sch")
+    assert [r[:2] for r in rows] == [["csq", "pooled"], ["csq", "within source"]] and len(rows[0]) == len(head)
+
+
+def test_a_source_left_out_takes_no_part(bench):
+    assert {s.source for s in Frozen(bench, "untouched", frozenset({"north"})).train} == {"south"}
+    everyone = Frozen(bench, "untouched")
+    assert Frozen(bench, "untouched", frozenset({"north"})).key() != everyone.key()
+
+
+def test_without_a_stem_the_option_is_named(bench):
+    bare = replace(bench, settings=replace(bench.settings, stem=None))
+    with pytest.raises(DatasetError, match="--stem"):
+        Frozen(bare).stem_file()
+
+
+def test_cells_of_the_methods_study_start_with_64_bits(bench):
+    wide = replace(bench, settings=replace(bench.settings, bits=(16, 64), seeds=(0, 1)))
+    names = [c.name for c in methods.cells(wide)]
+    trained = [n for n in names if n.endswith(("-0", "-1"))]
+    assert trained[0] == "ours-64-0" and "csq-16-1" in names and len(set(names)) == len(names)
