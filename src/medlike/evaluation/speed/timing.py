@@ -10,6 +10,8 @@ from typing import Any
 
 from medlike.codes.threads import cores
 
+PAUSE = 0.02  # seconds
+
 
 @dataclass
 class Figures:
@@ -44,6 +46,8 @@ def rounds(rivals: Mapping[str, Callable[[], Any]], number: int) -> dict[str, fl
     spent: dict[str, list[float]] = {name: [] for name in rivals}
     for turn in range(number + 1):
         for name, run in rivals.items():
+            # Threads of the last rival may still be spinning for more work.
+            time.sleep(PAUSE)
             began = time.perf_counter()
             run()
             if turn:
