@@ -265,3 +265,18 @@ def test_a_large_gallery_takes_the_compiled_road_and_answers_alike(population, m
             assert compiled == shown(population.archive.search(Query(id=known[1]), k=k, rank=rank))
             limit = 8 if rank == "radius" else None
             assert compiled == population.expected(code, row["content"], k, rank, limit, without(known[1]))
+
+
+def test_a_search_by_id_in_a_small_archive_loads_neither_runtime_nor_compiler(population):
+    import subprocess
+    import sys
+
+    asked = population.add(30)[0]
+    code = (
+        "import sys; from medlike import Archive, Query\n"
+        "with Archive.open(sys.argv[1]) as archive: assert archive.search(Query(id=sys.argv[2]), k=5).hits\n"
+        "print(*sorted({'numba', 'onnxruntime', 'torch', 'scipy', 'pydicom'} & set(sys.modules)))"
+    )
+    words = [sys.executable, "-c", code, str(population.archive.path), asked]
+    done = subprocess.run(words, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == []
