@@ -1,0 +1,71 @@
+"""The commands around training, in processes of their own: what they print, write and end with."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+MEDLIKE = Path(sys.executable).with_name("medlike")
+
+
+def medlike(*words):
+    done = subprocess.run([str(MEDLIKE), *map(str, words)], capture_output=True, text=True, timeout=200)
+    assert "Traceback" not in done.stderr
+    return done
+
+
+def test_a_site_is_judged_and_its_report_written(tiny_bundle, phantom_collection, tmp_path):
+    (tmp_path / "site").mkdir()
+    for file in sorted(phantom_collection.glob("us_breast-*.png")):
+        (tmp_path / "site" / file.name).write_bytes(file.read_bytes())
+    (tmp_path / "site" / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\nno picture")
+    words = ("commission", "--data", tmp_path / "site", "--bundle", tiny_bundle.path, "--out", tmp_path / "report")
+    done = medlike(*words, "--format", "json")
+    assert done.returncode == 3 and "broken.png" in done.stderr
+    report = json.loads(done.stdout)
+    assert report["images"] == 24 and report["bundle"]["name"] == "tiny-64"
+    assert json.loads((tmp_path / "report" / "results.json").read_text()) == report
+    assert (tmp_path / "report" / "report.html").read_text().startswith("<!doctype html>")
+
+
+def test_a_site_without_images_is_an_error(tiny_bundle, tmp_path):
+    done = medlike("commission", "--data", tmp_path, "--bundle", tiny_bundle.path)
+    assert done.returncode == 1 and "no image could be read" in done.stderr
+
+
+def test_a_card_is_written(tiny_bundle, tmp_path):
+    done = medlike("bundle", "card", tiny_bundle.path, "--out", tmp_path / "card.md")
+    assert done.returncode == 0 and (tmp_path / "card.md").read_text().startswith("# tiny-64\n")
+    (tmp_path / "results.json").write_text("no json")
+    done = medlike("bundle", "card", tiny_bundle.path, "--results", tmp_path / "results.json")
+    assert done.returncode == 1 and "is no JSON" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (("nonsense",), 1, "preset 'nonsense' is unknown"),
+        (("compact", "--bits", "12"), 1, "choose a multiple of 8 from 8 to 512"),
+        (("compact", "--set", "epochs"), 2, "is not KEY=VALUE"),
+        (("compact", "--set", "epoch=3"), 1, "setting 'epoch' is unknown"),
+        (("compact", "--leave-out", "nowhere"), 1, "no image has the source 'nowhere'"),
+    ],
+)
+def test_what_makes_no_sense_is_one_line(phantom_collection, tmp_path, words, code, said):
+    done = medlike("train", *words, "--data", phantom_collection, "--out", tmp_path / "out")
+    assert done.returncode == code and said in " ".join(done.stderr.split())
+    assert not (tmp_path / "out").exists()
+
+
+def test_data_that_are_not_there(tmp_path):
+    done = medlike("train", "compact", "--data", tmp_path / "no.csv", "--out", tmp_path / "out")
+    assert done.returncode == 1 and "no.csv does not exist" in done.stderr
+
+
+def test_training_speed_is_measured():
+    done = medlike("bench", "train", "--quick", "--protocol", "frozen", "--device", "cpu", "--format", "json")
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)[0]
+    assert found["images_per_second"] > 0 and 0 <= found["waiting"] < 1 and found["protocol"] == "frozen"
