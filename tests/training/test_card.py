@@ -65,7 +65,7 @@ def test_a_bundle_that_says_little_has_a_card_all_the_same(tiny_bundle):
 
 
 def test_the_shipped_bundles_have_cards():
-    for name in ("medlike-itq-64",):
+    for name in ("medlike-compact-64", "medlike-itq-64"):
         assert "## Quality" in model_card(Bundle.load(name))
 
 

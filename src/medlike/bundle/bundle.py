@@ -31,7 +31,7 @@ GRAPH = "model.onnx"
 WEIGHTS = "weights.safetensors"
 ARRAYS = "arrays.safetensors"
 FILES = (GRAPH, WEIGHTS, ARRAYS)
-DEFAULT = "medlike-itq-64"
+DEFAULT = "medlike-compact-64"
 SHIPPED = Path(__file__).parent / "shipped"
 
 
