@@ -8,10 +8,12 @@ import sys
 import tempfile
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from medlike import Archive, Query
+from medlike import Archive, Bundle, Query
 from medlike.archive import creation
+from medlike.bundle import rewrite
 from medlike.errors import ArchiveError, ArchiveLocked, BundleError
 
 
@@ -83,8 +85,42 @@ def test_refuses_a_missing_store_and_a_missing_key(archive, pictures, encoder):
 
 
 def test_refuses_another_bundle(archive, tiny_regional_bundle):
-    with pytest.raises(ArchiveError, match="medlike reindex --bundle"):
+    with pytest.raises(ArchiveError, match=r"gives other codes: run `medlike reindex --archive .* --bundle"):
         Archive.open(archive.path, bundle=tiny_regional_bundle)
+
+
+def test_a_bundle_fitted_to_a_site_gives_its_verdicts_and_is_remembered(tmp_path, tiny_bundle, pictures):
+    folder = pictures(4)
+    with Archive.create(tmp_path / "archive", tiny_bundle) as made:
+        made.add(folder)
+        before = made.search(Query(image=folder / "0001.png"))
+    # Calibration scores that nothing reaches: no image is an outlier any more.
+    scores = np.full_like(tiny_bundle.array("outlier.calibration"), 1e6)
+    fitted = rewrite(tiny_bundle, tmp_path / "ours", {"outlier.calibration": scores})
+    with Archive.open(tmp_path / "archive", bundle=fitted) as opened:
+        after = opened.search(Query(image=folder / "0001.png"))
+    assert [hit.id for hit in after.hits] == [hit.id for hit in before.hits] and after.hits[0].distance == 0
+    assert before.outlier["is_outlier"] and not after.outlier["is_outlier"] and after.outlier["p_value"] == 1
+    reader = Archive.open(tmp_path / "archive")
+    assert reader.search(Query(image=folder / "0001.png")).outlier == before.outlier  # nothing was written yet
+    with Archive.open(tmp_path / "archive", bundle=tmp_path / "ours") as opened:
+        assert opened.add(pictures(6)).added == 2
+    for archive in (reader, Archive.open(tmp_path / "archive")):
+        result = archive.search(Query(image=folder / "0001.png"))
+        assert result.outlier == after.outlier and len(result.hits) == 6
+        assert archive.verify() == []
+        archive.close()
+
+
+def test_a_shipped_bundle_fitted_to_a_site_keeps_its_name_and_is_found_again(tmp_path, pictures):
+    shipped = Bundle.load("medlike-itq-64")
+    rewrite(shipped, tmp_path / "ours", {"extra": np.ones(1, np.float32)})
+    with Archive.create(tmp_path / "archive", tmp_path / "ours") as made:
+        assert made.folder.bundle.name == shipped.name
+    with Archive.open(tmp_path / "archive") as opened:
+        assert opened.encoder.bundle.path == tmp_path / "ours"
+    with Archive.create(tmp_path / "plain", shipped) as made:
+        assert made.folder.bundle.path is None
 
 
 def test_notices_that_its_bundle_was_replaced(tmp_path, pictures):

@@ -20,7 +20,7 @@ from medlike.archive.spool import Spool
 from medlike.archive.store import Store
 from medlike.archive.upkeep import CompactReport
 from medlike.archive.verify import Problem
-from medlike.errors import ArchiveError, InputError
+from medlike.errors import InputError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -40,6 +40,7 @@ class Archive:
 
     def __init__(self, folder: Folder, encoder: Encodes | None = None) -> None:
         self.folder = folder
+        self._stated = folder.bundle  # as archive.json had it when it was last read or written
         self.store = Store(folder.store)
         self.links = Links(folder.private)
         self.pixels = Pixels(folder.pixels)
@@ -73,20 +74,15 @@ class Archive:
     ) -> "Archive":
         """Open an archive to search it or write to it.
 
-        bundle: where the archive's bundle is now, should it have moved. Raises ArchiveError where there is no
-        archive, it is damaged, of a newer format, or made with another bundle.
+        bundle: where the archive's bundle is now, should it have moved, or a copy of it that was fitted to a
+        site, whose outlier verdicts are then given; the next write makes the archive remember it. Raises
+        ArchiveError where there is no archive, it is damaged, of a newer format, or of a bundle of other codes.
         """
         folder = Folder.open(Path(path).expanduser())
-        if bundle is not None:
-            facts = BundleFacts.of(loaded_bundle(bundle))
-            if facts.digest != folder.bundle.digest:
-                raise ArchiveError(
-                    f"{path} was made with bundle {folder.bundle.name} ({folder.bundle.digest[:16]}), "
-                    f"not with {facts.name} ({facts.digest[:16]}): "
-                    f"run `medlike reindex --bundle {facts.path or facts.name}`"
-                )
-            folder = folder.under(facts)
-        return cls(folder, encoder)
+        place = None if bundle is None else folder.with_bundle_at(BundleFacts.of(loaded_bundle(bundle)))
+        opened = cls(folder, encoder)
+        opened.folder = place or folder
+        return opened
 
     @classmethod
     def restore(
@@ -253,8 +249,8 @@ class Archive:
                 return report
             report.generation = reindex.settle(self.store, facts.digest, report.lost)
             self._index_under(facts).rebuild()
-            self.folder.under(facts).write()
             self.folder, self._encoder, self._index = self.folder.under(facts), encoder, None
+            self._state_bundle()
             report.switched = True
         return report
 
@@ -344,6 +340,8 @@ class Archive:
         clean = False
         try:
             self._follow_bundle()
+            if self.folder.bundle != self._stated:
+                self._state_bundle()
             if died:
                 upkeep.recover(self.store, self.links, self.pixels, self.spool)
                 upkeep.sweep_index(self.folder.index)
@@ -387,8 +385,13 @@ class Archive:
         self._index = None
         upkeep.drop_index(self.folder.index)
 
+    def _state_bundle(self) -> None:
+        self.folder.write()
+        self._stated = self.folder.bundle
+
     def _follow_bundle(self) -> None:
         """Notice that another process switched the bundle."""
         facts = Folder.open(self.path).bundle
-        if facts.digest != self.folder.bundle.digest:
+        if facts != self._stated:
             self.folder, self._encoder, self._index = self.folder.under(facts), None, None
+            self._stated = facts

@@ -27,7 +27,11 @@ PARTS = ("store", "pixels", "previews", "index", "private", "spool")
 
 @dataclass(frozen=True)
 class BundleFacts:
-    """The bundle that an archive's encodings come from. path: its folder, None for a shipped one."""
+    """The bundle that an archive's encodings come from. path: its folder, None for a shipped one.
+
+    digest: what its encodings are stored under. encoder: digest of graph and weights; a bundle of the same one
+    gives the same codes, whatever its outlier calibration, and may take the place of this one.
+    """
 
     name: str
     digest: str
@@ -35,21 +39,29 @@ class BundleFacts:
     content_dim: int
     local_bits: int | None = None
     path: str | None = None
+    encoder: str | None = None
 
     @classmethod
     def of(cls, bundle: "Bundle") -> "BundleFacts":
         """From a loaded bundle."""
-        from medlike.bundle import shipped
+        from medlike.bundle.bundle import SHIPPED
 
-        path = None if bundle.name in shipped() else str(bundle.path.absolute())
-        return cls(bundle.name, bundle.digest, bundle.bits, bundle.content_dim, bundle.local_bits, path)
+        path = bundle.path.absolute()
+        widths = (bundle.bits, bundle.content_dim, bundle.local_bits)
+        # A shipped bundle that was fitted to a site keeps its name, but lies elsewhere.
+        place = None if path == SHIPPED / bundle.name else str(path)
+        return cls(bundle.name, bundle.digest, *widths, place, bundle.encoder_digest)
+
+    def encodes_like(self, other: "BundleFacts") -> bool:
+        """Whether the other bundle gives the same codes."""
+        return self.digest == other.digest or (self.encoder is not None and self.encoder == other.encoder)
 
     def load(self) -> "Bundle":
-        """The bundle itself. Raises BundleError where it is missing, or is not the one it was."""
+        """The bundle itself, or one fitted to a site since. Raises BundleError where it is missing or another."""
         from medlike.bundle import Bundle
 
         found = Bundle.load(self.path or self.name)
-        if found.digest != self.digest:
+        if not self.encodes_like(BundleFacts.of(found)):
             raise BundleError(
                 f"bundle {self.name} at {found.path} has digest {found.digest[:16]}, the archive was made "
                 f"with {self.digest[:16]}: put that one back, or run "
@@ -131,6 +143,19 @@ class Folder:
     def under(self, bundle: BundleFacts) -> "Folder":
         """The same folder under another bundle, not yet written."""
         return replace(self, bundle=bundle)
+
+    def with_bundle_at(self, place: BundleFacts) -> "Folder":
+        """The same folder and encodings with the bundle that lies elsewhere, not yet written.
+
+        Raises ArchiveError where that one gives other codes.
+        """
+        if not self.bundle.encodes_like(place):
+            raise ArchiveError(
+                f"{self.path} was made with bundle {self.bundle.name} ({self.bundle.digest[:16]}), not with "
+                f"{place.name} ({place.digest[:16]}), which gives other codes: "
+                f"run `medlike reindex --archive {self.path} --bundle {place.path or place.name}`"
+            )
+        return self.under(replace(self.bundle, path=place.path))
 
     def bytes(self) -> dict[str, int]:
         """Bytes on disk by part."""
