@@ -94,6 +94,48 @@ def test_a_receipt_gives_the_same_answer_after_the_archive_has_changed(populatio
         assert after.receipt["answer"] == receipt["answer"]
 
 
+def test_a_receipt_names_no_file(population, tmp_path):
+    from PIL import Image
+
+    population.add(3)
+    Image.fromarray(np.zeros((9, 9), np.uint8)).save(tmp_path / "Doe Jane.png")
+    result = population.archive.search(Query(image=tmp_path / "Doe Jane.png"))
+    assert result.title == "Doe Jane.png"
+    assert "Doe" not in json.dumps(result.receipt)
+    assert repeat(population.archive, result.receipt).title == "query"
+
+
+def test_searches_beside_a_writer_see_one_generation_each(population, monkeypatch):
+    import threading
+
+    monkeypatch.setattr(index_module, "WORTH_A_FILE", 25)
+    asked = population.add(20)[0]
+    row = population.rows[asked]
+    found, failed = [], []
+
+    def read():
+        try:
+            for _ in range(12):
+                found.append(population.archive.search(Query(id=asked), k=15))
+        except Exception as error:
+            failed.append(error)
+
+    readers = [threading.Thread(target=read) for _ in range(3)]
+    for reader in readers:
+        reader.start()
+    for _ in range(12):
+        population.add(9)
+        population.remove([id for id in population.alive() if id != asked][:4])
+    for reader in readers:
+        reader.join()
+    assert not failed
+    for result in found:
+        generation = result.receipt["generation"]
+        expected = population.expected(row["code"], row["content"], 15, accepts=without(asked), generation=generation)
+        assert shown(result) == expected
+    assert population.archive.index.verify() == []
+
+
 def test_a_receipt_says_how_many_images_were_erased_since(population):
     population.add(20)
     asked = population.add(1)[0]

@@ -79,7 +79,7 @@ class Asked:
     warnings: tuple[str, ...] = ()
 
     def facts(self) -> dict[str, Any]:
-        """What a receipt holds of it: enough to ask the same again, and no pixel."""
+        """What a receipt holds: enough to ask the same again; no pixel, and no file name, which may name someone."""
         return {
             "kind": "image" if self.row is None else "id",
             "id": self.id,
@@ -90,7 +90,6 @@ class Asked:
             "own": self.own,
             "modality": self.modality,
             "outlier": self.outlier,
-            "title": self.title,
             "size": None if self.size is None else list(self.size),
         }
 
@@ -102,7 +101,7 @@ class Asked:
             content=np.frombuffer(base64.b64decode(facts["content"]), np.int8),
             row=facts["row"],
             own=dict(facts["own"]),
-            title=str(facts["title"]),
+            title="query" if facts["id"] is None else _stored_title(facts["id"]),
             id=facts["id"],
             outlier=facts["outlier"],
             modality=facts["modality"],
@@ -217,7 +216,7 @@ def _of_stored(archive: "Archive", query: Query, view: View, leave_out_own: bool
         np.frombuffer(stored.content, np.int8),
         row.row,
         {name: value for name in OWN if (value := getattr(row, name))} if leave_out_own else {},
-        title=f"stored {id[:8]}",
+        title=_stored_title(id),
         id=id,
         outlier=outlier,
         modality=row.predicted_modality,
@@ -228,6 +227,10 @@ def _of_stored(archive: "Archive", query: Query, view: View, leave_out_own: bool
         picture=lambda: archive.picture(id),
         warnings=warnings,
     )
+
+
+def _stored_title(id: str) -> str:
+    return f"stored {id[:8]}"
 
 
 def _region(
