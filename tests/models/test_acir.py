@@ -92,9 +92,9 @@ def test_the_linear_part_is_the_projection_it_was_given(images):
 
 def test_without_the_linear_branch_the_feature_is_the_published_one(images):
     network = build(preset("compact", linear=0), 16, 5).eval()
-    assert network.feature_width == 3 * 96
+    assert network.feature_width == 2 * 80 + 96
     with torch.no_grad():
-        assert network(images[:1])["feature"].shape == (1, 288)
+        assert network(images[:1])["feature"].shape == (1, 256)
     width = network.pooled_width
     with pytest.raises(TrainingError, match="linear"):
         network.initialise_linear(torch.zeros(width), torch.ones(width), torch.zeros(width, 8))

@@ -112,6 +112,7 @@ class ImageNetwork(nn.Module):
             bits,
             settings.grid_input,
             direct=bool(settings.linear),
+            preserved=round(bits * settings.preserved) if settings.linear else 0,
             kind=settings.hash_kind,
         )
         self.classifier = HierarchyHeads(

@@ -22,7 +22,7 @@ class NetworkSettings:
     KAN inputs into the grid (ours) or not (released).
     linear: width of the linear part of the blended feature, from the pooled depths, and with it a linear path
     beside the hash head; 0 leaves both out. depth_hidden, depth_outputs, depth_dropout: a learned branch on that
-    part; 0 outputs leaves it out.
+    part; 0 outputs leaves it out. preserved: share of the bits that stay a rotation of the linear part.
     share: weight of the learned part of the blended feature beside the linear one (both of unit length).
     decoder: widths of the decoder's blocks.
     tap_heads: label-tree classifiers on the shallow and deep taps; modality_aware: FiLM by the modality they
@@ -58,6 +58,7 @@ class NetworkSettings:
     depth_hidden: int = 0
     depth_outputs: int = 0
     depth_dropout: float = 0.0
+    preserved: float = 0.0
     share: float = 1.0
     decoder: tuple[tuple[int, int], ...] = ((512, 512), (256, 256), (128, 64))
     tap_heads: bool = False
@@ -89,6 +90,7 @@ COMPACT = NetworkSettings(
     depth_hidden=320,
     depth_outputs=96,
     depth_dropout=0.3,
+    preserved=0.5,
     decoder=((96, 96), (64, 64), (32, 16)),
 )
 

@@ -36,8 +36,8 @@ class Recipe:
     loss: str = "sch"
     depth_steps: int = 3000
     depth_rate: float = 3e-3
-    epochs: int = 14
-    feature_epochs: int = 8
+    epochs: int = 8
+    feature_epochs: int = 4
     batch: int = 256
     rate: float = 6e-4
     stem_rate: float = 1e-4
@@ -58,7 +58,7 @@ class Recipe:
     smoothing: float = 0.1
     temperature: float = 0.1
     average: float = 0.99
-    share: float = 1.5
+    share: float = 0.85
     whitening: float = 0.5
     code_whitening: float = 0.3
     decoder_epochs: int = 8

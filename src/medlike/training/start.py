@@ -32,19 +32,35 @@ def start_from_pooled(
 def start_code(
     network: Any, features: npt.NDArray[np.float32], sources: list[str], whitening: float, seed: int
 ) -> None:
-    """Set the linear path of the hash head to a learned rotation of blended features [N,D] (ITQ).
+    """Set the linear path of the hash head to learned rotations (ITQ) of the blended features [N,D].
 
-    The code starts as good as the rotation that others stop at, and learns from there. whitening: how far the
-    principal directions are evened out first; a little lets bits tell apart images of sources never seen.
+    The preserved bits are a rotation of the linear part, the others one of the learned part; without preserved
+    bits all are one of the whole feature. So the code starts as good as the rotations that others stop at, and
+    learns from there. whitening: how far the learned part's principal directions are evened out first; a little
+    lets bits tell apart images of sources never seen.
     """
     weights = balanced_weights(sources)
     rows = features.astype(np.float64)
     mean = np.average(rows, axis=0, weights=weights)
-    width = min(network.bits, features.shape[1])
-    directions, variances = principal_directions(rows - mean, weights, width)
-    directions = directions * np.maximum(variances, 1e-12) ** (-whitening / 2)
-    projected = (rows - mean) @ directions
-    turns = [learned_rotation(projected, weights, seed=seed + block) for block in range(-(-network.bits // width))]
-    code = directions @ np.concatenate(turns, axis=1)[:, : network.bits]
-    code = code / np.abs((rows - mean) @ code).mean()
+    kept, learned = network.hash_head.preserved, network.learned_width
+    code = np.zeros((features.shape[1], network.bits))
+    if kept:
+        code[learned:, :kept] = _rotation((rows - mean)[:, learned:], weights, kept, 0.0, seed)
+        code[:learned, kept:] = _rotation((rows - mean)[:, :learned], weights, network.bits - kept, whitening, seed)
+    else:
+        code[:] = _rotation(rows - mean, weights, network.bits, whitening, seed)
     network.hash_head.initialise_from_projection(torch.from_numpy(code).float(), torch.from_numpy(-mean @ code).float())
+
+
+def _rotation(
+    rows: npt.NDArray[np.float64], weights: npt.NDArray[np.float64], bits: int, whitening: float, seed: int
+) -> npt.NDArray[np.float64]:
+    """A map [D,bits] to bits of unit mean magnitude: rotations side by side where there are more bits than D."""
+    if not bits:
+        return np.zeros((rows.shape[1], 0))
+    width = min(bits, rows.shape[1])
+    directions, variances = principal_directions(rows, weights, width)
+    directions = directions * np.maximum(variances, 1e-12) ** (-whitening / 2)
+    turns = [learned_rotation(rows @ directions, weights, seed=seed + block) for block in range(-(-bits // width))]
+    code = directions @ np.concatenate(turns, axis=1)[:, :bits]
+    return code / np.abs(rows @ code).mean()
