@@ -284,6 +284,9 @@ def test_no_match_for_a_filter_says_what_there_is(population):
     result = population.archive.search(Query(id=asked), where={"modality": "ct"})
     assert result.hits == []
     assert "CT, MR" in result.warnings[0]
+    mistyped = population.archive.search(Query(id=asked), where={"modalty": "CT"})
+    assert "did you mean modality?" in mistyped.warnings[0]
+    assert not population.archive.search(Query(id=asked), where={"modality": "CT", "age": {"gt": 3}}).warnings
 
 
 @pytest.mark.parametrize("room", [4096, 64])

@@ -78,8 +78,7 @@ def parse(texts: Sequence[str]) -> dict[str, dict[str, Any]]:
         match = _TEXT_FORM.fullmatch(text)
         if match is None:
             raise QueryError(
-                f"{text!r} is no condition: write FIELD=VALUE, FIELD!=VALUE or FIELD>=NUMBER, "
-                "for example modality=CT"
+                f"{text!r} is no condition: write FIELD=VALUE, FIELD!=VALUE or FIELD>=NUMBER, for example modality=CT"
             )
         field, sign, written = match.groups()
         operator = _SIGNS[sign]
@@ -88,9 +87,7 @@ def parse(texts: Sequence[str]) -> dict[str, dict[str, Any]]:
             operator, value = "in", [_read(part.strip()) for part in written.split(",") if part.strip()]
         operators = where.setdefault(field, {})
         if operators.get(operator, value) != value:
-            raise QueryError(
-                f"{field} has two conditions with {sign}: give one, or values with commas between them"
-            )
+            raise QueryError(f"{field} has two conditions with {sign}: give one, or values with commas between them")
         operators[operator] = value
     return where
 
@@ -126,6 +123,12 @@ class Filter:
                 passes[at[held[at] == self.rows]] = True
             chosen = passes if chosen is None else chosen & passes
         return chosen
+
+
+def holds_field(store: Store, field: str) -> bool:
+    """Whether any image, live or not, has a metadata field that is no column."""
+    sql = "SELECT 1 FROM images WHERE json_type(metadata, ?) IS NOT NULL LIMIT 1"
+    return store.connection.execute(sql, (_path(field),)).fetchone() is not None
 
 
 def _condition(field: str, operator: Any, value: Any) -> Condition:
@@ -164,9 +167,7 @@ def _read(text: str) -> str | int | float:
 
 def _with_hashes(condition: Condition, hashed: Hashed | None) -> Condition:
     if condition.operator in ("gt", "gte", "lt", "lte"):
-        raise QueryError(
-            f"{condition.field} has no order: use eq, ne, in or exists instead of {condition.operator}"
-        )
+        raise QueryError(f"{condition.field} has no order: use eq, ne, in or exists instead of {condition.operator}")
     if condition.operator == "exists":
         return condition
 
@@ -238,7 +239,7 @@ def _ask(store: Store, found: Sequence[Condition]) -> NDArray[np.int64]:
 
 
 def _clause(condition: Condition) -> tuple[str, list[Any]]:
-    path = "$." + json.dumps(condition.field, ensure_ascii=False)
+    path = _path(condition.field)
     value, field = condition.value, "json_extract(metadata, ?)"
     if condition.operator == "exists":
         return f"{field} IS {'NOT ' if value else ''}NULL", [path]
@@ -255,6 +256,11 @@ def _clause(condition: Condition) -> tuple[str, list[Any]]:
         path,
         value,
     ]
+
+
+def _path(field: str) -> str:
+    """A metadata field as SQLite's JSON functions name it."""
+    return "$." + json.dumps(field, ensure_ascii=False)
 
 
 def _forms(value: str | int | float) -> list[Any]:

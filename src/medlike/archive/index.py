@@ -86,6 +86,7 @@ class Index:
         self.layout = layout
         self._lock = threading.RLock()
         self._state = self._load()
+        self._seen: tuple[_State, View] | None = None
 
     @property
     def generation(self) -> int:
@@ -104,16 +105,11 @@ class Index:
             raise QueryError(
                 f"generation {wanted} cannot be searched: the archive keeps {oldest} to {state.generation}"
             )
-        gone = state.removed[state.removed[:, 1] <= wanted, 0]
-        parts = []
-        for segment in state.segments:
-            if wanted >= segment.until:
-                rows = len(segment)
-            else:
-                rows = int(np.searchsorted(segment.array("added"), wanted, side="right"))
-            if rows:
-                parts.append(Part(segment, rows, _positions(segment.array("rows")[:rows], gone)))
-        return View(wanted, tuple(parts))
+        held = self._seen
+        if held is None or held[0] is not state or held[1].generation != wanted:
+            # Where many rows are removed, finding them costs more than a search.
+            held = self._seen = (state, _view(state, wanted))
+        return held[1]
 
     def refresh(self, publish: bool = True) -> _State:
         """Catch up with the store. `publish`: where there are many new rows, put them on disk if possible."""
@@ -204,9 +200,7 @@ class Index:
         return _NOTHING
 
     def _last_purge(self, since: int) -> int:
-        sql = (
-            "SELECT max(generation) FROM generations WHERE generation > ? AND action IN ('erase', 'compact')"
-        )
+        sql = "SELECT max(generation) FROM generations WHERE generation > ? AND action IN ('erase', 'compact')"
         found = self.store.connection.execute(sql, (since,)).fetchone()
         return since if found[0] is None else int(found[0])
 
@@ -228,9 +222,7 @@ class Index:
         return _ascending(np.concatenate([state.removed, found]))
 
     def _count(self, since: int) -> int:
-        found = self.store.connection.execute(
-            "SELECT count(*) FROM images WHERE added > ?", (since,)
-        ).fetchone()
+        found = self.store.connection.execute("SELECT count(*) FROM images WHERE added > ?", (since,)).fetchone()
         return int(found[0])
 
     def _build(self, since: int, until: int, folder: Path | None) -> Segment:
@@ -315,6 +307,19 @@ def _pages(rows: Iterable) -> Iterator[list]:  # type: ignore[type-arg]
     source = iter(rows)
     while page := list(islice(source, CHUNK)):
         yield page
+
+
+def _view(state: _State, generation: int) -> View:
+    gone = state.removed[state.removed[:, 1] <= generation, 0]
+    parts = []
+    for segment in state.segments:
+        if generation >= segment.until:
+            rows = len(segment)
+        else:
+            rows = int(np.searchsorted(segment.array("added"), generation, side="right"))
+        if rows:
+            parts.append(Part(segment, rows, _positions(segment.array("rows")[:rows], gone)))
+    return View(generation, tuple(parts))
 
 
 def _ascending(removed: NDArray[np.int64]) -> NDArray[np.int64]:

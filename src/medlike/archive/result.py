@@ -69,10 +69,10 @@ class Result:
 
     hits: in the total order. outlier: verdict on the query (is_outlier, p_value, score, threshold,
     components, modality), None where the bundle gives none. receipt: generation, bundle, settings and query,
-    with which `Archive.repeat` gives the same answer again. seconds: by stage. modality: as predicted for the
-    query. warnings: what the user should know. erased: images that an earlier search with this receipt saw
-    and that are gone for good.
-    query_box, query_size: the region searched for, and the width and height of the image it is in.
+    with which `Archive.repeat` gives the same answer again. seconds: by stage, of all queries that were asked
+    together. modality: as predicted for the query. warnings: what the user should know. erased: images that
+    an earlier search with this receipt saw and that are gone for good. query_box, query_size: the region
+    searched for, and the width and height of the image it is in.
     """
 
     hits: list[Hit]

@@ -1,5 +1,6 @@
 """Searching an archive: from queries to results, and from a receipt to the same result again."""
 
+import difflib
 import hashlib
 import json
 import time
@@ -11,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medlike.archive.asked import Asked, ask
-from medlike.archive.filters import Condition, Filter, conditions
+from medlike.archive.filters import Condition, Filter, conditions, holds_field
 from medlike.archive.hits import Groups, hits
 from medlike.archive.index import Index, Part, View
 from medlike.archive.query import as_query
@@ -19,7 +20,7 @@ from medlike.archive.ranking import MODES, Answer, Candidates, Field, members, o
 from medlike.archive.regions import RegionRanking
 from medlike.archive.result import Hit, Result
 from medlike.archive.segment import HASH_COLUMNS
-from medlike.archive.store import TEXT_COLUMNS
+from medlike.archive.store import FILTER_COLUMNS, NUMBER_COLUMNS, Store
 from medlike.codes import hamming
 from medlike.codes.windows import SCALES, Template
 from medlike.errors import QueryError
@@ -207,7 +208,7 @@ def _answer(
                 receipt=_receipt(index, view, query, settings, found),
                 seconds=clock.seconds,
                 modality=query.modality,
-                warnings=query.warnings + _warnings(query, settings, view, wanted, found),
+                warnings=query.warnings + _warnings(archive.store, query, settings, view, wanted, found),
                 title=query.title,
                 query_box=None if query.region is None else query.region.box,
                 query_size=query.size,
@@ -322,7 +323,12 @@ def _receipt(index: Index, view: View, query: Asked, settings: Settings, found: 
 
 
 def _warnings(
-    query: Asked, settings: Settings, view: View, wanted: Sequence[Condition], found: Sequence[Hit]
+    store: Store,
+    query: Asked,
+    settings: Settings,
+    view: View,
+    wanted: Sequence[Condition],
+    found: Sequence[Hit],
 ) -> tuple[str, ...]:
     warnings = []
     if settings.exclude_own_patient and "patient" not in query.own:
@@ -333,13 +339,19 @@ def _warnings(
             else "the query's patient is not known: no image was left out for it"
         )
     if not found:
-        warnings += [_nothing_has(condition, view) for condition in wanted if condition.field in TEXT_COLUMNS]
+        warnings += [_nothing_has(condition, view, store) for condition in wanted]
     return tuple(warning for warning in warnings if warning)
 
 
-def _nothing_has(condition: Condition, view: View) -> str:
-    """What to say of a filter that no image can pass, because none has the value asked for."""
-    if condition.operator not in ("eq", "in") or condition.field in HASH_COLUMNS:
+def _nothing_has(condition: Condition, view: View, store: Store) -> str:
+    """What to say of a filter that no image can pass, because none has the field or the value asked for."""
+    if condition.field not in FILTER_COLUMNS:
+        if holds_field(store, condition.field):
+            return ""
+        near = difflib.get_close_matches(condition.field, FILTER_COLUMNS, 1)
+        meant = f"; did you mean {near[0]}?" if near else f"; columns are {', '.join(FILTER_COLUMNS)}"
+        return f"no image has the field {condition.field}{meant}"
+    if condition.operator not in ("eq", "in") or condition.field in (*HASH_COLUMNS, *NUMBER_COLUMNS):
         return ""
     values = {value for part in view.parts for value in part.segment.column(condition.field).values}
     wanted = condition.value if condition.operator == "in" else (condition.value,)
