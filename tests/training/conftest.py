@@ -86,7 +86,7 @@ def phantom_data(tmp_path_factory):
     """The collection, its split with enough calibration units for outlier verdicts, and a cache for all tests."""
     from medlike.datasets import hash_samples, make_split, read_collection
 
-    folder = write_phantoms(tmp_path_factory.mktemp("data") / "phantoms", each=15, strange=16)
+    folder = write_phantoms(tmp_path_factory.mktemp("data") / "phantoms", each=20, strange=16)
     dataset = read_collection(folder)
     shares = {"train": 0.4, "validation": 0.1, "calibration": 0.3, "gallery": 0.1, "query": 0.1}
     split = make_split(dataset, hash_samples(dataset), shares=shares)

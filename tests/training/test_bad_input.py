@@ -176,7 +176,7 @@ def test_missing_files_and_duplicate_paths(phantom_data, tmp_path):
 
 def test_a_split_of_other_data_is_refused(phantom_data, tmp_path):
     dataset = phantom_data[0]
-    other = make_split(dataset.where(lambda s: "ct" in s.path), np.arange(30, dtype=np.uint64) * 977)
+    other = make_split(dataset.where(lambda s: "ct" in s.path), np.arange(40, dtype=np.uint64) * 977)
     other.save(tmp_path / "split.json")
     with pytest.raises(DatasetError, match=r"samples are not in split"):
         find_split(dataset, tmp_path)

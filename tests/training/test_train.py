@@ -181,6 +181,18 @@ def test_end_to_end_without_a_linear_branch(phantom_data, small, tmp_path):
     assert not np.array_equal(made.weights()[stem], start[stem]), "the stem was to be trained as well"
 
 
+@pytest.mark.slow
+def test_a_source_left_out_takes_no_part_and_is_told_from_the_others(phantom_data, small, tmp_path):
+    dataset, split, cache = phantom_data
+    plan = Plan("compact", 32, changes=small, device="cpu", leave_out=("phantom-XR",))
+    made = train_network([dataset], tmp_path / "out", plan, split=split, cache=cache)
+    assert made.modalities == ["CT", "MR", "US"] and "phantom-XR" not in made.spec["training"]["sources"]
+    found = made.spec["quality"]["left_out"]
+    assert set(found) == {"phantom-XR"} and found["phantom-XR"]["images"] == 40
+    assert "phantom-XR" not in made.spec["quality"]["outliers"]["false_alarms_by_source"]
+    assert found["phantom-XR"]["auroc"] > 0.5
+
+
 @pytest.mark.gpu
 @pytest.mark.parametrize("protocol", ["frozen", "end-to-end"])
 def test_mixed_precision_on_a_gpu(phantom_data, small, tmp_path, protocol):
