@@ -5,6 +5,10 @@ import signal
 import subprocess
 import time
 
+import numpy as np
+import pydicom
+from PIL import Image
+
 from medlike.datasets.shipped import samples_folder
 
 from .conftest import MEDLIKE, medlike
@@ -28,13 +32,22 @@ def test_refused_inputs_are_listed_and_exit_is_3(tmp_path):
     (folder / "text.dcm").write_text("not an image")
     whole = (samples_folder() / "queries/ct-4-3.dcm").read_bytes()
     (folder / "cut.dcm").write_bytes(whole[: len(whole) // 2])
+    (folder / "stub.dcm").write_bytes(whole[:200])
+    (folder / "empty.png").touch()
+    empty, huge = pydicom.dcmread(folder / "good.dcm"), Image.new("1", (20000, 20000))
+    empty.Rows = empty.Columns = 0
+    empty.save_as(folder / "0x0.dcm")
+    huge.save(folder / "huge.png")
+    Image.fromarray(np.full((9, 9), np.nan, np.float32)).save(folder / "nan.tif")
+    Image.new("L", (1, 1)).save(folder / "1x1.png")
+    bad = {"text.dcm", "cut.dcm", "stub.dcm", "empty.png", "0x0.dcm", "huge.png", "nan.tif"}
     done = medlike("index", folder, "--archive", tmp_path / "archive", "--format", "json")
     assert done.code == 3
-    assert done.json["added"] == 1
-    assert {entry["path"].rsplit("/", 1)[-1] for entry in done.json["skipped"]} == {"text.dcm", "cut.dcm"}
-    assert all(entry["reason"] for entry in done.json["skipped"])
+    assert done.json["added"] == 2
+    assert {entry["path"].rsplit("/", 1)[-1] for entry in done.json["skipped"]} == bad
+    assert len({entry["reason"] for entry in done.json["skipped"]}) >= 6
     shown = medlike("index", folder, "--archive", tmp_path / "other")
-    assert shown.code == 3 and "text.dcm" in shown.out and "cut.dcm" in shown.out
+    assert shown.code == 3 and all(name in shown.out for name in bad)
 
 
 def test_names_in_other_scripts(tmp_path):
@@ -78,7 +91,7 @@ def test_manifest_facts_can_be_filtered_on(tmp_path):
 
 def test_nothing_found_fails(tmp_path):
     done = medlike("index", tmp_path / "nowhere", "--archive", tmp_path / "archive")
-    assert done.code in (1, 3)
+    assert done.code == 3
     assert "nowhere" in done.err + done.out
 
 

@@ -3,17 +3,19 @@
 import csv
 import io
 import subprocess
+import sys
 
 import pytest
 from PIL import Image
 
 from medlike.datasets.shipped import samples_folder
 
-from .conftest import MEDLIKE, medlike
+from .conftest import MEDLIKE, medlike, processor_seconds
 
 CHEST = samples_folder() / "queries" / "chest-86d19bba.jpg"
 SLICE = samples_folder() / "queries" / "ct-4-3.dcm"
 HIT = {"rank", "id", "distance", "similarity", "box", "metadata", "source"}
+VERDICT = {"is_outlier", "p_value", "score", "threshold", "components", "modality"}
 
 
 def test_json_has_every_key_and_nothing_else_on_stdout(indexed):
@@ -22,10 +24,37 @@ def test_json_has_every_key_and_nothing_else_on_stdout(indexed):
     answer = done.json
     assert set(answer) == {"hits", "outlier", "receipt", "seconds"}
     assert [hit["rank"] for hit in answer["hits"]] == [1, 2, 3, 4, 5]
-    assert all(set(hit) >= HIT for hit in answer["hits"])
-    assert {"generation", "bundle"} <= set(answer["receipt"])
+    assert all(set(hit) == HIT for hit in answer["hits"])
+    assert set(answer["outlier"]) == VERDICT and set(answer["outlier"]["components"]) >= {"neighbours"}
+    assert {"generation", "bundle", "settings", "query"} <= set(answer["receipt"])
     distances = [hit["distance"] for hit in answer["hits"]]
     assert distances == sorted(distances)
+    stored = medlike("search", "--id", answer["hits"][0]["id"], "-a", indexed, "--format", "json").json
+    assert set(stored) == set(answer) and set(stored["outlier"]) == VERDICT
+
+
+def test_a_search_starts_quickly_and_loads_only_what_it_needs(indexed):
+    code = (
+        "import sys; from medlike.cli import main; sys.argv[0] = 'medlike'\n"
+        "try: main()\nexcept SystemExit: pass\n"
+        "print([m for m in ('torch', 'numba', 'scipy', 'matplotlib', 'pydicom') if m in sys.modules])"
+    )
+    words = [sys.executable, "-c", code, "search", CHEST, "--archive", indexed, "--format", "csv"]
+    done = subprocess.run(words, capture_output=True, text=True, check=True)
+    assert "chest-" in done.stdout and done.stdout.splitlines()[-1] == "[]"
+
+    def used():
+        began = processor_seconds()
+        assert medlike("search", CHEST, "--archive", indexed).code == 0
+        return processor_seconds() - began
+
+    assert min(used() for _ in range(3)) < 1.5
+
+
+def test_a_field_that_no_image_has_is_said(indexed):
+    done = medlike("search", CHEST, "--archive", indexed, "--where", "modalty=XR")
+    assert done.code == 0 and "no hits" in done.out
+    assert "modalty" in done.err and "modality" in done.err
 
 
 def test_neighbours_are_of_the_querys_kind(indexed):

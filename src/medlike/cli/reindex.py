@@ -46,6 +46,8 @@ def reindex(
                 "generation": report.generation,
             }
         )
+    elif bundle is None:
+        out().print("index built again")
     else:
         words = [f"[b]{report.encoded}[/b] images encoded"]
         if report.from_preview:
