@@ -181,3 +181,19 @@ def test_a_search_in_a_forked_child_and_in_many_threads():
     child.start()
     assert queue.get(timeout=60) == expected
     child.join()
+
+
+def test_kernels_work_where_nothing_can_be_cached():
+    import subprocess
+    import sys
+
+    code = (
+        "from numba.core import caching\n"
+        "caching.CacheImpl._locator_classes = []\n"
+        "import numpy as np\n"
+        "from medlike.codes import hamming\n"
+        "codes = np.zeros((300, 8), np.uint8)\n"
+        "print(hamming.nearest(codes, codes[0], 2, engine='compiled')[1].tolist())"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[0, 1]"

@@ -1,8 +1,9 @@
 """Compiled dot products of int8 vectors, for ordering many equally near images by content."""
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
+
+from medlike.codes.kernels import compiled
 
 
 def dots(
@@ -17,7 +18,7 @@ def dots(
     return products, squares
 
 
-@numba.njit(nogil=True, cache=True, boundscheck=False)
+@compiled
 def _dots(vectors, rows, query, products, squares):  # type: ignore[no-untyped-def]
     for j in range(rows.shape[0]):
         vector = vectors[rows[j]]

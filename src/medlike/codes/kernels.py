@@ -18,6 +18,20 @@ STRIP = 128  # rows that are tested together for a distance small enough
 FAR = 65535  # the distance of a row that the mask (uint8, 1 = may be answered) leaves out
 
 
+def _probe() -> None:
+    """Never called."""
+
+
+try:
+    numba.njit(cache=True)(_probe)
+    _CACHED = True
+except RuntimeError:
+    # Neither the package nor the user's cache folder can be written: kernels are compiled in every process.
+    _CACHED = False
+
+compiled: Any = numba.njit(nogil=True, cache=_CACHED, boundscheck=False)
+
+
 def _popcount(typingctx, value):  # type: ignore[no-untyped-def]
     """Number of set bits of an unsigned integer. LLVM turns it into vpopcnt where the processor has it."""
     if not isinstance(value, types.Integer):
@@ -54,7 +68,7 @@ def _prefetch(typingctx, array, item):  # type: ignore[no-untyped-def]
 prefetch: Any = intrinsic(_prefetch)
 
 
-@numba.njit(nogil=True, cache=True, boundscheck=False)
+@compiled
 def fill_distances(words, query, start, stop, out):  # type: ignore[no-untyped-def]
     """Distances of rows start..stop into out[0 : stop - start].
 
@@ -105,7 +119,7 @@ def fill_distances(words, query, start, stop, out):  # type: ignore[no-untyped-d
             out[j] = total
 
 
-@numba.njit(nogil=True, cache=True, boundscheck=False)
+@compiled
 def smallest(distances, start, stop):  # type: ignore[no-untyped-def]
     best = np.uint16(FAR)
     for j in range(start, stop):
@@ -113,7 +127,7 @@ def smallest(distances, start, stop):  # type: ignore[no-untyped-def]
     return best
 
 
-@numba.njit(nogil=True, cache=True, boundscheck=False)
+@compiled
 def leave_out(buffer, mask, start, stop):  # type: ignore[no-untyped-def]
     """Distances of rows start..stop that the mask (uint8, 1 = may be answered) leaves out become FAR."""
     allowed = mask[start:stop]
@@ -122,7 +136,7 @@ def leave_out(buffer, mask, start, stop):  # type: ignore[no-untyped-def]
         buffer[j] |= np.uint16(np.uint16(allowed[j]) - np.uint16(1))
 
 
-@numba.njit(nogil=True, cache=True, boundscheck=False)
+@compiled
 def select(words, query, mask, masked, start, stop, k, ties, near, rows, counts, state):  # type: ignore[no-untyped-def]
     """Go on selecting the k nearest by (distance, row) with rows start..stop, above all rows seen before.
 
@@ -177,7 +191,7 @@ def select(words, query, mask, masked, start, stop, k, ties, near, rows, counts,
     state[0], state[1], state[2], state[3] = held, limit, under, dropped
 
 
-@numba.njit(nogil=True, cache=True, boundscheck=False)
+@compiled
 def squeeze(near, rows, held, limit, room):  # type: ignore[no-untyped-def]
     """Drop candidates that cannot be among the k nearest: beyond the limit, or too many (`room`) at it."""
     kept = 0
@@ -195,7 +209,7 @@ def squeeze(near, rows, held, limit, room):  # type: ignore[no-untyped-def]
     return kept
 
 
-@numba.njit(nogil=True, cache=True, boundscheck=False)
+@compiled
 def select_many(words, queries, mask, masked, start, stop, k, ties, near, rows, counts, state):  # type: ignore[no-untyped-def]
     """`select` for queries uint [Q, W] at once: each block of codes is read from memory once for all."""
     # Blocks of 128 kB stay in the second-level cache while all queries pass over them.
@@ -208,7 +222,7 @@ def select_many(words, queries, mask, masked, start, stop, k, ties, near, rows, 
         block = end
 
 
-@numba.njit(nogil=True, cache=True, boundscheck=False)
+@compiled
 def collect(words, query, mask, masked, start, stop, radius, near, rows):  # type: ignore[no-untyped-def]
     """Every row of start..stop within `radius`, in row order, into near uint16 and rows int64; returns how
     many.

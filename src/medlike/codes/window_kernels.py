@@ -9,11 +9,10 @@ smallest sum is within its limit is looked at window by window.
 from dataclasses import dataclass
 from typing import Any
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from medlike.codes.kernels import popcount, prefetch
+from medlike.codes.kernels import compiled, popcount, prefetch
 from medlike.codes.windows import CELLS, GRID, Template
 
 TOGETHER = 8  # images
@@ -75,7 +74,7 @@ class Plan:
         )
 
 
-@numba.njit(nogil=True, cache=True, boundscheck=False)
+@compiled
 def scan(  # type: ignore[no-untyped-def]
     stored, masks, rows, limits, codes, starts, cell, shift, shapes, bits,
     images, planes, sums, least, forbidden, laid, known, windows, ring, best, which, place,
@@ -118,13 +117,13 @@ def scan(  # type: ignore[no-untyped-def]
                     place[first + b] = found % CELLS
 
 
-@numba.njit(nogil=True, cache=True, boundscheck=False)
+@compiled
 def _fetch(stored, row):  # type: ignore[no-untyped-def]
     for p in range(0, stored.shape[1], 8):
         prefetch(stored, row * stored.shape[1] + p)
 
 
-@numba.njit(nogil=True, cache=True, boundscheck=False)
+@compiled
 def _gather(image, words, images, start):  # type: ignore[no-untyped-def]
     if words == 1:
         # A stride that the compiler knows.
@@ -137,7 +136,7 @@ def _gather(image, words, images, start):  # type: ignore[no-untyped-def]
                 images[w, start + p] = image[p * words + w]
 
 
-@numba.njit(nogil=True, cache=True, boundscheck=False)
+@compiled
 def _plane(images, code, plane):  # type: ignore[no-untyped-def]
     """Distances of the cells of all images to one query cell."""
     q0 = code[0]
@@ -152,7 +151,7 @@ def _plane(images, code, plane):  # type: ignore[no-untyped-def]
             plane[p] = np.uint8(popcount(near[p] ^ q0) + popcount(far[p] ^ q1))
 
 
-@numba.njit(nogil=True, cache=True, boundscheck=False)
+@compiled
 def _sum(planes, cell, shift, start, stop, sums):  # type: ignore[no-untyped-def]
     """Sums of one arrangement's windows, by first cell; those that leave an image mean nothing."""
     for t in range(LANES):
@@ -175,7 +174,7 @@ def _sum(planes, cell, shift, start, stop, sums):  # type: ignore[no-untyped-def
         n += 1
 
 
-@numba.njit(nogil=True, cache=True, boundscheck=False)
+@compiled
 def _lower(least, sums, forbidden, first):  # type: ignore[no-untyped-def]
     if first:
         for t in range(LANES):
@@ -185,7 +184,7 @@ def _lower(least, sums, forbidden, first):  # type: ignore[no-untyped-def]
             least[t] = min(least[t], sums[t] | forbidden[t])
 
 
-@numba.njit(nogil=True, cache=True, boundscheck=False)
+@compiled
 def _smallest(sums):  # type: ignore[no-untyped-def]
     best = np.uint16(NEVER)
     for t in range(CELLS):
@@ -193,7 +192,7 @@ def _smallest(sums):  # type: ignore[no-untyped-def]
     return best
 
 
-@numba.njit(nogil=True, cache=True, boundscheck=False)
+@compiled
 def _find(planes, b, wanted, a, last, cell, shift, starts, forbidden, sums):  # type: ignore[no-untyped-def]
     """The first arrangement of a..last, and in it the first window of image b, whose sum is `wanted`."""
     for arrangement in range(a, last):
@@ -205,7 +204,7 @@ def _find(planes, b, wanted, a, last, cell, shift, starts, forbidden, sums):  # 
     return -1
 
 
-@numba.njit(nogil=True, cache=True, boundscheck=False)
+@compiled
 def _lay(  # type: ignore[no-untyped-def]
     b, row, masks, cell, shift, starts, shapes, forbidden, laid, known, windows, ring
 ):
@@ -241,7 +240,7 @@ def _lay(  # type: ignore[no-untyped-def]
         laid[b] = found
 
 
-@numba.njit(nogil=True, cache=True, boundscheck=False)
+@compiled
 def _learn(mask, everything, cell, shift, starts, shapes, window, known):  # type: ignore[no-untyped-def]
     """Which windows a mask forbids, uint16 [A, 196], NEVER or 0; the mask goes into `known`."""
     if not everything:
@@ -260,7 +259,7 @@ def _learn(mask, everything, cell, shift, starts, shapes, window, known):  # typ
     return 0
 
 
-@numba.njit(nogil=True, cache=True, boundscheck=False)
+@compiled
 def _copy(b, window, forbidden):  # type: ignore[no-untyped-def]
     for a in range(window.shape[0]):
         for t in range(CELLS):
