@@ -95,6 +95,12 @@ def test_nothing_found_fails(tmp_path):
     assert "nowhere" in done.err + done.out
 
 
+def test_an_empty_folder_is_said_to_be_empty(tmp_path):
+    (tmp_path / "empty").mkdir()
+    done = medlike("index", tmp_path / "empty", "--archive", tmp_path / "archive")
+    assert done.code == 0 and "no image file was found" in done.err
+
+
 def test_unknown_bundle_names_those_shipped(sources, tmp_path):
     done = medlike("index", sources, "--archive", tmp_path / "archive", "--bundle", "no-such")
     assert done.code == 1

@@ -121,7 +121,7 @@ def _facts(report: "AddReport") -> dict[str, Any]:
 
 
 def _show(report: "AddReport", folder: Path) -> None:
-    from medlike.cli.screen import out, print_table
+    from medlike.cli.screen import note, out, print_table
 
     parts = [f"[b]{report.added}[/b] added"]
     for name, count in (
@@ -136,6 +136,8 @@ def _show(report: "AddReport", folder: Path) -> None:
     console = out()
     console.print(f"{', '.join(parts)} in {total:.1f} s")
     console.print(f"archive: {folder}", markup=False, soft_wrap=True)
+    if not report.files:
+        note("medlike: no image file was found there; a folder is searched for DICOM, PNG, JPEG, TIFF, BMP and WebP")
     if report.skipped:
         print_table(("refused", "reason"), report.skipped[:SHOWN])
         if len(report.skipped) > SHOWN:
