@@ -45,7 +45,7 @@ def index(
         typer.Option(
             "--bundle",
             "-b",
-            help="For a new archive: a shipped bundle's name, or a folder.",
+            help="For a new archive: a shipped bundle's name, or a folder. For one there is: its own, calibrated.",
             show_default="the default bundle",
         ),
     ] = None,
