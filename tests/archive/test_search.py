@@ -170,6 +170,23 @@ def test_own_patient_is_left_out(population):
     assert not result.warnings
 
 
+def test_the_patient_of_an_image_given_is_known_where_the_image_is_stored(population, tmp_path):
+    from PIL import Image
+
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    random = np.random.default_rng(0)
+    for number in range(6):
+        Image.fromarray(random.integers(0, 256, (30, 30), dtype=np.uint8)).save(folder / f"{number}.png")
+    lines = [f"pictures/{number}.png,P{number // 3}" for number in range(6)]
+    (tmp_path / "manifest.csv").write_text("path,group\n" + "\n".join(lines) + "\n")
+    assert population.archive.add(tmp_path / "manifest.csv").added == 6
+    result = population.archive.search(Query(image=folder / "0.png"), k=9, exclude_own_patient=True)
+    assert not result.warnings
+    names = sorted(hit.source["path"].rsplit("/", 1)[-1] for hit in result)
+    assert names == ["3.png", "4.png", "5.png"]
+
+
 def test_an_unknown_patient_is_said(population):
     asked = population.add(5)[0]
     result = population.archive.search(Query(id=asked), exclude_own_patient=True)

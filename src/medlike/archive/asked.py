@@ -152,12 +152,7 @@ def _of_image(archive: "Archive", query: Query, image: "Image", encoding: "Encod
 
         return render_colour(image)
 
-    own = {}
-    if leave_out_own:
-        for name, identifier in OWN.items():
-            hashed = archive.identity.hashed(name, image.identifiers.get(identifier))
-            if hashed:
-                own[name] = hashed
+    own = _owner(archive, image) if leave_out_own else {}
     size = (image.width, image.height)
     region: Region | None = None
     warnings: tuple[str, ...] = ()
@@ -178,6 +173,15 @@ def _of_image(archive: "Archive", query: Query, image: "Image", encoding: "Encod
         picture=picture,
         warnings=warnings,
     )
+
+
+def _owner(archive: "Archive", image: "Image") -> dict[str, str]:
+    """Keyed hashes of whose an image is: from its identifiers, or as known of the same image in the archive."""
+    identity = archive.identity
+    found = {name: identity.hashed(name, image.identifiers.get(identifier)) for name, identifier in OWN.items()}
+    twin = archive.store.find(identity.public_id(image.identifiers.get("sop_uid"), image.frame, image.digest))
+    hashes = {name: found[name] or (getattr(twin, name) if twin else None) for name in OWN}
+    return {name: value for name, value in hashes.items() if value}
 
 
 def _of_stored(archive: "Archive", query: Query, view: View, leave_out_own: bool) -> Asked:
