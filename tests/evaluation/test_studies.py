@@ -13,7 +13,7 @@ import pytest
 from medlike.datasets import read_manifest
 from medlike.datasets.splits import make_split
 from medlike.errors import QueryError
-from medlike.evaluation.studies import NAMES, study
+from medlike.evaluation.studies import NAMES, find_study
 from medlike.evaluation.studies.bench import Bench, BenchSettings
 from medlike.evaluation.studies.runner import run_study
 from medlike.evaluation.studies.study import Cell, Study, Summary
@@ -134,7 +134,7 @@ run_study(study, bench, Path({str(tmp_path / "out")!r}), say=lambda t: None)
 
 @pytest.mark.parametrize("name", NAMES)
 def test_every_study_has_a_question_and_cells_with_names_fit_for_files(bench, name):
-    found = study(name)
+    found = find_study(name)
     assert found.name == name and found.question.endswith((".", "?"))
     cells = found.cells(bench)
     names = [c.name for c in cells]
@@ -144,7 +144,7 @@ def test_every_study_has_a_question_and_cells_with_names_fit_for_files(bench, na
 
 def test_an_unknown_study_lists_the_known_ones():
     with pytest.raises(QueryError, match="robustness"):
-        study("speeed")
+        find_study("speeed")
 
 
 @pytest.mark.parametrize("name", ["bits", "ood", "robustness", "perception", "cross-domain"])
@@ -161,8 +161,8 @@ def test_studies_of_a_bundle_run_on_a_small_collection(bench, name, tmp_path, mo
         "bits": ["float-*", "*-8", "*-16"],
         "ood": ["thresholds", "kinds-*"],
     }.get(name, ["*"])
-    summary = run_study(study(name), bench, tmp_path, only=only, say=lambda t: None)
+    summary = run_study(find_study(name), bench, tmp_path, only=only, say=lambda t: None)
     assert summary.tables and all(rows for _, _, rows in summary.tables)
     page = (tmp_path / "report.html").read_text()
-    assert study(name).question[:20] in page and "nan" not in page.replace("discriminant", "")
+    assert find_study(name).question[:20] in page and "nan" not in page.replace("discriminant", "")
     json.loads((tmp_path / "results.json").read_text(), parse_constant=lambda c: pytest.fail(c))

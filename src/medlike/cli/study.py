@@ -67,11 +67,11 @@ def study(
     from medlike.cli.screen import note, table
     from medlike.cli.screen import out as console
     from medlike.errors import QueryError
-    from medlike.evaluation.studies import study as find
+    from medlike.evaluation.studies import find_study
     from medlike.evaluation.studies.bench import BenchSettings, open_bench
     from medlike.evaluation.studies.runner import run_study
 
-    found = find(name)
+    found = find_study(name)
     try:
         lengths = tuple(int(b) for b in bits.split(","))
     except ValueError:

@@ -25,7 +25,7 @@ _MODULES = {
 NAMES = tuple(_MODULES)
 
 
-def study(name: str) -> Study:
+def find_study(name: str) -> Study:
     """The study of that name; QueryError lists the known ones."""
     if name not in _MODULES:
         raise QueryError(f"study {name!r} is unknown; known: {', '.join(NAMES)}")
