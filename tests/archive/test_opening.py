@@ -135,6 +135,18 @@ def test_notices_that_its_bundle_was_replaced(tmp_path, pictures):
         opened.add(pictures(1))
 
 
+def test_a_bundle_that_moved_is_named_and_can_be_given_again(tmp_path, tiny_bundle, pictures):
+    at = rewrite(tiny_bundle, tmp_path / "here").path
+    Archive.create(tmp_path / "archive", at).close()
+    at.rename(tmp_path / "there")
+    with Archive.open(tmp_path / "archive") as opened, pytest.raises(BundleError, match=r"no longer at .*--bundle"):
+        opened.add(pictures(1))
+    with Archive.open(tmp_path / "archive", bundle=tmp_path / "there") as opened:
+        assert opened.add(pictures(1)).added == 1
+    with Archive.open(tmp_path / "archive") as opened:
+        assert opened.add(pictures(2)).added == 1
+
+
 def test_refuses_to_overwrite(archive, tmp_path, tiny_bundle):
     with pytest.raises(ArchiveError, match="holds an archive"):
         Archive.create(archive.path, tiny_bundle)

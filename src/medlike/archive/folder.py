@@ -60,6 +60,11 @@ class BundleFacts:
         """The bundle itself, or one fitted to a site since. Raises BundleError where it is missing or another."""
         from medlike.bundle import Bundle
 
+        if self.path and not Path(self.path).is_dir():
+            raise BundleError(
+                f"bundle {self.name} is no longer at {self.path}: put it back, or say where it is "
+                "with `medlike index SOURCE --bundle FOLDER`"
+            )
         found = Bundle.load(self.path or self.name)
         if not self.encodes_like(BundleFacts.of(found)):
             raise BundleError(
