@@ -124,7 +124,8 @@ def test_training_beats_its_start(phantom_data, small, tmp_path):
     plan = Plan("compact", 32, changes=small | {"epochs": 16, "feature_epochs": 10, "rate": 4e-3}, device="cpu")
     ready = prepare_run([dataset], plan, tmp_path, cache, split, lambda line: None)
     feature = served_outputs(ready.feed, len(ready.train), ("feature",))["feature"]
-    start_code(ready.network, feature, [sample.source for sample in ready.train.dataset], ready.recipe.code_whitening, 0)
+    sources = [sample.source for sample in ready.train.dataset]
+    start_code(ready.network, feature, sources, ready.recipe.code_whitening, 0)
     before = validation_map(ready.feed, ready.train, ready.feed, ready.train, 0)
     fit(ready.network, ready.recipe, ready.train, ready.feed, ready.validation, ready.validation_feed, tmp_path)
     after = validation_map(ready.feed, ready.train, ready.feed, ready.train, 0)
