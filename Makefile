@@ -29,7 +29,7 @@ $(CORE): pyproject.toml | $(BIN)/python
 
 $(DEV): $(CORE)
 	$(PIP) $(TORCH)
-	$(PIP) -e ".[train,report,test,bench,dev]"
+	$(PIP) -e ".[train,text,report,test,bench,dev]"
 	@touch $@
 
 demo: $(CORE)

@@ -10,6 +10,8 @@ TINY_CONTENT = 32
 TINY_FEATURES = 16
 TINY_LOCAL = 64
 TINY_MODALITIES = ["CT", "MR", "XR"]
+TINY_EMBEDDING = 8
+SENTENCE_WIDTH = 384
 
 
 def tiny_graph(seed=0, regional=False):
@@ -108,6 +110,69 @@ def make_tiny_bundle(path, name="tiny-64", seed=0, regional=False):
     return bundle.rewrite(bare, path, arrays, {"outlier": facts}, replace=True)
 
 
+def tiny_text_graph(content_dim, bits, seed=0):
+    """A random network that adds what it makes of image and sentence, as the onnx graph of a text bundle."""
+    from onnx import TensorProto, helper, numpy_helper
+
+    random = np.random.default_rng(seed)
+
+    def weight(name, *shape):
+        return numpy_helper.from_array(random.normal(size=shape).astype(np.float32), name)
+
+    nodes = []
+    for side in ("content", "sentence"):
+        nodes += [
+            helper.make_node("ReduceL2", [side], [f"{side}.norm"], axes=[1]),
+            helper.make_node("Max", [f"{side}.norm", "floor"], [f"{side}.safe"]),
+            helper.make_node("Div", [side, f"{side}.safe"], [f"{side}.unit"]),
+            helper.make_node("MatMul", [f"{side}.unit", f"to.{side}"], [f"{side}.seen"]),
+        ]
+    nodes += [
+        helper.make_node("MatMul", ["present", "masks"], ["masked"]),
+        helper.make_node("Sum", ["content.seen", "sentence.seen", "masked"], ["raw"]),
+        helper.make_node("ReduceL2", ["raw"], ["norm"], axes=[1]),
+        helper.make_node("Div", ["raw", "norm"], ["embedding"]),
+        helper.make_node("MatMul", ["embedding", "to.bits"], ["bits"]),
+    ]
+    weights = [
+        weight("to.content", content_dim, TINY_EMBEDDING),
+        weight("to.sentence", SENTENCE_WIDTH, TINY_EMBEDDING),
+        weight("masks", 2, TINY_EMBEDDING),
+        weight("to.bits", TINY_EMBEDDING, bits),
+        numpy_helper.from_array(np.float32(1e-6), "floor"),
+    ]
+    inputs = {"content": content_dim, "sentence": SENTENCE_WIDTH, "present": 2}
+    outputs = {"bits": bits, "embedding": TINY_EMBEDDING}
+    told = [
+        [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["N", width]) for name, width in part.items()]
+        for part in (inputs, outputs)
+    ]
+    graph = helper.make_graph(nodes, "tiny text", *told, initializer=weights)
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+
+
+def make_tiny_text_bundle(path, image_bundle, bits=16, seed=0, name="tiny-text-16", sentence_digest=""):
+    """Write a random text bundle that goes with an image bundle; returns it loaded. "": any sentence encoder."""
+    from medlike import bundle
+
+    spec = {
+        "name": name,
+        "kind": "text",
+        "preset": "tiny",
+        "bits": bits,
+        "content_dim": image_bundle.content_dim,
+        "text": {
+            "image_encoder_digest": image_bundle.encoder_digest,
+            "image_bundle": image_bundle.name,
+            "sentence_digest": sentence_digest,
+            "sentence_width": SENTENCE_WIDTH,
+            "embedding_dim": TINY_EMBEDDING,
+        },
+        "terms": "random numbers",
+    }
+    return bundle.write(path, tiny_text_graph(image_bundle.content_dim, bits, seed), {}, spec)
+
+
 @pytest.fixture(scope="session")
 def tiny_bundle(tmp_path_factory):
     """A bundle of 64 random bits, 32 content values and an outlier part: made in a second, quick to run."""
@@ -120,6 +185,12 @@ def tiny_regional_bundle(tmp_path_factory):
     return make_tiny_bundle(
         tmp_path_factory.mktemp("bundles") / "tiny-regional-64", "tiny-regional-64", 0, True
     )
+
+
+@pytest.fixture(scope="session")
+def tiny_text_bundle(tmp_path_factory, tiny_bundle):
+    """A random text bundle of 16 bits and 8 numbers that goes with tiny_bundle."""
+    return make_tiny_text_bundle(tmp_path_factory.mktemp("bundles") / "tiny-text-16", tiny_bundle)
 
 
 @pytest.fixture(scope="session")
@@ -137,6 +208,12 @@ def collections():
 def _make_tiny_bundle():
     """make_tiny_bundle(path, name=, seed=, regional=): another tiny bundle."""
     return make_tiny_bundle
+
+
+@pytest.fixture(name="make_tiny_text_bundle", scope="session")
+def _make_tiny_text_bundle():
+    """make_tiny_text_bundle(path, image_bundle, bits=, seed=, name=, sentence_digest=): another one."""
+    return make_tiny_text_bundle
 
 
 @pytest.fixture(name="tiny_graph", scope="session")

@@ -5,6 +5,9 @@
     weights.safetensors   the weights: float16 where large, float32 where small; model.onnx points into it
     arrays.safetensors    everything else: outlier reference and calibration, golden inputs and their bits
 
+There are two kinds. An image bundle turns pictures into codes; a text bundle brings the content vectors of one
+image bundle and sentences into one space. Each is refused where the other is asked for.
+
 The digest is the sha256 of bundle.json in canonical form without the digest itself; since that holds the
 sha256 of each file, it covers every byte. `encoder_digest` covers the graph and its weights only: two bundles
 that agree in it give the same codes, whatever their calibration.
@@ -31,7 +34,9 @@ GRAPH = "model.onnx"
 WEIGHTS = "weights.safetensors"
 ARRAYS = "arrays.safetensors"
 FILES = (GRAPH, WEIGHTS, ARRAYS)
+KINDS = ("image", "text")
 DEFAULT = "medlike-compact-64"
+DEFAULT_TEXT = "medlike-text-16"
 SHIPPED = Path(__file__).parent / "shipped"
 
 
@@ -52,14 +57,20 @@ def encoder_digest(files: dict[str, dict[str, Any]]) -> str:
     return hashlib.sha256((files[GRAPH]["sha256"] + files[WEIGHTS]["sha256"]).encode()).hexdigest()
 
 
-def shipped() -> list[str]:
-    """Names of the bundles that come with medlike."""
-    return sorted(path.parent.name for path in SHIPPED.glob(f"*/{SPECIFICATION}"))
+def shipped(kind: str | None = "image") -> list[str]:
+    """Names of the bundles of a kind that come with medlike; None: of both kinds."""
+    found = sorted(SHIPPED.glob(f"*/{SPECIFICATION}"))
+    return [file.parent.name for file in found if kind is None or _kind_of(file) == kind]
 
 
 def default() -> str:
-    """Name of the bundle that new archives use unless told otherwise."""
+    """Name of the image bundle that new archives use unless told otherwise."""
     return DEFAULT
+
+
+def default_text() -> str:
+    """Name of the text bundle that goes with the default image bundle."""
+    return DEFAULT_TEXT
 
 
 def locate(name_or_path: str | Path) -> Path:
@@ -68,10 +79,10 @@ def locate(name_or_path: str | Path) -> Path:
     if (path / SPECIFICATION).is_file():
         return path
     name = str(name_or_path)
-    if name in shipped():
+    if name in shipped(None):
         return SHIPPED / name
     reason = f"{path} is a folder without {SPECIFICATION}" if path.is_dir() else f"no bundle {name!r}"
-    names = ", ".join(shipped()) or "(none is shipped)"
+    names = ", ".join(shipped(None)) or "(none is shipped)"
     raise BundleError(f"{reason}; give a bundle's folder or one of: {names}")
 
 
@@ -86,8 +97,11 @@ class Bundle:
     spec: dict[str, Any]
 
     @staticmethod
-    def load(name_or_path: str | Path) -> Bundle:
-        """Read a bundle by path or shipped name. BundleError: missing, damaged, or of another format."""
+    def load(name_or_path: str | Path, kind: str | None = "image") -> Bundle:
+        """Read a bundle by path or shipped name. kind: image or text; None takes both.
+
+        BundleError: missing, damaged, of another format or kind.
+        """
         path = locate(name_or_path)
         file = path / SPECIFICATION
         try:
@@ -103,6 +117,12 @@ class Bundle:
             )
         bundle = Bundle(path=path, spec=spec)
         bundle.verify()
+        if kind is not None and bundle.kind != kind:
+            names = ", ".join(shipped(kind)) or "(none is shipped)"
+            raise BundleError(
+                f"{bundle.name} is a bundle of kind {bundle.kind}, one of kind {kind} is needed here; "
+                f"give its folder or one of: {names}"
+            )
         return bundle
 
     def verify(self) -> None:
@@ -126,6 +146,11 @@ class Bundle:
         return str(self.spec["name"])
 
     @property
+    def kind(self) -> str:
+        """image: pictures to codes. text: content vectors and sentences to codes in one space."""
+        return _kind(self.spec)
+
+    @property
     def preset(self) -> str:
         return str(self.spec["preset"])
 
@@ -146,7 +171,7 @@ class Bundle:
 
     @property
     def content_dim(self) -> int:
-        """Length of the content vector."""
+        """Length of the content vector that an image bundle gives and a text bundle takes."""
         return int(self.spec["content_dim"])
 
     @property
@@ -200,9 +225,20 @@ class Bundle:
         return load_file(self.path / WEIGHTS)
 
     def golden_inputs(self) -> npt.NDArray[np.uint8]:
-        """Golden inputs, uint8 [N, 224, 224]."""
+        """Golden inputs of an image bundle, uint8 [N, 224, 224]."""
         return unpacked_pictures(self.array("golden.inputs"), int(self.spec["golden"]["count"]))
 
     def golden_bits(self) -> npt.NDArray[np.bool_]:
         """Bits of the golden inputs where the bundle was made, bool [N, K]."""
         return np.unpackbits(self.array("golden.code"), axis=1).astype(bool)
+
+
+def _kind(spec: dict[str, Any]) -> str:
+    return str(spec.get("kind", KINDS[0]))
+
+
+def _kind_of(file: Path) -> str | None:
+    try:
+        return _kind(json.loads(file.read_text(encoding="utf-8")))
+    except (OSError, ValueError, AttributeError):
+        return None

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from medlike.bundle import bundle as folder
+from medlike.bundle.crossing import golden_rows, golden_values
 from medlike.bundle.phantoms import COUNT, packed_pictures, phantoms
 from medlike.bundle.session import code_values, open_session
 from medlike.errors import BundleError, MissingExtra
@@ -25,19 +26,31 @@ HALF_LIMIT = 6.0e4
 
 REQUIRED = ("name", "preset", "bits", "content_dim")
 # What `rewrite` may not change.
-FIXED = ("format", "bits", "content_dim", "local_bits", "outputs", "preset", "precision", "golden", "files")
-DEFAULTS: dict[str, Any] = {
-    "local_bits": None,
-    "modalities": [],
+FIXED = (
+    "format", "kind", "bits", "content_dim", "local_bits", "outputs", "preset", "precision", "text", "golden",
+    "files",
+)  # fmt: skip
+EITHER: dict[str, Any] = {
     "labels": {},
     "network": {},
-    "preprocessing": {"size": 224, "fit": "letterbox", "padding": 0, "range": "uint8"},
     "precision": "float32",
-    "outlier": None,
     "training": {},
     "quality": {},
     "terms": "",
 }
+DEFAULTS: dict[str, dict[str, Any]] = {
+    "image": {
+        **EITHER,
+        "local_bits": None,
+        "modalities": [],
+        "preprocessing": {"size": 224, "fit": "letterbox", "padding": 0, "range": "uint8"},
+        "outlier": None,
+    },
+    "text": {**EITHER, "kind": "text", "text": {}},
+}
+OUTPUTS = {"image": ("bits", "content"), "text": ("bits", "embedding")}
+# What a text bundle must say of the two encoders it goes with.
+TEXT_REQUIRED = ("image_encoder_digest", "image_bundle", "sentence_digest", "sentence_width", "embedding_dim")
 
 
 def write(
@@ -53,7 +66,9 @@ def write(
     graph: an onnx.ModelProto with input "image" uint8 [N,224,224] and outputs "bits" and "content" at least;
     its large float32 initialisers are stored as float16. arrays: every other array, by name. spec: name,
     preset, bits, content_dim, and anything of DEFAULTS; a measured `quality` and `terms` should be among it.
-    The golden inputs are encoded by the graph as written. replace: take the place of a bundle at `path`.
+    With `"kind": "text"` in spec, a text bundle: inputs as `bundle.crossing` has them, outputs "bits" and
+    "embedding", and TEXT_REQUIRED under "text". The golden inputs are encoded by the graph as written.
+    replace: take the place of a bundle at `path`.
 
     BundleError for a wrong specification or graph, or where `path` is taken; MissingExtra without onnx.
     """
@@ -69,18 +84,13 @@ def write(
         _save_arrays(draft / folder.WEIGHTS, weights)
         _point_into(model, draft / folder.WEIGHTS)
         (draft / folder.GRAPH).write_bytes(model.SerializeToString(deterministic=True))
-        pictures = phantoms(COUNT)
-        values = code_values(open_session(draft / folder.GRAPH), pictures)
+        values, golden = _golden(draft, complete)
         if values.shape[1] != complete["bits"]:
             raise BundleError(f"the graph gives {values.shape[1]} bits, not the {complete['bits']} specified")
         complete["golden"] = {"count": COUNT}
-        golden = {
-            "golden.inputs": packed_pictures(pictures),
-            "golden.code": np.packbits(values > 0, axis=1),
-        }
         _save_arrays(draft / folder.ARRAYS, {**arrays, **golden})
         _seal(draft, complete)
-    return folder.Bundle.load(path)
+    return folder.Bundle.load(path, kind=None)
 
 
 def rewrite(
@@ -106,24 +116,45 @@ def rewrite(
             shutil.copyfile(bundle.path / name, draft / name)
         _save_arrays(draft / folder.ARRAYS, {name: value for name, value in kept.items() if value.size})
         _seal(draft, changed)
-    return folder.Bundle.load(path)
+    return folder.Bundle.load(path, kind=None)
+
+
+def _golden(draft: Path, spec: Mapping[str, Any]) -> tuple[npt.NDArray[Any], dict[str, npt.NDArray[Any]]]:
+    """Values of the golden inputs as the graph in `draft` gives them, and the arrays that keep both."""
+    session = open_session(draft / folder.GRAPH)
+    if spec.get("kind") == "text":
+        content, sentences = golden_rows(spec["content_dim"], spec["text"]["sentence_width"])
+        values = golden_values(session, content, sentences)
+        inputs: dict[str, npt.NDArray[Any]] = {"golden.content": content, "golden.sentences": sentences}
+    else:
+        pictures = phantoms(COUNT)
+        values = code_values(session, pictures)
+        inputs = {"golden.inputs": packed_pictures(pictures)}
+    return values, inputs | {"golden.code": np.packbits(values > 0, axis=1)}
 
 
 def _complete(spec: Mapping[str, Any], outputs: list[str]) -> dict[str, Any]:
     missing = [key for key in REQUIRED if key not in spec]
     if missing:
         raise BundleError(f"the specification lacks {', '.join(missing)}")
-    unknown = sorted(set(spec) - set(REQUIRED) - set(DEFAULTS))
+    kind = str(spec.get("kind", "image"))
+    if kind not in DEFAULTS:
+        raise BundleError(f"unknown kind of bundle: {kind}; known: {', '.join(DEFAULTS)}")
+    unknown = sorted(set(spec) - set(REQUIRED) - set(DEFAULTS[kind]))
     if unknown:
-        known = ", ".join((*REQUIRED, *DEFAULTS))
+        known = ", ".join((*REQUIRED, *DEFAULTS[kind]))
         raise BundleError(f"unknown in the specification: {', '.join(unknown)}; known: {known}")
+    if kind == "text":
+        untold = [key for key in TEXT_REQUIRED if key not in spec.get("text", {})]
+        if untold:
+            raise BundleError(f"the specification lacks text.{', text.'.join(untold)}")
     bits = int(spec["bits"])
     if bits % 8 or not 8 <= bits <= 1024:
         raise BundleError(f"{bits} bits; a code has a multiple of 8, from 8 to 1024")
-    for name in ("bits", "content"):
+    for name in OUTPUTS[kind]:
         if name not in outputs:
             raise BundleError(f"the graph has no output {name!r}; it has: {', '.join(outputs)}")
-    return {**DEFAULTS, **spec, "format": folder.FORMAT, "outputs": outputs}
+    return {**DEFAULTS[kind], **spec, "format": folder.FORMAT, "outputs": outputs}
 
 
 def _externalised(model: Any) -> dict[str, npt.NDArray[Any]]:

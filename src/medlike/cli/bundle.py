@@ -35,8 +35,8 @@ def info(
     from medlike.bundle import Bundle, default, shipped
     from medlike.cli.screen import print_json, print_table, size
 
-    names = [bundle] if bundle else shipped()
-    bundles = [Bundle.load(name) for name in names]
+    names = [bundle] if bundle else shipped(None)
+    bundles = [Bundle.load(name, kind=None) for name in names]
     if format is Report.json:
         facts = [_facts(b, default()) for b in bundles]
         print_json(facts[0] if bundle else facts)
@@ -50,6 +50,7 @@ def info(
 def _facts(bundle: "Bundle", default: str) -> dict[str, Any]:
     return {
         "name": bundle.name,
+        "kind": bundle.kind,
         "default": bundle.name == default,
         "preset": bundle.preset,
         "digest": bundle.digest,
@@ -58,6 +59,7 @@ def _facts(bundle: "Bundle", default: str) -> dict[str, Any]:
         "local_bits": bundle.local_bits,
         "modalities": bundle.modalities,
         "outputs": bundle.outputs,
+        "text": bundle.spec.get("text"),
         "bytes": bundle.bytes,
         "path": str(bundle.path),
         "quality": bundle.spec.get("quality"),
@@ -90,7 +92,7 @@ def card(
             found = json.loads(results.read_text(encoding="utf-8"))
         except ValueError as error:
             raise InputError(f"{results} is no JSON ({error}); give results.json of medlike evaluate") from None
-    text = model_card(Bundle.load(bundle), found)
+    text = model_card(Bundle.load(bundle, kind=None), found)
     if out is None:
         print(text, end="")
         return

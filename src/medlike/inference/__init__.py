@@ -5,12 +5,15 @@ from typing import TYPE_CHECKING, Any
 
 # Loaded on first use: Encodings must not cost the import of what runs the network.
 _EXPORTS = {
+    "CrossEncoder": "medlike.inference.crossing",
+    "Crossed": "medlike.inference.crossing",
     "Encoder": "medlike.inference.encoder",
     "check": "medlike.inference.encoder",
     "Encoding": "medlike.inference.encoding",
     "Encodings": "medlike.inference.encoding",
     "Outlier": "medlike.inference.encoding",
     "Outliers": "medlike.inference.encoding",
+    "SentenceEncoder": "medlike.inference.sentences",
     "quantised": "medlike.inference.encoding",
     "similarity": "medlike.inference.encoding",
     "OutlierSettings": "medlike.inference.outlier",
@@ -27,6 +30,8 @@ def __getattr__(name: str) -> Any:
 
 
 if TYPE_CHECKING:
+    from medlike.inference.crossing import Crossed as Crossed
+    from medlike.inference.crossing import CrossEncoder as CrossEncoder
     from medlike.inference.encoder import Encoder as Encoder
     from medlike.inference.encoder import check as check
     from medlike.inference.encoding import Encoding as Encoding
@@ -37,3 +42,4 @@ if TYPE_CHECKING:
     from medlike.inference.encoding import similarity as similarity
     from medlike.inference.outlier import OutlierSettings as OutlierSettings
     from medlike.inference.outlier import fit_outlier as fit_outlier
+    from medlike.inference.sentences import SentenceEncoder as SentenceEncoder

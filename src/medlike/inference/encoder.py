@@ -11,7 +11,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 import numpy.typing as npt
 
-from medlike.bundle import Bundle
+from medlike.bundle import Bundle, default
 from medlike.bundle.session import INPUT, code_values, open_session
 from medlike.errors import BundleError, InputError
 from medlike.inference.encoding import Encodings, quantised
@@ -53,6 +53,8 @@ class Encoder:
             raise InputError(f"threshold is {threshold}; a p-value lies between 0 and 1")
         if threads is not None and threads < 1:
             raise InputError(f"threads is {threads}; give 1 or more, or leave it out for all cores")
+        if bundle.kind != "image":
+            raise BundleError(f"{bundle.name} is a text bundle; give an image bundle such as {default()}")
         self.bundle = bundle
         self.threads = threads or usable_cores()
         self._session = open_session(bundle.graph)
@@ -95,7 +97,7 @@ class Encoder:
     def require_golden(self) -> None:
         """Raise BundleError where this host's bits differ too much to be mixed with other hosts'."""
         if self.golden_share < GOLDEN_SHARE:
-            raise BundleError(_golden_message(self.bundle, self.golden_share))
+            raise BundleError(golden_message(self.bundle, self.golden_share))
 
     def close(self) -> None:
         """Let the threads go."""
@@ -170,7 +172,8 @@ def check(bundle: Bundle) -> float:
     return float(((values > 0) == bundle.golden_bits()).mean())
 
 
-def _golden_message(bundle: Bundle, share: float) -> str:
+def golden_message(bundle: Bundle, share: float) -> str:
+    """Why this host may not write with a bundle, and what to do."""
     return (
         f"{share:.1%} of the golden bits of bundle {bundle.name} come out on this host as where it was made, "
         f"{GOLDEN_SHARE:.1%} are needed to write: search here, index on the host that made the archive, "
