@@ -29,7 +29,7 @@ def bench(collection, tiny_bundle, tmp_path_factory):
     # Headline labels need 40 images: both sources share theirs, so 50 each.
     hashes = np.random.default_rng(0).integers(0, 2**63, len(data), dtype=np.uint64)
     split = make_split(data, hashes)
-    settings = BenchSettings(bundle=str(tiny_bundle.path), bits=(16,), seeds=(0,))
+    settings = BenchSettings(bundle=str(tiny_bundle.path), bits=(16,), seeds=(0,), folds=0)
     return replace(Bench(data, data, split, work), settings=settings)
 
 

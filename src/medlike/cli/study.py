@@ -50,6 +50,10 @@ def study(
     epochs: Annotated[
         int | None, typer.Option("--epochs", min=1, help="Epochs of trained cells, instead of the recipe's.")
     ] = None,
+    folds: Annotated[
+        int,
+        typer.Option("--folds", min=0, help="cross-domain: groups of sources left out together; 0 for none."),
+    ] = 3,
     only: Annotated[
         list[str] | None,
         typer.Option("--only", metavar="PATTERN", help="Cells to run, like '*-64-*'; may be repeated."),
@@ -85,6 +89,7 @@ def study(
         epochs=epochs,
         device=device,
         limit=limit,
+        folds=folds,
     )
     bench = open_bench(data or [], split, work or out.parent / "study-cache", settings, note)
     summary = run_study(found, bench, out, only or [], dry_run, note)

@@ -5,7 +5,7 @@ Each `fit_*` takes training features and gives a function from features float [N
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -38,6 +38,23 @@ def fit_itq(features: np.ndarray, bits: int, iterations: int = 50, seed: int = 0
         rotation = right.T @ left.T
     projection = basis @ rotation
     return lambda f: _pack(standard(f) @ projection)
+
+
+def fit_balanced_itq(features: np.ndarray, sources: Sequence[str], bits: int, seed: int = 0) -> Transform:
+    """Iterative quantisation as the shipped untrained bundle is fitted: no source outweighs the others.
+
+    features: float [N, D], centred here and not standardised, so that their own weighting of dimensions stays.
+    sources: of each row. Gives packed codes uint8 [N, bits / 8]; TrainingError where the rows carry fewer directions.
+    """
+    from medlike.training.rotation import balanced_weights, learned_rotation, principal_directions
+
+    _check_bits(bits)
+    weights = balanced_weights(sources)
+    mean = np.average(features.astype(np.float64), axis=0, weights=weights)
+    rows = features - mean
+    directions, _ = principal_directions(rows, weights, bits)
+    projection = directions @ learned_rotation(rows @ directions, weights, seed=seed)
+    return lambda f: _pack((f - mean) @ projection)
 
 
 def fit_random_projection(features: np.ndarray, bits: int, seed: int = 0) -> Transform:

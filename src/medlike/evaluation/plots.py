@@ -76,31 +76,38 @@ def within_radius(methods: Figures) -> str:
     return result[0]
 
 
+Bar = tuple[float, float, float]
+
+
 def accuracy_bars(methods: Figures, oracle: float) -> str:
     """mAP with intervals, pooled and within source, and the source-only oracle as a line."""
-    names = list(methods)
-    with figure(8.2, 0.9 + 0.36 * len(names)) as ((axes,), result):
-        for offset, key, interval, colour, text in (
-            (0.18, "map_expected", "map_interval", COLOURS[0], "pooled"),
-            (
-                -0.18,
-                "map_within_source_by_query",
-                "map_within_source_interval",
-                COLOURS[1],
-                "within the source",
-            ),
-        ):
-            rows = [(n, methods[m]) for n, m in enumerate(names) if key in methods[m]]
-            if not rows:
-                continue
-            at = np.array([len(names) - 1 - n + offset for n, _ in rows])
-            values = np.array([f[key] for _, f in rows])
-            low, high = np.array([f[interval] for _, f in rows]).T
-            axes.barh(at, values, 0.34, color=colour, label=text, alpha=0.85)
-            axes.errorbar(values, at, xerr=[values - low, high - values], fmt="none", ecolor="#333", lw=0.9)
-        axes.axvline(oracle, color="black", ls="--", lw=1, label="knowing the source only (pooled)")
-        axes.set(xlabel="mAP", xlim=(0, 1))
-        axes.set_yticks(range(len(names)), names[::-1])
+    series = {
+        text: {m: (f[key], *f[interval]) for m, f in methods.items() if key in f}
+        for text, key, interval in (
+            ("pooled", "map_expected", "map_interval"),
+            ("within the source", "map_within_source_by_query", "map_within_source_interval"),
+        )
+    }
+    return bars(series, list(methods), "mAP", (oracle, "knowing the source only (pooled)"))
+
+
+def bars(
+    series: Mapping[str, Mapping[str, Bar]], names: Sequence[str], xlabel: str, line: tuple[float, str] | None = None
+) -> str:
+    """Horizontal bars with intervals: a row a name, a colour a series; values from 0 to 1. line: where and what."""
+    drawn = {text: values for text, values in series.items() if values}
+    width = 0.72 / max(len(drawn), 1)
+    with figure(8.2, 0.9 + (0.2 + 0.16 * max(len(drawn), 1)) * len(names)) as ((axes,), result):
+        for place, (colour, (text, values)) in enumerate(zip(_colours(drawn), drawn.items(), strict=True)):
+            offset = 0.36 - width * (place + 0.5)
+            at = np.array([len(names) - 1 - n + offset for n, name in enumerate(names) if name in values])
+            means, low, high = np.array([values[name] for name in names if name in values]).T
+            axes.barh(at, means, width * 0.94, color=colour, label=text, alpha=0.85)
+            axes.errorbar(means, at, xerr=[means - low, high - means], fmt="none", ecolor="#333", lw=0.9)
+        if line is not None:
+            axes.axvline(line[0], color="black", ls="--", lw=1, label=line[1])
+        axes.set(xlabel=xlabel, xlim=(0, 1))
+        axes.set_yticks(range(len(names)), list(names)[::-1])
         axes.grid(axis="y", visible=False)
         axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncols=3)
     return result[0]

@@ -21,12 +21,17 @@ from medlike.evaluation.protocols import Arena, headline_arena
 Say = Callable[[str], None]
 
 
+# The device does not change what is measured, stem and bundle have digests of their own, folds their own cells.
+_NOT_IN_DIGEST = ("device", "stem", "bundle", "folds")
+
+
 @dataclass(frozen=True)
 class BenchSettings:
     """What can be set on the command line. bundle: for studies of a finished bundle. stem: ImageNet weights.
 
     preset: network of trained cells. epochs: of trained cells, None for the recipe's own. limit: at most so many
-    images a part, None for all; only for trying a study out, and printed in its report.
+    images a part, None for all; only for trying a study out, and printed in its report. folds: groups of sources
+    that are left out together, 0 for none; cells of other numbers have other names.
     """
 
     bundle: str | None = None
@@ -37,6 +42,7 @@ class BenchSettings:
     epochs: int | None = None
     device: str = "cpu"
     limit: int | None = None
+    folds: int = 3
 
 
 @dataclass(frozen=True)
@@ -98,7 +104,7 @@ class Bench:
         """Tells results that belong together: settings, split and collections."""
         wanted = set(self.labels)
         facts = {
-            "settings": {k: v for k, v in vars(self.settings).items() if k not in ("device", "stem", "bundle")},
+            "settings": {k: v for k, v in vars(self.settings).items() if k not in _NOT_IN_DIGEST},
             "stem": self.stem_digest,
             "split": self.split.digest,
             "data": [f"{s.path}\t{s.label}" for s in self.data if s.label in wanted],

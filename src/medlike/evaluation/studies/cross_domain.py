@@ -13,54 +13,80 @@ from medlike.evaluation import floors
 from medlike.evaluation.protocols import across_sources, everything_arena, pooled, sources_to_leave_out
 from medlike.evaluation.representation import Representation
 from medlike.evaluation.studies.bench import Bench
+from medlike.evaluation.studies.fold_tables import fold_summary
+from medlike.evaluation.studies.folds import fold_cells, summary_of
 from medlike.evaluation.studies.study import Cell, Result, Study, Summary
 from medlike.metrics import bootstrap_interval, holm, paired_permutation
 
 QUESTION = (
-    "Do codes work on sources they were not trained on? One source (and its kin) is left out of everything "
-    "that is fitted, then retrieved within; and query and gallery are taken from different sources of a class."
+    "Do codes work on sources they were not trained on? Sources (with their kin) are left out of everything that is "
+    "trained or fitted and then searched; and query and gallery are taken from different sources of a class."
 )
 BITS = 64
 
 
 def cells(bench: Bench) -> list[Cell]:
-    """Fits on the bundle's features without each source; trained heads where a stem is given; cross-source once."""
+    """Cross-source once, fits on the bundle's features without each source, trainings without a fold of sources."""
     found = [Cell("across", lambda: _across(bench), 400, "encode")]
     for source in _sources(bench):
         found.append(Cell(f"without-{source}", _without(bench, source), 30, "fit"))
-        if bench.settings.stem:
-            for seed in bench.settings.seeds[:1]:
-                found.append(Cell(f"trained-without-{source}-{seed}", _trained(bench, source, seed), 400, "trained"))
-    return found
+    return found + fold_cells(bench)
 
 
 def summarise(bench: Bench, done: Mapping[str, Result]) -> Summary:
-    """mAP within each source that was left out, the mean over sources, paired tests; mAP across sources by class."""
+    """Sources never trained on (folds); query and gallery from different sources; fits on the bundle's features."""
     tables: list[Any] = []
+    drawn: list[tuple[str, str]] = []
+    notes: list[str] = []
+    folds = [result for result in done.values() if "fold" in result]
+    if folds:
+        found = fold_summary(folds)
+        tables, drawn, notes = list(found.tables), list(found.plots), list(found.notes)
+    if "across" in done:
+        tables += _across_tables(done["across"])
     by_method: dict[str, dict[str, Result]] = {}
     for result in done.values():
         for method, part in result.get("methods", {}).items():
             by_method.setdefault(method, {})[result["source"]] = part
     if by_method:
-        sources = sorted({s for parts in by_method.values() for s in parts})
-        head = ("method", "mean over sources", *sources)
-        rows = []
-        for method, parts in by_method.items():
-            values = [parts[s]["map_expected"] if s in parts else None for s in sources]
-            rows.append([method, float(np.mean([v for v in values if v is not None])), *values])
-        tables.append(("mAP within a source that nothing was fitted on", head, rows))
-        tables += _tests(by_method)
-    if "across" in done:
-        r = done["across"]
-        classes = sorted({c for m in r["across"].values() for c in m})
-        head = ("method", "mean over classes", *classes)
-        rows = [[m, float(np.mean(list(v.values()))), *(v.get(c) for c in classes)] for m, v in r["across"].items()]
-        tables.append(("mAP with query and gallery from different sources", head, rows))
-    notes = [
-        f"Bundle {bench.bundle.name}: its features are those it was shipped with; what is fitted here (rotation, "
-        "discriminant, heads) never saw the source. Hands: both sources go back to one collection."
+        tables += [_within_table(bench, by_method), *_tests(by_method)]
+        notes.append(
+            f"Bundle {bench.bundle.name}: its codes and features are those it was shipped with, so they may have been "
+            "trained on the source; what is fitted on them here (rotation, projection, discriminant) never saw it. "
+            "Hands: both sources go back to one collection."
+        )
+    return Summary(tables, drawn, notes)
+
+
+def _within_table(bench: Bench, by_method: Mapping[str, Mapping[str, Result]]) -> tuple[str, Any, Any]:
+    """A row a source, a column a method, the mean over sources first."""
+    methods = list(by_method)
+    sources = sorted({s for parts in by_method.values() for s in parts})
+
+    def row(name: str, chosen: list[str]) -> list[Any]:
+        means = [[by_method[m][s]["map_expected"] for s in chosen if s in by_method[m]] for m in methods]
+        return [name, *(float(np.mean(values)) if values else None for values in means)]
+
+    rows = [row("mean over sources", sources), *(row(s, [s]) for s in sources)]
+    return f"mAP within each source, features of {bench.bundle.name}", ("source", *methods), rows
+
+
+def _across_tables(result: Result) -> list[Any]:
+    """mAP by class with intervals, a row a class, the mean over classes first."""
+    across = result["across"]
+    methods = list(across)
+    classes = sorted({c for found in across.values() for c in found})
+    if not classes:
+        return []
+    rows: list[list[Any]] = [
+        ["mean over classes", "", *(f"{np.mean([v['map_expected'] for v in across[m].values()]):.3f}" for m in methods)]
     ]
-    return Summary(tables, (), notes)
+    for name in classes:
+        parts = [across[m][name] for m in methods]
+        shown = [f"{p['map_expected']:.3f} ({p['interval'][0]:.3f} to {p['interval'][1]:.3f})" for p in parts]
+        rows.append([name, parts[0]["queries"] - parts[0]["without_relevant"], *shown])
+    head = ("class", "queries", *(f"{m}, mAP (95 %)" for m in methods))
+    return [("Query and gallery from different sources of a class", head, rows)]
 
 
 def _sources(bench: Bench) -> tuple[str, ...]:
@@ -94,43 +120,9 @@ def _without(bench: Bench, source: str) -> Callable[[], Result]:
             f"random projection, {BITS} bits": Representation(codes=floors.fit_random_projection(train, BITS)(asked)),
             "discriminant without the source": Representation(features=floors.fit_discriminant(train, labels)(asked)),
         }
-        return {"source": source, "methods": {name: _measured(arena, r) for name, r in methods.items()}}
+        return {"source": source, "methods": {name: summary_of(pooled(arena, r, r)) for name, r in methods.items()}}
 
     return run
-
-
-def _trained(bench: Bench, source: str, seed: int) -> Callable[[], Result]:
-    """Heads trained without the source on the untouched stem, which saw none of the sources."""
-
-    def run() -> Result:
-        from dataclasses import replace
-
-        from medlike.evaluation.studies.frozen import Frozen, train_cell
-
-        joined = replace(bench, data=bench.wide)
-        own = bench.limited(bench.wide.where(lambda s: s.source == source))
-        arena = everything_arena(own, bench.split.units(own))
-        frozen = Frozen(joined, "untouched", kin_of(source))
-        outputs = train_cell(frozen, "sch", BITS, seed, judged=(arena.queries, arena.queries))
-        codes, _ = outputs.codes()
-        features, _ = outputs.features()
-        methods = {f"trained without the source, {BITS} bits": codes, "its float features, trained": features}
-        return {"source": source, "methods": {name: _measured(arena, r) for name, r in methods.items()}}
-
-    return run
-
-
-def _measured(arena: Any, represented: Representation) -> Result:
-    found = pooled(arena, represented, represented)
-    interval = bootstrap_interval(found.ap, found.units)
-    return {
-        "map_expected": interval.mean,
-        "interval": [interval.low, interval.high],
-        "queries": found.scores.queries,
-        "without_relevant": found.scores.without_relevant,
-        "ap": found.ap.tolist(),
-        "units": found.units.tolist(),
-    }
 
 
 def _tests(by_method: Mapping[str, Mapping[str, Result]]) -> list[Any]:
@@ -177,7 +169,7 @@ def _across(bench: Bench) -> Result:
     across = {}
     for name, (q, g) in pairs.items():
         by_class = across_sources(queries, gallery, q, g, units)
-        across[name] = {c: r.scores.mean("map_expected") for c, r in by_class.items()}
+        across[name] = {c: summary_of(r) for c, r in by_class.items()}
     return {"across": across}
 
 

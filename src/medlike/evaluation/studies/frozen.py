@@ -97,6 +97,11 @@ class Frozen:
         return hashlib.sha256(json.dumps(facts, default=str).encode()).hexdigest()[:16]
 
 
+def shortened(epochs: int | None) -> dict[str, Any]:
+    """Changes of the recipe for another number of epochs, its phases in proportion; none for None."""
+    return {} if epochs is None else {"epochs": epochs, "feature_epochs": epochs * 2 // 3, "depth_steps": 50 * epochs}
+
+
 def train_cell(
     frozen: Frozen,
     loss: str,
@@ -105,11 +110,10 @@ def train_cell(
     network_changes: Mapping[str, Any] | None = None,
     recipe_changes: Mapping[str, Any] | None = None,
     fingerprint_side: int = 16,
-    judged: tuple[Dataset, Dataset] | None = None,
 ) -> Outputs:
     """Train heads and loss on the cached maps; returns what the best epoch says of queries and gallery.
 
-    judged: queries and gallery when they are not the headline arena's. A killed run goes on at its last epoch.
+    A killed run goes on at its last epoch.
     """
     import torch
 
@@ -125,11 +129,7 @@ def train_cell(
 
     bench, settings = frozen.bench, frozen.bench.settings
     cache = bench.work / "maps"
-    changes: dict[str, Any] = {"loss": loss, "protocol": "frozen", **dict(recipe_changes or {})}
-    if settings.epochs is not None:
-        changes["epochs"] = settings.epochs
-        changes.setdefault("feature_epochs", settings.epochs * 2 // 3)
-        changes.setdefault("depth_steps", 50 * settings.epochs)
+    changes = {"loss": loss, "protocol": "frozen", **shortened(settings.epochs), **dict(recipe_changes or {})}
     chosen = recipe("ours", **changes)
     classes = classes_of(frozen.train)
     torch.manual_seed(seed)
@@ -160,9 +160,8 @@ def train_cell(
         network, chosen, part, feed, validation, validation_feed, folder, seed=seed, resume=True, say=bench.say
     )
     spent = time.perf_counter() - begun
-    queries, gallery = judged or (bench.arena.queries, bench.arena.gallery)
     found = []
-    for data in (queries, gallery):
+    for data in (bench.arena.queries, bench.arena.gallery):
         held, own = maps_of(data, 1)
         found.append(served_outputs(own, len(held), ("u", "feature")))
     known = served_outputs(feed, len(part), ("feature",))
