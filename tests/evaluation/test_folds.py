@@ -20,7 +20,8 @@ from medlike.evaluation.studies.runner import run_study
 def sources(**sizes):
     samples = []
     for source, (modality, count) in sizes.items():
-        samples += [Sample(f"{source}/{n}", Path(f"{n}.png"), source=source, label="x", modality=modality) for n in range(count)]
+        for n in range(count):
+            samples.append(Sample(f"{source}/{n}", Path(f"{n}.png"), source=source, label="x", modality=modality))
     return Dataset("made", tuple(samples))
 
 
@@ -99,9 +100,10 @@ def result(fold, source, ap, other):
 
     methods = (folds.CODES, folds.FEATURES, folds.ROTATED, folds.UNTOUCHED, folds.UNTOUCHED_ROTATED)
     values = dict.fromkeys(methods, other) | {folds.CODES: ap}
+    lonely = f"lonely-{fold}"
     protocols = {p: {m: found(v) for m, v in values.items()} for p in (f"within {source}", "unknown alone")}
     return {
-        "fold": fold, "seed": 0, "left_out": [source, f"lonely-{fold}"], "sizes": {source: len(ap), f"lonely-{fold}": 4},
+        "fold": fold, "seed": 0, "left_out": [source, lonely], "sizes": {source: len(ap), lonely: 4},
         "images": 10, "sources": 2, "bits": dict.fromkeys(methods, 16), "bytes": dict.fromkeys(methods, 2),
         "protocols": protocols,
     }  # fmt: skip
