@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,13 +14,17 @@ import numpy as np
 import numpy.typing as npt
 
 from medlike.datasets import Dataset, prepare_samples
+from medlike.imaging.letterbox import SIZE
 
 Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)
 class Pictures:
-    """pixels: uint8 [N,224,224], letterboxed grey. fingerprints: uint8 [N,16,16]. digest: of the files."""
+    """pixels: uint8 [N,224,224], letterboxed grey, mapped from a file. fingerprints: uint8 [N,16,16].
+
+    digest: of the files that the pictures were made from.
+    """
 
     pixels: npt.NDArray[np.uint8]
     fingerprints: npt.NDArray[np.uint8]
@@ -35,22 +41,39 @@ def collection_digest(samples: Sequence[Any]) -> str:
 
 
 def prepare_pictures(dataset: Dataset, cache: str | Path, say: Say = lambda line: None) -> Pictures:
-    """Every sample of the dataset, in its order; kept under `cache` and read from there the next time."""
+    """Every sample of the dataset, in its order; kept under `cache` and read from there the next time.
+
+    Pixels stay on disk, mapped: 100,000 pictures would be 5 GB.
+    """
     order = hashlib.sha256("\n".join(sample.path for sample in dataset).encode()).hexdigest()
     digest = hashlib.sha256((collection_digest(list(dataset)) + order).encode()).hexdigest()[:16]
-    kept = Path(cache) / f"pictures-{digest}.npz"
-    if kept.is_file():
-        with np.load(kept) as held:
-            return Pictures(held["pixels"], held["fingerprints"], digest)
-    say(f"preparing {len(dataset)} pictures")
-    prepared = list(prepare_samples(dataset))
-    found = Pictures(
-        np.stack([item.pixels for item in prepared]),
-        np.stack([item.fingerprint for item in prepared]),
-        digest,
-    )
-    kept.parent.mkdir(parents=True, exist_ok=True)
-    draft = kept.with_suffix(".draft.npz")
-    np.savez(draft, pixels=found.pixels, fingerprints=found.fingerprints)
-    draft.replace(kept)
-    return found
+    kept = Path(cache) / f"pictures-{digest}"
+    if not kept.is_dir():
+        say(f"preparing {len(dataset)} pictures")
+        _write(dataset, kept)
+    # Copy on write: what trains on a batch may change it, the file never does.
+    return Pictures(np.load(kept / "pixels.npy", mmap_mode="c"), np.load(kept / "fingerprints.npy"), digest)
+
+
+def _write(dataset: Dataset, target: Path) -> None:
+    """The pictures as two arrays in a folder that is either whole or not there."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    draft = target.with_name(f"{target.name}.{os.getpid()}.draft")
+    shutil.rmtree(draft, ignore_errors=True)
+    draft.mkdir()
+    try:
+        shape = (len(dataset), SIZE, SIZE)
+        pixels = np.lib.format.open_memmap(draft / "pixels.npy", "w+", np.uint8, shape)
+        prints = []
+        for row, item in enumerate(prepare_samples(dataset)):
+            pixels[row] = item.pixels
+            prints.append(item.fingerprint)
+        pixels.flush()
+        np.save(draft / "fingerprints.npy", np.stack(prints))
+        draft.rename(target)
+    except OSError:
+        # Another run that prepares the same pictures may have been first; its folder holds the same bytes.
+        if not target.is_dir():
+            raise
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
