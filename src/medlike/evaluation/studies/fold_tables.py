@@ -63,7 +63,7 @@ def _overview(by_fold: Mapping[int, list[Result]], methods: Sequence[str], asked
             value = _interval(asked[protocol][method])
             row += [None, ""] if value is None else [value[0], f"{value[1]:.3f} to {value[2]:.3f}"]
         rows.append(row)
-    return f"Sources never trained on, {len(by_fold)} folds", head, rows
+    return "Sources never trained on", head, rows
 
 
 def _by_source(by_fold: Mapping[int, list[Result]], methods: Sequence[str]) -> tuple[str, Any, Any]:
