@@ -12,18 +12,18 @@ from medlike.evaluation.floors import (
 from medlike.metrics import Relevance, score_codes, score_features
 
 
-def clusters(seed=0, classes=6, each=40, dimensions=48, spread=1.2):
+def clusters(seed=0, classes=6, each=40, dimensions=48, spread=1.2, loud=40.0):
     rng = np.random.default_rng(seed)
     centres = np.random.default_rng(99).normal(0, 1, (classes, dimensions))
     labels = np.repeat(np.arange(classes), each)
     x = centres[labels] + rng.normal(0, spread, (classes * each, dimensions))
-    x[:, 0] += rng.normal(0, 40, len(x))  # one loud dimension without meaning
+    x[:, 0] += rng.normal(0, loud, len(x)) if loud else 0.0  # one loud dimension without meaning
     return x, labels
 
 
 def test_itq_beats_random_projections_and_keeps_most_of_the_features():
-    train, _ = clusters(1)
-    x, labels = clusters(2)
+    train, _ = clusters(1, loud=0)
+    x, labels = clusters(2, loud=0)
     relevance = Relevance.of(labels, labels)
     scores = {}
     for name, fit in (("itq", fit_itq), ("random", fit_random_projection)):
@@ -34,16 +34,41 @@ def test_itq_beats_random_projections_and_keeps_most_of_the_features():
 
 
 def test_itqs_rotation_lowers_the_quantisation_error():
-    train, _ = clusters(1)
+    train, _ = clusters(1, loud=0)
     few, many = (fit_itq(train, 16, iterations=n)(train) for n in (0, 50))
-    standard = (train - train.mean(axis=0)) / train.std(axis=0)
-    similarity = standard @ standard.T
+    centred = train - train.mean(axis=0)
+    similarity = centred @ centred.T
 
     def agreement(codes):
         bits = np.unpackbits(codes, axis=1) * 2.0 - 1
         return np.corrcoef((bits @ bits.T).ravel(), similarity.ravel())[0, 1]
 
     assert agreement(many) > agreement(few)
+
+
+def test_itq_keeps_the_weighting_of_dimensions_that_the_features_have():
+    train, _ = clusters(1, loud=0)
+    x, labels = clusters(2, loud=0)
+    # Many dimensions that the features themselves make small: standardised they would drown the others.
+    noise = np.random.default_rng(0).normal(0, 1, (2, len(x), 200))
+    relevance = Relevance.of(labels, labels)
+    found = {}
+    for weight in (0.02, 1.5):
+        wide, asked = (np.concatenate([f, weight * n], axis=1) for f, n in zip((train, x), noise, strict=True))
+        codes = fit_itq(wide, 8)(asked)
+        found[weight] = score_codes(codes, codes, relevance).mean("map_expected")
+    assert found[0.02] > found[1.5] + 0.02
+
+
+def test_no_source_outweighs_the_others():
+    rng = np.random.default_rng(0)
+    few, many = rng.normal(0, [0.1] * 8 + [1] * 8, (800, 16)), rng.normal(0, [1] * 8 + [0] * 8, (8000, 16))
+    rows, sources = np.concatenate([few, many]), ["few"] * 800 + ["many"] * 8000
+    kept = {}
+    for name, given in (("plain", None), ("balanced", sources)):
+        bits = np.unpackbits(fit_itq(rows, 8, sources=given)(few), axis=1).astype(float)
+        kept[name] = np.abs(np.corrcoef(bits.T, few[:, 8:].T)[:8, 8:]).max()
+    assert kept["balanced"] > kept["plain"] + 0.2  # what varies in the small source alone is seen
 
 
 def test_the_discriminant_finds_the_directions_that_matter():

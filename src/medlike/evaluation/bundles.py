@@ -272,7 +272,8 @@ def _tuned_floors(add: Callable[..., Assessment], name: str, encoded: Encoded, c
         return
     own = features[cast.train]
     if bits <= min(own.shape):
-        add(f"ITQ on features of {name}", "floor", Representation(codes=floors.fit_itq(own, bits)(features)))
+        itq = floors.fit_itq(own, bits, sources=cast.training.column("source").tolist())
+        add(f"ITQ on features of {name}", "floor", Representation(codes=itq(features)))
     projection = floors.fit_random_projection(own, bits)
     add(f"random projection of features of {name}", "floor", Representation(codes=projection(features)))
     labels = cast.training.column("label")

@@ -14,55 +14,38 @@ from medlike.errors import QueryError
 Transform = Callable[[np.ndarray], np.ndarray]
 
 
-def fit_itq(features: np.ndarray, bits: int, iterations: int = 50, seed: int = 0) -> Transform:
+def fit_itq(
+    features: np.ndarray, bits: int, iterations: int = 50, seed: int = 0, sources: Sequence[str] | None = None
+) -> Transform:
     """Iterative quantisation: PCA to `bits` dimensions, then the rotation nearest to its own signs.
 
-    features: float [N, D], standardised per dimension here. Gives packed codes uint8 [N, bits / 8].
+    features: float [N, D], centred and not standardised, so that their own weighting of dimensions stays, as published.
+    sources: of each row, so that no source outweighs the others, as the shipped bundles are fitted. Gives packed
+    codes uint8 [N, bits / 8].
     Source: Gong and Lazebnik, CVPR 2011. Raises QueryError where bits > min(N, D).
-    """
-    _check_bits(bits)
-    standard = _standardiser(features)
-    x = standard(features)
-    if bits > min(x.shape):
-        raise QueryError(
-            f"ITQ to {bits} bits needs as many dimensions and images; there are {x.shape[1]} and {x.shape[0]}"
-        )
-    covariance = x.T @ x / len(x)
-    _, vectors = np.linalg.eigh(covariance)
-    basis = vectors[:, ::-1][:, :bits]
-    v = x @ basis
-    rotation, _ = np.linalg.qr(np.random.default_rng(seed).standard_normal((bits, bits)))
-    for _ in range(iterations):
-        b = np.where(v @ rotation > 0, 1.0, -1.0)
-        left, _, right = np.linalg.svd(b.T @ v)
-        rotation = right.T @ left.T
-    projection = basis @ rotation
-    return lambda f: _pack(standard(f) @ projection)
-
-
-def fit_balanced_itq(features: np.ndarray, sources: Sequence[str], bits: int, seed: int = 0) -> Transform:
-    """Iterative quantisation as the shipped untrained bundle is fitted: no source outweighs the others.
-
-    features: float [N, D], centred here and not standardised, so that their own weighting of dimensions stays.
-    sources: of each row. Gives packed codes uint8 [N, bits / 8]; TrainingError where the rows carry fewer directions.
     """
     from medlike.training.rotation import balanced_weights, learned_rotation, principal_directions
 
     _check_bits(bits)
-    weights = balanced_weights(sources)
+    if bits > min(features.shape):
+        raise QueryError(
+            f"ITQ to {bits} bits needs as many dimensions and images; there are {features.shape[1]} and "
+            f"{features.shape[0]}"
+        )
+    weights = np.ones(len(features)) if sources is None else balanced_weights(sources)
     mean = np.average(features.astype(np.float64), axis=0, weights=weights)
     rows = features - mean
     directions, _ = principal_directions(rows, weights, bits)
-    projection = directions @ learned_rotation(rows @ directions, weights, seed=seed)
+    projection = directions @ learned_rotation(rows @ directions, weights, iterations, seed)
     return lambda f: _pack((f - mean) @ projection)
 
 
 def fit_random_projection(features: np.ndarray, bits: int, seed: int = 0) -> Transform:
-    """Signs of random projections of standardised features (Charikar 2002): uint8 [N, bits / 8]."""
+    """Signs of random projections of centred features (Charikar 2002): uint8 [N, bits / 8]."""
     _check_bits(bits)
-    standard = _standardiser(features)
+    mean = features.mean(axis=0, dtype=np.float64)
     projection = np.random.default_rng(seed).standard_normal((features.shape[1], bits))
-    return lambda f: _pack(standard(f) @ projection)
+    return lambda f: _pack((f - mean) @ projection)
 
 
 def fit_discriminant(features: np.ndarray, labels: np.ndarray, shrinkage: float = 0.1) -> Transform:

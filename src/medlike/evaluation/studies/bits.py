@@ -70,8 +70,10 @@ def _features(bench: Bench) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 def _rotated(bench: Bench, family: str, bits: int) -> Callable[[], Result]:
     def run() -> Result:
         train, *both = _features(bench)
-        fit = floors.fit_itq if family == "ITQ" else floors.fit_random_projection
-        transform = fit(train, bits)
+        if family == "ITQ":
+            transform = floors.fit_itq(train, bits, sources=bench.part("train").column("source").tolist())
+        else:
+            transform = floors.fit_random_projection(train, bits)
         pair = [Representation(codes=transform(f)) for f in both]
         facts: dict[str, Any] = {
             "method": f"{family}, {bits} bits",

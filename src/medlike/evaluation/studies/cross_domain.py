@@ -93,11 +93,9 @@ def _sources(bench: Bench) -> tuple[str, ...]:
     return tuple(s for s in sources_to_leave_out(bench.wide) if s not in APART)
 
 
-def _fitting(bench: Bench, away: frozenset[str]) -> Dataset:
-    part = bench.split.part(bench.wide, "train").where(
-        lambda s: s.source not in away and s.source not in APART and not s.is_ood and bool(s.label)
-    )
-    return bench.limited(part)
+def _fitting(bench: Bench) -> Dataset:
+    part = bench.split.part(bench.wide, "train")
+    return bench.limited(part.where(lambda s: s.source not in APART and not s.is_ood and bool(s.label)))
 
 
 def _without(bench: Bench, source: str) -> Callable[[], Result]:
@@ -108,15 +106,15 @@ def _without(bench: Bench, source: str) -> Callable[[], Result]:
         features = _unit(bench, everyone)
         keep = np.array([s.source not in kin_of(source) for s in everyone])
         train, labels = features[keep], everyone.column("label")[keep]
+        itq = floors.fit_itq(train, _bits(train), sources=everyone.column("source")[keep].tolist())
         own = bench.limited(bench.wide.where(lambda s: s.source == source))
         arena = everything_arena(own, bench.split.units(own))
         encoded = bench.encode(arena.queries)
         asked = _unit(bench, arena.queries)
-        bits = _bits(train)
         methods = {
             f"codes of {bench.bundle.name}": encoded.codes(),
             "its float features": Representation(features=asked),
-            f"ITQ without the source, {bits} bits": Representation(codes=floors.fit_itq(train, bits)(asked)),
+            f"ITQ without the source, {_bits(train)} bits": Representation(codes=itq(asked)),
             f"random projection, {BITS} bits": Representation(codes=floors.fit_random_projection(train, BITS)(asked)),
             "discriminant without the source": Representation(features=floors.fit_discriminant(train, labels)(asked)),
         }
@@ -156,9 +154,10 @@ def _across(bench: Bench) -> Result:
     )
     units = bench.split.units(queries)
     asked, found = bench.encode(queries), bench.encode(gallery)
-    train = _unit(bench, _fitting(bench, frozenset()))
+    fitting = _fitting(bench)
+    train = _unit(bench, fitting)
     bits = _bits(train)
-    itq = floors.fit_itq(train, bits)
+    itq = floors.fit_itq(train, bits, sources=fitting.column("source").tolist())
     pairs = {
         f"codes of {bench.bundle.name}": (asked.codes(), found.codes()),
         "its float features": (asked.features(), found.features()),

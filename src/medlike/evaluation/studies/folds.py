@@ -155,9 +155,9 @@ def _train(bench: Bench, away: frozenset[str], seed: int) -> _Trained:
     methods = {
         CODES: Representation(codes=np.packbits(outputs["u"] > 0, axis=1)),
         FEATURES: Representation(features=outputs["feature"]),
-        ROTATED: Representation(codes=floors.fit_balanced_itq(own, sources, BITS, seed)(outputs["feature"])),
+        ROTATED: Representation(codes=floors.fit_itq(own, BITS, seed=seed, sources=sources)(outputs["feature"])),
         UNTOUCHED: Representation(features=known),
-        UNTOUCHED_ROTATED: Representation(codes=floors.fit_balanced_itq(plain, sources, BITS, seed)(known)),
+        UNTOUCHED_ROTATED: Representation(codes=floors.fit_itq(plain, BITS, seed=seed, sources=sources)(known)),
         DISCRIMINANT: Representation(
             features=floors.fit_discriminant(plain, ready.train.dataset.column("label"))(known).astype(np.float32)
         ),

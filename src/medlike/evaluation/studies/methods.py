@@ -96,7 +96,8 @@ def _trained(
             ceiling = {**facts, "method": "float features of ours (ceiling)", "histogram": None}
             result["parts"].append(measure(frozen.bench, *outputs.features(), **ceiling))
             if bits <= min(outputs.train_feature.shape):
-                itq = floors.fit_itq(outputs.train_feature, bits, seed=seed)
+                sources = frozen.train.column("source").tolist()
+                itq = floors.fit_itq(outputs.train_feature, bits, seed=seed, sources=sources)
                 pair = [Representation(codes=itq(f)) for f in (outputs.query_feature, outputs.gallery_feature)]
                 own = {**facts, "method": "ITQ on the features of ours", "histogram": None}
                 result["parts"].append(measure(frozen.bench, *pair, **own))
@@ -112,7 +113,8 @@ def _floor(bench: Bench, name: str, tuned: str, bits: int) -> Callable[[], Resul
         parts = []
         transforms = {f"random projection of {name} features": floors.fit_random_projection(train, bits)}
         if bits <= min(train.shape):
-            transforms[f"ITQ on {name} features"] = floors.fit_itq(train, bits)
+            sources = Frozen(bench, tuned).train.column("source").tolist()
+            transforms[f"ITQ on {name} features"] = floors.fit_itq(train, bits, sources=sources)
         for method, transform in transforms.items():
             pair = [Representation(codes=transform(f)) for f in both]
             parts.append(measure(bench, *pair, method=method, **facts))
