@@ -90,11 +90,36 @@ def test_the_linear_part_is_the_projection_it_was_given(images):
         network.initialise_linear(mean, std * 0, projection)
 
 
+def test_members_of_the_depth_branch_are_judged_alone(compact):
+    pooled = torch.rand(6, compact.pooled_width, generator=torch.Generator().manual_seed(2))
+    with torch.no_grad():
+        alone = compact.members(pooled)
+        together = compact.encode(None, None, pooled)["feature"][:, : compact.learned_width]
+    count, width = compact.settings.depth_members, compact.settings.depth_outputs
+    assert len(alone) == count > 1
+    start = compact.learned_width - count * width
+    for member, found in enumerate(alone):
+        own = slice(start + member * width, start + (member + 1) * width)
+        feature = found["feature"]
+        torch.testing.assert_close(feature.norm(dim=1), torch.ones(6))
+        torch.testing.assert_close(feature[:, own].norm(dim=1), torch.ones(6))
+        # Of the whole learned part, each member gives its own columns, up to the common length.
+        cosine = torch.nn.functional.cosine_similarity(feature[:, own], together[:, own])
+        torch.testing.assert_close(cosine, torch.ones(6))
+        assert {level: logits.shape[1] for level, logits in found["logits"].items()} == SIZES
+
+
+def test_only_a_network_with_a_depth_branch_has_members():
+    with pytest.raises(TrainingError, match="depth branch"):
+        build(replace(preset("compact"), depth_outputs=0), 16, SIZES).members(torch.rand(2, 1808))
+
+
 def test_without_the_linear_branch_the_feature_is_the_published_one(images):
     network = build(preset("compact", linear=0), 16, 5).eval()
-    assert network.feature_width == 2 * 80 + 96
+    settings = network.settings
+    assert network.feature_width == 2 * settings.branch_width + settings.fusion_outputs
     with torch.no_grad():
-        assert network(images[:1])["feature"].shape == (1, 256)
+        assert network(images[:1])["feature"].shape == (1, network.feature_width)
     width = network.pooled_width
     with pytest.raises(TrainingError, match="linear"):
         network.initialise_linear(torch.zeros(width), torch.ones(width), torch.zeros(width, 8))

@@ -121,7 +121,8 @@ def test_training_beats_its_start(phantom_data, small, tmp_path):
     from medlike.training.start import start_code
 
     dataset, split, cache = phantom_data
-    plan = Plan("compact", 32, changes=small | {"epochs": 16, "feature_epochs": 10, "rate": 4e-3}, device="cpu")
+    longer = {"epochs": 16, "feature_epochs": 10, "rate": 4e-3, "depth_steps": 200}
+    plan = Plan("compact", 32, changes=small | longer, device="cpu")
     ready = prepare_run([dataset], plan, tmp_path, cache, split, lambda line: None)
     feature = served_outputs(ready.feed, len(ready.train), ("feature",))["feature"]
     sources = [sample.source for sample in ready.train.dataset]
@@ -130,6 +131,22 @@ def test_training_beats_its_start(phantom_data, small, tmp_path):
     fit(ready.network, ready.recipe, ready.train, ready.feed, ready.validation, ready.validation_feed, tmp_path)
     after = validation_map(ready.feed, ready.train, ready.feed, ready.train, 0)
     assert after > before + 0.05
+
+
+def test_later_epochs_leave_the_depth_branch_as_its_steps_trained_it(phantom_data, small, tmp_path):
+    from medlike.training.loop import fit
+
+    dataset, split, cache = phantom_data
+    found = []
+    for epochs in (2, 4):
+        folder = tmp_path / str(epochs)
+        changes = small | {"epochs": epochs, "feature_epochs": epochs - 1, "average": 0.0}
+        ready = prepare_run([dataset], Plan("compact", 32, changes=changes, device="cpu"), folder, cache, split, print)
+        untrained = {name: value.clone() for name, value in ready.network.depth_branch.state_dict().items()}
+        fit(ready.network, ready.recipe, ready.train, ready.feed, ready.validation, ready.validation_feed, folder)
+        found.append(ready.network.depth_branch.state_dict())
+        assert any(not torch.equal(value, untrained[name]) for name, value in found[-1].items())
+    assert all(torch.equal(value, found[1][name]) for name, value in found[0].items())
 
 
 def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_batch(phantom_data, small, tmp_path):

@@ -52,6 +52,30 @@ class DepthFusionBranch(nn.Module):
         )
 
 
+class DepthBranch(nn.Module):
+    """Small networks side by side on the linear part: [N,linear] -> [N,members * outputs], each of length UNIT_SCALE.
+
+    Members are trained apart, so each errs in its own way; together they serve unknown sources better than one
+    network of the same size.
+    """
+
+    def __init__(self, settings: NetworkSettings) -> None:
+        super().__init__()
+        self.members = nn.ModuleList(_member(settings) for _ in range(settings.depth_members))
+
+    def forward(self, projected: Tensor) -> Tensor:
+        return torch.cat([UNIT_SCALE * F.normalize(member(projected), dim=1) for member in self.members], dim=1)
+
+
+def _member(settings: NetworkSettings) -> nn.Sequential:
+    """Two hidden layers: [N,linear] -> [N,depth_outputs]."""
+    widths = (settings.linear, settings.depth_hidden, settings.depth_hidden)
+    layers: list[nn.Module] = [nn.LayerNorm(settings.linear)]
+    for inputs, outputs in pairwise(widths):
+        layers += [nn.Linear(inputs, outputs), nn.LayerNorm(outputs), nn.SiLU(), nn.Dropout(settings.depth_dropout)]
+    return nn.Sequential(*layers, nn.Linear(settings.depth_hidden, settings.depth_outputs))
+
+
 class ImageNetwork(nn.Module):
     """Images float [N,3,224,224] in [0,1] -> a dict of what is known of each.
 
@@ -95,7 +119,7 @@ class ImageNetwork(nn.Module):
         self.linear_branch = nn.Linear(pooled, settings.linear, bias=False) if settings.linear else None
         if self.linear_branch is not None:
             nn.init.orthogonal_(self.linear_branch.weight)
-        self.depth_branch = _depth_branch(settings) if settings.linear and settings.depth_outputs else None
+        self.depth_branch = DepthBranch(settings) if settings.linear and settings.depth_outputs else None
         # Centred, so that cosines of the learned part spread over [-1, 1] as those of the linear part do.
         self.centring = Centring(self.learned_width) if settings.linear else None
         if self.depth_branch is not None:
@@ -135,7 +159,7 @@ class ImageNetwork(nn.Module):
     @property
     def learned_width(self) -> int:
         """Width of the learned part, which stands first in the blended feature."""
-        depths = self.settings.depth_outputs if self.settings.linear else 0
+        depths = self.settings.depth_members * self.settings.depth_outputs if self.settings.linear else 0
         return 2 * self.settings.branch_width + self.settings.fusion_outputs + depths
 
     @property
@@ -182,6 +206,24 @@ class ImageNetwork(nn.Module):
         if "modality" in logits and "modality" not in outputs:
             outputs["modality"] = logits["modality"].float().softmax(dim=1)
         return {**outputs, "u": u, "feature": feature, "hidden": hidden, "logits": logits, "cls": cls}
+
+    def members(self, pooled: Tensor) -> list[dict[str, Any]]:
+        """What every member of the depth branch says alone, as `encode` would say it: u, feature and logits.
+
+        feature: float32 [N,learned_width], of unit length and zero outside the member's own columns.
+        TrainingError without a depth branch.
+        """
+        if self.depth_branch is None or self.linear_branch is None or self.centring is None:
+            raise TrainingError("this network has no depth branch; build it with linear and depth_outputs above 0")
+        projected = self.linear_branch(self.pooling.standardise(pooled)).float()
+        centred = self.centring(self._learned(None, None, projected)[0])
+        width, end = self.settings.depth_outputs, self.learned_width
+        found = []
+        for start in range(end - width * self.settings.depth_members, end, width):
+            own = F.normalize(centred[:, start : start + width], dim=1)
+            alone = F.pad(own, (start, end - start - width))
+            found.append({"u": alone, "feature": alone, "logits": self.classifier(UNIT_SCALE * alone)})
+        return found
 
     def reconstruct(self, deep: Tensor) -> Tensor:
         """The image again from the raw deep map: float [N,3,224,224]. TrainingError without a decoder."""
@@ -231,12 +273,3 @@ class ImageNetwork(nn.Module):
         if not parts:
             raise TrainingError("this network has no depth branch: it needs the stem's maps")
         return torch.cat(parts, dim=1).float(), cls
-
-
-def _depth_branch(settings: NetworkSettings) -> nn.Sequential:
-    """Two hidden layers on the linear part: [N,linear] -> [N,depth_outputs]."""
-    widths = (settings.linear, settings.depth_hidden, settings.depth_hidden)
-    layers: list[nn.Module] = [nn.LayerNorm(settings.linear)]
-    for inputs, outputs in pairwise(widths):
-        layers += [nn.Linear(inputs, outputs), nn.LayerNorm(outputs), nn.SiLU(), nn.Dropout(settings.depth_dropout)]
-    return nn.Sequential(*layers, nn.Linear(settings.depth_hidden, settings.depth_outputs))

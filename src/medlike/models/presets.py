@@ -21,8 +21,9 @@ class NetworkSettings:
     hash_kind: "kan" (published), "mlp" or "linear"; hash_hidden: width of its hidden layer; grid_input: bring
     KAN inputs into the grid (ours) or not (released).
     linear: width of the linear part of the blended feature, from the pooled depths, and with it a linear path
-    beside the hash head; 0 leaves both out. depth_hidden, depth_outputs, depth_dropout: a learned branch on that
-    part; 0 outputs leaves it out. preserved: share of the bits that stay a rotation of the linear part.
+    beside the hash head; 0 leaves both out. depth_members, depth_hidden, depth_outputs, depth_dropout: a learned
+    branch on that part, of so many small networks; 0 outputs leaves it out. preserved: share of the bits that stay
+    a rotation of the linear part.
     share: weight of the learned part of the blended feature beside the linear one (both of unit length).
     decoder: widths of the decoder's blocks.
     tap_heads: label-tree classifiers on the shallow and deep taps; modality_aware: FiLM by the modality they
@@ -55,6 +56,7 @@ class NetworkSettings:
     hash_hidden: int = 512
     grid_input: bool = True
     linear: int = 0
+    depth_members: int = 1
     depth_hidden: int = 0
     depth_outputs: int = 0
     depth_dropout: float = 0.0
@@ -82,15 +84,16 @@ COMPACT = NetworkSettings(
     pixel_width=96,
     pixel_depth=2,
     pixel_heads=3,
-    pixel_hidden=160,
+    pixel_hidden=128,
     pixel_kept=2,
-    branch_width=80,
+    branch_width=48,
     hash_hidden=24,
     linear=128,
-    depth_hidden=320,
-    depth_outputs=96,
+    depth_members=4,
+    depth_hidden=160,
+    depth_outputs=40,
     depth_dropout=0.3,
-    preserved=0.5,
+    preserved=0.25,
     decoder=((96, 96), (64, 64), (32, 16)),
 )
 

@@ -25,12 +25,16 @@ REPORT = 500
 def fit_depths(
     network: Any, recipe: Recipe, part: Material, maps: Maps, device: torch.device, seed: int, say: Say
 ) -> None:
-    """Train depth branch and classifier for recipe.depth_steps batches of pooled views, in place."""
+    """Train depth branch and classifier for recipe.depth_steps batches of pooled views, in place.
+
+    Every member is judged alone, so that members stay different.
+    """
     torch.manual_seed(seed)
     random = np.random.default_rng((seed, 977))
     views = torch.stack([torch.from_numpy(np.array(view)) for view in maps.pooled]).to(device)
     labels = {level: torch.from_numpy(found).to(device) for level, found in part.labels.items()}
     weights = sampling_weights(part, recipe.sampling)
+    network.depth_branch.requires_grad_(True)
     parameters = [*network.depth_branch.parameters(), *network.classifier.parameters()]
     optimiser = torch.optim.AdamW(parameters, lr=recipe.depth_rate, betas=recipe.betas, weight_decay=recipe.decay)
     unused = hash_loss("dsh", network.bits, [1], True)
@@ -43,12 +47,17 @@ def fit_depths(
         rows = random.choice(len(part), recipe.batch, p=weights)
         chosen = torch.from_numpy(rows).to(device)
         picked = views[torch.from_numpy(random.integers(0, len(views), len(rows))).to(device), chosen].float()
-        outputs = network.encode(None, None, picked)
         found = {level: known[chosen] for level, known in labels.items()}
-        judged = judge(outputs, found, picked, unused, recipe, network.learned_width, coded=False)
+        judged = [
+            judge(outputs, found, picked, unused, recipe, network.learned_width, coded=False)
+            for outputs in network.members(picked)
+        ]
         optimiser.zero_grad(set_to_none=True)
-        judged.total.backward()
+        torch.stack([each.total for each in judged]).sum().backward()
         optimiser.step()
         if (step + 1) % REPORT == 0:
-            terms = ", ".join(f"{name} {value:.3f}" for name, value in judged.parts.items())
+            terms = ", ".join(f"{name} {value:.3f}" for name, value in judged[0].parts.items())
             say(f"depth branch: step {step + 1} of {recipe.depth_steps}: {terms}")
+    # What the members learned apart stays, so that they do not grow alike.
+    network.depth_branch.requires_grad_(False)
+    optimiser.zero_grad(set_to_none=True)

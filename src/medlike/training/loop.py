@@ -200,10 +200,12 @@ def optimiser_of(network: Any, recipe: Recipe) -> torch.optim.AdamW:
     stem = list(network.stem.parameters())
     for parameter in stem:
         parameter.requires_grad_(not frozen)
-    branch = getattr(network, "linear_branch", None)
-    if branch is not None:
+    if network.linear_branch is not None:
         # What the untouched features know stays as it was fitted.
-        branch.requires_grad_(False)
+        network.linear_branch.requires_grad_(False)
+    if network.depth_branch is not None:
+        # So does what fit_depths teaches the members of the depth branch.
+        network.depth_branch.requires_grad_(not (frozen and recipe.depth_steps))
     inside = {id(parameter) for parameter in stem}
     heads = [p for p in network.parameters() if id(p) not in inside and p.requires_grad]
     groups: list[dict[str, Any]] = [{"params": heads, "scale": 1.0}]
@@ -213,9 +215,11 @@ def optimiser_of(network: Any, recipe: Recipe) -> torch.optim.AdamW:
 
 
 def _hold_frozen(network: Any, recipe: Recipe) -> None:
-    """Batch statistics of a frozen stem stay; so do the paths that share one."""
+    """Batch statistics of a frozen stem stay, and what is held beside it drops nothing out."""
     if recipe.protocol == "frozen":
         network.stem.eval()
+        if network.depth_branch is not None and recipe.depth_steps:
+            network.depth_branch.eval()
 
 
 def _rate(recipe: Recipe, epoch: float) -> float:
