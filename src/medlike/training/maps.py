@@ -7,7 +7,7 @@ the others are augmented. What trains on top of them then costs a tenth of the w
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -65,7 +65,7 @@ def stem_maps(
     so an interrupted run goes on with the next view.
     """
     key = hashlib.sha256(
-        f"{pictures.digest} {_stem_digest(network.stem)} {network.shallow_index} {network.deep_index} "
+        f"{pictures.digest} {stem_digest(network.stem)} {network.shallow_index} {network.deep_index} "
         f"{sorted(asdict(settings).items())} {seed}".encode()
     ).hexdigest()[:16]
     found: dict[str, list[npt.NDArray[np.float16]]] = {part: [] for part in PARTS}
@@ -73,7 +73,7 @@ def stem_maps(
     for view in range(views):
         folder = Path(cache) / f"maps-{key}-{view}"
         if not folder.is_dir():
-            run = run or _runner(network, views * len(pictures))
+            run = run or runner(_Tapped(network), PARTS, views * len(pictures))
             _compute_view(run, pictures, folder, view, settings, seed, say)
         for part in PARTS:
             found[part].append(np.load(folder / f"{part}.npy", mmap_mode="r"))
@@ -128,22 +128,25 @@ class _Tapped(nn.Module):
         return {"shallow": maps[self.shallow], "deep": maps[self.deep], "pooled": self.pooling(maps)}
 
 
-def _runner(network: Any, count: int) -> Callable[[npt.NDArray[np.uint8]], list[npt.NDArray[np.float32]]]:
-    """uint8 [n,224,224] -> the three parts, float32: torch on a GPU, the runtime on a CPU, 3 times faster.
+def runner(
+    tapped: nn.Module, names: Sequence[str], count: int
+) -> Callable[[npt.NDArray[np.uint8]], list[npt.NDArray[np.float32]]]:
+    """uint8 [n,224,224] -> the named outputs, float32: torch on a GPU, the runtime on a CPU, 3 times faster.
 
-    count: pictures to come; for a few, making the runtime's graph would take longer than it saves.
+    tapped: images float [n,3,224,224] in [0,1] -> a dictionary. count: pictures to come; for a few, making the
+    runtime's graph would take longer than it saves.
     """
-    tapped = _Tapped(network).eval()
-    device = next(network.parameters()).device
+    tapped = tapped.eval()
+    device = next(tapped.parameters()).device
     if device.type != "cpu" or count < FEW:
-        return lambda pixels: _run_torch(tapped, pixels, device)
+        return lambda pixels: _run_torch(tapped, names, pixels, device)
     import onnxruntime
 
     from medlike.models.export import trace
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
-    session = onnxruntime.InferenceSession(trace(tapped, PARTS).SerializeToString(), options)
+    session = onnxruntime.InferenceSession(trace(tapped, names).SerializeToString(), options)
     pool = ThreadPoolExecutor(torch.get_num_threads())
 
     def run(pixels: npt.NDArray[np.uint8]) -> list[npt.NDArray[np.float32]]:
@@ -155,14 +158,15 @@ def _runner(network: Any, count: int) -> Callable[[npt.NDArray[np.uint8]], list[
 
 @torch.inference_mode()
 def _run_torch(
-    tapped: _Tapped, pixels: npt.NDArray[np.uint8], device: torch.device
+    tapped: nn.Module, names: Sequence[str], pixels: npt.NDArray[np.uint8], device: torch.device
 ) -> list[npt.NDArray[np.float32]]:
     images = torch.from_numpy(pixels).to(device).float().unsqueeze(1).expand(-1, 3, -1, -1) / 255
     found = tapped(images.contiguous(memory_format=torch.channels_last))
-    return [found[part].float().cpu().numpy() for part in PARTS]
+    return [found[name].float().cpu().numpy() for name in names]
 
 
-def _stem_digest(stem: nn.Module) -> str:
+def stem_digest(stem: nn.Module) -> str:
+    """sha256 over a stem's weights."""
     hashed = hashlib.sha256()
     for name, tensor in sorted(stem.state_dict().items()):
         hashed.update(name.encode())

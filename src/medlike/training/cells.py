@@ -1,0 +1,210 @@
+"""Cells of pictures and of their transformed copies, from a frozen stem, computed once and kept.
+
+A copy is the picture turned, mirrored, rotated and scaled a little, with other grey values. For each cell of
+the picture it is known which cell of the copy shows the same place: the positive pairs of HMAR's stage 2, for
+which nobody has to draw a box.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from medlike.models.experts import GRID, to_grid
+from medlike.training.augmentation import Augmentation, augment
+from medlike.training.maps import runner, stem_digest
+from medlike.training.pictures import Pictures
+
+Say = Callable[[str], None]
+CELLS = GRID * GRID
+BATCH = 64
+# Grey levels by which the pixels of a cell must vary to be content: padding and air do not.
+SPREAD = 4.0
+PRINT = 8
+PHOTOMETRY = Augmentation(
+    scale=(1.0, 1.0),
+    horizontal=0.0,
+    vertical=0.0,
+    gamma=0.5,
+    contrast=0.3,
+    brightness=0.15,
+    bias_field=0.25,
+    blur=0.25,
+    noise=0.04,
+)
+
+
+@dataclass(frozen=True)
+class Copies:
+    """How copies differ: a quarter turn and mirroring at random, and up to `rotation` degrees more either way.
+
+    scale: range of the size of what is shown, drawn evenly in its logarithm. photometry: of augmentation; its
+    geometry is left out.
+    """
+
+    rotation: float = 10.0
+    scale: tuple[float, float] = (0.75, 1.35)
+    photometry: Augmentation = PHOTOMETRY
+
+
+@dataclass(frozen=True)
+class CellViews:
+    """Cells of N pictures. cells: a list over views of float16 [N,196,C]; view 0 is the picture as it is.
+
+    partner: a list over the copies of int16 [N,196], the cell of the copy that shows what a cell of the picture
+    shows, -1 where that left it. content: bool [N,196], cells of the picture that hold more than air. prints:
+    uint8 [N,196,64], the pixels of each cell as 8x8.
+    """
+
+    cells: list[npt.NDArray[np.float16]]
+    partner: list[npt.NDArray[np.int16]]
+    content: npt.NDArray[np.bool_]
+    prints: npt.NDArray[np.uint8]
+
+    def __len__(self) -> int:
+        return len(self.content)
+
+    @property
+    def copies(self) -> int:
+        return len(self.partner)
+
+
+class _Gathered(nn.Module):
+    """The stem, with the maps of a cell expert side by side on its grid: {"cells": [N,C,14,14]}."""
+
+    def __init__(self, network: Any) -> None:
+        super().__init__()
+        self.stem, self.places = network.stem, network.cells.places
+
+    def forward(self, images: Tensor) -> dict[str, Tensor]:
+        maps = self.stem(images)
+        return {"cells": torch.cat([to_grid(maps[place].float()) for place in self.places], dim=1)}
+
+
+def cell_views(
+    network: Any,
+    pictures: Pictures,
+    cache: str | Path,
+    copies: int,
+    settings: Copies = Copies(),
+    seed: int = 0,
+    say: Say = lambda line: None,
+) -> CellViews:
+    """Cells of every picture and of `copies` copies of it; kept under `cache`, and read from there.
+
+    network: a regional network in evaluation mode, of which only the stem runs. A view that is there is read, so
+    an interrupted run goes on with the next one.
+    """
+    key = hashlib.sha256(
+        f"{pictures.digest} {stem_digest(network.stem)} {network.cells.places} "
+        f"{sorted(asdict(settings).items())} {seed}".encode()
+    ).hexdigest()[:16]
+    run = None
+    cells, partner = [], []
+    for view in range(copies + 1):
+        folder = Path(cache) / f"cells-{key}-{view}"
+        if not folder.is_dir():
+            run = run or runner(_Gathered(network), ("cells",), (copies + 1) * len(pictures))
+            _compute_view(run, pictures, folder, view, settings, seed, say)
+        cells.append(np.load(folder / "cells.npy", mmap_mode="r"))
+        if view:
+            partner.append(np.load(folder / "partner.npy"))
+    return CellViews(cells, partner, content_cells(pictures.pixels), cell_prints(pictures.pixels))
+
+
+def content_cells(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.bool_]:
+    """Which cells hold more than air or padding: bool [N,196]; pixels uint8 [N,224,224]."""
+    side = pixels.shape[1] // GRID
+    found = np.empty((len(pixels), CELLS), bool)
+    for start in range(0, len(pixels), BATCH):
+        part = pixels[start : start + BATCH].astype(np.float32)
+        blocks = part.reshape(len(part), GRID, side, GRID, side)
+        found[start : start + BATCH] = blocks.std(axis=(2, 4)).reshape(-1, CELLS) > SPREAD
+    return found
+
+
+def cell_prints(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    """The pixels of each cell as 8x8: uint8 [N,196,64]; pixels uint8 [N,224,224]."""
+    step = pixels.shape[1] // GRID // PRINT
+    found = np.empty((len(pixels), CELLS, PRINT * PRINT), np.uint8)
+    for start in range(0, len(pixels), BATCH):
+        part = pixels[start : start + BATCH].astype(np.float32)
+        small = part.reshape(len(part), GRID * PRINT, step, GRID * PRINT, step).mean(axis=(2, 4))
+        cells = small.reshape(len(part), GRID, PRINT, GRID, PRINT).transpose(0, 1, 3, 2, 4)
+        found[start : start + BATCH] = cells.reshape(len(part), CELLS, PRINT * PRINT)
+    return found
+
+
+def drawn_maps(count: int, settings: Copies, generator: torch.Generator) -> Tensor:
+    """Affine maps from places in a copy to places in its picture: float [count,2,2], both from -1 to 1."""
+    turn = torch.randint(0, 4, (count,), generator=generator) * (math.pi / 2)
+    mirror = torch.where(torch.rand(count, generator=generator) < 0.5, -1.0, 1.0)
+    angle = turn + (2 * torch.rand(count, generator=generator) - 1) * math.radians(settings.rotation)
+    low, high = (math.log(edge) for edge in settings.scale)
+    shrink = torch.exp(-(low + (high - low) * torch.rand(count, generator=generator)))
+    cos, sin = shrink * torch.cos(angle), shrink * torch.sin(angle)
+    return torch.stack([torch.stack([mirror * cos, -mirror * sin], 1), torch.stack([sin, cos], 1)], 1)
+
+
+def transformed(images: Tensor, maps: Tensor) -> Tensor:
+    """Pictures float [N,1,H,W] as the maps [N,2,2] show them; black where the map leaves the picture."""
+    theta = torch.cat([maps, torch.zeros(len(maps), 2, 1)], dim=2)
+    grid = F.affine_grid(theta, list(images.shape), align_corners=False)
+    return F.grid_sample(images, grid, align_corners=False)
+
+
+def partners(maps: Tensor) -> npt.NDArray[np.int16]:
+    """For each cell of a picture the cell of its copy that shows the same place: int16 [N,196], -1 for none."""
+    centres = (torch.arange(GRID) + 0.5) * (2 / GRID) - 1
+    rows, columns = torch.meshgrid(centres, centres, indexing="ij")
+    places = torch.stack([columns.flatten(), rows.flatten()], 1)
+    there = torch.einsum("nij,cj->nci", torch.linalg.inv(maps), places)
+    cells = torch.floor((there + 1) * (GRID / 2) + 1e-4).long()
+    inside = ((cells >= 0) & (cells < GRID)).all(dim=2)
+    found = torch.where(inside, cells[..., 1] * GRID + cells[..., 0], -1)
+    return found.numpy().astype(np.int16)
+
+
+def _compute_view(
+    run: Callable[[npt.NDArray[np.uint8]], list[npt.NDArray[np.float32]]],
+    pictures: Pictures,
+    folder: Path,
+    view: int,
+    settings: Copies,
+    seed: int,
+    say: Say,
+) -> None:
+    draft = folder.with_name(folder.name + ".draft")
+    draft.mkdir(parents=True, exist_ok=True)
+    generator = torch.Generator().manual_seed(1_000_003 * seed + view)
+    file: Any = None
+    partner = np.full((len(pictures), CELLS), -1, np.int16)
+    for start in range(0, len(pictures), BATCH):
+        pixels = pictures.pixels[start : start + BATCH]
+        if view:
+            maps = drawn_maps(len(pixels), settings, generator)
+            partner[start : start + BATCH] = partners(maps)
+            shown = transformed(torch.from_numpy(pixels).float().unsqueeze(1) / 255, maps)
+            shown = augment(shown, settings.photometry, generator)
+            pixels = (shown.squeeze(1) * 255).round().to(torch.uint8).numpy()
+        found = run(pixels)[0]
+        found = found.reshape(len(found), -1, CELLS).transpose(0, 2, 1)
+        if file is None:
+            shape = (len(pictures), *found.shape[1:])
+            file = np.lib.format.open_memmap(draft / "cells.npy", "w+", np.float16, shape)
+        file[start : start + BATCH] = found
+        if start % (16 * BATCH) == 0:
+            say(f"cells, view {view}: {start} of {len(pictures)} pictures through the stem")
+    file.flush()
+    np.save(draft / "partner.npy", partner)
+    draft.rename(folder)
