@@ -74,6 +74,7 @@ def study(
     from medlike.evaluation.studies import find_study
     from medlike.evaluation.studies.bench import BenchSettings, open_bench
     from medlike.evaluation.studies.runner import run_study
+    from medlike.evaluation.tables import shown
 
     found = find_study(name)
     try:
@@ -97,8 +98,7 @@ def study(
         return
     for title, head, rows in summary.tables:
         console().print(title)
-        shown = [[f"{c:.3f}" if isinstance(c, float) else c for c in row] for row in rows]
-        console().print(table(head, shown))
+        console().print(table(head, [[shown(cell) for cell in row] for row in rows]))
     for text in summary.notes:
         note(text)
     note(f"report: {out / 'report.html'}")

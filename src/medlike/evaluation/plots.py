@@ -55,9 +55,9 @@ def figure(width: float, height: float, columns: int = 1) -> Iterator[tuple[list
 def precision_recall(methods: Figures) -> str:
     """Interpolated precision against recall, a line a method."""
     with figure(6.6, 4.4) as ((axes,), result):
-        for colour, (name, figures) in zip(_colours(methods), methods.items(), strict=True):
+        for style, (name, figures) in zip(_styles(methods), methods.items(), strict=True):
             curve = figures["precision_recall_curve"]
-            axes.plot(np.linspace(0, 1, len(curve)), curve, color=colour, label=name, lw=1.7)
+            axes.plot(np.linspace(0, 1, len(curve)), curve, **style, label=name, lw=1.7)
         axes.set(xlabel="recall", ylabel="precision", xlim=(0, 1), ylim=(0, 1))
         _legend(axes)
     return result[0]
@@ -67,9 +67,11 @@ def within_radius(methods: Figures) -> str:
     """Precision and recall of what lies within a Hamming radius; codes only."""
     coded = {n: f for n, f in methods.items() if "recall_within_radius" in f}
     with figure(8.2, 4.0, 2) as ((left, right), result):
-        for colour, (name, figures) in zip(_colours(coded), coded.items(), strict=True):
+        for style, (name, figures) in zip(_styles(coded), coded.items(), strict=True):
             for axes, key in ((left, "precision_within_radius"), (right, "recall_within_radius")):
-                axes.plot(range(len(figures[key])), figures[key], color=colour, label=name, marker=".", lw=1.4)
+                axes.plot(range(len(figures[key])), figures[key], **style, label=name, marker=".", lw=1.4)
+        for axes in (left, right):
+            axes.xaxis.get_major_locator().set_params(integer=True)
         left.set(xlabel="Hamming radius", ylabel="precision", ylim=(0, 1))
         right.set(xlabel="Hamming radius", ylabel="recall", ylim=(0, 1))
         _legend(left)
@@ -98,7 +100,8 @@ def bars(
     drawn = {text: values for text, values in series.items() if values}
     width = 0.72 / max(len(drawn), 1)
     with figure(8.2, 0.9 + (0.2 + 0.16 * max(len(drawn), 1)) * len(names)) as ((axes,), result):
-        for place, (colour, (text, values)) in enumerate(zip(_colours(drawn), drawn.items(), strict=True)):
+        for place, (text, values) in enumerate(drawn.items()):
+            colour = COLOURS[place % len(COLOURS)]
             offset = 0.36 - width * (place + 0.5)
             at = np.array([len(names) - 1 - n + offset for n, name in enumerate(names) if name in values])
             means, low, high = np.array([values[name] for name in names if name in values]).T
@@ -109,23 +112,27 @@ def bars(
         axes.set(xlabel=xlabel, xlim=(0, 1))
         axes.set_yticks(range(len(names)), list(names)[::-1])
         axes.grid(axis="y", visible=False)
-        axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncols=3)
+        _legend(axes)
     return result[0]
 
 
 def accuracy_by_bytes(methods: Figures) -> str:
     """mAP against what one image costs in the index."""
     with figure(6.6, 4.2) as ((axes,), result):
-        for colour, (name, figures) in zip(_colours(methods), methods.items(), strict=True):
+        for place, (name, figures) in enumerate(methods.items()):
             low, high = figures["map_interval"]
             value = figures["map_expected"]
             axes.errorbar(
-                figures["bytes_per_image"], value, yerr=[[value - low], [high - value]], color=colour,
+                # Methods of one size stand beside each other, not on each other.
+                figures["bytes_per_image"] * 1.035 ** (place - len(methods) / 2), value,
+                yerr=[[value - low], [high - value]], color=COLOURS[place % len(COLOURS)],
                 fmt="o" if figures["bits"] else "s", ms=6, capsize=3, label=name,
+                mfc="white" if place >= len(COLOURS) else None,
             )  # fmt: skip
-        sizes = sorted({figures["bytes_per_image"] for figures in methods.values()})
+        sizes = apart(sorted({figures["bytes_per_image"] for figures in methods.values()}))
         axes.set_xscale("log", base=2)
         axes.set_xticks(sizes, [f"{size:,}" for size in sizes])
+        axes.minorticks_off()
         axes.set(xlabel="bytes an image (round: codes, square: float features)", ylabel="mAP")
         _legend(axes)
     return result[0]
@@ -137,26 +144,36 @@ def lines(
     ylabel: str,
     log: bool = False,
     ticks: Sequence[float] = (),
+    names: Sequence[str] = (),
 ) -> str:
-    """A line a name through points (x, y, low, high), with the interval as a band."""
+    """A line a name through points (x, y, low, high), with the interval as a band. names: of the ticks."""
     with figure(6.6, 4.2) as ((axes,), result):
-        for colour, (name, points) in zip(_colours(series), series.items(), strict=True):
+        for style, (name, points) in zip(_styles(series), series.items(), strict=True):
             x, y, low, high = np.array(sorted(points)).T
-            axes.plot(x, y, color=colour, marker="o", ms=4, lw=1.6, label=name)
-            axes.fill_between(x, low, high, color=colour, alpha=0.14, lw=0)
+            axes.plot(x, y, **style, marker="o", ms=4, lw=1.6, label=name)
+            axes.fill_between(x, low, high, color=style["color"], alpha=0.12, lw=0)
         if log:
             axes.set_xscale("log", base=2)
         if ticks:
-            axes.set_xticks(ticks, [f"{t:g}" for t in ticks])
+            axes.set_xticks(ticks, names or [f"{t:g}" for t in ticks])
             axes.minorticks_off()
         axes.set(xlabel=xlabel, ylabel=ylabel)
         _legend(axes)
     return result[0]
 
 
+def apart(values: Sequence[float], ratio: float = 1.6) -> list[float]:
+    """Of rising values those that can be written below a logarithmic axis without touching; the last one stays."""
+    kept: list[float] = []
+    for value in reversed(values):
+        if not kept or kept[-1] / value >= ratio:
+            kept.append(value)
+    return kept[::-1]
+
+
 def outliers(figures: Mapping[str, Any]) -> str:
-    """Histograms of the outlier score, and detection against false alarms."""
-    with figure(8.2, 3.2, 2) as ((left, right), result):
+    """Histograms of the outlier score, detection against false alarms, and precision against recall."""
+    with figure(10.2, 3.2, 3) as ((left, right, last), result):
         edges = np.array(figures["histogram"]["edges"])
         for key, colour, text in (("inside", COLOURS[0], "known kinds"), ("outside", COLOURS[1], "outliers")):
             counts = np.array(figures["histogram"][key], float)
@@ -168,6 +185,14 @@ def outliers(figures: Mapping[str, Any]) -> str:
         right.axvline(0.03, color="black", ls="--", lw=1, label="3 % false alarms")
         right.set(xlabel="false alarms", ylabel="outliers found", xlim=(-0.01, 1), ylim=(0, 1.01))
         right.legend(loc="lower right")
+        false, found = (np.array(figures["roc"][key]) for key in ("false_alarms", "detected"))
+        hits, wrong = found * figures["outside"], false * figures["inside"]
+        some = hits + wrong > 0
+        last.plot(found[some], (hits / np.maximum(hits + wrong, 1e-12))[some], color=COLOURS[0], lw=1.8)
+        share = figures["outside"] / (figures["outside"] + figures["inside"])
+        last.axhline(share, color="black", ls="--", lw=1, label="flagging everything")
+        last.set(xlabel="outliers found (recall)", ylabel="precision", xlim=(0, 1.01), ylim=(0, 1.02))
+        last.legend(loc="lower left")
     return result[0]
 
 
@@ -190,9 +215,16 @@ def confusion_map(labels: Sequence[str], shares: np.ndarray) -> str:
 
 
 def _legend(axes: Any) -> None:
-    """Names below the plot, so that long ones take nothing from its width."""
-    axes.figure.legend(*axes.get_legend_handles_labels(), loc="outside lower left", ncols=2)
+    """Names below the plot, so that long ones take nothing from its width; as many a row as fit."""
+    handles, names = axes.get_legend_handles_labels()
+    longest = 40 + 5.2 * max(map(len, names), default=0)
+    columns = max(1, min(3, int(72 * axes.figure.get_figwidth() / longest)))
+    axes.figure.legend(handles, names, loc="outside lower left", ncols=columns)
 
 
-def _colours(methods: Mapping[str, Any]) -> list[str]:
-    return [COLOURS[n % len(COLOURS)] for n in range(len(methods))]
+def _styles(methods: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """A colour each; where they come round again the line is dashed, then dotted."""
+    kinds = ("-", (0, (5, 2)), (0, (1, 1.5)))
+    return [
+        {"color": COLOURS[n % len(COLOURS)], "ls": kinds[n // len(COLOURS) % len(kinds)]} for n in range(len(methods))
+    ]

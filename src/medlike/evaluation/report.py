@@ -12,7 +12,7 @@ from medlike.evaluation import plots
 from medlike.evaluation.bundles import Outcome
 from medlike.evaluation.neighbours import confusion, nearest_rows
 from medlike.evaluation.sheets import contact_sheets
-from medlike.evaluation.tables import method_rows, part_rows, write_csv, write_latex
+from medlike.evaluation.tables import method_rows, part_rows, shown, write_csv, write_latex
 
 
 def write_report(outcome: Outcome, out: Path, draw_all: bool = False) -> Path:
@@ -83,11 +83,5 @@ def template(name: str) -> Any:
     from jinja2 import Environment, PackageLoader
 
     environment = Environment(loader=PackageLoader("medlike.evaluation", "templates"), autoescape=True)
-    environment.filters["three"] = _three
+    environment.filters["three"] = shown
     return environment.get_template(name)
-
-
-def _three(value: Any) -> str:
-    if value is None or (isinstance(value, float) and math.isnan(value)):
-        return ""
-    return f"{value:.3f}" if isinstance(value, float) else str(value)

@@ -22,6 +22,15 @@ _ESCAPES = {
 }
 
 
+def shown(cell: Any) -> str:
+    """A cell for people: three digits, four below a thousandth, nothing for what is missing."""
+    if _missing(cell):
+        return ""
+    if not isinstance(cell, float):
+        return str(cell)
+    return f"{cell:.4f}" if 0 < abs(cell) < 1e-3 else f"{cell:.3f}"
+
+
 def write_csv(path: Path, head: Sequence[str], rows: Rows) -> None:
     """A table as CSV: numbers in full, nothing for what is missing."""
     with path.open("w", newline="", encoding="utf-8") as stream:
@@ -31,7 +40,7 @@ def write_csv(path: Path, head: Sequence[str], rows: Rows) -> None:
 
 
 def write_latex(path: Path, head: Sequence[str], rows: Rows, caption: str) -> None:
-    """A table for a paper (booktabs): floats with three digits, a dash for what is missing."""
+    """A table for a paper (booktabs): numbers as on the page, a dash for what is missing."""
     lines = [
         r"\begin{table}",
         rf"\caption{{{escape(caption)}}}",
@@ -88,4 +97,4 @@ def _missing(cell: Any) -> bool:
 def _cell(cell: Any) -> str:
     if _missing(cell):
         return "--"
-    return f"{cell:.3f}" if isinstance(cell, float) else escape(str(cell))
+    return escape(shown(cell))

@@ -120,9 +120,11 @@ class Bench:
         with Path(self.settings.stem).open("rb") as stream:
             return hashlib.file_digest(stream, "sha256").hexdigest()
 
-    def configuration(self) -> dict[str, Any]:
-        """Everything that a reader needs to run the study again."""
+    def configuration(self, of_bundle: bool = False) -> dict[str, Any]:
+        """Everything that a reader needs to run the study again. of_bundle: whether it measures a bundle."""
+        bundle = {"name": self.bundle.name, "digest": self.bundle.digest} if of_bundle else None
         return {
+            "bundle": bundle,
             "settings": {
                 **{k: list(v) if isinstance(v, tuple) else v for k, v in vars(self.settings).items()},
                 "stem": None if self.settings.stem is None else Path(self.settings.stem).name,

@@ -25,7 +25,7 @@ def cells(bench: Bench) -> list[Cell]:
     """Rotations of the bundle's features at each length, three widths of floats; trained codes with --stem."""
     found = [Cell(f"float-{kind}", _floats(bench, kind), 30) for kind in ("float32", "float16", "int8")]
     for bits in LENGTHS:
-        if bits <= bench.bundle.content_dim:
+        if bits <= min(bench.bundle.content_dim, len(bench.part("train"))):
             found.append(Cell(f"itq-{bits}", _rotated(bench, "ITQ", bits), 30))
         found.append(Cell(f"projection-{bits}", _rotated(bench, "random projection", bits), 30))
     if bench.settings.stem:
@@ -54,7 +54,7 @@ def summarise(bench: Bench, done: Mapping[str, Result]) -> Summary:
         low, high = first["map_interval"]
         mean = float(np.mean([r["map_expected"] for r in results]))
         lines.setdefault(first["family"], []).append((float(first["bytes_per_image"]), mean, low, high))
-    ticks = sorted({x for points in lines.values() for x, *_ in points if np.log2(x) % 1 == 0})
+    ticks = plots.apart(sorted({x for points in lines.values() for x, *_ in points}))
     plot = plots.lines(lines, "bytes an image", "mAP", log=True, ticks=ticks)
     return Summary(tables, [("mAP against memory", plot)])
 
@@ -141,4 +141,4 @@ def _median(search: Callable[[int], object], repeats: int = 9) -> float:
     return float(np.median(taken))
 
 
-STUDY = Study("bits", QUESTION, cells, summarise)
+STUDY = Study("bits", QUESTION, cells, summarise, of_bundle=True)

@@ -182,4 +182,4 @@ def _unit(bench: Bench, data: Dataset) -> np.ndarray:
     return np.asarray(content / np.maximum(np.linalg.norm(content, axis=1, keepdims=True), 1e-12))
 
 
-STUDY = Study("cross-domain", QUESTION, cells, summarise)
+STUDY = Study("cross-domain", QUESTION, cells, summarise, of_bundle=True)

@@ -12,13 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from medlike.evaluation.report import write_text
+from medlike.evaluation.studies.page import command, facts
+from medlike.evaluation.tables import shown
 
 
 def study_markdown(results: dict[str, Any]) -> str:
     """The page of one study: question, notes, tables, and how to run it again."""
-    configuration = results["configuration"]
-    settings = configuration["settings"]
-    machine = results["machine"]
     lines = [f"# Study: {results['study']}", "", results["question"], ""]
     if results["cells_done"] < results["cells"]:
         lines += [f"{results['cells_done']} of {results['cells']} cells were run; the tables rest on those.", ""]
@@ -30,13 +29,14 @@ def study_markdown(results: dict[str, Any]) -> str:
         "## How to get these figures again",
         "",
         "```",
-        f"medlike study {results['study']} --out DIR{_options(settings)}",
+        command(results),
         "```",
         "",
-        f"Split `{configuration['split']['digest']}`; code {results['code']}; "
-        f"{machine['system']}, {machine['cores']} cores"
-        + (f", {machine['accelerator']}" if machine.get("accelerator") else "")
-        + f". Written from `{results['study']}/results.json` by `python -m medlike.evaluation.studies.markdown`.",
+        *(f"- {name}: {value}" for name, value in facts(results)),
+        "",
+        "Intervals are 95 % and resample patients (split units); p is a paired permutation test over units, corrected",
+        f"after Holm over its table. Written from `{results['study']}/results.json` by",
+        "`python -m medlike.evaluation.studies.markdown`.",
         "",
     ]
     return "\n".join(lines)
@@ -49,16 +49,7 @@ def table_lines(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> list[str]
 
 
 def _cell(cell: Any) -> str:
-    if cell is None:
-        return ""
-    return f"{cell:.3f}" if isinstance(cell, float) else str(cell).replace("|", "\\|")
-
-
-def _options(settings: dict[str, Any]) -> str:
-    given = [f"--{name} {settings[name]}" for name in ("bundle", "stem", "epochs", "limit") if settings.get(name)]
-    if settings.get("stem"):
-        given += [f"--bits {','.join(map(str, settings['bits']))}", f"--seeds {len(settings['seeds'])}"]
-    return "".join(f" {option}" for option in given)
+    return shown(cell).replace("|", "\\|")
 
 
 if __name__ == "__main__":

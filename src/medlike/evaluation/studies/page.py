@@ -18,5 +18,43 @@ def write_study_report(study: Study, results: dict[str, Any], summary: Summary, 
     for number, (title, head, rows) in enumerate(summary.tables, 1):
         write_csv(out / f"table-{number}.csv", head, rows)
         write_latex(out / f"table-{number}.tex", head, rows, title)
-    page = template("study.html").render(study=study, results=results, summary=summary)
+    page = template("study.html").render(
+        study=study, results=results, summary=summary, command=command(results), facts=facts(results)
+    )
     return write_text(out / "report.html", page)
+
+
+def command(results: dict[str, Any]) -> str:
+    """The command that makes a study's results again, from its configuration."""
+    settings = results["configuration"]["settings"]
+    names = ["bundle", "preset", "stem", "epochs", "limit", "folds"]
+    given = [f"--{name} {settings[name]}" for name in names if settings.get(name) not in (None, *_USUAL.get(name, ()))]
+    if settings.get("stem"):
+        given += [f"--bits {','.join(map(str, settings['bits']))}", f"--seeds {len(settings['seeds'])}"]
+    return " ".join([f"medlike study {results['study']} --out DIR", *given])
+
+
+def facts(results: dict[str, Any]) -> list[tuple[str, str]]:
+    """What the figures rest on: data, split, models, program and machine, for a table."""
+    configuration, machine = results["configuration"], results["machine"]
+    settings, bundle = configuration["settings"], configuration.get("bundle")
+    found = [
+        ("data", f"{configuration['data']}, {configuration['images']:,} images, {len(configuration['labels'])} labels"),
+        ("split", f"{configuration['split']['name']}, digest {configuration['split']['digest']}"),
+    ]
+    if bundle:
+        found.append(("bundle", f"{bundle['name']}, digest {bundle['digest']}"))
+    if settings.get("stem"):
+        found.append(("stem", f"{settings['stem']}, sha256 {configuration['stem_sha256']}"))
+        epochs = settings["epochs"] or "the recipe's"
+        lengths, seeds = (", ".join(map(str, settings[name])) for name in ("bits", "seeds"))
+        found.append(("training", f"preset {settings['preset']}, bits {lengths}, seeds {seeds}, epochs: {epochs}"))
+    python = ", ".join(f"{name} {machine[name]}" for name in ("python", "torch", "accelerator") if machine.get(name))
+    return [
+        *found,
+        ("program", f"medlike {results['code']}"),
+        ("machine", f"{machine['system']}, {machine['cores']} cores, {python}"),
+    ]
+
+
+_USUAL: dict[str, tuple[Any, ...]] = {"preset": ("compact",), "folds": (3,)}

@@ -8,6 +8,7 @@ import numpy as np
 
 from medlike.codes.hamming import distances
 from medlike.datasets import Dataset, node_path, prepare_samples, shared_depth
+from medlike.evaluation import plots
 from medlike.evaluation.encodings import picture_summaries
 from medlike.evaluation.floors import fingerprint_features, hash_codes
 from medlike.evaluation.studies.alignment import aligned_similarity
@@ -32,13 +33,20 @@ def summarise(bench: Bench, done: Mapping[str, Result]) -> Summary:
     """Rank correlation and graded nDCG of each score."""
     head = ("score", "rank correlation", "95 %", "graded nDCG", "95 %")
     rows = [row for result in done.values() for row in result["rows"]]
+    first = next(iter(done.values()), {})
+    queries, each = first.get("queries", QUERIES), first.get("candidates", CANDIDATES)
     notes = [
-        f"{QUERIES} query images, {CANDIDATES} gallery images each, drawn evenly over the ranking of the float "
+        f"{queries} query images, {each} gallery images each, drawn evenly over the ranking of the float "
         "features. Gain = (levels shared from the root of the tree) / (levels of the query) x structural "
-        "similarity (Wang et al. 2004) after the best of eight orientations and a shift. Human "
-        "choices are collected by the service's page, not here."
+        "similarity (Wang et al. 2004) after the best of eight orientations and a shift."
     ]
-    return Summary([("Scores against the graded gain", head, rows)], (), notes)
+    series: dict[str, dict[str, tuple[float, float, float]]] = {"rank correlation": {}, "graded nDCG": {}}
+    for name, *values in rows:
+        for place, key in enumerate(series):
+            low, high = (float(text) for text in values[2 * place + 1].split(" to "))
+            series[key][name] = (values[2 * place], low, high)
+    drawn = [("Scores against the graded gain", plots.bars(series, [row[0] for row in rows], ""))] if rows else []
+    return Summary([("Scores against the graded gain", head, rows)], drawn, notes)
 
 
 def _graded(bench: Bench) -> Result:
@@ -82,7 +90,7 @@ def _graded(bench: Bench) -> Result:
             name, correlation.mean, f"{correlation.low:.3f} to {correlation.high:.3f}",
             ndcg.mean, f"{ndcg.low:.3f} to {ndcg.high:.3f}",
         ])  # fmt: skip
-    return {"rows": table}
+    return {"rows": table, "queries": len(queries), "candidates": min(CANDIDATES, len(gallery))}
 
 
 def _rank_correlation(score: np.ndarray, gain: np.ndarray) -> float:
@@ -112,4 +120,4 @@ def _unit(rows: np.ndarray) -> np.ndarray:
     return np.asarray(rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12))
 
 
-STUDY = Study("perception", QUESTION, cells, summarise)
+STUDY = Study("perception", QUESTION, cells, summarise, of_bundle=True)

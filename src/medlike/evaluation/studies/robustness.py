@@ -14,6 +14,7 @@ from medlike.evaluation.studies.bench import Bench
 from medlike.evaluation.studies.perturbations import CHANGES
 from medlike.evaluation.studies.study import Cell, Result, Study, Summary
 from medlike.inference import Encoder, Encodings
+from medlike.metrics import bootstrap_interval
 
 QUESTION = (
     "How much of a code, of the first ten hits and of the outlier verdict survives what happens to images on "
@@ -37,13 +38,14 @@ def cells(bench: Bench) -> list[Cell]:
 
 def summarise(bench: Bench, done: Mapping[str, Result]) -> Summary:
     """A row a level; curves of the attacks."""
-    head = ("change", "level", "bits flipped", "of the first ten hits kept", "flagged as outliers")
+    head = ("change", "level", "bits flipped", "95 %", "of the first ten hits kept", "95 %", "flagged as outliers")
     rows: list[Any] = []
     attacks: list[Any] = []
     modalities: set[str] = set()
     for result in done.values():
         for level in result["levels"]:
-            row = [result["name"], level["level"], level["flipped"], level["kept"], level["flagged"]]
+            flipped, kept = (_span(level.get("intervals", {}).get(key)) for key in ("flipped", "kept"))
+            row = [result["name"], level["level"], level["flipped"], flipped, level["kept"], kept, level["flagged"]]
             (attacks if result.get("attack") else rows).append(row)
             modalities |= set(level["by_modality"])
     tables: list[Any] = []
@@ -59,20 +61,44 @@ def summarise(bench: Bench, done: Mapping[str, Result]) -> Summary:
                 [f"{result['name']} {level['level']}", *(parts.get(m, {}).get("kept") for m in sorted(modalities))]
             )
     tables.append(("Of the first ten hits kept, by modality", ("change", *sorted(modalities)), per))
-    lines: dict[str, list[tuple[float, float, float, float]]] = {}
-    for row in attacks:
-        lines.setdefault(row[0], []).append((float(row[1]), row[2], row[2], row[2]))
-    made = (
-        [("Bits flipped by attacks", plots.lines(lines, "epsilon of 255", "share of bits", ticks=EPSILONS))]
-        if lines
-        else []
-    )
+    images = next((r["images"] for r in done.values() if "images" in r), min(SAMPLES, len(bench.arena.queries)))
     notes = [
-        f"{SAMPLES} query images of the headline labels, spread over modalities; bundle {bench.bundle.name}. "
-        "Unchanged, "
-        f"{_baseline(done):.1%} of them are flagged. The pixels that are attacked are the letterboxed grey picture."
+        f"{images} query images of the headline labels, spread over modalities; bundle {bench.bundle.name}. "
+        f"Unchanged, {_baseline(done):.1%} of them are flagged. A shared hit counts in expectation over random order "
+        "of ties. The pixels that are attacked are the letterboxed grey picture."
     ]
-    return Summary(tables, made, notes)
+    return Summary(tables, _curves(done), notes)
+
+
+def _curves(done: Mapping[str, Result]) -> list[tuple[str, str]]:
+    """What is left of the first ten hits by level of a change, and what attacks do by strength."""
+    changes: dict[str, list[tuple[float, float, float, float]]] = {}
+    attacks: dict[str, dict[str, list[tuple[float, float, float, float]]]] = {"flipped": {}, "kept": {}}
+    for result in done.values():
+        for place, level in enumerate(result["levels"]):
+            for key in ("flipped", "kept") if result.get("attack") else ("kept",):
+                low, high = level.get("intervals", {}).get(key) or [level[key]] * 2
+                if result.get("attack"):
+                    line = attacks[key].setdefault(result["name"], [])
+                    line.append((float(level["level"]), level[key], low, high))
+                elif len(result["levels"]) > 1:
+                    changes.setdefault(result["name"], []).append((place + 1.0, level[key], low, high))
+    made = []
+    if changes:
+        words, names = "level (what it is stands in the table)", ("mild", "medium", "strong")
+        plot = plots.lines(changes, words, "share of the first ten hits", ticks=(1, 2, 3), names=names)
+        made.append(("Hits kept under changes on the way", plot))
+    for key, title, words in (
+        ("kept", "Hits kept under attack", "share of the first ten hits"),
+        ("flipped", "Bits flipped by attacks", "share of bits"),
+    ):
+        if attacks[key]:
+            made.append((title, plots.lines(attacks[key], "epsilon, grey values of 255", words, ticks=EPSILONS)))
+    return made
+
+
+def _span(interval: Sequence[float] | None) -> str:
+    return "" if interval is None else f"{interval[0]:.3f} to {interval[1]:.3f}"
 
 
 def _changed(bench: Bench, name: str) -> Callable[[], Result]:
@@ -87,7 +113,7 @@ def _changed(bench: Bench, name: str) -> Callable[[], Result]:
             for level, change in CHANGES[name].items():
                 changed = encoder.encode([letterbox(change(g))[0] for g in greys])
                 levels.append({"level": level, **_compare(bench, chosen, clean, changed)})
-        return {"name": name, "levels": levels, "clean_flagged": _flagged(clean)}
+        return {"name": name, "levels": levels, "clean_flagged": _flagged(clean), "images": len(chosen)}
 
     return run
 
@@ -104,7 +130,8 @@ def _attacked(bench: Bench, attack: str, goal: str, epsilon: int) -> Callable[[]
             clean, after = encoder.encode(list(pixels)), encoder.encode(list(changed))
         name = f"{attack} against {goal.replace('-', ' ')}"
         level = {"level": str(epsilon), **_compare(bench, chosen, clean, after)}
-        return {"name": name, "attack": True, "levels": [level], "clean_flagged": _flagged(clean)}
+        flagged = _flagged(clean)
+        return {"name": name, "attack": True, "levels": [level], "clean_flagged": flagged, "images": len(chosen)}
 
     return run
 
@@ -115,7 +142,12 @@ def _compare(bench: Bench, chosen: Dataset, clean: Encodings, changed: Encodings
     gallery = bench.encode(bench.arena.gallery).code
     kept = np.array([_overlap(gallery, a, b) for a, b in zip(clean.code, changed.code, strict=True)])
     flagged = np.full(len(flips), np.nan) if changed.outlier is None else changed.outlier.is_outlier.astype(float)
-    figures = {"flipped": float(flips.mean()), "kept": float(kept.mean()), "flagged": float(flagged.mean())}
+    figures: dict[str, Any] = {
+        "flipped": float(flips.mean()), "kept": float(kept.mean()), "flagged": float(flagged.mean()),
+    }  # fmt: skip
+    units = bench.split.units(chosen)
+    spans = {key: bootstrap_interval(values, units) for key, values in (("flipped", flips), ("kept", kept))}
+    figures["intervals"] = {key: [span.low, span.high] for key, span in spans.items()}
     modality = chosen.column("modality")
     return {
         **figures,
@@ -170,4 +202,4 @@ def _slug(name: str) -> str:
     return name.lower().replace(" ", "-")
 
 
-STUDY = Study("robustness", QUESTION, cells, summarise)
+STUDY = Study("robustness", QUESTION, cells, summarise, of_bundle=True)

@@ -61,7 +61,8 @@ def run_cells(
         result = plain(cell.run())
         result["seconds"] = time.perf_counter() - begun
         result["machine"] = machine()
-        content = {"format": FORMAT, "cell": cell.name, "kind": cell.kind, "code": code_version(), "result": result}
+        result["code"] = code_version()
+        content = {"format": FORMAT, "cell": cell.name, "kind": cell.kind, "code": result["code"], "result": result}
         write_json(_file(out, cell), content)
         done[cell.name] = result
     return done
@@ -74,8 +75,9 @@ def report_study(study: Study, bench: Bench, out: Path, cells: Sequence[Cell], d
     everything = {
         "study": study.name,
         "question": study.question,
-        "configuration": bench.configuration(),
-        "code": code_version(),
+        "configuration": bench.configuration(study.of_bundle),
+        # Of the cells, which may have been run by several versions, and not of the program that writes the report.
+        "code": " and ".join(dict.fromkeys(r["code"] for r in done.values() if "code" in r)) or code_version(),
         "machine": next((r["machine"] for r in done.values() if "machine" in r), machine()),
         "cells_done": len(done),
         "cells": len(cells),
@@ -130,7 +132,8 @@ def _claim(study: Study, bench: Bench, out: Path) -> None:
                 "the same settings"
             )
         return
-    write_json(mark, {"study": study.name, "digest": bench.digest, "configuration": bench.configuration()})
+    settings = bench.configuration(study.of_bundle)
+    write_json(mark, {"study": study.name, "digest": bench.digest, "configuration": settings})
 
 
 def _results(cells: Sequence[Cell], out: Path) -> dict[str, Result]:
@@ -140,7 +143,7 @@ def _results(cells: Sequence[Cell], out: Path) -> dict[str, Result]:
         if file.is_file():
             content = json.loads(file.read_text(encoding="utf-8"))
             if content.get("format") == FORMAT:
-                done[cell.name] = content["result"]
+                done[cell.name] = {"code": content["code"], **content["result"]}
     return done
 
 

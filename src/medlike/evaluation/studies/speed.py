@@ -73,4 +73,4 @@ def _search(bits: int, size: int) -> Callable[[], Result]:
     return run
 
 
-STUDY = Study("speed", QUESTION, cells, summarise)
+STUDY = Study("speed", QUESTION, cells, summarise, of_bundle=True)

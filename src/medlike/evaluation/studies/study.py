@@ -41,10 +41,12 @@ class Summary:
 class Study:
     """name: as on the command line. question: what it answers. cells: from the bench. summarise: from results.
 
-    summarise takes the results of the cells that are there, by name; it must make do with a subset.
+    summarise takes the results of the cells that are there, by name; it must make do with a subset. of_bundle:
+    whether a finished bundle is measured, so that its digest belongs to the configuration.
     """
 
     name: str
     question: str
     cells: Callable[[Bench], list[Cell]]
     summarise: Callable[[Bench, Mapping[str, Result]], Summary]
+    of_bundle: bool = False
