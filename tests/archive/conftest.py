@@ -184,3 +184,38 @@ def archive(tmp_path, tiny_bundle, encoder):
     """An empty archive under the tiny bundle."""
     with Archive.create(tmp_path / "an archive", tiny_bundle, encoder=encoder) as made:
         yield made
+
+
+CAPTIONS = (
+    "Left pleural effusion in an upright chest radiograph.",
+    "Fetal head, axial plane.",
+    "No effusion. Normal chest radiograph, PA projection.",
+    "Replace this - DESCRIPTION OF THE IMAGE.",
+    "Small pneumothorax on the right, seen by Dr. Smith on 2024-02-29.",
+)
+
+
+@pytest.fixture
+def captioned(tmp_path, pictures):
+    """Writes pictures with a manifest: captioned(count=10, name="captioned", seed=0) -> the manifest's path."""
+    import csv
+
+    def make(count=10, name="captioned", seed=0):
+        folder = pictures(count, seed=seed, name=name)
+        with (folder / "manifest.csv").open("w", newline="") as file:
+            writer = csv.writer(file)
+            writer.writerow(["path", "text", "modality", "group", "grade"])
+            for at in range(count):
+                caption = CAPTIONS[at % len(CAPTIONS)]
+                writer.writerow([f"{at:04}.png", caption, ("XR", "US")[at % 2], f"patient {at // 2}", at % 3])
+        return folder / "manifest.csv"
+
+    return make
+
+
+@pytest.fixture
+def worded(tmp_path, tiny_bundle, tiny_text_bundle, encoder, captioned):
+    """An archive of ten captioned pictures under the tiny bundles."""
+    with Archive.create(tmp_path / "worded", tiny_bundle, encoder=encoder, text_bundle=tiny_text_bundle) as made:
+        made.add(captioned())
+        yield made

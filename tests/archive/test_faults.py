@@ -122,10 +122,10 @@ def noise(tmp_path):
 
 @pytest.fixture
 def small_disk(tmp_path):
-    """A file system of 900 KiB."""
+    """A file system of 1,000 KiB."""
     place = tmp_path / "disk"
     place.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=900k", "medlike-test", place])
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1000k", "medlike-test", place])
     if mounted.returncode:
         pytest.fail("a small file system cannot be mounted: run the tests as root, or leave out -m disk")
     yield place

@@ -8,14 +8,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from medlike.archive import backup as backups
-from medlike.archive import creation, pictures, reindex, removal, upkeep, verify
+from medlike.archive import creation, pictures, removal, switching, upkeep, verify
 from medlike.archive.arrivals import arrivals, take_in
+from medlike.archive.bundles import BundlesInUse
 from medlike.archive.database import log_emptied
 from medlike.archive.folder import BundleFacts, Folder, loaded_bundle
 from medlike.archive.identity import Identity, Links, as_source
 from medlike.archive.ingest import AddReport, Encodes, Intake, Progress, Settings
 from medlike.archive.lock import WriterLock
 from medlike.archive.pixels import Pixels
+from medlike.archive.reindex import ReindexReport
 from medlike.archive.spool import Spool
 from medlike.archive.store import Store
 from medlike.archive.upkeep import CompactReport
@@ -26,7 +28,11 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
+    from medlike.archive.crossing import Crossing
+    from medlike.archive.crossmodal import TextReport
     from medlike.archive.index import Index
+    from medlike.archive.indexes import Indexes
+    from medlike.archive.nearest_texts import TextHit
     from medlike.archive.query import Query
     from medlike.archive.result import Result
     from medlike.bundle import Bundle
@@ -39,14 +45,11 @@ class Archive:
     """
 
     def __init__(self, folder: Folder, encoder: Encodes | None = None) -> None:
-        self.folder = folder
-        self._stated = folder.bundle  # as archive.json had it when it was last read or written
         self.store = Store(folder.store)
+        self.bundles = BundlesInUse(folder, self.store, encoder)
         self.links = Links(folder.private)
         self.pixels = Pixels(folder.pixels)
         self.spool = Spool(folder.spool)
-        self._encoder = encoder
-        self._index: Index | None = None
         self._lock = WriterLock(folder.path)
 
     # Opening and closing
@@ -58,15 +61,20 @@ class Archive:
         bundle: "str | Path | Bundle | None" = None,
         keep_identifiers: bool = False,
         encoder: Encodes | None = None,
+        text_bundle: "str | Path | Bundle | None" = "default",
     ) -> "Archive":
         """Make an empty archive in a new or empty folder.
 
-        bundle: a shipped name, a folder or a loaded bundle; the default one where it is left out.
+        bundle: a shipped name, a folder or a loaded bundle; the default one where it is left out. text_bundle: for
+        searching by what words mean, likewise; "default": the shipped one, where it goes with `bundle` and the extra
+        `text` is installed; None: without.
         keep_identifiers: the private folder also keeps names and patient ids. encoder: one that is loaded
-        already, to be used in place of a new one. Raises ArchiveError where the folder is not empty.
+        already, to be used in place of a new one. Raises ArchiveError where the folder is not empty, BundleError
+        where the text bundle goes with other images.
         """
-        facts = BundleFacts.of(loaded_bundle(bundle))
-        return cls(creation.create(Path(path).expanduser(), facts, keep_identifiers), encoder)
+        chosen = loaded_bundle(bundle)
+        text = switching.text_facts(text_bundle, chosen)
+        return cls(creation.create(Path(path).expanduser(), BundleFacts.of(chosen), keep_identifiers, text), encoder)
 
     @classmethod
     def open(
@@ -81,7 +89,7 @@ class Archive:
         folder = Folder.open(Path(path).expanduser())
         place = None if bundle is None else folder.with_bundle_at(BundleFacts.of(loaded_bundle(bundle)))
         opened = cls(folder, encoder)
-        opened.folder = place or folder
+        opened.bundles.folder = place or folder
         return opened
 
     @classmethod
@@ -96,14 +104,14 @@ class Archive:
         folder = backups.restore(Path(source).expanduser(), Path(path).expanduser(), passphrase)
         opened = cls(folder, encoder)
         with opened._writing():
-            opened.index.rebuild()
+            opened.indexes.rebuild()
         return opened
 
     def close(self) -> None:
         """Let go of files and threads."""
         self.store.close()
         self.links.close()
-        self._index = None
+        self.bundles.let_go()
 
     def __enter__(self) -> "Archive":
         return self
@@ -130,21 +138,29 @@ class Archive:
         return Identity(self.folder.private, self.folder.key)
 
     @property
+    def folder(self) -> Folder:
+        """Where each part is, and what archive.json says."""
+        return self.bundles.folder
+
+    @property
     def encoder(self) -> Encodes:
         """What encodes queries and new images, loaded on first use. Raises BundleError where it is not there."""
-        if self._encoder is None:
-            from medlike.inference import Encoder
+        return self.bundles.encoder
 
-            self._encoder = Encoder(self.folder.bundle.load())
-        return self._encoder
+    @property
+    def crossing(self) -> "Crossing | None":
+        """What encodes under the text bundle; None where the archive has none."""
+        return self.bundles.crossing
+
+    @property
+    def indexes(self) -> "Indexes":
+        """The derived arrays under the bundles in use."""
+        return self.bundles.indexes
 
     @property
     def index(self) -> "Index":
-        """The derived arrays under the bundle in use."""
-        self._follow_bundle()
-        if self._index is None:
-            self._index = self._index_under(self.folder.bundle)
-        return self._index
+        """The derived arrays of the images."""
+        return self.indexes.images
 
     # Writing
 
@@ -213,46 +229,30 @@ class Archive:
     def compact(self) -> CompactReport:
         """Drop removed images and encodings of earlier bundles for good, and shrink the files."""
         with self._writing():
-            report = upkeep.compact(self.store, self.links, self.pixels, self.folder.bundle.digest)
-            self._drop_index()
-            self.index.rebuild()
+            used = [self.folder.bundle.digest, *([self.folder.text.digest] if self.folder.text else [])]
+            report = upkeep.compact(self.store, self.links, self.pixels, used)
+            self.bundles.drop_indexes()
+            self.indexes.rebuild()
         return report
 
     def reindex(
         self,
         bundle: "str | Path | Bundle | None" = None,
-        progress: Callable[[reindex.ReindexReport], None] | None = None,
+        progress: "Callable[[ReindexReport | TextReport], None] | None" = None,
         drop_lost: bool = False,
         encoder: Encodes | None = None,
-    ) -> reindex.ReindexReport:
-        """Encode every image under another bundle, then switch to it; without one, rebuild the index.
+        text_bundle: "str | Path | Bundle | None" = None,
+    ) -> ReindexReport:
+        """Encode every image under another bundle, then switch to it; without one, rebuild the indexes.
 
-        Searches go on under the old bundle until the switch. Images whose pixels and preview are gone are
-        `lost`: then nothing is switched, unless `drop_lost` removes them.
+        text_bundle: encode what is stored under this text bundle, from content vectors and texts, and use it from
+        then on; "none": do without. Searches go on under the old bundle until the switch. Images whose pixels and
+        preview are gone are `lost`: then nothing is switched, unless `drop_lost` removes them. Raises BundleError
+        where the text bundle goes with other images.
         """
         with self._writing():
             self._drain()
-            if bundle is None:
-                self._drop_index()
-                self.index.rebuild()
-                return reindex.ReindexReport(generation=self.store.generation())
-            chosen = loaded_bundle(bundle)
-            if encoder is None:
-                from medlike.inference import Encoder
-
-                encoder = Encoder(chosen)
-            facts = BundleFacts.of(chosen)
-            report = reindex.encode_again(
-                self.store, self.links, self.pixels, encoder, facts.digest, Settings().workers, progress
-            )
-            if report.lost and not drop_lost:
-                return report
-            report.generation = reindex.settle(self.store, facts.digest, report.lost)
-            self._index_under(facts).rebuild()
-            self.folder, self._encoder, self._index = self.folder.under(facts), encoder, None
-            self._state_bundle()
-            report.switched = True
-        return report
+            return switching.reindex(self, bundle, text_bundle, encoder, progress, drop_lost)
 
     # Reading
 
@@ -288,6 +288,15 @@ class Archive:
 
         return repeat(self, receipt)
 
+    def nearest_texts(self, query: "Query", k: int = 10, **settings: Any) -> "list[TextHit]":
+        """The k stored texts nearest in meaning to an image, to words, or to both; needs a text bundle.
+
+        settings: where, generation, include_self, as for a search.
+        """
+        from medlike.archive.nearest_texts import nearest_texts
+
+        return nearest_texts(self, query, k, **settings)
+
     def picture(self, id: str) -> "npt.NDArray[np.uint8] | None":
         """What to show of a stored image: uint8 [H, W] or [H, W, 3]; a preview has at most 512 pixels a side.
 
@@ -310,7 +319,7 @@ class Archive:
         """Problems found by comparing rows, pixels, previews, links, spool and index. Changes nothing."""
         alone = self._lock.state() == "free"
         problems = list(verify.verify(self.folder, self.store, self.links, self.pixels, self.spool, alone))
-        return problems + [Problem("index", text) for text in self.index.verify()]
+        return problems + [Problem("index", text) for text in self.indexes.verify()]
 
     def backup(
         self, target: str | Path, links: bool = False, passphrase: str | None = None
@@ -328,7 +337,7 @@ class Archive:
         erasing: rows whose erasure the next write finishes. received: files in the spool; refused: those set
         aside, with the reason.
         """
-        self._follow_bundle()
+        self.bundles.follow()
         return upkeep.inventory(self.folder, self.store, self.spool)
 
     # Inside
@@ -339,9 +348,9 @@ class Archive:
         died = self._lock.take()
         clean = False
         try:
-            self._follow_bundle()
-            if self.folder.bundle != self._stated:
-                self._state_bundle()
+            self.bundles.follow()
+            self.bundles.state()
+            self.store.upgrade()
             if died:
                 upkeep.recover(self.store, self.links, self.pixels, self.spool)
                 upkeep.sweep_index(self.folder.index)
@@ -355,7 +364,7 @@ class Archive:
 
     def _intake(self, settings: Settings, progress: Progress | None) -> Intake:
         parts = (self.store, self.links, self.pixels, self.identity, self.encoder)
-        return Intake(*parts, self.folder.bundle.digest, settings, progress)
+        return Intake(*parts, self.folder.bundle.digest, settings, progress, self.crossing)
 
     def _drain(self, frames: Any = "all", progress: Progress | None = None) -> AddReport:
         entries = arrivals(self.spool)
@@ -364,34 +373,12 @@ class Archive:
         settings = Settings("copy", frames, self.folder.keep_identifiers)
         return take_in(self.spool, entries, self._intake(settings, progress), frames)
 
-    def _index_under(self, facts: BundleFacts) -> "Index":
-        from medlike.archive.index import Index, Layout
-
-        layout = Layout(facts.digest, facts.bits, facts.content_dim, facts.local_bits)
-        return Index(self.folder.index, self.store, layout)
-
     def _refresh(self, report: AddReport) -> None:
         began = time.perf_counter()
-        self.index.refresh()
+        self.indexes.refresh()
         report.seconds["index"] = time.perf_counter() - began
         report.seconds["total"] = report.seconds.get("total", 0.0) + report.seconds["index"]
 
     def _finish_erasure(self) -> None:
-        removal.finish_erasure(self.store, self.links, self.pixels, self.spool, self._drop_index)
-        self.index.rebuild()
-
-    def _drop_index(self) -> None:
-        """Delete the derived files of every bundle, also those that interrupted builds left."""
-        self._index = None
-        upkeep.drop_index(self.folder.index)
-
-    def _state_bundle(self) -> None:
-        self.folder.write()
-        self._stated = self.folder.bundle
-
-    def _follow_bundle(self) -> None:
-        """Notice that another process switched the bundle."""
-        facts = Folder.open(self.path).bundle
-        if facts != self._stated:
-            self.folder, self._encoder, self._index = self.folder.under(facts), None, None
-            self._stated = facts
+        removal.finish_erasure(self.store, self.links, self.pixels, self.spool, self.bundles.drop_indexes)
+        self.indexes.rebuild()

@@ -2,7 +2,7 @@
 
 import base64
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from medlike.archive.index import View
 from medlike.archive.query import Query
 from medlike.archive.result import Box, Picture
+from medlike.archive.wording import Wording, worded
 from medlike.codes.windows import GRID, unpacked
 from medlike.errors import QueryError
 
@@ -60,7 +61,7 @@ class Asked:
     code: uint8 [bits / 8]; content: int8 [D]. row: of the stored image it is, None for an image given. own:
     keyed hashes of its patient, study and series, where they are to be left out. cells, mask: of the whole
     image, where the bundle has local codes; they are not in a receipt. size: width and height in pixels.
-    warnings: about the query.
+    warnings: about the query. wording: what it asks in words; code and content are empty where it asks nothing else.
     """
 
     code: NDArray[np.uint8]
@@ -77,11 +78,26 @@ class Asked:
     size: tuple[int, int] | None = None
     picture: Callable[[], Picture | None] = lambda: None
     warnings: tuple[str, ...] = ()
+    wording: Wording | None = None
+
+    @property
+    def in_words_only(self) -> bool:
+        """Whether there is no image to compare with."""
+        return not self.code.size
 
     def facts(self) -> dict[str, Any]:
-        """What a receipt holds: enough to ask the same again; no pixel, and no file name, which may name someone."""
+        """What a receipt holds: enough to ask the same again; no pixel, and no file name, which may name someone.
+
+        The words of a query are in it as they were given.
+        """
+        facts = self._image_facts()
+        if self.wording is not None:
+            facts["text"] = self.wording.facts()
+        return facts
+
+    def _image_facts(self) -> dict[str, Any]:
         return {
-            "kind": "image" if self.row is None else "id",
+            "kind": "text" if self.in_words_only else "image" if self.row is None else "id",
             "id": self.id,
             "row": self.row,
             "code": self.code.tobytes().hex(),
@@ -96,17 +112,20 @@ class Asked:
     @classmethod
     def of_facts(cls, facts: Mapping[str, Any]) -> "Asked":
         """From a receipt. Raises KeyError, TypeError or ValueError where it is none."""
+        said = facts.get("text")
+        wording = None if said is None else Wording.of_facts(said)
         return cls(
             code=np.frombuffer(bytes.fromhex(facts["code"]), np.uint8),
             content=np.frombuffer(base64.b64decode(facts["content"]), np.int8),
             row=facts["row"],
             own=dict(facts["own"]),
-            title="query" if facts["id"] is None else _stored_title(facts["id"]),
+            title=_title(wording, "query" if facts["id"] is None else _stored_title(facts["id"])),
             id=facts["id"],
             outlier=facts["outlier"],
             modality=facts["modality"],
             region=None if facts["region"] is None else Region.of_facts(facts["region"]),
             size=None if facts["size"] is None else (int(facts["size"][0]), int(facts["size"][1])),
+            wording=wording,
         )
 
 
@@ -119,8 +138,6 @@ def ask(
     QueryError for what the bundle cannot answer, ImageError for images that cannot be read.
     """
     for query in queries:
-        if query.text is not None:
-            raise QueryError("this archive's bundle has no text encoder: search by image or id")
         if query.region is not None and not archive.folder.bundle.local_bits:
             raise QueryError(
                 f"bundle {archive.folder.bundle.name} has no local codes, so a region cannot be searched for: "
@@ -129,13 +146,30 @@ def ask(
     images = [query.read() if query.image is not None else None for query in queries]
     stage("read")
     encoded = iter(_encoded(archive, [image for image in images if image is not None]))
+    found = []
+    for query, image in zip(queries, images, strict=True):
+        if image is not None:
+            asked = _of_image(archive, query, image, next(encoded), leave_out_own)
+        elif query.id is not None:
+            asked = _of_stored(archive, query, view, leave_out_own)
+        else:
+            asked = Asked(np.empty(0, np.uint8), np.empty(0, np.int8), None, {}, title="")
+        found.append(asked if query.text is None else _in_words(archive, asked, query.text))
     stage("encode")
-    return [
-        _of_stored(archive, query, view, leave_out_own)
-        if image is None
-        else _of_image(archive, query, image, next(encoded), leave_out_own)
-        for query, image in zip(queries, images, strict=True)
-    ]
+    return found
+
+
+def _in_words(archive: "Archive", asked: Asked, text: str) -> Asked:
+    wording = worded(archive, text, None if asked.in_words_only else asked.content)
+    warnings = asked.warnings + wording.warnings
+    return replace(asked, wording=wording, title=_title(wording, asked.title), warnings=warnings)
+
+
+def _title(wording: Wording | None, image: str) -> str:
+    if wording is None:
+        return image
+    words = wording.text if len(wording.text) <= 80 else wording.text[:79] + "…"
+    return f"{words} · {image}" if image else words
 
 
 def _encoded(archive: "Archive", images: "Sequence[Image]") -> "Sequence[Encoding]":
@@ -203,6 +237,7 @@ def _of_stored(archive: "Archive", query: Query, view: View, leave_out_own: bool
             "threshold": DEFAULT_THRESHOLD,
             "components": {},
             "modality": None,
+            "note": "as judged when the image was indexed; its components are not kept",
         }
     cells = mask = region = None
     warnings: tuple[str, ...] = ()

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from medlike.archive import durable
-from medlike.archive.folder import FILE, BundleFacts, Folder
+from medlike.archive.folder import FILE, BundleFacts, Folder, TextBundleFacts
 from medlike.archive.identity import Identity, Links
 from medlike.archive.store import Store
 from medlike.errors import ArchiveError
@@ -11,7 +11,9 @@ from medlike.errors import ArchiveError
 UNFINISHED = "unfinished"  # there while the archive is being made
 
 
-def create(path: Path, bundle: BundleFacts, keep_identifiers: bool) -> Folder:
+def create(
+    path: Path, bundle: BundleFacts, keep_identifiers: bool, text: TextBundleFacts | None = None
+) -> Folder:
     """An empty archive in a new or empty folder, or in one where an attempt was interrupted.
 
     Raises ArchiveError where there is an archive already, or anything else.
@@ -26,7 +28,7 @@ def create(path: Path, bundle: BundleFacts, keep_identifiers: bool) -> Folder:
     # Should this not come to its end, the next attempt may clear away what it finds here.
     durable.write(path / UNFINISHED, b"")
     durable.clear(path, keep=UNFINISHED)
-    folder = Folder(path, bundle, Identity.create(path / "private").answer, keep_identifiers)
+    folder = Folder(path, bundle, Identity.create(path / "private").answer, keep_identifiers, text)
     for part in (folder.pixels, folder.index):
         durable.make_folder(part)
     durable.make_folder(folder.spool, 0o700)

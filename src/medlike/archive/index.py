@@ -17,7 +17,7 @@ import secrets
 import shutil
 import threading
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from itertools import islice
 from pathlib import Path
 
@@ -28,6 +28,7 @@ from medlike.archive import durable
 from medlike.archive.columns import usable
 from medlike.archive.segment import CHUNK, Layout, Segment, Writer
 from medlike.archive.store import FILTER_COLUMNS, NUMBER_COLUMNS, Store
+from medlike.archive.stored import Rows, StoredImages
 from medlike.errors import ArchiveError, ArchiveLocked, QueryError
 
 FORMAT = 1
@@ -44,13 +45,11 @@ class Part:
     rows: int
     dead: NDArray[np.int64]
 
-    def position(self, row: int) -> int | None:
-        """Where a row of the store is, None where it is not in this part or not alive."""
-        rows = self.segment.array("rows")[: self.rows]
-        at = int(np.searchsorted(rows, row))
-        if at == len(rows) or rows[at] != row or bool(np.any(self.dead == at)):
-            return None
-        return at
+    def positions(self, image: int) -> NDArray[np.int64]:
+        """Where the rows of an image of the store (its row) are that live: int64 [m], m = 0 or 1 but for texts."""
+        images = self.segment.images[: self.rows]
+        found = np.arange(np.searchsorted(images, image), np.searchsorted(images, image, side="right"))
+        return np.setdiff1d(found, self.dead)
 
 
 @dataclass(frozen=True)
@@ -79,10 +78,14 @@ _NOTHING = _State(-1, (), np.empty((0, 2), np.int64), -1, -1)
 class Index:
     """The index of one archive under one bundle. Safe to use from many threads."""
 
-    def __init__(self, folder: Path, store: Store, layout: Layout) -> None:
-        """folder: the archive's index/ folder, made when something is written to it. Opens what is there."""
-        self.folder = folder / layout.bundle[:16]
+    def __init__(self, folder: Path, store: Store, layout: Layout, source: Rows | None = None) -> None:
+        """folder: the archive's index/ folder, made when something is written to it. Opens what is there.
+
+        source: what the rows are; the store's images unless given.
+        """
+        self.folder = folder / layout.folder
         self.store = store
+        self.source = StoredImages(store, layout.bundle) if source is None else source
         self.layout = layout
         self._lock = threading.RLock()
         self._state = self._load()
@@ -153,7 +156,7 @@ class Index:
                 state = self.refresh(publish=False)
             except ArchiveError as error:
                 return [str(error)]
-            expected = self.store.rows(self.layout.bundle)
+            expected = self.source.rows(-1, self.store.generation())
             unseen = set(state.removed[state.removed[:, 1] < 0, 0].tolist())
             for segment in state.segments:
                 columns = {name: segment.column(name) for name in FILTER_COLUMNS}
@@ -166,13 +169,17 @@ class Index:
                     if found is None or found[0].row != row:
                         problems.append(f"index row {row} is not the store's {found and found[0].row}")
                         return problems
-                    image, encoding = found
+                    image, encoding, text = found
                     same = (
                         arrays["ids"][position].tobytes().hex() == image.id
                         and int(arrays["added"][position]) == image.added
                         and arrays["codes"][position].tobytes() == encoding.code
                         and arrays["content"][position].tobytes() == encoding.content
                         and ("cells" not in arrays or arrays["cells"][position].tobytes() == encoding.cells)
+                        and (
+                            text is None
+                            or all(int(arrays[name][position]) == value for name, value in asdict(text).items())
+                        )
                         and all(
                             column.value(position) == usable(getattr(image, name), name in NUMBER_COLUMNS)
                             for name, column in columns.items()
@@ -209,8 +216,7 @@ class Index:
         purged = self._last_purge(state.purged)
         if purged == state.purged or not state.segments:
             return replace(state, purged=purged)
-        rows = self.store.connection.execute("SELECT row FROM images")
-        left = np.fromiter((row for (row,) in rows), np.int64)
+        left = self.source.present()
         held = np.concatenate([segment.array("rows") for segment in state.segments])
         missing = np.setdiff1d(held, left)
         known = state.removed[~np.isin(state.removed[:, 0], missing)]
@@ -218,17 +224,16 @@ class Index:
         return replace(state, removed=_ascending(np.concatenate([known, marked])), purged=purged)
 
     def _removed(self, state: _State, until: int) -> NDArray[np.int64]:
-        found = np.asarray(self.store.removals(state.told, until), np.int64).reshape(-1, 2)
+        found = np.asarray(self.source.removals(state.told, until), np.int64).reshape(-1, 2)
         return _ascending(np.concatenate([state.removed, found]))
 
     def _count(self, since: int) -> int:
-        found = self.store.connection.execute("SELECT count(*) FROM images WHERE added > ?", (since,)).fetchone()
-        return int(found[0])
+        return self.source.count(since)
 
     def _build(self, since: int, until: int, folder: Path | None) -> Segment:
         writer = Writer(self.layout, folder)
         try:
-            for page in _pages(self.store.rows(self.layout.bundle, since, until)):
+            for page in _pages(self.source.rows(since, until)):
                 writer.add(page)
             return writer.finish(since, until)
         except BaseException:

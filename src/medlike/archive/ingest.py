@@ -17,8 +17,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from medlike.archive import crossmodal
 from medlike.archive import pixels as pixel_files
 from medlike.archive import record as records
+from medlike.archive.crossing import Crossing
 from medlike.archive.identity import Identity, Links, Seen
 from medlike.archive.pixels import Pixels
 from medlike.archive.reader import read
@@ -56,7 +58,8 @@ class AddReport:
     added: new ids. replaced: ids that were there with other pixels, metadata or texts. unchanged: stored
     before, nothing to do. skipped: (path, reason) of each file or frame that was refused. duplicates: (path,
     id) of images equal to a stored one from another file. seconds by stage: read (summed over threads),
-    encode, commit, index, total. files: gone through. generation: of the last commit.
+    encode, commit, index, total. files: gone through. generation: of the last commit. texts: stored with the
+    images; deidentified: names, dates, numbers and addresses that were taken out of them by rule before.
     """
 
     added: int = 0
@@ -67,6 +70,8 @@ class AddReport:
     seconds: dict[str, float] = field(default_factory=dict)
     files: int = 0
     generation: int = 0
+    texts: int = 0
+    deidentified: int = 0
 
 
 Progress = Callable[[AddReport], None]
@@ -120,9 +125,14 @@ class Intake:
         bundle: str,
         settings: Settings,
         progress: Progress | None = None,
+        crossing: Crossing | None = None,
     ) -> None:
+        """crossing: what encodes under the archive's text bundle, None where it has none."""
         self.store, self.links, self.pixels, self.identity = store, links, pixels, identity
         require_golden(encoder)
+        self.crossing = crossing
+        if crossing is not None:
+            crossing.require_golden()
         self.encoder, self.bundle, self.settings, self.progress = encoder, bundle, settings, progress
         self.report = AddReport(
             seconds={"read": 0.0, "encode": 0.0, "commit": 0.0, "total": 0.0}, generation=store.generation()
@@ -293,14 +303,19 @@ class Intake:
                 self._writes.popleft().result()
             self.pixels.sync()
             self.links.write(taken.record.link for taken, _ in group)
-            replaced = 0
+            replaced, rows = 0, []
+            codes = None if self.crossing is None else crossmodal.coded(self.crossing, group)
             with self.store.commit("add") as commit:
                 for taken, encoding in group:
                     replaced += commit.remove(taken.record.id)
                     columns = {**taken.record.columns, "predicted_modality": encoding.modality}
                     image = NewImage(columns, records.of_encoding(encoding), taken.record.texts)
-                    commit.add(image, self.bundle)
+                    rows.append(commit.add(image, self.bundle))
+                if codes is not None:
+                    codes.write(commit, rows)
             self.report.generation = commit.generation
+            self.report.texts += sum(len(taken.record.texts) for taken, _ in group)
+            self.report.deidentified += sum(taken.record.replaced for taken, _ in group)
             self.report.replaced += replaced
             self.report.added += len(group) - replaced
         self._settle()

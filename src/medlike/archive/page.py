@@ -8,7 +8,7 @@ from html import escape
 from PIL import Image as Pillow
 
 from medlike.archive.result import Hit, Result
-from medlike.archive.sheet import NOTICE, caption, measure, seen, shown_hit, shown_query, verdict
+from medlike.archive.sheet import NOTICE, described, measure, seen, shown_hit, shown_query, verdict
 
 _STYLE = """
 .medlike{--ground:#121315;--panel:#1c1e21;--bright:#e8eaed;--soft:#9ea3aa;--accent:#e8b252;
@@ -28,6 +28,7 @@ margin:0;padding:0}
 .medlike .picture{position:relative;aspect-ratio:1;background:#000;display:flex;align-items:center;
 justify-content:center;margin-bottom:8px}
 .medlike .picture img{max-width:100%;max-height:100%;width:100%;height:100%;object-fit:contain;margin:0}
+.medlike .words{padding:16px;overflow-wrap:anywhere}
 .medlike .rank,.medlike .more{position:absolute;top:0;background:var(--panel);padding:1px 8px}
 .medlike .rank{left:0;border-radius:0 0 4px 0}
 .medlike .more{right:0;border-radius:0 0 0 4px;color:var(--soft)}
@@ -71,7 +72,10 @@ def _section(result: Result, side: int) -> str:
     notes += [f'<p class="strange">{escape(warning)}</p>' for warning in result.warnings]
     hits = "\n".join(_hit(result, hit, side) for hit in result.hits)
     listed = f"<ol>\n{hits}\n</ol>" if hits else '<p class="soft">No hits</p>'
-    picture = _picture(shown_query(result, side), f"query {result.title}")
+    if result.in_words_only:
+        picture = f'<span class="words">{escape(_cut(result.query_text or ""))}</span>'
+    else:
+        picture = _picture(shown_query(result, side), f"query {result.title}")
     return (
         f"<section>\n<div><h2>{escape(result.title)}</h2>"
         f'<div class="query"><div class="picture">{picture}</div>'
@@ -80,7 +84,7 @@ def _section(result: Result, side: int) -> str:
 
 
 def _hit(result: Result, hit: Hit, side: int) -> str:
-    described = caption(hit)
+    below = described(hit)
     picture = _picture(shown_hit(result, hit, side, hit.box is not None), f"hit {hit.rank}")
     more = ""
     if hit.group_size is not None and hit.group_size > 1:
@@ -88,7 +92,7 @@ def _hit(result: Result, hit: Hit, side: int) -> str:
     return (
         f'<li><div class="picture">{picture}<span class="rank">{hit.rank}</span>{more}</div>'
         f"<p>{escape(measure(hit))}</p>"
-        f'<p class="soft" title="{escape(described)}">{escape(described) or "&nbsp;"}</p>'
+        f'<p class="soft" title="{escape(hit.snippet or below)}">{escape(below) or "&nbsp;"}</p>'
         f'<p><code title="{hit.id}">{hit.id[:16]}</code></p></li>'
     )
 
@@ -100,6 +104,10 @@ def _picture(picture: Pillow.Image | None, words: str) -> str:
     picture.save(file, "JPEG", quality=88)
     data = base64.b64encode(file.getvalue()).decode()
     return f'<img alt="{escape(words)}" src="data:image/jpeg;base64,{data}">'
+
+
+def _cut(text: str, longest: int = 400) -> str:
+    return text if len(text) <= longest else text[: longest - 1] + "…"
 
 
 def _count(number: int, one: str, many: str) -> str:

@@ -1,4 +1,4 @@
-"""What is searched for: an image, or an image that is stored already."""
+"""What is searched for: an image, one that is stored already, words, or words with an image."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,8 +17,8 @@ class Query:
 
     image: a path, an array [H, W] or [H, W, 3], a Pillow picture, or an `imaging.Image`; of a multi-frame
     file the middle frame. id: of a stored image, instead of `image`. region: x0, y0, x1, y1, half-open, in
-    the image's own pixels. text: words to search by. Raises QueryError where the parts do not make a
-    question.
+    the image's own pixels. text: words to search by, alone or with an image. Raises QueryError where
+    the parts do not make a question.
     """
 
     image: Any = None
@@ -30,7 +30,7 @@ class Query:
         if self.image is not None and self.id is not None:
             raise QueryError("a query has an image or an id, not both: leave one out")
         if self.image is None and self.id is None and self.text is None:
-            raise QueryError("a query is empty: give image=, or id= of a stored image")
+            raise QueryError("a query is empty: give image=, id= of a stored image, or text=")
         if self.region is not None:
             if self.image is None and self.id is None:
                 raise QueryError("a region needs the image it is in: give image= or id= too")

@@ -13,7 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medlike.archive.index import Part
+from medlike.archive.segment import UNIT
 from medlike.codes import hamming
+from medlike.codes.buckets import BITS
 from medlike.codes.threads import share
 from medlike.inference.encoding import similarity
 
@@ -98,7 +100,7 @@ Answer = tuple[NDArray[np.int32], NDArray[np.int64], int]
 def rank(
     fields: Sequence[Field],
     code: NDArray[np.uint8],
-    content: NDArray[np.int8],
+    content: NDArray[Any],
     k: int,
     mode: str = "content",
     radius: int | None = None,
@@ -113,10 +115,7 @@ def rank(
     if mode == "radius":
         return _best(fields, code, content, k, mode, (0, radius if radius is not None else 8 * len(code)))
     if first is None:
-        first = [
-            hamming.nearest_and_more(field.codes, code[None], reach(field, k), field.mask, radius)[0]
-            for field in fields
-        ]
+        first = [_nearest(field, code, reach(field, k), radius) for field in fields]
     kept = []
     for field, (near, rows, _) in zip(fields, first, strict=True):
         stays = ~np.isin(rows, field.skip) if len(field.skip) else slice(None)
@@ -138,6 +137,12 @@ def rank(
     return ordered(found, mode).take(slice(0, k))
 
 
+def _nearest(field: Field, code: NDArray[np.uint8], k: int, radius: int | None) -> Answer:
+    if 8 * len(code) == BITS and radius is None and field.part.rows == len(field.part.segment):
+        return field.part.segment.table.nearest_and_more(code, k, field.mask)
+    return hamming.nearest_and_more(field.codes, code[None], k, field.mask, radius)[0]
+
+
 def reach(field: Field, k: int) -> int:
     """How many nearest rows `rank` wants to see of a field, so that k are left without those it skips."""
     return k + len(field.skip)
@@ -146,7 +151,7 @@ def reach(field: Field, k: int) -> int:
 def members(
     fields: Sequence[Field],
     code: NDArray[np.uint8],
-    content: NDArray[np.int8],
+    content: NDArray[Any],
     positions: Sequence[NDArray[np.int64]],
 ) -> Candidates:
     """Given positions of each field as candidates, those that may be answered, in no order."""
@@ -171,7 +176,7 @@ def ordered(found: Candidates, mode: str) -> Candidates:
 def _best(
     fields: Sequence[Field],
     code: NDArray[np.uint8],
-    content: NDArray[np.int8],
+    content: NDArray[Any],
     k: int,
     mode: str,
     distances: tuple[int, int],
@@ -191,7 +196,7 @@ def _best(
             for near, rows in _between(fields[number], code, start, distances):
                 worst = held.similarity[-1] if mode != "hamming" and len(held) >= k else None
                 block = _contenders(fields[number], number, near, rows, content, mode, worst)
-                held = ordered(Candidates.joined([held, _reduced(block, k, mode)]), mode).take(slice(0, k))
+                held = ordered(Candidates.joined([held, reduced(block, k, mode)]), mode).take(slice(0, k))
         return held
 
     if k <= 0:
@@ -222,7 +227,7 @@ def _contenders(
     number: int,
     near: NDArray[np.int32],
     rows: NDArray[np.int64],
-    content: NDArray[np.int8],
+    content: NDArray[Any],
     mode: str,
     worst: Any,
 ) -> Candidates:
@@ -236,7 +241,7 @@ def _contenders(
     return candidates(field, number, near, rows, alike)
 
 
-def _reduced(block: Candidates, k: int, mode: str) -> Candidates:
+def reduced(block: Candidates, k: int, mode: str) -> Candidates:
     """Leave out what cannot be among the first k, without sorting everything."""
     if len(block) <= 4 * k:
         return block
@@ -247,7 +252,7 @@ def _reduced(block: Candidates, k: int, mode: str) -> Candidates:
         if len(block) <= 4 * k or mode == "radius":
             return block
         sure, block = block.take(~tied), block.take(tied)
-        return Candidates.joined([sure, _reduced(block, k, "hamming")])
+        return Candidates.joined([sure, reduced(block, k, "hamming")])
     limit = np.partition(block.ids[:, 0].astype(np.uint64), k - 1)[k - 1] if k else 0
     return block.take(block.ids[:, 0].astype(np.uint64) <= limit)
 
@@ -261,18 +266,19 @@ def candidates(
 ) -> Candidates:
     """Rows of the field of that number, with their distances.
 
-    alike: float32 [M], the similarities; or int8 [D], the content to compare with; None: not yet known.
+    alike: float32 [M], the similarities; or int8 or int16 [D], the content to compare with; None: not yet
+    known.
     """
     ids = np.ascontiguousarray(field.part.segment.array("ids")[rows]).view(">u8").reshape(-1, 2)
     if alike is None:
         alike = np.zeros(len(rows), np.float32)
-    elif alike.dtype == np.int8:
+    elif alike.dtype != np.float32:
         alike = similarities(field, rows, alike)
     windows = np.full(len(rows), -1, np.int64)
     return Candidates(near, alike, np.full(len(rows), number, np.int64), rows, ids, windows)
 
 
-def _compared(found: Candidates, fields: Sequence[Field], content: NDArray[np.int8]) -> Candidates:
+def _compared(found: Candidates, fields: Sequence[Field], content: NDArray[Any]) -> Candidates:
     """With similarities: an order by distance and id alone has not asked for them."""
     alike = np.empty(len(found), np.float32)
     for number, field in enumerate(fields):
@@ -282,9 +288,15 @@ def _compared(found: Candidates, fields: Sequence[Field], content: NDArray[np.in
     return replace(found, similarity=alike)
 
 
-def similarities(field: Field, rows: NDArray[np.int64], content: NDArray[np.int8]) -> NDArray[np.float32]:
-    """Similarity of some rows to a content vector: float32 [M]; exact integers until the last division."""
+def similarities(field: Field, rows: NDArray[np.int64], content: NDArray[Any]) -> NDArray[np.float32]:
+    """Similarity of some rows to a content vector: float32 [M].
+
+    int8: their correlation. int16: embeddings in fixed point, their dot product. Both are exact integers until
+    the last division.
+    """
     stored = field.part.segment.array("content")
+    if content.dtype == np.int16:
+        return _products(stored, rows, content)
     if len(rows) > BLOCK and field.codes.nbytes > hamming.SMALL:
         from medlike.codes.dots import dots
 
@@ -297,3 +309,15 @@ def similarities(field: Field, rows: NDArray[np.int64], content: NDArray[np.int8
         similarity(content, np.asarray(stored[rows[start : start + BLOCK]])) for start in range(0, len(rows), BLOCK)
     ]
     return np.concatenate(pieces) if pieces else np.empty(0, np.float32)
+
+
+def _products(stored: NDArray[np.int16], rows: NDArray[np.int64], query: NDArray[np.int16]) -> NDArray[np.float32]:
+    """Dot products of embeddings in fixed point. Exact integers, so that no machine orders them otherwise."""
+    if len(rows) > FEW and stored.nbytes > hamming.SMALL:
+        from medlike.codes.dots import products
+
+        return (products(stored, rows, query) / UNIT**2).astype(np.float32)
+    # Every partial sum is an integer below 2**53: float64 holds it exactly, in whatever order it is added.
+    wide = query.astype(np.float64)
+    pieces = [stored[rows[start : start + BLOCK]].astype(np.float64) @ wide for start in range(0, len(rows), BLOCK)]
+    return (np.concatenate(pieces) / UNIT**2).astype(np.float32) if pieces else np.empty(0, np.float32)

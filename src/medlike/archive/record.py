@@ -17,17 +17,21 @@ if TYPE_CHECKING:
 # The keyed hashes that group hits; each is made from the identifier of that name.
 _HASHED = {"study": "study_uid", "series": "series_uid", "patient": "patient_id"}
 # Fields of an Image that have a place of their own; all others are facts needed to show it again.
-_ELSEWHERE = {"pixels", "metadata", "texts", "identifiers", "path", "digest", "frame", "frames"}
+_ELSEWHERE = {"pixels", "metadata", "texts", "identifiers", "path", "digest", "frame", "frames", "replaced"}
 
 
 @dataclass(frozen=True)
 class Record:
-    """One image to be stored. by_pixels: its id comes from its pixels, not from a SOP instance UID."""
+    """One image to be stored. by_pixels: its id comes from its pixels, not from a SOP instance UID.
+
+    texts: without what names somebody, as far as the rules know; replaced: how many passages were taken out.
+    """
 
     columns: dict[str, Any]
     texts: Mapping[str, str]
     link: Link
     by_pixels: bool
+    replaced: int = 0
 
     @property
     def id(self) -> str:
@@ -64,8 +68,12 @@ def of_image(
         "metadata": metadata,
     }
     link = Link(columns["id"], path, image.frame, kept(image.identifiers, keep_identifiers))
-    texts = {kind: str(text) for kind, text in image.texts.items() if text}
-    return Record(columns, texts, link, sop_uid is None)
+    from medlike.imaging import deidentify
+
+    clean = {kind: deidentify(str(text), image.identifiers) for kind, text in image.texts.items() if text}
+    texts = {kind: found.text for kind, found in clean.items() if found.text}
+    replaced = image.replaced + sum(found.count for found in clean.values())
+    return Record(columns, texts, link, sop_uid is None, replaced)
 
 
 def of_encoding(encoding: "Encoding") -> EncodingRow:

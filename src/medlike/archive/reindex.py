@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from medlike.archive import pictures
 from medlike.archive import record as records
+from medlike.archive.crossmodal import TextReport
 from medlike.archive.identity import Links
 from medlike.archive.ingest import BATCH, GROUP, Encodes, require_golden
 from medlike.archive.pixels import Pixels
@@ -26,6 +27,8 @@ class ReindexReport:
     """encoded: images encoded now. from_preview: those of them whose own pixels are gone.
 
     lost: ids of which neither pixels nor preview are left. switched: whether the archive now uses the bundle.
+    text: what was encoded under the text bundle. text_dropped: the text bundle that goes with the old image bundle
+    only, and is no longer used.
     """
 
     encoded: int = 0
@@ -33,6 +36,13 @@ class ReindexReport:
     lost: list[str] = field(default_factory=list)
     switched: bool = False
     generation: int = 0
+    text: TextReport | None = None
+    text_dropped: str | None = None
+
+    @property
+    def done(self) -> int:
+        """Images that were gone through."""
+        return self.encoded + len(self.lost)
 
 
 def encode_again(

@@ -25,12 +25,18 @@ class Hit:
     region lies there: 0 to 7, quarter turns anticlockwise, from 4 on mirrored first. scale: its size beside
     the query's. size: width and height of the image. agreement: float32 [14, 14], share of equal local bits
     of each cell, higher is more alike, NaN outside of the match; None where the bundle has no local codes.
+    texts: report, caption and the like by kind, as they are stored.
+
+    Where words were searched for: score: of the fused rankings, higher is better. ranks: the place in each ranking
+    that the image is in: words, texts, pictures, image. words: those of the query that its texts hold, as written
+    there. snippet: the text around them, each in square brackets. distance, similarity: to the query's image; of a
+    query in words alone those of the cross-modal codes, None where there are none.
     """
 
     rank: int
     id: str
-    distance: float
-    similarity: float
+    distance: float | None
+    similarity: float | None
     box: Box | None = None
     metadata: dict[str, Any] = field(default_factory=dict)
     source: dict[str, Any] | None = None
@@ -39,12 +45,18 @@ class Hit:
     orientation: int | None = None
     scale: float | None = None
     size: tuple[int, int] | None = None
+    texts: dict[str, str] = field(default_factory=dict)
+    score: float | None = None
+    ranks: dict[str, int] = field(default_factory=dict)
+    words: tuple[str, ...] = ()
+    snippet: str | None = None
     agreement: NDArray[np.float32] | None = field(default=None, repr=False, compare=False)
 
     def as_dict(self) -> dict[str, Any]:
         """As JSON holds it.
 
-        `others` and `group_size` only where hits are grouped, `orientation` and `scale` only with a box.
+        `others` and `group_size` only where hits are grouped, `orientation` and `scale` only with a box, `texts`
+        only where there are any, `score`, `ranks`, `words` and `snippet` only where words were searched for.
         """
         facts: dict[str, Any] = {
             "rank": self.rank,
@@ -57,6 +69,10 @@ class Hit:
         }
         if self.box is not None:
             facts["orientation"], facts["scale"] = self.orientation, self.scale
+        if self.texts:
+            facts["texts"] = self.texts
+        if self.score is not None:
+            facts |= {"score": self.score, "ranks": self.ranks, "words": list(self.words), "snippet": self.snippet}
         if self.group_size is not None:
             facts["others"] = [hit.as_dict() for hit in self.others]
             facts["group_size"] = self.group_size
@@ -72,7 +88,8 @@ class Result:
     with which `Archive.repeat` gives the same answer again. seconds: by stage, of all queries that were asked
     together. modality: as predicted for the query. warnings: what the user should know. erased: images that
     an earlier search with this receipt saw and that are gone for good. query_box, query_size: the region
-    searched for, and the width and height of the image it is in.
+    searched for, and the width and height of the image it is in. query_text: the words searched for; weights: of
+    the rankings that were fused then, by name.
     """
 
     hits: list[Hit]
@@ -85,8 +102,15 @@ class Result:
     title: str = "query"
     query_box: Box | None = None
     query_size: tuple[int, int] | None = None
+    query_text: str | None = None
+    weights: dict[str, float] | None = None
     query_picture: Callable[[], Picture | None] = field(default=lambda: None, repr=False)
     hit_picture: Callable[[str], Picture | None] = field(default=lambda id: None, repr=False)
+
+    @property
+    def in_words_only(self) -> bool:
+        """Whether the query had words and no image."""
+        return self.query_text is not None and self.receipt.get("query", {}).get("kind") == "text"
 
     def __len__(self) -> int:
         return len(self.hits)
@@ -98,13 +122,17 @@ class Result:
         return self.hits[index]
 
     def as_dict(self) -> dict[str, Any]:
-        """hits, outlier, receipt, seconds; and warnings, erased where there is something to say."""
+        """hits, outlier, receipt, seconds; weights where words were searched for; and warnings, erased where there
+        is something to say.
+        """
         facts: dict[str, Any] = {
             "hits": [hit.as_dict() for hit in self.hits],
             "outlier": self.outlier,
             "receipt": self.receipt,
             "seconds": self.seconds,
         }
+        if self.weights is not None:
+            facts["weights"] = self.weights
         if self.warnings:
             facts["warnings"] = list(self.warnings)
         if self.erased:

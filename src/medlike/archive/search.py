@@ -5,7 +5,7 @@ import hashlib
 import json
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,79 +13,23 @@ from numpy.typing import NDArray
 
 from medlike.archive.asked import Asked, ask
 from medlike.archive.filters import Condition, Filter, conditions, holds_field
+from medlike.archive.fusion import FusedRanking, weights
 from medlike.archive.hits import Groups, hits
 from medlike.archive.index import Index, Part, View
 from medlike.archive.query import as_query
-from medlike.archive.ranking import MODES, Answer, Candidates, Field, members, ordered, rank, reach
+from medlike.archive.ranking import Answer, Candidates, Field, members, ordered, rank, reach
 from medlike.archive.regions import RegionRanking
 from medlike.archive.result import Hit, Result
 from medlike.archive.segment import HASH_COLUMNS
+from medlike.archive.settings import Settings
 from medlike.archive.store import FILTER_COLUMNS, NUMBER_COLUMNS, Store
+from medlike.archive.text_search import Ranking, TextViews, aligned, described, rankings, told
 from medlike.codes import hamming
 from medlike.codes.windows import SCALES, Template
 from medlike.errors import QueryError
 
 if TYPE_CHECKING:
     from medlike.archive.archive import Archive
-
-GROUPS = ("series", "study")
-
-
-@dataclass(frozen=True)
-class Settings:
-    """How to search.
-
-    k: hits wanted. where: a filter (see filters.py). rank: "content" by (distance, -similarity, id); "radius"
-    all within `radius` by similarity; "hamming" by (distance, id). radius: largest distance answered, in
-    bits; for rank="radius" an eighth of the bits unless given. group_by: "series" or "study": one hit for
-    each, the best; the best `others` of its other images behind it. exclude_own_patient: leave out images of
-    the query's own patient. include_self: a query by id may find that image itself (by default it does not:
-    people ask for more like it). generation: search as of an earlier generation.
-
-    For a query with a region: orientations: 8, turned and mirrored too, or 1. scales: 3, also 0.7 and 1.4
-    times as large, or 1. region_weight: share of the region in the distance, above 0, at most 1; the rest
-    goes to the whole images' codes. shortlist: look only at so many images, the nearest by their whole codes;
-    None: all, exactly.
-    """
-
-    k: int = 10
-    where: Mapping[str, Any] | None = None
-    rank: str = "content"
-    radius: int | None = None
-    group_by: str | None = None
-    others: int = 10
-    exclude_own_patient: bool = False
-    include_self: bool = False
-    generation: int | None = None
-    orientations: int = 8
-    scales: int = 3
-    region_weight: float = 1.0
-    shortlist: int | None = None
-
-    def __post_init__(self) -> None:
-        _at_least("k", self.k, 1, "ask for 1 hit or more")
-        _at_least("others", self.others, 0, "give 0 or more")
-        if self.radius is not None:
-            _at_least("radius", self.radius, 0, "give a number of bits, 0 or more")
-        if self.shortlist is not None:
-            _at_least("shortlist", self.shortlist, 1, "give a number of images")
-        _one_of("rank", self.rank, MODES)
-        _one_of("group_by", self.group_by, (None, *GROUPS))
-        _one_of("orientations", self.orientations, (8, 1))
-        _one_of("scales", self.scales, (3, 1))
-        if not 0 < self.region_weight <= 1:
-            raise QueryError(f"region_weight is {self.region_weight!r}: give a number above 0, at most 1")
-        conditions(self.where)
-
-    @classmethod
-    def of(cls, **given: Any) -> "Settings":
-        """From keywords. An unknown one is an error that lists the known ones."""
-        known = [field.name for field in fields(cls)]
-        for name in given:
-            if name not in known:
-                raise QueryError(f"{name!r} is no setting of a search: use {', '.join(known)}")
-        return cls(**given)
-
 
 def search(archive: "Archive", query: Any, **settings: Any) -> Result:
     """The stored images most like a query. settings: fields of `Settings`.
@@ -124,6 +68,11 @@ def repeat(archive: "Archive", receipt: Mapping[str, Any]) -> Result:
             f"the receipt is of bundle {digest[:16]}, the archive now uses {index.layout.bundle[:16]}: "
             "its codes cannot be compared; search anew"
         )
+    text = None if archive.folder.text is None else archive.folder.text.digest
+    if asked.wording is not None and asked.wording.bundle not in (None, text):
+        raise QueryError(
+            f"the receipt is of text bundle {asked.wording.bundle[:16]}, which the archive no longer uses: search anew"
+        )
     result = _answer(archive, index, index.view(generation), [asked], chosen, clock)[0]
     erased = archive.store.erased(generation)
     warnings = result.warnings
@@ -153,19 +102,19 @@ class _Ranking:
 
     def __init__(
         self,
-        made: Sequence[Field],
+        fields: Sequence[Field],
         asked: Asked,
         settings: Settings,
         radius: int | None,
         known: Sequence[Answer] | None,
     ) -> None:
-        self.made, self.asked, self.mode, self.radius, self.known = made, asked, settings.rank, radius, known
+        self.fields, self.asked, self.mode, self.radius, self.known = fields, asked, settings.rank, radius, known
 
     def first(self, k: int) -> Candidates:
-        return rank(self.made, self.asked.code, self.asked.content, k, self.mode, self.radius, self.known)
+        return rank(self.fields, self.asked.code, self.asked.content, k, self.mode, self.radius, self.known)
 
     def members(self, positions: Sequence[NDArray[np.int64]]) -> Candidates:
-        found = members(self.made, self.asked.code, self.asked.content, positions)
+        found = members(self.fields, self.asked.code, self.asked.content, positions)
         return found if self.radius is None else found.take(found.distance <= self.radius)
 
 
@@ -173,51 +122,103 @@ def _answer(
     archive: "Archive", index: Index, view: View, asked: Sequence[Asked], settings: Settings, clock: Clock
 ) -> list[Result]:
     wanted = conditions(settings.where)
-    passes: list[NDArray[np.bool_] | None] = [None] * len(view.parts)
-    if wanted:
-        made = Filter(wanted, archive.store, archive.identity.hashed)
-        passes = [made.mask(part) for part in view.parts]
+    chosen = Filter(wanted, archive.store, archive.identity.hashed) if wanted else None
+    bases = [_base(part, chosen) for part in view.parts]
     clock.stage("filter")
-    bases = [Field.of(part, mask) for part, mask in zip(view.parts, passes, strict=True)]
-    fields_of = [_fields(bases, query, settings) for query in asked]
+    fields_of = [[_narrowed(base, query, settings) for base in bases] for query in asked]
     radius = settings.radius
     if radius is None and settings.rank == "radius":
         radius = index.layout.bits // 8
     known = _first(fields_of, asked, settings, radius)
-    answers: list[tuple[Template | None, Candidates, Groups | None]] = []
+    answers = []
     for number, query in enumerate(asked):
         template = _template(query, settings)
-        ranking: _Ranking | RegionRanking
-        if template is None:
-            ranking = _Ranking(fields_of[number], query, settings, radius, known[number])
-        else:
+        image: Ranking | None = None
+        if template is not None:
             weight, shortlist = settings.region_weight, settings.shortlist
-            ranking = RegionRanking(fields_of[number], query, template, settings.rank, weight, shortlist)
+            image = RegionRanking(fields_of[number], query, template, settings.rank, weight, shortlist)
+        elif not query.in_words_only:
+            image = _Ranking(fields_of[number], query, settings, radius, known[number])
+        texts = None
+        if query.wording is not None:
+            texts = _InWords(archive, view, query, image, fields_of[number], chosen, settings)
+        ranking = image if texts is None else texts.ranking
+        assert ranking is not None
         if settings.group_by is None:
-            answers.append((template, ranking.first(settings.k), None))
+            ranked, groups = ranking.first(settings.k), None
         else:
-            answers.append((template, *_grouped(ranking, fields_of[number], settings)))
+            ranked, groups = _grouped(ranking, fields_of[number], settings)
+        answers.append((template, ranked, groups, texts))
     clock.stage("search")
     results = []
-    for query, (template, ranked, groups) in zip(asked, answers, strict=True):
-        found = hits(archive, view, query, template, ranked, groups)
+    for query, (template, ranked, groups, texts) in zip(asked, answers, strict=True):
+        if texts is None:
+            found = hits(archive, view, query, template, ranked, groups)
+        else:
+            shown = None if groups is None else [(texts.shown(others), size) for others, size in groups]
+            found = texts.told(hits(archive, view, query, template, texts.shown(ranked), shown))
         results.append(
             Result(
                 hits=found,
                 outlier=query.outlier,
-                receipt=_receipt(index, view, query, settings, found),
+                receipt=_receipt(archive, view, query, settings, found),
                 seconds=clock.seconds,
                 modality=query.modality,
                 warnings=query.warnings + _warnings(archive.store, query, settings, view, wanted, found),
                 title=query.title,
                 query_box=None if query.region is None else query.region.box,
                 query_size=query.size,
+                query_text=None if query.wording is None else query.wording.text,
+                weights=None if texts is None else texts.weights,
                 query_picture=query.picture,
                 hit_picture=archive.picture,
             )
         )
     clock.stage("metadata")
     return results
+
+
+class _InWords:
+    """One query in words: its rankings made one, and what there is to say of its hits."""
+
+    def __init__(
+        self,
+        archive: "Archive",
+        view: View,
+        query: Asked,
+        image: Ranking | None,
+        fields: Sequence[Field],
+        chosen: Filter | None,
+        settings: Settings,
+    ) -> None:
+        assert query.wording is not None
+        if settings.rank == "radius" or settings.radius is not None:
+            raise QueryError("radius counts bits of the image's code: leave it out where words are searched for")
+        self.archive, self.view, self.wording, self.image, self.fields = archive, view, query.wording, image, fields
+        self.views = TextViews.of(archive, view.generation)
+        wanted = weights(settings.weights)
+
+        def narrowed(part: Part) -> Field:
+            return _narrowed(_base(part, chosen), query, settings)
+
+        found = rankings(archive, self.views, self.wording, image, wanted, settings.depth, narrowed)
+        self.weights = {name: wanted[name] for name in found}
+        self.ranking = FusedRanking(fields, found, wanted)
+
+    def shown(self, ranked: Candidates) -> Candidates:
+        """The same images with the distance and similarity that are shown: to the query's image, else to its text."""
+        if self.image is None:
+            return described(self.fields, ranked, self.views, self.wording)
+        positions = [np.sort(ranked.position[ranked.part == number]) for number in range(len(self.fields))]
+        return aligned(ranked, self.image.members(positions))
+
+    def told(self, found: Sequence[Hit]) -> list[Hit]:
+        """The hits with scores, places and words."""
+        return told(self.archive, self.ranking, self.wording, found, self.view)
+
+
+def _base(part: Part, chosen: Filter | None) -> Field:
+    return Field.of(part, None if chosen is None else chosen.mask(part))
 
 
 def _template(query: Asked, settings: Settings) -> Template | None:
@@ -229,19 +230,14 @@ def _template(query: Asked, settings: Settings) -> Template | None:
     return Template.of(query.region.codes, query.region.counted, settings.orientations, scales)
 
 
-def _fields(bases: Sequence[Field], query: Asked, settings: Settings) -> list[Field]:
-    """What each part may answer to this query: without the query itself and, if asked, its own patient."""
-    made = []
-    for base in bases:
-        part = base.part
-        if query.row is not None and not settings.include_self:
-            at = part.position(query.row)
-            base = base if at is None else base.without(np.asarray([at]))
-        if settings.exclude_own_patient:
-            for name, value in query.own.items():
-                base = base.without(_carriers(part, name, value))
-        made.append(base)
-    return made
+def _narrowed(base: Field, query: Asked, settings: Settings) -> Field:
+    """What a part may answer to this query: without the query itself and, if asked, its own patient."""
+    if query.row is not None and not settings.include_self:
+        base = base.without(base.part.positions(query.row))
+    if settings.exclude_own_patient:
+        for name, value in query.own.items():
+            base = base.without(_carriers(base.part, name, value))
+    return base
 
 
 def _carriers(part: Part, name: str, value: Any) -> NDArray[np.int64]:
@@ -260,7 +256,7 @@ def _first(
     alone: list[list[Any] | None] = [None] * len(asked)
     if len(asked) < 2 or settings.rank == "radius" or settings.group_by is not None:
         return alone
-    if any(query.region is not None for query in asked):
+    if any(query.region is not None or query.in_words_only for query in asked):
         return alone
     codes = np.stack([query.code for query in asked])
     first: list[list[Any] | None] = [[] for _ in asked]
@@ -277,7 +273,7 @@ def _first(
 
 
 def _grouped(
-    ranking: "_Ranking | RegionRanking", made: Sequence[Field], settings: Settings
+    ranking: Ranking, made: Sequence[Field], settings: Settings
 ) -> tuple[Candidates, Groups]:
     """The best of each study or series, and for each its other images in the same order, and their number."""
     name = settings.group_by or ""
@@ -307,19 +303,28 @@ def _grouped(
     return ranked.take(np.asarray(chosen, np.int64)), groups
 
 
-def _receipt(index: Index, view: View, query: Asked, settings: Settings, found: Sequence[Hit]) -> dict[str, Any]:
+def _receipt(
+    archive: "Archive", view: View, query: Asked, settings: Settings, found: Sequence[Hit]
+) -> dict[str, Any]:
     given = asdict(settings)
     del given["generation"]
     if settings.where is not None:
         given["where"] = json.loads(json.dumps(settings.where, default=list))
-    listed = json.dumps([[hit.id, hit.distance, hit.box, [other.id for other in hit.others]] for hit in found])
+    if query.wording is not None:
+        given["weights"] = weights(settings.weights)
+    listed = json.dumps([_listed(hit) for hit in found])
     return {
         "generation": view.generation,
-        "bundle": index.layout.bundle,
+        "bundle": archive.folder.bundle.digest,
         "settings": given,
         "query": query.facts(),
         "answer": hashlib.sha256(listed.encode()).hexdigest(),
     }
+
+
+def _listed(hit: Hit) -> list[Any]:
+    scored = [] if hit.score is None else [hit.score]
+    return [hit.id, hit.distance, hit.box, [other.id for other in hit.others], *scored]
 
 
 def _warnings(
@@ -331,7 +336,7 @@ def _warnings(
     found: Sequence[Hit],
 ) -> tuple[str, ...]:
     warnings = []
-    if settings.exclude_own_patient and "patient" not in query.own:
+    if settings.exclude_own_patient and "patient" not in query.own and not query.in_words_only:
         known = " and ".join(sorted(query.own))
         warnings.append(
             f"the query's patient is not known: only images of its own {known} were left out"
@@ -360,12 +365,3 @@ def _nothing_has(condition: Condition, view: View, store: Store) -> str:
     listed = ", ".join(sorted(values)[:20]) or "no value at all"
     return f"no image has {condition.field} {', '.join(map(str, wanted))}; the archive has {listed}"
 
-
-def _at_least(name: str, value: Any, least: int, action: str) -> None:
-    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
-        raise QueryError(f"{name} is {value!r}: {action}")
-
-
-def _one_of(name: str, value: Any, known: Sequence[Any]) -> None:
-    if value not in known:
-        raise QueryError(f"{name} is {value!r}: use one of {', '.join(str(each) for each in known if each)}")

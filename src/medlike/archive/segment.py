@@ -6,9 +6,12 @@ memory.
     added.bin           int64 [N], ascending
     ids.bin             uint8 [N, 16]
     codes.bin           uint8 [N, bits / 8]
-    content.bin         int8 [N, D]
+    content.bin         int8 [N, D]; cross-modal embeddings are int16, in fixed point
     cells.bin           uint64 [N, 14, 14, L / 64]      where the bundle has local codes
     cell_mask.bin       uint8 [N, 25], np.packbits
+    images.bin          int64 [N], for texts: the row of the image each belongs to, ascending
+    lengths.bin         int32 [N], for texts: how many words each has
+    coded.bin           uint8 [N], for texts: 1 where it has a cross-modal code
     <column>.bin        codes of a dictionary column
     <column>.values     its values: JSON, or 32-byte strings for keyed hashes
 
@@ -28,24 +31,38 @@ from numpy.typing import NDArray
 
 from medlike.archive import durable
 from medlike.archive.columns import Column, narrowest, usable
-from medlike.archive.store import FILTER_COLUMNS, NUMBER_COLUMNS, EncodingRow, ImageRow
+from medlike.archive.store import FILTER_COLUMNS, NUMBER_COLUMNS, EncodingRow, ImageRow, TextFacts
+from medlike.codes.buckets import BucketTable
 from medlike.errors import ArchiveError
 
 FORMAT = 1
 FILE = "segment.json"
+UNIT = 1 << 14  # 1.0 in the fixed point of embeddings
 HASH_COLUMNS = ("study", "series", "patient")
+# A row of the store as a segment takes it; the last is there for texts only.
+Row = tuple[ImageRow, EncodingRow, TextFacts | None]
 _ALL_VALID = b"\xff" * 25
 CHUNK = 4096  # rows handled at a time while building
 
 
 @dataclass(frozen=True)
 class Layout:
-    """Widths of a bundle's arrays. bits: of the global code; content: D; local: L, or None."""
+    """Widths of a bundle's arrays. bits: of the global code; content: D; local: L, or None.
+
+    of: "" for the images under an image bundle; under a text bundle "pictures" (the images' cross-modal codes)
+    or "texts" (the texts' own). For these the content is the embedding in fixed point (int16, UNIT is 1).
+    """
 
     bundle: str
     bits: int
     content: int
     local: int | None = None
+    of: str = ""
+
+    @property
+    def folder(self) -> str:
+        """Name of the folder in index/."""
+        return f"{self.bundle[:16]}-{self.of}" if self.of else self.bundle[:16]
 
     def arrays(self) -> dict[str, tuple[np.dtype[Any], tuple[int, ...]]]:
         """Name -> type and shape of one row."""
@@ -54,8 +71,10 @@ class Layout:
             "added": (np.dtype("<i8"), ()),
             "ids": (np.dtype("u1"), (16,)),
             "codes": (np.dtype("u1"), (self.bits // 8,)),
-            "content": (np.dtype("i1"), (self.content,)),
+            "content": (np.dtype("<i2" if self.of else "i1"), (self.content,)),
         }
+        if self.of == "texts":
+            found |= {"images": (np.dtype("<i8"), ()), "lengths": (np.dtype("<i4"), ()), "coded": (np.dtype("u1"), ())}
         if self.local:
             found["cells"] = (np.dtype("<u8"), (14, 14, self.local // 64))
             found["cell_mask"] = (np.dtype("u1"), (25,))
@@ -83,6 +102,7 @@ class Segment:
         self._arrays = arrays
         self._values = values
         self._columns: dict[str, Column] = {}
+        self._table: BucketTable | None = None
 
     def __len__(self) -> int:
         return len(self._arrays["rows"])
@@ -90,6 +110,18 @@ class Segment:
     def array(self, name: str) -> NDArray[Any]:
         """One of the arrays of the layout."""
         return self._arrays[name]
+
+    @property
+    def images(self) -> NDArray[np.int64]:
+        """int64 [N]: the store's row of the image that each row is, or belongs to; ascending."""
+        return self._arrays["images" if self.layout.of == "texts" else "rows"]
+
+    @property
+    def table(self) -> BucketTable:
+        """The rows by code, for codes of 16 bits; made on first use and kept."""
+        if self._table is None:
+            self._table = BucketTable.of(np.ascontiguousarray(self._arrays["codes"]))
+        return self._table
 
     def column(self, name: str) -> Column:
         """A dictionary column; its values are read on first use."""
@@ -137,10 +169,10 @@ class Writer:
             durable.make_folder(folder)
             self._files = {name: (folder / f"{name}.bin").open("wb") for name in self._counts}
 
-    def add(self, rows: Sequence[tuple[ImageRow, EncodingRow]]) -> None:
+    def add(self, rows: Sequence[Row]) -> None:
         """Append rows of the store, ascending."""
-        images = [image for image, _ in rows]
-        encodings = [encoding for _, encoding in rows]
+        images = [row[0] for row in rows]
+        encodings = [row[1] for row in rows]
         fields: dict[str, Any] = {
             "rows": [image.row for image in images],
             "added": [image.added for image in images],
@@ -152,6 +184,9 @@ class Writer:
             side = 14 * 14 * self.layout.local // 8
             fields["cells"] = b"".join(encoding.cells or bytes(side) for encoding in encodings)
             fields["cell_mask"] = b"".join(encoding.cell_mask or _ALL_VALID for encoding in encodings)
+        if self.layout.of == "texts":
+            texts = [text for _, _, text in rows if text is not None]
+            fields |= {name: [getattr(text, name) for text in texts] for name in ("images", "lengths", "coded")}
         for name, (kind, shape) in self.layout.arrays().items():
             given = fields[name]
             array = np.frombuffer(given, kind) if isinstance(given, bytes) else np.asarray(given, kind)

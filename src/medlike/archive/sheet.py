@@ -69,15 +69,26 @@ def caption(hit: Hit) -> str:
 
 
 def measure(hit: Hit) -> str:
-    """Distance and similarity as they are shown."""
+    """Distance and similarity as they are shown; of a search in words the place in each ranking."""
+    if hit.score is not None:
+        return " · ".join(f"{name} {place}" for name, place in hit.ranks.items()) or "in no ranking"
+    if hit.distance is None or hit.similarity is None:
+        return "not compared"
     near = f"{hit.distance:.0f} bit{'' if hit.distance == 1 else 's'}"
     if isinstance(hit.distance, float):
         near = f"{100 * hit.distance:.1f} % of bits"
     return f"{near} · similarity {hit.similarity:.2f}"
 
 
+def described(hit: Hit) -> str:
+    """What is said below a hit: the words of the query that its texts hold, else its metadata."""
+    return ", ".join(hit.words) or caption(hit)
+
+
 def seen(result: Result) -> str:
     """What the query was taken for; of an outlier, a modality would be a wrong certainty."""
+    if result.in_words_only:
+        return "Query in words"
     strange = result.outlier is not None and result.outlier["is_outlier"]
     return f"Query, seen as {result.modality}" if result.modality and not strange else "Query"
 
@@ -186,7 +197,14 @@ def _band(result: Result, columns: int, tile: int, rows: int, agreement: bool | 
 def _query(band: Pillow.Image, pen: ImageDraw.ImageDraw, result: Result, at: tuple[int, int], side: int) -> None:
     x, y = at
     pen.rectangle((x, y, x + side + 2 * _PAD - 1, y + side + 2 * _PAD - 1), PANEL, ACCENT, 2)
-    _place(band, pen, shown_query(result, side), (x + _PAD, y + _PAD), side)
+    if result.in_words_only:
+        lines = _wrapped(result.query_text or "", _font(20), side)
+        if len(lines) > side // 27:
+            lines = [*lines[: side // 27 - 1], "…"]
+        for number, line in enumerate(lines):
+            pen.text((x + _PAD, y + _PAD + 27 * number), _fitted(line, _font(20), side), BRIGHT, _font(20))
+    else:
+        _place(band, pen, shown_query(result, side), (x + _PAD, y + _PAD), side)
     top, room = y + side + 2 * _PAD + 10, side + 2 * _PAD
     pen.text((x, top), _fitted(seen(result), _font(18), room), BRIGHT, _font(18))
     top += 26
@@ -219,8 +237,8 @@ def _hit(
         pen.text((right - width - 7, y + _PAD + 3), more, SOFT, _font(16))
     top = y + side + 2 * _PAD - 2
     pen.text((x + _PAD, top), _fitted(measure(hit), _font(16), side), BRIGHT, _font(16))
-    described = caption(hit) or hit.id[:12]
-    pen.text((x + _PAD, top + 25), _fitted(described, _font(15), side), SOFT, _font(15))
+    below = described(hit) or hit.id[:12]
+    pen.text((x + _PAD, top + 25), _fitted(below, _font(15), side), SOFT, _font(15))
 
 
 def _place(

@@ -15,9 +15,11 @@ from pathlib import Path
 from typing import Any
 
 from medlike.archive.database import Database, storage_errors, transaction
+from medlike.archive.schema import SCHEMA, upgrade
 from medlike.errors import ArchiveError
 
 FILE = "store.sqlite"
+TEXTS = 64  # texts that an image may have
 
 # Metadata fields that are columns of their own: a filter on them goes to the derived index.
 TEXT_COLUMNS = (
@@ -26,54 +28,6 @@ TEXT_COLUMNS = (
 )  # fmt: skip
 NUMBER_COLUMNS = ("age", "year", "width", "height", "frame", "frames")
 FILTER_COLUMNS = (*TEXT_COLUMNS, *NUMBER_COLUMNS)
-
-_SCHEMA = """
-CREATE TABLE settings(key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
-CREATE TABLE generations(generation INTEGER PRIMARY KEY, time REAL NOT NULL, action TEXT NOT NULL,
-                         rows INTEGER NOT NULL);
-CREATE TABLE images(
-    row INTEGER PRIMARY KEY AUTOINCREMENT,
-    id TEXT NOT NULL,
-    added INTEGER NOT NULL,
-    removed INTEGER,
-    modality TEXT, region TEXT, label TEXT, sex TEXT, age REAL, year REAL,
-    study TEXT, series TEXT, patient TEXT,                   -- keyed hashes
-    manufacturer TEXT, model TEXT, body_part TEXT, view TEXT, source TEXT,
-    predicted_modality TEXT,
-    width INTEGER NOT NULL, height INTEGER NOT NULL, frame INTEGER NOT NULL, frames INTEGER NOT NULL,
-    pixels TEXT NOT NULL,                                    -- digest of the decoded pixels
-    kind TEXT NOT NULL CHECK (kind IN ('copy', 'reference')),
-    preview TEXT,                                            -- sha256 of the preview's file
-    facts TEXT NOT NULL,                                     -- JSON: spacing, photometric facts, boxes
-    metadata TEXT NOT NULL                                   -- JSON: every searchable field
-);
-CREATE UNIQUE INDEX live_ids ON images(id) WHERE removed IS NULL;
-CREATE INDEX ids ON images(id);
-CREATE INDEX added_generations ON images(added);
-CREATE INDEX removed_generations ON images(removed) WHERE removed IS NOT NULL;
-CREATE INDEX pixel_digests ON images(pixels);
-CREATE INDEX preview_digests ON images(preview) WHERE preview IS NOT NULL;
-CREATE TABLE encodings(
-    row INTEGER NOT NULL REFERENCES images(row) ON DELETE CASCADE,
-    bundle TEXT NOT NULL,                                    -- digest
-    code BLOB NOT NULL, content BLOB NOT NULL,
-    cells BLOB, cell_mask BLOB, "cross" BLOB, cross_embedding BLOB,
-    outlier_score REAL, outlier_p REAL, modality TEXT,       -- as the bundle predicts it
-    PRIMARY KEY (row, bundle)
-);
-CREATE TABLE texts(number INTEGER PRIMARY KEY, row INTEGER NOT NULL REFERENCES images(row) ON DELETE CASCADE,
-                   kind TEXT NOT NULL, text TEXT NOT NULL);
-CREATE INDEX text_rows ON texts(row);
-CREATE VIRTUAL TABLE words USING fts5(text, content='texts', content_rowid='number');
-CREATE TRIGGER text_added AFTER INSERT ON texts BEGIN
-    INSERT INTO words(rowid, text) VALUES (new.number, new.text);
-END;
-CREATE TRIGGER text_deleted AFTER DELETE ON texts BEGIN
-    INSERT INTO words(words, rowid, text) VALUES ('delete', old.number, old.text);
-END;
-CREATE TABLE erasures(added INTEGER NOT NULL, removed INTEGER, count INTEGER NOT NULL);
-CREATE TABLE erasing(row INTEGER PRIMARY KEY);               -- erasures that were begun and not finished
-"""
 
 
 @dataclass(frozen=True)
@@ -139,6 +93,18 @@ class NewImage:
     texts: Mapping[str, str] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class TextFacts:
+    """What the index of texts knows of one beside its image's columns.
+
+    images: the row of its image. lengths: words. coded: 1 where it has a cross-modal code, else 0.
+    """
+
+    images: int
+    lengths: int
+    coded: int
+
+
 _IMAGE_COLUMNS = tuple(ImageRow.__dataclass_fields__)
 _SELECT_IMAGE = ", ".join(f"images.{name}" for name in _IMAGE_COLUMNS)
 _SELECT_BARE = ", ".join(f"images.{name}" for name in _IMAGE_COLUMNS[:-2])
@@ -169,7 +135,7 @@ class Store:
         try:
             connection.execute("PRAGMA journal_mode=WAL")
             connection.execute("PRAGMA synchronous=FULL")
-            connection.executescript("BEGIN;" + _SCHEMA + "COMMIT;")
+            connection.executescript("BEGIN;" + SCHEMA + "COMMIT;")
             connection.execute("INSERT INTO generations VALUES (0, ?, 'create', 0)", (time.time(),))
         finally:
             connection.close()
@@ -253,8 +219,30 @@ class Store:
 
     def texts(self, row: int) -> dict[str, str]:
         """Kind -> text of a row."""
+        return self.texts_of([row]).get(row, {})
+
+    def texts_of(self, rows: Sequence[int]) -> dict[int, dict[str, str]]:
+        """Row -> kind -> text, for the rows that have texts."""
+        found: dict[int, dict[str, str]] = {}
+        for start in range(0, len(rows), 500):
+            part = [int(row) for row in rows[start : start + 500]]
+            sql = f"SELECT row, kind, text FROM texts WHERE row IN ({','.join('?' * len(part))}) ORDER BY number"
+            with storage_errors(self.path):
+                for row, kind, text in self.connection.execute(sql, part):
+                    found.setdefault(row, {})[kind] = text
+        return found
+
+    def text(self, number: int) -> tuple[str, str, str] | None:
+        """(id of the image, kind, text) of a text by its number."""
+        sql = "SELECT images.id, texts.kind, text FROM texts JOIN images ON images.row = texts.row WHERE number = ?"
         with storage_errors(self.path):
-            return dict(self.connection.execute("SELECT kind, text FROM texts WHERE row = ?", (row,)))
+            return self.connection.execute(sql, (number,)).fetchone()
+
+    def text_numbers(self, row: int) -> list[int]:
+        """The numbers of the texts of a row, ascending."""
+        with storage_errors(self.path):
+            found = self.connection.execute("SELECT number FROM texts WHERE row = ? ORDER BY number", (row,))
+            return [number for (number,) in found]
 
     def rows(
         self, bundle: str, since: int = -1, until: int | None = None
@@ -312,6 +300,11 @@ class Store:
 
     # Writing (the caller holds the writer's lock)
 
+    def upgrade(self) -> None:
+        """Add what an archive made by an earlier medlike lacks."""
+        with storage_errors(self.path):
+            upgrade(self.connection)
+
     @contextmanager
     def commit(self, action: str) -> Iterator["Commit"]:
         """One transaction that raises the generation by one; rolled back when the body raises."""
@@ -349,9 +342,11 @@ class Commit:
         row = inserted.lastrowid
         assert row is not None
         self.encode(row, bundle, image.encoding)
+        texts = [(kind, text) for kind, text in image.texts.items() if text]
+        # Numbers are never used again, as rows are not: what is derived from a text names it by its number.
         self.connection.executemany(
-            "INSERT INTO texts(row, kind, text) VALUES (?, ?, ?)",
-            [(row, kind, text) for kind, text in image.texts.items() if text],
+            "INSERT INTO texts(number, row, kind, text) VALUES (?, ?, ?, ?)",
+            [(TEXTS * row + at, row, kind, text) for at, (kind, text) in enumerate(texts[:TEXTS])],
         )
         self.rows += 1
         return row

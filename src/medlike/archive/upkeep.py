@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,14 +27,16 @@ class CompactReport:
     generation: int = 0
 
 
-def compact(store: Store, links: Links, pixels: Pixels, bundle: str) -> CompactReport:
+def compact(store: Store, links: Links, pixels: Pixels, bundles: Sequence[str]) -> CompactReport:
     """Drop what only searches of the past could see: removed images, encodings of earlier bundles.
 
-    Searches as of an earlier generation are refused from here on.
+    bundles: digests of those in use. Searches as of an earlier generation are refused from here on.
     """
     with store.commit("compact") as commit:
         gone = commit.connection.execute("DELETE FROM images WHERE removed IS NOT NULL").rowcount
-        commit.connection.execute("DELETE FROM encodings WHERE bundle <> ?", (bundle,))
+        used = ",".join("?" * len(bundles))
+        for table in ("encodings", "text_encodings"):
+            commit.connection.execute(f"DELETE FROM {table} WHERE bundle NOT IN ({used})", tuple(bundles))
         commit.connection.execute("INSERT INTO words(words) VALUES ('optimize')")
         commit.set("oldest_generation", str(commit.generation))
         commit.rows = gone
@@ -91,10 +94,14 @@ def inventory(folder: Folder, store: Store, spool: Spool) -> dict[str, Any]:
     """What an archive holds, as `Archive.info` gives it."""
     with store.snapshot():
         images, generation = store.count(), store.generation()
+        sql = "SELECT count(*) FROM texts JOIN images ON images.row = texts.row WHERE images.removed IS NULL"
+        texts = int(store.connection.execute(sql).fetchone()[0])
     return {
         "images": images,
         "bytes": folder.bytes(),
         "bundle": {"name": folder.bundle.name, "digest": folder.bundle.digest},
+        "text_bundle": None if folder.text is None else {"name": folder.text.name, "digest": folder.text.digest},
+        "texts": texts,
         "generation": generation,
         "oldest_generation": store.oldest_generation(),
         "erasing": len(unfinished(store)),

@@ -71,6 +71,16 @@ def _rows(folder: Folder, store: Store) -> Iterator[Problem]:
         )
         for row in bare:
             yield Problem("store", f"row {row} has no encoding under {bundle.name}: run `medlike reindex`")
+        text = folder.text
+        if text is not None:
+            bare = store.select(
+                "removed IS NULL AND NOT EXISTS"
+                " (SELECT 1 FROM encodings WHERE encodings.row = images.row AND bundle = ?)",
+                (text.digest,),
+            )
+            for row in bare:
+                repair = f"medlike reindex --text-bundle {text.path or text.name}"
+                yield Problem("store", f"row {row} has no code under {text.name}: run `{repair}`")
         wrong = store.connection.execute(
             "SELECT row, length(code), length(content) FROM encodings "
             "WHERE bundle = ? AND (length(code) <> ? OR length(content) <> ?)",

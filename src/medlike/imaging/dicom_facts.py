@@ -1,14 +1,17 @@
 """What a DICOM file says besides its pixels: searchable facts, and identifiers that are kept apart."""
 
 import math
+from collections.abc import Mapping
 from datetime import date
 
 from pydicom.dataset import Dataset
 from pydicom.multival import MultiValue
 
 from medlike.imaging import vocabulary
+from medlike.imaging.deidentification import deidentify
 from medlike.imaging.dicom_photometry import functional_group, number, numbers
 from medlike.imaging.image import Value
+from medlike.imaging.manifest import is_placeholder
 
 #: Identifier -> DICOM keyword. Persons, places, dates, numbers and free text: all that might name somebody.
 IDENTIFIERS = {
@@ -43,6 +46,16 @@ IDENTIFIERS = {
     "performing_physician": "PerformingPhysicianName",
     "reading_physician": "NameOfPhysiciansReadingStudy",
     "operator": "OperatorsName",
+}
+
+#: Kind of text -> DICOM keywords of elements that describe what is seen or asked, by allow-list. Comments on the
+#: patient, histories and names of any kind are never among them.
+TEXTS = {
+    "description": ("StudyDescription", "SeriesDescription", "ProtocolName"),
+    "reason": ("ReasonForStudy", "ReasonForTheRequestedProcedure", "RequestedProcedureDescription"),
+    "comments": ("ImageComments",),
+    "diagnosis": ("AdmittingDiagnosesDescription", "InterpretationDiagnosisDescription"),
+    "report": ("InterpretationText", "Impressions"),
 }
 
 
@@ -98,6 +111,22 @@ def identifiers(dataset: Dataset) -> dict[str, str]:
     """Who, where, when, UIDs and free text, as strings; only what the file says."""
     found = {key: _text(dataset, keyword) for key, keyword in IDENTIFIERS.items()}
     return {key: value for key, value in found.items() if value}
+
+
+def texts(dataset: Dataset, who: Mapping[str, str]) -> tuple[dict[str, str], int]:
+    """The words that belong to the picture, by kind, and how many passages were taken out of them by rule.
+
+    who: the identifiers of the same object. Elements of a kind are joined.
+    """
+    found, count = {}, 0
+    for kind, keywords in TEXTS.items():
+        said = (" ".join(_text(dataset, keyword).replace("\\", ", ").split()) for keyword in keywords)
+        words = list(dict.fromkeys(one for one in said if not is_placeholder(one)))
+        if words:
+            clean = deidentify(". ".join(words), who)
+            found[kind] = clean.text
+            count += clean.count
+    return found, count
 
 
 def spacing(dataset: Dataset, frame: int) -> tuple[float, float] | None:

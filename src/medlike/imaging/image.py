@@ -88,7 +88,8 @@ class Image:
     pixels: uint8, uint16, int16 or float32, [H, W] or [H, W, 3] (RGB), as stored in the file: unscaled, not
     windowed. spacing: millimetres between rows and between columns, or None. frame: 0-based, of `frames`.
     metadata: searchable, names nobody. texts: words that belong to the picture (report, caption).
-    identifiers: who, when, UIDs; to be kept apart. path: as given, None for arrays.
+    replaced: how many passages were taken out of the texts by rule. identifiers: who, when, UIDs; to be kept
+    apart. path: as given, None for arrays.
     boxes: [x0, y0, x1, y1], half-open, pixels of this frame, or None.
     """
 
@@ -102,6 +103,7 @@ class Image:
     identifiers: dict[str, str] = field(default_factory=dict)
     path: str | None = None
     boxes: list[Box] | None = None
+    replaced: int = 0
 
     @property
     def height(self) -> int:

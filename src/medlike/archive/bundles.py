@@ -1,0 +1,89 @@
+"""The bundles that an open archive uses, and what is loaded under them; another process may switch them."""
+
+from typing import TYPE_CHECKING
+
+from medlike.archive import upkeep
+from medlike.archive.folder import Folder
+from medlike.archive.ingest import Encodes
+from medlike.archive.store import Store
+
+if TYPE_CHECKING:
+    from medlike.archive.crossing import Crossing
+    from medlike.archive.indexes import Indexes
+
+
+class BundlesInUse:
+    """An archive's folder under the bundles it names; encoders and indexes are loaded on first use."""
+
+    def __init__(self, folder: Folder, store: Store, encoder: Encodes | None = None) -> None:
+        self.folder = folder
+        self.store = store
+        self._stated = folder.bundle, folder.text  # as archive.json had them when it was last read or written
+        self._encoder = encoder
+        self._crossing: Crossing | None = None
+        self._indexes: Indexes | None = None
+
+    @property
+    def encoder(self) -> Encodes:
+        """What encodes images. Raises BundleError where its bundle is not there."""
+        if self._encoder is None:
+            from medlike.inference import Encoder
+
+            self._encoder = Encoder(self.folder.bundle.load())
+        return self._encoder
+
+    @property
+    def crossing(self) -> "Crossing | None":
+        """What encodes under the text bundle; None where there is none."""
+        self.follow()
+        if self._crossing is None and self.folder.text is not None:
+            from medlike.archive.crossing import Crossing
+
+            self._crossing = Crossing(self.folder.text)
+        return self._crossing
+
+    @property
+    def indexes(self) -> "Indexes":
+        """The derived arrays."""
+        self.follow()
+        if self._indexes is None:
+            from medlike.archive.indexes import Indexes
+
+            self._indexes = Indexes.of(self.folder, self.store)
+        return self._indexes
+
+    def let_go(self) -> None:
+        """Forget the indexes; they are opened again when they are needed."""
+        self._indexes = None
+
+    def drop_indexes(self) -> None:
+        """Delete the derived files of every bundle, also those that interrupted builds left."""
+        self._indexes = None
+        upkeep.drop_index(self.folder.index)
+
+    def follow(self) -> None:
+        """Notice that another process switched a bundle."""
+        found = Folder.open(self.folder.path)
+        stated = found.bundle, found.text
+        if stated != self._stated:
+            if found.bundle != self._stated[0]:
+                self._encoder = None
+                self.folder = self.folder.under(found.bundle)
+            self.folder = self.folder.with_text(found.text)
+            self._indexes, self._crossing, self._stated = None, None, stated
+
+    def use(self, folder: Folder, encoder: Encodes | None = None) -> None:
+        """Use the bundles of a folder from now on, here and for whoever opens the archive.
+
+        encoder: of its image bundle, where that is another. The caller holds the writer's lock.
+        """
+        self.folder, self._indexes, self._crossing = folder, None, None
+        self._encoder = encoder or self._encoder
+        self.state()
+
+    def state(self) -> None:
+        """Write archive.json where it says something else."""
+        now = self.folder.bundle, self.folder.text
+        if now != self._stated:
+            self.folder.write()
+            self._stated = now

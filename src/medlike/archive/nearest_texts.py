@@ -1,0 +1,87 @@
+"""From an image to texts: the stored texts nearest in meaning to an image, to words, or to both."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from medlike.archive.asked import ask
+from medlike.archive.filters import Filter, conditions
+from medlike.archive.index import Part
+from medlike.archive.query import Query, as_query
+from medlike.archive.ranking import Field
+from medlike.archive.settings import Settings
+from medlike.archive.text_search import TextViews, nearest
+from medlike.archive.wording import of_content
+from medlike.errors import QueryError
+
+if TYPE_CHECKING:
+    from medlike.archive.archive import Archive
+
+
+@dataclass(frozen=True)
+class TextHit:
+    """One stored text that was found.
+
+    rank: from 1. id: of its image. kind: report, caption and the like. distance: differing bits of the cross-modal
+    codes, lower is nearer. similarity: of the embeddings, -1 to 1, higher is more alike.
+    """
+
+    rank: int
+    id: str
+    kind: str
+    text: str
+    distance: int
+    similarity: float
+
+    def as_dict(self) -> dict[str, Any]:
+        """As JSON holds it."""
+        return dict(vars(self))
+
+
+def nearest_texts(
+    archive: "Archive",
+    query: Any,
+    k: int = 10,
+    where: Mapping[str, Any] | None = None,
+    generation: int | None = None,
+    include_self: bool = False,
+) -> list[TextHit]:
+    """The k stored texts nearest in meaning, in the order (distance, -similarity, id of the image).
+
+    query: a Query, or what its `image` may be; of a stored image its own texts are left out unless `include_self`.
+    Raises QueryError without a text bundle, or where the archive holds no texts.
+    """
+    Settings(k=k, where=where)
+    asked_for: Query = as_query(query)
+    if asked_for.region is not None:
+        raise QueryError("texts belong to whole images: leave the region out")
+    index = archive.index
+    with archive.store.snapshot():
+        view = index.view(generation)
+        if not archive.indexes.has_texts():
+            raise QueryError("this archive has no texts: add images with texts, such as a manifest with a column text")
+        if archive.crossing is None:
+            raise QueryError(
+                "this archive has no text bundle, so texts are found by their words only: run "
+                "`medlike reindex --text-bundle` with one that goes with its image bundle"
+            )
+        asked = ask(archive, [asked_for], view, False, lambda stage: None)[0]
+        wording = asked.wording or of_content(archive, asked.content)
+        if wording.code is None:
+            raise QueryError("; ".join(wording.warnings) or "the text says nothing that could be compared")
+        wanted = conditions(where)
+        chosen = Filter(wanted, archive.store, archive.identity.hashed) if wanted else None
+
+        def narrowed(part: Part) -> Field:
+            base = Field.of(part, None if chosen is None else chosen.mask(part))
+            own = asked.row is not None and not include_self
+            return base.without(part.positions(asked.row)) if own and asked.row is not None else base
+
+        found = list(nearest(TextViews.of(archive, view.generation), wording, k, narrowed))
+        hits: list[TextHit] = []
+        for number, distance, similarity in found:
+            text = archive.store.text(number)
+            if text is not None:
+                id, kind, words = text
+                hits.append(TextHit(len(hits) + 1, id, kind, words, distance, similarity))
+        return hits

@@ -1,0 +1,114 @@
+"""Answers on the terminal: results and texts as tables or CSV."""
+
+import csv
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from medlike.cli.options import SHORT, Format
+
+if TYPE_CHECKING:
+    from medlike import Hit, Result
+    from medlike.archive.nearest_texts import TextHit
+
+FIELDS = ("rank", "id", "distance", "similarity", "box", "source", "modality", "region", "label")
+TEXT_FIELDS = ("rank", "id", "kind", "text", "distance", "similarity")
+
+
+def show(result: "Result", title: str | None = None) -> None:
+    """Print a result as a table, the verdict on the query before it."""
+    from medlike.archive.sheet import measure, verdict
+    from medlike.cli.screen import out, print_table
+
+    console = out()
+    if title:
+        console.print(f"\n[b]{title}[/b]")
+    if result.outlier is not None:
+        style = "bold red" if result.outlier["is_outlier"] else None
+        console.print(verdict(result.outlier), style=style, markup=False)
+    if not result.hits:
+        console.print("no hits")
+        return
+    # A narrow terminal shows ids as git shows commits: their first digits are enough for --id.
+    narrow = console.width < 130
+    facts = ("label",) if narrow else ("modality", "region", "label")
+    in_words = result.weights is not None
+    rows = [
+        (
+            hit.rank,
+            *([", ".join(hit.words), measure(hit)] if in_words else [_distance(hit), f"{hit.similarity:.2f}"]),
+            *(hit.metadata.get(name) for name in facts),
+            hit.id[:SHORT] if narrow else hit.id,
+            _place(hit.source),
+            *([f"+{hit.group_size - 1}" if hit.group_size > 1 else ""] if hit.group_size else []),
+        )
+        for hit in result.hits
+    ]
+    grouped = ("others",) if any(hit.group_size for hit in result.hits) else ()
+    measures = ("words", "places") if in_words else ("distance", "similarity")
+    head = ("rank", *measures, *facts, "id", "source", *grouped)
+    print_table(head, rows, whole={"rank", "distance", "similarity", "id"})
+    if result.weights is not None:
+        shares = ", ".join(f"{name} {weight:g}" for name, weight in result.weights.items())
+        console.print(f"fused by place, weights: {shares or 'none'}", markup=False)
+
+
+def show_texts(hits: "Sequence[TextHit]", format: Format) -> None:
+    """Print stored texts, nearest first."""
+    from medlike.cli.screen import out, print_json, print_table
+
+    if format is Format.json:
+        print_json({"texts": [hit.as_dict() for hit in hits]})
+    elif format is Format.csv:
+        writer = csv.writer(sys.stdout, lineterminator="\n")
+        writer.writerow(TEXT_FIELDS)
+        writer.writerows([getattr(hit, name) for name in TEXT_FIELDS] for hit in hits)
+    elif not hits:
+        out().print("no texts")
+    else:
+        rows = [(hit.rank, hit.distance, f"{hit.similarity:.2f}", hit.kind, hit.text, hit.id[:SHORT]) for hit in hits]
+        print_table(("rank", "distance", "similarity", "kind", "text", "id"), rows, whole={"rank", "id"})
+
+
+def _distance(hit: "Hit") -> str:
+    if hit.distance is None:
+        return ""
+    return f"{hit.distance:g}" if hit.box is None else f"{100 * hit.distance:.1f} %"
+
+
+def _place(source: Any) -> str:
+    """Where the image is: its path, from here where it lies below; else its SOP instance UID."""
+    if not source:
+        return ""
+    if not isinstance(source, dict):
+        return str(source)
+    path = source.get("path")
+    if not path:
+        return str(source.get("sop_uid") or "")
+    try:
+        return str(Path(path).relative_to(Path.cwd()))
+    except ValueError:
+        return str(path)
+
+
+def write_csv(result: "Result") -> None:
+    """Print a result as CSV."""
+    writer = csv.writer(sys.stdout, lineterminator="\n")
+    in_words = result.weights is not None
+    writer.writerow((*FIELDS, "score", "words", "snippet") if in_words else FIELDS)
+    for hit in result.hits:
+        metadata = [hit.metadata.get(name, "") for name in FIELDS[6:]]
+        box = "" if hit.box is None else " ".join(map(str, hit.box))
+        writer.writerow(
+            [
+                hit.rank,
+                hit.id,
+                hit.distance,
+                hit.similarity,
+                box,
+                _place(hit.source),
+                *metadata,
+                *([hit.score, " ".join(hit.words), hit.snippet or ""] if in_words else []),
+            ]
+        )
