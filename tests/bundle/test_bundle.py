@@ -176,9 +176,9 @@ def test_golden_inputs_are_the_phantoms(tiny_bundle):
     assert tiny_bundle.golden_bits().shape == (16, 64)
 
 
-@pytest.mark.parametrize("name", bundle.shipped())
+@pytest.mark.parametrize("name", bundle.shipped(None))
 def test_shipped_bundles_are_whole_small_and_told(name):
-    shipped = Bundle.load(name)
+    shipped = Bundle.load(name, kind=None)
     assert shipped.name == name
     assert shipped.bytes <= 12_000_000
     assert shipped.spec["terms"]
@@ -188,6 +188,17 @@ def test_shipped_bundles_are_whole_small_and_told(name):
     # No path of the machine that made it.
     assert str(Path.home()) not in text and '"/' not in text
     assert b"site-packages" not in (shipped.path / GRAPH).read_bytes()
+
+
+def test_the_text_bundle_is_shipped_and_goes_with_the_default_image_bundle():
+    from medlike.inference import CrossEncoder
+
+    assert bundle.shipped("text") == [bundle.default_text()]
+    assert bundle.default_text() not in bundle.shipped()
+    crossing = CrossEncoder(Bundle.load(bundle.default_text(), kind="text"))
+    crossing.require_images(Bundle.load(bundle.default()))
+    crossing.require_golden()
+    assert crossing.bundle.bytes < 5_000_000
 
 
 def test_the_default_bundle_is_shipped():

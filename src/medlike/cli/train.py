@@ -23,6 +23,8 @@ medlike train compact --data a --out my-bundle --bits 128 --set epochs=10 --resu
 medlike train acir --data a --out my-acir --recipe paper --stem resnet50.safetensors
 
 medlike train itq --data a --out my-floor --stem lite0.safetensors
+
+medlike train mcmfh --data a --image-bundle my-bundle --out my-texts --bits 16
 """
 
 
@@ -30,14 +32,31 @@ def train(
     preset: Annotated[
         str,
         typer.Argument(
-            help="compact, acir, ... (`medlike model info` lists them); `itq` fits a rotation to an untouched stem."
+            help="compact, acir, ... (`medlike model info` lists them); `itq` fits a rotation to an untouched stem; "
+            "`mcmfh` makes a text bundle beside an image bundle."
         ),
     ],
     data: Annotated[
         list[Path], typer.Option("--data", help="A manifest.csv, its folder, or a folder a class; may be repeated.")
     ],
     out: Annotated[Path, typer.Option("--out", help="Folder of the new bundle.")],
-    bits: Annotated[int, typer.Option("--bits", help="Length of the code, a multiple of 8 from 8 to 512.")] = 64,
+    bits: Annotated[
+        int | None,
+        typer.Option(
+            "--bits",
+            help="Length of the code: a multiple of 8 from 8 to 512; for mcmfh 16, 32, 64 or 128.",
+            show_default="64; for mcmfh 16",
+        ),
+    ] = None,
+    image_bundle: Annotated[
+        str | None,
+        typer.Option(
+            "--image-bundle",
+            metavar="B",
+            help="For mcmfh: the image bundle that the text bundle goes with, by name or path.",
+            show_default="the default one",
+        ),
+    ] = None,
     recipe: Annotated[str, typer.Option("--recipe", help="ours, or paper: as published.")] = "ours",
     loss: Annotated[
         str | None,
@@ -95,14 +114,32 @@ def train(
 
     datasets = [read_collection(path) for path in data]
     given = Split.load(split) if split else None
+    changes = settings(set_ or ())
+    changes |= {key: value for key, value in (("loss", loss), ("epochs", epochs)) if value is not None}
     if preset == "itq":
-        made = _fit_rotation(datasets, out, bits, stem, given, cache, seed, replace)
+        made = _fit_rotation(datasets, out, 64 if bits is None else bits, stem, given, cache, seed, replace)
+    elif preset == "mcmfh":
+        from medlike.training.mcmfh import train_mcmfh
+
+        made = train_mcmfh(
+            datasets,
+            out,
+            image_bundle=image_bundle,
+            bits=16 if bits is None else bits,
+            changes=changes,
+            seed=seed,
+            split=given,
+            work=work,
+            cache=cache,
+            name=name,
+            replace=replace,
+            say=note,
+        )
     else:
         from medlike.training.train import Plan, train_network
 
-        changes = settings(set_ or ())
-        changes |= {key: value for key, value in (("loss", loss), ("epochs", epochs)) if value is not None}
-        plan = Plan(preset, bits, recipe, changes, stage, seed, stem, device, tuple(leave_out or ()))
+        length = 64 if bits is None else bits
+        plan = Plan(preset, length, recipe, changes, stage, seed, stem, device, tuple(leave_out or ()))
         made = train_network(
             datasets,
             out,

@@ -6,7 +6,7 @@ import contextlib
 import io
 import logging
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -113,19 +113,29 @@ def trace(network: nn.Module, outputs: Sequence[str], served: Served | None = No
     `served(network, images)`. outputs: the names to export. Exported in evaluation mode, float32, one image
     a run. Raises MissingExtra without onnx.
     """
+    wrapped = ServedNetwork(network, outputs, served)
+    return served_graph(wrapped, {"image": torch.zeros(1, SIZE, SIZE, dtype=torch.uint8)}, outputs)
+
+
+def served_graph(wrapped: nn.Module, example: Mapping[str, Tensor], outputs: Sequence[str]) -> Any:
+    """A wrapper as an onnx.ModelProto; the weights of its member `network` get that network's own names.
+
+    example: an input by name, in the order of `wrapped.forward`. Raises MissingExtra without onnx.
+    """
     try:
         import onnx  # noqa: F401
         import onnxscript  # noqa: F401
     except ImportError as error:
         raise MissingExtra(str(error.name), "train") from None
-    wrapped = ServedNetwork(network, outputs, served).eval().float().cpu()
-    model = _folded(_quietly(wrapped, list(outputs)))
+    wrapped = wrapped.eval().float().cpu()
+    model = _folded(_quietly(wrapped, example, list(outputs)))
     _rename(model)
-    _drop_zero_biases(model, set(network.state_dict()))
+    own = {name.removeprefix(WRAPPED) for name in wrapped.state_dict()}
+    _drop_zero_biases(model, own)
     return model
 
 
-def _quietly(wrapped: ServedNetwork, names: list[str]) -> Any:
+def _quietly(wrapped: nn.Module, example: Mapping[str, Tensor], names: list[str]) -> Any:
     """torch's exporter, without the progress it prints."""
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
@@ -133,8 +143,8 @@ def _quietly(wrapped: ServedNetwork, names: list[str]) -> Any:
         # Unoptimised: that would merge batch norms into weights, which then were not the network's own.
         return torch.onnx.export(
             wrapped,
-            (torch.zeros(1, SIZE, SIZE, dtype=torch.uint8),),
-            input_names=["image"],
+            tuple(example.values()),
+            input_names=list(example),
             output_names=names,
             opset_version=OPSET,
             dynamo=True,

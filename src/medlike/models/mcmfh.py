@@ -1,0 +1,178 @@
+"""The network of MCMFH: images and sentences, alone or together, as one vector and one hash code.
+
+Source: Ahn, Jang, Jang, arXiv 2512.06449: dropout voting, a fusion transformer with experts, hashing MLPs. Widths,
+the mask token, the linear starts and the exact order are ours.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from medlike.errors import TrainingError
+from medlike.models.crossmodal import DropoutVoting, FusionBlock, unit
+
+BITS = (16, 32, 64, 128)
+
+
+@dataclass(frozen=True)
+class CrossModalSettings:
+    """Everything that shapes the network.
+
+    bits: of a code. image_width, sentence_width: of the embeddings that come in. width: of the common space, and
+    of the embedding that goes out. layers, heads, experts, chosen, dropout: of the fusion transformer; 0 layers
+    leave it out. votes, voters, silent: dropout voting. hash_hidden: of the hashing MLP. seed: of the frozen parts.
+    """
+
+    bits: int = 16
+    image_width: int = 480
+    sentence_width: int = 384
+    width: int = 64
+    layers: int = 2
+    heads: int = 4
+    experts: int = 4
+    chosen: int = 2
+    dropout: float = 0.1
+    votes: bool = True
+    voters: int = 8
+    silent: float = 0.3
+    hash_hidden: int = 128
+    seed: int = 0
+
+
+PRESETS: dict[str, CrossModalSettings] = {f"mcmfh-{bits}": CrossModalSettings(bits=bits) for bits in BITS}
+
+
+def preset(bits: int, **changes: Any) -> CrossModalSettings:
+    """Settings of the preset `mcmfh` at a length, with changes; TrainingError lists lengths and settings."""
+    if f"mcmfh-{bits}" not in PRESETS:
+        raise TrainingError(f"mcmfh has no preset of {bits} bits; give one of {', '.join(map(str, BITS))}")
+    known = {field.name for field in fields(CrossModalSettings)}
+    unknown = sorted(set(changes) - known)
+    if unknown:
+        raise TrainingError(f"mcmfh has no setting {', '.join(unknown)}; it has: {', '.join(sorted(known))}")
+    settings = replace(PRESETS[f"mcmfh-{bits}"], **changes)
+    if settings.width % settings.heads:
+        raise TrainingError(f"width {settings.width} cannot be shared by {settings.heads} heads; give a multiple")
+    if settings.experts < 1 or settings.chosen < 1:
+        raise TrainingError("experts and chosen must be at least 1")
+    return settings
+
+
+class CrossModalNetwork(nn.Module):
+    """Images and sentences as two tokens of one width, fused, hashed.
+
+    `voted` first: it is frozen, so its outcome can be kept. `forward` then takes voted embeddings: image float
+    [N, D], sentence float [N, S], present float [N, 2] (1 where image, sentence is there), and gives a dictionary:
+    embedding float [N, W] of unit length, u float [N, K] (a bit is u > 0), logits: the gates', one [N, 2, E] a layer,
+    tokens float [N, 2, W] as they leave the last layer.
+    An absent side is the learned mask token.
+    """
+
+    image_mean: Tensor
+    sentence_mean: Tensor
+
+    def __init__(self, settings: CrossModalSettings) -> None:
+        super().__init__()
+        self.settings = settings
+        s = settings
+        self.image_voting = DropoutVoting(s.image_width, s.voters, s.silent, 2 * s.seed, s.votes)
+        self.sentence_voting = DropoutVoting(s.sentence_width, s.voters, s.silent, 2 * s.seed + 1, s.votes)
+        self.register_buffer("image_mean", torch.zeros(s.image_width))
+        self.register_buffer("sentence_mean", torch.zeros(s.sentence_width))
+        self.image_projection = nn.Linear(s.image_width, s.width, bias=False)
+        self.sentence_projection = nn.Linear(s.sentence_width, s.width, bias=False)
+        self.masks = nn.Parameter(torch.zeros(2, s.width))
+        self.types = nn.Parameter(torch.zeros(2, s.width))
+        self.blocks = nn.ModuleList(
+            FusionBlock(s.width, s.heads, s.experts, s.chosen, s.dropout) for _ in range(s.layers)
+        )
+        self.straight = nn.Linear(s.width, s.bits)
+        self.hidden = nn.Linear(s.width, s.hash_hidden)
+        self.bent = nn.Linear(s.hash_hidden, s.bits, bias=False)
+        nn.init.zeros_(self.bent.weight)
+        nn.init.zeros_(self.straight.bias)
+
+    def voted(self, image: Tensor, sentence: Tensor) -> tuple[Tensor, Tensor]:
+        """Embeddings of any scale as `forward` takes them: unit length, voted, centred. Zeros stay harmless."""
+        return (
+            self.image_voting(unit(image)) - self.image_mean,
+            self.sentence_voting(unit(sentence)) - self.sentence_mean,
+        )
+
+    def forward(self, image: Tensor, sentence: Tensor, present: Tensor) -> dict[str, Any]:
+        there = present.unsqueeze(-1)
+        seen = torch.stack([unit(self.image_projection(image)), unit(self.sentence_projection(sentence))], dim=1)
+        tokens = there * seen + (1 - there) * self.masks + self.types
+        logits = []
+        for block in self.blocks:
+            tokens, gate = block(tokens)
+            logits.append(gate)
+        embedding = unit(tokens.mean(dim=1))
+        return {"embedding": embedding, "u": self.hashed(embedding), "logits": logits, "tokens": tokens}
+
+    def hashed(self, embedding: Tensor) -> Tensor:
+        """Real codes float [N, K] of embeddings of unit length, float [N, W]."""
+        # Entries of order 1, whatever the width.
+        wide = embedding * self.settings.width**0.5
+        return self.straight(wide) + self.bent(nn.functional.gelu(self.hidden(wide)))
+
+
+class PlainHash(nn.Module):
+    """The rival without fusion and experts: a perceptron a side, D -> hidden -> K. Takes and gives the same.
+
+    The embedding is the real code of unit length; with both sides the two codes are averaged.
+    """
+
+    def __init__(self, settings: CrossModalSettings) -> None:
+        super().__init__()
+        self.settings = settings
+        s = settings
+        hidden = 2 * s.hash_hidden
+        self.image_side, self.sentence_side = (
+            nn.Sequential(nn.Linear(width, hidden), nn.GELU(), nn.Dropout(s.dropout), nn.Linear(hidden, s.bits))
+            for width in (s.image_width, s.sentence_width)
+        )
+
+    def voted(self, image: Tensor, sentence: Tensor) -> tuple[Tensor, Tensor]:
+        """Entries of order 1, no votes."""
+        s = self.settings
+        return unit(image) * s.image_width**0.5, unit(sentence) * s.sentence_width**0.5
+
+    def forward(self, image: Tensor, sentence: Tensor, present: Tensor) -> dict[str, Any]:
+        sides = torch.stack([self.image_side(image), self.sentence_side(sentence)], dim=1) * present.unsqueeze(-1)
+        u = sides.sum(dim=1) / present.sum(dim=1, keepdim=True)
+        return {"embedding": unit(u), "u": u, "logits": []}
+
+
+class _Served(nn.Module):
+    """The network as a text bundle serves it: raw embeddings in, bits and embedding out."""
+
+    def __init__(self, network: CrossModalNetwork) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, content: Tensor, sentence: Tensor, present: Tensor) -> tuple[Tensor, Tensor]:
+        # The int8 vector is centred but for rounding; centring it again makes its cosine Pearson's correlation.
+        centred = content - content.mean(dim=1, keepdim=True)
+        found = self.network(*self.network.voted(centred, sentence), present)
+        return found["u"], found["embedding"]
+
+
+def export_crossmodal(network: CrossModalNetwork) -> Any:
+    """The network as an onnx.ModelProto for `medlike.bundle.write`, weights under their own names.
+
+    Inputs and outputs are those of `medlike.bundle.crossing`, one row a run. MissingExtra without onnx.
+    """
+    from medlike.models.export import served_graph
+
+    s = network.settings
+    example = {
+        "content": torch.zeros(1, s.image_width),
+        "sentence": torch.zeros(1, s.sentence_width),
+        "present": torch.ones(1, 2),
+    }
+    return served_graph(_Served(network), example, ("bits", "embedding"))

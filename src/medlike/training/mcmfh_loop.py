@@ -1,0 +1,300 @@
+"""Training MCMFH: from a linear start, by contrast between views of pairs, the best epoch chosen on validation."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field, fields, replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from medlike.bundle.crossing import IMAGE, TEXT, VIEWS
+from medlike.errors import TrainingError
+from medlike.metrics import score_codes, score_features
+from medlike.models.crossmodal import unit
+from medlike.models.mcmfh import CrossModalNetwork, CrossModalSettings
+from medlike.training.correlation import canonical_correlation, sign_frame
+from medlike.training.losses.bit_balance import bit_balance
+from medlike.training.losses.gating import gating
+from medlike.training.losses.pair_contrast import three_view_contrast
+from medlike.training.losses.quantisation import quantisation
+from medlike.training.losses.similarity import require_finite
+from medlike.training.pairs import Pairs
+
+Say = Callable[[str], None]
+# The cut-off by which epochs are chosen, that of the study.
+CUT = 50
+# Inverse temperatures beyond this make the contrast a search for the single best pair.
+STEEPEST = 100.0
+
+
+@dataclass(frozen=True)
+class CrossModalRecipe:
+    """How the network is trained.
+
+    epochs, batch, rate, decay: of AdamW with a cosine schedule; projections: their rate, as a share of `rate`. noise:
+    length, relative to the embedding's, of a random vector added to it at every step. start: "linear" (canonical
+    correlation, signs of a frame) or "random"; penalty, power: of the correlation. affinity: temperature by which
+    the likeness of images says how much pairs belong together, for the start (0: not at all) and, with the weight
+    `soft`, for the contrast. contrast_codes, with_both, gating, quantise, balance: weights of the loss' terms.
+    temperature: where the learned one begins. masked: train with absent sides (else the two tokens of one joint
+    pass are contrasted, for the ablation).
+    """
+
+    epochs: int = 20
+    batch: int = 256
+    rate: float = 5e-3
+    projections: float = 0.0
+    decay: float = 0.05
+    noise: float = 1.0
+    start: str = "linear"
+    penalty: float = 5.0
+    power: float = 2.0
+    affinity: float = 0.2
+    soft: float = 0.8
+    contrast_codes: float = 0.5
+    with_both: float = 0.5
+    gating: float = 0.01
+    quantise: float = 0.02
+    balance: float = 0.5
+    temperature: float = 1.0
+    masked: bool = True
+
+    def with_changes(self, **changes: Any) -> CrossModalRecipe:
+        """The recipe with changes; TrainingError lists the known settings."""
+        known = {f.name for f in fields(self)}
+        unknown = sorted(set(changes) - known)
+        if unknown:
+            raise TrainingError(f"the recipe has no setting {', '.join(unknown)}; it has: {', '.join(sorted(known))}")
+        return replace(self, **changes)
+
+
+@dataclass
+class Fit:
+    """A trained network, how it went epoch by epoch, and which epoch was kept (0: the start)."""
+
+    network: Any
+    history: list[dict[str, float]] = field(default_factory=list)
+    best_epoch: int = 0
+
+
+def fit_crossmodal(
+    train: Pairs,
+    validation: Pairs,
+    settings: CrossModalSettings,
+    recipe: CrossModalRecipe = CrossModalRecipe(),
+    seed: int = 0,
+    build: Callable[[CrossModalSettings], Any] = CrossModalNetwork,
+    say: Say = lambda line: None,
+) -> Fit:
+    """Train a network on pairs; the epoch with the best retrieval among validation pairs is kept.
+
+    build: the network's class, for rivals that take and give the same. The same pairs, settings and seed give the
+    same weights on one machine. TrainingError where there are too few pairs or the loss is not finite.
+    """
+    if len(train) < 8:
+        raise TrainingError(f"{len(train)} pairs of image and text to train on; give 8 or more")
+    torch.manual_seed(seed)
+    network = build(settings)
+    inputs, judged = _voted(network, train), _voted(network, validation)
+    if recipe.start == "linear":
+        inputs, judged = _linear_start(network, train, validation, inputs, recipe, seed)
+    elif recipe.start != "random":
+        raise TrainingError(f"start is {recipe.start!r}; give linear or random")
+    scale = torch.nn.Parameter(torch.full((2,), math.log(1 / recipe.temperature)))
+    steps = recipe.epochs * math.ceil(len(train) / recipe.batch)
+    optimiser, schedule = _optimiser(network, scale, recipe, max(steps, 1))
+    cases = torch.from_numpy(train.cases)
+    images = torch.from_numpy(_unit_content(train)).float()
+    source = torch.Generator().manual_seed(seed)
+    fit = Fit(network)
+    best, kept = _judge(network, judged, validation), _state(network)
+    fit.history.append({"epoch": 0, "validation": best})
+    for epoch in range(1, recipe.epochs + 1):
+        network.train()
+        total = 0.0
+        for rows in torch.randperm(len(train), generator=source).split(recipe.batch):
+            if len(rows) < 2:
+                continue
+            given = [_noisy(side[rows], recipe.noise, source) for side in inputs]
+            positive = positives(cases[rows], images[rows], recipe)
+            terms = loss_terms(network, given[0], given[1], positive, scale, recipe)
+            require_finite(terms)
+            loss = torch.stack(list(terms.values())).sum()
+            optimiser.zero_grad()
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
+            optimiser.step()
+            schedule.step()
+            total += float(loss.detach()) * len(rows) / len(train)
+        found = _judge(network, judged, validation)
+        fit.history.append({"epoch": epoch, "loss": total, "validation": found})
+        if found > best:
+            best, kept, fit.best_epoch = found, _state(network), epoch
+        if epoch % 10 == 0 or epoch == recipe.epochs:
+            say(f"epoch {epoch} of {recipe.epochs}: loss {total:.3f}, validation {found:.3f}, best {best:.3f}")
+    network.load_state_dict(kept)
+    network.eval()
+    return fit
+
+
+def positives(cases: Tensor, images: Tensor, recipe: CrossModalRecipe) -> Tensor:
+    """How much pairs of a batch belong together, float [B, B], rows sum to 1; cases int64 [B], images float [B, D].
+
+    One part is shared by the pairs of one case, the part `soft` goes by the affinity of the images.
+    """
+    same = (cases[:, None] == cases[None]).float()
+    hard = same / same.sum(dim=1, keepdim=True)
+    if not recipe.soft:
+        return hard
+    return (1 - recipe.soft) * hard + recipe.soft * (images @ images.T / recipe.affinity).softmax(dim=1)
+
+
+def loss_terms(
+    network: Any, image: Tensor, sentence: Tensor, positive: Tensor, scale: Tensor, recipe: CrossModalRecipe
+) -> dict[str, Tensor]:
+    """The weighted terms of the loss on one batch of voted embeddings; their sum is what is minimised."""
+    steep = scale.exp().clamp(max=STEEPEST)
+    if recipe.masked:
+        views = [image.new_tensor([view]).expand(len(image), 2) for view in VIEWS]
+        found = [network(image, sentence, view) for view in views]
+        embeddings, codes = [f["embedding"] for f in found], [f["u"] for f in found]
+        logits = [gate for f in found for gate in f["logits"]]
+    else:
+        joint = network(image, sentence, image.new_ones(len(image), 2))
+        embeddings = [unit(joint["tokens"][:, 0]), unit(joint["tokens"][:, 1]), joint["embedding"]]
+        codes = [network.hashed(embedding) for embedding in embeddings]
+        logits = joint["logits"]
+    hashes = [unit(torch.tanh(u)) for u in codes]
+    together = torch.cat(codes)
+
+    def contrast(views: list[Tensor], steep: Tensor) -> Tensor:
+        return three_view_contrast(views[0], views[1], views[2], positive, steep, recipe.with_both)
+
+    terms = {
+        "contrast": contrast(embeddings, steep[0]),
+        "contrast of codes": recipe.contrast_codes * contrast(hashes, steep[1]),
+        "quantisation": recipe.quantise * quantisation(together),
+        "balance": recipe.balance * bit_balance(together),
+    }
+    if logits and recipe.gating:
+        chosen = network.settings.chosen
+        terms["gating"] = recipe.gating * torch.stack([gating(gate, chosen) for gate in logits]).sum()
+    return terms
+
+
+@torch.no_grad()
+def crossed(network: Any, pairs: Pairs, view: tuple[float, float]) -> tuple[np.ndarray, np.ndarray]:
+    """Embeddings float32 [N, W] and packed codes uint8 [N, K/8] of pairs in one view."""
+    return _outputs(network, _voted(network, pairs), view)
+
+
+@torch.no_grad()
+def _outputs(network: Any, voted: tuple[Tensor, Tensor], view: tuple[float, float]) -> tuple[np.ndarray, np.ndarray]:
+    network.eval()
+    found = network(*voted, voted[0].new_tensor([view]).expand(len(voted[0]), 2))
+    return found["embedding"].numpy(), np.packbits(found["u"].numpy() > 0, axis=1)
+
+
+@torch.no_grad()
+def _voted(network: Any, pairs: Pairs) -> tuple[Tensor, Tensor]:
+    content = torch.from_numpy(pairs.content.astype(np.float32))
+    centred = content - content.mean(dim=1, keepdim=True)
+    sentences = torch.from_numpy(pairs.sentences)
+    parts = [network.voted(a, b) for a, b in zip(centred.split(256), sentences.split(256), strict=True)]
+    return torch.cat([part[0] for part in parts]), torch.cat([part[1] for part in parts])
+
+
+@torch.no_grad()
+def _linear_start(
+    network: Any, train: Pairs, validation: Pairs, inputs: tuple[Tensor, Tensor], recipe: CrossModalRecipe, seed: int
+) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
+    """Projections from canonical correlation, hash head from signs of a frame; the inputs, now centred."""
+    s = network.settings
+    seen = inputs[0].double().numpy()
+    if recipe.affinity:
+        seen = smoothed(seen, _unit_content(train), recipe.affinity)
+    found = canonical_correlation(seen, inputs[1].double().numpy(), s.width, recipe.penalty, recipe.power)
+
+    def put(where: Tensor, value: np.ndarray) -> None:
+        where.zero_()
+        where[: len(value)] = torch.from_numpy(np.ascontiguousarray(value)).to(where.dtype)
+
+    put(network.image_mean, found.first_mean)
+    put(network.sentence_mean, found.second_mean)
+    put(network.image_projection.weight, found.first.T)
+    put(network.sentence_projection.weight, found.second.T)
+    inputs = _voted(network, train)
+    starts = np.concatenate([_outputs(network, inputs, view)[0] for view in (IMAGE, TEXT)])
+    leading = min(s.bits, starts.shape[1])
+    frame = sign_frame(starts[:, :leading].astype(np.float64), s.bits, seed=seed)
+    table = np.zeros((s.bits, s.width))
+    table[:, :leading] = frame.T
+    # Values of the start's codes have a mean square of 1.
+    table /= np.sqrt(np.mean((starts @ table.T) ** 2) * s.width)
+    put(network.straight.weight, table)
+    return inputs, _voted(network, validation)
+
+
+def smoothed(rows: np.ndarray, images: np.ndarray, temperature: float) -> np.ndarray:
+    """Each row as the mean of all rows, weighted by the affinity of the images: float [N, D], images of unit length."""
+    affinity = images @ images.T / temperature
+    weights = np.exp(affinity - affinity.max(axis=1, keepdims=True))
+    return np.asarray(weights @ rows / weights.sum(axis=1, keepdims=True))
+
+
+def _unit_content(pairs: Pairs) -> np.ndarray:
+    """Centred content vectors of unit length, float64 [N, D]: their product is Pearson's correlation."""
+    wide = pairs.content.astype(np.float64)
+    wide -= wide.mean(axis=1, keepdims=True)
+    return wide / np.maximum(np.linalg.norm(wide, axis=1, keepdims=True), 1e-12)
+
+
+def _judge(network: Any, voted: tuple[Tensor, Tensor], pairs: Pairs) -> float:
+    """Mean mAP@50 of codes and embeddings, both directions, `single`; a pair's own unit is left out.
+
+    Relevant: the same label; where labels say nothing, the same case is what must be found, own unit included.
+    """
+    if len(pairs) < 2:
+        return 0.0
+    image, text = (_outputs(network, voted, view) for view in (IMAGE, TEXT))
+    relevance = pairs.relevance()
+    found = []
+    for a, b in ((image, text), (text, image)):
+        found += [score_features(a[0], b[0], relevance, CUT), score_codes(a[1], b[1], relevance, CUT)]
+    values = [score.mean("map_at_k") for score in found]
+    return float(np.nanmean(values)) if not np.isnan(values).all() else 0.0
+
+
+def _noisy(side: Tensor, noise: float, source: torch.Generator) -> Tensor:
+    if not noise:
+        return side
+    drawn = torch.randn(side.shape, generator=source)
+    return side + noise * side.norm(dim=1, keepdim=True) * drawn / math.sqrt(side.shape[1])
+
+
+def _optimiser(network: Any, scale: Tensor, recipe: CrossModalRecipe, steps: int) -> tuple[Any, Any]:
+    """AdamW, no decay on vectors; warm-up over a tenth of the steps, then a cosine to zero."""
+    slow = [p for name, p in network.named_parameters() if name.endswith("projection.weight")]
+    rest = [p for name, p in network.named_parameters() if not name.endswith("projection.weight")]
+    optimiser = torch.optim.AdamW(
+        [
+            {"params": [p for p in rest if p.ndim > 1], "weight_decay": recipe.decay},
+            {"params": [scale, *(p for p in rest if p.ndim <= 1)], "weight_decay": 0.0},
+            {"params": slow, "weight_decay": 0.0, "lr": recipe.rate * recipe.projections},
+        ],
+        lr=recipe.rate,
+    )
+    warm = max(1, steps // 10)
+
+    def factor(step: int) -> float:
+        return min(1.0, (step + 1) / warm) * 0.5 * (1 + math.cos(math.pi * min(1.0, step / steps)))
+
+    return optimiser, torch.optim.lr_scheduler.LambdaLR(optimiser, factor)
+
+
+def _state(network: Any) -> dict[str, Tensor]:
+    return {name: value.clone() for name, value in network.state_dict().items()}

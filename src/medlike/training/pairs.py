@@ -1,0 +1,168 @@
+"""Pairs of image and text as embeddings: read once, kept by the digest of what was embedded."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from medlike.bundle import Bundle
+from medlike.datasets import Dataset, Split, prepare_samples
+from medlike.inference.encoder import Encoder
+from medlike.inference.sentences import SentenceEncoder
+from medlike.metrics import Relevance
+
+Say = Callable[[str], None]
+BATCH = 64
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Images and the sentences that belong to them.
+
+    content: int8 [N, D] of the image bundle; sentences: float32 [N, S] of unit length; cases: int64 [N], pairs of
+    one case (or of one and the same text) describe the same; units: int64 [N], of the split. samples: where they
+    come from, in the same order.
+    """
+
+    content: npt.NDArray[np.int8]
+    sentences: npt.NDArray[np.float32]
+    cases: npt.NDArray[np.int64]
+    units: npt.NDArray[np.int64]
+    samples: Dataset
+
+    def __len__(self) -> int:
+        return len(self.content)
+
+    def __getitem__(self, rows: npt.NDArray[Any]) -> Pairs:
+        """Some of the pairs: rows is bool [N] or int [M]."""
+        kept = np.flatnonzero(rows) if rows.dtype == bool else rows
+        samples = Dataset(self.samples.name, tuple(self.samples[int(row)] for row in kept))
+        return Pairs(self.content[kept], self.sentences[kept], self.cases[kept], self.units[kept], samples)
+
+    def shuffled(self, seed: int = 0) -> Pairs:
+        """Every image with the sentence of another pair, drawn at random: what must not teach anything."""
+        order = np.random.default_rng(seed).permutation(len(self))
+        return replace(self, sentences=self.sentences[order], cases=np.arange(len(self), dtype=np.int64))
+
+    def texts(self) -> Pairs:
+        """One pair for every distinct text and label: the first that carries it."""
+        seen: dict[tuple[str, str], int] = {}
+        for row, sample in enumerate(self.samples):
+            seen.setdefault((sample.text, sample.label), row)
+        return self[np.array(sorted(seen.values()), np.int64)]
+
+    def relevance(self) -> Relevance:
+        """Every pair as a query against all pairs of other units, relevant where the label is the same.
+
+        Where fewer than two labels are there, own case against all others.
+        """
+        labels = self.samples.column("label")
+        if len(set(labels) - {""}) < 2:
+            return Relevance.of(self.cases, self.cases)
+        return Relevance.of(labels, labels, self.units, self.units)
+
+
+def read_pairs(
+    dataset: Dataset,
+    split: Split,
+    bundle: Bundle,
+    encoder: SentenceEncoder,
+    cache: Path | None = None,
+    say: Say = lambda line: None,
+) -> Pairs:
+    """Every sample with a text in which something can be read, embedded. cache: folder of kept embeddings."""
+    samples = dataset.where(lambda s: bool(s.text) and encoder.readable(s.text))
+    return Pairs(
+        content_vectors(samples, bundle, cache, say),
+        sentence_vectors([s.text for s in samples], encoder, cache, say),
+        cases_of(samples),
+        split.units(samples) if len(samples) else np.zeros(0, np.int64),
+        samples,
+    )
+
+
+def cases_of(samples: Dataset) -> npt.NDArray[np.int64]:
+    """The case of each sample, int64 [N]: its source and group, joined with all that carry the same text."""
+    from medlike.datasets.near_duplicates import components
+
+    first: dict[tuple[str, ...], int] = {}
+    links = []
+    for row, sample in enumerate(samples):
+        keys: list[tuple[str, ...]] = [("text", sample.text)] if sample.text else []
+        if sample.group:
+            keys.append(("group", sample.collection, sample.source, sample.group))
+        links += [(first.setdefault(key, row), row) for key in keys]
+    return components(len(samples), np.array(links, np.int64).reshape(-1, 2))
+
+
+def content_vectors(samples: Dataset, bundle: Bundle, cache: Path | None, say: Say) -> npt.NDArray[np.int8]:
+    """Content vectors of samples, int8 [N, D], in order."""
+    keys = [hashlib.sha256(s.file.read_bytes() + str(s.item or "").encode()).digest() for s in samples]
+
+    def compute(rows: Sequence[int]) -> npt.NDArray[np.int8]:
+        say(f"encoding {len(rows)} images with {bundle.name}")
+        found, batch = [], []
+        with Encoder(bundle) as encoder:
+            for prepared in prepare_samples(Dataset(samples.name, tuple(samples[row] for row in rows))):
+                batch.append(prepared)
+                if len(batch) == BATCH:
+                    found.append(encoder.encode(batch).content)
+                    batch = []
+            if batch:
+                found.append(encoder.encode(batch).content)
+        return np.concatenate(found)
+
+    empty = np.zeros((0, bundle.content_dim), np.int8)
+    return _kept(keys, compute, cache, f"images-{bundle.encoder_digest[:16]}", empty)
+
+
+def sentence_vectors(
+    texts: Sequence[str], encoder: SentenceEncoder, cache: Path | None, say: Say
+) -> npt.NDArray[np.float32]:
+    """Vectors of texts, float32 [N, S], in order."""
+    keys = [hashlib.sha256(text.encode("utf-8", "replace")).digest() for text in texts]
+
+    def compute(rows: Sequence[int]) -> npt.NDArray[np.float32]:
+        say(f"encoding {len(rows)} texts")
+        return encoder.encode([texts[row] for row in rows])
+
+    empty = np.zeros((0, encoder.width), np.float32)
+    return _kept(keys, compute, cache, f"texts-{encoder.digest[:16]}", empty)
+
+
+def _kept(
+    keys: Sequence[bytes],
+    compute: Callable[[Sequence[int]], Any],
+    cache: Path | None,
+    name: str,
+    empty: npt.NDArray[Any],
+) -> Any:
+    """Rows by key: from the file where they are there, computed once for equal keys and kept where not."""
+    file = None if cache is None else cache / f"{name}.npz"
+    known: dict[bytes, int] = {}
+    rows = empty
+    if file is not None and file.is_file():
+        with np.load(file) as found:
+            rows = found["rows"]
+            known = {bytes(key): place for place, key in enumerate(found["keys"])}
+    first: dict[bytes, int] = {}
+    for place, key in enumerate(keys):
+        if key not in known:
+            first.setdefault(key, place)
+    if first:
+        rows = np.concatenate([rows, compute(list(first.values()))])
+        known |= {key: len(known) + place for place, key in enumerate(first)}
+        if file is not None:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            draft = file.with_name(f"{file.name}.tmp")
+            table = np.frombuffer(b"".join(known), np.uint8).reshape(-1, 32)
+            with draft.open("wb") as stream:
+                np.savez(stream, rows=rows, keys=table)
+            draft.replace(file)
+    return rows[[known[key] for key in keys]] if keys else empty
