@@ -38,7 +38,7 @@ def test_forward_returns_every_part(network, images):
         found = network(images, valid=valid)
     assert found["u"].shape == (2, 16)
     assert found["cells"].shape == (2, 14, 14, 64)
-    assert found["z"].shape == (2, 14, 14, 128)
+    assert found["z"].shape == (2, 14, 14, 64)
     assert found["modality"].shape == (2, 3)
     torch.testing.assert_close(found["modality"].sum(1), torch.ones(2))
     assert set(found["tap_logits"]) == {"shallow", "deep"}

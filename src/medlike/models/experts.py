@@ -78,7 +78,11 @@ class CellExpert(nn.Module):
 
     def forward(self, maps: Sequence[Tensor], modality: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """maps of the stem, modality probabilities [N,M] -> u float32 [N,14,14,L], z [N,14,14,D]."""
-        standard = (self.gather(maps) - self.mean) / self.std
+        return self.encode(self.gather(maps), modality)
+
+    def encode(self, cells: Tensor, modality: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """The same from gathered cells [N,h,w,C], as for training from a cache."""
+        standard = (cells - self.mean) / self.std
         y = self.enter(standard.permute(0, 3, 1, 2))
         if self.film is not None:
             if modality is None:

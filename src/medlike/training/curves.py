@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 
-def keep_history(history: list[dict[str, Any]], folder: Path, stage: str = "") -> None:
+def keep_history(
+    history: list[dict[str, Any]], folder: Path, stage: str = "", measured: Sequence[str] = ("map",)
+) -> None:
     """Write history.csv, one row an epoch, and draw curves.png beside it where matplotlib is installed.
 
-    stage: put before both names, as in decoder-history.csv.
+    stage: put before both names, as in decoder-history.csv. measured: how the names of columns begin that are no
+    losses but measured on the validation part.
     """
     before = f"{stage}-" if stage else ""
     if not history:
@@ -27,10 +31,11 @@ def keep_history(history: list[dict[str, Any]], folder: Path, stage: str = "") -
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    scores = [name for name in columns if name.startswith("map")]
+    scores = [name for name in columns if name.startswith(tuple(measured))]
     losses = [name for name in columns if name not in (*scores, "epoch", "seconds", "rate", "waiting")]
     figure, (left, right) = pyplot.subplots(1, 2, figsize=(10, 4), layout="constrained")
-    for axis, names, title in ((left, losses, "loss terms"), (right, scores, "validation mAP")):
+    judged = "validation mAP" if "map" in measured else "validation"
+    for axis, names, title in ((left, losses, "loss terms"), (right, scores, judged)):
         for name in names:
             points = [(row["epoch"], row[name]) for row in history if name in row]
             axis.plot(*zip(*points, strict=True), marker=".", label=name)

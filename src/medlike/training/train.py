@@ -17,10 +17,12 @@ from medlike.bundle import Bundle
 from medlike.datasets import Dataset, Split, development_split, hash_samples, join, make_split
 from medlike.errors import DatasetError, TrainingError
 from medlike.models.heads import check_bits
+from medlike.models.hmar import WEIGHT_STRIDE, RegionalNetwork
 from medlike.models.networks import build
 from medlike.models.presets import NetworkSettings
 from medlike.models.presets import preset as network_preset
 from medlike.training.augmentation import augmentation
+from medlike.training.cells_training import CellRecipe
 from medlike.training.decoding import fit_decoder
 from medlike.training.feed import FrozenFeed, PictureFeed, served_outputs
 from medlike.training.finish import Collection, finish_bundle
@@ -29,6 +31,8 @@ from medlike.training.maps import Maps, stem_maps
 from medlike.training.material import Material, classes_of, material, training_part
 from medlike.training.recipe import Recipe, changed
 from medlike.training.recipe import recipe as named_recipe
+from medlike.training.regional import fit_regional, require_stage, start_from
+from medlike.training.regional_heads import fit_taps
 from medlike.training.requirements import require_free, require_gallery, require_labels, require_positives
 from medlike.training.start import start_from_pooled
 from medlike.training.weights import StemWeights, load_stem
@@ -41,8 +45,10 @@ RECORD = "training.json"
 class Plan:
     """A run. preset: of models.presets; recipe: of training.recipe; changes: settings of the network or recipe.
 
-    stage: 1 trains the network; 2 goes on with its decoder. stem: see training.weights. bits: K. device: "auto"
+    stage: 1 trains the network; 2 goes on with its decoder. With a regional expert it is the stage to begin with: 1
+    the whole-image network, 2 the cells, 3 the gate. stem: see training.weights. bits: K. device: "auto"
     takes a GPU where there is one. leave_out: sources that take no part, to see how they are told from the others.
+    start: folder of a finished run whose network is the whole-image side of a regional one, in place of stage 1.
     """
 
     preset: str
@@ -54,24 +60,34 @@ class Plan:
     stem: str | Path | None = None
     device: str = "auto"
     leave_out: tuple[str, ...] = ()
+    start: str | Path | None = None
 
     def settings(self) -> tuple[NetworkSettings, Recipe]:
         """Network settings and recipe with the changes. TrainingError for what neither knows."""
         of_recipe = {field.name for field in fields(Recipe)}
+        of_cells = {field.name for field in fields(CellRecipe)}
         mine = {name: value for name, value in self.changes.items() if name in of_recipe}
-        rest = {name: value for name, value in self.changes.items() if name not in of_recipe}
+        rest = {name: value for name, value in self.changes.items() if name not in of_recipe | of_cells}
         unknown = sorted(set(rest) - {field.name for field in fields(NetworkSettings)})
         if unknown:
-            known = sorted(of_recipe | {field.name for field in fields(NetworkSettings)})
+            known = sorted(of_recipe | of_cells | {field.name for field in fields(NetworkSettings)})
             raise TrainingError(f"setting {unknown[0]!r} is unknown; known: {', '.join(known)}")
         recipe = changed(named_recipe(self.recipe), mine)
         # The network is built again from its settings alone, so what the recipe decides of it stands there.
         return network_preset(self.preset, **rest, share=recipe.share), recipe
 
+    def cells(self) -> CellRecipe:
+        """How the regional expert is trained, with the changes."""
+        known = {field.name for field in fields(CellRecipe)}
+        return CellRecipe(**{name: value for name, value in self.changes.items() if name in known})
+
 
 @dataclass(frozen=True)
 class Prepared:
-    """A run ready to start: network on its device, both parts and their feeds."""
+    """A run ready to start: network on its device, both parts and their feeds.
+
+    network: of whole images; regional: that and the regional expert, None where there is none.
+    """
 
     network: Any
     recipe: Recipe
@@ -81,6 +97,7 @@ class Prepared:
     validation_feed: FrozenFeed | PictureFeed
     collection: Collection
     stem: StemWeights
+    regional: RegionalNetwork | None = None
 
 
 def train_network(
@@ -110,23 +127,15 @@ def train_network(
     work.mkdir(parents=True, exist_ok=True)
     begun = time.time()
     ready = prepare_run(datasets, plan, work, Path(cache) if cache else work / "cache", split, say)
-    trained = fit(
-        ready.network,
-        ready.recipe,
-        ready.train,
-        ready.feed,
-        ready.validation,
-        ready.validation_feed,
-        work,
-        seed=plan.seed,
-        resume=resume or plan.stage == 2,
-        say=say,
-    )
-    outputs = served_outputs(ready.feed, len(ready.train), ("pooled", "feature"))
-    network = ready.network
-    stages = {"decoder": _second_stage(ready, plan, work, resume, say)} if plan.stage == 2 else {}
-    if plan.stage == 2:
+    trained = _first_stage(ready, plan, work, resume, say)
+    network, stages = ready.network, dict[str, Any]()
+    if ready.regional is not None:
+        stages["regional"] = _regional_stages(ready, plan, work, resume, say)
+        network = ready.regional
+    elif plan.stage == 2:
+        stages["decoder"] = _second_stage(ready, plan, work, resume, say)
         network = stages["decoder"].pop("network")
+    outputs = served_outputs(ready.feed, len(ready.train), ("pooled", "feature"))
     kept = _training_record(ready, plan, trained, begun) | stages
     _write_record(work, kept, trained)
     return finish_bundle(
@@ -151,10 +160,15 @@ def check_plan(plan: Plan, work: Path) -> None:
     check_bits(plan.bits)
     augmentation(recipe.augmentation)
     if settings.local_bits:
-        raise TrainingError(
-            f"preset {plan.preset!r} has a regional expert, which this command does not train; "
-            "take `compact` or `acir`, or --set local_bits=0 for its global side alone"
-        )
+        if WEIGHT_STRIDE not in settings.cell_strides:
+            raise TrainingError(
+                f"cell_strides {list(settings.cell_strides)} lack {WEIGHT_STRIDE}, which the cell weights read; "
+                f"have {WEIGHT_STRIDE} among --set cell_strides"
+            )
+        require_stage(work, plan.stage)
+        return
+    if plan.start is not None:
+        raise TrainingError(f"preset {plan.preset!r} has no regional expert: --start is for hmar and hmar-compact")
     if plan.stage not in (1, 2):
         raise TrainingError(f"stage {plan.stage} is unknown; known: 1, 2")
     if plan.stage == 2 and not (work / CHECKPOINT).is_file():
@@ -176,10 +190,12 @@ def prepare_run(
     require_labels(chosen, asked, say)
     require_gallery(everything, split)
     torch.manual_seed(plan.seed)
-    network: Any = build(settings, plan.bits, classes.sizes)
+    whole: Any = build(settings, plan.bits, classes.sizes)
+    regional = whole if isinstance(whole, RegionalNetwork) else None
+    network: Any = whole if regional is None else regional.image
     stem = load_stem(network, plan.stem)
     device = choose_device(plan.device)
-    network.to(device).eval()
+    whole.to(device).eval()
     train, validation = (material(part, split, classes, cache, say) for part in (chosen, asked))
     require_positives(train, recipe)
     say(f"{len(train)} pictures of {classes.sizes['label']} labels to train on, {len(validation)} to validate")
@@ -190,7 +206,7 @@ def prepare_run(
 
     feeds: list[FrozenFeed | PictureFeed] = []
     maps = maps_of(train, recipe.views if frozen else 1) if frozen or settings.linear else None
-    if maps is not None and settings.linear:
+    if maps is not None and settings.linear and plan.start is None:
         start_from_pooled(network, np.asarray(maps.pooled[0]), [s.source for s in train.dataset], recipe.whitening)
     for part in (train, validation):
         if frozen:
@@ -199,9 +215,9 @@ def prepare_run(
         else:
             feeds.append(PictureFeed(network, part.pictures, recipe, device))
     if device.type == "cuda":
-        network.to(memory_format=torch.channels_last)
+        whole.to(memory_format=torch.channels_last)
     collection = Collection(everything, split, classes, headline_of, cache, left_out)
-    return Prepared(network, recipe, train, validation, feeds[0], feeds[1], collection, stem)
+    return Prepared(network, recipe, train, validation, feeds[0], feeds[1], collection, stem, regional)
 
 
 def _leave_out(everything: Dataset, sources: Sequence[str], require: bool = True) -> tuple[Dataset, Dataset | None]:
@@ -249,6 +265,62 @@ def choose_device(name: str) -> torch.device:
     return device
 
 
+def _first_stage(ready: Prepared, plan: Plan, work: Path, resume: bool, say: Say) -> Trained:
+    """The whole-image network trained, or as another run left it; heads on the taps first, where there are some."""
+    if ready.regional is not None and plan.stage == 1:
+        fit_taps(ready.regional, plan.cells(), ready.train, _frozen(ready, plan, say)[0].maps, plan.seed, say)
+    if plan.start is not None:
+        kept = start_from(ready.network, Path(plan.start), say)
+        return Trained(ready.network.state_dict(), kept["epoch"], kept["history"], None)
+    return fit(
+        ready.network,
+        ready.recipe,
+        ready.train,
+        ready.feed,
+        ready.validation,
+        ready.validation_feed,
+        work,
+        seed=plan.seed,
+        resume=resume or plan.stage > 1,
+        say=say,
+    )
+
+
+def _regional_stages(ready: Prepared, plan: Plan, work: Path, resume: bool, say: Say) -> dict[str, Any]:
+    """Cell weights, cells and gate of a regional network, from the stage that the plan names on."""
+    assert ready.regional is not None
+    feeds = _frozen(ready, plan, say)
+    if plan.stage == 1 and not isinstance(ready.feed, FrozenFeed):
+        # The stem has been tuned since.
+        fit_taps(ready.regional, plan.cells(), ready.train, feeds[0].maps, plan.seed, say)
+    return fit_regional(
+        ready.regional,
+        plan.cells(),
+        ready.train,
+        feeds[0],
+        ready.validation,
+        feeds[1],
+        work,
+        ready.collection.cache,
+        first=plan.stage,
+        seed=plan.seed,
+        resume=resume,
+        say=say,
+    )
+
+
+def _frozen(ready: Prepared, plan: Plan, say: Say) -> list[FrozenFeed]:
+    """Both feeds from maps of the stem as it is now."""
+    found = []
+    for part, feed in ((ready.train, ready.feed), (ready.validation, ready.validation_feed)):
+        if not isinstance(feed, FrozenFeed):
+            settings = augmentation(ready.recipe.augmentation)
+            maps = stem_maps(ready.network, part.pictures, ready.collection.cache, 1, settings, plan.seed, say)
+            feed = FrozenFeed(ready.network, maps, ready.recipe, feed.device)
+        found.append(feed)
+    return found
+
+
 def _second_stage(ready: Prepared, plan: Plan, work: Path, resume: bool, say: Say) -> dict[str, Any]:
     """The network again with a decoder, trained; and what is kept of it."""
     settings, recipe = plan.settings()
@@ -288,6 +360,7 @@ def _training_record(ready: Prepared, plan: Plan, trained: Trained, begun: float
         "recipe": asdict(ready.recipe),
         "changes": dict(plan.changes),
         "left_out": list(plan.leave_out),
+        "start": None if plan.start is None else Path(plan.start).name,
         "classes": ready.collection.classes.names,
         "stem": ready.stem.origin,
         "stem_sha256": ready.stem.sha256,

@@ -1,0 +1,299 @@
+"""`medlike study regions`: does the box that a regional search answers lie where the finding is?
+
+Boxes are used here and nowhere in training. Per source, never pooled; gallery images turned and mirrored at random;
+calibration, gallery and query parts only, five folds of whole patients. The score is (hit rate - floor) / (ceiling -
+floor) over the first ten hits at IoU 0.5: floor is the best of three boxes that know nothing of the picture, ceiling a
+window of an allowed shape placed perfectly.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from medlike import bundle as bundles
+from medlike.bundle import Bundle
+from medlike.errors import BundleError
+from medlike.evaluation.encodings import encode_dataset, fingerprint_of, keep
+from medlike.evaluation.studies.bench import Bench
+from medlike.evaluation.studies.regions_boxes import Boxed, boxed_images, ceiling, guesses, turned_square
+from medlike.evaluation.studies.regions_pictures import as_image, row_picture
+from medlike.evaluation.studies.regions_search import (
+    TOP,
+    Cells,
+    Correlation,
+    Found,
+    by_bits,
+    by_cosine,
+    by_weighted_bits,
+    encode_cells,
+    hit_share,
+)
+from medlike.evaluation.studies.study import Cell, Result, Study, Summary
+from medlike.inference import Encoder
+from medlike.metrics import bootstrap_interval
+from medlike.metrics.localisation import normalised_score
+from medlike.metrics.retrieval import score_codes
+from medlike.metrics.ties import Relevance
+
+QUESTION = "Does a search by a region answer the box that shows the same finding, wherever it lies?"
+SEED = 0
+# Queries of a source that template correlation takes: a hundred times slower than codes.
+CORRELATED = 40
+NAMES = {
+    "busi": "breast lesion",
+    "stu_breast_us": "breast lesion",
+    "covid_cxr_lungbox": "lung",
+    "hc18": "fetal head",
+    "ddti_thyroid_us": "thyroid nodule",
+    "ufba_dental": "tooth",
+    "mias_mammo": "breast lesion",
+}
+METHODS = (
+    ("bits", "bits (the search's default)", 120),
+    ("bits-one-scale", "bits, one scale", 60),
+    ("bits-upright", "bits, one scale, not turned", 30),
+    ("bits-weighted", "bits, cells weighted", 200),
+    ("cosine", "cosine of real codes", 200),
+    ("correlation", "template correlation", 300),
+    ("turned-90", "bits, query turned by 90 degrees", 120),
+    ("mirrored", "bits, query mirrored", 120),
+)
+GUESSED = ("random box", "same position", "centre box")
+TURNS = {"turned-90": 1, "mirrored": 4}
+GLOBAL = "whole-image"
+OTHER = "medlike-compact-64"
+
+
+class Room:
+    """What the cells of the study share: images with boxes, and their codes by the bundle."""
+
+    def __init__(self, bench: Bench) -> None:
+        self.bench = bench
+
+    @cached_property
+    def boxed(self) -> Boxed:
+        self.bench.say("reading images with boxes")
+        return boxed_images(self.bench.limited(self.bench.wide), self.bench.split, SEED)
+
+    @cached_property
+    def turned(self) -> Cells:
+        return self._cells("turned", self.boxed.turned)
+
+    def asked(self, turn: int = 0) -> Cells:
+        """Codes of the queries, encoded again where they are turned."""
+        pixels = self.boxed.pixels
+        if turn:
+            pixels = np.stack([turned_square(each, turn) for each in pixels])
+        return self._cells(f"asked-{turn}", pixels)
+
+    def _cells(self, name: str, pixels: np.ndarray) -> Cells:
+        bundle = self.bench.bundle
+        if not bundle.local_bits:
+            raise BundleError(
+                f"bundle {bundle.name} has no local codes; name one with --bundle, for example medlike-hmar-64"
+            )
+        digest = fingerprint_of(self.boxed.samples)[:16]
+        file = self.bench.work / "encodings" / f"cells-{name}-{bundle.digest[:16]}-{digest}.npz"
+        if not file.is_file():
+            self.bench.say(f"encoding {len(pixels)} images, {name}")
+            with Encoder(bundle) as encoder:
+                found = encode_cells(encoder, pixels)
+            weight = {} if found.weight is None else {"weight": found.weight}
+            keep(file, {"real": found.real, **weight})
+        with np.load(file) as kept:
+            return Cells(kept["real"], kept.get("weight"))
+
+
+def cells(bench: Bench) -> list[Cell]:
+    """One cell a way of searching, one for floors and ceilings, one for classes, one for whole images."""
+    room = Room(bench)
+    found = [Cell("bounds", lambda: _bounds(room), 120, "bounds")]
+    found += [Cell(name, _searched(room, name), seconds, "search") for name, _, seconds in METHODS]
+    found.append(Cell("classes", lambda: _classes(room), 120, "search"))
+    found.append(Cell(GLOBAL, lambda: _whole(bench), 60, "whole"))
+    found.append(Cell("pictures", lambda: _pictures(room), 20, "pictures"))
+    return found
+
+
+def _bounds(room: Room) -> Result:
+    boxed = room.boxed
+    random = np.random.default_rng(SEED)
+    rows = [
+        {
+            **guesses(boxed, row, random),
+            "ceiling": ceiling(boxed, row),
+            "ceiling of one scale": ceiling(boxed, row, scales=(1.0,)),
+        }
+        for row in range(len(boxed))
+    ]
+    table = {name: [row[name] for row in rows] for name in rows[0]}
+    return {"source": boxed.sources.tolist(), "unit": boxed.units.tolist(), "values": table}
+
+
+def _searched(room: Room, name: str) -> Callable[[], Result]:
+    def run() -> Result:
+        boxed = room.boxed
+        search = _search_of(room, name)
+        chosen = np.arange(len(boxed))
+        if name == "correlation":
+            parts = [np.flatnonzero(boxed.sources == source)[:CORRELATED] for source in np.unique(boxed.sources)]
+            chosen = np.sort(np.concatenate(parts))
+        shares = np.full(len(boxed), np.nan)
+        for row in chosen:
+            shares[row] = hit_share(boxed, search(int(row), boxed.gallery(int(row))))
+        return {"hits": [None if np.isnan(share) else float(share) for share in shares]}
+
+    return run
+
+
+def _search_of(room: Room, name: str) -> Callable[[int, np.ndarray], Found]:
+    boxed = room.boxed
+    if name == "correlation":
+        return Correlation(boxed).search
+    gallery = room.turned
+    turn = TURNS.get(name, 0)
+    query = room.asked(turn)
+    if name == "cosine":
+        return lambda row, rows: by_cosine(boxed, query, gallery, row, rows)
+    asked, stored = query.packed(), gallery.packed()
+    if name == "bits-weighted":
+        weight = query.weight
+        if weight is None:
+            raise BundleError(f"bundle {room.bench.bundle.name} gives no cell weights")
+        return lambda row, rows: by_weighted_bits(boxed, asked[row], stored, row, rows, weight[row])
+    settings: dict[str, Any] = {"turn": turn}
+    if name in ("bits-one-scale", "bits-upright"):
+        settings["scales"] = (1.0,)
+    if name == "bits-upright":
+        settings["orientations"] = 1
+    return lambda row, rows: by_bits(boxed, asked[row], stored, row, rows, **settings)
+
+
+def _classes(room: Room) -> Result:
+    """Share of the first ten hits of the query's own class, when every image with boxes is searched."""
+    boxed = room.boxed
+    asked, stored = room.asked().packed(), room.turned.packed()
+    shares, chance = [], []
+    for row in range(len(boxed)):
+        rows = boxed.gallery(row, anywhere=True)
+        found = by_bits(boxed, asked[row], stored, row, rows)
+        same = boxed.classes == boxed.classes[row]
+        first = found.rows[found.first()]
+        shares.append(float(same[first].mean()) if len(first) else None)
+        chance.append(float(same[rows].mean()))
+    return {"precision": shares, "chance": chance}
+
+
+def _whole(bench: Bench) -> Result:
+    """mAP of whole-image codes on the headline protocol, of this bundle and of the one without regions."""
+    arena = bench.arena
+    labels = (part.column("label") for part in (arena.queries, arena.gallery))
+    relevance = Relevance.of(*labels, arena.units, arena.gallery_units)
+    found = {}
+    for bundle in (*(Bundle.load(name) for name in (OTHER,) if name in bundles.shipped()), bench.bundle):
+        work = bench.work / "encodings"
+        codes = [encode_dataset(bundle, part, work).code for part in (arena.queries, arena.gallery)]
+        found[bundle.name] = float(score_codes(codes[0], codes[1], relevance).mean("map_expected"))
+    return {"map": found}
+
+
+def _pictures(room: Room) -> Result:
+    """A good and a bad query of each source that may be shown, as pictures."""
+    boxed = room.boxed
+    search = _search_of(room, "bits")
+    found: dict[str, str] = {}
+    for source in np.unique(boxed.sources):
+        shown = []
+        for row in np.flatnonzero(boxed.sources == source):
+            hits = search(int(row), boxed.gallery(int(row)))
+            sheet = row_picture(boxed, int(row), hits)
+            if sheet is not None:
+                shown.append((hit_share(boxed, hits), sheet))
+        shown.sort(key=lambda pair: -pair[0])
+        for name, pair in (("good", shown[:1]), ("bad", shown[-1:])):
+            for share, sheet in pair:
+                title = f"{_name(str(source))}, {name}: {round(TOP * share)} of the first {TOP} hits right"
+                found[title] = as_image(sheet, title)
+    return {"images": found}
+
+
+def summarise(bench: Bench, done: Mapping[str, Result]) -> Summary:
+    """Scores a source, what each way of searching reaches, classes, whole images; pictures."""
+    tables: list[Any] = []
+    notes = [
+        "Boxes took no part in training. Every image of the calibration, gallery and query parts that has boxes asks "
+        "once, with one of its boxes, and is searched for among the images of its source in the four other folds, "
+        "which are turned and mirrored at random. Score = (hit rate - floor) / (ceiling - floor): 0 is the best of "
+        "three guesses, 1 a window of an allowed shape placed perfectly in every image; above 1 where the search "
+        f"chooses images in which its window fits. Bundle {bench.bundle.name}."
+    ]
+    if "bounds" in done:
+        tables += _score_tables(done)
+    if "classes" in done and "bounds" in done:
+        source = np.array(done["bounds"]["source"])
+        rows = []
+        for name in np.unique(source):
+            own = source == name
+            values = [_floats(done["classes"][key])[own] for key in ("precision", "chance")]
+            rows.append([_name(str(name)), str(name), float(np.nanmean(values[0])), float(np.nanmean(values[1]))])
+        head = ("region", "source", "same class", "by chance")
+        tables.append(("Class of the hits, all sources searched", head, rows))
+    if GLOBAL in done:
+        rows = [[name, value] for name, value in done[GLOBAL]["map"].items()]
+        tables.append(("Whole-image codes, headline protocol", ("bundle", "mAP"), rows))
+    images = list(done["pictures"]["images"].items()) if "pictures" in done else []
+    if images:
+        notes.append(
+            "In the pictures blue is labelled, green a found box that reaches IoU 0.5 with it, orange one that does "
+            "not; only images whose terms allow it are shown."
+        )
+    return Summary(tables, images, notes)
+
+
+def _score_tables(done: Mapping[str, Result]) -> list[Any]:
+    bounds = done["bounds"]
+    source, unit = np.array(bounds["source"]), np.array(bounds["unit"])
+    values = {name: _floats(column) for name, column in bounds["values"].items()}
+    methods = [(name, title) for name, title, _ in METHODS if name in done]
+    scores, rates = [], []
+    for name in np.unique(source):
+        own = source == name
+        guessed = {guess: float(values[guess][own].mean()) for guess in GUESSED}
+        floor, top = max(guessed.values()), float(values["ceiling"][own].mean())
+        lead = [_name(str(name)), str(name)]
+        rates.append([*lead, *guessed.values(), top, float(values["ceiling of one scale"][own].mean())])
+        best = _rate(done, "bits", own)
+        for method, title in methods:
+            hits = _floats(done[method]["hits"])
+            used = own & ~np.isnan(hits)
+            if not used.any():
+                continue
+            rate = bootstrap_interval(hits[used], unit[used])
+            low, high = (normalised_score(edge, floor, top) for edge in (rate.low, rate.high))
+            score = normalised_score(rate.mean, floor, top)
+            beside = score / normalised_score(best, floor, top) if best is not None and best > floor else None
+            scores.append([*lead, title, int(used.sum()), rate.mean, score, f"{low:.3f} to {high:.3f}", beside])
+    head = ("region", "source", "searched by", "queries", "hit rate", "score", "95 %", "of the default's score")
+    bound_head = ("region", "source", *GUESSED, "ceiling", "ceiling, one scale")
+    return [("Scores", head, scores), ("Floors and ceilings, hit rates", bound_head, rates)]
+
+
+def _rate(done: Mapping[str, Result], name: str, own: np.ndarray) -> float | None:
+    if name not in done:
+        return None
+    return float(np.nanmean(_floats(done[name]["hits"])[own]))
+
+
+def _floats(column: list[Any]) -> np.ndarray:
+    return np.array([np.nan if value is None else value for value in column], np.float64)
+
+
+def _name(source: str) -> str:
+    return NAMES.get(source, source)
+
+
+STUDY = Study("regions", QUESTION, cells, summarise, of_bundle=True)

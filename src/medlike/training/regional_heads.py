@@ -1,0 +1,132 @@
+"""What stage 1 of HMAR adds to the whole-image network: heads on two depths, and how much each cell matters.
+
+Both learn on a frozen stem: the heads from pooled means alone, the cell weights from the maps at stride 16 through
+the classifier of their weighted mean.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from medlike.errors import TrainingError
+from medlike.models.experts import GRID
+from medlike.models.hmar import RegionalNetwork
+from medlike.training.cells import CellViews
+from medlike.training.cells_training import CellRecipe
+from medlike.training.feed import FrozenFeed
+from medlike.training.losses.hierarchy import hierarchy_entropy
+from medlike.training.maps import Maps
+from medlike.training.material import Material, sampling_weights
+
+Say = Callable[[str], None]
+F32 = npt.NDArray[np.float32]
+BATCH = 256
+WEIGHT_BATCH = 64
+TAP_RATE = 40.0
+
+
+def fit_taps(network: RegionalNetwork, recipe: CellRecipe, part: Material, maps: Maps, seed: int, say: Say) -> None:
+    """Train the label-tree heads on the shallow and deep taps from pooled means, in place; then freeze them."""
+    image = network.image
+    if image.shallow_heads is None or image.deep_heads is None:
+        return
+    torch.manual_seed(seed)
+    device = image.pooling.mean.device
+    random = np.random.default_rng((seed, 41))
+    heads = [*image.shallow_heads.parameters(), *image.deep_heads.parameters()]
+    for parameter in heads:
+        parameter.requires_grad_(True)
+    # Standardised depths are small, 1 over the root of their widths: weights have far to go.
+    optimiser = torch.optim.Adam(heads, lr=TAP_RATE * recipe.head_rate)
+    views = torch.stack([torch.from_numpy(np.array(view)) for view in maps.pooled]).to(device)
+    weights = sampling_weights(part, "tempered")
+    columns = image.pooling.slices()
+    shares = dict[str, float]()
+    for _ in range(recipe.head_steps):
+        rows = torch.from_numpy(random.choice(len(part), BATCH, p=weights)).to(device)
+        picked = views[torch.from_numpy(random.integers(0, len(views), len(rows))).to(device), rows].float()
+        standard = image.pooling.standardise(picked)
+        labels = {level: torch.from_numpy(known).to(device)[rows] for level, known in part.labels.items()}
+        total = torch.zeros((), device=device)
+        for name, head, place in (
+            ("shallow", image.shallow_heads, image.shallow_index),
+            ("deep", image.deep_heads, image.deep_index),
+        ):
+            entropy = hierarchy_entropy(head(standard[:, columns[place]]), labels, 0.1)
+            shares[name] = float(entropy.detach())
+            total = total + entropy
+        optimiser.zero_grad(set_to_none=True)
+        total.backward()
+        optimiser.step()
+    for parameter in heads:
+        parameter.requires_grad_(False)
+    say("heads on the taps: " + ", ".join(f"{name} {value:.3f}" for name, value in shares.items()))
+
+
+def fit_cell_weights(
+    network: RegionalNetwork,
+    recipe: CellRecipe,
+    part: Material,
+    feed: FrozenFeed,
+    views: CellViews,
+    seed: int,
+    say: Say,
+) -> None:
+    """Train how much each cell matters, in place: the global expert's CLS asks, cells answer, labels decide."""
+    torch.manual_seed(seed)
+    random = np.random.default_rng((seed, 43))
+    network.eval()
+    network.cell_weight.requires_grad_(True)
+    optimiser = torch.optim.AdamW(network.cell_weight.parameters(), lr=recipe.head_rate, weight_decay=0.05)
+    weights = sampling_weights(part, "tempered")
+    level = list(part.labels)[-1]
+    columns = stride_columns(network)
+    value = 0.0
+    for _ in range(max(1, recipe.head_steps // 4)):
+        rows = random.choice(len(part), WEIGHT_BATCH, p=weights)
+        deep = feed.maps.batch(np.zeros(len(rows), np.int64), rows, feed.device)[1]
+        with torch.no_grad():
+            cls = network.image.pixels(deep)[-1][:, 0]
+        cells = np.stack([views.cells[0][row][:, columns] for row in rows])
+        given = torch.from_numpy(cells).to(feed.device).float().transpose(1, 2).unflatten(2, (GRID, GRID))
+        _, logits = network.cell_weight(cls, given)
+        known = {level: torch.from_numpy(part.labels[level][rows]).to(feed.device)}
+        entropy = hierarchy_entropy({level: logits}, known, 0.1)
+        optimiser.zero_grad(set_to_none=True)
+        entropy.backward()
+        optimiser.step()
+        value = float(entropy.detach())
+    network.cell_weight.requires_grad_(False)
+    say(f"cell weights: {value:.3f}")
+
+
+def stride_columns(network: RegionalNetwork) -> slice:
+    """Which of a cell's numbers are the map at stride 16, which the cell weights read. TrainingError without it."""
+    places, channels = network.cells.places, network.stem.channels
+    if network.weight_index not in places:
+        raise TrainingError("cell weights read the map at stride 16; have 16 among --set cell_strides")
+    at = places.index(network.weight_index)
+    start = sum(channels[place] for place in places[:at])
+    return slice(start, start + channels[network.weight_index])
+
+
+@torch.no_grad()
+def predicted_modalities(network: RegionalNetwork, pooled: npt.NDArray[np.floating[Any]]) -> F32 | None:
+    """The modality that the taps predict, float32 [N,M]; None without heads on them. pooled: [N,P]."""
+    image = network.image
+    if image.shallow_heads is None or image.deep_heads is None or "modality" not in image.classes:
+        return None
+    columns = image.pooling.slices()
+    parts = []
+    for start in range(0, len(pooled), 1024):
+        rows = torch.from_numpy(np.asarray(pooled[start : start + 1024], np.float32)).to(image.pooling.mean.device)
+        standard = image.pooling.standardise(rows)
+        logits = image.shallow_heads(standard[:, columns[image.shallow_index]])["modality"]
+        logits = logits + image.deep_heads(standard[:, columns[image.deep_index]])["modality"]
+        parts.append((logits / 2).softmax(dim=1).cpu().numpy())
+    return np.concatenate(parts)
