@@ -8,13 +8,15 @@ from medlike.datasets.chestxray14 import read_chestxray14
 from medlike.datasets.folders import read_folders
 from medlike.datasets.manifest import read_manifest
 from medlike.datasets.medmnist import read_medmnist
+from medlike.datasets.openi import REPORTS, read_openi
 from medlike.datasets.radimagenet import read_radimagenet
+from medlike.datasets.roco import holds_roco, read_roco
 from medlike.datasets.sample import Dataset
 from medlike.errors import DatasetError
 
 
 def read_collection(path: str | Path, name: str | None = None) -> Dataset:
-    """A manifest, MedMNIST npz, ChestX-ray14, RadImageNet or a folder per class, whichever PATH is.
+    """A manifest, MedMNIST npz, ChestX-ray14, RadImageNet, Open-i, ROCO or a folder per class, whichever PATH is.
 
     Raises DatasetError where it is none of them.
     """
@@ -33,4 +35,8 @@ def read_collection(path: str | Path, name: str | None = None) -> Dataset:
         return read_chestxray14(target, name or "chestxray14")
     if target.name == "radiology_ai" or (target / "radiology_ai").is_dir():
         return read_radimagenet(target, name or "radimagenet")
+    if (target / REPORTS).is_dir():
+        return read_openi(target, name or "openi")
+    if holds_roco(target):
+        return read_roco(target, name or "roco")
     return read_folders(target, name)

@@ -1,0 +1,102 @@
+"""ROCO, figures of articles with their captions: data/PART/KIND/images with captions.txt or a CSV beside them.
+
+Pelka et al., MICCAI LABELS 2018. PART is train, validation or test; KIND is radiology or non-radiology.
+"""
+
+from __future__ import annotations
+
+import csv
+import re
+from pathlib import Path
+
+from medlike.datasets.sample import Dataset, Sample
+from medlike.datasets.texts import meaningful
+from medlike.errors import DatasetError
+
+PARTS, KINDS = ("train", "validation", "test"), ("radiology", "non-radiology")
+_ARTICLE = re.compile(r"PMC\d+")
+
+
+def read_roco(path: str | Path, name: str = "roco", complete: bool = True) -> Dataset:
+    """Every figure with its caption; `group` is the article where it is known (from the CSV or dlinks.txt).
+
+    path: the folder that holds train, validation and test, or the one above it (`data` or `all_data`). label: the
+    kind, radiology or non-radiology: ROCO names no finding. extra: part, the authors' own; cuis, the UMLS concepts
+    of the caption joined by `|`, where cuis.txt is there. complete: an image that is missing is an error; else it is
+    left out (articles have been withdrawn since). Raises DatasetError.
+    """
+    root = _root(Path(path))
+    samples, missing = [], []
+    for part in PARTS:
+        for kind in KINDS:
+            folder = root / part / kind
+            if not folder.is_dir():
+                continue
+            captions, articles = _captions(folder)
+            articles |= {number: found for number, found in _links(folder).items() if number not in articles}
+            concepts = _table(folder / "cuis.txt")
+            for number, caption in captions.items():
+                file = folder / "images" / f"{number}.jpg"
+                if not file.is_file():
+                    missing.append(file)
+                    continue
+                extra = {"part": part, "cuis": "|".join(concepts.get(number, "").split())}
+                samples.append(
+                    Sample(
+                        path=file.relative_to(root).as_posix(),
+                        file=file.resolve(),
+                        label=kind,
+                        coarse=kind,
+                        source=name,
+                        group=articles.get(number, ""),
+                        text=meaningful(caption),
+                        collection=name,
+                        extra={key: value for key, value in extra.items() if value},
+                    )
+                )
+    if missing and (complete or not samples):
+        raise DatasetError(
+            f"{root}: {len(missing)} of {len(missing) + len(samples)} images are missing, the first is {missing[0]}; "
+            "run ROCO's scripts/fetch.py to its end, or read it with complete=False"
+        )
+    if not samples:
+        raise DatasetError(f"{root} has no captions.txt or CSV in train/radiology and its like; is this ROCO?")
+    return Dataset(name, tuple(samples))
+
+
+def holds_roco(path: Path) -> bool:
+    """Whether a folder, or `data` or `all_data` in it, has ROCO's layout."""
+    return any((_root(path) / part / kind).is_dir() for part in PARTS for kind in KINDS)
+
+
+def _root(path: Path) -> Path:
+    inside = (path / name for name in ("data", "all_data"))
+    return next((place for place in inside if any((place / part).is_dir() for part in PARTS)), path)
+
+
+def _captions(folder: Path) -> tuple[dict[str, str], dict[str, str]]:
+    """Caption and article of each figure: from the CSV (id, name, caption) where there is one, else captions.txt."""
+    captions, articles = {}, {}
+    for file in sorted(folder.glob("*.csv")):
+        with file.open(newline="", encoding="utf-8-sig") as stream:
+            reader = csv.DictReader(stream)
+            if not {"id", "caption"} <= set(reader.fieldnames or ()):
+                continue
+            for row in reader:
+                captions[row["id"].strip()] = row["caption"] or ""
+                if article := _ARTICLE.search(row.get("name") or ""):
+                    articles[row["id"].strip()] = article.group()
+    return captions or _table(folder / "captions.txt"), articles
+
+
+def _links(folder: Path) -> dict[str, str]:
+    found = {number: _ARTICLE.search(rest) for number, rest in _table(folder / "dlinks.txt").items()}
+    return {number: article.group() for number, article in found.items() if article}
+
+
+def _table(file: Path) -> dict[str, str]:
+    """Lines of a number, a tab, and the rest; {} where the file is not there."""
+    if not file.is_file():
+        return {}
+    rows = (line.split("\t", 1) for line in file.read_text(encoding="utf-8").splitlines() if "\t" in line)
+    return {number.strip(): rest.strip() for number, rest in rows}
