@@ -61,16 +61,20 @@ class DepthBranch(nn.Module):
 
     def __init__(self, settings: NetworkSettings) -> None:
         super().__init__()
+        # The linear part has a length of about 1; hidden layers want entries of about 1. No layer norm: an image's
+        # length says how unusual it is.
+        self.scale = settings.linear**0.5
         self.members = nn.ModuleList(_member(settings) for _ in range(settings.depth_members))
 
     def forward(self, projected: Tensor) -> Tensor:
-        return torch.cat([UNIT_SCALE * F.normalize(member(projected), dim=1) for member in self.members], dim=1)
+        scaled = self.scale * projected
+        return torch.cat([UNIT_SCALE * F.normalize(member(scaled), dim=1) for member in self.members], dim=1)
 
 
 def _member(settings: NetworkSettings) -> nn.Sequential:
     """Two hidden layers: [N,linear] -> [N,depth_outputs]."""
     widths = (settings.linear, settings.depth_hidden, settings.depth_hidden)
-    layers: list[nn.Module] = [nn.LayerNorm(settings.linear)]
+    layers: list[nn.Module] = []
     for inputs, outputs in pairwise(widths):
         layers += [nn.Linear(inputs, outputs), nn.LayerNorm(outputs), nn.SiLU(), nn.Dropout(settings.depth_dropout)]
     return nn.Sequential(*layers, nn.Linear(settings.depth_hidden, settings.depth_outputs))

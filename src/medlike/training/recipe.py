@@ -39,10 +39,10 @@ class Recipe:
     epochs: int = 8
     feature_epochs: int = 4
     batch: int = 256
-    rate: float = 6e-4
-    stem_rate: float = 1e-4
-    start_rate: float = 1e-4
-    end_rate: float = 2e-5
+    rate: float = 1e-4
+    stem_rate: float = 2e-5
+    start_rate: float = 2e-5
+    end_rate: float = 1e-5
     warmup: int = 1
     betas: tuple[float, float] = (0.9, 0.98)
     decay: float = 0.05
@@ -53,7 +53,7 @@ class Recipe:
     sampling: Literal["uniform", "tempered"] = "tempered"
     hash: float = 0.3
     contrast: float = 1.0
-    classification: float = 1.6
+    classification: float = 2.4
     preservation: float = 10.0
     smoothing: float = 0.1
     temperature: float = 0.1

@@ -28,10 +28,10 @@ STEM_EPOCHS = 8
 # for as long as the full recipe takes with its depth branch (24 epochs of maps cost about its 3,000 steps and 8).
 RIVAL = {
     "hash": 1.0, "contrast": 0.0, "preservation": 0.0, "classification": 0.5, "feature_epochs": 0, "depth_steps": 0,
-    "epochs": 24,
+    "epochs": 24, "rate": 6e-4, "start_rate": 1e-4, "end_rate": 2e-5,
 }  # fmt: skip
 # The same loss on features that were trained first, as the full recipe trains them: only the code's loss differs.
-AFTER_FEATURES = {"hash": 1.0, "preservation": 0.0}
+AFTER_FEATURES = {"hash": 1.0, "preservation": 0.0, "rate": 6e-4, "start_rate": 1e-4, "end_rate": 2e-5}
 
 
 @dataclass(frozen=True)
