@@ -49,3 +49,20 @@ def test_what_does_not_fit_is_refused():
         table.nearest(np.zeros(2, np.uint8), -1)
     with pytest.raises(QueryError, match=r"bool \[3\]"):
         table.nearest(np.zeros(2, np.uint8), 1, np.ones(2, bool))
+
+
+@pytest.mark.parametrize("room", [0, 10, 1 << 15])
+@pytest.mark.parametrize("k", [0, 1, 7, 100, 5000])
+def test_nearest_and_more_holds_every_tie_it_has_room_for(k, room):
+    random = np.random.default_rng(k)
+    codes = random.integers(0, 4, (3000, 2), dtype=np.uint8)
+    query = random.integers(0, 4, 2, dtype=np.uint8)
+    mask = random.random(3000) < 0.7
+    distance = np.bitwise_count(codes ^ query).sum(axis=1)
+    for allowed in (None, mask):
+        near, rows, complete = BucketTable.of(codes).nearest_and_more(query, k, allowed, room)
+        expected = [(int(distance[row]), row) for row in range(3000) if allowed is None or allowed[row]]
+        expected.sort()
+        found = list(zip(near.tolist(), rows.tolist(), strict=True))
+        assert found[: min(k, len(expected))] == expected[:k] and found == expected[: len(found)]
+        assert [pair for pair in found if pair[0] <= complete] == [pair for pair in expected if pair[0] <= complete]
