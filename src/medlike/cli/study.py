@@ -19,7 +19,7 @@ def study(
     name: Annotated[
         str,
         typer.Argument(
-            help="methods, ablation, bits, ood, robustness, pretraining, cross-domain, perception or speed."
+            help="methods, ablation, bits, ood, robustness, pretraining, cross-domain, perception, regions or speed."
         ),
     ],
     out: Annotated[

@@ -22,6 +22,8 @@ medlike train compact --data a --out my-bundle --bits 128 --set epochs=10 --resu
 
 medlike train acir --data a --out my-acir --recipe paper --stem resnet50.safetensors
 
+medlike train hmar-compact --data a --data b --start my-bundle.run --out my-regions
+
 medlike train itq --data a --out my-floor --stem lite0.safetensors
 
 medlike train mcmfh --data a --image-bundle my-bundle --out my-texts --bits 16
@@ -71,8 +73,22 @@ def train(
         typer.Option("--set", metavar="KEY=VALUE", help="A setting of the recipe or the network; may be repeated."),
     ] = None,
     stage: Annotated[
-        int, typer.Option("--stage", help="2 goes on from a finished stage 1 and trains the decoder.")
+        int,
+        typer.Option(
+            "--stage",
+            help="2 goes on from a finished stage 1 and trains the decoder. With a regional expert (hmar, "
+            "hmar-compact) the stage to begin with: 1 whole images, 2 cells, 3 gate.",
+        ),
     ] = 1,
+    start: Annotated[
+        Path | None,
+        typer.Option(
+            "--start",
+            metavar="RUN",
+            help="For hmar and hmar-compact: folder of a finished run (OUT.run) whose network is the whole-image "
+            "side, in place of training it again; its codes stay as they are.",
+        ),
+    ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the checkpoint in --work.")] = False,
     seed: Annotated[int, typer.Option("--seed", help="Seed of everything random.")] = 0,
     stem: Annotated[
@@ -139,7 +155,7 @@ def train(
         from medlike.training.train import Plan, train_network
 
         length = 64 if bits is None else bits
-        plan = Plan(preset, length, recipe, changes, stage, seed, stem, device, tuple(leave_out or ()))
+        plan = Plan(preset, length, recipe, changes, stage, seed, stem, device, tuple(leave_out or ()), start)
         made = train_network(
             datasets,
             out,

@@ -20,6 +20,7 @@ _MODULES = {
     "pretraining": "pretraining",
     "cross-domain": "cross_domain",
     "perception": "perception",
+    "regions": "regions",
     "speed": "speed",
 }
 NAMES = tuple(_MODULES)
