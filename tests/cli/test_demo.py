@@ -46,6 +46,10 @@ def test_finds_the_right_kinds(drawn):
         [table] = [part for part in tables if part.startswith(title)]
         first = next(line for line in table.splitlines() if line.lstrip().startswith("1 "))
         assert kind in first, table
+    for title, word in (("In words", "ring-enhancing"), ("A chest radiograph and words", "device")):
+        [table] = [part for part in tables if part.startswith(title)]
+        first = next(line for line in table.splitlines() if line.lstrip().startswith("1 "))
+        assert word[:6] in first, table
     [smear] = [part for part in tables if part.startswith("A blood smear")]
     assert "Outlier" in smear
 
@@ -55,7 +59,7 @@ def test_page_stands_by_itself(drawn):
     pointed = re.findall(r"""(?:src|href)=["']([^"']*)|url\(([^)]*)""", page)
     assert pointed
     assert all("".join(target).startswith(("data:", "#")) for target in pointed), "everything is in the page"
-    assert page.count("data:image/") >= 7 + 30
+    assert page.count("data:image/") >= 8 + 40
     assert "not a medical device" in page
 
 

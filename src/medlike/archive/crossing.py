@@ -63,13 +63,13 @@ class Crossing:
         """Code and embedding of each text as bytes; None for one in which nothing can be read, and for all where
         sentences cannot be encoded here.
         """
-        found: list[tuple[bytes, bytes] | None] = [None] * len(texts)
-        kept = [at for at, text in enumerate(texts) if self.sentences.readable(text)] if self.reads else []
+        # Captions repeat; each is read once.
+        found: dict[str, tuple[bytes, bytes]] = {}
+        kept = [text for text in dict.fromkeys(texts) if self.sentences.readable(text)] if self.reads else []
         if kept:
-            codes = self._codes(None, self.sentences.encode([texts[at] for at in kept]))
-            for row, at in enumerate(kept):
-                found[at] = as_bytes(codes, row)
-        return found
+            codes = self._codes(None, self.sentences.encode(kept))
+            found = {text: as_bytes(codes, row) for row, text in enumerate(kept)}
+        return [found.get(text) for text in texts]
 
     def query(self, text: str | None, content: NDArray[np.int8] | None) -> Codes:
         """Of a query: its text, its image's content int8 [D], or both together."""

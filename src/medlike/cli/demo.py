@@ -20,16 +20,17 @@ medlike demo /tmp/medlike-demo
 
 @dataclass(frozen=True)
 class Question:
-    """One search of the demo. file: of the samples' queries; empty for the best hit of the search before."""
+    """One search of the demo. file: of the samples' queries; without it and without text: the best hit before."""
 
     title: str
     file: str = ""
+    text: str = ""
     settings: dict[str, Any] = field(default_factory=dict)
 
     @property
     def words(self) -> str:
         """The settings as the command line writes them."""
-        words = []
+        words = [f'--text "{self.text}"'] if self.text else []
         for name, value in self.settings.items():
             if name == "where":
                 words += [f"--where {key}={wanted}" for key, wanted in value.items()]
@@ -44,8 +45,10 @@ QUESTIONS = (
     Question("A blood smear", "blood-BloodImage_00000.jpg"),
     Question("A DICOM radiograph", "RG1_J2KI.dcm"),
     Question("More like its first hit", settings={"where": {"modality": "XR"}}),
-    Question("A drawn CT, hit by series", "ct-4-3.dcm", {"group_by": "series"}),
-    Question("A drawn mass, among US", "us-breast-10.png", {"where": {"modality": "US"}}),
+    Question("A drawn CT, hit by series", "ct-4-3.dcm", settings={"group_by": "series"}),
+    Question("A drawn mass, among US", "us-breast-10.png", settings={"where": {"modality": "US"}}),
+    Question("In words", text="ring-enhancing lesion of the head"),
+    Question("A chest radiograph and words", "chest-86d19bba.jpg", "implanted cardiac device"),
 )
 
 
@@ -88,6 +91,7 @@ def demo(
 def _opened(place: Path) -> "Archive":
     """The archive of an earlier demo, brought to the bundle of this medlike; else a new one."""
     from medlike import Archive, Bundle
+    from medlike.archive.folder import default_text_bundle
     from medlike.bundle import default
 
     if not (place / "archive.json").exists():
@@ -95,6 +99,8 @@ def _opened(place: Path) -> "Archive":
     opened, bundle = Archive.open(place), Bundle.load(default())
     if opened.folder.bundle.digest != bundle.digest:
         opened.reindex(bundle)
+    if opened.folder.text is None and (text := default_text_bundle(opened.folder.bundle)) is not None:
+        opened.reindex(text_bundle=text)
     return opened
 
 
@@ -103,10 +109,12 @@ def _answers(opened: "Archive", samples: Path) -> "list[Result]":
 
     results: list[Result] = []
     for question in QUESTIONS:
-        if question.file:
-            query = Query(image=samples / "queries" / question.file)
+        if question.file or question.text:
+            image = samples / "queries" / question.file if question.file else None
+            query = Query(image=image, text=question.text or None)
         else:
             query = Query(id=results[-1].hits[0].id)
         result = opened.search(query, k=5, **question.settings)
-        results.append(replace(result, title=question.title))
+        title = f"{question.title}: {question.text}" if question.text else question.title
+        results.append(replace(result, title=title))
     return results
