@@ -60,6 +60,7 @@ def build() -> typer.Typer:
     benches = typer.Typer(no_args_is_help=True, help="Measure speed, beside a peer in the same run.")
     benches.command("hamming", epilog=bench.HAMMING)(guarded(bench.hamming))
     benches.command("regions", epilog=bench.REGIONS)(guarded(bench.regions))
+    benches.command("text", epilog=bench.TEXT)(guarded(bench.text))
     benches.command("train", epilog=bench.TRAIN)(guarded(bench.train))
     app.add_typer(benches, name="bench", rich_help_panel="Measure")
     return app

@@ -23,6 +23,13 @@ medlike bench regions --quick
 medlike bench regions --images 200000
 """
 
+TEXT = """[b]Examples[/b]
+
+medlike bench text --quick
+
+medlike bench text --format json > text.json
+"""
+
 TRAIN = """[b]Examples[/b]
 
 medlike bench train --quick
@@ -49,6 +56,14 @@ def regions(quick: Quick = False, images: Images = None, format: ReportFormat = 
     """Search for a region in every image against chunked numpy: one and eight orientations, three scales."""
     from medlike.cli.screen import note
     from medlike.evaluation.speed.regions import bench
+
+    _show(bench(quick, images, note), format)
+
+
+def text(quick: Quick = False, images: Images = None, format: ReportFormat = Report.table) -> None:
+    """Search in words over a million images with texts, without the encoder; look up 16-bit codes."""
+    from medlike.cli.screen import note
+    from medlike.evaluation.speed.texts import bench
 
     _show(bench(quick, images, note), format)
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from medlike import Archive, Query, Result
 from medlike.archive.creation import create
-from medlike.archive.folder import BundleFacts
+from medlike.archive.folder import BundleFacts, TextBundleFacts
 
 CONTENT = 64
 PAGE = 50_000
@@ -39,11 +39,13 @@ class Populated:
 
 
 @contextmanager
-def populated(folder: str | Path, codes: NDArray[np.uint8], labels: Sequence[str]) -> Iterator[Populated]:
-    """Write an archive of codes uint8 [N, B] with one label each, and its index."""
+def populated(
+    folder: str | Path, codes: NDArray[np.uint8], labels: Sequence[str], text: TextBundleFacts | None = None
+) -> Iterator[Populated]:
+    """Write an archive of codes uint8 [N, B] with one label each, and its index. text: the bundle it names."""
     path = Path(folder) / "archive"
     facts = BundleFacts(name="bench", digest="be" * 32, bits=8 * codes.shape[1], content_dim=CONTENT)
-    with Archive(create(path, facts, False)) as archive:
+    with Archive(create(path, facts, False, text)) as archive:
         archive.store.connection.execute("PRAGMA synchronous=OFF")
         random = np.random.default_rng(0)
         for start in range(0, len(codes), PAGE):
