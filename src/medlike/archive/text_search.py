@@ -11,11 +11,12 @@ from medlike.archive.fusion import FusedRanking, image_rows
 from medlike.archive.index import Part, View
 from medlike.archive.ranking import Candidates, Field, rank
 from medlike.archive.result import Hit
+from medlike.archive.store import Store
 from medlike.archive.wording import Wording
 
 if TYPE_CHECKING:
     from medlike.archive.archive import Archive
-    from medlike.archive.words import Marked
+    from medlike.archive.words import Marked, Words
 
 
 class Ranking(Protocol):
@@ -89,22 +90,21 @@ def nearest(views: TextViews, wording: Wording, k: int, narrowed: Callable[[Part
 
 def told(archive: "Archive", ranking: FusedRanking, wording: Wording, hits: Sequence[Hit], view: View) -> list[Hit]:
     """Hits with their score, their place in each ranking, and the words of the query found in their texts."""
-    return [
-        replace(
-            _told(archive, ranking, wording, hit, view),
-            others=tuple(_told(archive, ranking, wording, other, view) for other in hit.others),
-        )
-        for hit in hits
-    ]
+    store, words = archive.store, archive.indexes.words
+
+    def tell(hit: Hit) -> Hit:
+        return _told(store, words, ranking, wording, hit, view)
+
+    return [replace(tell(hit), others=tuple(map(tell, hit.others))) for hit in hits]
 
 
-def _told(archive: "Archive", ranking: FusedRanking, wording: Wording, hit: Hit, view: View) -> Hit:
-    stored = archive.store.find(hit.id, view.generation)
+def _told(store: Store, words: "Words", ranking: FusedRanking, wording: Wording, hit: Hit, view: View) -> Hit:
+    stored = store.find(hit.id, view.generation)
     if stored is None:
         return hit  # erased a moment ago
     best: Marked | None = None
-    for number in archive.store.text_numbers(stored.row):
-        marked = archive.indexes.words.marked(number, wording.terms)
+    for number in store.text_numbers(stored.row):
+        marked = words.marked(number, wording.terms)
         if marked is not None and (best is None or len(marked.words) > len(best.words)):
             best = marked
     whole = hit.distance is not None and hit.box is None

@@ -86,10 +86,10 @@ class Words:
             lengths += int(held.sum(dtype=np.int64)) - int(held[field.part.dead].sum(dtype=np.int64))
         if not lengths or k <= 0:
             return Candidates.joined([])
-        mean = lengths / texts
+        mean, purge = lengths / texts, self._purge()
         scores = [np.zeros(field.part.rows) for field in fields]
         for term in wanted[:MOST]:
-            found = [self._within(field, term, mean) for field in fields]
+            found = [self._within(field, term, mean, purge) for field in fields]
             having = sum(len(at) - _shared(at, field.part.dead) for field, (at, _) in zip(fields, found, strict=True))
             if not having:
                 continue
@@ -120,10 +120,11 @@ class Words:
         parts = [part.split(_END, 1)[0] for part in found[0].split(_HIT)[1:]]
         return Marked(tuple({part.lower(): part for part in reversed(parts)}.values())[::-1], found[1])
 
-    def _within(self, field: Field, term: str, mean: float) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    def _within(
+        self, field: Field, term: str, mean: float, purge: int
+    ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
         """Where a word is in a field (positions, ascending), and what it is worth there before its own weight."""
         segment, rows = field.part.segment, field.part.rows
-        purge = self._purge()
         placed = self._placed.setdefault(segment, {})
         held: Any = placed.get(term)
         if held is None or held[0] != purge:
