@@ -24,12 +24,24 @@ def test_no_results_page_is_without_results():
 def test_a_page_holds_question_tables_and_command():
     results = {
         "study": "toy", "question": "Why?", "notes": ["Because."], "cells_done": 1, "cells": 2, "code": "0.1",
-        "machine": {"system": "Linux", "cores": 2}, "tables": [
-            {"title": "T", "head": ["a", "b"], "rows": [["x|y", 0.12345], ["z", None]]}],
+        "machine": {"system": "Linux", "cores": 2, "python": "3.11"}, "tables": [
+            {"title": "T", "head": ["a", "p"], "rows": [["x|y", 0.12345], ["z", None], ["w", 0.0001]]}],
         "configuration": {
-            "split": {"digest": "d"}, "settings": {"bundle": "B", "stem": None, "bits": [64], "seeds": [0]},
+            "data": "dev", "images": 8370, "labels": ["l"] * 21, "stem_sha256": "s",
+            "split": {"name": "n", "digest": "d"}, "bundle": {"name": "B", "digest": "e"},
+            "settings": {
+                "bundle": "B", "stem": "w.safetensors", "bits": [16, 64], "seeds": [0, 1, 2], "epochs": None,
+                "preset": "compact", "folds": 3, "limit": None,
+            },
         },
     }  # fmt: skip
     page = study_markdown(results)
     assert "| x\\|y | 0.123 |" in page and "| z |  |" in page and "1 of 2 cells" in page
-    assert "medlike study toy --out DIR --bundle B" in page
+    assert "| w | 0.0001 |" in page  # a p-value is never written as nothing
+    assert "medlike study toy --out DIR --bundle B --stem w.safetensors --bits 16,64 --seeds 3\n" in page
+    for fact in (
+        "data: dev, 8,370 images, 21 labels", "split: n, digest d", "bundle: B, digest e",
+        "stem: w.safetensors, sha256 s", "preset compact, bits 16, 64, seeds 0, 1, 2, epochs: the recipe's",
+        "Linux, 2 cores, python 3.11",
+    ):  # fmt: skip
+        assert fact in page, fact

@@ -87,7 +87,7 @@ def accuracy_bars(methods: Figures, oracle: float) -> str:
         text: {m: (f[key], *f[interval]) for m, f in methods.items() if key in f}
         for text, key, interval in (
             ("pooled", "map_expected", "map_interval"),
-            ("within the source", "map_within_source_by_query", "map_within_source_interval"),
+            ("within the source, all queries alike", "map_within_source_by_query", "map_within_source_interval"),
         )
     }
     return bars(series, list(methods), "mAP", (oracle, "knowing the source only (pooled)"))

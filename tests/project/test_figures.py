@@ -1,0 +1,51 @@
+"""Figures in README and docs are those of the shipped bundles' measured quality and of the studies' results."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from medlike.bundle import Bundle
+from medlike.evaluation.studies.inserts import filled
+
+ROOT = Path(__file__).parents[2]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+ROW = re.compile(r"^\| `(medlike-[\w-]+)`[^|]*\| ([\d.]+) \| ([\d.]+) \| ([\d.]+) % \|$", re.MULTILINE)
+
+
+def quality(name):
+    return Bundle.load(name).spec["quality"]
+
+
+def test_the_readme_says_what_the_shipped_bundles_reach():
+    rows = ROW.findall((ROOT / "README.md").read_text(encoding="utf-8"))
+    assert {name for name, *_ in rows} >= {"medlike-compact-64", "medlike-itq-64"}
+    for name, codes, features, found in rows:
+        of = quality(name)
+        assert codes == f"{of['map_expected']:.3f}", f"README.md, {name}: codes"
+        assert features == f"{of['map_expected_content']:.3f}", f"README.md, {name}: features"
+        assert found == f"{100 * of['outliers']['detected_at_3_percent']:.1f}", f"README.md, {name}: outliers"
+
+
+def test_the_page_on_bundles_says_what_the_untrained_one_reaches():
+    text = (ROOT / "docs" / "bundle.md").read_text(encoding="utf-8")
+    of = quality("medlike-itq-64")
+    within, outliers = of["map_expected_within_source"], of["outliers"]
+    named = ", ".join(f"{within[s]:.3f}" for s in ("brain_tumor_mri", "busi", "knee_oai", "medpix2"))
+    for row in (
+        f"| mAP, 64 bits (headline labels of dev, {of['gallery']} gallery, {of['query']} queries) | "
+        f"{of['map_expected']:.3f} |",
+        f"| mAP, content vectors by cosine | {of['map_expected_content']:.3f} |",
+        f"| mAP within source: brain MR, breast ultrasound, knees, MedPix | {named} |",
+        f"| outliers, grey: AUROC; found at 3 % false alarms | {outliers['auroc']:.3f}; "
+        f"{100 * outliers['detected_at_3_percent']:.1f} % |",
+        f"| found at p <= 0.03; false alarms, by image; by unit | {100 * outliers['detected']:.1f} %; "
+        f"{100 * outliers['false_alarms']:.1f} %; {100 * outliers['false_alarms_by_unit']:.1f} % |",
+    ):
+        assert row in text, f"docs/bundle.md lacks: {row}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=[p.name for p in PAGES])
+def test_inserted_figures_are_those_of_the_results(page):
+    text = page.read_text(encoding="utf-8")
+    assert filled(text, page.parent) == text, f"{page.name} differs from the results; run: make docs"
