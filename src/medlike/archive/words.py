@@ -191,8 +191,13 @@ class Words:
 
 def _first(field: Field, number: int, score: NDArray[np.float64], k: int) -> Candidates:
     """The texts of a field that can be among the first k: those above 0, without sorting everything."""
-    limit = float(np.partition(score, len(score) - k)[len(score) - k]) if len(score) > 4 * k else 0.0
-    at = np.flatnonzero(score >= limit) if limit > 0 else np.flatnonzero(score > 0)
+    some = int(np.count_nonzero(score))
+    worth = score
+    if 4 * some < len(score):
+        # Partition is slow where most values are equal: without the zeros.
+        worth = score[score > 0]
+    limit = float(np.partition(worth, len(worth) - k)[len(worth) - k]) if some > 4 * k else 0.0
+    at = np.flatnonzero(score >= limit) if limit > 0 else np.flatnonzero(score)
     found = candidates(field, number, np.zeros(len(at), np.int32), at, score[at].astype(np.float32))
     return reduced(found, k, "radius")
 
