@@ -15,6 +15,10 @@ PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 # GPU packages) comes with: PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu make test
 TORCH := torch==2.13.0
 
+# For one test, in a folder of its own: PyPI's torchvision does not import beside torch's CPU build, and other
+# packages would try it.
+OPEN_CLIP := open_clip_torch==3.3.0 timm==1.0.31 torchvision==0.28.0 ftfy wcwidth
+
 .PHONY: demo check test lint types docs crash clean
 
 $(BIN)/python:
@@ -30,6 +34,7 @@ $(CORE): pyproject.toml | $(BIN)/python
 $(DEV): $(CORE)
 	$(PIP) $(TORCH)
 	$(PIP) -e ".[train,text,report,test,bench,dev]"
+	$(PIP) --no-deps --upgrade --target $(VENV)/open-clip $(OPEN_CLIP)
 	@touch $@
 
 demo: $(CORE)
@@ -52,7 +57,7 @@ test: $(DEV)
 
 docs: $(CORE)
 	$(BIN)/python -m medlike.cli.reference > docs/cli.md.new && mv docs/cli.md.new docs/cli.md
-	$(BIN)/python -m medlike.evaluation.studies.inserts docs/acir.md
+	$(BIN)/python -m medlike.evaluation.studies.inserts docs/acir.md docs/mcmfh.md
 
 crash: $(DEV)
 	sh tests/system-packages.sh gcc libc6-dev

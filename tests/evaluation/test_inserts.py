@@ -31,10 +31,12 @@ def test_a_study_that_was_not_run_is_named(tmp_path):
 def test_quality_of_a_bundle(tmp_path):
     page = "<!-- figures: bundle medlike-itq-64 -->\n<!-- end of figures -->\n"
     assert "| codes | 0." in filled(page, tmp_path)
+    assert "text to image, one side seen | 0." in filled(page.replace("itq-64", "text-16"), tmp_path)
     assert "does not ship" in filled(page.replace("itq-64", "none-8"), tmp_path)
 
 
-def test_the_figures_in_the_docs_are_those_of_the_results():
-    page = Path(__file__).parents[2] / "docs" / "acir.md"
+@pytest.mark.parametrize("name", ["acir.md", "mcmfh.md"])
+def test_the_figures_in_the_docs_are_those_of_the_results(name):
+    page = Path(__file__).parents[2] / "docs" / name
     text = page.read_text(encoding="utf-8")
-    assert filled(text, page.parent) == text, "docs/acir.md differs from the results; run: make docs"
+    assert filled(text, page.parent) == text, f"docs/{name} differs from the results; run: make docs"

@@ -41,6 +41,21 @@ def model_card(bundle: Bundle, results: Mapping[str, Any] | None = None) -> str:
 
 
 def _facts(bundle: Bundle) -> str:
+    if bundle.kind == "text":
+        sides = bundle.spec["text"]
+        return table(
+            ("", ""),
+            [
+                ("bits", bundle.bits),
+                ("float vector", f"{sides['embedding_dim']} numbers"),
+                ("preset", bundle.preset),
+                ("size", f"{bundle.bytes / 1e6:.1f} MB"),
+                ("digest", f"`{bundle.digest}`"),
+                ("images", f"content vectors of {sides['image_bundle']}"),
+                ("its encoder", f"`{sides['image_encoder_digest']}`"),
+                ("sentences", f"all-MiniLM-L6-v2, {sides['sentence_width']} numbers; English"),
+            ],
+        )
     rows = [
         ("bits", bundle.bits),
         ("content vector", f"{bundle.content_dim} numbers, int8"),
@@ -55,6 +70,11 @@ def _facts(bundle: Bundle) -> str:
 
 
 def _purpose(bundle: Bundle) -> str:
+    if bundle.kind == "text":
+        return (
+            f"Gives images and texts codes of {bundle.bits} bits and float vectors in one space, so that words find "
+            "images and images find texts. It takes the content vectors that the image bundle has made already."
+        )
     said = f"Gives an image a code of {bundle.bits} bits and a content vector, so that images like it can be found."
     if bundle.spec.get("outlier"):
         threshold = float(bundle.spec["outlier"]["threshold"])
@@ -129,6 +149,10 @@ def quality_part(quality: Mapping[str, Any]) -> str:
     """The measured quality of a bundle, as it stands in its specification."""
     if not quality:
         return "Not measured."
+    if "single" in quality:
+        return _text_quality(quality)
+    if "query" not in quality:
+        return str(quality["how"]).capitalize() + "."
     parts = [
         f"{quality['query']} queries against a gallery of {quality['gallery']} images, {quality['labels']} labels, "
         f"parts that took no part in making it; {quality['how']}."
@@ -158,6 +182,24 @@ def quality_part(quality: Mapping[str, Any]) -> str:
     return "\n\n".join(parts)
 
 
+def _text_quality(quality: Mapping[str, Any]) -> str:
+    rows = [
+        (f"{direction}, {seen}", *(_number(quality[protocol][direction][key]) for key in _TEXT_KEYS))
+        for protocol, seen in (("single", "one side seen"), ("paired", "the query's other half seen too"))
+        for direction in quality[protocol]
+    ]
+    said = (
+        f"{quality['query']} images and {quality['query_texts']} texts against {quality['gallery']} images "
+        f"and {quality['gallery_texts']} texts, {quality['labels']} labels, parts that took no part in making it; "
+        f"{quality['how']}."
+    )
+    head = ("", "mAP@50, codes", "mAP@50, float", "mAP, codes", "mAP, float")
+    return f"{said}\n\n{table(head, rows)}"
+
+
+_TEXT_KEYS = ("map_at_k_codes", "map_at_k_float", "map_expected_codes", "map_expected_float")
+
+
 def _evaluated(bundle: Bundle, results: Mapping[str, Any]) -> str:
     methods: Mapping[str, Any] = results.get("methods") or {}
     if bundle.name not in methods:
@@ -178,6 +220,14 @@ def _evaluated(bundle: Bundle, results: Mapping[str, Any]) -> str:
 
 
 def _limits(bundle: Bundle, training: Mapping[str, Any]) -> str:
+    if bundle.kind == "text":
+        lines = [
+            "Research and teaching only; nobody has shown that it helps or does no harm in a clinic.",
+            "What the training texts do not speak of is found by chance: see the sources above. English only.",
+            "Denials count little: `no effusion` lies near `effusion`.",
+            "Few bits tell coarse things apart (what was imaged and how); the float vector orders within them.",
+        ]
+        return "\n".join(f"- {line}" for line in lines)
     lines = [
         "Research and teaching only; nobody has shown that it helps or does no harm in a clinic.",
         "Alike in looks, anatomy and acquisition is not the same disease. Read the table by source: the figure over "

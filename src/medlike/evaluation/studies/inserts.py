@@ -29,9 +29,9 @@ def filled(text: str, folder: Path) -> str:
 def _figures(what: str, folder: Path) -> str:
     if what.startswith("bundle "):
         name = what.removeprefix("bundle ").strip()
-        if name not in shipped():
+        if name not in shipped(None):
             return f"{name} does not ship in this version."
-        return quality_part(Bundle.load(name).spec.get("quality") or {})
+        return quality_part(Bundle.load(name, kind=None).spec.get("quality") or {})
     path, _, title = (part.strip() for part in what.partition("|"))
     if not (folder / path).is_file():
         return f"Not run in this version: `{path}` is written by `medlike study {Path(path).parent.name} --out DIR`."
