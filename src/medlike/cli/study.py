@@ -19,7 +19,8 @@ def study(
     name: Annotated[
         str,
         typer.Argument(
-            help="methods, ablation, bits, ood, robustness, pretraining, cross-domain, perception, regions or speed."
+            help="methods, ablation, bits, ood, robustness, pretraining, cross-domain, perception, regions, text or "
+            "speed."
         ),
     ],
     out: Annotated[

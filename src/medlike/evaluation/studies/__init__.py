@@ -21,6 +21,7 @@ _MODULES = {
     "cross-domain": "cross_domain",
     "perception": "perception",
     "regions": "regions",
+    "text": "text",
     "speed": "speed",
 }
 NAMES = tuple(_MODULES)
