@@ -80,7 +80,7 @@ def use(folder, known, seed, tell, steps=10**9):
         if action == "add":
             archive.add(paths, pixels=chance.choice(["copy", "reference"]), threads=1)
         elif action == "receive":
-            archive.receive(paths[0].read_bytes(), names[0])
+            archive.receive(paths[0].read_bytes(), names[0], texts={"caption": f"a picture named {names[0]}"})
         elif action == "drain":
             archive.drain()
         elif action in ("remove", "erase"):
