@@ -93,6 +93,15 @@ def test_the_stored_image_itself_and_its_patient_can_be_left_out(worded):
         assert worded.store.find(hit.id).patient != own
 
 
+def test_many_queries_of_all_kinds_at_once(worded, tmp_path):
+    picture = tmp_path / "captioned" / "0002.png"
+    queries = [Query(text="effusion"), Query(image=picture, text="head"), Query(image=picture), picture]
+    together = worded.search_many(queries, k=2)
+    assert [[hit.as_dict() for hit in result] for result in together] == [
+        [hit.as_dict() for hit in worded.search(query, k=2)] for query in queries
+    ]
+
+
 def test_matched_words_are_shown_as_they_are_written(worded):
     hit = worded.search(Query(text="LEFT effusion"), k=1)[0]
     assert hit.words == ("Left", "effusion")

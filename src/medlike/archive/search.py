@@ -256,7 +256,7 @@ def _first(
     alone: list[list[Any] | None] = [None] * len(asked)
     if len(asked) < 2 or settings.rank == "radius" or settings.group_by is not None:
         return alone
-    if any(query.region is not None or query.in_words_only for query in asked):
+    if any(query.region is not None or query.wording is not None for query in asked):
         return alone
     codes = np.stack([query.code for query in asked])
     first: list[list[Any] | None] = [[] for _ in asked]
