@@ -1,6 +1,7 @@
 """medlike demo: index the samples, search them, draw the answers."""
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -20,17 +21,23 @@ medlike demo /tmp/medlike-demo
 
 @dataclass(frozen=True)
 class Question:
-    """One search of the demo. file: of the samples' queries; without it and without text: the best hit before."""
+    """One search of the demo. file: of the samples' queries; without it and without text: the best hit before.
+
+    region: a box of the file's own pixels; asked only where the archive's bundle has local codes.
+    """
 
     title: str
     file: str = ""
     text: str = ""
+    region: tuple[float, float, float, float] | None = None
     settings: dict[str, Any] = field(default_factory=dict)
 
     @property
     def words(self) -> str:
         """The settings as the command line writes them."""
         words = [f'--text "{self.text}"'] if self.text else []
+        if self.region is not None:
+            words.append(f"--region {','.join(f'{edge:g}' for edge in self.region)}")
         for name, value in self.settings.items():
             if name == "where":
                 words += [f"--where {key}={wanted}" for key, wanted in value.items()]
@@ -49,6 +56,9 @@ QUESTIONS = (
     Question("A drawn mass, among US", "us-breast-10.png", settings={"where": {"modality": "US"}}),
     Question("In words", text="ring-enhancing lesion of the head"),
     Question("A chest radiograph and words", "chest-86d19bba.jpg", "implanted cardiac device"),
+    Question("The base of a lung", "chest-86d19bba.jpg", region=(22, 135, 112, 212)),
+    Question("The head alone", "fetal-031_HC.jpg", region=(89, 65, 179, 165)),
+    Question("The drawn mass alone", "us-breast-10.png", region=(80, 56, 116, 88)),
 )
 
 
@@ -76,8 +86,9 @@ def demo(
             samples / MANIFEST, progress=lambda so_far: display.update(task, completed=so_far.files)
         )
         console.print(f"[b]{len(opened)}[/b] images in the archive, [b]{report.added}[/b] of them new")
-        results = _answers(opened, samples)
-        for question, result in zip(QUESTIONS, results, strict=True):
+        asked = [question for question in QUESTIONS if question.region is None or opened.folder.bundle.local_bits]
+        results = _answers(opened, samples, asked)
+        for question, result in zip(asked, results, strict=True):
             show(result, f"{question.title}  {question.words}".rstrip())
         sheet, html = folder / "sheet.png", folder / "page.html"
         draw(results).save(sheet, "PNG")
@@ -104,14 +115,14 @@ def _opened(place: Path) -> "Archive":
     return opened
 
 
-def _answers(opened: "Archive", samples: Path) -> "list[Result]":
+def _answers(opened: "Archive", samples: Path, asked: Sequence[Question]) -> "list[Result]":
     from medlike import Query
 
     results: list[Result] = []
-    for question in QUESTIONS:
+    for question in asked:
         if question.file or question.text:
             image = samples / "queries" / question.file if question.file else None
-            query = Query(image=image, text=question.text or None)
+            query = Query(image=image, text=question.text or None, region=question.region)
         else:
             query = Query(id=results[-1].hits[0].id)
         result = opened.search(query, k=5, **question.settings)

@@ -65,7 +65,7 @@ def start_from(image: Any, run: Path, say: Say) -> dict[str, Any]:
     state = kept["best"]["state"]
     if state is None:
         raise TrainingError(f"{path} is of a run that has not finished an epoch of codes; let it finish first")
-    theirs, ours = (_whole(each) for each in (kept["identity"]["network"], json.loads(json.dumps(record(image)))))
+    theirs, ours = (_whole(each) for each in (kept["identity"]["network"], record(image)))
     for name, value in ours.items():
         if theirs.get(name) != value:
             raise TrainingError(
@@ -207,4 +207,6 @@ def _read_stage(network: RegionalNetwork, stage: int, work: Path) -> None:
 def _whole(kept: Mapping[str, Any]) -> dict[str, Any]:
     """What decides a whole-image network's weights, of what `record` gives; without what regions add."""
     settings = {name: value for name, value in kept["settings"].items() if name not in SETTINGS_ADDED}
-    return {"bits": kept["bits"], "classes": kept["classes"], **settings}
+    # Through JSON, which makes tuples lists: what a checkpoint holds may have been through it.
+    found: dict[str, Any] = json.loads(json.dumps({"bits": kept["bits"], "classes": kept["classes"], **settings}))
+    return found

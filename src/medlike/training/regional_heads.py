@@ -27,7 +27,7 @@ Say = Callable[[str], None]
 F32 = npt.NDArray[np.float32]
 BATCH = 256
 WEIGHT_BATCH = 64
-TAP_RATE = 40.0
+TAP_RATE = 10.0
 
 
 def fit_taps(network: RegionalNetwork, recipe: CellRecipe, part: Material, maps: Maps, seed: int, say: Say) -> None:
@@ -47,7 +47,8 @@ def fit_taps(network: RegionalNetwork, recipe: CellRecipe, part: Material, maps:
     weights = sampling_weights(part, "tempered")
     columns = image.pooling.slices()
     shares = dict[str, float]()
-    for _ in range(recipe.head_steps):
+    for step in range(recipe.head_steps):
+        optimiser.param_groups[0]["lr"] = TAP_RATE * recipe.head_rate * (1 - step / recipe.head_steps)
         rows = torch.from_numpy(random.choice(len(part), BATCH, p=weights)).to(device)
         picked = views[torch.from_numpy(random.integers(0, len(views), len(rows))).to(device), rows].float()
         standard = image.pooling.standardise(picked)
