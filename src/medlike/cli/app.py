@@ -58,10 +58,8 @@ def build() -> typer.Typer:
     models.command("info", epilog=model.EXAMPLES)(guarded(model.info))
     app.add_typer(models, name="model", rich_help_panel="Models")
     benches = typer.Typer(no_args_is_help=True, help="Measure speed, beside a peer in the same run.")
-    benches.command("hamming", epilog=bench.HAMMING)(guarded(bench.hamming))
-    benches.command("regions", epilog=bench.REGIONS)(guarded(bench.regions))
-    benches.command("text", epilog=bench.TEXT)(guarded(bench.text))
-    benches.command("train", epilog=bench.TRAIN)(guarded(bench.train))
+    for name in ("hamming", "regions", "text", "encode", "ingest", "startup", "memory", "growth", "train"):
+        benches.command(name, epilog=getattr(bench, name.upper()))(guarded(getattr(bench, name)))
     app.add_typer(benches, name="bench", rich_help_panel="Measure")
     return app
 

@@ -14,7 +14,8 @@ from medlike.codes.buckets import BucketTable
 from medlike.codes.threads import cores
 from medlike.errors import MissingExtra
 from medlike.evaluation.speed.gallery import KINDS, codes
-from medlike.evaluation.speed.timing import Figures, rounds
+from medlike.evaluation.speed.machine import read_all
+from medlike.evaluation.speed.timing import Figures, Times, rounds
 
 K = 100
 QUERIES = 64
@@ -61,40 +62,25 @@ def _against_faiss(found: Figures, faiss: Any, held: NDArray[np.uint8], name: st
         faiss.omp_set_num_threads(threads)
         index.search(queries[:number], K)
 
-    def against(name: str, number: int, ours: Callable[[], Any], turns: int) -> dict[str, float]:
+    def against(name: str, number: int, ours: Callable[[], Any], turns: int) -> dict[str, Times]:
         # One thread is its best on a busy machine, all of them on an idle one: the better counts.
         rivals: dict[str, Callable[[], Any]] = {
             "ours": ours,
-            "read": lambda: _read(held),
+            "read": lambda: read_all(held.view(np.uint64).reshape(-1)),
             "faiss-1": partial(peer, 1, number),
         }
         if cores() > 1:
             rivals["faiss-all"] = partial(peer, cores(), number)
         spent = rounds(rivals, turns)
-        best = min(value for rival, value in spent.items() if rival.startswith("faiss"))
+        best = min((value for rival, value in spent.items() if rival.startswith("faiss")), key=lambda each: each.median)
         found.ratio(name, spent["ours"], best, "faiss IndexBinaryFlat, on one core or all, the faster")
         return spent
 
     spent = against(f"hamming-1{name}", 1, lambda: hamming.nearest(held, queries[0], K), times)
     found.facts[f"bandwidth{name}"] = {
-        "read_gb_s": held.nbytes / spent["read"] / 1e9, "ours_gb_s": held.nbytes / spent["ours"] / 1e9,
+        "read_gb_s": held.nbytes / spent["read"].median / 1e9, "ours_gb_s": held.nbytes / spent["ours"].median / 1e9,
     }  # fmt: skip
     against(f"hamming-{QUERIES}{name}", QUERIES, lambda: hamming.nearest_many(held, queries, K), max(3, times // 4))
-
-
-def _read(held: NDArray[np.uint8]) -> int:
-    """Read every code once on all cores: what memory allows."""
-    from medlike.codes.threads import share
-
-    words = held.view(np.uint64).reshape(-1)
-
-    def worker(counter: Any) -> int:
-        total = 0
-        while (start := next(counter) << 18) < len(words):
-            total ^= int(np.bitwise_xor.reduce(words[start : start + (1 << 18)]))
-        return total
-
-    return share(-(-len(words) >> 18), worker)[0]
 
 
 def _ordered(found: Figures, number: int, times: int, tell: Callable[[str], None]) -> None:
@@ -123,7 +109,7 @@ def _ordered(found: Figures, number: int, times: int, tell: Callable[[str], None
         "ties-id": lambda: rank(fields, crowd, content[0], K, "hamming"),
     }
     for name, value in rounds(rivals, times).items():
-        found.seconds(f"hamming-{name}", value)
+        found.seconds(f"hamming-{name}", value.median)
 
 
 def _sixteen(found: Figures, number: int, times: int) -> None:
@@ -131,7 +117,7 @@ def _sixteen(found: Figures, number: int, times: int) -> None:
     table = BucketTable.of(held)
     queries = np.random.default_rng(2).integers(0, 256, (200, 2), dtype=np.uint8)
     spent = rounds({"ours": lambda: [table.nearest(query, K) for query in queries]}, times)
-    found.seconds("hamming-16", spent["ours"] / len(queries))
+    found.seconds("hamming-16", spent["ours"].median / len(queries))
 
 
 def _filtered(found: Figures, number: int, times: int, tell: Callable[[str], None]) -> None:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from medlike import Archive, Query, Result
 from medlike.archive.creation import create
 from medlike.archive.folder import BundleFacts, TextBundleFacts
+from medlike.archive.index import Index
 
 CONTENT = 64
 PAGE = 50_000
@@ -25,17 +26,45 @@ _ENCODING = "INSERT INTO encodings(row, bundle, code, content) VALUES (?, ?, ?, 
 class Populated:
     """An archive whose images were never there. Ids are row numbers in hexadecimal."""
 
-    def __init__(self, archive: Archive) -> None:
+    def __init__(self, archive: Archive, facts: BundleFacts) -> None:
         self.archive = archive
-        self.index = archive.index
+        self.facts = facts
+        self.rows = 0
+        self._random = np.random.default_rng(0)
+
+    @property
+    def index(self) -> Index:
+        """The archive's index."""
+        return self.archive.index
 
     def stored_id(self, row: int) -> str:
         """The id of a row, counted from 0."""
         return f"{row + 1:032x}"
 
-    def search(self, id: str, label: str, k: int = 100) -> Result:
-        """A filtered search: from the filter as the user gives it to the metadata of the hits."""
-        return self.archive.search(Query(id=id), k=k, where={"label": label})
+    def search(self, id: str, label: str | None = None, k: int = 100) -> Result:
+        """A search, with a filter from as the user gives it to the metadata of the hits."""
+        return self.archive.search(Query(id=id), k=k, where={"label": label} if label else None)
+
+    def add(self, codes: NDArray[np.uint8], labels: Sequence[str] | None = None) -> None:
+        """Append rows of codes uint8 [N, B], with one label each, in commits of 50,000."""
+        for start in range(0, len(codes), PAGE):
+            part = codes[start : start + PAGE]
+            named = labels[start : start + PAGE] if labels else ["a"] * len(part)
+            rows = range(self.rows + 1, self.rows + 1 + len(part))
+            content = self._random.integers(-127, 128, (len(part), CONTENT), dtype=np.int8)
+            with self.archive.store.commit("add") as commit:
+                commit.connection.executemany(
+                    _IMAGE,
+                    (
+                        (row, f"{row:032x}", commit.generation, label, f"{row:064x}", f'{{"label": "{label}"}}')
+                        for row, label in zip(rows, named, strict=True)
+                    ),
+                )
+                commit.connection.executemany(
+                    _ENCODING,
+                    ((row, self.facts.digest, part[i].tobytes(), content[i].tobytes()) for i, row in enumerate(rows)),
+                )
+            self.rows += len(part)
 
 
 @contextmanager
@@ -46,22 +75,9 @@ def populated(
     path = Path(folder) / "archive"
     facts = BundleFacts(name="bench", digest="be" * 32, bits=8 * codes.shape[1], content_dim=CONTENT)
     with Archive(create(path, facts, False, text)) as archive:
+        made = Populated(archive, facts)
         archive.store.connection.execute("PRAGMA synchronous=OFF")
-        random = np.random.default_rng(0)
-        for start in range(0, len(codes), PAGE):
-            rows = range(start + 1, min(start + PAGE, len(codes)) + 1)
-            content = random.integers(-127, 128, (len(rows), CONTENT), dtype=np.int8)
-            with archive.store.commit("add") as commit:
-                commit.connection.executemany(
-                    _IMAGE,
-                    (
-                        (row, f"{row:032x}", commit.generation, label, f"{row:064x}", f'{{"label": "{label}"}}')
-                        for row, label in zip(rows, labels[start : start + PAGE], strict=True)
-                    ),
-                )
-                commit.connection.executemany(
-                    _ENCODING,
-                    ((row, facts.digest, codes[row - 1].tobytes(), content[row - 1 - start].tobytes()) for row in rows),
-                )
+        made.add(codes, labels)
+        archive.store.connection.execute("PRAGMA synchronous=FULL")
         archive.index.rebuild()
-        yield Populated(archive)
+        yield made

@@ -38,16 +38,15 @@ def bench(quick: bool = False, images: int | None = None, tell: Callable[[str], 
         }
         rivals = {each: partial(nearest, held, masks, template) for each, template in templates.items()}
         for each, value in rounds(rivals, times).items():
-            found.seconds(f"regions-{each}{name}", value)
+            found.seconds(f"regions-{each}{name}", value.median)
         part = min(number, 4000)
         against = {
             engine: partial(match, held[:part], masks[:part], templates["8"], None, np.inf, engine)
             for engine in ("compiled", "numpy")
         }
         spent = rounds(against, 1)
-        # Here their time over ours: higher is better.
-        found.lines[f"regions-numpy{name}"] = ("ratio", spent["numpy"] / spent["compiled"])
-        found.facts[f"regions-numpy{name}"] = {**spent, "images": part, "higher_is_better": True}
+        # How many times as fast: higher is better.
+        found.rate(f"regions-numpy{name}", spent["compiled"], spent["numpy"], f"numpy in chunks, {part:,} images")
     return found
 
 
