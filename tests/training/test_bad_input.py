@@ -106,7 +106,8 @@ def test_codes_that_cannot_be_packed(phantom_data, tmp_path, bits):
         (Plan("compact", changes={"epoch": 3}), "setting 'epoch' is unknown; known: .*epochs"),
         (Plan("compact", changes={"augmentation": "wild"}), "unknown augmentation 'wild'"),
         (Plan("compact", stage=3), "stage 3 is unknown; known: 1, 2"),
-        (Plan("hmar-compact"), "has a regional expert.*local_bits=0"),
+        (Plan("hmar-compact", stage=4), "stage 4 is unknown; known: 1, 2, 3"),
+        (Plan("hmar-compact", changes={"cell_strides": [32]}), "have 16 among --set cell_strides"),
     ],
 )
 def test_plans_that_make_no_sense(phantom_data, tmp_path, plan, match):

@@ -154,7 +154,7 @@ def gate_material(
     standard = network.image.pooling.standardise(torch.from_numpy(outputs["pooled"]).to(device)).cpu().numpy()
     cells = []
     for start in range(0, len(part), CHUNK):
-        given = torch.from_numpy(np.asarray(views.cells[0][start : start + CHUNK])).to(device).float()
+        given = torch.from_numpy(np.array(views.cells[0][start : start + CHUNK])).to(device).float()
         shares = None
         if modality is not None and network.cells.film is not None:
             shares = torch.from_numpy(modality[start : start + CHUNK]).to(device)
