@@ -55,7 +55,7 @@ QUESTIONS = (
     Question("A drawn CT, hit by series", "ct-4-3.dcm", settings={"group_by": "series"}),
     Question("A drawn mass, among US", "us-breast-10.png", settings={"where": {"modality": "US"}}),
     Question("In words", text="ring-enhancing lesion of the head"),
-    Question("A chest radiograph and words", "chest-86d19bba.jpg", "implanted cardiac device"),
+    Question("Words and a chest radiograph", "chest-86d19bba.jpg", "implanted cardiac device"),
     Question("The base of a lung", "chest-86d19bba.jpg", region=(22, 135, 112, 212)),
     Question("The head alone", "fetal-031_HC.jpg", region=(89, 65, 179, 165)),
     Question("The drawn mass alone", "us-breast-10.png", region=(80, 56, 116, 88)),
