@@ -89,6 +89,7 @@ def test_texts_near_an_image_after_a_text_bundle_was_added(captioned, tmp_path, 
     assert [hit["rank"] for hit in told["texts"]] == [1, 2, 3]
     assert "Supine chest radiograph." in medlike("search", captioned[1][0], "-a", archive, "--texts").out
     assert medlike("verify", "--archive", archive).code == 0
+    assert "tiny-text-16" in medlike("info", "--archive", archive).out
     assert medlike("search", "-a", archive, "-t", "effusion", "-f", "json").json["weights"].keys() == {
         "words", "texts", "pictures"
     }  # fmt: skip

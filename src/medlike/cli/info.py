@@ -1,6 +1,7 @@
 """medlike info: what an archive holds."""
 
 from medlike.cli.options import ArchiveFolder, Report, ReportFormat, archive_folder
+from medlike.cli.screen import size
 
 EXAMPLES = """[b]Examples[/b]
 
@@ -11,24 +12,33 @@ medlike info --archive archive/ --format json
 
 
 def info(archive: ArchiveFolder = None, format: ReportFormat = Report.table) -> None:
-    """What an archive holds: images, bytes by part, bundle, generation."""
+    """What an archive holds: images, bytes by part and an image, bundle, generation."""
     from medlike import Archive
-    from medlike.cli.screen import print_json, print_table, size
+    from medlike.cli.screen import print_json, print_table
 
     folder = archive_folder(archive)
     with Archive.open(folder) as opened:
         facts = opened.info()
+    images = facts["images"]
+    each = {part: round(count / images, 1) for part, count in facts["bytes"].items()} if images else {}
+    facts["bytes_an_image"] = each
     if format is Report.json:
         print_json(facts)
         return
-    bundle = facts["bundle"]
+    bundle, text = facts["bundle"], facts["text_bundle"]
     rows = [
         ("archive", str(folder)),
         ("images", facts["images"]),
+        ("texts", facts["texts"]),
         ("bundle", f"{bundle['name']}  {bundle['digest'][:16]}"),
+        ("text bundle", f"{text['name']}  {text['digest'][:16]}" if text else "none"),
         ("generation", facts["generation"]),
         *([("waiting", facts["received"])] if facts.get("received") else []),
         *((f"refused, {entry['name']}", entry["reason"]) for entry in facts.get("refused", [])),
-        *((f"bytes, {part}", size(count)) for part, count in facts["bytes"].items()),
+        *((f"bytes, {part}", _bytes(count, images)) for part, count in facts["bytes"].items()),
     ]
     print_table(("", ""), rows)
+
+
+def _bytes(count: int, images: int) -> str:
+    return f"{size(count)}, {size(round(count / images))} an image" if images else size(count)
