@@ -24,6 +24,16 @@ def test_a_table_replaces_what_stood_there(tmp_path):
         filled(PAGE.replace("| Main", "| Other"), tmp_path)
 
 
+def test_what_evaluate_measured_becomes_a_table(tmp_path):
+    folder = tmp_path / "results" / "x"
+    folder.mkdir(parents=True)
+    found = {"bits": 16, "bytes_per_image": 2, "map_expected": 0.51234, "map_interval": [0.4, 0.6]}
+    found |= {"map_worst": 0.5, "map_best": 0.55, "map_within_source": None}
+    (folder / "results.json").write_text(json.dumps({"methods": {"mine": found}}))
+    page = filled(PAGE.replace("| Main", "| methods"), tmp_path)
+    assert "| mine | 16 | 2 | 0.512 | 0.400 to 0.600 | 0.500 | 0.550 |  |" in page
+
+
 def test_a_study_that_was_not_run_is_named(tmp_path):
     assert "`medlike study x --out DIR`" in filled(PAGE, tmp_path)
 

@@ -1,7 +1,7 @@
 """Figures inside a page of the documentation: python -m medlike.evaluation.studies.inserts PAGE ...
 
 Between `<!-- figures: FOLDER/results.json | TITLE -->` and `<!-- end of figures -->` stands the table of that title
-in a study's results, FOLDER being beside the page; between `<!-- figures: bundle NAME -->` and the end the measured
+in a study's results, FOLDER being beside the page, or what `medlike evaluate` measured where TITLE is `methods`; between `<!-- figures: bundle NAME -->` and the end the measured
 quality of a bundle. What stands there is replaced; everything else on the page is left as it is.
 """
 
@@ -10,7 +10,9 @@ from __future__ import annotations
 import json
 import re
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from medlike.bundle import Bundle, shipped
 from medlike.errors import DatasetError
@@ -36,11 +38,25 @@ def _figures(what: str, folder: Path) -> str:
     if not (folder / path).is_file():
         return f"Not run in this version: `{path}` is written by `medlike study {Path(path).parent.name} --out DIR`."
     results = json.loads((folder / path).read_text(encoding="utf-8"))
+    if title == "methods" and "methods" in results:
+        return "\n".join(table_lines(*_evaluated(results["methods"])))
     for table in results["tables"]:
         if table["title"] == title:
             return "\n".join(table_lines(table["head"], table["rows"]))
     known = "; ".join(table["title"] for table in results["tables"])
     raise DatasetError(f"{path} has no table {title!r}; it has: {known}")
+
+
+def _evaluated(methods: Mapping[str, Mapping[str, Any]]) -> tuple[tuple[str, ...], list[list[Any]]]:
+    """Head and rows for what `medlike evaluate` measured of every method."""
+    head = ("method", "bits", "bytes", "mAP", "95 %", "worst ties", "best ties", "within source")
+    rows = []
+    for name, found in methods.items():
+        low, high = found["map_interval"]
+        ties = [found["map_worst"], found["map_best"]]
+        row = [name, found["bits"], found["bytes_per_image"], found["map_expected"], f"{low:.3f} to {high:.3f}"]
+        rows.append([*row, *ties, found["map_within_source"]])
+    return head, rows
 
 
 if __name__ == "__main__":
