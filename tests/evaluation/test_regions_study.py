@@ -44,7 +44,7 @@ def boxed():
         samples, np.arange(number), np.arange(number) % 5, pixels,
         np.stack([turned_square(p, t) for p, t in zip(pixels, turn, strict=True)]), turn,
         [BOX[None]] * number, [turned_boxes(BOX[None], t) for t in turn], inner, inner, valid, valid,
-        np.zeros(number, int), np.tile(SPAN, (number, 1)),
+        np.zeros(number, int), np.tile(SPAN, (number, 1)), np.arange(number) < 13,
     )  # fmt: skip
 
 
@@ -110,11 +110,12 @@ def test_correlation_finds_a_patch_of_pixels(boxed):
 def test_queries_are_searched_in_other_folds(boxed):
     rows = boxed.gallery(3)
     assert len(rows) and not (boxed.fold[rows] == boxed.fold[3]).any()
+    assert boxed.held[rows].all() and not boxed.held[boxed.gallery(3, everything=True)].all()
 
 
 def test_guesses_lie_below_the_ceiling(boxed):
-    found = guesses(boxed, 0, np.random.default_rng(0))
-    assert ceiling(boxed, 0) == 1
+    found = guesses(boxed, 0, boxed.gallery(0), np.random.default_rng(0))
+    assert ceiling(boxed, 0, boxed.gallery(0)) == 1
     assert 0 <= found["random box"] < 0.5
     upright = float((boxed.turn[boxed.gallery(0)] == 0).mean())
     assert found["same position"] >= upright

@@ -51,7 +51,7 @@ class CellRecipe:
     stage 3. head_steps, head_rate: of the heads that stage 1 adds.
     """
 
-    cell_copies: int = 2
+    cell_copies: int = 1
     cell_epochs: int = 2
     cell_steps: int = 150
     cell_images: int = 48

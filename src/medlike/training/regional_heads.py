@@ -27,7 +27,7 @@ Say = Callable[[str], None]
 F32 = npt.NDArray[np.float32]
 BATCH = 256
 WEIGHT_BATCH = 64
-TAP_RATE = 10.0
+TAP_RATE = 40.0
 
 
 def fit_taps(network: RegionalNetwork, recipe: CellRecipe, part: Material, maps: Maps, seed: int, say: Say) -> None:

@@ -267,10 +267,11 @@ def choose_device(name: str) -> torch.device:
 
 def _first_stage(ready: Prepared, plan: Plan, work: Path, resume: bool, say: Say) -> Trained:
     """The whole-image network trained, or as another run left it; heads on the taps first, where there are some."""
+    kept = None if plan.start is None else start_from(ready.network, Path(plan.start), say)
     if ready.regional is not None and plan.stage == 1:
+        # After the start: heads read depths as its statistics standardise them.
         fit_taps(ready.regional, plan.cells(), ready.train, _frozen(ready, plan, say)[0].maps, plan.seed, say)
-    if plan.start is not None:
-        kept = start_from(ready.network, Path(plan.start), say)
+    if kept is not None:
         return Trained(ready.network.state_dict(), kept["epoch"], kept["history"], None)
     return fit(
         ready.network,

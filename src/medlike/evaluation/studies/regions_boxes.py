@@ -21,7 +21,9 @@ THRESHOLD = 0.5
 FOLDS = 5
 LEAST = 20  # images with boxes that a source needs
 PARTS = ("calibration", "gallery", "query")
+ALL_PARTS = ("train", "validation", *PARTS)
 GUESSES = 20  # random boxes an image
+BOUNDED = 25  # images of a query's gallery over which its floors and ceilings are taken
 
 
 @dataclass(frozen=True)
@@ -30,7 +32,8 @@ class Boxed:
 
     boxes, turned_boxes: float [B,4] of each image; inner, turned_inner: [N,4], where the image lies in the square.
     valid, turned_valid: bool [N,14,14]. asked: which box of each image is the query. spans: int [N,4], the cells of
-    that box: row0, column0, row1, column1. fold: int [N].
+    that box: row0, column0, row1, column1. fold: int [N]. held: bool [N], whether an image took no part in training or
+    choice: only such images ask, and only they are searched but where everything is.
     """
 
     samples: Dataset
@@ -47,6 +50,7 @@ class Boxed:
     turned_valid: np.ndarray
     asked: np.ndarray
     spans: np.ndarray
+    held: np.ndarray
 
     def __len__(self) -> int:
         return len(self.pixels)
@@ -64,20 +68,32 @@ class Boxed:
     def query_box(self, row: int) -> np.ndarray:
         return self.boxes[row][self.asked[row]]
 
-    def gallery(self, row: int, anywhere: bool = False) -> np.ndarray:
-        """Rows that a query is searched in: the other folds, of its own source unless `anywhere`."""
-        rows = np.flatnonzero((self.fold != self.fold[row]) & (self.units != self.units[row]))
+    def gallery(self, row: int, anywhere: bool = False, everything: bool = False) -> np.ndarray:
+        """Rows that a query is searched in: the other folds, of its own source unless `anywhere`.
+
+        everything: images of the training and validation parts too, as in an archive that holds them.
+        """
+        apart = (self.fold != self.fold[row]) & (self.units != self.units[row])
+        rows = np.flatnonzero(apart & (self.held | everything))
         return rows if anywhere else rows[self.sources[rows] == self.sources[row]]
 
+    @property
+    def queries(self) -> np.ndarray:
+        """Rows that ask."""
+        return np.flatnonzero(self.held)
 
-def boxed_images(data: Dataset, split: Split, seed: int = 0, parts: Sequence[str] = PARTS) -> Boxed:
-    """Images of some parts that have boxes, of every source with enough of them. DatasetError where there is none."""
-    found = split.part(data, *parts).where(lambda s: bool(s.boxes) and not s.is_ood)
-    names, counts = np.unique(found.column("source"), return_counts=True)
+
+def boxed_images(data: Dataset, split: Split, seed: int = 0) -> Boxed:
+    """Images that have boxes, of every source with enough of them held out. DatasetError where there is none."""
+    found = split.part(data, *ALL_PARTS).where(lambda s: bool(s.boxes) and not s.is_ood)
+    outside = {sample.path for sample in split.part(found, *PARTS)}
+    held = np.array([sample.path in outside for sample in found])
+    names, counts = np.unique(found.column("source")[held], return_counts=True)
     kept = set(names[counts >= LEAST].tolist())
     found = found.where(lambda s: s.source in kept)
     if not len(found):
-        raise DatasetError(f"no source of {data.name} has {LEAST} images with boxes in {', '.join(parts)}")
+        raise DatasetError(f"no source of {data.name} has {LEAST} images with boxes in {', '.join(PARTS)}")
+    held = np.array([sample.path in outside for sample in found])
     random = np.random.default_rng(seed)
     prepared = list(prepare_samples(found))
     turn = random.integers(0, 8, len(found))
@@ -106,6 +122,7 @@ def boxed_images(data: Dataset, split: Split, seed: int = 0, parts: Sequence[str
         np.stack([turned_square(each, t) for each, t in zip(valid, turn, strict=True)]),
         asked,
         spans,
+        held,
     )
 
 
@@ -160,15 +177,19 @@ def reached(boxes: np.ndarray, labelled: np.ndarray) -> np.ndarray:
     return found
 
 
-def guesses(boxed: Boxed, row: int, random: np.random.Generator) -> dict[str, float]:
-    """Hit rates over a query's gallery of boxes that know nothing of the picture: of the query's size at random,
+def some_of(rows: np.ndarray, random: np.random.Generator) -> np.ndarray:
+    """At most BOUNDED of the rows, in order."""
+    return np.sort(random.permutation(rows)[:BOUNDED])
+
+
+def guesses(boxed: Boxed, row: int, rows: np.ndarray, random: np.random.Generator) -> dict[str, float]:
+    """Hit rates over gallery images of boxes that know nothing of the picture: of the query's size at random,
     at the same relative position, at the centre."""
     asked, own = boxed.query_box(row), boxed.inner[row]
     width, height = asked[2:] - asked[:2]
     shape = own[2:] - own[:2]
     relative = (asked - np.tile(own[:2], 2)) / np.tile(shape, 2)
     hits = {"random box": 0.0, "same position": 0.0, "centre box": 0.0}
-    rows = boxed.gallery(row)
     for other in rows:
         inner, labelled = boxed.turned_inner[other], boxed.turned_boxes[other]
         low, high = inner[:2], inner[2:]
@@ -182,12 +203,11 @@ def guesses(boxed: Boxed, row: int, random: np.random.Generator) -> dict[str, fl
     return {name: value / max(1, len(rows)) for name, value in hits.items()}
 
 
-def ceiling(boxed: Boxed, row: int, orientations: int = 8, scales: Sequence[float] = SCALES) -> float:
-    """Share of a query's gallery in which some window of the allowed shapes, placed perfectly, reaches the IoU."""
+def ceiling(boxed: Boxed, row: int, rows: np.ndarray, scales: Sequence[float] = SCALES) -> float:
+    """Share of gallery images in which some window of the allowed shapes, placed perfectly, reaches the IoU."""
     empty = np.zeros((GRID, GRID, 1), np.uint64)
-    template = template_of(empty, boxed.valid[row], boxed.spans[row], orientations, scales)
+    template = template_of(empty, boxed.valid[row], boxed.spans[row], 8, scales)
     shapes = {arrangement.shape for arrangement in template.arrangements}
-    rows = boxed.gallery(row)
     hits = 0
     for other in rows:
         valid = boxed.turned_valid[other]
@@ -196,6 +216,6 @@ def ceiling(boxed: Boxed, row: int, orientations: int = 8, scales: Sequence[floa
             inside = np.lib.stride_tricks.sliding_window_view(valid, (height, width)).all(axis=(2, 3))
             top, left = np.nonzero(inside)
             parts.append(window_boxes(top, left, np.array(height), np.array(width), boxed.turned_inner[other]))
-        boxes = np.concatenate(parts)
+        boxes = np.concatenate(parts) if parts else np.zeros((0, 4))
         hits += bool(len(boxes) and reached(boxes, boxed.turned_boxes[other]).any())
     return hits / max(1, len(rows))
