@@ -57,7 +57,8 @@ test: $(DEV)
 
 docs: $(CORE)
 	$(BIN)/python -m medlike.cli.reference > docs/cli.md.new && mv docs/cli.md.new docs/cli.md
-	$(BIN)/python -m medlike.evaluation.studies.inserts docs/acir.md docs/mcmfh.md
+	$(BIN)/python -m medlike.evaluation.studies.inserts docs/acir.md docs/hmar.md docs/mcmfh.md
+	$(BIN)/python -m medlike.evaluation.speed.page docs/benchmarks
 
 crash: $(DEV)
 	sh tests/system-packages.sh gcc libc6-dev
