@@ -1,14 +1,19 @@
 """The benches measure, agree with their peers, and print what they promise."""
 
+import sys
+from dataclasses import replace
+from pathlib import Path
+
 import numpy as np
 import pytest
 
-from medlike.evaluation.speed import gallery, hamming, regions, timing
+from medlike.evaluation.speed import encode, gallery, growth, hamming, ingest, memory, page, regions, startup, timing
+from medlike.evaluation.speed.drawn import write_files
 from medlike.evaluation.speed.population import populated
 
 
 def names(found):
-    return [line.rsplit(" ", 1)[0] for line in found.printed()]
+    return [" ".join(line.split()[:2]) for line in found.printed()]
 
 
 def test_hamming_prints_its_lines():
@@ -17,7 +22,7 @@ def test_hamming_prints_its_lines():
     assert {"ratio hamming-1", "ratio hamming-64", "ratio hamming-filter-0.1", "ratio hamming-filter-10",
             "ratio hamming-filter-90", "seconds hamming-content", "seconds hamming-ties", "seconds hamming-16",
             "ratio hamming-1-128", "ratio hamming-1-256", "ratio hamming-1-512"} <= set(names(found))  # fmt: skip
-    assert all(value > 0 for _, value in found.lines.values())
+    assert all(line.value > 0 for line in found.lines.values())
     assert found.as_dict()["machine"]["cores"] >= 1
     assert found.facts["bandwidth"]["read_gb_s"] > 0
 
@@ -66,8 +71,114 @@ def test_rivals_take_turns():
 
 
 def test_figures_say_what_they_are_compared_with():
+    quick, slow = timing.Times(1.0, 1.0, 2.0), timing.Times(4.0, 3.0, 4.0)
     found = timing.Figures("x", {})
-    found.ratio("r", 1.0, 4.0, "peer")
+    found.ratio("r", quick, slow, "peer")
+    found.rate("q", quick, slow, "peer")
     found.seconds("s", 0.5)
-    assert found.printed() == ["ratio r 0.25", "seconds s 0.5"]
-    assert found.as_dict()["facts"]["r"]["peer_is"] == "peer"
+    assert found.printed() == [
+        "ratio r 0.25 lower is better", "ratio q 4 higher is better", "seconds s 0.5 lower is better",
+    ]  # fmt: skip
+    told = found.as_dict()
+    assert told["facts"]["r"]["peer_is"] == "peer"
+    assert told["lines"]["q"] == {"kind": "ratio", "value": 4.0, "better": "higher"}
+    assert len(told["machine"]["load"]) == 2 and told["machine"]["read_gb_s"] > 0
+
+
+def quiet(text):
+    return None
+
+
+def test_encode_compares_codes_and_prints_a_rate(monkeypatch):
+    pytest.importorskip("torch")
+    monkeypatch.setattr(encode, "BATCH", 1)
+    found = encode.bench(quick=True, images=2, tell=quiet)
+    assert {"ratio encode", "ratio encode-medlike-itq-64", "seconds encode-image"} <= set(names(found))
+    assert found.lines["encode"].better == "higher" and found.lines["encode"].value > 1
+    assert found.facts["encode"]["bundle"] == "medlike-compact-64"
+
+
+def test_encode_refuses_codes_that_depend_on_the_batch():
+    from medlike.bundle import Bundle
+    from medlike.inference import Encoder
+
+    class Shaken(Encoder):
+        def encode(self, images):
+            given = super().encode(images)
+            return replace(given, code=given.code ^ np.uint8(len(images) > 1))
+
+    with Shaken(Bundle.load("medlike-itq-64")) as shaken, pytest.raises(AssertionError, match="depend on batch"):
+        encode._require_same_codes(shaken, np.zeros((2, 224, 224), np.uint8))
+
+
+def test_ingest_measures_stages_and_acknowledgement():
+    found = ingest.bench(quick=True, images=8, tell=quiet)
+    assert {"ratio ingest", "ratio ingest-acknowledge", "seconds ingest-decode", "seconds ingest-encode",
+            "seconds ingest-preview", "seconds ingest-commit"} <= set(names(found))  # fmt: skip
+    assert 0 < found.lines["ingest"].value <= 1.05
+    shares = found.facts["ingest"]["share_of_core_seconds"]
+    assert shares["encode"] > 0 and shares["decode"] > 0
+
+
+def test_drawn_files_differ_and_some_are_compressed(tmp_path):
+    from medlike.imaging import read
+
+    files = write_files(tmp_path / "files", 8)
+    images = [next(iter(read(path))) for path in files]
+    assert len({image.digest for image in images}) == 8
+    assert {image.pixels.shape for image in images} == {(512, 512)}
+    assert files[7].stat().st_size < files[0].stat().st_size
+
+
+def test_startup_loads_neither_runtime_nor_compiler_by_id(monkeypatch):
+    monkeypatch.setattr(startup, "SMALL", 4)
+    found = startup.bench(quick=True, images=1000, tell=quiet)
+    assert {"seconds startup-import", "seconds startup-first", "seconds startup-second", "seconds startup-id",
+            "seconds startup-open", "ratio startup-import-over-numpy"} <= set(names(found))  # fmt: skip
+    assert found.facts["startup-id"]["loaded"] == []
+    assert found.facts["startup-second"]["loaded"] == ["onnxruntime"]
+
+
+def test_memory_counts_what_processes_hold():
+    pytest.importorskip("faiss")
+    found = memory.bench(quick=True, images=3000, tell=quiet)
+    assert {"megabytes memory-open", "megabytes memory-search", "ratio memory-peak", "megabytes memory-low-64",
+            "megabytes memory-low-16", "bytes memory-image"} <= set(names(found))  # fmt: skip
+    assert 10 < found.lines["memory-open"].value < 512
+    assert found.facts["memory-low-64"]["limited_by"] in ("a control group", "a limit on data")
+    assert found.facts["memory-image"]["index"] > 8 + 64 + 16
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_the_limit_of_memory_is_one(tmp_path):
+    greedy = "import sys; held = bytearray(300_000_000); held[::4096] = b'1' * len(held[::4096]); print('{}')"
+    with memory._limited(100_000_000) as (environment, _), pytest.raises(RuntimeError):
+        memory._python(greedy, environment=environment)
+    with memory._limited(600_000_000) as (environment, _):
+        assert memory._python(greedy, environment=environment) == {}
+
+
+def test_growth_goes_up_by_sizes_and_verifies(monkeypatch):
+    monkeypatch.setattr(growth, "SIZES", (1000, 2000))
+    found = growth.bench(quick=False, tell=quiet)
+    assert {f"seconds growth-{task}-{size}" for task in growth.TASKS for size in (1000, 2000)} <= set(names(found))
+    assert {f"ratio growth-{task}" for task in growth.TASKS} <= set(names(found))
+
+
+def test_a_page_of_benches_says_what_was_measured():
+    times = timing.Times(1.0, 1.0, 2.0)
+    found = timing.Figures("encode", {"images": 1000, "quick": True})
+    found.rate("encode", times, timing.Times(4.0, 3.0, 4.0), "ResNet-50")
+    found.seconds("encode-image", 0.25)
+    text = page.bench_markdown({"encode": found.as_dict()}, "benchmarks")
+    assert "| encode | 4 | higher | over ResNet-50; ours 1 s (CPU 2 s); peer 4 s (CPU 4 s) |" in text
+    assert "| encode-image | 0.25 s | lower |  |" in text
+    assert "images 1,000, quick yes." in text and "GB/s on all cores" in text
+
+
+def test_the_page_of_benches_is_what_their_results_say():
+    docs = Path(__file__).parents[2] / "docs"
+    results = page.read_results(docs / "benchmarks")
+    assert results, "docs/benchmarks holds no results"
+    written = (docs / "benchmarks.md").read_text(encoding="utf-8")
+    assert written == page.bench_markdown(results, "benchmarks"), "run: make docs"
