@@ -134,7 +134,7 @@ def rank(
     if upto < last:
         ties = _best(fields, code, content, k - len(found), mode, (last, last))
         found = Candidates.joined([found, _compared(ties, fields, content)])
-    return ordered(found, mode).take(slice(0, k))
+    return ordered(_foremost(found, k, mode), mode).take(slice(0, k))
 
 
 def _nearest(field: Field, code: NDArray[np.uint8], k: int, radius: int | None) -> Answer:
@@ -255,6 +255,15 @@ def reduced(block: Candidates, k: int, mode: str) -> Candidates:
         return Candidates.joined([sure, reduced(block, k, "hamming")])
     limit = np.partition(block.ids[:, 0].astype(np.uint64), k - 1)[k - 1] if k else 0
     return block.take(block.ids[:, 0].astype(np.uint64) <= limit)
+
+
+def _foremost(found: Candidates, k: int, mode: str) -> Candidates:
+    """Without what lies beyond the k-th distance, and without ties at it that cannot be among the first k."""
+    if not 0 < 4 * k < len(found):
+        return found
+    last = np.partition(found.distance, k - 1)[k - 1]
+    nearer = found.take(found.distance < last)
+    return Candidates.joined([nearer, reduced(found.take(found.distance == last), k - len(nearer), mode)])
 
 
 def candidates(
