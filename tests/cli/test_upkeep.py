@@ -4,6 +4,7 @@ import subprocess
 import sys
 
 import medlike as package
+from medlike.bundle import default
 
 from .conftest import medlike, processor_seconds
 
@@ -11,7 +12,7 @@ from .conftest import medlike, processor_seconds
 def test_info(indexed):
     facts = medlike("info", "--archive", indexed, "--format", "json").json
     assert facts["images"] == 25
-    assert facts["bundle"]["name"] == "medlike-compact-64" and len(facts["bundle"]["digest"]) == 64
+    assert facts["bundle"]["name"] == default() and len(facts["bundle"]["digest"]) == 64
     assert facts["generation"] >= 1
     assert all(isinstance(count, int) for count in facts["bytes"].values()) and facts["bytes"]["store"] > 0
     assert "25" in medlike("info", "--archive", indexed).out

@@ -35,7 +35,7 @@ WEIGHTS = "weights.safetensors"
 ARRAYS = "arrays.safetensors"
 FILES = (GRAPH, WEIGHTS, ARRAYS)
 KINDS = ("image", "text")
-DEFAULT = "medlike-compact-64"
+DEFAULT = "medlike-hmar-64"
 DEFAULT_TEXT = "medlike-text-16"
 SHIPPED = Path(__file__).parent / "shipped"
 
