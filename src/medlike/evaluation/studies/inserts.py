@@ -1,8 +1,9 @@
 """Figures inside a page of the documentation: python -m medlike.evaluation.studies.inserts PAGE ...
 
 Between `<!-- figures: FOLDER/results.json | TITLE -->` and `<!-- end of figures -->` stands the table of that title
-in a study's results, FOLDER being beside the page, or what `medlike evaluate` measured where TITLE is `methods`; between `<!-- figures: bundle NAME -->` and the end the measured
-quality of a bundle. What stands there is replaced; everything else on the page is left as it is.
+in a study's results, FOLDER being beside the page, or what `medlike evaluate` measured where TITLE is `methods`;
+between `<!-- figures: bundle NAME -->` and the end the measured quality of a bundle. What stands there is replaced;
+everything else on the page is left as it is.
 """
 
 from __future__ import annotations
