@@ -202,8 +202,8 @@ def _classes(room: Room) -> Result:
 def _whole(bench: Bench) -> Result:
     """mAP of whole-image codes on the headline protocol, of this bundle and of the one without regions."""
     arena = bench.arena
-    labels = (part.column("label") for part in (arena.queries, arena.gallery))
-    relevance = Relevance.of(*labels, arena.units, arena.gallery_units)
+    asked, stored = (part.column("label") for part in (arena.queries, arena.gallery))
+    relevance = Relevance.of(asked, stored, arena.units, arena.gallery_units)
     found = {}
     for bundle in (*(Bundle.load(name) for name in (OTHER,) if name in bundles.shipped()), bench.bundle):
         work = bench.work / "encodings"
