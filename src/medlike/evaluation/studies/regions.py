@@ -291,7 +291,8 @@ def _score_tables(done: Mapping[str, Result]) -> list[Any]:
             low, high = (normalised_score(edge, floor, reach) for edge in (rate.low, rate.high))
             score = normalised_score(rate.mean, floor, reach)
             beside = score / normalised_score(best, floor, top) if best is not None and best > floor else None
-            scores.append([*lead, title, int(used.sum()), rate.mean, score, f"{low:.3f} to {high:.3f}", beside])
+            interval = None if np.isnan(score) else f"{low:.3f} to {high:.3f}"
+            scores.append([*lead, title, int(used.sum()), rate.mean, score, interval, beside])
     head = ("region", "source", "searched by", "queries", "hit rate", "score", "95 %", "of the default's score")
     bound_head = ("region", "source", *GUESSED, "ceiling", "ceiling, one scale")
     return [("Scores", head, scores), ("Floors and ceilings, hit rates", bound_head, rates)]
