@@ -96,6 +96,7 @@ def test_encode_compares_codes_and_prints_a_rate(monkeypatch):
     assert {"ratio encode", "ratio encode-medlike-itq-64", "seconds encode-image"} <= set(names(found))
     assert found.lines["encode"].better == "higher" and found.lines["encode"].value > 1
     assert found.facts["encode"]["bundle"] == "medlike-compact-64"
+    assert "ratio encode-medlike-hmar-64" in names(found)
 
 
 def test_encode_refuses_codes_that_depend_on_the_batch():
