@@ -50,12 +50,6 @@ def test_methods_share_maps_and_differ_in_their_codes(bench):
     assert [r[:2] for r in rows] == [["csq", "pooled"], ["csq", "within source"]] and len(rows[0]) == len(head)
 
 
-def test_a_source_left_out_takes_no_part(bench):
-    assert {s.source for s in Frozen(bench, "untouched", frozenset({"north"})).train} == {"south"}
-    everyone = Frozen(bench, "untouched")
-    assert Frozen(bench, "untouched", frozenset({"north"})).key() != everyone.key()
-
-
 def test_without_a_stem_the_option_is_named(bench):
     bare = replace(bench, settings=replace(bench.settings, stem=None))
     with pytest.raises(DatasetError, match="--stem"):

@@ -69,3 +69,10 @@ def test_training_speed_is_measured():
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)[0]
     assert found["images_per_second"] > 0 and 0 <= found["waiting"] < 1 and found["protocol"] == "frozen"
+
+
+@pytest.mark.parametrize("preset", ["itq", "mcmfh"])
+@pytest.mark.parametrize("given", [["--resume"], ["--stage", 2], ["--leave-out", "north"], ["--start", "x.run"]])
+def test_options_that_a_preset_has_no_use_for_are_refused(preset, given, tmp_path):
+    done = medlike("train", preset, "--data", tmp_path, "--out", tmp_path / "bundle", *given)
+    assert done.returncode == 2 and given[0] in done.stderr and "has no use for it" in done.stderr

@@ -58,8 +58,9 @@ def build() -> typer.Typer:
     models.command("info", epilog=model.EXAMPLES)(guarded(model.info))
     app.add_typer(models, name="model", rich_help_panel="Models")
     benches = typer.Typer(no_args_is_help=True, help="Measure speed, beside a peer in the same run.")
-    for name in ("hamming", "regions", "text", "encode", "ingest", "startup", "memory", "growth", "train"):
-        benches.command(name, epilog=getattr(bench, name.upper()))(guarded(getattr(bench, name)))
+    for name in bench.BENCHES:
+        benches.command(name, epilog=bench.examples(name))(guarded(bench.command(name)))
+    benches.command("train", epilog=bench.TRAIN)(guarded(bench.train))
     app.add_typer(benches, name="bench", rich_help_panel="Measure")
     return app
 

@@ -1,69 +1,12 @@
 """medlike bench: how fast this machine is, beside a peer where there is one."""
 
-from typing import TYPE_CHECKING, Annotated
+from collections.abc import Callable
+from importlib import import_module
+from typing import Annotated
 
 import typer
 
 from medlike.cli.options import Report, ReportFormat
-
-if TYPE_CHECKING:
-    from medlike.evaluation.speed.timing import Figures
-
-HAMMING = """[b]Examples[/b]
-
-medlike bench hamming --quick
-
-medlike bench hamming --format json > hamming.json
-"""
-
-REGIONS = """[b]Examples[/b]
-
-medlike bench regions --quick
-
-medlike bench regions --images 200000
-"""
-
-TEXT = """[b]Examples[/b]
-
-medlike bench text --quick
-
-medlike bench text --format json > text.json
-"""
-
-ENCODE = """[b]Examples[/b]
-
-medlike bench encode --quick
-
-medlike bench encode --format json > encode.json
-"""
-
-INGEST = """[b]Examples[/b]
-
-medlike bench ingest --quick
-
-medlike bench ingest --format json > ingest.json
-"""
-
-STARTUP = """[b]Examples[/b]
-
-medlike bench startup --quick
-
-medlike bench startup --format json > startup.json
-"""
-
-MEMORY = """[b]Examples[/b]
-
-medlike bench memory --quick
-
-medlike bench memory --format json > memory.json
-"""
-
-GROWTH = """[b]Examples[/b]
-
-medlike bench growth --quick
-
-medlike bench growth --format json > growth.json
-"""
 
 TRAIN = """[b]Examples[/b]
 
@@ -79,68 +22,59 @@ Images = Annotated[
 ]
 
 
-def hamming(quick: Quick = False, images: Images = None, format: ReportFormat = Report.table) -> None:
-    """Exact search over hash codes against faiss: one query, 64 at once, filters, ties, 16 bits."""
-    from medlike.cli.screen import note
-    from medlike.evaluation.speed.hamming import bench
-
-    _show(bench(quick, images, note), format)
-
-
-def regions(quick: Quick = False, images: Images = None, format: ReportFormat = Report.table) -> None:
-    """Search for a region in every image against chunked numpy: one and eight orientations, three scales."""
-    from medlike.cli.screen import note
-    from medlike.evaluation.speed.regions import bench
-
-    _show(bench(quick, images, note), format)
-
-
-def text(quick: Quick = False, images: Images = None, format: ReportFormat = Report.table) -> None:
-    """Search in words over a million images with texts, without the encoder; look up 16-bit codes."""
-    from medlike.cli.screen import note
-    from medlike.evaluation.speed.texts import bench
-
-    _show(bench(quick, images, note), format)
-
-
-def encode(quick: Quick = False, images: Images = None, format: ReportFormat = Report.table) -> None:
-    """Images a second of the shipped bundles, over those of ResNet-50 in torch on the same cores."""
-    from medlike.cli.screen import note
-    from medlike.evaluation.speed.encode import bench
-
-    _show(bench(quick, images, note), format)
-
-
-def ingest(quick: Quick = False, images: Images = None, format: ReportFormat = Report.table) -> None:
-    """DICOM files on disk to searchable images, stage by stage; and until a received image is safe."""
-    from medlike.cli.screen import note
-    from medlike.evaluation.speed.ingest import bench
-
-    _show(bench(quick, images, note), format)
+# Command -> its module in evaluation.speed, and what it measures.
+BENCHES = {
+    "hamming": (
+        "hamming",
+        "Exact search over hash codes against faiss: one query, 64 at once, filters, ties, 16 bits.",
+    ),
+    "regions": (
+        "regions",
+        "Search for a region in every image against chunked numpy: one and eight orientations, three scales.",
+    ),
+    "text": (
+        "texts",
+        "Search in words over a million images with texts, without the encoder; look up 16-bit codes.",
+    ),
+    "encode": (
+        "encode",
+        "Images a second of the shipped bundles, over those of ResNet-50 in torch on the same cores.",
+    ),
+    "ingest": (
+        "ingest",
+        "DICOM files on disk to searchable images, stage by stage; and until a received image is safe.",
+    ),
+    "startup": (
+        "startup",
+        "How long a fresh process takes: the import, a first and a second search, opening a large archive.",
+    ),
+    "memory": ("memory", "What an opened archive holds in memory, and searching it within 512 MB."),
+    "growth": ("growth", "Time and bytes from 10,000 to 10 M images: add, search, filter, remove, verify, reopen."),
+}
 
 
-def startup(quick: Quick = False, images: Images = None, format: ReportFormat = Report.table) -> None:
-    """How long a fresh process takes: the import, a first and a second search, opening a large archive."""
-    from medlike.cli.screen import note
-    from medlike.evaluation.speed.startup import bench
-
-    _show(bench(quick, images, note), format)
+def examples(name: str) -> str:
+    """What the help of a bench ends with."""
+    second = "--images 200000" if name == "regions" else f"--format json > {name}.json"
+    return f"[b]Examples[/b]\n\nmedlike bench {name} --quick\n\nmedlike bench {name} {second}\n"
 
 
-def memory(quick: Quick = False, images: Images = None, format: ReportFormat = Report.table) -> None:
-    """What an opened archive holds in memory, and searching it within 512 MB."""
-    from medlike.cli.screen import note
-    from medlike.evaluation.speed.memory import bench
+def command(name: str) -> Callable[..., None]:
+    """The command of a bench of BENCHES, with its help."""
+    module, about = BENCHES[name]
 
-    _show(bench(quick, images, note), format)
+    def run(quick: Quick = False, images: Images = None, format: ReportFormat = Report.table) -> None:
+        from medlike.cli.screen import note, print_json
 
+        found = import_module(f"medlike.evaluation.speed.{module}").bench(quick, images, note)
+        if format is Report.json:
+            print_json(found.as_dict())
+            return
+        for line in found.printed():
+            print(line)
 
-def growth(quick: Quick = False, images: Images = None, format: ReportFormat = Report.table) -> None:
-    """Time and bytes from 10,000 to 10 M images: add, search, filter, remove, verify, reopen."""
-    from medlike.cli.screen import note
-    from medlike.evaluation.speed.growth import bench
-
-    _show(bench(quick, images, note), format)
+    run.__name__, run.__doc__ = name, about
+    return run
 
 
 def train(
@@ -174,13 +108,3 @@ def train(
         for r in found
     ]
     print_table(("preset", "protocol", "device", "batch", "images/s", "waiting"), rows)
-
-
-def _show(found: "Figures", format: Report) -> None:
-    from medlike.cli.screen import print_json
-
-    if format is Report.json:
-        print_json(found.as_dict())
-        return
-    for line in found.printed():
-        print(line)

@@ -122,6 +122,11 @@ def train(
     replace: Annotated[bool, typer.Option("--replace", help="Replace a bundle that is at --out.")] = False,
 ) -> None:
     """Train a bundle and print what it reaches."""
+    if preset in ("itq", "mcmfh"):
+        # Both are done in minutes, in one piece.
+        vain = {"--stage": stage != 1, "--start": start, "--resume": resume, "--leave-out": leave_out}
+        for option in (option for option, value in vain.items() if value):
+            raise typer.BadParameter(f"training {preset} has no use for it: leave it out", param_hint=option)
     for package in ("torch", "onnx", "onnxscript"):
         if find_spec(package) is None:
             raise MissingExtra(package, "train")

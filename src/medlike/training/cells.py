@@ -11,6 +11,7 @@ import hashlib
 import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from torch import Tensor, nn
 
 from medlike.models.experts import GRID, to_grid
 from medlike.training.augmentation import Augmentation, augment
-from medlike.training.maps import runner, stem_digest
+from medlike.training.maps import runner, stem_digest, to_pixels, view_generator, write_view
 from medlike.training.pictures import Pictures
 
 Say = Callable[[str], None]
@@ -80,7 +81,7 @@ class CellViews:
 
 
 class _Gathered(nn.Module):
-    """The stem, with the maps of a cell expert side by side on its grid: {"cells": [N,C,14,14]}."""
+    """The stem, with the maps of a cell expert side by side on its grid: {"cells": [N,196,C]}."""
 
     def __init__(self, network: Any) -> None:
         super().__init__()
@@ -88,7 +89,8 @@ class _Gathered(nn.Module):
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         maps = self.stem(images)
-        return {"cells": torch.cat([to_grid(maps[place].float()) for place in self.places], dim=1)}
+        found = torch.cat([to_grid(maps[place].float()) for place in self.places], dim=1)
+        return {"cells": found.flatten(2).transpose(1, 2)}
 
 
 def cell_views(
@@ -115,7 +117,10 @@ def cell_views(
         folder = Path(cache) / f"cells-{key}-{view}"
         if not folder.is_dir():
             run = run or runner(_Gathered(network), ("cells",), (copies + 1) * len(pictures))
-            _compute_view(run, pictures, folder, view, settings, seed, say)
+            drawn: list[npt.NDArray[np.int16]] = []
+            copied = partial(_copied, settings=settings, generator=view_generator(seed, view), partner=drawn)
+            shown, beside = (copied, {"partner": drawn}) if view else (None, None)
+            write_view(run, ("cells",), pictures, folder, shown, f"cells, view {view}", say, beside)
         cells.append(np.load(folder / "cells.npy", mmap_mode="r"))
         if view:
             partner.append(np.load(folder / "partner.npy"))
@@ -175,36 +180,14 @@ def partners(maps: Tensor) -> npt.NDArray[np.int16]:
     return found.numpy().astype(np.int16)
 
 
-def _compute_view(
-    run: Callable[[npt.NDArray[np.uint8]], list[npt.NDArray[np.float32]]],
-    pictures: Pictures,
-    folder: Path,
-    view: int,
+def _copied(
+    pixels: npt.NDArray[np.uint8],
     settings: Copies,
-    seed: int,
-    say: Say,
-) -> None:
-    draft = folder.with_name(folder.name + ".draft")
-    draft.mkdir(parents=True, exist_ok=True)
-    generator = torch.Generator().manual_seed(1_000_003 * seed + view)
-    file: Any = None
-    partner = np.full((len(pictures), CELLS), -1, np.int16)
-    for start in range(0, len(pictures), BATCH):
-        pixels = pictures.pixels[start : start + BATCH]
-        if view:
-            maps = drawn_maps(len(pixels), settings, generator)
-            partner[start : start + BATCH] = partners(maps)
-            shown = transformed(torch.from_numpy(pixels).float().unsqueeze(1) / 255, maps)
-            shown = augment(shown, settings.photometry, generator)
-            pixels = (shown.squeeze(1) * 255).round().to(torch.uint8).numpy()
-        found = run(pixels)[0]
-        found = found.reshape(len(found), -1, CELLS).transpose(0, 2, 1)
-        if file is None:
-            shape = (len(pictures), *found.shape[1:])
-            file = np.lib.format.open_memmap(draft / "cells.npy", "w+", np.float16, shape)
-        file[start : start + BATCH] = found
-        if start % (16 * BATCH) == 0:
-            say(f"cells, view {view}: {start} of {len(pictures)} pictures through the stem")
-    file.flush()
-    np.save(draft / "partner.npy", partner)
-    draft.rename(folder)
+    generator: torch.Generator,
+    partner: list[npt.NDArray[np.int16]],
+) -> npt.NDArray[np.uint8]:
+    """Copies of pictures uint8 [n,224,224]; `partner` gets which cell became which."""
+    maps = drawn_maps(len(pixels), settings, generator)
+    partner.append(partners(maps))
+    shown = transformed(torch.from_numpy(pixels).float().unsqueeze(1) / 255, maps)
+    return to_pixels(augment(shown, settings.photometry, generator))

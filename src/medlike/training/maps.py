@@ -7,9 +7,10 @@ the others are augmented. What trains on top of them then costs a tenth of the w
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -74,45 +75,64 @@ def stem_maps(
         folder = Path(cache) / f"maps-{key}-{view}"
         if not folder.is_dir():
             run = run or runner(_Tapped(network), PARTS, views * len(pictures))
-            _compute_view(run, pictures, folder, view, settings, seed, say)
+            shown = partial(_augmented, settings=settings, generator=view_generator(seed, view)) if view else None
+            write_view(run, PARTS, pictures, folder, shown, f"view {view}", say)
         for part in PARTS:
             found[part].append(np.load(folder / f"{part}.npy", mmap_mode="r"))
     return Maps(found["shallow"], found["deep"], found["pooled"])
 
 
-def _compute_view(
+def view_generator(seed: int, view: int) -> torch.Generator:
+    """What a view of the pictures is drawn with: the same for the same seed and view."""
+    return torch.Generator().manual_seed(1_000_003 * seed + view)
+
+
+def write_view(
     run: Callable[[npt.NDArray[np.uint8]], list[npt.NDArray[np.float32]]],
+    names: Sequence[str],
     pictures: Pictures,
     folder: Path,
-    view: int,
-    settings: Augmentation,
-    seed: int,
+    shown: Callable[[npt.NDArray[np.uint8]], npt.NDArray[np.uint8]] | None,
+    title: str,
     say: Say,
+    beside: Mapping[str, list[npt.NDArray[Any]]] | None = None,
 ) -> None:
+    """Write what `run` says of every picture as float16 [N,...], a file a name; the folder appears when all is there.
+
+    shown: changes a batch uint8 [n,224,224] before it is run. beside: parts that `shown` fills batch by batch; each
+    list is joined and written too.
+    """
     draft = folder.with_name(folder.name + ".draft")
     draft.mkdir(parents=True, exist_ok=True)
-    generator = torch.Generator().manual_seed(1_000_003 * seed + view)
     files: list[npt.NDArray[np.float16]] = []
     for start in range(0, len(pictures), BATCH):
         pixels = pictures.pixels[start : start + BATCH]
-        if view:
-            changed = augment(torch.from_numpy(pixels).float().unsqueeze(1) / 255, settings, generator)
-            pixels = (changed.squeeze(1) * 255).round().to(torch.uint8).numpy()
-        parts = run(pixels)
+        parts = run(shown(pixels) if shown else pixels)
         if not files:
             files = [
-                np.lib.format.open_memmap(
-                    draft / f"{name}.npy", "w+", np.float16, (len(pictures), *part.shape[1:])
-                )
-                for name, part in zip(PARTS, parts, strict=True)
+                np.lib.format.open_memmap(draft / f"{name}.npy", "w+", np.float16, (len(pictures), *part.shape[1:]))
+                for name, part in zip(names, parts, strict=True)
             ]
         for file, part in zip(files, parts, strict=True):
             file[start : start + len(pixels)] = part
         if start % (16 * BATCH) == 0:
-            say(f"view {view}: {start} of {len(pictures)} pictures through the stem")
+            say(f"{title}: {start} of {len(pictures)} pictures through the stem")
     for file in files:
         file.flush()  # type: ignore[attr-defined]
+    for name, found in (beside or {}).items():
+        np.save(draft / f"{name}.npy", np.concatenate(found))
     draft.rename(folder)
+
+
+def to_pixels(images: Tensor) -> npt.NDArray[np.uint8]:
+    """Images float [n,1,H,W] in [0,1] -> uint8 [n,H,W]."""
+    return (images.squeeze(1) * 255).round().to(torch.uint8).numpy()
+
+
+def _augmented(
+    pixels: npt.NDArray[np.uint8], settings: Augmentation, generator: torch.Generator
+) -> npt.NDArray[np.uint8]:
+    return to_pixels(augment(torch.from_numpy(pixels).float().unsqueeze(1) / 255, settings, generator))
 
 
 class _Tapped(nn.Module):

@@ -59,24 +59,20 @@ class Outputs:
 
 @dataclass(frozen=True)
 class Frozen:
-    """The shared start of trained cells. tuned: "ce" (cross-entropy on the train part) or "untouched".
-
-    without: sources that take no part in tuning and training.
-    """
+    """The shared start of trained cells. tuned: "ce" (cross-entropy on the train part) or "untouched"."""
 
     bench: Bench
     tuned: str = "ce"
-    without: frozenset[str] = frozenset()
 
     @cached_property
     def train(self) -> Dataset:
         """The headline samples of the train part."""
-        return self.bench.part("train").where(lambda s: s.source not in self.without)
+        return self.bench.part("train")
 
     @cached_property
     def validation(self) -> Dataset:
         """The headline samples of the validation part."""
-        return self.bench.part("validation").where(lambda s: s.source not in self.without)
+        return self.bench.part("validation")
 
     def stem_file(self) -> Path:
         """The stem's weights: untouched ones as given, tuned ones made when they are not there yet."""
@@ -93,7 +89,7 @@ class Frozen:
         """Names caches: data, split, preset, and whatever else is given."""
         settings = self.bench.settings
         facts = [
-            self.bench.split.digest, self.bench.data.name, sorted(self.without), self.tuned, settings.preset,
+            self.bench.split.digest, self.bench.data.name, self.tuned, settings.preset,
             self.bench.stem_digest, settings.limit, *more,
         ]  # fmt: skip
         return hashlib.sha256(json.dumps(facts, default=str).encode()).hexdigest()[:16]

@@ -53,7 +53,7 @@ def tune_stem(frozen: Frozen, start: Path | None, epochs: int, name: str = "ce",
         return torch.stack(losses).mean()
 
     if self_supervised:
-        unlabelled = bench.part("train", "validation", "calibration").where(lambda s: s.source not in frozen.without)
+        unlabelled = bench.part("train", "validation", "calibration")
         held = material(unlabelled, bench.split, classes, bench.work / "maps", bench.say)
         _epochs(network, pooling, held.pictures.pixels, self_supervised, _agreement, bench, "self-supervised", 2)
     _epochs(network, pooling, part.pictures.pixels, epochs, entropy, bench, "cross-entropy", 1)
