@@ -1,5 +1,6 @@
 """The whole-image networks: published counts, what forward returns, the linear start, bad settings."""
 
+import math
 from dataclasses import replace
 
 import pytest
@@ -84,6 +85,15 @@ def test_the_linear_part_is_the_projection_it_was_given(images):
     torch.testing.assert_close(found["feature"][:, -linear:], kept, atol=1e-4, rtol=1e-4)
     learned = found["feature"][:, :-linear]
     torch.testing.assert_close(learned.norm(dim=1), network.share.expand(len(learned)), atol=1e-4, rtol=1e-4)
+    with torch.no_grad():  # an image at middle + width * log 3 is a quarter typical: so long is its learned part
+        far = network.typicality.distance(kept).amin() - math.log(3)
+        network.typicality.middle.copy_(far)
+        distance = network.typicality.distance(kept)
+        torch.testing.assert_close(distance, kept.norm(dim=1, keepdim=True))
+        learned = network(images)["feature"][:, :-linear]
+    expected = network.share / (1 + torch.exp(distance[:, 0] - far))
+    torch.testing.assert_close(learned.norm(dim=1), expected, atol=1e-4, rtol=1e-4)
+    assert float(expected.max()) == pytest.approx(float(network.share) / 4, rel=1e-3)
     with pytest.raises(TrainingError, match="projection"):
         network.initialise_linear(mean, std, projection[:, :-1])
     with pytest.raises(TrainingError, match="above zero"):

@@ -173,21 +173,7 @@ def test_every_hash_head_can_start_as_a_projection(kind):
     assert (head(feature)[0] != feature @ weight).all()
 
 
-def test_preserved_bits_stay_the_linear_path():
-    head = HashHead(10, 4, 16, True, direct=True, preserved=8)
-    feature, weight = torch.randn(3, 10), torch.randn(10, 16)
-    head.initialise_from_projection(weight)
-    torch.nn.init.normal_(head.leave.base_weight)
-    u = head(feature)[0]
-    torch.testing.assert_close(u[:, :8], (feature @ weight)[:, :8])
-    assert (u[:, 8:] != (feature @ weight)[:, 8:]).all()
-    u.square().sum().backward()
-    assert head.direct.weight.grad[:8].eq(0).all() and head.direct.weight.grad[8:].ne(0).all()
-
-
 def test_hash_heads_that_make_no_sense_are_refused():
-    with pytest.raises(TrainingError, match="preserved"):
-        HashHead(10, 4, 16, True, preserved=8)
     with pytest.raises(TrainingError, match="kan, mlp, linear"):
         HashHead(10, 4, 16, True, kind="tree")
     with pytest.raises(TrainingError, match="linear path"):

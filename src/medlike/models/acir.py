@@ -23,6 +23,7 @@ from medlike.models.heads import HashHead, HierarchyHeads, check_bits
 from medlike.models.pooling import Centring, DepthPooling
 from medlike.models.presets import NetworkSettings
 from medlike.models.stems import Stem
+from medlike.models.typicality import Typicality
 
 # Classifiers see unit features times this, so that their logits can be sure.
 UNIT_SCALE = 8.0
@@ -126,6 +127,12 @@ class ImageNetwork(nn.Module):
         self.depth_branch = DepthBranch(settings) if settings.linear and settings.depth_outputs else None
         # Centred, so that cosines of the learned part spread over [-1, 1] as those of the linear part do.
         self.centring = Centring(self.learned_width) if settings.linear else None
+        # What was learned says little of an image unlike all that it was learned from.
+        self.typicality = (
+            Typicality(settings.linear, settings.typical_centres)
+            if settings.linear and settings.typical_centres
+            else None
+        )
         if self.depth_branch is not None:
             # The learned part starts as what the depths alone say; attention and fusion add to it.
             outlets = [self.global_branch, self.local_branch]
@@ -140,7 +147,6 @@ class ImageNetwork(nn.Module):
             bits,
             settings.grid_input,
             direct=bool(settings.linear),
-            preserved=round(bits * settings.preserved) if settings.linear else 0,
             kind=settings.hash_kind,
         )
         self.classifier = HierarchyHeads(
@@ -201,9 +207,10 @@ class ImageNetwork(nn.Module):
             learned = self.film(learned, outputs["modality"]).float()
         feature, judged = learned, None
         if projected is not None and self.centring is not None:
-            # Both parts have unit length: the cosine of two features is the weighted mean of the two cosines.
-            unit = F.normalize(self.centring(learned), dim=1)
-            feature = torch.cat([self.share * unit, F.normalize(projected, dim=1)], dim=1)
+            # The linear part has unit length, the learned one `share` where an image is typical, and less elsewhere.
+            unit, untouched = F.normalize(self.centring(learned), dim=1), F.normalize(projected, dim=1)
+            share = self.share if self.typicality is None else self.share * self.typicality(untouched)
+            feature = torch.cat([share * unit, untouched], dim=1)
             judged = UNIT_SCALE * unit
         u, hidden = self.hash_head(feature)
         logits = self.classifier(hidden if judged is None else judged)

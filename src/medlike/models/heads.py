@@ -27,7 +27,6 @@ class HashHead(nn.Module):
 
     kind: "kan" (published), "mlp" (one hidden layer) or "linear" (no hidden layer: `hidden` is then the feature
     itself). u = head(feature) + direct(feature); the linear path can start as a learned rotation of the feature.
-    preserved: the first bits that stay the linear path alone, whatever is trained.
     """
 
     def __init__(
@@ -38,16 +37,10 @@ class HashHead(nn.Module):
         normalise: bool,
         direct: bool = False,
         kind: str = "kan",
-        preserved: int = 0,
     ) -> None:
         super().__init__()
         check_bits(bits)
-        if not 0 <= preserved <= bits or (preserved and not direct):
-            raise TrainingError(
-                f"{preserved} preserved bits of {bits} need the linear path and at most {bits}; "
-                "set linear > 0, and preserved from 0 to 1"
-            )
-        self.bits, self.preserved = bits, preserved
+        self.bits = bits
         self.enter: nn.Module
         self.leave: nn.Module
         if kind == "kan":
@@ -68,11 +61,7 @@ class HashHead(nn.Module):
         hidden = self.enter(feature)
         u = self.leave(hidden).float()
         if self.direct is not None:
-            linear = self.direct(feature).float()
-            u = u + linear
-            if self.preserved:
-                # No gradient: only weight decay scales them, which moves no sign.
-                u = torch.cat([linear[:, : self.preserved].detach(), u[:, self.preserved :]], dim=1)
+            u = u + self.direct(feature).float()
         return u, hidden
 
     def initialise_from_projection(self, weight: Tensor, offset: Tensor | None = None) -> None:

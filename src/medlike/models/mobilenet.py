@@ -30,6 +30,8 @@ STAGES = (
 STEM_CHANNELS = 32
 CHANNELS = tuple(channels for _, channels, _, _ in STAGES)
 STRIDES = (2, 4, 8, 16, 16, 32, 32)
+# The last block of each stage, counted over all blocks.
+ENDS = tuple(sum(repeats for _, _, repeats, _ in STAGES[: stage + 1]) - 1 for stage in range(len(STAGES)))
 
 
 class PaddedConv2d(nn.Conv2d):
@@ -87,11 +89,18 @@ class MobileNetV2(nn.Module):
     def forward_features(self, x: Tensor) -> list[Tensor]:
         """The map at the end of each stage, strides 2, 4, 8, 16, 16, 32 and 32; x float [N,3,H,W] in
         [0,1]."""
+        maps = self.forward_blocks(x)
+        return [maps[end] for end in ENDS]
+
+    def forward_blocks(self, x: Tensor) -> list[Tensor]:
+        """The output of each of the 17 blocks; x float [N,3,H,W] in [0,1]."""
         y = F.relu6(self.first((x * 255.0 - 128.0) / 128.0))
         maps = []
         for stage in self.stages:
-            y = stage(y)
-            maps.append(y)
+            assert isinstance(stage, nn.Sequential)
+            for block in stage:
+                y = block(y)
+                maps.append(y)
         return maps
 
     def forward(self, x: Tensor) -> Tensor:

@@ -22,9 +22,10 @@ class NetworkSettings:
     KAN inputs into the grid (ours) or not (released).
     linear: width of the linear part of the blended feature, from the pooled depths, and with it a linear path
     beside the hash head; 0 leaves both out. depth_members, depth_hidden, depth_outputs, depth_dropout: a learned
-    branch on that part, of so many small networks; 0 outputs leaves it out. preserved: share of the bits that stay
-    a rotation of the linear part.
-    share: weight of the learned part of the blended feature beside the linear one (both of unit length).
+    branch on that part, of so many small networks; 0 outputs leaves it out.
+    share: length of the learned part of the blended feature beside the linear one of unit length.
+    typical_centres: centres by which typicality is told, which shortens the learned part of untypical images; 0
+    leaves it as long for all.
     decoder: widths of the decoder's blocks.
     tap_heads: label-tree classifiers on the shallow and deep taps; modality_aware: FiLM by the modality they
     predict, in every expert (needs tap_heads and a level `modality`).
@@ -60,8 +61,8 @@ class NetworkSettings:
     depth_hidden: int = 0
     depth_outputs: int = 0
     depth_dropout: float = 0.0
-    preserved: float = 0.0
     share: float = 1.0
+    typical_centres: int = 0
     decoder: tuple[tuple[int, int], ...] = ((512, 512), (256, 256), (128, 64))
     tap_heads: bool = False
     modality_aware: bool = False
@@ -93,7 +94,7 @@ COMPACT = NetworkSettings(
     depth_hidden=240,
     depth_outputs=48,
     depth_dropout=0.3,
-    preserved=0.25,
+    typical_centres=32,
     decoder=((96, 96), (64, 64), (32, 16)),
 )
 
@@ -105,7 +106,7 @@ PRESETS: dict[str, NetworkSettings] = {
     # The default: the same parts, smaller, and a linear branch that keeps what the ImageNet start knows.
     "compact": COMPACT,
     # The same on the other small stem.
-    "compact-mobilenet": replace(COMPACT, stem="mobilenet_v2"),
+    "compact-mobilenet": replace(COMPACT, stem="mobilenet_v2_blocks"),
     # Global and regional experts on the published stem, and on the small one.
     "hmar": NetworkSettings(tap_heads=True, modality_aware=True, local_bits=64),
     "hmar-compact": replace(

@@ -72,6 +72,11 @@ def _mobilenet_features(stem: nn.Module, images: Tensor) -> list[Tensor]:
     return stem.forward_features(images)
 
 
+def _mobilenet_every_block(stem: nn.Module, images: Tensor) -> list[Tensor]:
+    assert isinstance(stem, mobilenet.MobileNetV2)
+    return stem.forward_blocks(images)
+
+
 STEMS: dict[str, StemKind] = {
     "resnet50": StemKind(
         _build_resnet,
@@ -97,6 +102,13 @@ STEMS: dict[str, StemKind] = {
     ),
     "mobilenet_v2": StemKind(
         _build_mobilenet, _mobilenet_features, mobilenet.CHANNELS, mobilenet.STRIDES, ()
+    ),
+    "mobilenet_v2_blocks": StemKind(
+        _build_mobilenet,
+        _mobilenet_every_block,
+        tuple(channels for _, channels, repeats, _ in mobilenet.STAGES for _ in range(repeats)),
+        (2, 4, 4, 8, 8, 8, *[16] * 7, *[32] * 4),
+        (),
     ),
 }
 

@@ -27,7 +27,7 @@ class Recipe:
     learned part of the blended feature, of the auxiliary classifier, and of keeping the blended feature's
     similarities in the code. smoothing: of the classifier's targets. temperature: of the contrast.
     average: decay of the running mean of the weights that is validated and kept; 0 keeps the last ones.
-    share: weight of the learned part of the blended feature beside the linear one. whitening: how far the
+    share: length of the learned part of the blended feature beside the linear one. whitening: how far the
     linear part is evened out, 0 to 1; code_whitening: the same before the code's first rotation.
     decoder_epochs, decoder_rate: stage 2.
     """
@@ -58,9 +58,9 @@ class Recipe:
     smoothing: float = 0.1
     temperature: float = 0.1
     average: float = 0.99
-    share: float = 0.85
+    share: float = 3.0
     whitening: float = 0.5
-    code_whitening: float = 0.3
+    code_whitening: float = 0.1
     decoder_epochs: int = 8
     decoder_rate: float = 1e-3
 

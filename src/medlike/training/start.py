@@ -7,9 +7,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
+from scipy.cluster.vq import kmeans2
 
 from medlike.models.pooling import depth_statistics
+from medlike.models.typicality import Typicality
 from medlike.training.rotation import balanced_weights, learned_rotation, principal_directions
+
+# Typicality: pictures a centre at least, rounds of k-means, how far the covariance is drawn to an even one, and the
+# share of training pictures nearer than the middle.
+PICTURES_A_CENTRE, ROUNDS, SHRINKAGE, TYPICAL = 8, 30, 0.1, 0.95
 
 
 def start_from_pooled(
@@ -17,8 +23,8 @@ def start_from_pooled(
 ) -> None:
     """Fit the linear part of an image network's blended feature to pooled means [N,P] of training pictures.
 
-    Standardises every depth and takes the leading principal directions, evened out by `whitening`. Sources are
-    weighted so that none outweighs the others.
+    Standardises every depth and takes the leading principal directions, evened out by `whitening`; typicality, where
+    the network has it, is fitted to what comes out. Sources are weighted so that none outweighs the others.
     """
     mean, std = depth_statistics(torch.from_numpy(pooled.astype(np.float32)), network.pooling.channels)
     standard = ((pooled - mean.numpy()) / std.numpy()).astype(np.float64)
@@ -27,28 +33,48 @@ def start_from_pooled(
     projection = directions * np.maximum(variances, 1e-12) ** (-whitening / 2)
     spread = np.average(((standard @ projection) ** 2).sum(axis=1), weights=weights)
     network.initialise_linear(mean, std, torch.from_numpy(projection / np.sqrt(spread)).float())
+    if network.typicality is not None:
+        rows = standard @ projection
+        fit_typicality(network.typicality, rows / np.linalg.norm(rows, axis=1, keepdims=True), weights)
+
+
+def fit_typicality(typicality: Typicality, rows: npt.NDArray[np.float64], weights: npt.NDArray[np.float64]) -> None:
+    """Fit centres (k-means) and the covariance around them to unit rows [N,D] of training pictures.
+
+    The middle is the distance that one picture of twenty exceeds, the width the deviation of the distances. Few
+    pictures get fewer centres, repeated.
+    """
+    random = np.random.default_rng(0)
+    even = rows[weights >= random.random(len(rows))]
+    wanted = len(typicality.centres)
+    count = max(1, min(wanted, len(even) // PICTURES_A_CENTRE))
+    centres, _ = kmeans2(even, count, iter=ROUNDS, minit="++", missing="warn", seed=random)
+    nearest = ((rows[:, None] - centres[None]) ** 2).sum(axis=2).argmin(axis=1)
+    around = rows - centres[nearest]
+    covariance = (around * weights[:, None]).T @ around / weights.sum()
+    even_spread = np.trace(covariance) / len(covariance) * np.eye(len(covariance))
+    variances, directions = np.linalg.eigh((1 - SHRINKAGE) * covariance + SHRINKAGE * even_spread)
+    whitening = directions * np.maximum(variances, 1e-12) ** -0.5
+    with torch.no_grad():
+        typicality.whitening.copy_(torch.from_numpy(whitening))
+        typicality.centres.copy_(torch.from_numpy((centres @ whitening)[np.arange(wanted) % count]))
+        distances = typicality.distance(torch.from_numpy(rows).float())
+        typicality.middle.copy_(distances.quantile(TYPICAL))
+        typicality.width.copy_(distances.std().clamp(min=1e-6))
 
 
 def start_code(
     network: Any, features: npt.NDArray[np.float32], sources: list[str], whitening: float, seed: int
 ) -> None:
-    """Set the linear path of the hash head to learned rotations (ITQ) of the blended features [N,D].
+    """Set the linear path of the hash head to a learned rotation (ITQ) of the blended features [N,D].
 
-    The preserved bits are a rotation of the linear part, the others one of the learned part; without preserved
-    bits all are one of the whole feature. So the code starts as good as the rotations that others stop at, and
-    learns from there. whitening: how far the learned part's principal directions are evened out first; a little
-    lets bits tell apart images of sources never seen.
+    So the code starts as good as the rotations that others stop at, and learns from there. whitening: how far the
+    principal directions are evened out first; a little lets bits tell apart images of sources never seen.
     """
     weights = balanced_weights(sources)
     rows = features.astype(np.float64)
     mean = np.average(rows, axis=0, weights=weights)
-    kept, learned = network.hash_head.preserved, network.learned_width
-    code = np.zeros((features.shape[1], network.bits))
-    if kept:
-        code[learned:, :kept] = _rotation((rows - mean)[:, learned:], weights, kept, 0.0, seed)
-        code[:learned, kept:] = _rotation((rows - mean)[:, :learned], weights, network.bits - kept, whitening, seed)
-    else:
-        code[:] = _rotation(rows - mean, weights, network.bits, whitening, seed)
+    code = _rotation(rows - mean, weights, network.bits, whitening, seed)
     network.hash_head.initialise_from_projection(torch.from_numpy(code).float(), torch.from_numpy(-mean @ code).float())
 
 
@@ -56,8 +82,6 @@ def _rotation(
     rows: npt.NDArray[np.float64], weights: npt.NDArray[np.float64], bits: int, whitening: float, seed: int
 ) -> npt.NDArray[np.float64]:
     """A map [D,bits] to bits of unit mean magnitude: rotations side by side where there are more bits than D."""
-    if not bits:
-        return np.zeros((rows.shape[1], 0))
     width = min(bits, rows.shape[1])
     directions, variances = principal_directions(rows, weights, width)
     directions = directions * np.maximum(variances, 1e-12) ** (-whitening / 2)
