@@ -44,6 +44,17 @@ def test_mislabelled_images_are_the_first_suspects():
 
 
 def test_copies_of_the_same_patient_do_not_vouch_for_a_label():
-    features = np.concatenate([np.tile([[1.0, 0.0]], (12, 1)), np.tile([[0.99, 0.1]], (12, 1))])
-    labels = np.array([1] * 12 + [0] * 12)
-    assert suspects(features, labels, np.array([0] * 12 + list(range(1, 13))))[0] == 1.0
+    # Twelve copies of one patient among the other label, and their label far away in other patients.
+    at = [[1.0, 0.0]] * 12 + [[0.99, 0.1]] * 12 + [[0.0, 1.0]] * 12
+    labels = np.array([1] * 12 + [0] * 12 + [1] * 12)
+    units = np.array([0] * 12 + list(range(1, 25)))
+    doubt = suspects(np.array(at), labels, units)
+    assert (doubt[:12] == 1.0).all() and (doubt[24:] == 0.0).all()
+    assert (suspects(np.array(at), labels, np.arange(36))[:12] == 0.0).all()
+
+
+def test_a_label_of_one_patient_alone_is_not_judged_and_few_images_are_judged_by_what_there_is():
+    features = np.array([[1.0, 0.0]] * 3 + [[0.9, 0.1]] * 20)
+    alone = np.array([1] * 3 + [0] * 20)
+    assert (suspects(features, alone, np.array([0] * 3 + list(range(1, 21))))[:3] == 0.0).all()
+    assert (suspects(features[:5], alone[:5], np.array([0, 1, 2, 3, 3]))[:3] == 0.0).all()

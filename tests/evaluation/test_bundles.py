@@ -127,3 +127,17 @@ def test_a_collection_without_frequent_labels_is_refused(collection, tiny_bundle
          "--minimum", "99"],
     )  # fmt: skip
     assert result.exit_code == 1 and "--minimum" in result.stderr
+
+
+def test_suspect_training_images_are_voted_on_by_other_patients(collection, tiny_bundle, tmp_path, monkeypatch):
+    from medlike.evaluation import alarms, bundles
+
+    seen = {}
+    monkeypatch.setattr(alarms, "false_alarms", lambda *a: alarms.Alarm("too many false outlier alarms", ""))
+    monkeypatch.setattr(
+        alarms, "suspects", lambda features, labels, units: seen.update(units=units) or np.zeros(len(labels))
+    )
+    data = read_manifest(collection)
+    bundles.evaluate_bundles([str(tiny_bundle.path)], data, tmp_path, settings=Settings(minimum=20, floors=False))
+    # Two images a patient: units are those of the split, not a number an image.
+    assert len(np.unique(seen["units"])) < len(seen["units"])

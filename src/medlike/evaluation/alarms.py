@@ -69,20 +69,20 @@ def false_alarms(rate: Interval, allowed: float = ALLOWED_ALARMS) -> Alarm | Non
 def suspects(features: np.ndarray, labels: np.ndarray, units: np.ndarray, neighbours: int = 10) -> np.ndarray:
     """How much the neighbours of each training image contradict its label: float [N], 0 = all agree.
 
-    features: float [N, D]; the nearest images of other units by cosine vote. Mislabelled and poor images come
-    out at 1. Labels with fewer images than neighbours are judged by as many as they have.
+    features: float [N, D]; units: [N], patient or case of each. The nearest images of other units by cosine vote.
+    Mislabelled and poor images come out at 1. Labels with fewer images than neighbours are judged by as many as
+    other units have; where no other unit has the label, nobody can vouch for it and the image is not judged: 0.
     """
     unit = features / np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-12)
     _, of_label = np.unique(labels, return_inverse=True)
-    size = np.bincount(of_label)
     result = np.zeros(len(unit))
     for start in range(0, len(unit), 512):
         rows = slice(start, start + 512)
-        near = unit[rows] @ unit.T
-        near[units[rows, None] == units[None, :]] = -np.inf
-        count = min(neighbours, near.shape[1] - 1)
-        best = np.argsort(-near, axis=1, kind="stable")[:, :count]
-        agree = (of_label[best] == of_label[rows, None]).sum(axis=1)
-        possible = np.minimum(count, np.maximum(size[of_label[rows]] - 1, 0))
-        result[rows] = np.where(possible > 0, 1 - np.minimum(agree, possible) / np.maximum(possible, 1), 0.0)
+        own = units[rows, None] == units[None, :]
+        alike = (of_label[rows, None] == of_label[None, :]) & ~own
+        near = np.where(own, -np.inf, unit[rows] @ unit.T)
+        best = np.argsort(-near, axis=1, kind="stable")[:, :neighbours]
+        agree = np.take_along_axis(alike, best, axis=1).sum(axis=1)
+        possible = np.minimum(neighbours, alike.sum(axis=1))
+        result[rows] = np.where(possible > 0, 1 - agree / np.maximum(possible, 1), 0.0)
     return result

@@ -121,7 +121,7 @@ def evaluate_bundles(
             main.figures["map_cross_source"] = mean_over(crossed)
         add(f"{label}, float features", "ceiling", encoded.features())
         _outliers(results, label, cast, encoded, units)
-        _alarms(main, encoded, cast, results, label)
+        _alarms(main, encoded, cast, units, results, label)
         if settings.floors:
             _tuned_floors(add, label, encoded, cast, bundle.bits)
     if settings.floors and pictures is not None:
@@ -226,7 +226,14 @@ def _outliers(results: dict[str, Any], name: str, cast: _Cast, encoded: Encoded,
         results["outliers"][name] = figures
 
 
-def _alarms(assessment: Assessment, encoded: Encoded, cast: _Cast, results: dict[str, Any], name: str) -> None:
+def _alarms(
+    assessment: Assessment,
+    encoded: Encoded,
+    cast: _Cast,
+    units: dict[str, int],
+    results: dict[str, Any],
+    name: str,
+) -> None:
     rule = results["outliers"].get(name, {}).get("rule")
     found = [
         alarms.over_centralisation(assessment.pooled.scores),
@@ -241,15 +248,16 @@ def _alarms(assessment: Assessment, encoded: Encoded, cast: _Cast, results: dict
         if alarm is not None:
             assessment.alarms.append({"name": alarm.name, "message": alarm.message})
     if len(cast.train) > 20 and any(a is not None and "false outlier" in a.name for a in found):
-        assessment.figures["suspect_training_images"] = _suspects(encoded, cast)
+        assessment.figures["suspect_training_images"] = _suspects(encoded, cast, units)
 
 
-def _suspects(encoded: Encoded, cast: _Cast, most: int = 20) -> list[dict[str, Any]]:
+def _suspects(encoded: Encoded, cast: _Cast, units: dict[str, int], most: int = 20) -> list[dict[str, Any]]:
+    """Training images whose neighbours contradict their label; images of one patient do not vouch for each other."""
     rows = cast.train
     doubt = alarms.suspects(
         encoded.content[rows].astype(np.float32),
         cast.training.column("label"),
-        np.arange(len(rows)),
+        np.array([units[sample.path] for sample in cast.training], dtype=np.int64),
     )
     strange = np.zeros(len(rows)) if encoded.score is None else encoded.score[rows]
     order = np.lexsort((-strange, -doubt))[:most]

@@ -128,6 +128,8 @@ def train_cell(
     bench, settings = frozen.bench, frozen.bench.settings
     cache = bench.work / "maps"
     changes = {"loss": loss, "protocol": "frozen", **shortened(settings.epochs), **dict(recipe_changes or {})}
+    if settings.epochs is not None:  # what is asked for on the command line counts, phases stay as the rival has them
+        changes["epochs"] = settings.epochs
     chosen = recipe("ours", **changes)
     classes = classes_of(frozen.train)
     torch.manual_seed(seed)
