@@ -89,6 +89,37 @@ def test_refuses_another_bundle(archive, tiny_regional_bundle):
         Archive.open(archive.path, bundle=tiny_regional_bundle)
 
 
+def test_by_id_the_verdict_is_that_by_image(tmp_path, tiny_bundle, pictures):
+    folder = pictures(4)
+    spec = {**tiny_bundle.spec["outlier"], "threshold": 0.05}  # not the usual one
+    bundle = rewrite(tiny_bundle, tmp_path / "strict", {}, {"outlier": spec})
+    with Archive.create(tmp_path / "archive", bundle) as made:
+        made.add(folder)
+        for path in sorted(folder.glob("*.png")):
+            by_image = made.search(Query(image=path))
+            assert by_image.outlier["components"] and by_image.outlier["threshold"] == 0.05
+            assert made.search(Query(id=by_image.hits[0].id)).outlier == by_image.outlier
+        made.backup(tmp_path / "backup")
+    with Archive.restore(tmp_path / "backup", tmp_path / "copy") as copy:
+        assert copy.search(Query(id=by_image.hits[0].id)).outlier == by_image.outlier
+
+
+def test_an_archive_without_stored_components_says_so_until_it_is_written_to(archive, pictures):
+    folder = pictures(2)
+    archive.add(folder)
+    by_image = archive.search(Query(image=folder / "0001.png"))
+    old = by_image.hits[0].id
+    archive.store.connection.execute("ALTER TABLE encodings DROP COLUMN outlier_facts")
+    with Archive.open(archive.path) as reader:
+        found = reader.search(Query(id=old)).outlier
+        assert found.pop("note").startswith("indexed by an earlier medlike")
+        assert found == {**by_image.outlier, "components": {}, "modality": None, "threshold": 0.03}
+        archive.add(pictures(3))
+        assert reader.search(Query(id=old)).outlier["components"] == {}
+        new = reader.search(Query(image=folder / "0002.png"))
+        assert reader.search(Query(id=new.hits[0].id)).outlier == new.outlier and reader.verify() == []
+
+
 def test_a_bundle_fitted_to_a_site_gives_its_verdicts_and_is_remembered(tmp_path, tiny_bundle, pictures):
     folder = pictures(4)
     with Archive.create(tmp_path / "archive", tiny_bundle) as made:

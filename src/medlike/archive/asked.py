@@ -1,6 +1,7 @@
 """Queries made ready: read, encoded or looked up, so that the index can answer them and a receipt can hold them."""
 
 import base64
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 from medlike.archive.index import View
 from medlike.archive.query import Query
 from medlike.archive.result import Box, Picture
+from medlike.archive.store import EncodingRow
 from medlike.archive.wording import Wording, worded
 from medlike.codes.windows import GRID, unpacked
 from medlike.errors import QueryError
@@ -226,19 +228,6 @@ def _of_stored(archive: "Archive", query: Query, view: View, leave_out_own: bool
     stored = archive.store.encoding(row.row, archive.folder.bundle.digest)
     if stored is None:
         raise QueryError(f"image {id} is not encoded under the archive's bundle: run `medlike reindex`")
-    outlier: dict[str, Any] | None = None
-    if stored.outlier_p is not None:
-        from medlike.inference.encoding import DEFAULT_THRESHOLD
-
-        outlier = {
-            "is_outlier": stored.outlier_p <= DEFAULT_THRESHOLD,
-            "p_value": stored.outlier_p,
-            "score": stored.outlier_score,
-            "threshold": DEFAULT_THRESHOLD,
-            "components": {},
-            "modality": None,
-            "note": "as judged when the image was indexed; its components are not kept",
-        }
     cells = mask = region = None
     warnings: tuple[str, ...] = ()
     if stored.cells is not None:
@@ -257,7 +246,7 @@ def _of_stored(archive: "Archive", query: Query, view: View, leave_out_own: bool
         {name: value for name in OWN if (value := getattr(row, name))} if leave_out_own else {},
         title=_stored_title(id),
         id=id,
-        outlier=outlier,
+        outlier=_stored_verdict(stored),
         modality=row.predicted_modality,
         region=region,
         cells=cells,
@@ -266,6 +255,18 @@ def _of_stored(archive: "Archive", query: Query, view: View, leave_out_own: bool
         picture=lambda: archive.picture(id),
         warnings=warnings,
     )
+
+
+def _stored_verdict(stored: EncodingRow) -> dict[str, Any] | None:
+    """The verdict on a stored image, as its bundle gave it when it was indexed."""
+    if stored.outlier_p is None or stored.outlier_score is None:
+        return None
+    from medlike.inference.encoding import Outlier
+
+    if stored.outlier_facts is not None:
+        return Outlier(stored.outlier_score, stored.outlier_p, **json.loads(stored.outlier_facts)).verdict()
+    note = "indexed by an earlier medlike: its components and modality are not kept, the threshold is the usual one"
+    return {**Outlier(stored.outlier_score, stored.outlier_p, {}).verdict(), "modality": None, "note": note}
 
 
 def _stored_title(id: str) -> str:

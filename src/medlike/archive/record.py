@@ -80,6 +80,10 @@ def of_encoding(encoding: "Encoding") -> EncodingRow:
     """The row of an encoding: little-endian bytes."""
     cells, mask, cross = encoding.cells, encoding.cell_mask, encoding.cross
     embedding, outlier = encoding.cross_embedding, encoding.outlier
+    facts = None
+    if outlier is not None:
+        verdict = outlier.verdict()
+        facts = json.dumps({name: verdict[name] for name in ("components", "threshold", "modality")})
     return EncodingRow(
         code=encoding.code.tobytes(),
         content=encoding.content.tobytes(),
@@ -90,6 +94,7 @@ def of_encoding(encoding: "Encoding") -> EncodingRow:
         outlier_score=None if outlier is None else float(outlier.score),
         outlier_p=None if outlier is None else float(outlier.p_value),
         modality=encoding.modality,
+        outlier_facts=facts,
     )
 
 

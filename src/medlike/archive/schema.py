@@ -38,6 +38,7 @@ CREATE TABLE encodings(
     code BLOB NOT NULL, content BLOB NOT NULL,
     cells BLOB, cell_mask BLOB, "cross" BLOB, cross_embedding BLOB,
     outlier_score REAL, outlier_p REAL, modality TEXT,       -- as the bundle predicts it
+    outlier_facts TEXT,                                      -- JSON: components, threshold, modality
     PRIMARY KEY (row, bundle)
 );
 CREATE TABLE texts(number INTEGER PRIMARY KEY, row INTEGER NOT NULL REFERENCES images(row) ON DELETE CASCADE,
@@ -65,7 +66,15 @@ SCHEMA = _FIRST + _TEXT_ENCODINGS
 
 
 def upgrade(connection: sqlite3.Connection) -> None:
-    """Add the tables that the store of an earlier medlike lacks."""
+    """Add the tables and columns that the store of an earlier medlike lacks."""
     sql = "SELECT 1 FROM sqlite_master WHERE name = 'text_encodings'"
     if connection.execute(sql).fetchone() is None:
         connection.execute(_TEXT_ENCODINGS)
+    if not has_outlier_facts(connection):
+        connection.execute("ALTER TABLE encodings ADD COLUMN outlier_facts TEXT")
+
+
+def has_outlier_facts(connection: sqlite3.Connection) -> bool:
+    """Whether the verdicts are stored whole, as they are since an earlier medlike last wrote to the archive."""
+    sql = "SELECT 1 FROM pragma_table_info('encodings') WHERE name = 'outlier_facts'"
+    return connection.execute(sql).fetchone() is not None

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from medlike.archive.database import Database, storage_errors, transaction
-from medlike.archive.schema import SCHEMA, upgrade
+from medlike.archive.schema import SCHEMA, has_outlier_facts, upgrade
 from medlike.errors import ArchiveError
 
 FILE = "store.sqlite"
@@ -69,8 +69,8 @@ class EncodingRow:
     """One stored encoding, raw bytes as in `Encodings` (C order, little endian).
 
     code uint8 [K/8]; content int8 [D]; cells uint64 [14, 14, L/64]; cell_mask bool [14, 14] packed to
-    25 bytes (np.packbits); cross uint8; cross_embedding float32; modality as predicted.
-    Parts the bundle lacks are None.
+    25 bytes (np.packbits); cross uint8; cross_embedding float32; modality as predicted. outlier_facts: JSON,
+    components, threshold and modality of the verdict. Parts the bundle lacks are None.
     """
 
     code: bytes
@@ -82,6 +82,7 @@ class EncodingRow:
     outlier_score: float | None = None
     outlier_p: float | None = None
     modality: str | None = None
+    outlier_facts: str | None = None
 
 
 @dataclass(frozen=True)
@@ -110,6 +111,8 @@ _SELECT_IMAGE = ", ".join(f"images.{name}" for name in _IMAGE_COLUMNS)
 _SELECT_BARE = ", ".join(f"images.{name}" for name in _IMAGE_COLUMNS[:-2])
 _ENCODING_COLUMNS = tuple(EncodingRow.__dataclass_fields__)
 _SELECT_ENCODING = ", ".join(f'encodings."{name}"' for name in _ENCODING_COLUMNS)
+# The store of an earlier medlike has no outlier_facts until it is next written to; an index needs none.
+_SELECT_FIRST = ", ".join(f'encodings."{name}"' for name in _ENCODING_COLUMNS if name != "outlier_facts")
 _WRITTEN = tuple(name for name in _IMAGE_COLUMNS if name not in ("row", "added", "removed"))
 
 
@@ -212,8 +215,9 @@ class Store:
 
     def encoding(self, row: int, bundle: str) -> EncodingRow | None:
         """The encoding of a row under a bundle (its digest)."""
-        sql = f"SELECT {_SELECT_ENCODING} FROM encodings WHERE row = ? AND bundle = ?"
         with storage_errors(self.path):
+            columns = _SELECT_ENCODING if has_outlier_facts(self.connection) else _SELECT_FIRST
+            sql = f"SELECT {columns} FROM encodings WHERE row = ? AND bundle = ?"
             found = self.connection.execute(sql, (row, bundle)).fetchone()
         return EncodingRow(*found) if found else None
 
@@ -249,13 +253,13 @@ class Store:
     ) -> Iterator[tuple[ImageRow, EncodingRow]]:
         """Rows with an encoding under a bundle (digest), added in (since, until], ascending by row number.
 
-        Rows removed since are included, with `removed` set; `facts` and `metadata` are left empty (`images`
-        has them). Reads in pages: memory does not grow.
+        Without outlier_facts. Rows removed since are included, with `removed` set; `facts` and `metadata` are
+        left empty (`images` has them). Reads in pages: memory does not grow.
         """
         until = self.generation() if until is None else until
         # By row number, whatever SQLite thinks of the other indexes: a page must not cost a sort of all rows.
         sql = (
-            f"SELECT {_SELECT_BARE}, {_SELECT_ENCODING} FROM images NOT INDEXED CROSS JOIN encodings "
+            f"SELECT {_SELECT_BARE}, {_SELECT_FIRST} FROM images NOT INDEXED CROSS JOIN encodings "
             "ON encodings.row = images.row AND encodings.bundle = ? "
             "WHERE images.row > ? AND images.added > ? AND images.added <= ? "
             "ORDER BY images.row LIMIT 1000"
