@@ -11,9 +11,12 @@ from typer.testing import CliRunner
 
 from medlike.cli.app import build
 from medlike.datasets import read_manifest
+from medlike.evaluation.alarms import false_alarms_of_parts
 from medlike.evaluation.bundles import Settings, evaluate_bundles
+from medlike.evaluation.outliers import flagged_too_often
 from medlike.evaluation.report import plain, write_report
 from medlike.evaluation.tables import escape
+from medlike.metrics import bootstrap_interval
 
 
 @pytest.fixture(scope="module")
@@ -85,6 +88,53 @@ def test_tables_say_what_the_results_say(outcome):
     tex = (outcome[1] / "methods.tex").read_text()
     assert f"{outcome[0].results['methods']['tiny-64']['map_expected']:.3f}" in tex
     assert escape("a_b & 5% {x} \\") == r"a\_b \& 5\% \{x\} \textbackslash{}"
+
+
+def test_every_part_has_an_interval_in_every_form(outcome):
+    results = json.loads((outcome[1] / "results.json").read_text())
+    main, page = results["methods"]["tiny-64"], (outcome[1] / "report.html").read_text()
+    for part, names in (
+        ("by_label", {"bars", "disc", "ring"}),
+        ("by_source", {"north", "south"}),
+        ("by_modality", {"CT"}),
+    ):
+        with (outcome[1] / f"{part}.csv").open() as stream:
+            rows = {row[part.removeprefix("by_")]: row for row in csv.DictReader(stream)}
+        tex = (outcome[1] / f"{part}.tex").read_text()
+        assert set(rows) == set(main[part]) == names
+        for name in names:
+            low, high = main[f"{part}_interval"][name]
+            assert low < main[part][name] < high
+            cells = [float(rows[name][f"tiny-64{end}"]) for end in ("", " low", " high")]
+            assert cells == [main[part][name], low, high]
+            assert int(rows[name]["units"]) == main[f"{part}_units"][name] < main[f"{part}_queries"][name]
+            assert f"{main[part][name]:.3f} ({low:.3f} to {high:.3f})" in tex and f"{low:.3f} to {high:.3f}" in page
+    retrieval = outcome[0].assessments[0].pooled
+    own = retrieval.queries.column("label") == "disc"
+    expected = bootstrap_interval(retrieval.ap[own], retrieval.units[own])
+    assert main["by_label_interval"]["disc"] == pytest.approx([expected.low, expected.high])
+
+
+def test_known_images_flagged_by_mistake_are_shown_by_modality_and_source(outcome):
+    rule = outcome[0].results["outliers"]["tiny-64"]["rule"]
+    page = (outcome[1] / "report.html").read_text()
+    for key in ("false_alarms_by_modality", "false_alarms_by_source", "detected_by_kind"):
+        for low, high in rule[f"{key}_interval"].values():
+            assert f"<td>{low:.3f} to {high:.3f}</td>" in page
+    rule = {
+        "threshold": 0.03,
+        "false_alarms_by_modality": {"MG": 0.84, "CT": 0.03},
+        "false_alarms_by_modality_interval": {"MG": [0.7, 0.95], "CT": [0.0, 0.1]},
+        "false_alarms_by_modality_queries": {"MG": 32, "CT": 50},
+        "false_alarms_by_source": {"one": 0.9, "alone": 1.0},
+        "false_alarms_by_source_interval": {"one": [0.8, 1.0], "alone": [None, None]},
+        "false_alarms_by_source_queries": {"one": 30, "alone": 2},
+    }
+    assert flagged_too_often(rule) == [
+        "source one 90% (80% to 100% of 30 images)", "modality MG 84% (70% to 95% of 32 images)"
+    ]  # fmt: skip
+    alarm = false_alarms_of_parts(flagged_too_often(rule))
+    assert "modality MG 84%" in alarm.message and false_alarms_of_parts([]) is None
 
 
 def test_a_second_run_encodes_nothing_and_finds_the_same(outcome, collection, tiny_bundle, monkeypatch):

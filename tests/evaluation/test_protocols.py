@@ -40,7 +40,9 @@ def test_relevant_is_the_same_label_and_own_units_take_no_part():
     # The copy of the query (unit 7) would come first.
     outcome = pooled(arena, codes(0), codes(1, 3, 0))
     assert outcome.ap.tolist() == [0.5]
-    assert outcome.by("label") == {"a": 0.5}
+    assert [(name, ap.tolist(), units.tolist()) for name, (ap, units) in outcome.by("label").items()] == [
+        ("a", [0.5], [7])
+    ]
 
 
 def test_within_source_leaves_out_other_sources_and_sources_without_choice():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -63,6 +64,17 @@ def false_alarms(rate: Interval, allowed: float = ALLOWED_ALARMS) -> Alarm | Non
         f"{rate.mean:.1%} of the in-distribution query images are flagged ({rate.low:.1%} to "
         f"{rate.high:.1%}, allowed {allowed:.0%}). Calibrate on the site's own images with "
         "`medlike calibrate`, and look at the suspect training images.",
+    )
+
+
+def false_alarms_of_parts(parts: Sequence[str], allowed: float = ALLOWED_ALARMS) -> Alarm | None:
+    """Modalities or sources that are flagged too often, even where the mean over all is not. parts: one text each."""
+    if not parts:
+        return None
+    return Alarm(
+        "false outlier alarms of some kinds",
+        f"known images are flagged more often than {allowed:.0%}, beyond their interval: {'; '.join(parts)}. "
+        "Their verdicts mean little; calibrate with `medlike calibrate` on images of these kinds.",
     )
 
 

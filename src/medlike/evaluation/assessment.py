@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from medlike.evaluation.parts import part_figures
 from medlike.evaluation.protocols import Arena, Retrieval, mean_over, pooled, source_oracle, within_sources
 from medlike.evaluation.representation import Representation
 from medlike.metrics import bootstrap_interval, holm, paired_permutation, recall_gain
@@ -54,9 +55,9 @@ def assess(
         "bytes_per_image": query.bytes_per_image,
         **dict(facts or {}),
         **retrieval_figures(whole),
-        "by_label": whole.by("label"),
-        "by_modality": whole.by("modality"),
-        "by_source": whole.by("source"),
+        **part_figures("by_label", whole.by("label")),
+        **part_figures("by_modality", whole.by("modality")),
+        **part_figures("by_source", whole.by("source")),
         "within_source": {s: retrieval_summary(r) for s, r in within.items()},
         "map_within_source": mean_over(within),
     }

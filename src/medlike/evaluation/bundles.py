@@ -26,7 +26,8 @@ from medlike.errors import DatasetError
 from medlike.evaluation import alarms, floors
 from medlike.evaluation.assessment import Assessment, assess, assess_oracle, compare
 from medlike.evaluation.encodings import Encoded, Pictures, encode_dataset, fingerprint_of, picture_summaries
-from medlike.evaluation.outliers import colour_spread, outlier_figures
+from medlike.evaluation.outliers import colour_spread, flagged_too_often, outlier_figures
+from medlike.evaluation.parts import part_figures
 from medlike.evaluation.protocols import Arena, across_sources, everything_arena, headline_arena, mean_over
 from medlike.evaluation.representation import Representation
 
@@ -117,7 +118,7 @@ def evaluate_bundles(
         main = add(label, "bundle", encoded.codes(), facts)
         if not settings.everything:
             crossed = across_sources(chosen.queries, chosen.gallery, *represented[label], chosen.units, k=settings.k)
-            main.figures["cross_source"] = {c: r.scores.mean("map_expected") for c, r in crossed.items()}
+            main.figures.update(part_figures("cross_source", {c: (r.ap, r.units) for c, r in crossed.items()}))
             main.figures["map_cross_source"] = mean_over(crossed)
         add(f"{label}, float features", "ceiling", encoded.features())
         _outliers(results, label, cast, encoded, units)
@@ -244,6 +245,7 @@ def _alarms(
         found.append(
             alarms.false_alarms(alarms.Interval(rule["false_alarms"], low, high, rule["units"]), rule["threshold"])
         )
+        found.append(alarms.false_alarms_of_parts(flagged_too_often(rule), rule["threshold"]))
     for alarm in found:
         if alarm is not None:
             assessment.alarms.append({"name": alarm.name, "message": alarm.message})

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from medlike.datasets import Dataset, open_sample
 from medlike.evaluation.alarms import ALLOWED_ALARMS
+from medlike.evaluation.parts import part_figures, parted
 from medlike.metrics import aupr, auroc, bootstrap_interval, detection_at, false_alarms_at, roc_curve
 
 
@@ -21,13 +23,13 @@ def outlier_figures(
     """Detection figures over query images of both kinds, or None where one kind is missing.
 
     score: float [N], higher is stranger; p: conformal p-values [N] or None; units: [N]. The false-alarm
-    rate is the one seen with p <= threshold, with an interval by unit, and per source.
+    rate is the one seen with p <= threshold, with an interval by unit, also by modality and by source.
     """
     outside = np.array([s.is_ood for s in data], dtype=bool)
     if not outside.any() or outside.all():
         return None
     inside = ~outside
-    labels, sources = data.column("label"), data.column("source")
+    labels, sources, modalities = (data.column(name) for name in ("label", "source", "modality"))
     figures: dict[str, Any] = {
         "inside": int(inside.sum()),
         "outside": int(outside.sum()),
@@ -53,10 +55,9 @@ def outlier_figures(
             "false_alarms": rate.mean,
             "false_alarms_interval": [rate.low, rate.high],
             "units": rate.units,
-            "false_alarms_by_source": {
-                str(s): float(flagged[inside & (sources == s)].mean()) for s in np.unique(sources[inside])
-            },
-            "detected_by_kind": {str(k): float(flagged[labels == k].mean()) for k in np.unique(labels[outside])},
+            **part_figures("false_alarms_by_modality", parted(modalities[inside], flagged[inside], units[inside])),
+            **part_figures("false_alarms_by_source", parted(sources[inside], flagged[inside], units[inside])),
+            **part_figures("detected_by_kind", parted(labels[outside], flagged[outside], units[outside])),
         }
     false, true, _ = roc_curve(score[inside], score[outside])
     keep = np.unique(np.linspace(0, len(false) - 1, min(len(false), 200)).astype(int))
@@ -69,6 +70,21 @@ def outlier_figures(
         "outside": np.histogram(np.clip(score[outside], low, high), edges)[0].tolist(),
     }
     return figures
+
+
+def flagged_too_often(rule: Mapping[str, Any]) -> list[str]:
+    """Modalities and sources of which more known images are flagged than the rule allows, beyond their intervals.
+
+    rule: of `outlier_figures`. One text each, the worst first.
+    """
+    found = []
+    for what in ("modality", "source"):
+        key = f"false_alarms_by_{what}"
+        for part, (low, high) in rule[f"{key}_interval"].items():
+            if low is not None and low > rule["threshold"]:
+                rate, images = rule[key][part], rule[f"{key}_queries"][part]
+                found.append((-rate, f"{what} {part} {rate:.0%} ({low:.0%} to {high:.0%} of {images} images)"))
+    return [text for _, text in sorted(found)]
 
 
 def colour_spread(data: Dataset) -> np.ndarray:

@@ -14,6 +14,7 @@ import numpy as np
 from medlike.datasets import Dataset, Sample, Split, coarse_class
 from medlike.datasets.labels import APART, CROSS_SOURCE_CLASSES, headline_labels, kin_of
 from medlike.errors import DatasetError
+from medlike.evaluation.parts import Parts, parted
 from medlike.evaluation.representation import Encode, Representation, rank
 from medlike.metrics import Relevance, RetrievalScores, score, score_counts
 
@@ -31,10 +32,9 @@ class Retrieval:
         """AP of every query, expected over ties: float64 [Q], NaN where nothing is relevant."""
         return self.scores.values["map_expected"]
 
-    def by(self, column: str) -> dict[str, float]:
-        """mAP of the queries of each value of a field (label, source, modality)."""
-        values = self.queries.column(column)
-        return {str(v): mean(self.ap[values == v]) for v in np.unique(values)}
+    def by(self, column: str) -> Parts:
+        """AP and units of the queries of each value of a field (label, source, modality)."""
+        return parted(self.queries.column(column), self.ap, self.units)
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,9 @@ from typing import Any
 from medlike.evaluation import plots
 from medlike.evaluation.bundles import Outcome
 from medlike.evaluation.neighbours import confusion, nearest_rows
+from medlike.evaluation.outliers import flagged_too_often
 from medlike.evaluation.sheets import contact_sheets
-from medlike.evaluation.tables import method_rows, part_rows, shown, write_csv, write_latex
+from medlike.evaluation.tables import between, method_rows, part_cells, part_rows, shown, write_csv, write_latex
 
 
 def write_report(outcome: Outcome, out: Path, draw_all: bool = False) -> Path:
@@ -27,7 +28,9 @@ def write_report(outcome: Outcome, out: Path, draw_all: bool = False) -> Path:
     caption = f"Retrieval on {results['data']['name']}: mAP is the expectation over tie order, full list."
     write_latex(out / "methods.tex", head, rows, caption)
     for part in ("by_label", "by_modality", "by_source"):
-        write_csv(out / f"{part}.csv", *part_rows(results, part))
+        rows_of_part = part_rows(results, part)
+        write_csv(out / f"{part}.csv", *rows_of_part)
+        write_latex(out / f"{part}.tex", *part_cells(*rows_of_part), f"mAP {part.replace('_', ' ')}, 95 % intervals.")
     write_json(out / "results.json", results)
 
     main = outcome.assessments[0]
@@ -39,11 +42,11 @@ def write_report(outcome: Outcome, out: Path, draw_all: bool = False) -> Path:
     page = template("report.html").render(
         results=results,
         main=main.name,
-        by_label=part_rows({"methods": {main.name: methods[main.name]}}, "by_label")[1],
         precision_recall=plots.precision_recall(methods),
         within_radius=plots.within_radius(methods),
         accuracy_bars=plots.accuracy_bars(methods, results["source_oracle"]["map_expected"]),
         accuracy_by_bytes=plots.accuracy_by_bytes(methods),
+        above={name: flagged_too_often(f["rule"]) for name, f in results["outliers"].items() if "rule" in f},
         outlier_plots={name: plots.outliers(f) for name, f in results["outliers"].items()},
         confusion=plots.confusion_map(labels, shares),
         sheets=contact_sheets(outcome.arena, main.pooled, near, draw_all),
@@ -79,9 +82,10 @@ def plain(value: Any) -> Any:
 
 
 def template(name: str) -> Any:
-    """A page template of this package by name; texts are escaped, numbers have the filter `three`."""
+    """A page template by name; texts are escaped; filters: `three` of numbers, `between` of intervals."""
     from jinja2 import Environment, PackageLoader
 
     environment = Environment(loader=PackageLoader("medlike.evaluation", "templates"), autoescape=True)
     environment.filters["three"] = shown
+    environment.filters["between"] = between
     return environment.get_template(name)

@@ -83,11 +83,36 @@ def method_rows(results: dict[str, Any]) -> tuple[list[str], list[list[Any]]]:
 
 
 def part_rows(results: dict[str, Any], part: str) -> tuple[list[str], list[list[Any]]]:
-    """One row a label (part `by_label`) or modality, a column a method."""
-    methods = results["methods"]
-    names = sorted({key for f in methods.values() for key in f.get(part, {})})
-    rows = [[name, *(f.get(part, {}).get(name) for f in methods.values())] for name in names]
-    return [part.removeprefix("by_"), *methods], rows
+    """One row a label (part `by_label`), modality or source; of every method its mAP and both ends of the interval."""
+    methods = {name: f for name, f in results["methods"].items() if part in f}
+    first: dict[str, Any] = next(iter(methods.values()), {})
+    head = [part.removeprefix("by_"), "queries", "units"]
+    head += [f"{name}{end}" for name in methods for end in ("", " low", " high")]
+    rows = [
+        [
+            name, first[f"{part}_queries"][name], first[f"{part}_units"][name],
+            *(cell for f in methods.values() for cell in (f[part][name], *f[f"{part}_interval"][name])),
+        ]
+        for name in sorted(first.get(part, {}))
+    ]  # fmt: skip
+    return head, rows
+
+
+def part_cells(head: Sequence[str], rows: Rows) -> tuple[list[str], list[list[Any]]]:
+    """The same for a page of paper: a method's mAP and interval in one cell."""
+    told = [[*row[:3], *(_with_interval(*row[n : n + 3]) for n in range(3, len(row), 3))] for row in rows]
+    return [*head[:3], *head[3::3]], told
+
+
+def between(interval: Sequence[Any]) -> str:
+    """An interval for people, nothing where there is none."""
+    low, high = interval
+    return "" if _missing(low) or _missing(high) else f"{shown(low)} to {shown(high)}"
+
+
+def _with_interval(mean: Any, low: Any, high: Any) -> str:
+    interval = between((low, high))
+    return f"{shown(mean)} ({interval})" if interval else shown(mean)
 
 
 def _missing(cell: Any) -> bool:

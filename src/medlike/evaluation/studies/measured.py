@@ -22,7 +22,7 @@ def measure(bench: Bench, query: Representation, gallery: Representation, **fact
     found = assess("", "method", bench.arena, query, gallery)
     ap, units = found.within_ap()
     return {
-        **{k: v for k, v in found.figures.items() if k not in ("kind", "by_source")},
+        **{k: v for k, v in found.figures.items() if k != "kind" and not k.startswith("by_source")},
         "ap": found.pooled.ap.tolist(),
         "within_ap": ap.tolist(),
         "within_units": units.tolist(),
