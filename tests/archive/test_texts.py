@@ -1,5 +1,6 @@
 """Texts: stored without what names somebody, found by words and by meaning, erased with their images."""
 
+import json
 import sqlite3
 
 import numpy as np
@@ -172,3 +173,31 @@ def test_the_nearest_texts_of_an_image(worded, tiny_text_bundle, tmp_path):
     assert len(worded.nearest_texts(Query(id=asked.id), k=20, include_self=True)) == 8
     only = worded.nearest_texts(Query(text="effusion"), where={"modality": "US"})
     assert len(only) == 4
+
+
+def test_nearest_texts_give_what_a_search_gives(worded, captioned, tmp_path):
+    picture = tmp_path / "captioned" / "0001.png"
+    searched = worded.search(Query(image=picture))
+    results = [
+        worded.nearest_texts(Query(image=picture), k=5),
+        worded.nearest_texts(Query(id=searched[0].id), k=5, include_self=True),
+        worded.nearest_texts(Query(text="effusion"), k=5, where={"modality": ("US",)}),
+        worded.nearest_texts(Query(image=picture, text="effusion"), k=5),
+    ]
+    assert [result.outlier for result in results] == [searched.outlier, searched.outlier, None, searched.outlier]
+    assert set(results[0].seconds) == {"read", "encode", "search"} and results[0].modality == searched.modality
+    told = [json.loads(json.dumps(result.as_dict())) for result in results]
+    worded.add(captioned(20, name="later", seed=9).parent / "manifest.csv")
+    worded.remove([results[0][0].id])
+    assert worded.nearest_texts(Query(image=picture), k=5).hits != results[0].hits
+    for result, facts in zip(results, told, strict=True):
+        assert list(facts) == ["texts", "outlier", "receipt", "seconds"]
+        again = worded.repeat(facts["receipt"])
+        assert again.as_dict()["texts"] == facts["texts"] and again.hits == result.hits
+        assert again.outlier == result.outlier and again.warnings == () and again.erased == 0
+        assert again.receipt == facts["receipt"]
+    worded.remove([results[0][1].id], erase=True)
+    again = worded.repeat(told[0]["receipt"])
+    assert again.erased == 1 and "erased since" in again.as_dict()["warnings"][0]
+    with pytest.raises(QueryError, match="of bundle 000"):
+        worded.repeat(told[0]["receipt"] | {"bundle": "0" * 64})

@@ -84,7 +84,14 @@ def test_texts_near_an_image_after_a_text_bundle_was_added(captioned, tmp_path, 
     done = medlike("reindex", "--archive", archive, "--text-bundle", tiny_text_bundle.path)
     assert done.code == 0, done.err
     assert "3 images and 3 texts encoded under tiny-text-16" in done.out
-    told = medlike("search", captioned[1][0], "-a", archive, "--texts", "-f", "json").json
+    receipt = tmp_path / "receipt.json"
+    told = medlike("search", captioned[1][0], "-a", archive, "--texts", "-f", "json", "--receipt", receipt).json
+    again = medlike("search", "-a", archive, "--receipt", receipt, "-f", "json").json
+    assert again["texts"] == told["texts"] and again["outlier"] == told["outlier"] and told["outlier"]["components"]
+    rows = list(csv.DictReader(io.StringIO(medlike("search", "-a", archive, "--receipt", receipt, "-f", "csv").out)))
+    assert [row["text"] for row in rows] == [hit["text"] for hit in told["texts"]]
+    refused = medlike("search", "-a", archive, "--receipt", receipt, "--sheet", tmp_path / "found.png")
+    assert refused.code == 1 and "--sheet draws images" in refused.err
     assert sorted(hit["text"] for hit in told["texts"])[0] == "Effusion seen by [name] on [date]."
     assert [hit["rank"] for hit in told["texts"]] == [1, 2, 3]
     assert "Supine chest radiograph." in medlike("search", captioned[1][0], "-a", archive, "--texts").out

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from medlike.archive.crossmodal import TextReport
     from medlike.archive.index import Index
     from medlike.archive.indexes import Indexes
-    from medlike.archive.nearest_texts import TextHit
+    from medlike.archive.nearest_texts import TextResult
     from medlike.archive.query import Query
     from medlike.archive.result import Result
     from medlike.bundle import Bundle
@@ -282,13 +282,17 @@ class Archive:
 
         return search_many(self, queries, k=k, **settings)
 
-    def repeat(self, receipt: Mapping[str, Any]) -> "Result":
-        """The search of a receipt once more, as of its generation; `erased` counts images erased since."""
-        from medlike.archive.search import repeat
+    def repeat(self, receipt: Mapping[str, Any]) -> "Result | TextResult":
+        """What a receipt stands for once more, as of its generation; `erased` counts images erased since.
 
-        return repeat(self, receipt)
+        A TextResult for a receipt of `nearest_texts`.
+        """
+        from medlike.archive import nearest_texts, search
+        from medlike.archive.receipts import TEXTS
 
-    def nearest_texts(self, query: "Query", k: int = 10, **settings: Any) -> "list[TextHit]":
+        return (nearest_texts if receipt.get("of") == TEXTS else search).repeat(self, receipt)
+
+    def nearest_texts(self, query: "Query", k: int = 10, **settings: Any) -> "TextResult":
         """The k stored texts nearest in meaning to an image, to words, or to both; needs a text bundle.
 
         settings: where, generation, include_self, as for a search.

@@ -1,14 +1,16 @@
 """From an image to texts: the stored texts nearest in meaning to an image, to words, or to both."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from medlike.archive.asked import ask
+from medlike.archive.asked import Asked, ask
 from medlike.archive.filters import Filter, conditions
 from medlike.archive.index import Part
 from medlike.archive.query import Query, as_query
 from medlike.archive.ranking import Field
+from medlike.archive.receipts import TEXTS, compared, recalled, receipt
+from medlike.archive.search import Clock
 from medlike.archive.settings import Settings
 from medlike.archive.text_search import TextViews, nearest
 from medlike.archive.wording import of_content
@@ -38,6 +40,45 @@ class TextHit:
         return dict(vars(self))
 
 
+@dataclass(frozen=True, eq=False)
+class TextResult:
+    """The answer to one query in stored texts; as of a `Result`, where nothing else is said.
+
+    hits: in the order (distance, -similarity, id of the image). outlier: verdict on the query's image, None of words.
+    """
+
+    hits: list[TextHit]
+    outlier: dict[str, Any] | None = None
+    receipt: dict[str, Any] = field(default_factory=dict)
+    seconds: dict[str, float] = field(default_factory=dict)
+    modality: str | None = None
+    warnings: tuple[str, ...] = ()
+    erased: int = 0
+
+    def __len__(self) -> int:
+        return len(self.hits)
+
+    def __iter__(self) -> Iterator[TextHit]:
+        return iter(self.hits)
+
+    def __getitem__(self, index: int) -> TextHit:
+        return self.hits[index]
+
+    def as_dict(self) -> dict[str, Any]:
+        """texts, outlier, receipt, seconds; and warnings, erased where there is something to say."""
+        facts: dict[str, Any] = {
+            "texts": [hit.as_dict() for hit in self.hits],
+            "outlier": self.outlier,
+            "receipt": self.receipt,
+            "seconds": self.seconds,
+        }
+        if self.warnings:
+            facts["warnings"] = list(self.warnings)
+        if self.erased:
+            facts["erased"] = self.erased
+        return facts
+
+
 def nearest_texts(
     archive: "Archive",
     query: Any,
@@ -45,43 +86,69 @@ def nearest_texts(
     where: Mapping[str, Any] | None = None,
     generation: int | None = None,
     include_self: bool = False,
-) -> list[TextHit]:
+) -> TextResult:
     """The k stored texts nearest in meaning, in the order (distance, -similarity, id of the image).
 
     query: a Query, or what its `image` may be; of a stored image its own texts are left out unless `include_self`.
     Raises QueryError without a text bundle, or where the archive holds no texts.
     """
-    Settings(k=k, where=where)
+    settings = Settings(k=k, where=where, generation=generation, include_self=include_self)
     asked_for: Query = as_query(query)
     if asked_for.region is not None:
         raise QueryError("texts belong to whole images: leave the region out")
-    index = archive.index
+    clock, index = Clock(), archive.index
     with archive.store.snapshot():
         view = index.view(generation)
-        if not archive.indexes.has_texts():
-            raise QueryError("this archive has no texts: add images with texts, such as a manifest with a column text")
-        if archive.crossing is None:
-            raise QueryError(
-                "this archive has no text bundle, so texts are found by their words only: run "
-                "`medlike reindex --text-bundle` with one that goes with its image bundle"
-            )
-        asked = ask(archive, [asked_for], view, False, lambda stage: None)[0]
+        _require(archive)
+        asked = ask(archive, [asked_for], view, False, clock.stage)[0]
         wording = asked.wording or of_content(archive, asked.content)
         if wording.code is None:
             raise QueryError("; ".join(wording.warnings) or "the text says nothing that could be compared")
-        wanted = conditions(where)
-        chosen = Filter(wanted, archive.store, archive.identity.hashed) if wanted else None
+        return _answer(archive, view.generation, replace(asked, wording=wording), settings, clock)
 
-        def narrowed(part: Part) -> Field:
-            base = Field.of(part, None if chosen is None else chosen.mask(part))
-            own = asked.row is not None and not include_self
-            return base.without(part.positions(asked.row)) if own and asked.row is not None else base
 
-        found = list(nearest(TextViews.of(archive, view.generation), wording, k, narrowed))
-        hits: list[TextHit] = []
-        for number, distance, similarity in found:
-            text = archive.store.text(number)
-            if text is not None:
-                id, kind, words = text
-                hits.append(TextHit(len(hits) + 1, id, kind, words, distance, similarity))
-        return hits
+def repeat(archive: "Archive", given: Mapping[str, Any]) -> TextResult:
+    """The same texts asked for again, as of the receipt's generation. Raises QueryError as `search.repeat`."""
+    settings, asked = recalled(archive, given)
+    with archive.store.snapshot():
+        view = archive.index.view(settings.generation)
+        _require(archive)
+        return compared(archive, given, _answer(archive, view.generation, asked, settings, Clock()))
+
+
+def _require(archive: "Archive") -> None:
+    if not archive.indexes.has_texts():
+        raise QueryError("this archive has no texts: add images with texts, such as a manifest with a column text")
+    if archive.crossing is None:
+        raise QueryError(
+            "this archive has no text bundle, so texts are found by their words only: run "
+            "`medlike reindex --text-bundle` with one that goes with its image bundle"
+        )
+
+
+def _answer(archive: "Archive", generation: int, asked: Asked, settings: Settings, clock: Clock) -> TextResult:
+    assert asked.wording is not None
+    wanted = conditions(settings.where)
+    chosen = Filter(wanted, archive.store, archive.identity.hashed) if wanted else None
+
+    def narrowed(part: Part) -> Field:
+        base = Field.of(part, None if chosen is None else chosen.mask(part))
+        own = asked.row is not None and not settings.include_self
+        return base.without(part.positions(asked.row)) if own and asked.row is not None else base
+
+    hits: list[TextHit] = []
+    for number, distance, similarity in nearest(TextViews.of(archive, generation), asked.wording, settings.k, narrowed):
+        text = archive.store.text(number)
+        if text is not None:
+            id, kind, words = text
+            hits.append(TextHit(len(hits) + 1, id, kind, words, distance, similarity))
+    clock.stage("search")
+    answer = [[hit.id, hit.kind, hit.distance] for hit in hits]
+    return TextResult(
+        hits,
+        outlier=asked.outlier,
+        receipt={"of": TEXTS, **receipt(archive, generation, asked, settings, answer)},
+        seconds=clock.seconds,
+        modality=asked.modality,
+        warnings=asked.warnings,
+    )

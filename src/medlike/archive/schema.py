@@ -75,6 +75,6 @@ def upgrade(connection: sqlite3.Connection) -> None:
 
 
 def has_outlier_facts(connection: sqlite3.Connection) -> bool:
-    """Whether the verdicts are stored whole, as they are since an earlier medlike last wrote to the archive."""
+    """Whether verdicts can be stored whole; the store of an earlier medlike must be upgraded first."""
     sql = "SELECT 1 FROM pragma_table_info('encodings') WHERE name = 'outlier_facts'"
     return connection.execute(sql).fetchone() is not None

@@ -1,11 +1,9 @@
 """Searching an archive: from queries to results, and from a receipt to the same result again."""
 
 import difflib
-import hashlib
-import json
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,6 +16,7 @@ from medlike.archive.hits import Groups, hits
 from medlike.archive.index import Index, Part, View
 from medlike.archive.query import as_query
 from medlike.archive.ranking import Answer, Candidates, Field, members, ordered, rank, reach
+from medlike.archive.receipts import compared, recalled, receipt
 from medlike.archive.regions import RegionRanking
 from medlike.archive.result import Hit, Result
 from medlike.archive.segment import HASH_COLUMNS
@@ -50,37 +49,16 @@ def search_many(archive: "Archive", queries: Sequence[Any], **settings: Any) -> 
     return _answer(archive, index, view, asked, chosen, clock)
 
 
-def repeat(archive: "Archive", receipt: Mapping[str, Any]) -> Result:
+def repeat(archive: "Archive", given: Mapping[str, Any]) -> Result:
     """The same search again, as of the receipt's generation.
 
     Raises QueryError where the receipt is none, is of another bundle, or its generation is not kept. The
     result's `erased` says how many images that the first answer could have held were erased since.
     """
-    try:
-        digest, generation = str(receipt["bundle"]), int(receipt["generation"])
-        chosen = replace(Settings.of(**receipt["settings"]), generation=generation)
-        asked = Asked.of_facts(receipt["query"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise QueryError(f"this is no receipt of a search ({error}): give the `receipt` of a result") from None
+    chosen, asked = recalled(archive, given)
     index, clock = archive.index, Clock()
-    if digest != index.layout.bundle:
-        raise QueryError(
-            f"the receipt is of bundle {digest[:16]}, the archive now uses {index.layout.bundle[:16]}: "
-            "its codes cannot be compared; search anew"
-        )
-    text = None if archive.folder.text is None else archive.folder.text.digest
-    if asked.wording is not None and asked.wording.bundle not in (None, text):
-        raise QueryError(
-            f"the receipt is of text bundle {asked.wording.bundle[:16]}, which the archive no longer uses: search anew"
-        )
-    result = _answer(archive, index, index.view(generation), [asked], chosen, clock)[0]
-    erased = archive.store.erased(generation)
-    warnings = result.warnings
-    if erased:
-        warnings += (f"{erased} images that the search could see were erased since",)
-    elif result.receipt["answer"] != receipt.get("answer"):
-        warnings += ("the answer differs from the receipt's",)
-    return replace(result, erased=erased, warnings=warnings)
+    result = _answer(archive, index, index.view(chosen.generation), [asked], chosen, clock)[0]
+    return compared(archive, given, result)
 
 
 class Clock:
@@ -157,11 +135,12 @@ def _answer(
         else:
             shown = None if groups is None else [(texts.shown(others), size) for others, size in groups]
             found = texts.told(hits(archive, view, query, template, texts.shown(ranked), shown))
+        stated = settings if query.wording is None else replace(settings, weights=weights(settings.weights))
         results.append(
             Result(
                 hits=found,
                 outlier=query.outlier,
-                receipt=_receipt(archive, view, query, settings, found),
+                receipt=receipt(archive, view.generation, query, stated, [_listed(hit) for hit in found]),
                 seconds=clock.seconds,
                 modality=query.modality,
                 warnings=query.warnings + _warnings(archive.store, query, settings, view, wanted, found),
@@ -301,25 +280,6 @@ def _grouped(
         everyone = ordered(everyone, settings.rank)
         groups.append((everyone.take(slice(1, 1 + settings.others)), len(everyone)))
     return ranked.take(np.asarray(chosen, np.int64)), groups
-
-
-def _receipt(
-    archive: "Archive", view: View, query: Asked, settings: Settings, found: Sequence[Hit]
-) -> dict[str, Any]:
-    given = asdict(settings)
-    del given["generation"]
-    if settings.where is not None:
-        given["where"] = json.loads(json.dumps(settings.where, default=list))
-    if query.wording is not None:
-        given["weights"] = weights(settings.weights)
-    listed = json.dumps([_listed(hit) for hit in found])
-    return {
-        "generation": view.generation,
-        "bundle": archive.folder.bundle.digest,
-        "settings": given,
-        "query": query.facts(),
-        "answer": hashlib.sha256(listed.encode()).hexdigest(),
-    }
 
 
 def _listed(hit: Hit) -> list[Any]:

@@ -2,15 +2,14 @@
 
 import csv
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from medlike.cli.options import SHORT, Format
+from medlike.cli.options import SHORT
 
 if TYPE_CHECKING:
     from medlike import Hit, Result
-    from medlike.archive.nearest_texts import TextHit
+    from medlike.archive.nearest_texts import TextResult
 
 FIELDS = ("rank", "id", "distance", "similarity", "box", "source", "modality", "region", "label")
 TEXT_FIELDS = ("rank", "id", "kind", "text", "distance", "similarity")
@@ -18,15 +17,13 @@ TEXT_FIELDS = ("rank", "id", "kind", "text", "distance", "similarity")
 
 def show(result: "Result", title: str | None = None) -> None:
     """Print a result as a table, the verdict on the query before it."""
-    from medlike.archive.sheet import measure, verdict
+    from medlike.archive.sheet import measure
     from medlike.cli.screen import out, print_table
 
     console = out()
     if title:
         console.print(f"\n[b]{title}[/b]")
-    if result.outlier is not None:
-        style = "bold red" if result.outlier["is_outlier"] else None
-        console.print(verdict(result.outlier), style=style, markup=False)
+    _show_verdict(result.outlier)
     if not result.hits:
         console.print("no hits")
         return
@@ -54,21 +51,24 @@ def show(result: "Result", title: str | None = None) -> None:
         console.print(f"fused by place, weights: {shares or 'none'}", markup=False)
 
 
-def show_texts(hits: "Sequence[TextHit]", format: Format) -> None:
-    """Print stored texts, nearest first."""
-    from medlike.cli.screen import out, print_json, print_table
+def show_texts(result: "TextResult") -> None:
+    """Print stored texts as a table, nearest first, the verdict on the query before it."""
+    from medlike.cli.screen import out, print_table
 
-    if format is Format.json:
-        print_json({"texts": [hit.as_dict() for hit in hits]})
-    elif format is Format.csv:
-        writer = csv.writer(sys.stdout, lineterminator="\n")
-        writer.writerow(TEXT_FIELDS)
-        writer.writerows([getattr(hit, name) for name in TEXT_FIELDS] for hit in hits)
-    elif not hits:
+    _show_verdict(result.outlier)
+    if not result.hits:
         out().print("no texts")
-    else:
-        rows = [(hit.rank, hit.distance, f"{hit.similarity:.2f}", hit.kind, hit.text, hit.id[:SHORT]) for hit in hits]
-        print_table(("rank", "distance", "similarity", "kind", "text", "id"), rows, whole={"rank", "id"})
+        return
+    rows = [(hit.rank, hit.distance, f"{hit.similarity:.2f}", hit.kind, hit.text, hit.id[:SHORT]) for hit in result]
+    print_table(("rank", "distance", "similarity", "kind", "text", "id"), rows, whole={"rank", "id"})
+
+
+def _show_verdict(outlier: dict[str, Any] | None) -> None:
+    from medlike.archive.sheet import verdict
+    from medlike.cli.screen import out
+
+    if outlier is not None:
+        out().print(verdict(outlier), style="bold red" if outlier["is_outlier"] else None, markup=False)
 
 
 def _distance(hit: "Hit") -> str:
@@ -90,6 +90,13 @@ def _place(source: Any) -> str:
         return str(Path(path).relative_to(Path.cwd()))
     except ValueError:
         return str(path)
+
+
+def write_texts_csv(result: "TextResult") -> None:
+    """Print stored texts as CSV."""
+    writer = csv.writer(sys.stdout, lineterminator="\n")
+    writer.writerow(TEXT_FIELDS)
+    writer.writerows([getattr(hit, name) for name in TEXT_FIELDS] for hit in result)
 
 
 def write_csv(result: "Result") -> None:

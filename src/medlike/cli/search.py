@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from medlike.cli.answers import show, show_texts, write_csv
+from medlike.cli.answers import show, show_texts, write_csv, write_texts_csv
 from medlike.cli.exits import fail
 from medlike.cli.options import ArchiveFolder, Format, archive_folder, conditions, full_id
 from medlike.errors import ImageError
@@ -152,35 +152,35 @@ def search(
     chosen, weights = conditions(where or []), _weights(weight or [])
     if query is not None and not query.exists():
         fail(f"{query} does not exist; give an image file, or --id of a stored image")
-    from medlike import Archive, Query
-    from medlike.archive.search import repeat
+    from medlike import Archive, Query, Result
+    from medlike.archive.nearest_texts import TextResult
     from medlike.cli.screen import note, print_json
 
     with Archive.open(archive_folder(archive)) as opened:
-        if texts:
-            if asked_nothing:
-                raise typer.BadParameter("give what the texts are to be near to", param_hint="QUERY")
-            whole = Query(image=query, id=None if id is None else full_id(opened, id), text=text)
-            show_texts(opened.nearest_texts(whole, k=k, where=chosen), format)
-            return
+        result: Result | TextResult
         if receipt is not None and asked_nothing:
-            result = repeat(opened, _read_receipt(receipt))
+            result = opened.repeat(_read_receipt(receipt))
         else:
             box = None if region is None else _box(region)
+            asked = Query(image=query, id=None if id is None else full_id(opened, id), region=box, text=text)
             try:
-                result = opened.search(
-                    Query(image=query, id=None if id is None else full_id(opened, id), region=box, text=text),
-                    k=k,
-                    where=chosen,
-                    rank=rank.value,
-                    radius=radius,
-                    group_by=group_by.value if group_by else None,
-                    exclude_own_patient=exclude_own_patient,
-                    orientations=orientations,
-                    scales=scales,
-                    region_weight=region_weight,
-                    shortlist=shortlist,
-                    weights=weights,
+                result = (
+                    opened.nearest_texts(asked, k=k, where=chosen)
+                    if texts
+                    else opened.search(
+                        asked,
+                        k=k,
+                        where=chosen,
+                        rank=rank.value,
+                        radius=radius,
+                        group_by=group_by.value if group_by else None,
+                        exclude_own_patient=exclude_own_patient,
+                        orientations=orientations,
+                        scales=scales,
+                        region_weight=region_weight,
+                        shortlist=shortlist,
+                        weights=weights,
+                    )
                 )
             except ImageError as error:
                 fail(f"{query}: {error}")
@@ -188,15 +188,17 @@ def search(
                 written = json.dumps(result.receipt, indent=1, ensure_ascii=False)
                 receipt.write_text(written + "\n", encoding="utf-8")
         if sheet is not None:
+            if isinstance(result, TextResult):
+                fail("--sheet draws images, and this search answers with texts: leave it out")
             result.sheet(sheet)
     for warning in result.warnings:
         note(f"medlike: {warning}")
     if format is Format.json:
         print_json(result.as_dict())
-    elif format is Format.csv:
-        write_csv(result)
+    elif isinstance(result, TextResult):
+        (write_texts_csv if format is Format.csv else show_texts)(result)
     else:
-        show(result)
+        (write_csv if format is Format.csv else show)(result)
 
 
 def _box(text: str) -> tuple[float, ...]:
