@@ -29,7 +29,7 @@ def pairs(answer):
 @st.composite
 def galleries(draw):
     """Codes that collide often, of every width class, with strides, a mask, k beyond N and a radius."""
-    width = draw(st.sampled_from([1, 2, 3, 4, 8, 12, 16, 32, 40]))
+    width = draw(st.sampled_from([1, 2, 3, 4, 8, 12, 16, 32, 40, 64]))
     rows = draw(st.integers(0, 300))
     rng = np.random.default_rng(draw(st.integers(0, 2**32)))
     centres = rng.integers(0, 256, (draw(st.integers(1, 5)), width), dtype=np.uint8)
@@ -101,6 +101,7 @@ def test_a_packed_mask_means_the_same(case):
 @pytest.mark.parametrize("room", [1, 50, 4096])
 def test_ties_are_complete_as_far_as_it_is_said(monkeypatch, room):
     monkeypatch.setattr(hamming, "STEP", 700)
+    monkeypatch.setattr(hamming, "WORTH", 1)
     monkeypatch.setattr(hamming, "ROOM", room)
     rng = np.random.default_rng(room)
     centres = rng.integers(0, 256, (4, 8), dtype=np.uint8)
@@ -122,10 +123,13 @@ def test_ties_are_complete_as_far_as_it_is_said(monkeypatch, room):
 
 
 @pytest.mark.parametrize("order", ["nearest first", "nearest last", "one code", "shuffled"])
-@pytest.mark.parametrize("width", [2, 8, 16, 24])
-def test_many_steps_and_threads_agree_with_numpy(monkeypatch, order, width):
-    # Steps of 1,000 rows make both threads take many turns.
-    monkeypatch.setattr(hamming, "STEP", 1000)
+@pytest.mark.parametrize("width", [2, 8, 16, 24, 64])
+@pytest.mark.parametrize("threads", [False, True])
+def test_many_blocks_steps_and_threads_agree_with_numpy(monkeypatch, order, width, threads):
+    if threads:
+        # Steps of 1,000 rows make both threads take many turns.
+        monkeypatch.setattr(hamming, "STEP", 1000)
+        monkeypatch.setattr(hamming, "WORTH", 1)
     rng = np.random.default_rng(width)
     codes = rng.integers(0, 256, (20_500, width), dtype=np.uint8)
     codes[::3] = codes[0]

@@ -23,7 +23,8 @@ Engine = Literal["auto", "numpy", "compiled"]
 SMALL = 4 << 20  # bytes of codes up to which numpy answers in a few milliseconds
 ROOM = 4096  # ties that are kept beside the nearest while scanning
 SPARSE = 32  # a mask that passes fewer than one row in so many is answered by reading only these
-STEP = 1 << 18  # rows a thread takes at a time: the codes of one step fit in the second-level cache
+STEP = 1 << 18  # rows a thread takes at a time
+WORTH = 1 << 24  # bytes of codes that pay for waking one more thread
 
 
 def distances(codes: Codes, query: Codes, engine: Engine = "auto") -> Distances:
@@ -144,7 +145,6 @@ def within_blocks(
                 table.reshape(-1),
                 wanted,
                 _or_empty(allowed),
-                allowed is not None,
                 start,
                 stop,
                 radius,
@@ -205,45 +205,37 @@ def _select(
     ties: bool,
 ) -> list[tuple[Distances, Rows, int]]:
     kernels = _kernels()
-    flat = table.reshape(-1)
     number = len(queries)
-    # The k-th distance that any thread has reached: farther rows are of no use to the others.
-    reached = np.full(number, limit, np.int64)
     capacity = 2 * k + (ROOM if ties else 64)
+    given = table.reshape(-1), queries, _or_empty(allowed)
+    # The k-th distance that any thread has reached.
+    reached = np.empty(number, np.int64)
+    reached.fill(limit)
+    most = min(_steps(len(table)), 1 + table.nbytes * number // WORTH)
+    step = len(table) if most == 1 else STEP
 
-    def worker(counter: Any) -> list[tuple[Distances, Rows, int]]:
-        near = np.empty((number, capacity), np.uint16)
-        rows = np.empty((number, capacity), np.int64)
+    def worker(counter: Any) -> tuple[NDArray[np.int64], list[list[int]]]:
+        keys = np.empty((number, capacity), np.int64)
         counts = np.zeros((number, bits + 2), np.int64)
         state = np.zeros((number, 4), np.int64)
         # As if rows beyond the radius had been dropped.
         state[:, 1], state[:, 3] = limit + 1, 1
-        while (start := next(counter) * STEP) < len(table):
-            stop = min(start + STEP, len(table))
-            for q in np.flatnonzero(state[:, 1] > reached + 1):
-                state[q, 1] = reached[q] + 1
-                state[q, 2] = counts[q, : reached[q] + 1].sum()
-                state[q, 3] = 1
-            arguments = (_or_empty(allowed), allowed is not None, start, stop, k, ties)
-            if number == 1:
-                kernels.select(flat, queries[0], *arguments, near[0], rows[0], counts[0], state[0])
-            else:
-                kernels.select_many(flat, queries, *arguments, near, rows, counts, state)
-            np.minimum(reached, state[:, 1], out=reached)
-        # Rows at the limit are all there unless some were dropped for want of room.
-        whole = state[:, 1] - (state[:, 3] if ties else 1)
-        return [(near[q, : state[q, 0]].astype(np.int32), rows[q, : state[q, 0]], int(whole[q])) for q in range(number)]
+        while (start := next(counter) * step) < len(table):
+            stop = min(start + step, len(table))
+            kernels.select(*given, start, stop, k, ties, keys, counts, state, reached)
+        return keys, state.tolist()
 
-    # Waking a thread takes as long as one needs for a few megabytes.
-    worth = 1 + (table.nbytes * number >> 24)
-    parts = share(min(_steps(len(table)), worth), worker)
+    parts = share(most, worker)
     answers = []
     for q in range(number):
-        near = np.concatenate([part[q][0] for part in parts])
-        rows = np.concatenate([part[q][1] for part in parts])
-        order = np.lexsort((rows, near))
-        complete = min(part[q][2] for part in parts)
-        answers.append((near[order], rows[order], complete))
+        found = [keys[q, : state[q][0]] for keys, state in parts]
+        together = found[0] if len(found) == 1 else np.concatenate(found)
+        together.sort()
+        near = (together >> kernels.PLACE).astype(np.int32)
+        rows = together & ((1 << kernels.PLACE) - 1)
+        # Rows at the limit are all there unless some were dropped for want of room.
+        complete = min(state[q][1] - (state[q][3] if ties else 1) for _, state in parts)
+        answers.append((near, rows, complete))
     return answers
 
 

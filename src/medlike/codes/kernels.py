@@ -1,8 +1,8 @@
 """Compiled Hamming scans (numba). Imported only for archives large enough to be worth the compilation.
 
 A distance is a small integer, so selecting the k nearest needs no heap: a count per distance tells when a
-distance can no longer enter, and from then on a block of rows is looked at again only where its smallest
-distance still can.
+distance can no longer enter. From then on one comparison of 64 distances at a time says which rows still can,
+and only these are looked at one by one.
 """
 
 from typing import Any
@@ -11,10 +11,12 @@ import numba
 import numpy as np
 from llvmlite import ir
 from numba import types
+from numba.core import cgutils
 from numba.extending import intrinsic
 
-BLOCK = 1024  # rows whose distances are kept in the first-level cache
-STRIP = 128  # rows that are tested together for a distance small enough
+BLOCK = 4096  # rows whose distances are kept in the first-level cache; in fewer, taking up each block costs
+STRIP = 64  # rows that are tested together for a distance small enough: one bit each
+PLACE = 40  # a candidate is one number, distance << PLACE | row: its order is that of (distance, row)
 FAR = 65535  # the distance of a row that the mask (uint8, 1 = may be answered) leaves out
 
 
@@ -68,6 +70,98 @@ def _prefetch(typingctx, array, item):  # type: ignore[no-untyped-def]
 prefetch: Any = intrinsic(_prefetch)
 
 
+def _below(typingctx, buffer, start, bound):  # type: ignore[no-untyped-def]
+    """Which of 64 numbers of a uint16 array, from one on, are less than a bound: one bit each, lowest first."""
+    if not isinstance(buffer, types.Array) or buffer.dtype != types.uint16:
+        return None
+
+    def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+        data = context.make_array(buffer)(context, builder, arguments[0]).data
+        strip, word = ir.VectorType(ir.IntType(16), STRIP), ir.IntType(32)
+        place = builder.bitcast(builder.gep(data, [arguments[1]]), strip.as_pointer())
+        nothing = ir.Constant(strip, ir.Undefined)
+        single = builder.insert_element(nothing, arguments[2], ir.Constant(word, 0))
+        bounds = builder.shuffle_vector(single, nothing, ir.Constant(ir.VectorType(word, STRIP), [0] * STRIP))
+        less = builder.icmp_unsigned("<", builder.load(place, align=2), bounds)
+        return builder.bitcast(less, ir.IntType(STRIP))
+
+    return types.uint64(buffer, types.intp, types.uint16), generate
+
+
+below: Any = intrinsic(_below)
+
+
+def _lowest(typingctx, value):  # type: ignore[no-untyped-def]
+    """Number of the lowest set bit of a uint64 that is not 0."""
+
+    def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+        kind = arguments[0].type
+        shape = ir.FunctionType(kind, [kind, ir.IntType(1)])
+        function = builder.module.declare_intrinsic("llvm.cttz", [kind], shape)
+        return builder.call(function, [arguments[0], ir.Constant(ir.IntType(1), 1)])
+
+    return types.intp(types.uint64), generate
+
+
+lowest: Any = intrinsic(_lowest)
+
+
+def _eight_rows(typingctx, words, at, query, out, row):  # type: ignore[no-untyped-def]
+    """Distances of 8 rows of 8 words each, from words[at] on, into out[row : row + 8] (uint16).
+
+    Eight vectors are added crosswise in three steps, which gives all eight sums at once; the compiler adds up
+    each row by itself, which takes twice as long.
+    """
+    if not isinstance(words, types.Array) or not isinstance(query, types.Array):
+        return None
+
+    def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+        def start(array, given):  # type: ignore[no-untyped-def]
+            return context.make_array(array)(context, builder, given).data
+
+        def mixed(first, second, chosen):  # type: ignore[no-untyped-def]
+            return builder.shuffle_vector(first, second, ir.Constant(ir.VectorType(ir.IntType(32), 8), chosen))
+
+        size = words.dtype.bitwidth
+        vector, short = ir.VectorType(ir.IntType(size), 8), ir.VectorType(ir.IntType(16), 8)
+
+        def loaded(pointer):  # type: ignore[no-untyped-def]
+            return builder.load(builder.bitcast(pointer, vector.as_pointer()), align=size // 8)
+
+        count = cgutils.get_or_insert_function(
+            builder.module, ir.FunctionType(vector, [vector]), f"llvm.ctpop.v8i{size}"
+        )
+        wanted, data = loaded(start(query, arguments[2])), start(words, arguments[0])
+        places = [builder.add(arguments[1], ir.Constant(ir.IntType(64), 8 * each)) for each in range(8)]
+        sums = [builder.call(count, [builder.xor(loaded(builder.gep(data, [place])), wanted)]) for place in places]
+        for step in (1, 2, 4):
+            low = [lane if not lane & step else 8 + lane - step for lane in range(8)]
+            high = [lane + step if not lane & step else 8 + lane for lane in range(8)]
+            pairs = zip(sums[::2], sums[1::2], strict=True)
+            sums = [builder.add(mixed(first, other, low), mixed(first, other, high)) for first, other in pairs]
+        found = sums[0]
+        if size != 16:
+            found = builder.trunc(found, short) if size > 16 else builder.zext(found, short)
+        target = builder.bitcast(builder.gep(start(out, arguments[3]), [arguments[4]]), short.as_pointer())
+        builder.store(found, target, align=2)
+        return context.get_dummy_value()
+
+    return types.void(words, types.intp, query, out, types.intp), generate
+
+
+eight_rows: Any = intrinsic(_eight_rows)
+
+
+@compiled
+def flips(words, query, row):  # type: ignore[no-untyped-def]
+    """Distance of one row, for words and a query of any width."""
+    width = query.shape[0]
+    total = np.uint16(0)
+    for w in range(width):
+        total += np.uint16(popcount(words[row * width + w] ^ query[w]))
+    return total
+
+
 @compiled
 def fill_distances(words, query, start, stop, out):  # type: ignore[no-untyped-def]
     """Distances of rows start..stop into out[0 : stop - start].
@@ -97,34 +191,14 @@ def fill_distances(words, query, start, stop, out):  # type: ignore[no-untyped-d
             high = popcount(part[4 * j + 2] ^ q2) + popcount(part[4 * j + 3] ^ q3)
             out[j] = np.uint16(low + high)
     elif width == 8:
-        # Written out, so that the compiler makes one vector of a row.
-        q0 = query[0]
-        q1 = query[1]
-        q2 = query[2]
-        q3 = query[3]
-        q4 = query[4]
-        q5 = query[5]
-        q6 = query[6]
-        q7 = query[7]
-        for j in range(count):
-            row = part[8 * j : 8 * j + 8]
-            first = popcount(row[0] ^ q0) + popcount(row[1] ^ q1) + popcount(row[2] ^ q2) + popcount(row[3] ^ q3)
-            other = popcount(row[4] ^ q4) + popcount(row[5] ^ q5) + popcount(row[6] ^ q6) + popcount(row[7] ^ q7)
-            out[j] = np.uint16(first + other)
+        whole = count // 8 * 8
+        for j in range(0, whole, 8):
+            eight_rows(part, 8 * j, query, out, j)
+        for j in range(whole, count):
+            out[j] = flips(part, query, j)
     else:
         for j in range(count):
-            total = np.uint16(0)
-            for w in range(width):
-                total += np.uint16(popcount(part[j * width + w] ^ query[w]))
-            out[j] = total
-
-
-@compiled
-def smallest(distances, start, stop):  # type: ignore[no-untyped-def]
-    best = np.uint16(FAR)
-    for j in range(start, stop):
-        best = min(best, distances[j])
-    return best
+            out[j] = flips(part, query, j)
 
 
 @compiled
@@ -137,112 +211,118 @@ def leave_out(buffer, mask, start, stop):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def select(words, query, mask, masked, start, stop, k, ties, near, rows, counts, state):  # type: ignore[no-untyped-def]
-    """Go on selecting the k nearest by (distance, row) with rows start..stop, above all rows seen before.
+def block_distances(words, query, mask, start, stop, buffer):  # type: ignore[no-untyped-def]
+    """Distances of rows start..stop, at most BLOCK, into a buffer of as many; FAR after them to the strip's end.
 
-    near uint16 [capacity], rows int64 [capacity], capacity > 2 k: candidates so far; counts int64 [bits + 2]:
-    candidates by distance; state int64 [4]: candidates held; limit, the distance of the k-th nearest so far;
-    how many are under it; whether rows at it were dropped. ties: rows at the limit are kept too, as long as
-    there is room.
+    mask: uint8 [N], 1 = may be answered, or empty where all may.
     """
-    held, limit, under, dropped = state[0], state[1], state[2], state[3]
+    fill_distances(words, query, start, stop, buffer)
+    if mask.shape[0]:
+        leave_out(buffer, mask, start, stop)
+    for j in range(stop - start, (stop - start + STRIP - 1) // STRIP * STRIP):
+        buffer[j] = FAR
+
+
+@compiled
+def select(words, queries, mask, start, stop, k, ties, keys, counts, state, reached):  # type: ignore[no-untyped-def]
+    """Go on selecting the k nearest by (distance, row) of each query with rows start..stop, above all rows seen before.
+
+    queries: uint [Q, W]; mask as in `block_distances`; keys int64 [Q, capacity], capacity > 2 k: candidates so far,
+    rows ascending; counts int64 [Q, bits + 2]: candidates by distance; state int64 [Q, 4]: candidates held; limit,
+    the distance of the k-th nearest so far; how many are under it; whether rows at it were dropped. ties: rows at
+    the limit are kept too, as long as there is room. reached int64 [Q]: the least limit of any thread.
+    """
     buffer = np.empty(BLOCK, np.uint16)
-    block = start
-    while block < stop:
-        bound = limit + 1 if ties and not dropped else limit
+    size = max(BLOCK, stop - start)
+    if queries.shape[0] > 1:
+        # 128 kB stay in the second-level cache while all queries pass over them.
+        size = max(BLOCK, (1 << 17) // (queries.shape[1] * queries.itemsize))
+    for first in range(start, stop, size):
+        last = min(first + size, stop)
+        for q in range(queries.shape[0]):
+            if state[q, 1] > reached[q] + 1:
+                # Farther rows are of no use: another thread has k nearer ones.
+                state[q, 1], state[q, 2], state[q, 3] = reached[q] + 1, counts[q, : reached[q] + 1].sum(), 1
+            select_one(words, queries[q], mask, first, last, k, ties, keys[q], counts[q], state[q], buffer)
+            reached[q] = min(reached[q], state[q, 1])
+
+
+@compiled
+def select_one(words, query, mask, start, stop, k, ties, keys, counts, state, buffer):  # type: ignore[no-untyped-def]
+    held, limit, under, dropped = state[0], state[1], state[2], state[3]
+    bound = limit + 1 if ties and not dropped else limit
+    for block in range(start, stop, BLOCK):
         if bound <= 0:
             break
         end = min(block + BLOCK, stop)
-        fill_distances(words, query, block, end, buffer)
-        if masked:
-            leave_out(buffer, mask, block, end)
-        strip = 0 if smallest(buffer, 0, end - block) < bound else end - block
-        while strip < end - block:
-            last = min(strip + STRIP, end - block)
-            if smallest(buffer, strip, last) < bound:
-                for j in range(strip, last):
-                    distance = np.int64(buffer[j])
+        block_distances(words, query, mask, block, end, buffer)
+        for strip in range(0, end - block, STRIP):
+            found = below(buffer, strip, np.uint16(bound))
+            while found:
+                row = strip + lowest(found)
+                found &= found - np.uint64(1)
+                distance = np.int64(buffer[row])
+                if distance >= bound:
+                    continue
+                if held == keys.shape[0]:
+                    if ties and not dropped:
+                        held = squeeze(keys, held, limit, held)
+                        if 2 * held > keys.shape[0]:
+                            dropped = 1
+                    if not ties or dropped:
+                        held = squeeze(keys, held, limit, k - under)
+                    bound = limit + 1 if ties and not dropped else limit
                     if distance >= bound:
                         continue
-                    if held == near.shape[0]:
-                        if ties and not dropped:
-                            held = squeeze(near, rows, held, limit, held)
-                            if 2 * held > near.shape[0]:
-                                dropped = 1
-                        if not ties or dropped:
-                            held = squeeze(near, rows, held, limit, k - under)
-                        bound = limit + 1 if ties and not dropped else limit
-                        if distance >= bound:
-                            continue
-                    near[held] = distance
-                    rows[held] = block + j
-                    held += 1
-                    counts[distance] += 1
-                    if distance < limit:
-                        under += 1
-                        while under >= k:
-                            limit -= 1
-                            under -= counts[limit]
-                            # All rows at the new limit were kept: they were under the old one.
-                            dropped = 0
-                        bound = limit + 1 if ties and not dropped else limit
-            strip = last
-        block = end
+                keys[held] = distance << PLACE | (block + row)
+                held += 1
+                counts[distance] += 1
+                if distance < limit:
+                    under += 1
+                    while under >= k:
+                        limit -= 1
+                        under -= counts[limit]
+                        # All rows at the new limit were kept: they were under the old one.
+                        dropped = 0
+                    bound = limit + 1 if ties and not dropped else limit
     state[0], state[1], state[2], state[3] = held, limit, under, dropped
 
 
 @compiled
-def squeeze(near, rows, held, limit, room):  # type: ignore[no-untyped-def]
+def squeeze(keys, held, limit, room):  # type: ignore[no-untyped-def]
     """Drop candidates that cannot be among the k nearest: beyond the limit, or too many (`room`) at it."""
     kept = 0
     for j in range(held):
-        distance = np.int64(near[j])
+        distance = keys[j] >> PLACE
         if distance > limit:
             continue
         if distance == limit:
             if room == 0:
                 continue
             room -= 1
-        near[kept] = near[j]
-        rows[kept] = rows[j]
+        keys[kept] = keys[j]
         kept += 1
     return kept
 
 
 @compiled
-def select_many(words, queries, mask, masked, start, stop, k, ties, near, rows, counts, state):  # type: ignore[no-untyped-def]
-    """`select` for queries uint [Q, W] at once: each block of codes is read from memory once for all."""
-    # Blocks of 128 kB stay in the second-level cache while all queries pass over them.
-    size = max(BLOCK, (1 << 17) // (queries.shape[1] * queries.itemsize))
-    block = start
-    while block < stop:
-        end = min(block + size, stop)
-        for q in range(queries.shape[0]):
-            select(words, queries[q], mask, masked, block, end, k, ties, near[q], rows[q], counts[q], state[q])
-        block = end
-
-
-@compiled
-def collect(words, query, mask, masked, start, stop, radius, near, rows):  # type: ignore[no-untyped-def]
+def collect(words, query, mask, start, stop, radius, near, rows):  # type: ignore[no-untyped-def]
     """Every row of start..stop within `radius`, in row order, into near uint16 and rows int64; returns how
     many.
     """
     held = 0
     buffer = np.empty(BLOCK, np.uint16)
-    block = start
-    while block < stop:
+    # FAR is no distance, whatever the radius.
+    bound = np.uint16(min(radius, FAR - 1) + 1)
+    for block in range(start, stop, BLOCK):
         end = min(block + BLOCK, stop)
-        fill_distances(words, query, block, end, buffer)
-        if masked:
-            leave_out(buffer, mask, block, end)
-        first = 0 if smallest(buffer, 0, end - block) <= radius else end - block
-        for strip in range(first, end - block, STRIP):
-            last = min(strip + STRIP, end - block)
-            if smallest(buffer, strip, last) <= radius:
-                for j in range(strip, last):
-                    if buffer[j] <= radius:
-                        near[held] = buffer[j]
-                        rows[held] = block + j
-                        held += 1
-        block = end
+        block_distances(words, query, mask, block, end, buffer)
+        for strip in range(0, end - block, STRIP):
+            found = below(buffer, strip, bound)
+            while found:
+                row = strip + lowest(found)
+                found &= found - np.uint64(1)
+                near[held] = buffer[row]
+                rows[held] = block + row
+                held += 1
     return held

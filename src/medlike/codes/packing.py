@@ -5,6 +5,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from medlike.errors import QueryError
 
+_WORDS = {size: np.dtype(f"u{size}") for size in (1, 2, 4, 8)}  # by the largest power of two that divides the width
+
 
 def pack(bits: ArrayLike) -> NDArray[np.uint8]:
     """Pack bits into bytes.
@@ -30,9 +32,9 @@ def words(codes: NDArray[np.uint8]) -> NDArray[np.unsignedinteger]:
     of bits inside a word depends on the processor, which a Hamming distance does not see.
     """
     width = codes.shape[1]
-    kind = next(np.dtype(name) for name in ("u8", "u4", "u2", "u1") if width % np.dtype(name).itemsize == 0)
-    if not codes.flags.c_contiguous or codes.ctypes.data % kind.itemsize:
-        codes = np.array(codes, order="C", copy=True)
     if width == 0:
         raise QueryError("codes have no bytes: a code has at least 8 bits")
-    return codes.view(kind)
+    kind = _WORDS[min(width & -width, 8)]
+    if codes.flags.c_contiguous and (found := codes.view(kind)).flags.aligned:
+        return found
+    return np.array(codes, order="C", copy=True).view(kind)
