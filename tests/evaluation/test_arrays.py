@@ -1,4 +1,7 @@
+import csv
 import json
+import re
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -7,6 +10,8 @@ from typer.testing import CliRunner
 from medlike.cli.app import build
 from medlike.errors import InputError
 from medlike.evaluation.arrays import evaluate_arrays, load_codes, load_labels
+from medlike.evaluation.report import write_arrays_report
+from medlike.metrics import Relevance, score_codes
 
 
 @pytest.fixture
@@ -77,7 +82,11 @@ def test_string_labels_mean_the_same_as_integers(arrays):
     for name in ("gl", "ql"):
         labels = np.load(arrays / f"{name}.npy")
         np.save(arrays / f"{name}.npy", np.array(["liver", "lung", "brain", "knee"])[labels])
-    assert json.loads(command(arrays).stdout) == before
+    after = json.loads(command(arrays).stdout)
+    assert after["by_label"]["lung"] == before["by_label"]["1"]
+    assert {k: v for k, v in after.items() if "by_label" not in k} == {
+        k: v for k, v in before.items() if "by_label" not in k
+    }
 
 
 def test_units_widen_the_interval(arrays):
@@ -140,5 +149,72 @@ def test_several_labels_an_image(arrays):
     rng = np.random.default_rng(3)
     np.save(arrays / "gl.npy", rng.random((200, 3)) < 0.5)
     np.save(arrays / "ql.npy", (rng.random((40, 3)) < 0.5).astype(int))
-    found, scores = evaluate_arrays(*(arrays / f"{n}.npy" for n in ("g", "q", "gl", "ql")))
-    assert 0 < found["map_expected"] < 1 and scores.queries == 40
+    found = evaluate_arrays(*(arrays / f"{n}.npy" for n in ("g", "q", "gl", "ql")))
+    assert 0 < found.figures["map_expected"] < 1 and found.scores.queries == 40
+    has = np.load(arrays / "ql.npy")[:, 1] == 1
+    assert found.figures["by_label"]["1"] == pytest.approx(np.nanmean(found.scores.values["map_expected"][has]))
+    page = write_arrays_report(found, arrays / "out").read_text()
+    assert "By label" in page and "What the neighbours are" not in page
+
+
+def test_the_report_of_arrays_has_the_files_of_bundles(arrays):
+    out = arrays / "out"
+    printed = command(arrays, "--out", str(out))
+    assert printed.exit_code == 0, printed.output
+    found, results = json.loads(printed.stdout), json.loads((out / "results.json").read_text())
+    main = results["methods"]["codes"]
+    for name in ("map_expected", "map_worst", "map_best", "map_at_k", "map_at_k_hits", "by_label", "by_label_interval"):
+        assert main[name] == found[name]
+    assert {p.name for p in out.iterdir()} == {
+        "report.html", "results.json", "methods.csv", "methods.tex", "by_label.csv", "by_label.tex"
+    }  # fmt: skip
+    page = (out / "report.html").read_text()
+    assert not re.search(r'(src|href)="(?!data:|#)', page) and not re.search(r"\bnan\b|undefined", page)
+    drawings = re.findall(r"<svg.*?</svg>", page, re.DOTALL)
+    assert len(drawings) == 4 and all(ElementTree.fromstring(d) is not None for d in drawings)
+    assert "each image is a unit of its own" in page and "source-only oracle" not in page
+    low, high = main["by_label_interval"]["2"]
+    assert low < main["by_label"]["2"] < high and f"{low:.3f} to {high:.3f}" in page
+    with (out / "by_label.csv").open() as stream:
+        assert [float(row["codes low"]) for row in csv.DictReader(stream)][2] == low
+
+
+def test_images_of_the_querys_own_unit_are_left_out_where_units_are_given(arrays):
+    # Every query is in the gallery as well, under the wrong label; only units can tell.
+    queries, codes = np.load(arrays / "q.npy"), np.load(arrays / "g.npy")
+    np.save(arrays / "g.npy", np.concatenate([codes, queries]))
+    np.save(arrays / "gl.npy", np.concatenate([np.load(arrays / "gl.npy"), (np.load(arrays / "ql.npy") + 1) % 4]))
+    names = np.array([f"p{n}" for n in range(40)])
+    np.save(arrays / "qu.npy", names)
+    np.save(arrays / "gu.npy", np.concatenate([np.full(200, ""), names]))
+    units = ("--query-units", str(arrays / "qu.npy"))
+    spoiled = json.loads(command(arrays, *units).stdout)
+    clean = json.loads(command(arrays, *units, "--units", str(arrays / "gu.npy"), "--out", str(arrays / "o")).stdout)
+    g, gl, ql = (np.load(arrays / f"{n}.npy") for n in ("g", "gl", "ql"))
+    alone = [np.delete(np.arange(240), 200 + n) for n in range(40)]
+    ap = [
+        score_codes(queries[n : n + 1], g[kept], Relevance.of(ql[n : n + 1], gl[kept])).mean("map_expected")
+        for n, kept in enumerate(alone)
+    ]
+    assert clean["map_expected"] == pytest.approx(np.mean(ap)) and clean["own_unit_left_out"]
+    assert spoiled["map_expected"] < clean["map_expected"] - 0.01
+    assert "(--units) are left out" in (arrays / "o" / "report.html").read_text().replace("&#39;", "'")
+
+
+def test_units_that_do_not_fit_are_named(arrays):
+    np.save(arrays / "u.npy", np.arange(200))
+    assert "--query-units" in command(arrays, "--units", str(arrays / "u.npy")).stderr
+    np.save(arrays / "s.npy", np.array(["a"] * 40))
+    answer = command(arrays, "--query-units", str(arrays / "s.npy"), "--units", str(arrays / "u.npy"))
+    assert answer.exit_code == 1 and "name units alike" in " ".join(answer.stderr.split())
+    np.save(arrays / "s.npy", np.zeros((40, 2), int))
+    assert "one unit an image" in " ".join(command(arrays, "--query-units", str(arrays / "s.npy")).stderr.split())
+    np.save(arrays / "s.npy", np.zeros(39, int))
+    assert "39 units" in command(arrays, "--query-units", str(arrays / "s.npy")).stderr
+    alone = CliRunner().invoke(build(), ["evaluate", "--bundle", "b", "--units", str(arrays / "u.npy")])
+    assert alone.exit_code == 1 and "--codes" in alone.stderr
+
+
+def test_unknown_units_are_units_of_their_own(arrays):
+    np.save(arrays / "units.npy", np.full(40, -1))
+    assert json.loads(command(arrays, "--query-units", str(arrays / "units.npy")).stdout)["units"] == 40

@@ -41,7 +41,7 @@ def evaluate(
     ] = None,
     out: Annotated[
         Path | None,
-        typer.Option("--out", metavar="DIR", rich_help_panel=_BUNDLES, help="Folder for the report."),
+        typer.Option("--out", metavar="DIR", help="Folder for report.html, results.json and tables."),
     ] = None,
     split: Annotated[
         Path | None,
@@ -54,9 +54,7 @@ def evaluate(
     ] = None,
     minimum: Annotated[
         int,
-        typer.Option(
-            "--minimum", min=2, rich_help_panel=_BUNDLES, help="Images that a label needs to take part."
-        ),
+        typer.Option("--minimum", min=2, rich_help_panel=_BUNDLES, help="Images that a label needs to take part."),
     ] = 40,
     everything: Annotated[
         bool,
@@ -85,9 +83,7 @@ def evaluate(
     ] = None,
     query_codes: Annotated[
         Path | None,
-        typer.Option(
-            "--query-codes", metavar="NPY", rich_help_panel=_ARRAYS, help="Query codes, packed alike."
-        ),
+        typer.Option("--query-codes", metavar="NPY", rich_help_panel=_ARRAYS, help="Query codes, packed alike."),
     ] = None,
     labels: Annotated[
         Path | None,
@@ -108,7 +104,16 @@ def evaluate(
             "--query-units",
             metavar="NPY",
             rich_help_panel=_ARRAYS,
-            help="Patient or case of each query, for the interval.",
+            help="Patient or case of each query, for the intervals; by default each query is a unit of its own.",
+        ),
+    ] = None,
+    units: Annotated[
+        Path | None,
+        typer.Option(
+            "--units",
+            metavar="NPY",
+            rich_help_panel=_ARRAYS,
+            help="The same of the gallery: images of a query's own unit are left out of its ranking.",
         ),
     ] = None,
     draw_all: Annotated[
@@ -119,9 +124,7 @@ def evaluate(
             help="Draw every image in the report, not only those whose licence column allows it.",
         ),
     ] = False,
-    k: Annotated[
-        int, typer.Option("--k", min=1, help="Cut-off of map_at_k, map_at_k_hits and ndcg_at_k.")
-    ] = 100,
+    k: Annotated[int, typer.Option("--k", min=1, help="Cut-off of map_at_k, map_at_k_hits and ndcg_at_k.")] = 100,
     format: ReportFormat = Report.table,
 ) -> None:
     """Measure retrieval (exact under ties), outlier detection and what goes wrong with codes.
@@ -139,25 +142,38 @@ def evaluate(
         missing = [name for name, value in arrays.items() if value is None]
         if missing or not (codes and query_codes and labels and query_labels):
             raise InputError(f"arrays need all four of {', '.join(arrays)}; missing: {', '.join(missing)}")
-        _arrays(codes, query_codes, labels, query_labels, query_units, k, format)
+        _arrays(codes, query_codes, labels, query_labels, query_units, units, k, out, format)
         return
+    if query_units or units:
+        raise InputError("--query-units and --units belong to --codes; a collection names patients in its `group`")
     if not bundle or data is None or out is None:
         raise InputError(
-            "give --bundle, --data and --out, or the four arrays "
-            "--codes, --query-codes, --labels, --query-labels"
+            "give --bundle, --data and --out, or the four arrays --codes, --query-codes, --labels, --query-labels"
         )
     _bundles(bundle, data, out, split, minimum, everything, floors, draw_all, k, format)
 
 
 def _arrays(
-    codes: Path, queries: Path, labels: Path, wanted: Path, units: Path | None, k: int, format: Report
+    codes: Path,
+    queries: Path,
+    labels: Path,
+    wanted: Path,
+    query_units: Path | None,
+    units: Path | None,
+    k: int,
+    out: Path | None,
+    format: Report,
 ) -> None:
-    from medlike.cli.screen import note, out, print_json, table
+    from medlike.cli import screen
     from medlike.evaluation.arrays import evaluate_arrays
+    from medlike.evaluation.report import plain, write_arrays_report
 
-    found, _ = evaluate_arrays(codes, queries, labels, wanted, k, units)
+    outcome = evaluate_arrays(codes, queries, labels, wanted, k, query_units, units)
+    found = outcome.figures
+    if out is not None:
+        write_arrays_report(outcome, out)
     if format is Report.json:
-        print_json(found)
+        screen.print_json(plain(found))
         return
     low, high = found["map_interval"]
     rows = [
@@ -174,9 +190,11 @@ def _arrays(
         ("gallery", found["gallery"]),
         ("bits", found["bits"]),
     ]
-    out().print(table(("metric", "value"), rows))
+    screen.out().print(screen.table(("metric", "value"), rows))
     for alarm in found["alarms"]:
-        note(f"{alarm['name']}: {alarm['message']}")
+        screen.note(f"{alarm['name']}: {alarm['message']}")
+    if out is not None:
+        screen.note(f"report: {out / 'report.html'}")
 
 
 def _bundles(
@@ -194,7 +212,8 @@ def _bundles(
     from medlike.cli import screen
     from medlike.datasets import Split, read_collection
     from medlike.evaluation.bundles import Settings, evaluate_bundles
-    from medlike.evaluation.report import write_report
+    from medlike.evaluation.report import plain, write_report
+    from medlike.evaluation.tables import between, shown
 
     settings = Settings(k=k, minimum=minimum, everything=everything, floors=floors)
     outcome = evaluate_bundles(
@@ -207,22 +226,21 @@ def _bundles(
     )
     write_report(outcome, out, draw_all)
     if format is Report.json:
-        screen.print_json(outcome.results)
+        screen.print_json(plain(outcome.results))
         return
     head = ("method", "bits", "mAP", "95 %", "within source", "cross source")
     rows = []
     for name, figures in outcome.results["methods"].items():
-        low, high = figures["map_interval"]
         rows.append((
             name,
             figures["bits"] or "float",
-            f"{figures['map_expected']:.3f}",
-            f"{low:.3f} to {high:.3f}",
-            f"{figures['map_within_source']:.3f}",
-            f"{figures['map_cross_source']:.3f}" if "map_cross_source" in figures else "",
+            shown(figures["map_expected"]),
+            between(figures["map_interval"]),
+            shown(figures["map_within_source"]),
+            shown(figures.get("map_cross_source")),
         ))  # fmt: skip
     oracle = outcome.results["source_oracle"]
-    rows.append(("source-only oracle", "", f"{oracle['map_expected']:.3f}", "", "", ""))
+    rows.append(("source-only oracle", "", shown(oracle["map_expected"]), "", "", ""))
     screen.out().print(screen.table(head, rows))
     for alarm in outcome.results["alarms"]:
         screen.note(f"{alarm['method']}: {alarm['name']}: {alarm['message']}")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +11,12 @@ import numpy as np
 
 from medlike.errors import InputError
 from medlike.evaluation.alarms import constant_bits, over_centralisation
-from medlike.metrics import Interval, Relevance, RetrievalScores, bootstrap_interval, recall_gain, score_codes
+from medlike.evaluation.parts import part_figures, parted
+from medlike.evaluation.provenance import program
+from medlike.evaluation.representation import Representation
+from medlike.metrics import Relevance, RetrievalScores, bootstrap_interval, recall_gain, score_codes
+
+METHOD = "codes"
 
 
 def load_codes(path: Path) -> np.ndarray:
@@ -25,17 +32,17 @@ def load_codes(path: Path) -> np.ndarray:
     return codes
 
 
-def load_labels(path: Path, images: int) -> np.ndarray:
+def load_labels(path: Path, images: int, what: str = "label") -> np.ndarray:
     """One label an image from a npy file: integers or strings [N]; bool [N, L] for several labels an image.
 
-    Raises InputError for other types, NaN, or another number than `images`.
+    what: their name in errors. Raises InputError for other types, NaN, or another number than `images`.
     """
     labels = _load(path)
     if labels.dtype.kind == "f":
         if np.isnan(labels).any():
-            raise InputError(f"{path} holds {int(np.isnan(labels).sum())} NaN; every image needs a label")
+            raise InputError(f"{path} holds {int(np.isnan(labels).sum())} NaN; every image needs a {what}")
         if (labels != np.round(labels)).any():
-            raise InputError(f"{path} holds fractions; labels are integers or strings")
+            raise InputError(f"{path} holds fractions; {what}s are integers or strings")
         labels = labels.astype(np.int64)
     if labels.ndim == 2 and labels.shape[1] == 1:
         labels = labels[:, 0]
@@ -46,17 +53,49 @@ def load_labels(path: Path, images: int) -> np.ndarray:
             "[images, labels] for several labels an image"
         )
     if len(labels) != images:
-        raise InputError(f"{path} holds {len(labels)} labels, but there are {images} codes; give one label a code")
+        raise InputError(f"{path} holds {len(labels)} {what}s, but there are {images} codes; give one {what} a code")
     return labels
 
 
-def evaluate_arrays(
-    codes: Path, query_codes: Path, labels: Path, query_labels: Path, k: int = 100, units: Path | None = None
-) -> tuple[dict[str, Any], RetrievalScores]:
-    """The metrics of plain arrays: a dictionary for JSON, and the scores behind it.
+def load_units(path: Path, images: int) -> np.ndarray:
+    """Patient or case of each image from a npy file: integers or strings [N]; negative or empty where unknown."""
+    units = load_labels(path, images, "unit")
+    if units.ndim != 1:
+        raise InputError(f"{path} holds {list(units.shape)}; give one unit an image")
+    return units
 
-    units: npy [Q], patient or case of each query; without it every query counts as independent, and the
-    result says so. Raises InputError for arrays that do not fit together.
+
+@dataclass(frozen=True)
+class ArraysOutcome:
+    """What was measured on plain arrays.
+
+    figures: the metrics, fit for JSON. results: what results.json holds, built like that of bundles, with one method.
+    labels and units: of queries and of gallery images; units are integers, those of the gallery -1 where not given.
+    """
+
+    figures: dict[str, Any]
+    results: dict[str, Any]
+    scores: RetrievalScores
+    query: Representation
+    gallery: Representation
+    labels: tuple[np.ndarray, np.ndarray]
+    units: tuple[np.ndarray, np.ndarray]
+
+
+def evaluate_arrays(
+    codes: Path,
+    query_codes: Path,
+    labels: Path,
+    query_labels: Path,
+    k: int = 100,
+    query_units: Path | None = None,
+    units: Path | None = None,
+) -> ArraysOutcome:
+    """Measure plain arrays.
+
+    query_units: npy [Q], patient or case of each query, for the intervals; without it every query is a unit of its
+    own. units: npy [N], the same of the gallery: images of a query's own unit are left out of its ranking. The result
+    says which was given. Raises InputError for arrays that do not fit together.
     """
     gallery, queries = load_codes(codes), load_codes(query_codes)
     if gallery.shape[1] != queries.shape[1]:
@@ -70,35 +109,114 @@ def evaluate_arrays(
             f"{query_labels} holds {list(wanted.shape)} and {labels} {list(given.shape)}; "
             "both must be one label an image, or the same set of labels"
         )
-    scores = score_codes(queries, gallery, Relevance.of(wanted, given), k)
+    own, others = _numbered(query_units, units, len(queries), len(gallery))
+    scores = score_codes(queries, gallery, Relevance.of(wanted, given, own, others), k)
     if scores.without_relevant == scores.queries:
         raise InputError("no query has a label that occurs in the gallery: nothing can be measured")
-    by_query = units is None
-    of_unit = np.arange(len(queries)) if units is None else load_labels(units, len(queries))
-    interval = bootstrap_interval(scores.values["map_expected"], of_unit)
-    return summary(scores, queries.shape[1] * 8, len(gallery), interval, by_query, gallery), scores
+    figures = _figures(scores, wanted, own, gallery, by_query=query_units is None, left_out=units is not None)
+    results = _results(figures, (gallery, queries, given, wanted), wanted)
+    pair = (Representation(codes=queries), Representation(codes=gallery))
+    return ArraysOutcome(figures, results, scores, *pair, (wanted, given), (own, others))
 
 
-def summary(
-    scores: RetrievalScores, bits: int, gallery: int, interval: Interval, by_query: bool, codes: np.ndarray
+def _figures(
+    scores: RetrievalScores, wanted: np.ndarray, units: np.ndarray, codes: np.ndarray, by_query: bool, left_out: bool
 ) -> dict[str, Any]:
     """The metrics as a dictionary fit for JSON."""
+    ap = scores.values["map_expected"]
+    interval = bootstrap_interval(ap, units)
     alarms = [a for a in (over_centralisation(scores), constant_bits(codes)) if a is not None]
+    if wanted.ndim == 1:
+        by_label = parted(wanted, ap, units)
+    else:
+        by_label = {str(n): (ap[has], units[has]) for n, has in enumerate(wanted.T.astype(bool))}
     return {
         "queries": scores.queries,
         "queries_without_relevant": scores.without_relevant,
-        "gallery": gallery,
-        "bits": bits,
+        "gallery": len(codes),
+        "bits": codes.shape[1] * 8,
+        "bytes_per_image": codes.shape[1],
         "k": scores.k,
         **scores.means(),
         "map_interval": [interval.low, interval.high],
         "map_interval_resampled_by": "query" if by_query else "unit",
+        "units": interval.units,
+        "own_unit_left_out": left_out,
+        **part_figures("by_label", by_label),
         "precision_within_radius": _column_means(scores.precision_within),
         "recall_within_radius": _column_means(scores.recall_within),
         "recall_gain": recall_gain(scores.recall_within).tolist(),
         "precision_recall_curve": _column_means(scores.curve),
         "alarms": [{"name": a.name, "message": a.message} for a in alarms],
     }
+
+
+def _results(figures: dict[str, Any], arrays: tuple[np.ndarray, ...], wanted: np.ndarray) -> dict[str, Any]:
+    digest = hashlib.sha256()
+    for array in arrays:
+        digest.update(f"{array.dtype} {array.shape}".encode() + np.ascontiguousarray(array).tobytes())
+    return {
+        **program(),
+        "data": {
+            "name": "plain arrays",
+            "images": figures["queries"] + figures["gallery"],
+            "digest": digest.hexdigest(),
+        },
+        "split": None,
+        "protocol": "plain arrays",
+        "units": _units_said(figures["map_interval_resampled_by"] == "query", figures["own_unit_left_out"]),
+        "settings": {"k": figures["k"]},
+        "queries": figures["queries"],
+        "gallery": figures["gallery"],
+        "labels": sorted(figures["by_label"]),
+        "methods": {METHOD: {"kind": "codes", **{k: v for k, v in figures.items() if k != "alarms"}}},
+        "outliers": {},
+        "comparisons": [],
+        "alarms": [{"method": METHOD, **alarm} for alarm in figures["alarms"]],
+    }
+
+
+def _units_said(by_query: bool, left_out: bool) -> str:
+    """What the intervals rest on and who is left out, for the page."""
+    if by_query:
+        said = (
+            "No patients were given (--query-units): each image is a unit of its own. Where several queries show one "
+            "patient, the intervals are too narrow"
+        )
+    else:
+        said = "Units are those of --query-units"
+    if left_out:
+        return f"{said}; gallery images of a query's own unit (--units) are left out of its ranking."
+    return f"{said}. Gallery images of a query's own patient are not left out, because --units was not given."
+
+
+def _numbered(
+    query_units: Path | None, units: Path | None, queries: int, gallery: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Units of queries and gallery as integers, alike where they are the same; -1 in the gallery where not given."""
+    if query_units is None:
+        if units is not None:
+            raise InputError("--units needs --query-units: a query's own unit can be left out only where it is known")
+        return np.arange(queries), np.full(gallery, -1)
+    own = load_units(query_units, queries)
+    if units is None:
+        return _numbers(own), np.full(gallery, -1)
+    others = load_units(units, gallery)
+    if (own.dtype.kind in "US") != (others.dtype.kind in "US"):
+        raise InputError(
+            f"{query_units} holds {own.dtype} and {units} {others.dtype}; name units alike, both by strings or both "
+            "by integers"
+        )
+    both = _numbers(np.concatenate([own, others]))
+    return both[:queries], both[queries:]
+
+
+def _numbers(units: np.ndarray) -> np.ndarray:
+    """A number a unit; images whose unit is unknown (negative or empty) get one each."""
+    _, numbers = np.unique(units, return_inverse=True)
+    unknown = units == "" if units.dtype.kind in "US" else units < 0
+    numbers[unknown] = len(units) + np.arange(unknown.sum())
+    return numbers
 
 
 def _column_means(values: np.ndarray) -> list[float]:

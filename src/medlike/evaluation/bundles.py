@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import platform
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +27,7 @@ from medlike.evaluation.encodings import Encoded, Pictures, encode_dataset, fing
 from medlike.evaluation.outliers import colour_spread, flagged_too_often, outlier_figures
 from medlike.evaluation.parts import part_figures
 from medlike.evaluation.protocols import Arena, across_sources, everything_arena, headline_arena, mean_over
+from medlike.evaluation.provenance import program
 from medlike.evaluation.representation import Representation
 
 Say = Callable[[str], None]
@@ -79,11 +78,12 @@ def evaluate_bundles(
     assessments: list[Assessment] = []
     represented: dict[str, tuple[Representation, Representation]] = {}
     results: dict[str, Any] = {
-        "medlike": _version(),
-        "machine": f"{platform.system()} {platform.machine()}, Python {sys.version.split()[0]}",
+        **program(),
         "data": {"name": data.name, "images": len(data), "digest": fingerprint_of(data)},
         "split": None if split is None else {"name": split.name, "digest": split.digest, **dict(split.settings)},
         "protocol": chosen.name,
+        "units": "Units are patients or cases, joined where images are near-duplicates; gallery images of a query's "
+        "own unit are left out of its ranking.",
         "settings": vars(settings).copy(),
         "queries": len(chosen.queries),
         "gallery": len(chosen.gallery),
@@ -300,9 +300,3 @@ def _picture_floors(add: Callable[..., Assessment], pictures: Pictures) -> None:
 
 def _unique(name: str, taken: dict[str, Any], digest: str) -> str:
     return name if name not in taken else f"{name} {digest[:8]}"
-
-
-def _version() -> str:
-    from medlike import __version__
-
-    return __version__

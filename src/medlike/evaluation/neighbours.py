@@ -41,23 +41,27 @@ def nearest_rows(
 
 
 def confusion(
-    arena: Arena, query: Representation, gallery: Representation, count: int = 10
+    query: Representation,
+    gallery: Representation,
+    labels_of: tuple[np.ndarray, np.ndarray],
+    units: tuple[np.ndarray, np.ndarray],
+    count: int = 10,
 ) -> tuple[list[str], np.ndarray]:
     """Labels, and for each query label the share of each label among the first `count`: float [L, L].
 
+    labels_of, units: of queries [Q] and of gallery images [N]; images of the query's own unit are passed over.
     Expected over tie order: of a tie group that only partly fits, every image counts by the chance that it is
     in. Otherwise images that share one code would be counted in the order in which they are stored.
     """
-    of_query, of_gallery = arena.queries.column("label"), arena.gallery.column("label")
-    labels = sorted(set(of_query.tolist()) | set(of_gallery.tolist()))
-    place = np.searchsorted(labels, of_gallery)
+    labels, place = np.unique(np.concatenate(labels_of), return_inverse=True)
+    of_query, of_gallery = place[: len(query)], place[len(query) :]
     shares = np.zeros((len(labels), len(labels)))
-    for row, label in enumerate(of_query):
+    for row, own in enumerate(of_query):
         away = distance_row(query, gallery, row)
-        away[arena.gallery_units == arena.units[row]] = np.inf
+        away[units[1] == units[0][row]] = np.inf
         values, group, size = np.unique(away, return_inverse=True, return_counts=True)
         before = np.cumsum(size) - size
         chance = np.clip(count - before, 0, size) / size
         chance[np.isinf(values)] = 0
-        shares[labels.index(label)] += np.bincount(place, weights=chance[group], minlength=len(labels))
-    return labels, shares / np.maximum(shares.sum(axis=1, keepdims=True), 1e-12)
+        shares[own] += np.bincount(of_gallery, weights=chance[group], minlength=len(labels))
+    return labels.astype(str).tolist(), shares / np.maximum(shares.sum(axis=1, keepdims=True), 1e-12)

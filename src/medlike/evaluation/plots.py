@@ -81,8 +81,8 @@ def within_radius(methods: Figures) -> str:
 Bar = tuple[float, float, float]
 
 
-def accuracy_bars(methods: Figures, oracle: float) -> str:
-    """mAP with intervals, pooled and within source, and the source-only oracle as a line."""
+def accuracy_bars(methods: Figures, oracle: float | None) -> str:
+    """mAP with intervals, pooled and within source, and the source-only oracle as a line where there is one."""
     series = {
         text: {m: (f[key], *f[interval]) for m, f in methods.items() if key in f}
         for text, key, interval in (
@@ -90,7 +90,8 @@ def accuracy_bars(methods: Figures, oracle: float) -> str:
             ("within the source, all queries alike", "map_within_source_by_query", "map_within_source_interval"),
         )
     }
-    return bars(series, list(methods), "mAP", (oracle, "knowing the source only (pooled)"))
+    line = None if oracle is None else (oracle, "knowing the source only (pooled)")
+    return bars(series, list(methods), "mAP", line)
 
 
 def bars(

@@ -8,48 +8,75 @@ import os
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from medlike.evaluation import plots
+from medlike.evaluation.arrays import METHOD, ArraysOutcome
 from medlike.evaluation.bundles import Outcome
 from medlike.evaluation.neighbours import confusion, nearest_rows
 from medlike.evaluation.outliers import flagged_too_often
-from medlike.evaluation.sheets import contact_sheets
+from medlike.evaluation.sheets import Sheet, contact_sheets
 from medlike.evaluation.tables import between, method_rows, part_cells, part_rows, shown, write_csv, write_latex
+
+# More labels than these can neither be read on a map nor told apart by its shades.
+MOST_ON_A_MAP = 60
 
 
 def write_report(outcome: Outcome, out: Path, draw_all: bool = False) -> Path:
-    """Write the report of an evaluation into a folder; returns the page. Files are replaced whole.
+    """Write the report of bundles into a folder; returns the page. Files are replaced whole.
 
     draw_all: draw every image in contact sheets; by default only those whose terms allow it.
     """
-    results = outcome.results
+    main, arena = outcome.assessments[0], outcome.arena
+    query, gallery = outcome.representations[main.name]
+    near = nearest_rows(arena, query, gallery, 8, outcome.representations.get(f"{main.name}, float features"))
+    labels = arena.queries.column("label"), arena.gallery.column("label")
+    confused = confusion(query, gallery, labels, (arena.units, arena.gallery_units))
+    sheets = contact_sheets(arena, main.pooled, near, draw_all)
+    return _write(outcome.results, main.name, out, confused, sheets)
+
+
+def write_arrays_report(outcome: ArraysOutcome, out: Path) -> Path:
+    """Write the report of plain arrays into a folder, in the same files; returns the page."""
+    confused = None
+    if outcome.labels[0].ndim == 1:
+        confused = confusion(outcome.query, outcome.gallery, outcome.labels, outcome.units)
+    return _write(outcome.results, METHOD, out, confused, [])
+
+
+def _write(
+    results: dict[str, Any],
+    main: str,
+    out: Path,
+    confused: tuple[list[str], np.ndarray] | None,
+    sheets: list[Sheet],
+) -> Path:
+    """main: the method that the page is about. confused: labels and shares of `confusion`, None for several labels."""
     out.mkdir(parents=True, exist_ok=True)
+    methods = results["methods"]
     head, rows = method_rows(results)
     write_csv(out / "methods.csv", head, rows)
     caption = f"Retrieval on {results['data']['name']}: mAP is the expectation over tie order, full list."
     write_latex(out / "methods.tex", head, rows, caption)
-    for part in ("by_label", "by_modality", "by_source"):
+    parts = [part for part in ("by_label", "by_modality", "by_source") if part in methods[main]]
+    for part in parts:
         rows_of_part = part_rows(results, part)
         write_csv(out / f"{part}.csv", *rows_of_part)
         write_latex(out / f"{part}.tex", *part_cells(*rows_of_part), f"mAP {part.replace('_', ' ')}, 95 % intervals.")
     write_json(out / "results.json", results)
 
-    main = outcome.assessments[0]
-    query, gallery = outcome.representations[main.name]
-    content = outcome.representations.get(f"{main.name}, float features")
-    near = nearest_rows(outcome.arena, query, gallery, 8, content)
-    labels, shares = confusion(outcome.arena, query, gallery)
-    methods = results["methods"]
     page = template("report.html").render(
         results=results,
-        main=main.name,
+        main=main,
+        tables=["methods", *parts],
+        above={name: flagged_too_often(f["rule"]) for name, f in results["outliers"].items() if "rule" in f},
         precision_recall=plots.precision_recall(methods),
         within_radius=plots.within_radius(methods),
-        accuracy_bars=plots.accuracy_bars(methods, results["source_oracle"]["map_expected"]),
-        accuracy_by_bytes=plots.accuracy_by_bytes(methods),
-        above={name: flagged_too_often(f["rule"]) for name, f in results["outliers"].items() if "rule" in f},
+        accuracy_bars=plots.accuracy_bars(methods, results.get("source_oracle", {}).get("map_expected")),
+        accuracy_by_bytes=plots.accuracy_by_bytes(methods) if len(methods) > 1 else None,
         outlier_plots={name: plots.outliers(f) for name, f in results["outliers"].items()},
-        confusion=plots.confusion_map(labels, shares),
-        sheets=contact_sheets(outcome.arena, main.pooled, near, draw_all),
+        confusion=plots.confusion_map(*confused) if confused and len(confused[0]) <= MOST_ON_A_MAP else None,
+        sheets=sheets,
     )
     return write_text(out / "report.html", page)
 

@@ -72,13 +72,14 @@ def method_rows(results: dict[str, Any]) -> tuple[list[str], list[list[Any]]]:
         low, high = f["map_interval"]
         rows.append([
             name, f["kind"], f["bits"], f["bytes_per_image"], f["map_expected"], low, high, f["map_worst"],
-            f["map_best"], f["map_at_k"], f["map_at_k_hits"], f["map_within_source"],
+            f["map_best"], f["map_at_k"], f["map_at_k_hits"], f.get("map_within_source"),
             f.get("map_cross_source"), f.get("train_in_gallery", {}).get("map_expected"), f["ndcg"],
             f["precision_at_10"],
         ])  # fmt: skip
-    oracle = results["source_oracle"]
-    low, high = oracle["map_interval"]
-    rows.append(["source-only oracle", "oracle", None, None, oracle["map_expected"], low, high, *[None] * 9])
+    if "source_oracle" in results:
+        oracle = results["source_oracle"]
+        low, high = oracle["map_interval"]
+        rows.append(["source-only oracle", "oracle", None, None, oracle["map_expected"], low, high, *[None] * 9])
     return head, rows
 
 
