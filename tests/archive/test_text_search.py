@@ -110,6 +110,17 @@ def test_matched_words_are_shown_as_they_are_written(worded):
     assert hit.texts == {"text": "Left pleural effusion in an upright chest radiograph."}
 
 
+def test_function_words_are_ranked_by_and_not_shown(worded):
+    result = worded.search(Query(text="an effusion of the chest"), weights={"texts": 0, "pictures": 0})
+    assert result[0].words == ("effusion", "chest")
+    assert result[0].snippet == "Left pleural [effusion] in an upright [chest] radiograph."
+    # Found by "the" alone, it has no word to be shown; of a query of nothing else that is all there is.
+    other = next(hit for hit in result if "pneumothorax" in hit.texts["text"])
+    assert other.words == () and other.snippet is None and other.ranks["words"] > 1
+    assert worded.search(Query(text="of the"), weights={"texts": 0, "pictures": 0})[0].words == ("the",)
+    assert worded.search(Query(text="no effusion"), weights={"texts": 0, "pictures": 0})[0].words == ("No", "effusion")
+
+
 def test_sheets_and_pages_show_words(worded, tmp_path):
     result = worded.search(Query(text="left <effusion>"), k=4)
     assert result.sheet(tmp_path / "sheet.png").size[0] > 400

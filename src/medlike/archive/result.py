@@ -29,8 +29,9 @@ class Hit:
 
     Where words were searched for: score: of the fused rankings, higher is better. ranks: the place in each ranking
     that the image is in: words, texts, pictures, image. words: those of the query that its texts hold, as written
-    there. snippet: the text around them, each in square brackets. distance, similarity: to the query's image; of a
-    query in words alone those of the cross-modal codes, None where there are none.
+    there, without "of", "the" and the like. snippet: the text around them, each in square brackets. distance,
+    similarity: to the query's image; of a query in words alone those of the cross-modal codes, None where there are
+    none.
     """
 
     rank: int

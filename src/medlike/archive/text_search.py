@@ -13,10 +13,10 @@ from medlike.archive.ranking import Candidates, Field, rank
 from medlike.archive.result import Hit
 from medlike.archive.store import Store
 from medlike.archive.wording import Wording
+from medlike.archive.words import Marked, Words, telling
 
 if TYPE_CHECKING:
     from medlike.archive.archive import Archive
-    from medlike.archive.words import Marked, Words
 
 
 class Ranking(Protocol):
@@ -90,21 +90,21 @@ def nearest(views: TextViews, wording: Wording, k: int, narrowed: Callable[[Part
 
 def told(archive: "Archive", ranking: FusedRanking, wording: Wording, hits: Sequence[Hit], view: View) -> list[Hit]:
     """Hits with their score, their place in each ranking, and the words of the query found in their texts."""
-    store, words = archive.store, archive.indexes.words
+    store, words, wanted = archive.store, archive.indexes.words, telling(wording.terms)
 
     def tell(hit: Hit) -> Hit:
-        return _told(store, words, ranking, wording, hit, view)
+        return _told(store, words, ranking, wanted, hit, view)
 
     return [replace(tell(hit), others=tuple(map(tell, hit.others))) for hit in hits]
 
 
-def _told(store: Store, words: "Words", ranking: FusedRanking, wording: Wording, hit: Hit, view: View) -> Hit:
+def _told(store: Store, words: Words, ranking: FusedRanking, wanted: Sequence[str], hit: Hit, view: View) -> Hit:
     stored = store.find(hit.id, view.generation)
     if stored is None:
         return hit  # erased a moment ago
     best: Marked | None = None
     for number in store.text_numbers(stored.row):
-        marked = words.marked(number, wording.terms)
+        marked = words.marked(number, wanted)
         if marked is not None and (best is None or len(marked.words) > len(best.words)):
             best = marked
     whole = hit.distance is not None and hit.box is None

@@ -26,6 +26,13 @@ K1, B = 1.2, 0.75  # as in FTS5's bm25()
 LEAST = 1e-6  # weight of a word that more than half of the texts have, as there
 MOST = 256  # words of a query that are searched for
 HELD = 1 << 23  # postings that are kept in memory
+# Words that say nothing of why a text was found, though they are ranked by like others. A list, not how many texts
+# hold a word: of short captions few hold "the", and in an archive of chest images nearly all hold "chest", which is
+# worth showing. Negations and places (no, without, above) are worth it too. Other languages show all their words.
+FUNCTION_WORDS = frozenset((
+    "a", "an", "and", "are", "as", "at", "be", "been", "by", "for", "from", "has", "have", "in", "into", "is", "it",
+    "its", "of", "on", "or", "that", "the", "their", "there", "these", "this", "to", "was", "were", "which", "with",
+))  # fmt: skip
 _HIT, _END = "\x02", "\x03"  # marks around matched words; control characters are not stored
 
 
@@ -39,6 +46,11 @@ def terms(text: str) -> tuple[str, ...]:
         return tuple(dict.fromkeys(term for (term,) in connection.execute("SELECT term FROM found ORDER BY offset")))
     finally:
         connection.close()
+
+
+def telling(wanted: Sequence[str]) -> tuple[str, ...]:
+    """The words of a query that are shown where they are found: without function words, unless it has no other."""
+    return tuple(term for term in wanted if term not in FUNCTION_WORDS) or tuple(wanted)
 
 
 @dataclass(frozen=True)
