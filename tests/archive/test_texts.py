@@ -113,6 +113,17 @@ def test_another_image_bundle_drops_the_text_bundle_that_does_not_fit(worded, ma
     assert worded.verify() == []
 
 
+def test_an_image_bundle_of_the_same_content_keeps_the_text_bundle(
+    worded, tiny_bundle, tiny_regional_bundle, tiny_text_bundle, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("medlike.bundle.bundle.SHIPPED", tiny_bundle.path.parent)
+    before = worded.search(Query(text="effusion"), weights={"words": 0})
+    report = worded.reindex(tiny_regional_bundle)
+    assert report.text_dropped is None and worded.folder.text.name == "tiny-text-16"
+    assert worded.search(Query(text="effusion"), weights={"words": 0}).hits == before.hits and worded.verify() == []
+    Archive.create(tmp_path / "new", tiny_regional_bundle, text_bundle=tiny_text_bundle).close()
+
+
 def test_erasing_leaves_no_word_of_a_text(worded):
     [first] = worded.search(Query(text="pneumothorax"), k=1, weights={"texts": 0, "pictures": 0})
     worded.remove(first.id, erase=True)

@@ -85,6 +85,19 @@ def test_it_goes_with_the_image_bundle_it_was_trained_on(crossing, tiny_bundle, 
         crossing.require_images(other)
 
 
+def test_it_goes_with_an_encoder_of_the_same_content(
+    crossing, tiny_bundle, tiny_regional_bundle, make_tiny_bundle, tmp_path, monkeypatch
+):
+    # The regional one has the weights of the other, and local codes beside them.
+    assert tiny_regional_bundle.encoder_digest != tiny_bundle.encoder_digest
+    with pytest.raises(BundleError, match="not by tiny-regional-64"):
+        crossing.require_images(tiny_regional_bundle)  # what it was trained with is not at hand to compare
+    monkeypatch.setattr("medlike.bundle.bundle.SHIPPED", tiny_bundle.path.parent)
+    crossing.require_images(tiny_regional_bundle)
+    with pytest.raises(BundleError, match="not by other-64"):
+        crossing.require_images(make_tiny_bundle(tmp_path / "other", "other-64", seed=1))
+
+
 def test_calibrating_the_image_bundle_changes_nothing(crossing, tiny_bundle, tmp_path):
     crossing.require_images(bundle.rewrite(tiny_bundle, tmp_path / "ours", None, {"terms": "ours"}))
 

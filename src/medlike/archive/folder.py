@@ -82,7 +82,7 @@ class BundleFacts:
 class TextBundleFacts:
     """The text bundle of an archive's cross-modal codes. path: its folder, None for a shipped one.
 
-    bits: of a code; width: of an embedding. images: encoder digest of the image bundle whose content it takes.
+    bits: of a code; width: of an embedding. images: encoder digest of the image bundle that it was trained with.
     """
 
     name: str
@@ -115,9 +115,11 @@ class TextBundleFacts:
             )
         return found
 
-    def fits(self, images: BundleFacts) -> bool:
+    def fits(self, images: "Bundle") -> bool:
         """Whether it takes the content vectors of an image bundle."""
-        return images.encoder == self.images
+        from medlike.inference import same_content
+
+        return same_content(images, self.images)
 
 
 @dataclass(frozen=True)
@@ -236,7 +238,7 @@ def loaded_text_bundle(bundle: "str | Path | Bundle") -> "Bundle":
     return bundle if isinstance(bundle, Bundle) else Bundle.load(bundle, kind="text")
 
 
-def default_text_bundle(images: BundleFacts) -> "Bundle | None":
+def default_text_bundle(images: "Bundle") -> "Bundle | None":
     """The shipped text bundle, where it takes an image bundle's content and its extra is installed; else None."""
     from medlike.bundle import Bundle, default_text, shipped
 

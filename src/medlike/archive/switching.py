@@ -32,10 +32,10 @@ def text_facts(text_bundle: "str | Path | Bundle | None", images: "Bundle") -> T
     if text_bundle is None or text_bundle == NONE:
         return None
     if text_bundle == DEFAULT:
-        found = default_text_bundle(BundleFacts.of(images))
+        found = default_text_bundle(images)
         return None if found is None else TextBundleFacts.of(found)
     facts = TextBundleFacts.of(loaded_text_bundle(text_bundle))
-    if not facts.fits(BundleFacts.of(images)):
+    if not facts.fits(images):
         raise BundleError(
             f"text bundle {facts.name} goes with images encoded by {facts.images[:16]}, not with those of "
             f"{images.name} ({images.encoder_digest[:16]}): give one that was made for {images.name}"
@@ -72,7 +72,7 @@ def reindex(
         )
         if report.lost and not drop_lost:
             return report
-        if text is not None and not text.fits(folder.bundle):
+        if text is not None and not text.fits(chosen):
             # Its codes are made from content vectors that there are no more.
             report.text_dropped, text = text.name, None
     if text is not None:

@@ -110,7 +110,7 @@ def _opened(place: Path) -> "Archive":
     opened, bundle = Archive.open(place), Bundle.load(default())
     if opened.folder.bundle.digest != bundle.digest:
         opened.reindex(bundle)
-    if opened.folder.text is None and (text := default_text_bundle(opened.folder.bundle)) is not None:
+    if opened.folder.text is None and (text := default_text_bundle(bundle)) is not None:
         opened.reindex(text_bundle=text)
     return opened
 

@@ -8,6 +8,7 @@ _EXPORTS = {
     "CrossEncoder": "medlike.inference.crossing",
     "Crossed": "medlike.inference.crossing",
     "Encoder": "medlike.inference.encoder",
+    "same_content": "medlike.inference.crossing",
     "check": "medlike.inference.encoder",
     "Encoding": "medlike.inference.encoding",
     "Encodings": "medlike.inference.encoding",
@@ -32,6 +33,7 @@ def __getattr__(name: str) -> Any:
 if TYPE_CHECKING:
     from medlike.inference.crossing import Crossed as Crossed
     from medlike.inference.crossing import CrossEncoder as CrossEncoder
+    from medlike.inference.crossing import same_content as same_content
     from medlike.inference.encoder import Encoder as Encoder
     from medlike.inference.encoder import check as check
     from medlike.inference.encoding import Encoding as Encoding

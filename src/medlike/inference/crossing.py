@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from medlike.bundle import Bundle, default_text
+from medlike.bundle import Bundle, default_text, shipped
 from medlike.bundle.crossing import BOTH, IMAGE, TEXT, cross_values, golden_values
 from medlike.bundle.session import open_session
 from medlike.errors import BundleError, InputError
-from medlike.inference.encoder import GOLDEN_SHARE, golden_message
+from medlike.inference.encoder import GOLDEN_SHARE, Encoder, golden_message
 
 if TYPE_CHECKING:
     from medlike.inference.sentences import SentenceEncoder
@@ -92,9 +92,9 @@ class CrossEncoder:
         return Crossed(np.packbits(bits > 0, axis=1), embedding)
 
     def require_images(self, bundle: Bundle) -> None:
-        """Raise BundleError where `bundle` is not the image bundle whose content vectors this one was trained on."""
+        """Raise BundleError where `bundle` gives other content vectors than those this one was trained on."""
         wanted = self.bundle.spec["text"]
-        if bundle.encoder_digest != wanted["image_encoder_digest"]:
+        if not same_content(bundle, str(wanted["image_encoder_digest"])):
             raise BundleError(
                 f"text bundle {self.bundle.name} was trained on images encoded by {wanted['image_bundle']} (encoder "
                 f"{str(wanted['image_encoder_digest'])[:16]}), not by {bundle.name} (encoder "
@@ -123,6 +123,22 @@ class CrossEncoder:
         """Raise BundleError where this host's bits differ too much to be mixed with other hosts'."""
         if self.golden_share < GOLDEN_SHARE:
             raise BundleError(golden_message(self.bundle, self.golden_share))
+
+
+def same_content(images: Bundle, encoder_digest: str) -> bool:
+    """Whether an image bundle gives the content vectors of the encoder with a digest.
+
+    It does where it has that encoder, and where its content of the golden pictures equals that of the shipped bundle
+    with that encoder: both run here, in float32, to the last bit, so that any weight that is another one shows.
+    """
+    if images.encoder_digest == encoder_digest:
+        return True
+    known = next((found for found in map(Bundle.load, shipped()) if found.encoder_digest == encoder_digest), None)
+    if known is None or any(known.spec[key] != images.spec[key] for key in ("content_dim", "preprocessing")):
+        return False
+    pictures = list(known.golden_inputs())
+    with Encoder(known) as one, Encoder(images) as other:
+        return bool(np.array_equal(one.features(pictures, "content"), other.features(pictures, "content")))
 
 
 def _shaped(what: str, value: npt.NDArray, width: int, kind: np.dtype) -> None:
