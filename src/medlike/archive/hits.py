@@ -1,7 +1,6 @@
 """Candidates made into hits: metadata, sources, boxes and agreement maps of the few images that are shown."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,7 +11,7 @@ from medlike.archive.index import Part, View
 from medlike.archive.ranking import Candidates
 from medlike.archive.regions import window
 from medlike.archive.result import Box, Hit
-from medlike.archive.store import ImageRow
+from medlike.archive.store import Shown
 from medlike.codes.windows import GRID, Template, agreement, unpacked
 
 if TYPE_CHECKING:
@@ -27,65 +26,70 @@ def hits(
 ) -> list[Hit]:
     """Hits in the order of the candidates. An image that was erased a moment ago is left out."""
     everything = Candidates.joined([ranked, *(others for others, _ in groups or [])])
-    rows = [
-        int(view.parts[part].segment.array("rows")[at])
-        for part, at in zip(everything.part, everything.position, strict=True)
-    ]
-    images = archive.store.images(rows)
-    sources = archive.sources(sorted({images[row].id for row in rows if row in images}))
+    rows = _rows(view, everything)
+    shown = archive.store.shown(rows)
+    sources = archive.sources([image.id for image in shown.values()])
     texts = archive.store.texts_of(rows)
-    made = [
-        replace(_hit(view, asked, template, everything, at, images[row], sources), texts=texts.get(row, {}))
-        if row in images
-        else None
-        for at, row in enumerate(rows)
-    ]
+    distances, similarities = everything.distance.tolist(), everything.similarity.tolist()
+
+    def made(at: int, rank: int, others: tuple[Hit, ...] = (), size: int | None = None) -> Hit:
+        image = shown[rows[at]]
+        return Hit(
+            rank=rank,
+            id=image.id,
+            distance=_known(distances[at]),
+            similarity=_known(similarities[at]),
+            metadata=image.metadata,
+            source=sources.get(image.id),
+            others=others,
+            group_size=size,
+            size=(image.width, image.height),
+            texts=texts.get(rows[at], {}),
+            **_place(view, asked, template, everything, at, image),
+        )
+
     found: list[Hit] = []
     start = len(ranked)
-    for number, hit in enumerate(made[:start]):
+    for at in range(len(ranked)):
+        others: tuple[Hit, ...] = ()
+        size = None
         if groups is not None:
-            others, size = groups[number]
-            behind = [other for other in made[start : start + len(others)] if other is not None]
-            start += len(others)
-            if hit is not None:
-                named = tuple(replace(other, rank=place) for place, other in enumerate(behind, 2))
-                hit = replace(hit, others=named, group_size=size)
-        if hit is not None:
-            found.append(replace(hit, rank=len(found) + 1))
+            stop, size = start + len(groups[at][0]), groups[at][1]
+            behind = [other for other in range(start, stop) if rows[other] in shown]
+            others = tuple(made(other, rank) for rank, other in enumerate(behind, 2))
+            start = stop
+        if rows[at] in shown:
+            found.append(made(at, len(found) + 1, others, size))
     return found
 
 
-def _hit(
-    view: View,
-    asked: Asked,
-    template: Template | None,
-    found: Candidates,
-    at: int,
-    image: ImageRow,
-    sources: Mapping[str, dict[str, Any]],
-) -> Hit:
+def _rows(view: View, found: Candidates) -> list[int]:
+    """The store's rows of candidates."""
+    rows = np.empty(len(found), np.int64)
+    for number, part in enumerate(view.parts):
+        own = found.part == number
+        rows[own] = part.segment.array("rows")[found.position[own]]
+    return rows.tolist()
+
+
+def _place(
+    view: View, asked: Asked, template: Template | None, found: Candidates, at: int, image: Shown
+) -> dict[str, Any]:
+    """Where in an image the match is, as a hit says it."""
+    if template is None and asked.cells is None:
+        return {}
     part, position = view.parts[found.part[at]], int(found.position[at])
-    hit = Hit(
-        rank=0,
-        id=image.id,
-        distance=_known(found.distance[at].item()),
-        similarity=_known(float(found.similarity[at])),
-        metadata=image.metadata,
-        source=sources.get(image.id),
-        size=(image.width, image.height),
-    )
     if template is None or found.windows[at] < 0:
-        return replace(hit, agreement=_whole(asked, part, position))
+        return {"agreement": _whole(asked, part, position)}
     number, top, left = window(template, int(found.windows[at]))
     arrangement = template.arrangements[number]
     stored = np.asarray(part.segment.array("cells")[position])
-    return replace(
-        hit,
-        box=_box(image, top, left, arrangement.shape),
-        orientation=arrangement.orientation,
-        scale=arrangement.scale,
-        agreement=agreement(template.codes, stored, arrangement, top, left),
-    )
+    return {
+        "box": _box(image, top, left, arrangement.shape),
+        "orientation": arrangement.orientation,
+        "scale": arrangement.scale,
+        "agreement": agreement(template.codes, stored, arrangement, top, left),
+    }
 
 
 def _known(value: float) -> float | None:
@@ -93,7 +97,7 @@ def _known(value: float) -> float | None:
     return None if value != value else value
 
 
-def _box(image: ImageRow, top: int, left: int, shape: Sequence[int]) -> Box:
+def _box(image: Shown, top: int, left: int, shape: Sequence[int]) -> Box:
     """A window of cells in the image's own pixels, cut to the image."""
     from medlike.imaging import Letterbox
 

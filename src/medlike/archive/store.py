@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from medlike.archive.database import Database, storage_errors, transaction
 from medlike.archive.schema import SCHEMA, has_outlier_facts, upgrade
@@ -61,6 +61,15 @@ class ImageRow:
     kind: str
     preview: str | None
     facts: dict[str, Any]
+    metadata: dict[str, Any]
+
+
+class Shown(NamedTuple):
+    """What a hit says of an image."""
+
+    id: str
+    width: int
+    height: int
     metadata: dict[str, Any]
 
 
@@ -205,6 +214,20 @@ class Store:
             marks = ",".join("?" * len(part))
             for image in self._images(f"WHERE images.row IN ({marks})", part):
                 found[image.row] = image
+        return found
+
+    def shown(self, rows: Sequence[int]) -> dict[int, Shown]:
+        """Row number -> what a hit says of the image, for the rows that exist, removed ones included."""
+        found: dict[int, Shown] = {}
+        for start in range(0, len(rows), 500):
+            part = rows[start : start + 500]
+            sql = f"SELECT row, id, width, height, metadata FROM images WHERE row IN ({','.join('?' * len(part))})"
+            with storage_errors(self.path):
+                held = self.connection.execute(sql, tuple(part)).fetchall()
+            # One text of JSON is read in half the time of its pieces.
+            metadata = json.loads(f"[{','.join(row[4] for row in held)}]")
+            for (row, id, width, height, _), facts in zip(held, metadata, strict=True):
+                found[row] = Shown(id, width, height, facts)
         return found
 
     def select(self, where: str, values: Sequence[Any] = ()) -> list[int]:
