@@ -13,7 +13,8 @@ from medlike.errors import DatasetError
 from medlike.evaluation.studies import find_study
 from medlike.evaluation.studies.bench import Bench, BenchSettings
 from medlike.evaluation.studies.runner import run_study
-from medlike.evaluation.studies.text_methods import Material, bm25
+from medlike.evaluation.studies.text_methods import Material, bm25, measured, permuted
+from medlike.metrics import Relevance, score_codes
 
 WORDS = {"disc": "a filled round mass", "ring": "rim enhancement of a cavity", "bars": "parallel linear opacities"}
 
@@ -65,6 +66,48 @@ def test_a_collection_without_texts_is_refused(bench):
         Material(replace(bench, data=bare)).everything  # noqa: B018
 
 
+def coded(pairs):
+    """A code that says the label and nothing else, uint8 [N, 1]; no two labels are as far apart as two others."""
+    return np.array([{"disc": 0, "ring": 1, "bars": 127}[label] for label in pairs.samples.column("label")], np.uint8)[
+        :, None
+    ]
+
+
+def test_permuted_queries_keep_what_a_ranking_owes_to_the_gallery_alone(bench):
+    material = Material(bench)
+
+    def blind(pairs, image, text):
+        # Images are told apart, texts are all alike: text to image puts discs first whatever is asked.
+        codes = coded(pairs) if image else np.zeros((len(pairs), 1), np.uint8)
+        return codes.astype(np.float32) + 1, codes
+
+    own, null = measured(material, blind)[0], permuted(material, blind, seed=0)
+    view = "single, text to image"
+    np.testing.assert_allclose(null[view]["at"], own[view]["at"])
+    np.testing.assert_allclose(null[view]["full"], own[view]["full"])
+    assert null["within"][view] == pytest.approx(own["within"][view])
+    assert null[view]["units"] == own[view]["units"]
+
+
+def test_permuted_queries_take_away_what_a_ranking_owes_to_its_query(bench):
+    material = Material(bench)
+
+    def knowing(pairs, image, text):
+        return coded(pairs).astype(np.float32) + 1, coded(pairs)
+
+    own, null = measured(material, knowing)[0], permuted(material, knowing, seed=0)
+    asked, items = material.query, material.gallery.texts()
+    relevance = Relevance.of(asked.samples.column("label"), items.samples.column("label"))
+    # Every other query's ranking, one by one.
+    shifts = [
+        score_codes(np.roll(coded(asked), shift, axis=0), coded(items), relevance, 50).mean("map_at_k")
+        for shift in range(1, len(asked))
+    ]
+    view = "single, image to text"
+    assert np.mean(own[view]["at"]) == 1
+    assert np.mean(null[view]["at"]) == pytest.approx(np.mean(shifts), abs=0.03) and np.mean(shifts) < 0.7
+
+
 def test_a_run_fills_every_table(bench, tmp_path):
     study = find_study("text")
     summary = run_study(study, bench, tmp_path, say=lambda text: None)
@@ -75,6 +118,9 @@ def test_a_run_fills_every_table(bench, tmp_path):
     # Captions name the label: whatever learned from them is far above chance.
     assert main["mcmfh"][7] > main["chance"][7] + 0.2
     assert main["mcmfh on shuffled pairs"][7] < main["mcmfh"][7]
+    assert main["mcmfh, queries permuted"][7] < main["mcmfh"][7] - 0.2
+    gap = main["mcmfh on shuffled pairs"][7] - main["mcmfh on shuffled pairs, queries permuted"][7]
+    assert abs(gap) < main["mcmfh"][7] - main["mcmfh, queries permuted"][7]
     ablation = [row[0] for row in titles["What each part is worth, 16 bits"]]
     wanted = {"1 expert", "2 experts", "without dropout voting", "without gating loss", "without mask training"}
     assert wanted < set(ablation)
@@ -82,7 +128,9 @@ def test_a_run_fills_every_table(bench, tmp_path):
     shares = titles["Codes against the model's own float vector, share of its mAP@50"]
     assert shares[0][0] == "16" and all(str(cell).endswith("%") for cell in shares[0][1:])
     results = json.loads((tmp_path / "results.json").read_text())
-    assert results["cells_done"] == results["cells"] and any("chance is" in note for note in results["notes"])
+    assert results["cells_done"] == results["cells"] and sum(
+        "trained on shuffled pairs" in note and "with its queries permuted" in note for note in results["notes"]
+    ) == 2
 
 
 def test_a_subset_makes_do(bench, tmp_path):
