@@ -96,6 +96,40 @@ def test_results_of_other_settings_are_not_mixed_in(bench, tmp_path):
     run_study(toy([]), elsewhere, tmp_path, say=lambda t: None)
 
 
+def test_results_of_another_bundle_of_the_same_name_are_not_mixed_in(bench, tiny_regional_bundle, tmp_path):
+    from dataclasses import replace
+
+    from medlike.bundle import Bundle
+
+    plain = toy([])
+    cells = [replace(c, of_bundle=c.name != "b-1") for c in plain.cells(bench)]
+    study = replace(plain, cells=lambda bench: cells, of_bundle=True)
+    run_study(study, bench, tmp_path, say=lambda t: None)
+    other = replace(bench)
+    other.__dict__["bundle"] = Bundle.load(tiny_regional_bundle.path)
+    assert other.bundle.digest != bench.bundle.digest
+    other.__dict__["digest"] = bench.digest  # as where no bundle is named and the default one changes
+    with pytest.raises(QueryError, match="was measured with a bundle"):
+        run_study(study, other, tmp_path, say=lambda t: None)
+    for name in ("a-1", "a-2"):
+        (tmp_path / "cells" / f"{name}.json").unlink()
+    run_study(study, other, tmp_path, say=lambda t: None)
+
+
+def test_a_report_names_only_what_has_a_part_in_it(bench, tmp_path):
+    from dataclasses import replace
+
+    stemmed = replace(bench, settings=replace(bench.settings, stem=__file__, epochs=1))
+    run_study(replace(toy([]), trains=False), stemmed, tmp_path / "a", say=lambda t: None)
+    results = json.loads((tmp_path / "a" / "results.json").read_text())
+    page = (tmp_path / "a" / "report.html").read_text()
+    assert "medlike study toy --out DIR --bundle" in page
+    assert not any(word in page for word in ("--stem", "--epochs", "--seeds", "Intervals are", "paired permutation"))
+    assert results["configuration"]["stem_sha256"] is None
+    run_study(toy([]), stemmed, tmp_path / "b", say=lambda t: None)
+    assert "--stem test_studies.py" in (tmp_path / "b" / "report.html").read_text()
+
+
 def test_a_killed_study_goes_on_where_it_was(collection, tmp_path):
     script = f"""
 import sys, time

@@ -64,7 +64,12 @@ def study(
     ] = None,
     device: Annotated[str, typer.Option("--device", help="cpu or cuda.")] = "cpu",
     limit: Annotated[
-        int | None, typer.Option("--limit", min=20, help="At most so many images a part, to try a study out.")
+        int | None,
+        typer.Option(
+            "--limit",
+            min=20,
+            help="At most so many images a part, to try a study out; cells that train need about 200.",
+        ),
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="List the cells and the hours, run nothing.")] = False,
 ) -> None:

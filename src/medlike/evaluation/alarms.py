@@ -73,7 +73,7 @@ def false_alarms_of_parts(parts: Sequence[str], allowed: float = ALLOWED_ALARMS)
         return None
     return Alarm(
         "false outlier alarms of some kinds",
-        f"known images are flagged more often than {allowed:.0%}, beyond their interval: {'; '.join(parts)}. "
+        f"Known images are flagged more often than {allowed:.0%}, beyond their interval: {'; '.join(parts)}. "
         "Their verdicts mean little; calibrate with `medlike calibrate` on images of these kinds.",
     )
 

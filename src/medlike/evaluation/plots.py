@@ -58,7 +58,7 @@ def precision_recall(methods: Figures) -> str:
         for style, (name, figures) in zip(_styles(methods), methods.items(), strict=True):
             curve = figures["precision_recall_curve"]
             axes.plot(np.linspace(0, 1, len(curve)), curve, **style, label=name, lw=1.7)
-        axes.set(xlabel="recall", ylabel="precision", xlim=(0, 1), ylim=(0, 1))
+        axes.set(xlabel="recall", ylabel="precision", xlim=(0, 1), ylim=(0, 1.02))
         _legend(axes)
     return result[0]
 
@@ -72,8 +72,8 @@ def within_radius(methods: Figures) -> str:
                 axes.plot(range(len(figures[key])), figures[key], **style, label=name, marker=".", lw=1.4)
         for axes in (left, right):
             axes.xaxis.get_major_locator().set_params(integer=True)
-        left.set(xlabel="Hamming radius", ylabel="precision", ylim=(0, 1))
-        right.set(xlabel="Hamming radius", ylabel="recall", ylim=(0, 1))
+        left.set(xlabel="Hamming radius", ylabel="precision", ylim=(0, 1.02))
+        right.set(xlabel="Hamming radius", ylabel="recall", ylim=(0, 1.02))
         _legend(left)
     return result[0]
 

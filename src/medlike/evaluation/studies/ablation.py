@@ -7,12 +7,17 @@ from typing import Any
 
 from medlike.evaluation.studies.bench import Bench
 from medlike.evaluation.studies.frozen import RIVAL, Frozen, facts_of, train_cell
-from medlike.evaluation.studies.measured import comparison_table, grouped, measure, method_table
+from medlike.evaluation.studies.measured import comparison_table, grouped, measure, method_bars, method_table
 from medlike.evaluation.studies.study import Cell, Result, Study, Summary
 
 QUESTION = (
     "What is each part of the method worth? One change at a time against SCH corrected with KAN and DaRF, at the same "
     "bits; the control with H at its mean is the fair one, because H = 1 also changes how hard negatives are pushed."
+)
+EXPLAINED = (
+    "H is how alike the fingerprints of two pictures are, from 0 to 1: SCH pulls pairs of one class together, and "
+    "pushes other pairs apart, the harder the higher their H. Settings are named by what differs from the first one; "
+    "“full recipe” is how the shipped bundles are trained."
 )
 BITS = 64
 # What RIVAL takes away from the recipe of the shipped bundles.
@@ -72,8 +77,8 @@ def summarise(bench: Bench, done: Mapping[str, Result]) -> Summary:
             histograms.append([name, *low])
     if histograms:
         head = ("setting", "same class, H below 0.3", "other class, H below 0.3")
-        tables.append(("How alike pairs are that the loss saw", head, histograms))
-    return Summary(tables)
+        tables.append(("How alike pairs are that the loss saw, share of pairs", head, histograms))
+    return Summary(tables, [method_bars(bench, ordered)] if ordered else [], [EXPLAINED])
 
 
 def _run(frozen: Frozen, name: str, seed: int) -> Callable[[], Result]:

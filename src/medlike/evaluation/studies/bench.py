@@ -120,16 +120,20 @@ class Bench:
         with Path(self.settings.stem).open("rb") as stream:
             return hashlib.file_digest(stream, "sha256").hexdigest()
 
-    def configuration(self, of_bundle: bool = False) -> dict[str, Any]:
-        """Everything that a reader needs to run the study again. of_bundle: whether it measures a bundle."""
+    def configuration(self, of_bundle: bool = False, trains: bool = True) -> dict[str, Any]:
+        """Everything that a reader needs to run the study again.
+
+        of_bundle: whether it measures a bundle; trains: whether it trains. What has no part in it is not named.
+        """
         bundle = {"name": self.bundle.name, "digest": self.bundle.digest} if of_bundle else None
+        settings = {k: list(v) if isinstance(v, tuple) else v for k, v in vars(self.settings).items()}
+        settings["stem"] = None if self.settings.stem is None else Path(self.settings.stem).name
+        if not trains:
+            settings = {k: settings[k] for k in ("bundle", "device", "limit")}
         return {
             "bundle": bundle,
-            "settings": {
-                **{k: list(v) if isinstance(v, tuple) else v for k, v in vars(self.settings).items()},
-                "stem": None if self.settings.stem is None else Path(self.settings.stem).name,
-            },
-            "stem_sha256": self.stem_digest,
+            "settings": settings,
+            "stem_sha256": self.stem_digest if trains else None,
             "split": {"name": self.split.name, "digest": self.split.digest},
             "data": self.data.name,
             "images": len(self.data),

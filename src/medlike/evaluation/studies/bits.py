@@ -13,8 +13,9 @@ from medlike.evaluation import floors, plots
 from medlike.evaluation.representation import Representation
 from medlike.evaluation.studies.bench import Bench
 from medlike.evaluation.studies.frozen import Frozen, facts_of, train_cell
-from medlike.evaluation.studies.measured import grouped, measure, method_table
+from medlike.evaluation.studies.measured import average, grouped, measure, method_table
 from medlike.evaluation.studies.study import Cell, Result, Study, Summary
+from medlike.metrics import bootstrap_interval
 
 QUESTION = "How many bits are needed, and is hashing still needed at all beside the float vectors it is made from?"
 LENGTHS = (8, 16, 32, 64, 128, 256, 512)
@@ -31,13 +32,16 @@ def cells(bench: Bench) -> list[Cell]:
     if bench.settings.stem:
         for bits in LENGTHS:
             for seed in bench.settings.seeds:
-                found.append(Cell(f"trained-{bits}-{seed}", _trained(bench, bits, seed), 240, "trained"))
+                run = _trained(bench, bits, seed)
+                found.append(Cell(f"trained-{bits}-{seed}", run, 240, "trained", of_bundle=False))
     return found
 
 
 def summarise(bench: Bench, done: Mapping[str, Result]) -> Summary:
     """A row a length with memory and search time, and mAP against bytes."""
-    methods = grouped(done)
+    found = grouped(done)
+    families = list(dict.fromkeys(results[0]["family"] for results in found.values()))
+    methods = dict(sorted(found.items(), key=lambda m: (families.index(m[1][0]["family"]), m[1][0]["bytes_per_image"])))
     title, head, rows = method_table(bench, methods)
     speed = [
         [name, r[0]["bytes_per_image"], r[0]["bytes_per_image"] * ARCHIVE / 1e6, r[0]["search_ms"]]
@@ -51,9 +55,9 @@ def summarise(bench: Bench, done: Mapping[str, Result]) -> Summary:
     lines: dict[str, list[tuple[float, float, float, float]]] = {}
     for results in methods.values():
         first = results[0]
-        low, high = first["map_interval"]
-        mean = float(np.mean([r["map_expected"] for r in results]))
-        lines.setdefault(first["family"], []).append((float(first["bytes_per_image"]), mean, low, high))
+        interval = bootstrap_interval(average(results, "ap"), bench.arena.units)
+        point = (float(first["bytes_per_image"]), interval.mean, interval.low, interval.high)
+        lines.setdefault(first["family"], []).append(point)
     ticks = plots.apart(sorted({x for points in lines.values() for x, *_ in points}))
     plot = plots.lines(lines, "bytes an image", "mAP", log=True, ticks=ticks)
     return Summary(tables, [("mAP against memory", plot)])
@@ -93,7 +97,7 @@ def _floats(bench: Bench, kind: str) -> Callable[[], Result]:
         stored = [f.astype(kind) for f in both]
         pair = [Representation(features=f) for f in stored]
         facts: dict[str, Any] = {"method": f"features as {kind}", "family": "float and integer features", "seed": 0}
-        return measure(bench, *pair, **facts, search_ms=_vector_search(stored[0].shape[1], kind))
+        return measure(bench, *pair, **facts, stored=kind, search_ms=_vector_search(stored[0].shape[1], kind))
 
     return run
 

@@ -262,4 +262,4 @@ def _outside(bench: Bench, part: str) -> Dataset:
     return bench.limited(bench.split.part(bench.data, part).where(lambda s: s.is_ood))
 
 
-STUDY = Study("ood", QUESTION, cells, summarise, of_bundle=True)
+STUDY = Study("ood", QUESTION, cells, summarise, of_bundle=True, trains=False)

@@ -52,7 +52,7 @@ def fold_cells(bench: Bench) -> list[Cell]:
     for seed in bench.settings.seeds:
         for number, away in enumerate(dealt):
             name = f"fold-{number}{of}" + (f"-seed-{seed}" if seed else "")
-            found.append(Cell(name, _run(bench, number, away, seed), _SECONDS, "fold"))
+            found.append(Cell(name, _run(bench, number, away, seed), _SECONDS, "fold", of_bundle=False))
     return found
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from medlike.evaluation import plots
 from medlike.evaluation.assessment import assess
 from medlike.evaluation.protocols import source_oracle
 from medlike.evaluation.representation import Representation
@@ -49,7 +50,7 @@ def method_table(bench: Bench, methods: Mapping[str, Sequence[Result]]) -> tuple
         within = average(results, "within_ap") if first["within_ap"] else np.zeros(0)
         rows.append([
             name,
-            first["bits"] or "float",
+            first["bits"] or first.get("stored", "float"),
             first["bytes_per_image"],
             len(results),
             pooled.mean,
@@ -91,6 +92,19 @@ def comparison_table(
         row.append(adjusted)
     head = ("method", "protocol", "difference in mAP", "95 %", "relative", "p", "p (Holm)")
     return f"Compared with {baseline}", head, rows
+
+
+def method_bars(bench: Bench, methods: Mapping[str, Sequence[Result]]) -> tuple[str, str]:
+    """mAP of every method with its interval, seeds averaged, beside the source-only oracle: title and SVG."""
+    series: dict[str, dict[str, plots.Bar]] = {"pooled": {}, "within the source, all queries alike": {}}
+    for name, results in methods.items():
+        protocols = [("ap", bench.arena.units), ("within_ap", np.array(results[0]["within_units"]))]
+        for values, (key, units) in zip(series.values(), protocols, strict=True):
+            if results[0][key]:
+                found = bootstrap_interval(average(results, key), units)
+                values[name] = (found.mean, found.low, found.high)
+    oracle = source_oracle(bench.arena).scores.mean("map_expected")
+    return "mAP", plots.bars(series, list(methods), "mAP", (oracle, "knowing the source only (pooled)"))
 
 
 def spread(results: Sequence[Result], key: str = "map_expected") -> tuple[float, float]:

@@ -14,6 +14,7 @@ from medlike.evaluation.studies.measured import (
     comparison_table,
     grouped,
     measure,
+    method_bars,
     method_table,
 )
 from medlike.evaluation.studies.study import Cell, Result, Study, Summary
@@ -65,6 +66,7 @@ def summarise(bench: Bench, done: Mapping[str, Result]) -> Summary:
     by_method = grouped(flat)
     lengths = sorted({int(r["length"]) for rs in by_method.values() for r in rs if r.get("length")})
     tables = []
+    plots_made = []
     if lengths:
         main = min(lengths, key=lambda b: (b != MAIN_BITS, b))
         for bits in [main, *(b for b in lengths if b != main)]:
@@ -72,12 +74,13 @@ def summarise(bench: Bench, done: Mapping[str, Result]) -> Summary:
             title, head, rows = method_table(bench, chosen)
             tables.append((f"{title}, {bits} bits", head, rows))
             if bits == main:
+                title, drawn = method_bars(bench, chosen)
+                plots_made.append((f"{title}, {bits} bits", drawn))
                 best = next((n for n in TRAINED if n in chosen), next(iter(chosen)))
                 title, head, rows = comparison_table(bench, chosen, best)
                 tables.append((f"{title}, {bits} bits", head, rows))
     else:
         tables.append(method_table(bench, by_method))
-    plots_made = []
     lines = _lines(bench, by_method)
     if any(len(points) > 1 for points in lines.values()):
         ticks = sorted({x for points in lines.values() for x, *_ in points})

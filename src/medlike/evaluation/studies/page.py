@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,9 +20,24 @@ def write_study_report(study: Study, results: dict[str, Any], summary: Summary, 
         write_csv(out / f"table-{number}.csv", head, rows)
         write_latex(out / f"table-{number}.tex", head, rows, title)
     page = template("study.html").render(
-        study=study, results=results, summary=summary, command=command(results), facts=facts(results)
+        study=study,
+        results=results,
+        summary=summary,
+        reading=reading([head for _, head, _ in summary.tables]),
+        command=command(results),
+        facts=facts(results),
     )
     return write_text(out / "report.html", page)
+
+
+def reading(heads: Sequence[Sequence[str]]) -> str:
+    """How intervals and p-values of tables with these heads are to be read; nothing where they have none."""
+    said = []
+    if any("95 %" in head for head in heads):
+        said.append("Intervals are 95 % and resample patients (split units), not images.")
+    if any("p (Holm)" in head for head in heads):
+        said.append("p is a paired permutation test over units, corrected after Holm over the rows of its table.")
+    return " ".join(said)
 
 
 def command(results: dict[str, Any]) -> str:

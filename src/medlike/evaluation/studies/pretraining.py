@@ -8,7 +8,7 @@ from pathlib import Path
 
 from medlike.evaluation.studies.bench import Bench
 from medlike.evaluation.studies.frozen import STEM_EPOCHS, Frozen, facts_of, train_cell
-from medlike.evaluation.studies.measured import comparison_table, grouped, measure, method_table
+from medlike.evaluation.studies.measured import comparison_table, grouped, measure, method_bars, method_table
 from medlike.evaluation.studies.study import Cell, Result, Study, Summary
 
 QUESTION = (
@@ -55,7 +55,7 @@ def summarise(bench: Bench, done: Mapping[str, Result]) -> Summary:
     tables = [method_table(bench, methods)]
     if "ImageNet" in methods and len(methods) > 1:
         tables.append(comparison_table(bench, methods, "ImageNet"))
-    return Summary(tables)
+    return Summary(tables, [method_bars(bench, methods)] if methods else [])
 
 
 def _run(frozen: Frozen, name: str, seed: int) -> Callable[[], Result]:

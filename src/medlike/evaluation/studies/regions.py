@@ -312,4 +312,4 @@ def _name(source: str) -> str:
     return NAMES.get(source, source)
 
 
-STUDY = Study("regions", QUESTION, cells, summarise, of_bundle=True)
+STUDY = Study("regions", QUESTION, cells, summarise, of_bundle=True, trains=False)

@@ -202,4 +202,4 @@ def _slug(name: str) -> str:
     return name.lower().replace(" ", "-")
 
 
-STUDY = Study("robustness", QUESTION, cells, summarise, of_bundle=True)
+STUDY = Study("robustness", QUESTION, cells, summarise, of_bundle=True, trains=False)

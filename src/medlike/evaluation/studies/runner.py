@@ -47,6 +47,7 @@ def run_cells(
         raise QueryError(f"no cell of {study.name} matches {' '.join(only)}; there are: {names}, ...")
     _claim(study, bench, out)
     done = _results(cells, out)
+    _same_bundle(study, bench, cells, done, out)
     missing = [c for c in chosen if c.name not in done]
     hours = sum(_expected(c, cells, done) for c in missing) / 3600
     say(
@@ -62,6 +63,8 @@ def run_cells(
         result["seconds"] = time.perf_counter() - begun
         result["machine"] = machine()
         result["code"] = code_version()
+        if study.of_bundle and cell.of_bundle:
+            result["bundle_digest"] = bench.bundle.digest
         content = {"format": FORMAT, "cell": cell.name, "kind": cell.kind, "code": result["code"], "result": result}
         write_json(_file(out, cell), content)
         done[cell.name] = result
@@ -75,7 +78,7 @@ def report_study(study: Study, bench: Bench, out: Path, cells: Sequence[Cell], d
     everything = {
         "study": study.name,
         "question": study.question,
-        "configuration": bench.configuration(study.of_bundle),
+        "configuration": bench.configuration(study.of_bundle, study.trains),
         # Of the cells, which may have been run by several versions, and not of the program that writes the report.
         "code": " and ".join(dict.fromkeys(r["code"] for r in done.values() if "code" in r)) or code_version(),
         "machine": next((r["machine"] for r in done.values() if "machine" in r), machine()),
@@ -132,8 +135,21 @@ def _claim(study: Study, bench: Bench, out: Path) -> None:
                 "the same settings"
             )
         return
-    settings = bench.configuration(study.of_bundle)
+    settings = bench.configuration(study.of_bundle, study.trains)
     write_json(mark, {"study": study.name, "digest": bench.digest, "configuration": settings})
+
+
+def _same_bundle(study: Study, bench: Bench, cells: Sequence[Cell], done: dict[str, Result], out: Path) -> None:
+    """Refuse results of another bundle, which a name can come to stand for: the report would credit this one."""
+    if not study.of_bundle:
+        return
+    for cell in cells:
+        found = done.get(cell.name, {}).get("bundle_digest", bench.bundle.digest)
+        if cell.of_bundle and found != bench.bundle.digest:
+            raise QueryError(
+                f"{_file(out, cell)} was measured with a bundle of digest {found[:12]}, and {bench.bundle.name} is now "
+                f"{bench.bundle.digest[:12]}; give another --out, or name the bundle of then with --bundle"
+            )
 
 
 def _results(cells: Sequence[Cell], out: Path) -> dict[str, Result]:

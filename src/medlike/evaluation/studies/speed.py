@@ -10,6 +10,7 @@ import numpy as np
 
 from medlike.codes.hamming import nearest, nearest_many
 from medlike.datasets import prepare_samples
+from medlike.evaluation import plots
 from medlike.evaluation.studies.bench import Bench
 from medlike.evaluation.studies.study import Cell, Result, Study, Summary
 from medlike.inference import Encoder
@@ -35,9 +36,14 @@ def summarise(bench: Bench, done: Mapping[str, Result]) -> Summary:
     if searched:
         head = ("bits", "images", "ms a query, median", "ms, slowest of ten", "queries a second, 32 at once")
         tables.append(("Search for the 100 nearest, exact", head, searched))
-    return Summary(
-        tables, (), [f"Bundle {bench.bundle.name}. Preparing a picture (decode, window, scale) is not counted."]
-    )
+    lines: dict[str, list[tuple[float, float, float, float]]] = {}
+    for bits, size, median, slowest, _ in searched:
+        lines.setdefault(f"{bits} bits", []).append((float(size), median, median, slowest))
+    words = "ms a query, median; band up to the slowest of ten"
+    names = [f"{size:,}" for size in SIZES]
+    plot = plots.lines(lines, "images", words, log=True, ticks=SIZES, names=names) if lines else None
+    note = f"Bundle {bench.bundle.name}. Preparing a picture (decode, window, scale) is not counted. Codes are random."
+    return Summary(tables, [("Search by size", plot)] if plot else [], [note])
 
 
 def _encode(bench: Bench, threads: int) -> Callable[[], Result]:
@@ -73,4 +79,4 @@ def _search(bits: int, size: int) -> Callable[[], Result]:
     return run
 
 
-STUDY = Study("speed", QUESTION, cells, summarise, of_bundle=True)
+STUDY = Study("speed", QUESTION, cells, summarise, of_bundle=True, trains=False)

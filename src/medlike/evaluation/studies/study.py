@@ -16,12 +16,14 @@ class Cell:
     """One measurement. name: unique in its study, a file name. seconds: expected on two cores.
 
     run: gives the result as plain values for JSON. kind: cells of one kind take about as long as each other.
+    of_bundle: whether the bundle under study takes part, where the study has one.
     """
 
     name: str
     run: Callable[[], Result]
     seconds: float
     kind: str = "cell"
+    of_bundle: bool = True
 
 
 @dataclass(frozen=True)
@@ -42,7 +44,8 @@ class Study:
     """name: as on the command line. question: what it answers. cells: from the bench. summarise: from results.
 
     summarise takes the results of the cells that are there, by name; it must make do with a subset. of_bundle:
-    whether a finished bundle is measured, so that its digest belongs to the configuration.
+    whether a finished bundle is measured, so that its digest belongs to the configuration. trains: whether cells
+    train, so that stem, recipe and seeds belong to it.
     """
 
     name: str
@@ -50,3 +53,4 @@ class Study:
     cells: Callable[[Bench], list[Cell]]
     summarise: Callable[[Bench, Mapping[str, Result]], Summary]
     of_bundle: bool = False
+    trains: bool = True
