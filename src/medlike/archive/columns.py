@@ -81,10 +81,14 @@ def _choose(codes: NDArray[Any], ranges: Ranges, table: NDArray[np.bool_] | None
         chosen[:] = False
     kind = codes.dtype.type
     for number, (first, last) in enumerate(ranges):
-        # Unsigned wrap-around makes one comparison of two.
-        one = last - first == 1
-        inside = np.equal(codes, kind(first)) if one else np.less(codes - kind(first), kind(last - first))
-        np.logical_or(chosen, inside, out=chosen) if number else np.copyto(chosen, inside)
+        inside = np.empty(len(codes), bool) if number else chosen
+        if last - first == 1:
+            np.equal(codes, kind(first), out=inside)
+        else:
+            # Unsigned wrap-around makes one comparison of two.
+            np.less(codes - kind(first), kind(last - first), out=inside)
+        if number:
+            np.logical_or(chosen, inside, out=chosen)
 
 
 def ranges(codes: Sequence[int]) -> Ranges:

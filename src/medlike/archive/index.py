@@ -48,8 +48,8 @@ class Part:
     def positions(self, image: int) -> NDArray[np.int64]:
         """Where the rows of an image of the store (its row) are that live: int64 [m], m = 0 or 1 but for texts."""
         images = self.segment.images[: self.rows]
-        found = np.arange(np.searchsorted(images, image), np.searchsorted(images, image, side="right"))
-        return np.setdiff1d(found, self.dead)
+        found = np.arange(images.searchsorted(image), images.searchsorted(image, side="right"))
+        return np.setdiff1d(found, self.dead) if len(self.dead) else found
 
 
 @dataclass(frozen=True)

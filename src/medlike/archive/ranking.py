@@ -75,8 +75,10 @@ class Field:
         return Field(part, passes, np.empty(0, np.int64)).without(part.dead)
 
     def without(self, positions: NDArray[np.int64]) -> "Field":
-        """The same without some more positions."""
-        skip = np.union1d(self.skip, positions)
+        """The same without some more positions (ascending)."""
+        if not len(positions):
+            return self
+        skip = np.union1d(self.skip, positions) if len(self.skip) else positions
         if len(skip) <= FEW:
             return Field(self.part, self.mask, skip)
         mask = np.ones(self.part.rows, bool) if self.mask is None else self.mask.copy()
@@ -91,7 +93,15 @@ class Field:
         """Those of some positions that may be answered."""
         if self.mask is not None:
             positions = positions[self.mask[positions]]
-        return positions[~np.isin(positions, self.skip)] if len(self.skip) else positions
+        return positions[self.kept(positions)]
+
+    def kept(self, positions: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Which of some positions are not skipped: bool [M]."""
+        if not len(self.skip):
+            return np.ones(len(positions), bool)
+        # Not np.isin, which takes as long as a scan of a megabyte.
+        at = np.minimum(self.skip.searchsorted(positions), len(self.skip) - 1)
+        return self.skip[at] != positions
 
 
 Answer = tuple[NDArray[np.int32], NDArray[np.int64], int]
@@ -118,9 +128,10 @@ def rank(
         first = [_nearest(field, code, reach(field, k), radius) for field in fields]
     kept = []
     for field, (near, rows, _) in zip(fields, first, strict=True):
-        stays = ~np.isin(rows, field.skip) if len(field.skip) else slice(None)
+        stays = field.kept(rows)
         kept.append((near[stays], rows[stays]))
-    together = np.sort(np.concatenate([near for near, _ in kept])) if kept else np.empty(0, np.int32)
+    together = np.concatenate([near for near, _ in kept]) if kept else np.empty(0, np.int32)
+    together.sort()
     last = int(together[k - 1]) if len(together) >= k else 8 * len(code)
     complete = min((whole for _, _, whole in first), default=last)
     # Where ties at the last distance were too many to be held, they are gone through block by block.
@@ -213,9 +224,7 @@ def _between(
     mask = None if field.mask is None else field.mask[part]
     for near, rows in hamming.within_blocks(field.codes[part], code, distances[1], mask, engine):
         rows = rows + start
-        kept = near >= distances[0]
-        if len(field.skip):
-            kept &= ~np.isin(rows, field.skip)
+        kept = (near >= distances[0]) & field.kept(rows)
         if not kept.all():
             near, rows = near[kept], rows[kept]
         if len(rows):
