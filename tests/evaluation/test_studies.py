@@ -17,6 +17,7 @@ from medlike.evaluation.studies import NAMES, find_study
 from medlike.evaluation.studies.bench import Bench, BenchSettings
 from medlike.evaluation.studies.runner import run_study
 from medlike.evaluation.studies.study import Cell, Study, Summary
+from medlike.metrics import bootstrap_interval
 
 
 @pytest.fixture(scope="module")
@@ -193,10 +194,54 @@ def test_studies_of_a_bundle_run_on_a_small_collection(bench, name, tmp_path, mo
     only = {
         "robustness": ["change-jpeg*", "change-inversion"],
         "bits": ["float-*", "*-8", "*-16"],
-        "ood": ["thresholds", "kinds-*"],
+        "ood": ["thresholds", "known", "kinds-*"],
     }.get(name, ["*"])
     summary = run_study(find_study(name), bench, tmp_path, only=only, say=lambda t: None)
     assert summary.tables and all(rows for _, _, rows in summary.tables)
     page = (tmp_path / "report.html").read_text()
     assert find_study(name).question[:20] in page and "nan" not in page.replace("discriminant", "")
     json.loads((tmp_path / "results.json").read_text(), parse_constant=lambda c: pytest.fail(c))
+
+
+def test_known_images_flagged_by_mistake_are_shown_worst_first_over_all_collections(bench, tmp_path):
+    from dataclasses import replace
+
+    # The second hospital belongs to another collection only; a bundle says what it was trained on.
+    north = bench.data.where(lambda s: s.source != "south")
+    found = replace(bench, data=north)
+    found.bundle.spec.setdefault("training", {})["sources"] = {"north": {"images": 7}}
+    summary = run_study(find_study("ood"), found, tmp_path, only=["known"], say=lambda t: None)
+    by_modality, by_source = summary.tables
+    assert by_modality[0].endswith("by modality") and [row[0] for row in by_modality[2]] == ["CT"]
+    rows = {row[0]: row for row in by_source[2]}
+    assert {name: row[1:3] for name, row in rows.items()} == {"north": ["CT", 7], "south": ["CT", 0]}
+    rates = [row[by_source[1].index("flagged at p 0.03")] for row in by_source[2]]
+    assert rates == sorted(rates, reverse=True)
+    queries = found.split.part(found.wide, "query").where(lambda s: s.source == "north")
+    flagged = found.encode(queries).p <= 0.03
+    expected = bootstrap_interval(flagged.astype(float), found.split.units(queries))
+    assert rows["north"][3:] == [
+        len(queries), expected.units, flagged.mean(), f"{expected.low:.3f} to {expected.high:.3f}"
+    ]  # fmt: skip
+    page = (tmp_path / "report.html").read_text()
+    assert page.index("radiological query images of all collections") < page.index("<svg") < page.index("<table>")
+
+
+def test_the_sentence_names_what_is_flagged_too_often():
+    from medlike.evaluation.studies.detection import _mistaken
+
+    part = {"false_alarms_by_modality": {"MG": 0.84, "CT": 0.02}, "false_alarms_by_source": {"mias": 0.84, "one": 1.0}}
+    known = {
+        **part,
+        "false_alarms_by_modality_interval": {"MG": [0.7, 0.95], "CT": [0.0, 0.05]},
+        "false_alarms_by_source_interval": {"mias": [0.7, 0.95], "one": [None, None]},
+        **{f"{key}_{what}": dict.fromkeys(found, 9) for key, found in part.items() for what in ("queries", "units")},
+        "threshold": 0.03, "all": {"images": 40, "mean": 0.3, "low": 0.2, "high": 0.4}, "modalities_of": {"mias": ["MG"], "one": ["CT"]},
+        "trained": {"one": 3},
+    }  # fmt: skip
+    tables, drawn, said = _mistaken(known)
+    assert said.startswith("Of 40 radiological query images of all collections 30.0% are flagged (20.0% to 40.0%).")
+    assert "modality MG 84% (70% to 95% of 9 images); source mias 84%" in said and "CT" not in said
+    assert "source one" not in said and "0 training images" in said
+    assert [row[0] for row in tables[1][2]] == ["one", "mias"] and tables[1][2][0][-1] == ""
+    assert len(drawn) == 2 and all("promised: 3%" in svg for _, svg in drawn)

@@ -107,10 +107,10 @@ def bars(
             at = np.array([len(names) - 1 - n + offset for n, name in enumerate(names) if name in values])
             means, low, high = np.array([values[name] for name in names if name in values]).T
             axes.barh(at, means, width * 0.94, color=colour, label=text, alpha=0.85)
-            axes.errorbar(means, at, xerr=[means - low, high - means], fmt="none", ecolor="#333", lw=0.9)
+            axes.errorbar(means, at, xerr=np.maximum([means - low, high - means], 0), fmt="none", ecolor="#333", lw=0.9)
         if line is not None:
             axes.axvline(line[0], color="black", ls="--", lw=1, label=line[1])
-        axes.set(xlabel=xlabel, xlim=(0, 1))
+        axes.set(xlabel=xlabel, xlim=(0, 1), ylim=(-0.6, len(names) - 0.4))
         axes.set_yticks(range(len(names)), list(names)[::-1])
         axes.grid(axis="y", visible=False)
         _legend(axes)
