@@ -236,7 +236,8 @@ def test_the_sentence_names_what_is_flagged_too_often():
         "false_alarms_by_modality_interval": {"MG": [0.7, 0.95], "CT": [0.0, 0.05]},
         "false_alarms_by_source_interval": {"mias": [0.7, 0.95], "one": [None, None]},
         **{f"{key}_{what}": dict.fromkeys(found, 9) for key, found in part.items() for what in ("queries", "units")},
-        "threshold": 0.03, "all": {"images": 40, "mean": 0.3, "low": 0.2, "high": 0.4}, "modalities_of": {"mias": ["MG"], "one": ["CT"]},
+        "threshold": 0.03, "all": {"images": 40, "mean": 0.3, "low": 0.2, "high": 0.4},
+        "modalities_of": {"mias": ["MG"], "one": ["CT"]},
         "trained": {"one": 3},
     }  # fmt: skip
     tables, drawn, said = _mistaken(known)
