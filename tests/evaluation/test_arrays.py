@@ -172,6 +172,7 @@ def test_the_report_of_arrays_has_the_files_of_bundles(arrays):
     assert not re.search(r'(src|href)="(?!data:|#)', page) and not re.search(r"\bnan\b|undefined", page)
     drawings = re.findall(r"<svg.*?</svg>", page, re.DOTALL)
     assert len(drawings) == 4 and all(ElementTree.fromstring(d) is not None for d in drawings)
+    assert "--codes g.npy --query-codes q.npy --labels gl.npy --query-labels ql.npy --k 100 --out DIR" in page
     assert "each image is a unit of its own" in page and "source-only oracle" not in page
     low, high = main["by_label_interval"]["2"]
     assert low < main["by_label"]["2"] < high and f"{low:.3f} to {high:.3f}" in page

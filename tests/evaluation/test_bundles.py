@@ -60,6 +60,9 @@ def test_the_page_stands_alone_and_its_plots_are_svg(outcome):
     assert len(drawings) >= 6
     for drawing in drawings:
         ElementTree.fromstring(drawing)
+    # The bundle lies at a path of this machine, of which a page to be passed on names the end only.
+    data = outcome[0].results["data"]["name"]
+    assert f"medlike evaluate --bundle tiny-64 --data {data} --out DIR --k 100 --minimum 20<" in page
     assert "source-only oracle" in page and not re.search(r"\bnan\b", page)
 
 

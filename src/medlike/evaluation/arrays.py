@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -114,7 +115,11 @@ def evaluate_arrays(
     if scores.without_relevant == scores.queries:
         raise InputError("no query has a label that occurs in the gallery: nothing can be measured")
     figures = _figures(scores, wanted, own, gallery, by_query=query_units is None, left_out=units is not None)
-    results = _results(figures, (gallery, queries, given, wanted), wanted)
+    files = {
+        "codes": codes, "query-codes": query_codes, "labels": labels, "query-labels": query_labels,
+        "query-units": query_units, "units": units,
+    }  # fmt: skip
+    results = _results(figures, (gallery, queries, given, wanted, own, others), files)
     pair = (Representation(codes=queries), Representation(codes=gallery))
     return ArraysOutcome(figures, results, scores, *pair, (wanted, given), (own, others))
 
@@ -151,12 +156,17 @@ def _figures(
     }
 
 
-def _results(figures: dict[str, Any], arrays: tuple[np.ndarray, ...], wanted: np.ndarray) -> dict[str, Any]:
+def _results(
+    figures: dict[str, Any], arrays: tuple[np.ndarray, ...], files: Mapping[str, Path | None]
+) -> dict[str, Any]:
+    """What results.json holds. arrays: all that was measured, for the digest; files: where each was, by option."""
+    named = " ".join(f"--{option} {file.name}" for option, file in files.items() if file is not None)
     digest = hashlib.sha256()
     for array in arrays:
         digest.update(f"{array.dtype} {array.shape}".encode() + np.ascontiguousarray(array).tobytes())
     return {
         **program(),
+        "command": f"medlike evaluate {named} --k {figures['k']} --out DIR",
         "data": {
             "name": "plain arrays",
             "images": figures["queries"] + figures["gallery"],

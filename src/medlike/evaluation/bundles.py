@@ -79,6 +79,7 @@ def evaluate_bundles(
     represented: dict[str, tuple[Representation, Representation]] = {}
     results: dict[str, Any] = {
         **program(),
+        "command": _command(names, data.name, settings),
         "data": {"name": data.name, "images": len(data), "digest": fingerprint_of(data)},
         "split": None if split is None else {"name": split.name, "digest": split.digest, **dict(split.settings)},
         "protocol": chosen.name,
@@ -296,6 +297,14 @@ def _picture_floors(add: Callable[..., Assessment], pictures: Pictures) -> None:
     prints = floors.fingerprint_features(pictures.fingerprints)
     add("fingerprint 16x16", "floor", Representation(features=prints))
     add("perceptual hash", "floor", Representation(codes=floors.hash_codes(pictures.hashes)))
+
+
+def _command(names: Sequence[str], data: str, settings: Settings) -> str:
+    """The command that measures the same, without the folders of this machine."""
+    given = [*(f"--bundle {Path(name).name}" for name in names), f"--data {data}", "--out DIR"]
+    given += [f"--k {settings.k}", f"--minimum {settings.minimum}"]
+    given += ["--everything"] * settings.everything + ["--no-floors"] * (not settings.floors)
+    return " ".join(["medlike evaluate", *given])
 
 
 def _unique(name: str, taken: dict[str, Any], digest: str) -> str:
