@@ -25,6 +25,7 @@ ROOM = 4096  # ties that are kept beside the nearest while scanning
 SPARSE = 32  # a mask that passes fewer than one row in so many is answered by reading only these
 STEP = 1 << 18  # rows a thread takes at a time
 WORTH = 1 << 24  # bytes of codes that pay for waking one more thread
+_EMPTY = np.empty(0, np.uint8)
 
 
 def distances(codes: Codes, query: Codes, engine: Engine = "auto") -> Distances:
@@ -278,8 +279,7 @@ def _words(codes: Codes, query: Codes) -> tuple[NDArray[Any], NDArray[Any]]:
             f"the query code is {query.dtype} {list(query.shape)}: it must be uint8, {codes.shape[1]} bytes"
         )
     table = words(codes)
-    flat = words(query.reshape(-1, codes.shape[1]))
-    return table, flat.reshape(*query.shape[:-1], table.shape[1])
+    return table, np.array(query, order="C").view(table.dtype)
 
 
 def _mask(mask: NDArray[Any] | None, rows: int) -> NDArray[np.bool_] | None:
@@ -296,7 +296,7 @@ def _mask(mask: NDArray[Any] | None, rows: int) -> NDArray[np.bool_] | None:
 
 
 def _or_empty(mask: NDArray[np.bool_] | None) -> NDArray[np.uint8]:
-    return np.empty(0, np.uint8) if mask is None else mask.view(np.uint8)
+    return _EMPTY if mask is None else mask.view(np.uint8)
 
 
 def _nothing() -> tuple[Distances, Rows]:

@@ -25,8 +25,8 @@ def share(most: int, worker: Callable[["itertools.count[int]"], T]) -> list[T]:
     parallel layer is not used: it aborts the process when two Python threads enter it at once.
     """
     global _pool
-    number = min(cores(), max(1, most))
     counter = itertools.count()
+    number = min(cores(), most) if most > 1 else 1
     if number == 1:
         return [worker(counter)]
     if _pool is None:
