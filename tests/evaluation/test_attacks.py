@@ -1,15 +1,22 @@
+from itertools import islice
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from medlike.bundle import Bundle, shipped
+from medlike.datasets import prepare_samples, read_manifest
 from medlike.evaluation.studies.attacks import attacked
 from medlike.inference import Encoder
+
+SAMPLES = Path(__file__).parents[2] / "samples"
 
 
 @pytest.fixture(scope="module")
 def pictures():
-    bundle = Bundle.load(shipped()[0])
-    return bundle, np.stack(list(bundle.golden_inputs()[:3]))
+    # Real images: phantoms are flat, and noise alone turns a third of their bits.
+    found = read_manifest(SAMPLES).where(lambda s: not s.is_ood)
+    return Bundle.load(shipped()[0]), np.stack([p.pixels for p in islice(prepare_samples(found), 0, 40, 8)])
 
 
 def flipped(bundle, a, b):
@@ -21,9 +28,10 @@ def flipped(bundle, a, b):
 @pytest.mark.parametrize(("steps", "detector"), [(1, False), (3, True)])
 def test_an_attack_stays_within_its_budget_and_beats_noise_of_the_same_size(pictures, steps, detector):
     bundle, clean = pictures
-    changed = attacked(bundle, clean, 6, steps, detector)
+    changed = attacked(bundle, clean, 2, steps, detector)
     assert changed.dtype == np.uint8 and changed.shape == clean.shape
-    assert np.abs(changed.astype(int) - clean).max() <= 6
-    noise = np.random.default_rng(0).choice([-6, 6], clean.shape)
+    assert np.abs(changed.astype(int) - clean).max() <= 2
+    noise = np.random.default_rng(0).choice([-2, 2], clean.shape)
     noisy = np.clip(clean.astype(int) + noise, 0, 255).astype(np.uint8)
-    assert flipped(bundle, clean, changed) > flipped(bundle, clean, noisy) + 0.05
+    found, usual = flipped(bundle, clean, changed), flipped(bundle, clean, noisy)
+    assert found > usual + 0.1, f"{found:.3f} of the bits turned, {usual:.3f} by noise"
