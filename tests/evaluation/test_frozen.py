@@ -42,6 +42,7 @@ def test_methods_share_maps_and_differ_in_their_codes(bench):
     assert {p.name for p in (bench.work / "maps").glob("maps-*")} == maps
     np.testing.assert_array_equal(again.query_u, found["sch"].query_u)
     assert (found["sch"].query_u != found["csq"].query_u).any()
+    assert found["csq"].facts["epochs"] == 2  # those asked for, not the 24 that rivals get
     assert found["sch"].facts["histogram"] and not found["csq"].facts["histogram"]
     results = {n: [measure(bench, *o.codes(), method=n, seed=0)] for n, o in found.items()}
     _, head, rows = method_table(bench, results)

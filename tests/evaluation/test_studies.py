@@ -13,8 +13,11 @@ import pytest
 from medlike.datasets import read_manifest
 from medlike.datasets.splits import make_split
 from medlike.errors import QueryError
+from medlike.evaluation.report import plain
+from medlike.evaluation.representation import Representation
 from medlike.evaluation.studies import NAMES, find_study
 from medlike.evaluation.studies.bench import Bench, BenchSettings
+from medlike.evaluation.studies.measured import measure
 from medlike.evaluation.studies.runner import run_study
 from medlike.evaluation.studies.study import Cell, Study, Summary
 from medlike.metrics import bootstrap_interval
@@ -246,3 +249,52 @@ def test_the_sentence_names_what_is_flagged_too_often():
     assert "source one" not in said and "0 training images" in said
     assert [row[0] for row in tables[1][2]] == ["one", "mias"] and tables[1][2][0][-1] == ""
     assert len(drawn) == 2 and all("promised: 3%" in svg for _, svg in drawn)
+
+
+def made_up(bench, seed, **facts):
+    """A finished cell with random codes of 64 bits, or features where `stored` says so."""
+    rng = np.random.default_rng(seed)
+    size = len(bench.arena.queries), len(bench.arena.gallery)
+    if "stored" in facts:
+        pair = [Representation(features=rng.normal(size=(n, 4)).astype(np.float32)) for n in size]
+    else:
+        pair = [Representation(codes=rng.integers(0, 256, (n, 8), dtype=np.uint8)) for n in size]
+    return plain(measure(bench, *pair, seed=seed, **facts))
+
+
+@pytest.mark.parametrize(
+    ("study", "names"),
+    [
+        ("ablation", ("SCH corrected, KAN, DaRF", "linear head")),
+        ("pretraining", ("ImageNet", "random")),
+        ("methods", ("ours (SCH corrected, full recipe)", "csq")),
+    ],
+)
+def test_studies_that_train_draw_every_setting_with_its_interval(bench, study, names):
+    facts = {"length": 64, "histogram": [[1.0] * 20, [0.0] * 19 + [5.0]]}
+    done = {f"{n}-{seed}": made_up(bench, 10 * k + seed, method=n, **facts)
+            for k, n in enumerate(names) for seed in (0, 1)}  # fmt: skip
+    if study == "methods":
+        done = {name: {"parts": [result]} for name, result in done.items()}
+    summary = find_study(study).summarise(bench, done)
+    title, drawn = summary.plots[0]
+    assert title.startswith("mAP") and all(n in drawn for n in names) and "knowing the source only" in drawn
+    heads = [head for _, head, _ in summary.tables]
+    assert "95 %" in heads[0] and "p (Holm)" in heads[1]
+    if study == "ablation":
+        title, _, rows = summary.tables[2]
+        assert "share of pairs" in title and rows[0][1:] == [0.3, 0.0]
+        assert any("H is how alike" in note for note in summary.notes)
+
+
+def test_bits_stand_by_family_and_length_and_seeds_share_one_interval(bench):
+    cells = {
+        "float": made_up(bench, 1, method="features as int8", family="floats", stored="int8", search_ms=1.0),
+        **{f"t-{n}": made_up(bench, n, method="trained, 64 bits", family="trained", search_ms=2.0) for n in (2, 3)},
+        "itq": made_up(bench, 4, method="ITQ, 64 bits", family="ITQ", search_ms=3.0),
+        "short": {**made_up(bench, 5, method="ITQ, 8 bits", family="ITQ", search_ms=3.0), "bytes_per_image": 1},
+    }
+    (_, head, rows), (_, _, speed) = find_study("bits").summarise(bench, cells).tables
+    assert [r[0] for r in rows[:-1]] == ["features as int8", "trained, 64 bits", "ITQ, 8 bits", "ITQ, 64 bits"]
+    assert [r[0] for r in speed] == [r[0] for r in rows[:-1]]
+    assert rows[0][head.index("bits")] == "int8" and rows[1][head.index("seeds")] == 2
