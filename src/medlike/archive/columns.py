@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from medlike.codes.threads import share
 
 STEP = 1 << 20  # rows a thread takes at a time
+WORTH = 1 << 22  # rows that pay for waking one more thread
 
 Value = str | float
 Ranges = list[tuple[int, int]]
@@ -69,7 +70,7 @@ class Column:
                 part = slice(start, min(start + STEP, rows))
                 _choose(self.codes[part], ranges, table, chosen[part])
 
-        share(-(-rows // STEP), worker)
+        share(1 + rows // WORTH, worker)
         return chosen
 
 
