@@ -23,11 +23,11 @@ _ESCAPES = {
 
 
 def shown(cell: Any) -> str:
-    """A cell for people: three digits, four below a thousandth, none from 100 on, nothing for what is missing."""
+    """A cell for people: three decimals, four below a thousandth, one from 10, none from 100 on; nothing if missing."""
     if _missing(cell):
         return ""
-    if isinstance(cell, float) and abs(cell) >= 100:
-        return f"{cell:,.0f}"
+    if isinstance(cell, float) and abs(cell) >= 10:
+        return f"{cell:,.0f}" if abs(cell) >= 100 else f"{cell:.1f}"
     if not isinstance(cell, float):
         return f"{cell:,}" if isinstance(cell, int) and abs(cell) >= 10_000 else str(cell)
     return f"{cell:.4f}" if 0 < abs(cell) < 1e-3 else f"{cell:.3f}"

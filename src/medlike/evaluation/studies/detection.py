@@ -104,7 +104,7 @@ def _thresholds(bench: Bench) -> Result:
     rules = []
     for sigma in SIGMAS:
         flagged = scored.score > known.mean() + sigma * known.std()
-        rules.append(_rule(f"mean + {sigma} standard deviations", flagged, strange, units))
+        rules.append(_rule(f"mean + {sigma} standard deviation{'s' * (sigma > 1)}", flagged, strange, units))
     rules += [_rule(f"p at most {level:g}", scored.p <= level, strange, units) for level in LEVELS]
     return {
         "rules": rules,
@@ -165,6 +165,9 @@ def _mistaken(known: Result) -> tuple[list[Any], list[tuple[str, str]], str]:
         f"Beyond their intervals, more than {known['threshold']:.0%} are flagged of {'; '.join(often)}."
         if often
         else f"No modality and no source is flagged more often than {known['threshold']:.0%} beyond its interval."
+    )
+    said += (
+        " An interval of 0 to 0 says that none of these units was flagged; of others it may be up to 3 / units (95 %)."
     )
     if known["trained"] is not None:
         said += " The bundle was not trained on sources with 0 training images: to the detector they are new."
