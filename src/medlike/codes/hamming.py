@@ -5,6 +5,7 @@ kernels on all cores. Both give identical answers.
 """
 
 from collections.abc import Iterator
+from functools import cache
 from types import ModuleType
 from typing import Any, Literal
 
@@ -26,6 +27,7 @@ SPARSE = 32  # a mask that passes fewer than one row in so many is answered by r
 STEP = 1 << 18  # rows a thread takes at a time
 WORTH = 1 << 24  # bytes of codes that pay for waking one more thread
 _EMPTY = np.empty(0, np.uint8)
+_Chosen = tuple[NDArray[np.int64], list[list[int]]]  # of one thread: candidates and state, as kernels.select has them
 
 
 def distances(codes: Codes, query: Codes, engine: Engine = "auto") -> Distances:
@@ -215,7 +217,7 @@ def _select(
     most = min(_steps(len(table)), 1 + table.nbytes * number // WORTH)
     step = len(table) if most == 1 else STEP
 
-    def worker(counter: Any) -> tuple[NDArray[np.int64], list[list[int]]]:
+    def worker(counter: Any) -> _Chosen:
         keys = np.empty((number, capacity), np.int64)
         counts = np.zeros((number, bits + 2), np.int64)
         state = np.zeros((number, 4), np.int64)
@@ -316,6 +318,7 @@ def _compiled(codes: Codes, engine: Engine) -> bool:
     return engine == "compiled" or (engine == "auto" and codes.nbytes > SMALL)
 
 
+@cache
 def _kernels() -> ModuleType:
     from medlike.codes import kernels
 
