@@ -219,3 +219,11 @@ def test_units_that_do_not_fit_are_named(arrays):
 def test_unknown_units_are_units_of_their_own(arrays):
     np.save(arrays / "units.npy", np.full(40, -1))
     assert json.loads(command(arrays, "--query-units", str(arrays / "units.npy")).stdout)["units"] == 40
+
+
+def test_more_labels_than_a_map_can_hold_are_said(arrays):
+    np.save(arrays / "gl.npy", np.arange(200) % 80)
+    np.save(arrays / "ql.npy", np.arange(40))
+    found = evaluate_arrays(*(arrays / f"{n}.npy" for n in ("g", "q", "gl", "ql")))
+    page = write_arrays_report(found, arrays / "out").read_text()
+    assert "too many labels for a map" in page and "What the neighbours are" not in page

@@ -76,6 +76,7 @@ def _write(
         accuracy_by_bytes=plots.accuracy_by_bytes(methods) if len(methods) > 1 else None,
         outlier_plots={name: plots.outliers(f) for name, f in results["outliers"].items()},
         confusion=plots.confusion_map(*confused) if confused and len(confused[0]) <= MOST_ON_A_MAP else None,
+        crowded=confused is not None and len(confused[0]) > MOST_ON_A_MAP,
         sheets=sheets,
     )
     return write_text(out / "report.html", page)
