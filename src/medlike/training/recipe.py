@@ -58,7 +58,7 @@ class Recipe:
     smoothing: float = 0.1
     temperature: float = 0.1
     average: float = 0.99
-    share: float = 4.0
+    share: float = 3.0
     whitening: float = 0.5
     code_whitening: float = 0.1
     decoder_epochs: int = 8

@@ -15,7 +15,7 @@ from medlike.training.rotation import balanced_weights, learned_rotation, princi
 
 # Typicality: pictures a centre at least, rounds of k-means, how far the covariance is drawn to an even one, and the
 # share of training pictures nearer than the middle.
-PICTURES_A_CENTRE, ROUNDS, SHRINKAGE, TYPICAL = 8, 30, 0.1, 0.8
+PICTURES_A_CENTRE, ROUNDS, SHRINKAGE, TYPICAL = 8, 30, 0.1, 0.95
 
 
 def start_from_pooled(
@@ -41,7 +41,7 @@ def start_from_pooled(
 def fit_typicality(typicality: Typicality, rows: npt.NDArray[np.float64], weights: npt.NDArray[np.float64]) -> None:
     """Fit centres (k-means) and the covariance around them to unit rows [N,D] of training pictures.
 
-    The middle is the distance that one picture of five exceeds, the width the deviation of the distances. Few
+    The middle is the distance that one picture of twenty exceeds, the width the deviation of the distances. Few
     pictures get fewer centres, repeated.
     """
     random = np.random.default_rng(0)
