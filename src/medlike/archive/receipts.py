@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from medlike.archive.asked import Asked
@@ -24,8 +24,9 @@ def receipt(
     archive: "Archive", generation: int, asked: Asked, settings: Settings, answer: Sequence[Any]
 ) -> dict[str, Any]:
     """The receipt of a search. answer: what must come out again, as JSON holds it."""
-    given = asdict(settings)
-    del given["generation"]
+    given = {name: value for name, value in vars(settings).items() if name != "generation"}
+    if settings.weights is not None:
+        given["weights"] = dict(settings.weights)
     if settings.where is not None:
         given["where"] = json.loads(json.dumps(settings.where, default=list))
     return {
