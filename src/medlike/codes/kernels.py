@@ -106,50 +106,59 @@ def _lowest(typingctx, value):  # type: ignore[no-untyped-def]
 lowest: Any = intrinsic(_lowest)
 
 
-def _eight_rows(typingctx, words, at, query, out, row):  # type: ignore[no-untyped-def]
-    """Distances of 8 rows of 8 words each, from words[at] on, into out[row : row + 8] (uint16).
+def _eight_rows(width: int) -> Any:
+    """An intrinsic for rows of 2, 4 or 8 words: distances of 8 rows from words[at] on into out[row : row + 8] (uint16).
 
-    Eight vectors are added crosswise in three steps, which gives all eight sums at once; the compiler adds up
-    each row by itself, which takes twice as long.
+    As many vectors as a row has words are added crosswise until one holds all eight sums, in order. Left to itself the
+    compiler takes twice as long for rows of 8 words, each added up alone, and half as long again for rows of 2.
     """
-    if not isinstance(words, types.Array) or not isinstance(query, types.Array):
-        return None
 
-    def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
-        def start(array, given):  # type: ignore[no-untyped-def]
-            return context.make_array(array)(context, builder, given).data
+    def eight_rows(typingctx, words, at, query, out, row):  # type: ignore[no-untyped-def]
+        """Distances of 8 rows."""
+        if not isinstance(words, types.Array) or not isinstance(query, types.Array):
+            return None
 
-        def mixed(first, second, chosen):  # type: ignore[no-untyped-def]
-            return builder.shuffle_vector(first, second, ir.Constant(ir.VectorType(ir.IntType(32), 8), chosen))
+        def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+            size = words.dtype.bitwidth
+            vector, short = ir.VectorType(ir.IntType(size), 8), ir.VectorType(ir.IntType(16), 8)
 
-        size = words.dtype.bitwidth
-        vector, short = ir.VectorType(ir.IntType(size), 8), ir.VectorType(ir.IntType(16), 8)
+            def start(array, given):  # type: ignore[no-untyped-def]
+                return context.make_array(array)(context, builder, given).data
 
-        def loaded(pointer):  # type: ignore[no-untyped-def]
-            return builder.load(builder.bitcast(pointer, vector.as_pointer()), align=size // 8)
+            def loaded(pointer, kind):  # type: ignore[no-untyped-def]
+                return builder.load(builder.bitcast(pointer, kind.as_pointer()), align=size // 8)
 
-        count = cgutils.get_or_insert_function(
-            builder.module, ir.FunctionType(vector, [vector]), f"llvm.ctpop.v8i{size}"
-        )
-        wanted, data = loaded(start(query, arguments[2])), start(words, arguments[0])
-        places = [builder.add(arguments[1], ir.Constant(ir.IntType(64), 8 * each)) for each in range(8)]
-        sums = [builder.call(count, [builder.xor(loaded(builder.gep(data, [place])), wanted)]) for place in places]
-        for step in (1, 2, 4):
-            low = [lane if not lane & step else 8 + lane - step for lane in range(8)]
-            high = [lane + step if not lane & step else 8 + lane for lane in range(8)]
-            pairs = zip(sums[::2], sums[1::2], strict=True)
-            sums = [builder.add(mixed(first, other, low), mixed(first, other, high)) for first, other in pairs]
-        found = sums[0]
-        if size != 16:
-            found = builder.trunc(found, short) if size > 16 else builder.zext(found, short)
-        target = builder.bitcast(builder.gep(start(out, arguments[3]), [arguments[4]]), short.as_pointer())
-        builder.store(found, target, align=2)
-        return context.get_dummy_value()
+            def mixed(first, second, chosen):  # type: ignore[no-untyped-def]
+                return builder.shuffle_vector(first, second, ir.Constant(ir.VectorType(ir.IntType(32), 8), chosen))
 
-    return types.void(words, types.intp, query, out, types.intp), generate
+            count = cgutils.get_or_insert_function(
+                builder.module, ir.FunctionType(vector, [vector]), f"llvm.ctpop.v8i{size}"
+            )
+            data = start(words, arguments[0])
+            wanted = loaded(start(query, arguments[2]), ir.VectorType(ir.IntType(size), width))
+            wanted = mixed(wanted, wanted, [lane % width for lane in range(8)])
+            places = [builder.add(arguments[1], ir.Constant(ir.IntType(64), 8 * each)) for each in range(width)]
+            rows = [loaded(builder.gep(data, [place]), vector) for place in places]
+            sums = [builder.call(count, [builder.xor(each, wanted)]) for each in rows]
+            while len(sums) > 1:
+                pairs = zip(sums[::2], sums[1::2], strict=True)
+                even, odd = list(range(0, 16, 2)), list(range(1, 16, 2))
+                sums = [builder.add(mixed(one, other, even), mixed(one, other, odd)) for one, other in pairs]
+            found = sums[0]
+            if size != 16:
+                found = builder.trunc(found, short) if size > 16 else builder.zext(found, short)
+            target = builder.bitcast(builder.gep(start(out, arguments[3]), [arguments[4]]), short.as_pointer())
+            builder.store(found, target, align=2)
+            return context.get_dummy_value()
+
+        return types.void(words, types.intp, query, out, types.intp), generate
+
+    return intrinsic(eight_rows)
 
 
-eight_rows: Any = intrinsic(_eight_rows)
+two_words: Any = _eight_rows(2)
+four_words: Any = _eight_rows(4)
+eight_words: Any = _eight_rows(8)
 
 
 @compiled
@@ -176,29 +185,19 @@ def fill_distances(words, query, start, stop, out):  # type: ignore[no-untyped-d
         q0 = query[0]
         for j in range(count):
             out[j] = np.uint16(popcount(part[j] ^ q0))
-    elif width == 2:
-        q0 = query[0]
-        q1 = query[1]
-        for j in range(count):
-            out[j] = np.uint16(popcount(part[2 * j] ^ q0) + popcount(part[2 * j + 1] ^ q1))
-    elif width == 4:
-        q0 = query[0]
-        q1 = query[1]
-        q2 = query[2]
-        q3 = query[3]
-        for j in range(count):
-            low = popcount(part[4 * j] ^ q0) + popcount(part[4 * j + 1] ^ q1)
-            high = popcount(part[4 * j + 2] ^ q2) + popcount(part[4 * j + 3] ^ q3)
-            out[j] = np.uint16(low + high)
-    elif width == 8:
-        whole = count // 8 * 8
+        return
+    whole = count // 8 * 8 if width in (2, 4, 8) else 0
+    if width == 2:
         for j in range(0, whole, 8):
-            eight_rows(part, 8 * j, query, out, j)
-        for j in range(whole, count):
-            out[j] = flips(part, query, j)
-    else:
-        for j in range(count):
-            out[j] = flips(part, query, j)
+            two_words(part, 2 * j, query, out, j)
+    elif width == 4:
+        for j in range(0, whole, 8):
+            four_words(part, 4 * j, query, out, j)
+    elif width == 8:
+        for j in range(0, whole, 8):
+            eight_words(part, 8 * j, query, out, j)
+    for j in range(whole, count):
+        out[j] = flips(part, query, j)
 
 
 @compiled
