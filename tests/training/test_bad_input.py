@@ -121,7 +121,7 @@ def test_a_device_that_is_not_there(phantom_data, tmp_path):
 
 def test_a_stem_without_weights(phantom_data, tmp_path):
     refused(
-        phantom_data[0], tmp_path, "no shipped bundle carries weights of mobilenet_v2; give a file",
+        phantom_data[0], tmp_path, "no shipped bundle carries weights of mobilenet_v2_blocks; give a file",
         plan=Plan("compact-mobilenet", device="cpu"),
     )  # fmt: skip
     refused(

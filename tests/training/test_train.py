@@ -222,3 +222,9 @@ def test_mixed_precision_on_a_gpu(phantom_data, small, tmp_path, protocol):
     work = run_folder(made)
     resumed = train_network([dataset], tmp_path / "again", plan, split=split, cache=cache, work=work, resume=True)
     assert resumed.encoder_digest == made.encoder_digest
+
+
+@pytest.mark.parametrize("name", ["medlike-compact-64", "medlike-hmar-64"])
+def test_torch_gives_the_bits_of_the_shipped_bundles(name):
+    bundle = Bundle.load(name)
+    assert equal_bits(bundle, bundle.golden_inputs()) >= 0.995

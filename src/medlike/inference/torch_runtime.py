@@ -26,7 +26,8 @@ def load_network(bundle: Bundle) -> nn.Module:
     except ImportError:
         raise MissingExtra("torch", "train") from None
     network = _build(bundle)
-    weights = {name: torch.from_numpy(value.astype(np.float32)) for name, value in bundle.weights().items()}
+    stored = _scalars(bundle) | bundle.weights()
+    weights = {name: torch.from_numpy(value.astype(np.float32)) for name, value in stored.items()}
     wanted = {name for name in network.state_dict() if not name.endswith("num_batches_tracked")}
     lacking = sorted(wanted - set(weights))
     # What no output depends on (auxiliary heads) is not exported, and missing here for the same reason.
@@ -61,6 +62,15 @@ def equal_bits(bundle: Bundle, pictures: npt.NDArray[np.uint8]) -> float:
     ours = code_values(open_session(bundle.graph), pictures) > 0
     theirs = torch_outputs(bundle, pictures)["bits"] > 0
     return float((ours == theirs).mean())
+
+
+def _scalars(bundle: Bundle) -> dict[str, npt.NDArray[Any]]:
+    """Single numbers by name, which stand in the graph itself and not among the weights."""
+    import onnx
+
+    model = onnx.load(bundle.graph, load_external_data=False)
+    single = [tensor for tensor in model.graph.initializer if not tensor.dims and not tensor.external_data]
+    return {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in single}
 
 
 def _build(bundle: Bundle) -> nn.Module:

@@ -49,10 +49,10 @@ class CrossModalRecipe:
     rate: float = 5e-3
     projections: float = 0.0
     decay: float = 0.05
-    noise: float = 1.0
+    noise: float = 1.5
     start: str = "linear"
     penalty: float = 5.0
-    power: float = 2.0
+    power: float = 1.0
     affinity: float = 0.2
     soft: float = 0.8
     contrast_codes: float = 0.5
