@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from medlike.archive import index as index_module
 from medlike.archive.index import Index, Layout
-from medlike.archive.store import FILTER_COLUMNS
+from medlike.archive.rows import FILTER_COLUMNS
 from medlike.errors import QueryError
 
 

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from medlike import Archive, Query
 from medlike.archive import removal
-from medlike.archive.store import EncodingRow, NewImage, Store
+from medlike.archive.rows import EncodingRow, NewImage
+from medlike.archive.store import Store
 from medlike.errors import ArchiveLocked, QueryError
 
 

@@ -227,3 +227,11 @@ def test_more_labels_than_a_map_can_hold_are_said(arrays):
     found = evaluate_arrays(*(arrays / f"{n}.npy" for n in ("g", "q", "gl", "ql")))
     page = write_arrays_report(found, arrays / "out").read_text()
     assert "too many labels for a map" in page and "What the neighbours are" not in page
+
+
+def test_a_missing_extra_is_told_before_anything_is_measured(arrays, tmp_path, monkeypatch):
+    monkeypatch.setattr("medlike.cli.exits.find_spec", lambda name: None)
+    result = command(arrays, "--out", str(tmp_path / "report"))
+    assert result.exit_code == 1 and "medlike[report]" in result.stderr
+    assert not (tmp_path / "report").exists()
+    assert command(arrays).exit_code == 0  # without a report nothing is drawn

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from medlike.archive.index import View
 from medlike.archive.query import Query
 from medlike.archive.result import Box, Picture
-from medlike.archive.store import EncodingRow
+from medlike.archive.rows import EncodingRow
 from medlike.archive.wording import Wording, worded
 from medlike.codes.windows import GRID, unpacked
 from medlike.errors import QueryError

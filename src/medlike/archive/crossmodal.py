@@ -12,7 +12,8 @@ import numpy as np
 
 from medlike.archive.crossing import Crossing, as_bytes
 from medlike.archive.database import storage_errors
-from medlike.archive.store import TEXTS, Commit, EncodingRow, Store
+from medlike.archive.rows import EncodingRow
+from medlike.archive.store import TEXTS, Commit, Store
 
 if TYPE_CHECKING:
     from medlike.archive.ingest import Taken

@@ -22,8 +22,9 @@ from numpy.typing import NDArray
 
 from medlike.archive.columns import Column, Ranges, complement, ranges
 from medlike.archive.index import Part
+from medlike.archive.rows import FILTER_COLUMNS, NUMBER_COLUMNS
 from medlike.archive.segment import HASH_COLUMNS
-from medlike.archive.store import FILTER_COLUMNS, NUMBER_COLUMNS, Store
+from medlike.archive.store import Store
 from medlike.errors import QueryError
 
 OPERATORS = ("eq", "ne", "in", "gt", "gte", "lt", "lte", "exists")

@@ -11,7 +11,7 @@ from medlike.archive.index import Part, View
 from medlike.archive.ranking import Candidates
 from medlike.archive.regions import window
 from medlike.archive.result import Box, Hit
-from medlike.archive.store import Shown
+from medlike.archive.rows import Shown
 from medlike.codes.windows import GRID, Template, agreement, unpacked
 
 if TYPE_CHECKING:

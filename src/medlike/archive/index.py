@@ -26,8 +26,9 @@ from numpy.typing import NDArray
 
 from medlike.archive import durable
 from medlike.archive.columns import usable
+from medlike.archive.rows import FILTER_COLUMNS, NUMBER_COLUMNS
 from medlike.archive.segment import CHUNK, Layout, Segment, Writer
-from medlike.archive.store import FILTER_COLUMNS, NUMBER_COLUMNS, Store
+from medlike.archive.store import Store
 from medlike.archive.stored import Rows, StoredImages
 from medlike.errors import ArchiveError, ArchiveLocked, QueryError
 

@@ -25,7 +25,8 @@ from medlike.archive.identity import Identity, Links, Seen
 from medlike.archive.pixels import Pixels
 from medlike.archive.reader import read
 from medlike.archive.record import Record
-from medlike.archive.store import ImageRow, NewImage, Store
+from medlike.archive.rows import ImageRow, NewImage
+from medlike.archive.store import Store
 from medlike.errors import ArchiveFull, ImageError, QueryError
 
 if TYPE_CHECKING:

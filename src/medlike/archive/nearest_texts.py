@@ -1,8 +1,8 @@
 """From an image to texts: the stored texts nearest in meaning to an image, to words, or to both."""
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from medlike.archive.asked import Asked, ask
 from medlike.archive.filters import Filter, conditions
@@ -10,6 +10,7 @@ from medlike.archive.index import Part
 from medlike.archive.query import Query, as_query
 from medlike.archive.ranking import Field
 from medlike.archive.receipts import TEXTS, compared, recalled, receipt
+from medlike.archive.result import Answer
 from medlike.archive.search import Clock
 from medlike.archive.settings import Settings
 from medlike.archive.text_search import TextViews, nearest
@@ -41,42 +42,10 @@ class TextHit:
 
 
 @dataclass(frozen=True, eq=False)
-class TextResult:
-    """The answer to one query in stored texts; as of a `Result`, where nothing else is said.
+class TextResult(Answer[TextHit]):
+    """The answer to one query in stored texts, in the order (distance, -similarity, id of the image)."""
 
-    hits: in the order (distance, -similarity, id of the image). outlier: verdict on the query's image, None of words.
-    """
-
-    hits: list[TextHit]
-    outlier: dict[str, Any] | None = None
-    receipt: dict[str, Any] = field(default_factory=dict)
-    seconds: dict[str, float] = field(default_factory=dict)
-    modality: str | None = None
-    warnings: tuple[str, ...] = ()
-    erased: int = 0
-
-    def __len__(self) -> int:
-        return len(self.hits)
-
-    def __iter__(self) -> Iterator[TextHit]:
-        return iter(self.hits)
-
-    def __getitem__(self, index: int) -> TextHit:
-        return self.hits[index]
-
-    def as_dict(self) -> dict[str, Any]:
-        """texts, outlier, receipt, seconds; and warnings, erased where there is something to say."""
-        facts: dict[str, Any] = {
-            "texts": [hit.as_dict() for hit in self.hits],
-            "outlier": self.outlier,
-            "receipt": self.receipt,
-            "seconds": self.seconds,
-        }
-        if self.warnings:
-            facts["warnings"] = list(self.warnings)
-        if self.erased:
-            facts["erased"] = self.erased
-        return facts
+    HITS: ClassVar[str] = "texts"
 
 
 def nearest_texts(

@@ -8,7 +8,7 @@ import numpy.typing as npt
 
 from medlike.archive.identity import Links
 from medlike.archive.pixels import Pixels
-from medlike.archive.store import ImageRow
+from medlike.archive.rows import ImageRow
 from medlike.errors import ImageError
 
 if TYPE_CHECKING:

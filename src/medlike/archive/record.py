@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from medlike.archive.identity import Identity, Link, kept
-from medlike.archive.store import TEXT_COLUMNS, EncodingRow
+from medlike.archive.rows import TEXT_COLUMNS, EncodingRow
 
 if TYPE_CHECKING:
     from medlike.imaging import Image

@@ -15,7 +15,8 @@ from medlike.archive.identity import Links
 from medlike.archive.ingest import BATCH, GROUP, Encodes, require_golden
 from medlike.archive.pixels import Pixels
 from medlike.archive.reader import read
-from medlike.archive.store import ImageRow, Store
+from medlike.archive.rows import ImageRow
+from medlike.archive.store import Store
 from medlike.errors import ImageError
 
 if TYPE_CHECKING:

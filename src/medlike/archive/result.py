@@ -4,13 +4,20 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 Picture = NDArray[np.uint8]
 Box = tuple[float, float, float, float]
+
+
+class _Hit(Protocol):
+    def as_dict(self) -> dict[str, Any]: ...
+
+
+Found = TypeVar("Found", bound=_Hit)
 
 
 @dataclass(frozen=True)
@@ -81,25 +88,58 @@ class Hit:
 
 
 @dataclass(frozen=True, eq=False)
-class Result:
-    """The answer to one query.
+class Answer(Generic[Found]):
+    """What every answer holds; it is the sequence of its hits.
 
-    hits: in the total order. outlier: verdict on the query (is_outlier, p_value, score, threshold,
-    components, modality), None where the bundle gives none. receipt: generation, bundle, settings and query,
-    with which `Archive.repeat` gives the same answer again. seconds: by stage, of all queries that were asked
-    together. modality: as predicted for the query. warnings: what the user should know. erased: images that
-    an earlier search with this receipt saw and that are gone for good. query_box, query_size: the region
-    searched for, and the width and height of the image it is in. query_text: the words searched for; weights: of
-    the rankings that were fused then, by name.
+    outlier: verdict on the query's image (is_outlier, p_value, score, threshold, components, modality), None where the
+    bundle gives none. receipt: generation, bundle, settings and query, with which `Archive.repeat` gives the same
+    answer again. seconds: by stage, of all queries that were asked together. modality: as predicted for the query.
+    warnings: what the user should know. erased: images that an earlier search with this receipt saw and that are gone
+    for good.
     """
 
-    hits: list[Hit]
+    HITS: ClassVar[str] = "hits"  # the name of the hits in `as_dict`
+
+    hits: list[Found]
     outlier: dict[str, Any] | None = None
     receipt: dict[str, Any] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
     modality: str | None = None
     warnings: tuple[str, ...] = ()
     erased: int = 0
+
+    def __len__(self) -> int:
+        return len(self.hits)
+
+    def __iter__(self) -> Iterator[Found]:
+        return iter(self.hits)
+
+    def __getitem__(self, index: int) -> Found:
+        return self.hits[index]
+
+    def as_dict(self) -> dict[str, Any]:
+        """The hits, outlier, receipt, seconds; and warnings, erased where there is something to say."""
+        facts: dict[str, Any] = {
+            self.HITS: [hit.as_dict() for hit in self.hits],
+            "outlier": self.outlier,
+            "receipt": self.receipt,
+            "seconds": self.seconds,
+        }
+        if self.warnings:
+            facts["warnings"] = list(self.warnings)
+        if self.erased:
+            facts["erased"] = self.erased
+        return facts
+
+
+@dataclass(frozen=True, eq=False)
+class Result(Answer[Hit]):
+    """The answer to one query, its hits in the total order.
+
+    query_box, query_size: the region searched for, and the width and height of the image it is in. query_text: the
+    words searched for; weights: of the rankings that were fused then, by name.
+    """
+
     title: str = "query"
     query_box: Box | None = None
     query_size: tuple[int, int] | None = None
@@ -113,32 +153,9 @@ class Result:
         """Whether the query had words and no image."""
         return self.query_text is not None and self.receipt.get("query", {}).get("kind") == "text"
 
-    def __len__(self) -> int:
-        return len(self.hits)
-
-    def __iter__(self) -> Iterator[Hit]:
-        return iter(self.hits)
-
-    def __getitem__(self, index: int) -> Hit:
-        return self.hits[index]
-
     def as_dict(self) -> dict[str, Any]:
-        """hits, outlier, receipt, seconds; weights where words were searched for; and warnings, erased where there
-        is something to say.
-        """
-        facts: dict[str, Any] = {
-            "hits": [hit.as_dict() for hit in self.hits],
-            "outlier": self.outlier,
-            "receipt": self.receipt,
-            "seconds": self.seconds,
-        }
-        if self.weights is not None:
-            facts["weights"] = self.weights
-        if self.warnings:
-            facts["warnings"] = list(self.warnings)
-        if self.erased:
-            facts["erased"] = self.erased
-        return facts
+        """As of every answer; and weights where words were searched for."""
+        return super().as_dict() | ({} if self.weights is None else {"weights": self.weights})
 
     def to_json(self, indent: int | None = None) -> str:
         """`as_dict` as a JSON text."""

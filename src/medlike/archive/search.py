@@ -19,9 +19,10 @@ from medlike.archive.ranking import Answer, Candidates, Field, members, ordered,
 from medlike.archive.receipts import compared, recalled, receipt
 from medlike.archive.regions import RegionRanking
 from medlike.archive.result import Hit, Result
+from medlike.archive.rows import FILTER_COLUMNS, NUMBER_COLUMNS
 from medlike.archive.segment import HASH_COLUMNS
 from medlike.archive.settings import Settings
-from medlike.archive.store import FILTER_COLUMNS, NUMBER_COLUMNS, Store
+from medlike.archive.store import Store
 from medlike.archive.text_search import Ranking, TextViews, aligned, described, rankings, told
 from medlike.codes import hamming
 from medlike.codes.windows import SCALES, Template

@@ -31,7 +31,7 @@ from numpy.typing import NDArray
 
 from medlike.archive import durable
 from medlike.archive.columns import Column, narrowest, usable
-from medlike.archive.store import FILTER_COLUMNS, NUMBER_COLUMNS, EncodingRow, ImageRow, TextFacts
+from medlike.archive.rows import FILTER_COLUMNS, NUMBER_COLUMNS, EncodingRow, ImageRow, TextFacts
 from medlike.codes.buckets import BucketTable
 from medlike.errors import ArchiveError
 

@@ -8,112 +8,18 @@ search can be repeated as of any generation that is kept.
 import json
 import sqlite3
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from medlike.archive.database import Database, storage_errors, transaction
+from medlike.archive.rows import EncodingRow, ImageRow, NewImage, Shown
 from medlike.archive.schema import SCHEMA, has_outlier_facts, upgrade
 from medlike.errors import ArchiveError
 
 FILE = "store.sqlite"
 TEXTS = 64  # texts that an image may have
-
-# Metadata fields that are columns of their own: a filter on them goes to the derived index.
-TEXT_COLUMNS = (
-    "modality", "region", "label", "sex", "study", "series", "patient",
-    "manufacturer", "model", "body_part", "view", "source", "predicted_modality",
-)  # fmt: skip
-NUMBER_COLUMNS = ("age", "year", "width", "height", "frame", "frames")
-FILTER_COLUMNS = (*TEXT_COLUMNS, *NUMBER_COLUMNS)
-
-
-@dataclass(frozen=True)
-class ImageRow:
-    """One image as the store knows it. `removed` is None while it is live; hashes, never true identifiers."""
-
-    row: int
-    id: str
-    added: int
-    removed: int | None
-    modality: str | None
-    region: str | None
-    label: str | None
-    sex: str | None
-    age: float | None
-    year: float | None
-    study: str | None
-    series: str | None
-    patient: str | None
-    manufacturer: str | None
-    model: str | None
-    body_part: str | None
-    view: str | None
-    source: str | None
-    predicted_modality: str | None
-    width: int
-    height: int
-    frame: int
-    frames: int
-    pixels: str
-    kind: str
-    preview: str | None
-    facts: dict[str, Any]
-    metadata: dict[str, Any]
-
-
-class Shown(NamedTuple):
-    """What a hit says of an image."""
-
-    id: str
-    width: int
-    height: int
-    metadata: dict[str, Any]
-
-
-@dataclass(frozen=True)
-class EncodingRow:
-    """One stored encoding, raw bytes as in `Encodings` (C order, little endian).
-
-    code uint8 [K/8]; content int8 [D]; cells uint64 [14, 14, L/64]; cell_mask bool [14, 14] packed to
-    25 bytes (np.packbits); cross uint8; cross_embedding float32; modality as predicted. outlier_facts: JSON,
-    components, threshold and modality of the verdict. Parts the bundle lacks are None.
-    """
-
-    code: bytes
-    content: bytes
-    cells: bytes | None = None
-    cell_mask: bytes | None = None
-    cross: bytes | None = None
-    cross_embedding: bytes | None = None
-    outlier_score: float | None = None
-    outlier_p: float | None = None
-    modality: str | None = None
-    outlier_facts: str | None = None
-
-
-@dataclass(frozen=True)
-class NewImage:
-    """What one commit writes for one image: columns of `images`, its encoding, its texts (kind -> text)."""
-
-    columns: Mapping[str, Any]
-    encoding: EncodingRow
-    texts: Mapping[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class TextFacts:
-    """What the index of texts knows of one beside its image's columns.
-
-    images: the row of its image. lengths: words. coded: 1 where it has a cross-modal code, else 0.
-    """
-
-    images: int
-    lengths: int
-    coded: int
-
 
 _IMAGE_COLUMNS = tuple(ImageRow.__dataclass_fields__)
 _SELECT_IMAGE = ", ".join(f"images.{name}" for name in _IMAGE_COLUMNS)

@@ -7,8 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medlike.archive.database import storage_errors
+from medlike.archive.rows import EncodingRow, ImageRow, TextFacts
 from medlike.archive.segment import Row
-from medlike.archive.store import EncodingRow, ImageRow, Store, TextFacts
+from medlike.archive.store import Store
 
 _PAGE = 1000
 _COLUMNS = tuple(name for name in ImageRow.__dataclass_fields__ if name not in ("row", "facts", "metadata"))

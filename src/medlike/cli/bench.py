@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from medlike.cli.exits import need
 from medlike.cli.options import Report, ReportFormat
 
 TRAIN = """[b]Examples[/b]
@@ -87,13 +88,10 @@ def train(
     format: ReportFormat = Report.table,
 ) -> None:
     """Training images a second, and the share of time spent waiting for data."""
-    from importlib.util import find_spec
-
     from medlike.cli.screen import print_json, print_table
-    from medlike.errors import MissingExtra, TrainingError
+    from medlike.errors import TrainingError
 
-    if find_spec("torch") is None:
-        raise MissingExtra("torch", "train")
+    need("train", "torch")
     from medlike.training.speed import bench_training
 
     if protocol not in (None, "end-to-end", "frozen"):

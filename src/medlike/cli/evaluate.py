@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from medlike.cli.exits import need
 from medlike.cli.options import Report, ReportFormat
 from medlike.errors import InputError
 
@@ -130,6 +131,8 @@ def evaluate(
     """Measure retrieval (exact under ties), outlier detection and what goes wrong with codes.
 
     Unqualified mAP is map_expected: full list, raw codes, expectation over random tie order."""
+    if out is not None:
+        need("report", "matplotlib")
     arrays = {
         "--codes": codes,
         "--query-codes": query_codes,

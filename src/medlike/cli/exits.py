@@ -4,11 +4,12 @@ import os
 import sys
 from collections.abc import Callable
 from functools import wraps
+from importlib.util import find_spec
 from typing import Any, NoReturn
 
 import typer
 
-from medlike.errors import MedlikeError
+from medlike.errors import MedlikeError, MissingExtra
 
 DONE, FAILED, USAGE, REFUSED, INTERRUPTED = 0, 1, 2, 3, 130
 
@@ -54,3 +55,10 @@ def fail(message: str) -> NoReturn:
     """Say in one line on stderr what went wrong, and end with code 1."""
     print(f"medlike: {' '.join(message.split())}", file=sys.stderr)
     raise typer.Exit(FAILED)
+
+
+def need(extra: str, *packages: str) -> None:
+    """Raise MissingExtra before long work begins that an extra's packages would be missing for at its end."""
+    for package in packages:
+        if find_spec(package) is None:
+            raise MissingExtra(package, extra)

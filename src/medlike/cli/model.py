@@ -1,12 +1,11 @@
 """medlike model info: how large a network is."""
 
-from importlib.util import find_spec
 from typing import Annotated, Any
 
 import typer
 
+from medlike.cli.exits import need
 from medlike.cli.options import Report, ReportFormat
-from medlike.errors import MissingExtra
 
 EXAMPLES = """[b]Examples[/b]
 
@@ -26,8 +25,7 @@ def info(
 ) -> None:
     """Parameters and multiply-adds (10^9, one image of 224x224) of a network preset, with and without
     decoder."""
-    if find_spec("torch") is None:
-        raise MissingExtra("torch", "train")
+    need("train", "torch")
     from medlike.cli.screen import out, print_json, table
     from medlike.models.counts import counts
     from medlike.models.presets import PRESETS

@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from medlike.cli.exits import need
+
 EXAMPLES = """[b]Examples[/b]
 
 medlike study methods --stem efficientnet_lite0.safetensors --out methods --dry-run
@@ -83,6 +85,8 @@ def study(
     from medlike.evaluation.tables import shown
 
     found = find_study(name)
+    if not dry_run:
+        need("report", "matplotlib")
     try:
         lengths = tuple(int(b) for b in bits.split(","))
     except ValueError:

@@ -2,13 +2,12 @@
 
 import json
 from collections.abc import Sequence
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from medlike.errors import MissingExtra
+from medlike.cli.exits import need
 
 if TYPE_CHECKING:
     from medlike.bundle import Bundle
@@ -127,9 +126,7 @@ def train(
         vain = {"--stage": stage != 1, "--start": start, "--resume": resume, "--leave-out": leave_out}
         for option in (option for option, value in vain.items() if value):
             raise typer.BadParameter(f"training {preset} has no use for it: leave it out", param_hint=option)
-    for package in ("torch", "onnx", "onnxscript"):
-        if find_spec(package) is None:
-            raise MissingExtra(package, "train")
+    need("train", "torch", "onnx", "onnxscript")
     from medlike.cli.screen import note, print_json
     from medlike.datasets import Split, read_collection
 

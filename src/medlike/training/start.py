@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from scipy.cluster.vq import kmeans2
+from scipy.cluster.vq import kmeans2, vq
 
 from medlike.models.pooling import depth_statistics
 from medlike.models.typicality import Typicality
@@ -49,8 +49,7 @@ def fit_typicality(typicality: Typicality, rows: npt.NDArray[np.float64], weight
     wanted = len(typicality.centres)
     count = max(1, min(wanted, len(even) // PICTURES_A_CENTRE))
     centres, _ = kmeans2(even, count, iter=ROUNDS, minit="++", missing="warn", seed=random)
-    nearest = ((rows[:, None] - centres[None]) ** 2).sum(axis=2).argmin(axis=1)
-    around = rows - centres[nearest]
+    around = rows - centres[vq(rows, centres)[0]]
     covariance = (around * weights[:, None]).T @ around / weights.sum()
     even_spread = np.trace(covariance) / len(covariance) * np.eye(len(covariance))
     variances, directions = np.linalg.eigh((1 - SHRINKAGE) * covariance + SHRINKAGE * even_spread)
