@@ -77,10 +77,10 @@ def test_the_linear_part_is_the_projection_it_was_given(images):
         mean, std = pooled.mean(dim=0), torch.full((width,), 0.7)
         projection = torch.randn(width, linear) / 9
         network.initialise_linear(mean, std, projection)
-        weight, offset = torch.randn(network.feature_width, 24), torch.randn(24)
+        weight, offset = torch.randn(network.code_width, 24), torch.randn(24)
         network.hash_head.initialise_from_projection(weight, offset)
         found = network(images)
-    torch.testing.assert_close(found["u"], found["feature"] @ weight + offset, atol=2e-3, rtol=1e-3)
+    torch.testing.assert_close(found["u"], found["code_parts"] @ weight + offset, atol=2e-3, rtol=1e-3)
     kept = torch.nn.functional.normalize((pooled - mean) / 0.7 @ projection, dim=1)
     torch.testing.assert_close(found["feature"][:, -linear:], kept, atol=1e-4, rtol=1e-4)
     learned = found["feature"][:, :-linear]
@@ -90,7 +90,13 @@ def test_the_linear_part_is_the_projection_it_was_given(images):
         network.typicality.middle.copy_(far)
         distance = network.typicality.distance(kept)
         torch.testing.assert_close(distance, kept.norm(dim=1, keepdim=True))
-        learned = network(images)["feature"][:, :-linear]
+        found = network(images)
+    feature, parts = found["feature"], found["code_parts"]
+    learned = feature[:, :-linear]
+    # What the code reads: the feature, its linear part times the typicality, and the typicality.
+    torch.testing.assert_close(parts[:, : network.feature_width], feature)
+    torch.testing.assert_close(parts[:, -1], learned.norm(dim=1) / network.share)
+    torch.testing.assert_close(parts[:, network.feature_width : -1], kept * parts[:, -1:])
     expected = network.share / (1 + torch.exp(distance[:, 0] - far))
     torch.testing.assert_close(learned.norm(dim=1), expected, atol=1e-4, rtol=1e-4)
     assert float(expected.max()) == pytest.approx(float(network.share) / 4, rel=1e-3)

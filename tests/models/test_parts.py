@@ -163,7 +163,7 @@ def test_a_silenced_layer_gives_zero_and_still_learns():
 
 @pytest.mark.parametrize("kind", ["kan", "mlp", "linear"])
 def test_every_hash_head_can_start_as_a_projection(kind):
-    head = HashHead(10, 4, 16, True, direct=True, kind=kind)
+    head = HashHead(10, 4, 16, True, direct=10, kind=kind)
     feature, weight = torch.randn(3, 10), torch.randn(10, 16)
     assert head(feature)[1].shape == (3, head.hidden) == (3, 10 if kind == "linear" else 4)
     head.initialise_from_projection(weight)
@@ -171,6 +171,10 @@ def test_every_hash_head_can_start_as_a_projection(kind):
     for parameter in head.leave.parameters():
         torch.nn.init.normal_(parameter)
     assert (head(feature)[0] != feature @ weight).all()
+    wider = HashHead(10, 4, 16, True, direct=12, kind=kind)
+    parts, weight = torch.randn(3, 12), torch.randn(12, 16)
+    wider.initialise_from_projection(weight)
+    torch.testing.assert_close(wider(feature, parts)[0], parts @ weight)
 
 
 def test_hash_heads_that_make_no_sense_are_refused():
@@ -179,7 +183,7 @@ def test_hash_heads_that_make_no_sense_are_refused():
     with pytest.raises(TrainingError, match="linear path"):
         HashHead(10, 4, 16, True).initialise_from_projection(torch.zeros(10, 16))
     with pytest.raises(TrainingError, match="expected"):
-        HashHead(10, 4, 16, True, direct=True).initialise_from_projection(torch.zeros(16, 10))
+        HashHead(10, 4, 16, True, direct=10).initialise_from_projection(torch.zeros(16, 10))
 
 
 def test_the_decoder_gives_an_image():

@@ -86,6 +86,9 @@ class ImageNetwork(nn.Module):
 
     u: float32 [N,K], real code; the bit is u > 0.
     feature: float32 [N,D], blended feature; content similarity is the Pearson correlation of rows.
+    code_parts: float32 [N,code_width], what the linear path of the hash head reads: the feature and, with typicality,
+    its linear part once more, times the typicality, and the typicality itself. So the path can be one map for typical
+    images and another for untypical ones, and between the two in between.
     pooled: float32 [N,P], means of every depth, not standardised. shallow, deep: raw maps of the stem.
     hidden: [N,H], the KAN's hidden units. logits: level -> [N,classes], auxiliary
     classifier on them, or on the learned part of the feature where there is a linear one.
@@ -146,7 +149,7 @@ class ImageNetwork(nn.Module):
             settings.hash_hidden,
             bits,
             settings.grid_input,
-            direct=bool(settings.linear),
+            direct=self.code_width,
             kind=settings.hash_kind,
         )
         self.classifier = HierarchyHeads(
@@ -165,6 +168,13 @@ class ImageNetwork(nn.Module):
     def feature_width(self) -> int:
         """D, the width of the blended feature."""
         return self.learned_width + self.settings.linear
+
+    @property
+    def code_width(self) -> int:
+        """Width of what the linear path of the hash head reads: see `code_parts`; 0 where there is no such path."""
+        if not self.settings.linear:
+            return 0
+        return self.feature_width + (self.settings.linear + 1 if self.typicality is not None else 0)
 
     @property
     def learned_width(self) -> int:
@@ -205,18 +215,21 @@ class ImageNetwork(nn.Module):
         learned, cls = self._learned(shallow, deep, projected)
         if self.film is not None and outputs.get("modality") is not None:
             learned = self.film(learned, outputs["modality"]).float()
-        feature, judged = learned, None
+        feature = parts = learned
+        judged = None
         if projected is not None and self.centring is not None:
             # The linear part has unit length, the learned one `share` where an image is typical, and less elsewhere.
             unit, untouched = F.normalize(self.centring(learned), dim=1), F.normalize(projected, dim=1)
-            share = self.share if self.typicality is None else self.share * self.typicality(untouched)
-            feature = torch.cat([share * unit, untouched], dim=1)
+            typical = None if self.typicality is None else self.typicality(untouched)
+            feature = torch.cat([self.share * (unit if typical is None else typical * unit), untouched], dim=1)
+            parts = feature if typical is None else torch.cat([feature, typical * untouched, typical], dim=1)
             judged = UNIT_SCALE * unit
-        u, hidden = self.hash_head(feature)
+        u, hidden = self.hash_head(feature, parts)
         logits = self.classifier(hidden if judged is None else judged)
         if "modality" in logits and "modality" not in outputs:
             outputs["modality"] = logits["modality"].float().softmax(dim=1)
-        return {**outputs, "u": u, "feature": feature, "hidden": hidden, "logits": logits, "cls": cls}
+        outputs |= {"u": u, "feature": feature, "code_parts": parts, "hidden": hidden, "logits": logits, "cls": cls}
+        return outputs
 
     def members(self, pooled: Tensor) -> list[dict[str, Any]]:
         """What every member of the depth branch says alone, as `encode` would say it: u, feature and logits.

@@ -26,7 +26,8 @@ class HashHead(nn.Module):
     """KAN [inputs, hidden, bits] (or another kind, for ablation), with an optional linear path beside it.
 
     kind: "kan" (published), "mlp" (one hidden layer) or "linear" (no hidden layer: `hidden` is then the feature
-    itself). u = head(feature) + direct(feature); the linear path can start as a learned rotation of the feature.
+    itself). direct: width of what the linear path reads, 0 for no such path. u = head(feature) + direct(parts); the
+    linear path can start as a learned rotation.
     """
 
     def __init__(
@@ -35,7 +36,7 @@ class HashHead(nn.Module):
         hidden: int,
         bits: int,
         normalise: bool,
-        direct: bool = False,
+        direct: int = 0,
         kind: str = "kan",
     ) -> None:
         super().__init__()
@@ -54,18 +55,18 @@ class HashHead(nn.Module):
         else:
             raise TrainingError(f"hash head {kind!r} is unknown; known: {', '.join(HEADS)}")
         self.hidden = hidden
-        self.direct = nn.Linear(inputs, bits) if direct else None
+        self.direct = nn.Linear(direct, bits) if direct else None
 
-    def forward(self, feature: Tensor) -> tuple[Tensor, Tensor]:
-        """feature [N,inputs] -> u float32 [N,bits], hidden [N,hidden]."""
+    def forward(self, feature: Tensor, parts: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """feature [N,inputs], parts [N,direct] for the linear path -> u float32 [N,bits], hidden [N,hidden]."""
         hidden = self.enter(feature)
         u = self.leave(hidden).float()
         if self.direct is not None:
-            u = u + self.direct(feature).float()
+            u = u + self.direct(feature if parts is None else parts).float()
         return u, hidden
 
     def initialise_from_projection(self, weight: Tensor, offset: Tensor | None = None) -> None:
-        """Make u = feature @ weight + offset: weight float [inputs,bits], offset float [bits] or zero.
+        """Make u = parts @ weight + offset: weight float [direct,bits], offset float [bits] or zero.
 
         The head's last layer is silenced (and starts to learn from there). TrainingError where there is no
         linear path or the shapes differ. Codes read the sign of u and losses its tanh: a weight that gives

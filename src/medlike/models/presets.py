@@ -24,8 +24,8 @@ class NetworkSettings:
     beside the hash head; 0 leaves both out. depth_members, depth_hidden, depth_outputs, depth_dropout: a learned
     branch on that part, of so many small networks; 0 outputs leaves it out.
     share: length of the learned part of the blended feature beside the linear one of unit length.
-    typical_centres: centres by which typicality is told, which shortens the learned part of untypical images; 0
-    leaves it as long for all.
+    typical_centres: centres by which typicality is told, which shortens the learned part of untypical images and
+    gives their codes a map of their own; 0 treats all alike.
     decoder: widths of the decoder's blocks.
     tap_heads: label-tree classifiers on the shallow and deep taps; modality_aware: FiLM by the modality they
     predict, in every expert (needs tap_heads and a level `modality`).

@@ -127,7 +127,7 @@ def fit(
             break
         if feature_epochs and epoch == feature_epochs:
             network.load_state_dict(mean.state)
-            found = served_outputs(feed, len(part), ("feature",))["feature"]
+            found = served_outputs(feed, len(part), ("code_parts",))["code_parts"]
             start_code(network, found, [sample.source for sample in part.dataset], recipe.code_whitening, seed)
             start = copy.deepcopy(network.hash_head.direct).requires_grad_(False)
             mean = RunningMean(network, recipe.average)
@@ -272,7 +272,7 @@ def take_step(
     map from the feature to the real code that training started from."""
     outputs = feed.run(batch.inputs)
     if start is not None:
-        outputs["start"] = start(outputs["feature"].float()).detach()
+        outputs["start"] = start(outputs["code_parts"].float()).detach()
     judged = judge(outputs, batch.labels, batch.fingerprints, loss, recipe, network.learned_width, coded)
     if torch.isfinite(judged.total):
         optimiser.zero_grad(set_to_none=True)

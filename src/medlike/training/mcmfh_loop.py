@@ -40,8 +40,9 @@ class CrossModalRecipe:
     correlation, signs of a frame) or "random"; penalty, power: of the correlation. affinity: temperature by which
     the likeness of images says how much pairs belong together, for the start (0: not at all) and, with the weight
     `soft`, for the contrast. contrast_codes, with_both, gating, quantise, balance: weights of the loss' terms.
-    temperature: where the learned one begins. masked: train with absent sides (else the two tokens of one joint
-    pass are contrasted, for the ablation).
+    temperature: where the learned one begins. turned: set the hash head, at the end, to a learned rotation of the
+    embeddings that were trained (what it learned itself serves them, but tells less of them). masked: train with
+    absent sides (else the two tokens of one joint pass are contrasted, for the ablation).
     """
 
     epochs: int = 20
@@ -61,6 +62,7 @@ class CrossModalRecipe:
     quantise: float = 0.02
     balance: float = 0.5
     temperature: float = 1.0
+    turned: bool = True
     masked: bool = True
 
     def with_changes(self, **changes: Any) -> CrossModalRecipe:
@@ -137,6 +139,8 @@ def fit_crossmodal(
         if epoch % 10 == 0 or epoch == recipe.epochs:
             say(f"epoch {epoch} of {recipe.epochs}: loss {total:.3f}, validation {found:.3f}, best {best:.3f}")
     network.load_state_dict(kept)
+    if recipe.turned and hasattr(network, "straight"):
+        _turn_code(network, inputs, seed)
     network.eval()
     return fit
 
@@ -228,15 +232,27 @@ def _linear_start(
     put(network.image_projection.weight, found.first.T)
     put(network.sentence_projection.weight, found.second.T)
     inputs = _voted(network, train)
-    starts = np.concatenate([_outputs(network, inputs, view)[0] for view in (IMAGE, TEXT)])
-    leading = min(s.bits, starts.shape[1])
-    frame = sign_frame(starts[:, :leading].astype(np.float64), s.bits, seed=seed)
-    table = np.zeros((s.bits, s.width))
-    table[:, :leading] = frame.T
-    # Values of the start's codes have a mean square of 1.
-    table /= np.sqrt(np.mean((starts @ table.T) ** 2) * s.width)
-    put(network.straight.weight, table)
+    _turn_code(network, inputs, seed)
     return inputs, _voted(network, validation)
+
+
+@torch.no_grad()
+def _turn_code(network: Any, inputs: tuple[Tensor, Tensor], seed: int) -> None:
+    """Set the hash head to a learned rotation (ITQ) of the leading directions of single sides' embeddings, in place.
+
+    The bent path is silenced. Values of the codes have a mean square of 1.
+    """
+    s = network.settings
+    rows = np.concatenate([_outputs(network, inputs, view)[0] for view in (IMAGE, TEXT)]).astype(np.float64)
+    mean = rows.mean(axis=0)
+    rows -= mean
+    leading = np.linalg.svd(rows, full_matrices=False)[2][: s.bits].T
+    table = leading @ sign_frame(rows @ leading, s.bits, seed=seed)
+    table /= np.sqrt(np.mean((rows @ table) ** 2) * s.width)
+    network.straight.weight.copy_(torch.from_numpy(table.T))
+    # hashed() sees embeddings times the root of their width.
+    network.straight.bias.copy_(torch.from_numpy(-(mean @ table) * s.width**0.5))
+    network.bent.weight.zero_()
 
 
 def smoothed(rows: np.ndarray, images: np.ndarray, temperature: float) -> np.ndarray:

@@ -22,6 +22,11 @@ def balanced_weights(sources: Sequence[str], cap: int = 750) -> F64:
     return np.array([min(1.0, cap / counts[source]) for source in sources])
 
 
+def unit_rows(rows: F64) -> F64:
+    """Rows [N, D] of unit length; a row of zeros stays one."""
+    return rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
+
+
 def principal_directions(rows: F64, weights: F64, count: int) -> tuple[F64, F64]:
     """Directions of most weighted variance: [D, count] orthonormal columns, and their variances [count].
 
@@ -47,7 +52,7 @@ def learned_rotation(rows: F64, weights: F64, rounds: int = 50, seed: int = 0) -
 
     rows: float64 [N, K], centred. Each row is normalised first, since a code sees directions and not lengths.
     """
-    unit = rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
+    unit = unit_rows(rows)
     size = rows.shape[1]
     rotation = np.linalg.qr(np.random.default_rng(seed).normal(size=(size, size)))[0]
     for _ in range(rounds):

@@ -11,11 +11,14 @@ from scipy.cluster.vq import kmeans2, vq
 
 from medlike.models.pooling import depth_statistics
 from medlike.models.typicality import Typicality
-from medlike.training.rotation import balanced_weights, learned_rotation, principal_directions
+from medlike.training.rotation import balanced_weights, learned_rotation, principal_directions, unit_rows
 
-# Typicality: pictures a centre at least, rounds of k-means, how far the covariance is drawn to an even one, and the
-# share of training pictures nearer than the middle.
-PICTURES_A_CENTRE, ROUNDS, SHRINKAGE, TYPICAL = 8, 30, 0.1, 0.95
+# Typicality: pictures a centre at least, rounds of k-means, how far the covariance is drawn to an even one, the share
+# of training pictures nearer than the middle, and the width in deviations of their distances.
+PICTURES_A_CENTRE, ROUNDS, SHRINKAGE, TYPICAL, WIDTH = 8, 30, 0.1, 0.97, 2 / 3
+
+# Length of the learned part beside the linear one of unit length where bits of typical images start.
+CODE_SHARE = 6.0
 
 
 def start_from_pooled(
@@ -35,14 +38,14 @@ def start_from_pooled(
     network.initialise_linear(mean, std, torch.from_numpy(projection / np.sqrt(spread)).float())
     if network.typicality is not None:
         rows = standard @ projection
-        fit_typicality(network.typicality, rows / np.linalg.norm(rows, axis=1, keepdims=True), weights)
+        fit_typicality(network.typicality, unit_rows(rows), weights)
 
 
 def fit_typicality(typicality: Typicality, rows: npt.NDArray[np.float64], weights: npt.NDArray[np.float64]) -> None:
     """Fit centres (k-means) and the covariance around them to unit rows [N,D] of training pictures.
 
-    The middle is the distance that one picture of twenty exceeds, the width the deviation of the distances. Few
-    pictures get fewer centres, repeated.
+    The middle is the distance that TYPICAL of the pictures stay below, the width WIDTH deviations of the distances.
+    Few pictures get fewer centres, repeated.
     """
     random = np.random.default_rng(0)
     even = rows[weights >= random.random(len(rows))]
@@ -59,22 +62,45 @@ def fit_typicality(typicality: Typicality, rows: npt.NDArray[np.float64], weight
         typicality.centres.copy_(torch.from_numpy((centres @ whitening)[np.arange(wanted) % count]))
         distances = typicality.distance(torch.from_numpy(rows).float())
         typicality.middle.copy_(distances.quantile(TYPICAL))
-        typicality.width.copy_(distances.std().clamp(min=1e-6))
+        typicality.width.copy_((WIDTH * distances.std()).clamp(min=1e-6))
 
 
 def start_code(
-    network: Any, features: npt.NDArray[np.float32], sources: list[str], whitening: float, seed: int
+    network: Any, parts: npt.NDArray[np.float32], sources: list[str], whitening: float, seed: int
 ) -> None:
-    """Set the linear path of the hash head to a learned rotation (ITQ) of the blended features [N,D].
+    """Set the linear path of the hash head to learned rotations of what it reads, `code_parts` [N,code_width].
 
-    So the code starts as good as the rotations that others stop at, and learns from there. whitening: how far the
-    principal directions are evened out first; a little lets bits tell apart images of sources never seen.
+    So the code starts as good as the rotations that others stop at, and learns from there. Bits of typical images are
+    a rotation (ITQ) of the learned and the linear part together; those of untypical ones are principal directions of
+    the linear part alone, turned to agree with the first as far as turning can, so that distances between a typical
+    and an untypical image still mean something. Without typicality: one rotation of the blended feature.
+    whitening: how far the principal directions of the first are evened out; a little lets bits tell apart images of
+    sources never seen.
     """
     weights = balanced_weights(sources)
-    rows = features.astype(np.float64)
-    mean = np.average(rows, axis=0, weights=weights)
-    code = _rotation(rows - mean, weights, network.bits, whitening, seed)
-    network.hash_head.initialise_from_projection(torch.from_numpy(code).float(), torch.from_numpy(-mean @ code).float())
+    rows = parts.astype(np.float64)
+    if network.typicality is None:
+        mean = np.average(rows, axis=0, weights=weights)
+        code = _rotation(rows - mean, weights, network.bits, whitening, seed)
+        offset = -mean @ code
+    else:
+        learned, linear = network.learned_width, network.settings.linear
+        untouched = rows[:, learned : learned + linear]
+        blended = np.concatenate([CODE_SHARE * unit_rows(rows[:, :learned]), untouched], axis=1)
+        mean, other_mean = (np.average(side, axis=0, weights=weights) for side in (blended, untouched))
+        typical = _rotation(blended - mean, weights, network.bits, whitening, seed)
+        other = _agreeing(untouched - other_mean, weights, (blended - mean) @ typical)
+        # g (blended - mean) @ typical + (1 - g) (untouched - other mean) @ other, by the columns of code_parts.
+        offset = -other_mean @ other
+        code = np.concatenate(
+            [
+                typical[:learned] * (CODE_SHARE / float(network.share)),
+                other,
+                typical[learned:] - other,
+                (-mean @ typical - offset)[None],
+            ]
+        )
+    network.hash_head.initialise_from_projection(torch.from_numpy(code).float(), torch.from_numpy(offset).float())
 
 
 def _rotation(
@@ -87,3 +113,22 @@ def _rotation(
     turns = [learned_rotation(rows @ directions, weights, seed=seed + block) for block in range(-(-bits // width))]
     code = directions @ np.concatenate(turns, axis=1)[:, :bits]
     return code / np.abs(rows @ code).mean()
+
+
+def _agreeing(
+    rows: npt.NDArray[np.float64], weights: npt.NDArray[np.float64], code: npt.NDArray[np.float64]
+) -> npt.NDArray[np.float64]:
+    """A map [D,bits] to bits of unit mean magnitude that agree with the signs of `code` [N,bits].
+
+    Leading principal directions, turned (orthogonal Procrustes); side by side where there are more bits than D.
+    """
+    bits = code.shape[1]
+    width = min(bits, rows.shape[1])
+    directions, _ = principal_directions(rows, weights, width)
+    placed, signs = unit_rows(rows @ directions) * weights[:, None], np.where(code >= 0, 1.0, -1.0)
+    turns = []
+    for start in range(0, bits, width):
+        left, _, right = np.linalg.svd(placed.T @ signs[:, start : start + width], full_matrices=False)
+        turns.append(left @ right)
+    found = directions @ np.concatenate(turns, axis=1)
+    return found / np.abs(rows @ found).mean()

@@ -41,6 +41,7 @@ ABLATIONS: Mapping[str, tuple[Mapping[str, Any], Mapping[str, Any]]] = {
     "without fusion layers": ({"layers": 0}, {}),
     "start only, untrained": ({}, {"epochs": 0}),
     "cases only, no affinity of images": ({}, {"affinity": 0.0, "soft": 0.0}),
+    "hash head as trained, not turned": ({}, {"turned": False}),
     "random start, all trained": ({}, {"start": "random", "projections": 1.0}),
 }
 
