@@ -1,14 +1,19 @@
 """The threads that share one scan. Kernels release the interpreter lock, so plain threads use every core."""
 
+import ctypes
 import itertools
 import os
+import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
+from contextlib import suppress
+from functools import cache
+from typing import Any, TypeVar
 
 T = TypeVar("T")
 
 _pool: ThreadPoolExecutor | None = None
+_threads: list[int] = []  # of the pool, as the system numbers them
 
 
 def cores() -> int:
@@ -30,7 +35,12 @@ def share(most: int, worker: Callable[["itertools.count[int]"], T]) -> list[T]:
     if number == 1:
         return [worker(counter)]
     if _pool is None:
-        _pool = ThreadPoolExecutor(max_workers=max(1, cores() - 1), thread_name_prefix="medlike-codes")
+        _pool = ThreadPoolExecutor(
+            max_workers=max(1, cores() - 1),
+            thread_name_prefix="medlike-codes",
+            initializer=lambda: _threads.append(threading.get_native_id()),
+        )
+    _step_aside()
     others = [_pool.submit(worker, counter) for _ in range(number - 1)]
     found = [worker(counter)]
     # By now every step has been drawn: a thread that has not begun would find nothing to do.
@@ -38,10 +48,34 @@ def share(most: int, worker: Callable[["itertools.count[int]"], T]) -> list[T]:
     return found
 
 
+def _step_aside() -> None:
+    """Keep the pool off the core that the caller runs on.
+
+    Linux likes to wake a thread where its waker runs. Two that share a core do the work of one, and a scan is over
+    before the system parts them.
+    """
+    here = _getcpu()
+    if here is None:
+        return
+    elsewhere = os.sched_getaffinity(0) - {here()}
+    for thread in _threads if elsewhere else ():
+        with suppress(OSError):  # it has ended, or may not be moved
+            os.sched_setaffinity(thread, elsewhere)
+
+
+@cache
+def _getcpu() -> Callable[[], Any] | None:
+    """The C library's sched_getcpu, where there is one."""
+    if not hasattr(os, "sched_setaffinity"):
+        return None
+    return getattr(ctypes.CDLL(None), "sched_getcpu", None)
+
+
 def _forget_pool() -> None:
     # A forked child has the pool object but none of its threads.
     global _pool
     _pool = None
+    _threads.clear()
 
 
 if hasattr(os, "register_at_fork"):
