@@ -53,7 +53,7 @@ def test_pictures_of_every_kind_fit_their_tile():
     ("metadata", "line"),
     [
         ({"modality": "XR", "region": "chest", "label": "XR_chest_COVID-19"}, "XR · chest · COVID-19"),
-        ({"modality": "CT", "body_part": "CHEST", "region": "chest"}, "CT · CHEST"),
+        ({"modality": "CT", "body_part": "CHEST", "region": "chest"}, "CT · chest"),
         ({"label": "normal"}, "normal"),
         ({}, ""),
     ],

@@ -29,7 +29,7 @@ _GAP = 16
 _PAD = 10
 _TINT = 0.25  # how much of a cell that agrees in every bit is covered
 _AGREES = 0.6  # share of equal bits from which a cell is tinted; half of them agree by chance
-_LINES = ("modality", "body_part", "region", "view", "label")
+_LINES = ("modality", "region", "body_part", "view", "label")
 
 
 def draw(
