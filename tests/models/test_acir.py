@@ -71,7 +71,7 @@ def test_every_parameter_is_trained(compact, images):
 
 def test_the_linear_part_is_the_projection_it_was_given(images):
     network = build("compact", 24, 5).eval()
-    width, linear = network.pooled_width, network.settings.linear
+    width, linear, told = network.pooled_width, network.settings.linear, network.linear_width
     with torch.no_grad():
         pooled = network(images)["pooled"]
         mean, std = pooled.mean(dim=0), torch.full((width,), 0.7)
@@ -82,8 +82,10 @@ def test_the_linear_part_is_the_projection_it_was_given(images):
         found = network(images)
     torch.testing.assert_close(found["u"], found["code_parts"] @ weight + offset, atol=2e-3, rtol=1e-3)
     kept = torch.nn.functional.normalize((pooled - mean) / 0.7 @ projection, dim=1)
-    torch.testing.assert_close(found["feature"][:, -linear:], kept, atol=1e-4, rtol=1e-4)
-    learned = found["feature"][:, :-linear]
+    torch.testing.assert_close(found["feature"][:, -told : linear - told], kept, atol=1e-4, rtol=1e-4)
+    beside = torch.nn.functional.normalize(network.discriminant(kept), dim=1)
+    torch.testing.assert_close(found["feature"][:, linear - told :], beside, atol=1e-4, rtol=1e-4)
+    learned = found["feature"][:, :-told]
     torch.testing.assert_close(learned.norm(dim=1), network.share.expand(len(learned)), atol=1e-4, rtol=1e-4)
     with torch.no_grad():  # an image at middle + width * log 3 is a quarter typical: so long is its learned part
         far = network.typicality.distance(kept).amin() - math.log(3)
@@ -92,11 +94,11 @@ def test_the_linear_part_is_the_projection_it_was_given(images):
         torch.testing.assert_close(distance, kept.norm(dim=1, keepdim=True))
         found = network(images)
     feature, parts = found["feature"], found["code_parts"]
-    learned = feature[:, :-linear]
+    learned = feature[:, :-told]
     # What the code reads: the feature, its linear part times the typicality, and the typicality.
     torch.testing.assert_close(parts[:, : network.feature_width], feature)
     torch.testing.assert_close(parts[:, -1], learned.norm(dim=1) / network.share)
-    torch.testing.assert_close(parts[:, network.feature_width : -1], kept * parts[:, -1:])
+    torch.testing.assert_close(parts[:, network.feature_width : -1], feature[:, -told:] * parts[:, -1:])
     expected = network.share / (1 + torch.exp(distance[:, 0] - far))
     torch.testing.assert_close(learned.norm(dim=1), expected, atol=1e-4, rtol=1e-4)
     assert float(expected.max()) == pytest.approx(float(network.share) / 4, rel=1e-3)

@@ -7,6 +7,7 @@ from medlike.errors import TrainingError
 from medlike.training.rotation import (
     balanced_weights,
     centred_basis,
+    discriminant_directions,
     learned_rotation,
     linear_classifier,
     principal_directions,
@@ -75,3 +76,33 @@ def test_the_classifier_agrees_with_scikit_learn():
         return powers / powers.sum(axis=1, keepdims=True)
 
     np.testing.assert_allclose(shares(rows @ table + bias), peer.predict_proba(rows), atol=2e-3)
+
+
+def test_discriminant_directions_are_those_of_fisher():
+    random = np.random.default_rng(3)
+    sizes = np.array([9, 100, 36, 64])
+    classes = np.repeat(np.arange(4), sizes)
+    rows = random.normal(size=(4, 6))[classes] + random.normal(size=(len(classes), 6)) * [3, 1, 1, 2, 1, 0.3]
+    directions, mean = discriminant_directions(rows, classes, 5, shrinkage=0.2)
+    assert (directions[:, 3:] == 0).all() and (directions[:, :3] != 0).any(axis=0).all()
+    weight = np.sqrt(sizes) / np.sqrt(sizes).sum()
+    means = np.stack([rows[classes == label].mean(axis=0) for label in range(4)])
+    np.testing.assert_allclose(mean, weight @ means)
+    within = sum(w * np.cov(rows[classes == label].T, ddof=0) for label, w in enumerate(weight))
+    within = 0.8 * within + 0.2 * np.trace(within) / 6 * np.eye(6)
+    between = (means - mean).T @ np.diag(weight) @ (means - mean)
+    kept = directions[:, :3]
+    np.testing.assert_allclose(kept.T @ within @ kept, np.eye(3), atol=1e-6)
+    spread = kept.T @ between @ kept
+    np.testing.assert_allclose(spread, np.diag(np.diag(spread)), atol=1e-6)
+    # No direction separates the classes better than the first.
+    tried = random.normal(size=(6, 2000))
+    ratio = np.einsum("dn,de,en->n", tried, between, tried) / np.einsum("dn,de,en->n", tried, within, tried)
+    assert ratio.max() <= spread[0, 0] * (1 + 1e-6) and spread[0, 0] > spread[2, 2]
+
+
+def test_a_single_class_has_no_discriminant_direction():
+    directions, mean = discriminant_directions(np.ones((5, 3)), np.zeros(5, np.int64), 2)
+    assert not directions.any() and mean.tolist() == [1, 1, 1]
+    even, _ = discriminant_directions(np.ones((4, 3)), np.array([0, 0, 1, 1]), 2)
+    assert np.isfinite(even).all()  # nothing varies

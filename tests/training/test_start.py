@@ -6,7 +6,7 @@ import torch
 
 from medlike.models.networks import build
 from medlike.models.typicality import Typicality
-from medlike.training.start import CODE_SHARE, TYPICAL, fit_typicality, start_code
+from medlike.training.start import CODE_SHARE, TYPICAL, fit_typicality, start_code, start_from_pooled
 
 
 def _clouds(random, means, count, spread=0.05):
@@ -56,8 +56,8 @@ def test_a_few_pictures_get_fewer_centres_and_equal_ones_no_infinite_width():
 
 def _code_parts(network, random, count):
     """Unit parts of made-up images, the learned one a function of the linear one, and code_parts by typicality."""
-    learned = random.normal(size=(network.settings.linear, network.learned_width))
-    untouched = random.normal(size=(count, network.settings.linear)) * np.linspace(3, 0.5, network.settings.linear)
+    learned = random.normal(size=(network.linear_width, network.learned_width))
+    untouched = random.normal(size=(count, network.linear_width)) * np.linspace(3, 0.5, network.linear_width)
     untouched /= np.linalg.norm(untouched, axis=1, keepdims=True)
     said = np.tanh(20 * untouched @ learned / np.sqrt(len(learned)))
     said /= np.linalg.norm(said, axis=1, keepdims=True)
@@ -117,3 +117,28 @@ def test_without_typicality_the_first_code_is_one_rotation_of_the_feature():
     start_code(network, rows, ["a"] * 200, 0.0, 0)
     code = network.hash_head.direct(torch.from_numpy(rows)).detach().numpy()
     assert np.abs(code.mean(axis=0)).max() < 1e-4 and np.isclose(np.abs(code).mean(), 1, atol=1e-3)
+
+
+def test_the_linear_part_tells_labels_apart_where_they_are_known():
+    random = np.random.default_rng(6)
+    network = build("compact", 16, 5)
+    count, width = 400, network.pooled_width
+    labels = np.arange(count) % 5 - 1  # one in five is unknown
+    apart = random.normal(size=(4, width))
+    pooled = random.normal(size=(count, width)) * 3 + np.where(labels[:, None] < 0, 0, apart[labels])
+    start_from_pooled(network, pooled.astype(np.float32), ["a"] * count, labels, 0.5)
+    with torch.no_grad():
+        found = network.encode(None, None, torch.from_numpy(pooled).float())["feature"].numpy()
+    linear = found[:, network.learned_width :]
+    principal, told = linear[:, : network.settings.linear], linear[:, network.settings.linear :]
+    np.testing.assert_allclose(np.linalg.norm(principal, axis=1), 1, atol=1e-5)
+    np.testing.assert_allclose(np.linalg.norm(told, axis=1), 1, atol=1e-5)
+    assert not told[:, 3:].any()  # four labels lie in three directions
+    known = labels >= 0
+    same = labels[known][:, None] == labels[known][None]
+
+    def gap(rows):
+        likeness = rows[known] @ rows[known].T
+        return likeness[same].mean() - likeness[~same].mean()
+
+    assert gap(told) > 3 * gap(principal) > 0

@@ -54,24 +54,14 @@ def fit_discriminant(features: np.ndarray, labels: np.ndarray, shrinkage: float 
     features: float [N, D]; labels [N]. The within-class covariance is shrunk towards a multiple of the
     identity. Raises QueryError for fewer than two classes.
     """
+    from medlike.training.rotation import discriminant_directions
+
     names, of_class = np.unique(np.asarray(labels), return_inverse=True)
     if len(names) < 2:
         raise QueryError(f"a discriminant needs two classes; the training images have {len(names)}")
     standard = _standardiser(features)
-    x = standard(features)
-    counts = np.bincount(of_class).astype(np.float64)
-    means = np.zeros((len(names), x.shape[1]))
-    np.add.at(means, of_class, x)
-    means /= counts[:, None]
-    away = x - means[of_class]
-    within = away.T @ away / max(len(x) - len(names), 1)
-    size = len(within)
-    within = (1 - shrinkage) * within + shrinkage * np.trace(within) / size * np.eye(size)
-    values, vectors = np.linalg.eigh(within)
-    whitening = vectors / np.sqrt(np.maximum(values, 1e-12))
-    between = (means - x.mean(axis=0)) @ whitening * np.sqrt(counts / len(x))[:, None]
-    _, _, directions = np.linalg.svd(between, full_matrices=False)
-    projection = whitening @ directions[: min(len(names) - 1, size)].T
+    count = min(len(names) - 1, features.shape[1])
+    projection, _ = discriminant_directions(standard(features), of_class, count, shrinkage, power=1.0)
     return lambda f: standard(f) @ projection
 
 

@@ -127,6 +127,10 @@ class ImageNetwork(nn.Module):
         self.linear_branch = nn.Linear(pooled, settings.linear, bias=False) if settings.linear else None
         if self.linear_branch is not None:
             nn.init.orthogonal_(self.linear_branch.weight)
+        # Linear too, so it says of unknown images more than what was learned in layers does.
+        self.discriminant = (
+            nn.Linear(settings.linear, settings.discriminant) if settings.linear and settings.discriminant else None
+        )
         self.depth_branch = DepthBranch(settings) if settings.linear and settings.depth_outputs else None
         # Centred, so that cosines of the learned part spread over [-1, 1] as those of the linear part do.
         self.centring = Centring(self.learned_width) if settings.linear else None
@@ -167,14 +171,19 @@ class ImageNetwork(nn.Module):
     @property
     def feature_width(self) -> int:
         """D, the width of the blended feature."""
-        return self.learned_width + self.settings.linear
+        return self.learned_width + self.linear_width
+
+    @property
+    def linear_width(self) -> int:
+        """Width of the linear part of the blended feature, with the discriminant directions."""
+        return self.settings.linear + (self.settings.discriminant if self.discriminant is not None else 0)
 
     @property
     def code_width(self) -> int:
         """Width of what the linear path of the hash head reads: see `code_parts`; 0 where there is no such path."""
         if not self.settings.linear:
             return 0
-        return self.feature_width + (self.settings.linear + 1 if self.typicality is not None else 0)
+        return self.feature_width + (self.linear_width + 1 if self.typicality is not None else 0)
 
     @property
     def learned_width(self) -> int:
@@ -218,11 +227,13 @@ class ImageNetwork(nn.Module):
         feature = parts = learned
         judged = None
         if projected is not None and self.centring is not None:
-            # The linear part has unit length, the learned one `share` where an image is typical, and less elsewhere.
-            unit, untouched = F.normalize(self.centring(learned), dim=1), F.normalize(projected, dim=1)
-            typical = None if self.typicality is None else self.typicality(untouched)
-            feature = torch.cat([self.share * (unit if typical is None else typical * unit), untouched], dim=1)
-            parts = feature if typical is None else torch.cat([feature, typical * untouched, typical], dim=1)
+            # Both linear parts have unit length, the learned one `share` where an image is typical, and less elsewhere.
+            unit, linear = F.normalize(self.centring(learned), dim=1), F.normalize(projected, dim=1)
+            typical = None if self.typicality is None else self.typicality(linear)
+            if self.discriminant is not None:
+                linear = torch.cat([linear, F.normalize(self.discriminant(linear).float(), dim=1)], dim=1)
+            feature = torch.cat([self.share * (unit if typical is None else typical * unit), linear], dim=1)
+            parts = feature if typical is None else torch.cat([feature, typical * linear, typical], dim=1)
             judged = UNIT_SCALE * unit
         u, hidden = self.hash_head(feature, parts)
         logits = self.classifier(hidden if judged is None else judged)

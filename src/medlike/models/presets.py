@@ -21,7 +21,8 @@ class NetworkSettings:
     hash_kind: "kan" (published), "mlp" or "linear"; hash_hidden: width of its hidden layer; grid_input: bring
     KAN inputs into the grid (ours) or not (released).
     linear: width of the linear part of the blended feature, from the pooled depths, and with it a linear path
-    beside the hash head; 0 leaves both out. depth_members, depth_hidden, depth_outputs, depth_dropout: a learned
+    beside the hash head; 0 leaves both out. discriminant: directions of that part along which labels differ most, kept
+    beside it, of unit length too; 0 for none. depth_members, depth_hidden, depth_outputs, depth_dropout: a learned
     branch on that part, of so many small networks; 0 outputs leaves it out.
     share: length of the learned part of the blended feature beside the linear one of unit length.
     typical_centres: centres by which typicality is told, which shortens the learned part of untypical images and
@@ -57,6 +58,7 @@ class NetworkSettings:
     hash_hidden: int = 512
     grid_input: bool = True
     linear: int = 0
+    discriminant: int = 0
     depth_members: int = 1
     depth_hidden: int = 0
     depth_outputs: int = 0
@@ -90,8 +92,9 @@ COMPACT = NetworkSettings(
     branch_width=48,
     hash_hidden=24,
     linear=128,
+    discriminant=48,
     depth_members=2,
-    depth_hidden=240,
+    depth_hidden=232,
     depth_outputs=48,
     depth_dropout=0.3,
     typical_centres=32,

@@ -39,7 +39,7 @@ from medlike.training.unusual import (
 Say = Callable[[str], None]
 F32 = npt.NDArray[np.float32]
 
-REFERENCE = 2500
+REFERENCE = 2400
 # Fewer calibration units than 1 / 0.03 could never reach the threshold.
 LEAST_CALIBRATION = 34
 

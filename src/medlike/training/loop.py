@@ -203,6 +203,8 @@ def optimiser_of(network: Any, recipe: Recipe) -> torch.optim.AdamW:
     if network.linear_branch is not None:
         # What the untouched features know stays as it was fitted.
         network.linear_branch.requires_grad_(False)
+    if network.discriminant is not None:
+        network.discriminant.requires_grad_(False)
     if network.depth_branch is not None:
         # So does what fit_depths teaches the members of the depth branch.
         network.depth_branch.requires_grad_(not (frozen and recipe.depth_steps))

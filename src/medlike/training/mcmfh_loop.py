@@ -54,7 +54,7 @@ class CrossModalRecipe:
     start: str = "linear"
     penalty: float = 5.0
     power: float = 1.0
-    affinity: float = 0.2
+    affinity: float = 0.1
     soft: float = 0.8
     contrast_codes: float = 0.5
     with_both: float = 0.5

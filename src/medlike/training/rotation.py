@@ -1,6 +1,6 @@
-"""Principal directions, the learned rotation to bits, and a linear classifier: numpy only, all weighted.
+"""Principal and discriminant directions, the learned rotation to bits, and a linear classifier.
 
-Rows are images, weights say how much each counts; none of it looks at labels but the classifier.
+Rows are images, weights say how much each counts; none of it looks at labels but discriminant and classifier.
 """
 
 from __future__ import annotations
@@ -60,6 +60,35 @@ def learned_rotation(rows: F64, weights: F64, rounds: int = 50, seed: int = 0) -
         left, _, right = np.linalg.svd((unit * weights[:, None]).T @ signs)
         rotation = left @ right
     return rotation
+
+
+def discriminant_directions(
+    rows: F64, classes: npt.NDArray[np.int64], count: int, shrinkage: float = 0.1, power: float = 0.5
+) -> tuple[F64, F64]:
+    """Directions along which classes differ most for how much each spreads: [D, count], and the mean [D] to take off.
+
+    Fisher's linear discriminant analysis of rows float64 [N, D]. The spread within classes is drawn to an even one by
+    `shrinkage`. power: a class counts by its images to this power. Columns beyond the number of classes less one are
+    zero.
+    """
+    from scipy.linalg import eigh
+
+    directions = np.zeros((rows.shape[1], count))
+    _, own, sizes = np.unique(classes, return_inverse=True, return_counts=True)
+    if len(sizes) < 2:
+        return directions, rows.mean(axis=0) if len(rows) else np.zeros(rows.shape[1])
+    means = np.stack([rows[own == label].mean(axis=0) for label in range(len(sizes))])
+    weight = sizes**power / (sizes**power).sum()
+    mean = weight @ means
+    away = (rows - means[own]) * np.sqrt(weight / sizes)[own, None]
+    within = away.T @ away
+    even = max(float(np.trace(within)) / len(within), 1e-12)
+    within = (1 - shrinkage) * within + (shrinkage + 1e-9) * even * np.eye(len(within))
+    between = ((means - mean) * weight[:, None]).T @ (means - mean)
+    found = eigh(between, within)[1][:, ::-1][:, : min(count, len(sizes) - 1)]
+    found = found * np.sign(found[np.abs(found).argmax(axis=0), np.arange(found.shape[1])])
+    directions[:, : found.shape[1]] = found
+    return directions, mean
 
 
 def centred_basis(count: int, seed: int = 0) -> F64:

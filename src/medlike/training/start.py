@@ -11,7 +11,13 @@ from scipy.cluster.vq import kmeans2, vq
 
 from medlike.models.pooling import depth_statistics
 from medlike.models.typicality import Typicality
-from medlike.training.rotation import balanced_weights, learned_rotation, principal_directions, unit_rows
+from medlike.training.rotation import (
+    balanced_weights,
+    discriminant_directions,
+    learned_rotation,
+    principal_directions,
+    unit_rows,
+)
 
 # Typicality: pictures a centre at least, rounds of k-means, how far the covariance is drawn to an even one, the share
 # of training pictures nearer than the middle, and the width in deviations of their distances.
@@ -22,12 +28,18 @@ CODE_SHARE = 6.0
 
 
 def start_from_pooled(
-    network: Any, pooled: npt.NDArray[np.floating[Any]], sources: list[str], whitening: float
+    network: Any,
+    pooled: npt.NDArray[np.floating[Any]],
+    sources: list[str],
+    labels: npt.NDArray[np.int64],
+    whitening: float,
 ) -> None:
     """Fit the linear part of an image network's blended feature to pooled means [N,P] of training pictures.
 
-    Standardises every depth and takes the leading principal directions, evened out by `whitening`; typicality, where
-    the network has it, is fitted to what comes out. Sources are weighted so that none outweighs the others.
+    Standardises every depth and takes the leading principal directions, evened out by `whitening`; typicality and
+    discriminant directions, where the network has them, are fitted to what comes out. labels: int64 [N], below 0
+    where unknown; only the discriminant directions look at them. Sources are weighted so that none outweighs the
+    others.
     """
     mean, std = depth_statistics(torch.from_numpy(pooled.astype(np.float32)), network.pooling.channels)
     standard = ((pooled - mean.numpy()) / std.numpy()).astype(np.float64)
@@ -36,9 +48,15 @@ def start_from_pooled(
     projection = directions * np.maximum(variances, 1e-12) ** (-whitening / 2)
     spread = np.average(((standard @ projection) ** 2).sum(axis=1), weights=weights)
     network.initialise_linear(mean, std, torch.from_numpy(projection / np.sqrt(spread)).float())
+    rows = unit_rows(standard @ projection)
     if network.typicality is not None:
-        rows = standard @ projection
-        fit_typicality(network.typicality, unit_rows(rows), weights)
+        fit_typicality(network.typicality, rows, weights)
+    if network.discriminant is not None:
+        known = labels >= 0
+        telling, centre = discriminant_directions(rows[known], labels[known], network.settings.discriminant)
+        with torch.no_grad():
+            network.discriminant.weight.copy_(torch.from_numpy(telling.T))
+            network.discriminant.bias.copy_(torch.from_numpy(-centre @ telling))
 
 
 def fit_typicality(typicality: Typicality, rows: npt.NDArray[np.float64], weights: npt.NDArray[np.float64]) -> None:
@@ -84,7 +102,7 @@ def start_code(
         code = _rotation(rows - mean, weights, network.bits, whitening, seed)
         offset = -mean @ code
     else:
-        learned, linear = network.learned_width, network.settings.linear
+        learned, linear = network.learned_width, network.linear_width
         untouched = rows[:, learned : learned + linear]
         blended = np.concatenate([CODE_SHARE * unit_rows(rows[:, :learned]), untouched], axis=1)
         mean, other_mean = (np.average(side, axis=0, weights=weights) for side in (blended, untouched))

@@ -207,7 +207,8 @@ def prepare_run(
     feeds: list[FrozenFeed | PictureFeed] = []
     maps = maps_of(train, recipe.views if frozen else 1) if frozen or settings.linear else None
     if maps is not None and settings.linear and plan.start is None:
-        start_from_pooled(network, np.asarray(maps.pooled[0]), [s.source for s in train.dataset], recipe.whitening)
+        sources = [sample.source for sample in train.dataset]
+        start_from_pooled(network, np.asarray(maps.pooled[0]), sources, train.labels["label"], recipe.whitening)
     for part in (train, validation):
         if frozen:
             assert maps is not None

@@ -152,7 +152,7 @@ def train_cell(
     if network.settings.linear:
         pooled = np.asarray(feed.maps.pooled[0], dtype=np.float64)
         sources = [sample.source for sample in part.dataset]
-        start_from_pooled(network, pooled, sources, chosen.whitening)
+        start_from_pooled(network, pooled, sources, part.labels["label"], chosen.whitening)
     name = frozen.key(loss, bits, seed, dict(network_changes or {}), vars(chosen), fingerprint_side, settings.epochs)
     folder = bench.work / "runs" / name
     begun = time.perf_counter()
