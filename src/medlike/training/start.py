@@ -138,10 +138,11 @@ def _agreeing(
 ) -> npt.NDArray[np.float64]:
     """A map [D,bits] to bits of unit mean magnitude that agree with the signs of `code` [N,bits].
 
-    Leading principal directions, turned (orthogonal Procrustes); side by side where there are more bits than D.
+    Leading principal directions, turned (orthogonal Procrustes); side by side where there are more bits than
+    directions that carry variance.
     """
-    bits = code.shape[1]
-    width = min(bits, rows.shape[1])
+    bits, gram = code.shape[1], rows.T @ rows
+    width = min(bits, int(np.linalg.matrix_rank(gram, tol=1e-9 * np.trace(gram), hermitian=True)))
     directions, _ = principal_directions(rows, weights, width)
     placed, signs = unit_rows(rows @ directions) * weights[:, None], np.where(code >= 0, 1.0, -1.0)
     turns = []
