@@ -96,7 +96,7 @@ def test_the_first_code_is_one_map_for_typical_images_and_another_for_others(bit
 def test_a_linear_part_of_few_directions_gives_any_number_of_bits():
     random = np.random.default_rng(7)
     network = build("compact", 64, 5)
-    said, untouched, parts = _code_parts(network, random, 300)
+    _, untouched, parts = _code_parts(network, random, 300)
     untouched[:, 20:] = 0  # as where there are few labels and little varies
     start_code(network, parts(0.5), ["a"] * 300, 0.0, 0)
     assert torch.isfinite(network.hash_head.direct.weight).all()
