@@ -88,6 +88,25 @@ def test_the_best_epoch_is_kept(trained, parts):
     assert start.best_epoch == 0 and start.history[0]["validation"] == pytest.approx(values[0])
 
 
+def test_the_code_ends_as_a_rotation_of_the_trained_embeddings(trained, parts):
+    def head(network):
+        return network.straight.weight.detach().numpy().astype(np.float64), network.bent.weight
+
+    turned, bent = head(trained.network)
+    assert not bent.any()
+    gram = turned @ turned.T  # orthogonal, and all as long
+    np.testing.assert_allclose(gram, np.eye(16) * gram[0, 0], atol=1e-4 * gram[0, 0])
+    as_trained = fit_crossmodal(
+        parts[0], parts[1], preset(16, **WIDTHS), CrossModalRecipe(epochs=6, batch=64, turned=False)
+    )
+    assert as_trained.history == trained.history and head(as_trained.network)[1].any()
+    for view in (IMAGE, TEXT):  # only the code is turned
+        embeddings, codes = crossed(trained.network, parts[2], view)
+        other, own = crossed(as_trained.network, parts[2], view)
+        np.testing.assert_array_equal(embeddings, other)
+        assert not np.array_equal(codes, own)
+
+
 def test_frozen_parts_stay_as_they_were_drawn(trained):
     drawn = CrossModalNetwork(preset(16, **WIDTHS))
     for side in ("image_voting", "sentence_voting"):
@@ -141,7 +160,7 @@ def test_ablations_train(parts, changes):
 
 
 def test_the_plain_rival_learns_too(parts):
-    recipe = CrossModalRecipe(epochs=6, batch=64, start="random")
+    recipe = CrossModalRecipe(epochs=6, batch=64, start="random", turned=False)
     fit = fit_crossmodal(parts[0], parts[1], preset(16, **WIDTHS), recipe, 0, PlainHash)
     assert found(fit.network, parts[2], parts[3])[0] > 0.4
 

@@ -6,7 +6,7 @@ import torch
 
 from medlike.models.networks import build
 from medlike.models.typicality import Typicality
-from medlike.training.start import CODE_SHARE, TYPICAL, fit_typicality, start_code, start_from_pooled
+from medlike.training.start import CODE_SHARE, TYPICAL, WIDTH, fit_typicality, start_code, start_from_pooled
 
 
 def _clouds(random, means, count, spread=0.05):
@@ -30,6 +30,7 @@ def test_new_images_of_known_kinds_are_typical_and_unknown_kinds_are_not():
     assert _typical(fitted, _clouds(random, np.eye(12)[8:], 40)).max() < 0.05
     distances = fitted.distance(torch.from_numpy(rows).float())
     assert np.isclose(float((distances <= fitted.middle).float().mean()), TYPICAL, atol=0.005)
+    assert np.isclose(float(fitted.width), WIDTH * float(distances.std()))
 
 
 def test_the_distance_is_that_of_mahalanobis_to_the_nearest_centre():
@@ -98,6 +99,9 @@ def test_a_linear_part_of_few_directions_gives_any_number_of_bits():
     network = build("compact", 64, 5)
     _, untouched, parts = _code_parts(network, random, 300)
     untouched[:, 20:] = 0  # as where there are few labels and little varies
+    start_code(network, parts(0.5), ["a"] * 300, 0.0, 0)
+    assert torch.isfinite(network.hash_head.direct.weight).all()
+    network.share.fill_(0.0)  # `--set share=0`: no learned part at all
     start_code(network, parts(0.5), ["a"] * 300, 0.0, 0)
     assert torch.isfinite(network.hash_head.direct.weight).all()
 

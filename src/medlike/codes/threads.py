@@ -14,6 +14,7 @@ T = TypeVar("T")
 
 _pool: ThreadPoolExecutor | None = None
 _threads: list[int] = []  # of the pool, as the system numbers them
+_kept_off: tuple[int, int] = (-1, 0)  # the core that they were last sent from, and how many they were
 
 
 def cores() -> int:
@@ -52,12 +53,14 @@ def _step_aside() -> None:
     """Keep the pool off the core that the caller runs on.
 
     Linux likes to wake a thread where its waker runs. Two that share a core do the work of one, and a scan is over
-    before the system parts them.
+    before the system parts them. They stay where they were sent, so mostly there is nothing to do.
     """
-    here = _getcpu()
-    if here is None:
+    global _kept_off
+    getcpu = _getcpu()
+    if getcpu is None or _kept_off == (now := (getcpu(), len(_threads))):
         return
-    elsewhere = os.sched_getaffinity(0) - {here()}
+    _kept_off = now
+    elsewhere = os.sched_getaffinity(0) - {now[0]}
     for thread in _threads if elsewhere else ():
         with suppress(OSError):  # it has ended, or may not be moved
             os.sched_setaffinity(thread, elsewhere)
@@ -73,8 +76,8 @@ def _getcpu() -> Callable[[], Any] | None:
 
 def _forget_pool() -> None:
     # A forked child has the pool object but none of its threads.
-    global _pool
-    _pool = None
+    global _pool, _kept_off
+    _pool, _kept_off = None, (-1, 0)
     _threads.clear()
 
 

@@ -139,7 +139,7 @@ def fit_crossmodal(
         if epoch % 10 == 0 or epoch == recipe.epochs:
             say(f"epoch {epoch} of {recipe.epochs}: loss {total:.3f}, validation {found:.3f}, best {best:.3f}")
     network.load_state_dict(kept)
-    if recipe.turned and hasattr(network, "straight"):
+    if recipe.turned:
         _turn_code(network, inputs, seed)
     network.eval()
     return fit

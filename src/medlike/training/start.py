@@ -102,17 +102,17 @@ def start_code(
         code = _rotation(rows - mean, weights, network.bits, whitening, seed)
         offset = -mean @ code
     else:
-        learned, linear = network.learned_width, network.linear_width
-        untouched = rows[:, learned : learned + linear]
-        blended = np.concatenate([CODE_SHARE * unit_rows(rows[:, :learned]), untouched], axis=1)
-        mean, other_mean = (np.average(side, axis=0, weights=weights) for side in (blended, untouched))
+        learned, share = network.learned_width, float(network.share)
+        linear = rows[:, learned : network.feature_width]
+        blended = np.concatenate([CODE_SHARE * unit_rows(rows[:, :learned]), linear], axis=1)
+        mean, other_mean = (np.average(side, axis=0, weights=weights) for side in (blended, linear))
         typical = _rotation(blended - mean, weights, network.bits, whitening, seed)
-        other = _agreeing(untouched - other_mean, weights, (blended - mean) @ typical)
-        # g (blended - mean) @ typical + (1 - g) (untouched - other mean) @ other, by the columns of code_parts.
+        other = _agreeing(linear - other_mean, weights, (blended - mean) @ typical)
+        # t (blended - mean) @ typical + (1 - t) (linear - other mean) @ other, by the columns of code_parts.
         offset = -other_mean @ other
         code = np.concatenate(
             [
-                typical[:learned] * (CODE_SHARE / float(network.share)),
+                typical[:learned] * (CODE_SHARE / share if share else 0.0),
                 other,
                 typical[learned:] - other,
                 (-mean @ typical - offset)[None],
