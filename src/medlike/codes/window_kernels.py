@@ -86,7 +86,9 @@ def scan(  # type: ignore[no-untyped-def]
         for b in range(number):
             row = rows[first + b]
             _gather(stored[row], words, images, b * CELLS)
-            _lay(b, row, masks, cell, shift, starts, shapes, forbidden, laid, known, windows, ring)
+            # Most images have the mask of the one before; passing so many arrays takes longer than looking.
+            if laid[b] < 0 or (masks.shape[0] and not _same(known, laid[b], masks, row)):
+                _lay(b, row, masks, cell, shift, starts, shapes, forbidden, laid, known, windows, ring)
         following = min(TOGETHER, rows.shape[0] - first - TOGETHER)
         for c in range(max(codes.shape[0], TOGETHER)):
             if c < following:
@@ -219,12 +221,7 @@ def _lay(  # type: ignore[no-untyped-def]
         return
     found = -1
     for m in range(min(ring[0], KNOWN)):
-        same = True
-        for i in range(25):
-            if known[m, i] != masks[row, i]:
-                same = False
-                break
-        if same:
+        if _same(known, m, masks, row):
             found = m
             break
     if found < 0:
@@ -235,9 +232,17 @@ def _lay(  # type: ignore[no-untyped-def]
             if laid[other] == found:
                 # Its windows stay as they were copied; only the slot now means another mask.
                 laid[other] = -1
-    if laid[b] != found:
-        _copy(b, windows[found], forbidden)
-        laid[b] = found
+    _copy(b, windows[found], forbidden)
+    laid[b] = found
+
+
+@compiled
+def _same(known, m, masks, row):  # type: ignore[no-untyped-def]
+    """Whether two masks are equal. Without a way out on the first difference, which would keep it from vectors."""
+    differs = np.uint8(0)
+    for i in range(25):
+        differs |= known[m, i] ^ masks[row, i]
+    return differs == 0
 
 
 @compiled
