@@ -20,6 +20,7 @@ from medlike.evaluation.studies.regions_search import (
     by_cosine,
     by_weighted_bits,
     hit_share,
+    shortlisted,
 )
 
 SPAN = np.array([4, 3, 8, 9])
@@ -119,3 +120,9 @@ def test_guesses_lie_below_the_ceiling(boxed):
     assert 0 <= found["random box"] < 0.5
     upright = float((boxed.turn[boxed.gallery(0)] == 0).mean())
     assert found["same position"] >= upright
+
+
+def test_a_shortlist_goes_by_the_whole_code_then_by_row():
+    gallery = np.array([[0b1111], [0b0001], [0b0001], [0b0000], [0b0011]], np.uint8)
+    place = shortlisted(np.array([0], np.uint8), gallery, np.array([0, 1, 2, 4]), np.array([4, 0, 2, 1]))
+    assert place.tolist() == [2, 3, 1, 0]

@@ -32,6 +32,7 @@ from medlike.evaluation.studies.regions_search import (
     by_weighted_bits,
     encode_cells,
     hit_share,
+    shortlisted,
 )
 from medlike.evaluation.studies.study import Cell, Result, Study, Summary
 from medlike.inference import Encoder
@@ -65,6 +66,8 @@ METHODS = (
     ("mirrored", "bits, query mirrored", 120),
 )
 ONE_SCALE = ("bits-one-scale", "bits-upright")
+# Images that a search with a shortlist looks at, of some 1,800.
+SHORTLISTS = (25, 50, 100, 200, 400)
 GUESSED = ("random box", "same position", "centre box")
 TURNS = {"turned-90": 1, "mirrored": 4}
 GLOBAL = "whole-image"
@@ -92,11 +95,14 @@ class Room:
         own = self._cells(f"asked-{turn}", np.stack([turned_square(self.boxed.pixels[row], turn) for row in rows]))
         real = np.zeros((len(self.boxed), *own.real.shape[1:]), own.real.dtype)
         real[rows] = own.real
+        assert own.code is not None
+        code = np.zeros((len(self.boxed), own.code.shape[1]), np.uint8)
+        code[rows] = own.code
         if own.weight is None:
-            return Cells(real, None)
+            return Cells(real, None, code)
         weight = np.ones((len(self.boxed), *own.weight.shape[1:]), own.weight.dtype)
         weight[rows] = own.weight
-        return Cells(real, weight)
+        return Cells(real, weight, code)
 
     def _cells(self, name: str, pixels: np.ndarray) -> Cells:
         bundle = self.bench.bundle
@@ -105,15 +111,16 @@ class Room:
                 f"bundle {bundle.name} has no local codes; name one with --bundle, for example medlike-hmar-64"
             )
         digest = fingerprint_of(self.boxed.samples)[:16]
-        file = self.bench.work / "encodings" / f"cells-{name}-{bundle.digest[:16]}-{digest}.npz"
+        file = self.bench.work / "encodings" / f"regions-{name}-{bundle.digest[:16]}-{digest}.npz"
         if not file.is_file():
             self.bench.say(f"encoding {len(pixels)} images, {name}")
             with Encoder(bundle) as encoder:
                 found = encode_cells(encoder, pixels)
             weight = {} if found.weight is None else {"weight": found.weight}
-            keep(file, {"real": found.real, **weight})
+            assert found.code is not None
+            keep(file, {"real": found.real, "code": found.code, **weight})
         with np.load(file) as kept:
-            return Cells(kept["real"], kept.get("weight"))
+            return Cells(kept["real"], kept.get("weight"), kept["code"])
 
 
 def cells(bench: Bench) -> list[Cell]:
@@ -122,6 +129,7 @@ def cells(bench: Bench) -> list[Cell]:
     found = [Cell("bounds", lambda: _bounds(room), 120, "bounds")]
     found += [Cell(name, _searched(room, name), seconds, "search") for name, _, seconds in METHODS]
     found.append(Cell("classes", lambda: _classes(room), 120, "search"))
+    found.append(Cell("shortlist", lambda: _shortlist(room), 120, "search"))
     found.append(Cell(GLOBAL, lambda: _whole(bench), 60, "whole"))
     found.append(Cell("pictures", lambda: _pictures(room), 20, "pictures"))
     return found
@@ -199,6 +207,24 @@ def _classes(room: Room) -> Result:
     return {"precision": shares, "chance": chance}
 
 
+def _shortlist(room: Room) -> Result:
+    """Share of the first ten hits among all images with boxes that are in the shortlist by whole-image code."""
+    boxed = room.boxed
+    query, gallery = room.asked(), room.turned
+    assert query.code is not None and gallery.code is not None
+    asked, stored = query.packed(), gallery.packed()
+    recall: dict[str, list[float]] = {str(number): [] for number in SHORTLISTS}
+    searched = []
+    for row in boxed.queries.tolist():
+        rows = boxed.gallery(row, anywhere=True)
+        searched.append(len(rows))
+        found = by_bits(boxed, asked[row], stored, row, rows)
+        place = shortlisted(query.code[row], gallery.code, rows, found.rows[found.first()])
+        for number in SHORTLISTS:
+            recall[str(number)].append(float((place < number).mean()))
+    return {"recall": recall, "searched": searched}
+
+
 def _whole(bench: Bench) -> Result:
     """mAP of whole-image codes on the headline protocol, of this bundle and of the one without regions."""
     arena = bench.arena
@@ -255,6 +281,8 @@ def summarise(bench: Bench, done: Mapping[str, Result]) -> Summary:
             rows.append([_name(str(name)), str(name), float(np.nanmean(values[0])), float(np.nanmean(values[1]))])
         head = ("region", "source", "same class", "by chance")
         tables.append(("Class of the hits, all sources searched", head, rows))
+    if "shortlist" in done and "bounds" in done:
+        tables.append(_shortlist_table(done))
     if GLOBAL in done:
         rows = [[name, value] for name, value in done[GLOBAL]["map"].items()]
         tables.append(("Whole-image codes, headline protocol", ("bundle", "mAP"), rows))
@@ -265,6 +293,19 @@ def summarise(bench: Bench, done: Mapping[str, Result]) -> Summary:
             "not; only images whose terms allow it are shown."
         )
     return Summary(tables, images, notes)
+
+
+def _shortlist_table(done: Mapping[str, Result]) -> Any:
+    source = np.array(done["bounds"]["source"])
+    recall = {number: np.array(values) for number, values in done["shortlist"]["recall"].items()}
+    searched = np.array(done["shortlist"]["searched"])
+    rows = []
+    for name in np.unique(source):
+        own = source == name
+        rows.append([_name(str(name)), str(name), round(float(searched[own].mean())),
+                     *(float(values[own].mean()) for values in recall.values())])  # fmt: skip
+    head = ("region", "source", "images", *(f"shortlist {number}" for number in recall))
+    return ("Share of the exact first ten that a shortlist by whole-image code keeps, all sources searched", head, rows)
 
 
 def _score_tables(done: Mapping[str, Result]) -> list[Any]:

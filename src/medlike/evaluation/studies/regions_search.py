@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import fft
 
+from medlike.codes import hamming
+from medlike.codes.packing import pack
 from medlike.codes.windows import CELLS, GRID, SCALES, Arrangement, Template, match
 from medlike.evaluation.studies.regions_boxes import (
     Boxed,
@@ -27,10 +29,14 @@ FLAT = 1e-3
 
 @dataclass(frozen=True)
 class Cells:
-    """Local codes of N images. real: float16 [N,14,14,L], before the sign; weight: float32 [N,14,14] or None."""
+    """Local codes of N images. real: float16 [N,14,14,L], before the sign; weight: float32 [N,14,14] or None.
+
+    code: uint8 [N, bits / 8] of the whole images, or None.
+    """
 
     real: np.ndarray
     weight: np.ndarray | None
+    code: np.ndarray | None = None
 
     def packed(self) -> np.ndarray:
         """uint64 [N,14,14,L/64]; a bit is real > 0."""
@@ -56,14 +62,15 @@ class Found:
 
 
 def encode_cells(encoder: Encoder, pixels: np.ndarray, batch: int = 64) -> Cells:
-    """Cells of pictures uint8 [N,224,224] by a bundle that has local codes."""
-    real, weight = [], []
+    """Cells and whole-image codes of pictures uint8 [N,224,224] by a bundle that has local codes."""
+    real, weight, code = [], [], []
     for start in range(0, len(pixels), batch):
         given = encoder.outputs(list(pixels[start : start + batch]))
         real.append(given["cells"].astype(np.float16))
+        code.append(pack(given["bits"] > 0))
         if "cell_weight" in given:
             weight.append(given["cell_weight"])
-    return Cells(np.concatenate(real), np.concatenate(weight) if weight else None)
+    return Cells(np.concatenate(real), np.concatenate(weight) if weight else None, np.concatenate(code))
 
 
 def by_bits(
@@ -85,6 +92,18 @@ def by_bits(
     sides = np.array([arrangement.shape for arrangement in template.arrangements])[found.arrangement].reshape(-1, 2)
     box = window_boxes(found.top, found.left, sides[:, 0], sides[:, 1], boxed.turned_inner[found.rows])
     return Found(found.rows, found.distance, box)
+
+
+def shortlisted(query: np.ndarray, gallery: np.ndarray, rows: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+    """At which place by whole-image code, nearest first, some of the rows lie: int64 [len(wanted)], from 0.
+
+    query: uint8 [B]; gallery: uint8 [N,B]; rows: int64 [M], ascending; wanted: int64, among rows.
+    """
+    near = hamming.distances(np.ascontiguousarray(gallery[rows]), query, "numpy")
+    order = rows[np.lexsort((rows, near))]
+    place = np.empty(len(gallery), np.int64)
+    place[order] = np.arange(len(order))
+    return place[wanted]
 
 
 def by_cosine(
