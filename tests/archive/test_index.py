@@ -107,6 +107,22 @@ def test_neighbouring_segments_are_merged(population, monkeypatch):
     assert opened(population).verify() == []
 
 
+def test_reading_what_is_new_does_not_go_through_what_is_old(population):
+    def steps():
+        """A hundred instructions of SQLite a step, to read the three newest images."""
+        population.add(3)
+        taken = []
+        population.store.connection.set_progress_handler(lambda: taken.append(1), 100)
+        new = list(population.store.rows(population.bundle.digest, population.store.generation() - 1))
+        population.store.connection.set_progress_handler(None, 0)
+        assert len(new) == 3
+        return len(taken)
+
+    few = steps()
+    population.add(2000)
+    assert steps() <= few + 2
+
+
 def test_rows_purged_by_another_process_are_not_seen(population):
     population.add(6)
     doomed = population.add(2)

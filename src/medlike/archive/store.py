@@ -193,12 +193,12 @@ class Store:
             "WHERE images.row > ? AND images.added > ? AND images.added <= ? "
             "ORDER BY images.row LIMIT 1000"
         )
-        # Rows are numbered in the order of their generations.
+        # Rows are numbered in the order of their generations. Not min(row), for which SQLite goes through them all.
         with storage_errors(self.path):
             first = self.connection.execute(
-                "SELECT min(row) FROM images WHERE added > ?", (since,)
-            ).fetchone()[0]
-        last = (first or 1) - 1
+                "SELECT row FROM images WHERE added > ? ORDER BY added, row LIMIT 1", (since,)
+            ).fetchone()
+        last = first[0] - 1 if first else 0
         cut = len(_IMAGE_COLUMNS) - 2
         while True:
             with storage_errors(self.path):
