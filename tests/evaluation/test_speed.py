@@ -146,6 +146,7 @@ def test_memory_counts_what_processes_hold():
     assert {"megabytes memory-open", "megabytes memory-search", "ratio memory-peak", "megabytes memory-low-64",
             "megabytes memory-low-16", "bytes memory-image"} <= set(names(found))  # fmt: skip
     assert 10 < found.lines["memory-open"].value < 512
+    assert 5 < found.lines["memory-search-own"].value < 300
     assert found.facts["memory-low-64"]["limited_by"] in ("a control group", "a limit on data")
     assert found.facts["memory-image"]["index"] > 8 + 64 + 16
 
