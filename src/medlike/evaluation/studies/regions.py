@@ -66,7 +66,7 @@ METHODS = (
     ("mirrored", "bits, query mirrored", 120),
 )
 ONE_SCALE = ("bits-one-scale", "bits-upright")
-# Images that a search with a shortlist looks at, of some 1,800.
+# Images that a search with a shortlist looks at.
 SHORTLISTS = (25, 50, 100, 200, 400)
 GUESSED = ("random box", "same position", "centre box")
 TURNS = {"turned-90": 1, "mirrored": 4}
