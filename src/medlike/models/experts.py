@@ -38,13 +38,15 @@ def to_grid(x: Tensor, side: int = GRID) -> Tensor:
 class CellExpert(nn.Module):
     """Expert1: maps -> a code for every cell.
 
-    The maps at `places` are brought to 14x14, standardised (buffers mean, std [C]) and go through a tower of
-    1x1 convolutions, conditioned on modality, to z [N,14,14,D]; a KAN layer makes u [N,14,14,L] of each cell
-    alone. With `linear`, u is that plus a linear map of the standardised cell.
+    The maps at `places` are brought to 14x14, standardised (buffers mean, std [C]; modality_mean [M,C], what
+    standardised cells of a modality are on average, is taken off) and go through a tower of 1x1 convolutions,
+    conditioned on modality, to z [N,14,14,D]; a KAN layer makes u [N,14,14,L] of each cell alone. With
+    `linear`, u is that plus a linear map of the standardised cell.
     """
 
     mean: Tensor
     std: Tensor
+    modality_mean: Tensor
 
     def __init__(
         self,
@@ -65,6 +67,7 @@ class CellExpert(nn.Module):
         self.inputs = inputs
         self.register_buffer("mean", torch.zeros(inputs))
         self.register_buffer("std", torch.ones(inputs))
+        self.register_buffer("modality_mean", torch.zeros(modalities, inputs))
         self.enter = nn.Conv2d(inputs, hidden, 1)
         self.film = ModalityAffine(modalities, hidden) if modalities else None
         self.leave = nn.Conv2d(hidden, width, 1)
@@ -82,11 +85,9 @@ class CellExpert(nn.Module):
 
     def encode(self, cells: Tensor, modality: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """The same from gathered cells [N,h,w,C], as for training from a cache."""
-        standard = (cells - self.mean) / self.std
+        standard = self.standardise(cells, modality)
         y = self.enter(standard.permute(0, 3, 1, 2))
-        if self.film is not None:
-            if modality is None:
-                raise TrainingError("this expert is conditioned on modality; give its probabilities")
+        if self.film is not None and modality is not None:
             y = self.film(y, modality)
         z = self.leave(F.gelu(y)).permute(0, 2, 3, 1)
         u = self.hash(z).float()
@@ -94,13 +95,27 @@ class CellExpert(nn.Module):
             u = u + self.direct(standard).float()
         return u, z
 
-    def initialise_from_projection(
-        self, mean: Tensor, std: Tensor, weight: Tensor, offset: Tensor | None = None
-    ) -> None:
-        """Make u = ((cell - mean) / std) @ weight + offset for every cell, the KAN layer silenced.
+    def standardise(self, cells: Tensor, modality: Tensor | None = None) -> Tensor:
+        """Gathered cells [N,h,w,C] standardised, less the average of their image's modality [N,M]."""
+        standard = (cells - self.mean) / self.std
+        if self.film is None:
+            return standard
+        if modality is None:
+            raise TrainingError("this expert is conditioned on modality; give its probabilities")
+        return standard - (modality.detach() @ self.modality_mean)[:, None, None]
 
-        mean, std: float [C] over content cells; weight: float [C,L]; offset: [L] or zero. TrainingError where
-        there is no linear path or shapes differ.
+    def initialise_from_projection(
+        self,
+        mean: Tensor,
+        std: Tensor,
+        weight: Tensor,
+        offset: Tensor | None = None,
+        modality_mean: Tensor | None = None,
+    ) -> None:
+        """Make u = standardised cell @ weight + offset for every cell, the KAN layer silenced.
+
+        mean, std: float [C] over content cells; weight: float [C,L]; offset: [L] or zero; modality_mean: float
+        [M,C] or zero. TrainingError where there is no linear path or shapes differ.
         """
         if self.direct is None:
             raise TrainingError(
@@ -120,6 +135,7 @@ class CellExpert(nn.Module):
             self.std.copy_(std)
             self.direct.weight.copy_(weight.T)
             self.direct.bias.copy_(torch.zeros(self.bits) if offset is None else offset)
+            self.modality_mean.copy_(torch.zeros_like(self.modality_mean) if modality_mean is None else modality_mean)
         self.hash.silence()
 
 

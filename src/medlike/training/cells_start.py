@@ -15,24 +15,37 @@ from medlike.training.rotation import balanced_weights, learned_rotation, princi
 F64 = npt.NDArray[np.float64]
 PER_IMAGE = 30
 ROTATION_ROWS = 40_000
+# Images whose weight the common mean has in the mean of a modality: few images say little.
+PRIOR_IMAGES = 20
 
 
 def start_cells(
-    expert: CellExpert, channels: Sequence[int], views: CellViews, sources: list[str], whitening: float, seed: int
+    expert: CellExpert,
+    channels: Sequence[int],
+    views: CellViews,
+    modality: npt.NDArray[np.float32] | None,
+    sources: list[str],
+    whitening: float,
+    seed: int,
 ) -> None:
     """Standardise an expert's cells and set its linear path to their learned rotation (ITQ), in place.
 
-    channels: widths of the maps that make up a cell; each weighs alike. Fitted on content cells of the pictures as
-    they are, sources weighted so that none outweighs the others. whitening: how far the principal directions are
-    evened out first, 0 to 1.
+    channels: widths of the maps that make up a cell; each weighs alike. modality: float32 [N,M], the predicted shares
+    of the pictures, whose means are taken off, so that bits tell apart what lies within images of a modality; None
+    where the expert is not conditioned. Fitted on content cells of the pictures as they are, sources weighted so that
+    none outweighs the others. whitening: how far the principal directions are evened out first, 0 to 1.
     """
     random = np.random.default_rng((seed, 31))
-    rows, weights = content_sample(views, balanced_weights(sources), random)
+    rows, weights, pictures = content_sample(views, balanced_weights(sources), random)
     mean = np.average(rows, axis=0, weights=weights)
     deviation = np.sqrt(np.average((rows - mean) ** 2, axis=0, weights=weights))
     deviation = np.maximum(deviation, 1e-3 * deviation.mean() + 1e-9)
     deviation *= np.concatenate([np.full(width, np.sqrt(width * len(channels))) for width in channels])
     standard = (rows - mean) / deviation
+    means = None
+    if modality is not None:
+        means = modality_means(standard, weights, pictures, modality)
+        standard -= modality[pictures] @ means
     width = min(expert.bits, rows.shape[1])
     directions, variances = principal_directions(standard, weights, width)
     directions = directions * np.maximum(variances, 1e-12) ** (-whitening / 2)
@@ -43,16 +56,33 @@ def start_cells(
     ]
     code = directions @ np.concatenate(blocks, axis=1)[:, : expert.bits]
     code /= np.abs(standard[chosen] @ code).mean()
-    given = (torch.from_numpy(each).float().to(expert.mean.device) for each in (mean, deviation, code))
-    expert.initialise_from_projection(*given)
+    device = expert.mean.device
+    fitted = [torch.from_numpy(each).float().to(device) for each in (mean, deviation, code)]
+    told = None if means is None else torch.from_numpy(means).float().to(device)
+    expert.initialise_from_projection(fitted[0], fitted[1], fitted[2], modality_mean=told)
 
 
-def content_sample(views: CellViews, weights: F64, random: np.random.Generator) -> tuple[F64, F64]:
-    """Some content cells of every picture, float64 [M,C], and how much each counts."""
-    parts, counted = [], []
+def modality_means(cells: F64, weights: F64, pictures: npt.NDArray[np.int64], modality: npt.NDArray[np.float32]) -> F64:
+    """What cells of each modality are on average: float64 [M,C], drawn towards zero where pictures are few.
+
+    cells: float64 [n,C], of mean zero; weights: [n]; pictures: int64 [n], which picture each is of; modality:
+    float32 [N,M], shares of the pictures.
+    """
+    shares = weights[:, None] * modality[pictures]
+    means = shares.T @ cells / np.maximum(shares.sum(axis=0), 1e-12)[:, None]
+    seen = modality[np.unique(pictures)].sum(axis=0, dtype=np.float64)
+    return np.asarray(means * (seen / (seen + PRIOR_IMAGES))[:, None])
+
+
+def content_sample(
+    views: CellViews, weights: F64, random: np.random.Generator
+) -> tuple[F64, F64, npt.NDArray[np.int64]]:
+    """Some content cells of every picture, float64 [M,C], how much each counts, and which picture it is of."""
+    parts, counted, pictures = [], [], []
     for row in range(len(views)):
         cells = np.flatnonzero(views.content[row])
         cells = random.permutation(cells)[:PER_IMAGE]
         parts.append(np.asarray(views.cells[0][row])[cells].astype(np.float64))
         counted.append(np.full(len(cells), weights[row]))
-    return np.concatenate(parts), np.concatenate(counted)
+        pictures.append(np.full(len(cells), row))
+    return np.concatenate(parts), np.concatenate(counted), np.concatenate(pictures)

@@ -67,7 +67,7 @@ class CellRecipe:
     cell_sides: tuple[int, int] = (2, 7)
     cell_far: float = 3.0
     cell_alike: float = 0.9
-    cell_whitening: float = 0.5
+    cell_whitening: float = 0.0
     gate_queries: int = 400
     gate_candidates: int = 48
     gate_steps: int = 300
@@ -240,7 +240,9 @@ def _judged(
             parts[name] = term(both)
             total = total + weight * parts[name]
     if recipe.cell_hold and held is not None:
-        before = held((torch.cat([batch.first, batch.second]) - expert.mean) / expert.std).detach()
+        twice = None if shares is None else torch.cat([shares, shares])
+        cells = torch.cat([batch.first, batch.second])[:, None, None]
+        before = held(expert.standardise(cells, twice)[:, 0, 0]).detach()
         parts["hold"] = (_similarity(torch.tanh(both)) - _similarity(before)).square().mean()
         total = total + recipe.cell_hold * parts["hold"]
     return total, {name: float(value.detach()) for name, value in parts.items()}

@@ -113,7 +113,8 @@ def fit_regional(
         channels = [stem.channels[place] for place in network.cells.places]
         sources = [sample.source for sample in train.dataset]
         if network.cells.direct is not None:
-            start_cells(network.cells, channels, views, sources, recipe.cell_whitening, seed)
+            shares = modality if network.cells.film is not None else None
+            start_cells(network.cells, channels, views, shares, sources, recipe.cell_whitening, seed)
         weights = sampling_weights(train, "tempered") * views.content.any(axis=1)
         found["cells"] = fit_cells(
             network,
