@@ -9,8 +9,10 @@ import torch
 from medlike.datasets import prepare_samples
 from medlike.errors import TrainingError
 from medlike.inference import Encoder
+from medlike.models.experts import CellExpert
 from medlike.training.augmentation import AUGMENTATIONS
-from medlike.training.cells import Copies, content_cells, drawn_maps, partners, transformed
+from medlike.training.cells import CellViews, Copies, content_cells, drawn_maps, partners, transformed
+from medlike.training.cells_start import PRIOR_IMAGES, modality_means, start_cells
 from medlike.training.cells_training import bit_entropy
 from medlike.training.train import Plan, train_network
 
@@ -60,6 +62,36 @@ def test_air_is_no_content():
     pixels = np.zeros((1, 224, 224), np.uint8)
     pixels[0, 32:48, 64:80] = np.random.default_rng(0).integers(0, 256, (16, 16))
     assert np.flatnonzero(content_cells(pixels)[0]).tolist() == [2 * 14 + 4]
+
+
+def test_means_of_modalities_count_weights_and_shares_and_trust_few_pictures_little():
+    cells = np.array([[1.0], [3.0], [5.0], [-4.0]])
+    shares = np.array([[1.0, 0.0], [0.5, 0.5], [0.0, 1.0]], np.float32)
+    found = modality_means(cells, np.array([2.0, 1, 1, 1]), np.array([0, 0, 1, 2]), shares)
+    first = (2 * 1 + 3 + 0.5 * 5) / 3.5 * 1.5 / (1.5 + PRIOR_IMAGES)
+    second = (0.5 * 5 - 4) / 1.5 * 1.5 / (1.5 + PRIOR_IMAGES)
+    np.testing.assert_allclose(found, [[first], [second]])
+
+
+def test_bits_do_not_say_what_all_cells_of_a_modality_share():
+    """Pictures of two modalities, each with an offset of its own: once it is taken off, no bit tells them apart."""
+    random = np.random.default_rng(0)
+    number, channels = 400, 24
+    modality = np.eye(2, dtype=np.float32)[np.arange(number) % 2]
+    offset = 6 * random.normal(size=(2, channels))
+    cells = random.normal(size=(number, 196, channels)) + (modality @ offset)[:, None]
+    content = np.ones((number, 196), bool)
+    views = CellViews([cells.astype(np.float16)], [], content, np.zeros((number, 196, 64), np.uint8))
+    told = {}
+    for name, modalities, shares in (("off", 2, modality), ("left", 0, None)):
+        expert = CellExpert([channels], [0], 8, 8, 64, modalities, linear=True)
+        start_cells(expert, [channels], views, shares, ["s"] * number, 0.0, 0)
+        given = None if shares is None else torch.from_numpy(shares)
+        with torch.no_grad():
+            u, _ = expert.encode(torch.from_numpy(cells).float().reshape(number, 14, 14, channels), given)
+        bits = (u > 0).numpy().mean(axis=(1, 2))
+        told[name] = np.abs(bits[::2].mean(axis=0) - bits[1::2].mean(axis=0)).mean()
+    assert told["off"] < 0.1 < 0.3 < told["left"]
 
 
 def test_a_constant_bit_has_no_entropy():

@@ -62,7 +62,7 @@ class CellRecipe:
     cell_balance: float = 1.0
     cell_decorrelation: float = 1.0
     cell_quantisation: float = 0.1
-    cell_hold: float = 10.0
+    cell_hold: float = 1000.0
     cell_linear_held: bool = True
     cell_sides: tuple[int, int] = (2, 7)
     cell_far: float = 3.0
