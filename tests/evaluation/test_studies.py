@@ -92,12 +92,14 @@ def test_results_of_other_settings_are_not_mixed_in(bench, tmp_path):
     from dataclasses import replace
 
     run_study(toy([]), bench, tmp_path, say=lambda t: None)
-    other = replace(bench, settings=replace(bench.settings, seeds=(0, 1)))
+    other = replace(bench, settings=replace(bench.settings, epochs=1))
     with pytest.raises(QueryError, match="other settings"):
         run_study(toy([]), other, tmp_path, say=lambda t: None)
-    # The device does not matter to what is measured.
-    elsewhere = replace(bench, settings=replace(bench.settings, device="cuda"))
-    run_study(toy([]), elsewhere, tmp_path, say=lambda t: None)
+    # The device does not matter to what is measured, and other seeds and lengths are cells of other names.
+    for change in ({"device": "cuda"}, {"seeds": (0, 1)}, {"bits": (8,)}):
+        log = []
+        run_study(toy(log), replace(bench, settings=replace(bench.settings, **change)), tmp_path, say=lambda t: None)
+        assert log == []
 
 
 def test_results_of_another_bundle_of_the_same_name_are_not_mixed_in(bench, tiny_regional_bundle, tmp_path):

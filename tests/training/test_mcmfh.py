@@ -107,6 +107,20 @@ def test_the_code_ends_as_a_rotation_of_the_trained_embeddings(trained, parts):
         assert not np.array_equal(codes, own)
 
 
+@pytest.mark.parametrize("turned", [False, True])
+def test_the_validation_figure_is_of_the_network_that_is_returned(parts, turned):
+    fit = fit_crossmodal(parts[0], parts[1], preset(16, **WIDTHS), CrossModalRecipe(epochs=2, batch=64, turned=turned))
+    judged = [crossed(fit.network, parts[1], view) for view in (IMAGE, TEXT)]
+    relevance = parts[1].relevance()
+    values = [
+        score(a[kind], b[kind], relevance, 50).mean("map_at_k")
+        for a, b in (judged, judged[::-1])
+        for kind, score in ((0, score_features), (1, score_codes))
+    ]
+    assert fit.validation == pytest.approx(np.mean(values))
+    assert (fit.validation == fit.history[fit.best_epoch]["validation"]) != turned
+
+
 def test_frozen_parts_stay_as_they_were_drawn(trained):
     drawn = CrossModalNetwork(preset(16, **WIDTHS))
     for side in ("image_voting", "sentence_voting"):

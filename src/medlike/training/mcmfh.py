@@ -106,7 +106,7 @@ def train_mcmfh(
             "recipe": asdict(recipe),
             "epochs": len(fit.history) - 1,
             "best_epoch": fit.best_epoch,
-            "validation_map": round(fit.history[fit.best_epoch]["validation"], 4),
+            "validation_map": round(fit.validation, 4),
             "validation_images": len(parts["validation"]),
             "sources": data_terms(train.samples),
             "medlike": __version__,

@@ -76,11 +76,15 @@ class CrossModalRecipe:
 
 @dataclass
 class Fit:
-    """A trained network, how it went epoch by epoch, and which epoch was kept (0: the start)."""
+    """A trained network, how it went epoch by epoch, which epoch was kept (0: the start), and what came of it.
+
+    validation: retrieval among validation pairs of the network as it is returned, in the unit of the history's.
+    """
 
     network: Any
     history: list[dict[str, float]] = field(default_factory=list)
     best_epoch: int = 0
+    validation: float = 0.0
 
 
 def fit_crossmodal(
@@ -141,6 +145,8 @@ def fit_crossmodal(
     network.load_state_dict(kept)
     if recipe.turned:
         _turn_code(network, inputs, seed)
+        best = _judge(network, judged, validation)
+    fit.validation = best
     network.eval()
     return fit
 

@@ -21,8 +21,9 @@ from medlike.evaluation.protocols import Arena, headline_arena
 Say = Callable[[str], None]
 
 
-# The device does not change what is measured, stem and bundle have digests of their own, folds their own cells.
-_NOT_IN_DIGEST = ("device", "stem", "bundle", "folds")
+# The device does not change what is measured, stem and bundle have digests of their own; lengths, seeds and folds
+# their own cells, so that a study goes on with more of them.
+_NOT_IN_DIGEST = ("device", "stem", "bundle", "bits", "seeds", "folds")
 
 
 @dataclass(frozen=True)
