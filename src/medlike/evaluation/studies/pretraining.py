@@ -16,7 +16,7 @@ QUESTION = (
     "unlabelled images of the collection itself; then all are tuned alike by cross-entropy and get the same heads."
 )
 BITS = 64
-SELF_EPOCHS = 8
+SELF_EPOCHS = 4
 STARTS = {"ImageNet": "tuned", "random": "random", "self-supervised": "self", "ImageNet, self-supervised": "both"}
 UNTUNED = "ImageNet, not tuned"
 
