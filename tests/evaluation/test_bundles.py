@@ -74,9 +74,15 @@ def test_only_images_whose_terms_allow_it_are_drawn(outcome, collection, monkeyp
     from medlike.datasets import open_sample as sheets_open
 
     result = outcome[0]
-    near = [np.arange(len(result.arena.gallery))] * len(result.arena.queries)
+    asked = []
+
+    def near(row):
+        asked.append(row)
+        return np.arange(len(result.arena.gallery))
+
     made = sheets.contact_sheets(result.arena, result.assessments[0].pooled, near)
     assert [s.title.split(":")[0] for s in made] == ["best"] * 3 + ["median"] * 3 + ["worst"] * 3
+    assert len(asked) == 9  # not every query's ranking
     assert drawn and all(s.licence == "CC BY 4.0" for s in drawn)
     drawn.clear()
     sheets.contact_sheets(result.arena, result.assessments[0].pooled, near, draw_all=True, each=1)

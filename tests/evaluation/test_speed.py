@@ -165,6 +165,8 @@ def test_growth_goes_up_by_sizes_and_verifies(monkeypatch):
     found = growth.bench(quick=False, tell=quiet)
     assert {f"seconds growth-{task}-{size}" for task in growth.TASKS for size in (1000, 2000)} <= set(names(found))
     assert {f"ratio growth-{task}" for task in growth.TASKS} <= set(names(found))
+    few = growth.bench(images=1500, tell=quiet)
+    assert {f"seconds growth-{task}-{size}" for task in growth.TASKS for size in (1000, 1500)} <= set(names(few))
 
 
 def test_a_page_of_benches_says_what_was_measured():

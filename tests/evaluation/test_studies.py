@@ -86,6 +86,7 @@ def test_a_dry_run_runs_nothing(bench, tmp_path):
     log, said = [], []
     assert run_study(toy(log), bench, tmp_path, dry=True, say=said.append) is None
     assert log == [] and any("a-1: 3600 s" in line for line in said)
+    assert not list(tmp_path.iterdir())  # the folder is still free for other settings
 
 
 def test_results_of_other_settings_are_not_mixed_in(bench, tmp_path):
@@ -100,6 +101,37 @@ def test_results_of_other_settings_are_not_mixed_in(bench, tmp_path):
         log = []
         run_study(toy(log), replace(bench, settings=replace(bench.settings, **change)), tmp_path, say=lambda t: None)
         assert log == []
+
+
+def test_results_on_other_collections_are_not_mixed_in(bench, tmp_path):
+    from dataclasses import replace
+
+    more = replace(bench, wide=bench.wide.where(lambda s: s.source != bench.wide[0].source))
+    assert len(more.wide) < len(bench.wide) and more.digest != bench.digest
+
+
+def test_the_version_names_a_commit_only_where_the_program_is_among_its_files(tmp_path, monkeypatch):
+    from medlike import __version__
+    from medlike.evaluation.studies import runner
+
+    who = ["-c", "user.name=a", "-c", "user.email=b"]
+    for words in (["init", "-q"], [*who, "commit", "-q", "--allow-empty", "-m", "c"]):
+        subprocess.run(["git", *words], cwd=tmp_path, check=True)
+    (tmp_path / "runner.py").touch()
+    monkeypatch.setattr(runner, "__file__", str(tmp_path / "runner.py"))
+    assert runner.code_version() == __version__
+    subprocess.run(["git", "add", "runner.py"], cwd=tmp_path, check=True)
+    assert runner.code_version().startswith(f"{__version__} (")
+
+
+def test_two_processes_may_keep_one_cache_file(tmp_path):
+    code = (
+        "import sys, numpy as np; from pathlib import Path; from medlike.evaluation.encodings import keep\n"
+        "for n in range(40): keep(Path(sys.argv[1]), {'a': np.zeros(100_000)}); np.load(sys.argv[1])['a']"
+    )
+    running = [subprocess.Popen([sys.executable, "-c", code, str(tmp_path / "kept.npz")]) for _ in range(2)]
+    assert [process.wait() for process in running] == [0, 0]
+    assert [file.name for file in tmp_path.iterdir()] == ["kept.npz"]
 
 
 def test_results_of_another_bundle_of_the_same_name_are_not_mixed_in(bench, tiny_regional_bundle, tmp_path):

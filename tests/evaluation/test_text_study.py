@@ -48,6 +48,8 @@ def test_bm25_is_that_of_the_formula():
 
     np.testing.assert_allclose(found[0], [expected(["effusion", "left"], own) for own in words], atol=1e-9)
     assert not found[1:].any()
+    # Words are cut as the table's are: a hyphen parts them.
+    assert bm25(["T2-weighted"], ["axial t2-weighted scan", "a scan", "another"])[0, 0] > 0
 
 
 def test_material_holds_headline_pairs_apart_from_training_pairs(bench):

@@ -4,9 +4,11 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from safetensors.torch import save_file
 
 from medlike.datasets import Dataset, Split, make_split, read_collection
 from medlike.errors import BundleError, DatasetError, TrainingError
+from medlike.models.stems import Stem
 from medlike.training.material import Material
 from medlike.training.pictures import Pictures
 from medlike.training.recipe import recipe
@@ -135,11 +137,18 @@ def test_a_checkpoint_of_another_preset(trained, phantom_data, small, tmp_path):
     dataset, split, cache = phantom_data
     work = trained.path.with_name(trained.path.name + ".run")
     before = (work / "checkpoint.pt").read_bytes()
-    for changes in (small | {"branch_width": 24}, small | {"rate": 1e-3}):
-        plan = Plan("compact", 32, changes=changes, device="cpu")
+    fewer = dataset.where(lambda sample: sample.path != split.part(dataset, "train")[0].path)
+    stem = tmp_path / "stem.safetensors"
+    save_file(Stem("efficientnet_lite0_blocks").body.state_dict(), str(stem))
+    for data, changes, start, what in (
+        (dataset, small | {"branch_width": 24}, None, "network"),
+        (dataset, small | {"rate": 1e-3}, None, "recipe"),
+        (fewer, small, None, "images"),
+        (dataset, small, stem, "stem"),
+    ):
         refused(
-            dataset, tmp_path, r"belongs to another run: its (network|recipe) differs; give another --work folder",
-            split, plan, cache=cache, work=work, resume=True,
+            data, tmp_path, rf"belongs to another run: its {what} differs; give another --work folder",
+            split, Plan("compact", 32, stem=start, changes=changes, device="cpu"), cache=cache, work=work, resume=True,
         )  # fmt: skip
     assert (work / "checkpoint.pt").read_bytes() == before
 

@@ -55,10 +55,6 @@ class BundleFacts:
         place = None if path == SHIPPED / bundle.name else str(path)
         return cls(bundle.name, bundle.digest, *widths, place, bundle.encoder_digest)
 
-    def encodes_like(self, other: "BundleFacts") -> bool:
-        """Whether the other bundle gives the same codes."""
-        return self.digest == other.digest or (self.encoder is not None and self.encoder == other.encoder)
-
     def load(self) -> "Bundle":
         """The bundle itself, or one fitted to a site since. Raises BundleError where it is missing or another."""
         from medlike.bundle import Bundle
@@ -69,7 +65,7 @@ class BundleFacts:
                 "with `medlike index SOURCE --bundle FOLDER`"
             )
         found = Bundle.load(self.path or self.name)
-        if not self.encodes_like(BundleFacts.of(found)):
+        if not _encode_alike(self, BundleFacts.of(found)):
             raise BundleError(
                 f"bundle {self.name} at {found.path} has digest {found.digest[:16]}, the archive was made "
                 f"with {self.digest[:16]}: put that one back, or run "
@@ -83,6 +79,7 @@ class TextBundleFacts:
     """The text bundle of an archive's cross-modal codes. path: its folder, None for a shipped one.
 
     bits: of a code; width: of an embedding. images: encoder digest of the image bundle that it was trained with.
+    digest and encoder as in BundleFacts.
     """
 
     name: str
@@ -91,6 +88,7 @@ class TextBundleFacts:
     width: int
     images: str
     path: str | None = None
+    encoder: str | None = None
 
     @classmethod
     def of(cls, bundle: "Bundle") -> "TextBundleFacts":
@@ -100,14 +98,14 @@ class TextBundleFacts:
         path, text = bundle.path.absolute(), bundle.spec["text"]
         place = None if path == SHIPPED / bundle.name else str(path)
         width, images = int(text["embedding_dim"]), str(text["image_encoder_digest"])
-        return cls(bundle.name, bundle.digest, bundle.bits, width, images, place)
+        return cls(bundle.name, bundle.digest, bundle.bits, width, images, place, bundle.encoder_digest)
 
     def load(self) -> "Bundle":
-        """The bundle itself. Raises BundleError where it is missing or another."""
+        """The bundle itself, or one that gives the same codes. Raises BundleError where it is missing or another."""
         from medlike.bundle import Bundle
 
         found = Bundle.load(self.path or self.name, kind="text")
-        if found.digest != self.digest:
+        if not _encode_alike(self, TextBundleFacts.of(found)):
             raise BundleError(
                 f"text bundle {self.name} at {found.path} has digest {found.digest[:16]}, the archive was made with "
                 f"{self.digest[:16]}: put that one back, or run "
@@ -209,7 +207,7 @@ class Folder:
 
         Raises ArchiveError where that one gives other codes.
         """
-        if not self.bundle.encodes_like(place):
+        if not _encode_alike(self.bundle, place):
             raise ArchiveError(
                 f"{self.path} was made with bundle {self.bundle.name} ({self.bundle.digest[:16]}), not with "
                 f"{place.name} ({place.digest[:16]}), which gives other codes: "
@@ -229,6 +227,11 @@ class Folder:
             "private": durable.size(self.private),
             "spool": durable.size(self.spool),
         }
+
+
+def _encode_alike(one: BundleFacts | TextBundleFacts, other: BundleFacts | TextBundleFacts) -> bool:
+    """Whether two bundles give the same codes."""
+    return one.digest == other.digest or (one.encoder is not None and one.encoder == other.encoder)
 
 
 def loaded_text_bundle(bundle: "str | Path | Bundle") -> "Bundle":

@@ -23,12 +23,13 @@ from medlike.datasets.labels import APART, can_be_headline
 from medlike.errors import DatasetError
 from medlike.evaluation import alarms, floors
 from medlike.evaluation.assessment import Assessment, assess, assess_oracle, compare
-from medlike.evaluation.encodings import Encoded, Pictures, encode_dataset, fingerprint_of, picture_summaries
+from medlike.evaluation.encodings import Encoded, Pictures, encode_dataset, picture_summaries
 from medlike.evaluation.outliers import colour_spread, flagged_too_often, outlier_figures
 from medlike.evaluation.parts import part_figures
 from medlike.evaluation.protocols import Arena, across_sources, everything_arena, headline_arena, mean_over
 from medlike.evaluation.provenance import program
 from medlike.evaluation.representation import Representation
+from medlike.training.pictures import collection_digest
 
 Say = Callable[[str], None]
 
@@ -80,7 +81,7 @@ def evaluate_bundles(
     results: dict[str, Any] = {
         **program(),
         "command": _command(names, data.name, settings),
-        "data": {"name": data.name, "images": len(data), "digest": fingerprint_of(data)},
+        "data": {"name": data.name, "images": len(data), "digest": collection_digest(list(data))},
         "split": None if split is None else {"name": split.name, "digest": split.digest, **dict(split.settings)},
         "protocol": chosen.name,
         "units": "Units are patients or cases, joined where images are near-duplicates; gallery images of a query's "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -115,18 +116,18 @@ def picture_summaries(data: Dataset, cache: Path) -> Pictures:
 
 
 def fingerprint_of(data: Dataset) -> str:
-    """sha256 over names and sizes of the samples, in order: what a cache file was made from."""
+    """sha256 over files, sizes and times of the samples, in order: what a cache file on this machine was made from."""
     digest = hashlib.sha256()
     for sample in data:
-        size = sample.file.stat().st_size
-        digest.update(f"{sample.file}\t{sample.item}\t{size}\n".encode())
+        facts = sample.file.stat()
+        digest.update(f"{sample.file}\t{sample.item}\t{facts.st_size}\t{facts.st_mtime_ns}\n".encode())
     return digest.hexdigest()
 
 
 def keep(target: Path, arrays: dict[str, np.ndarray]) -> None:
-    """Write an npz so that it is either whole or not there."""
+    """Write an npz so that it is either whole or not there, also beside another process that writes the same."""
     target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.with_name(target.name + ".tmp")
+    temporary = target.with_name(f"{target.name}.{os.getpid()}.tmp")
     with temporary.open("wb") as stream:
         np.savez(stream, **arrays)  # type: ignore[arg-type]
     temporary.replace(target)

@@ -23,21 +23,19 @@ def nearest_rows(
     arena: Arena,
     query: Representation,
     gallery: Representation,
+    row: int,
     count: int,
     content: tuple[Representation, Representation] | None = None,
-) -> list[np.ndarray]:
-    """Gallery rows of the `count` nearest images of every query, nearest first: int64, a list of Q.
+) -> np.ndarray:
+    """Gallery rows of the `count` images nearest to a query, nearest first: int64. row: the query's.
 
     Images of the query's own unit are passed over. content: features of queries and gallery that put equal
     distances in order, as the archive does; without them ties come in row order.
     """
-    found = []
-    for row, unit in enumerate(arena.units):
-        away = distance_row(query, gallery, row)
-        second = np.zeros(len(away)) if content is None else distance_row(*content, row)
-        order = np.lexsort((second, away))
-        found.append(order[arena.gallery_units[order] != unit][:count])
-    return found
+    away = distance_row(query, gallery, row)
+    second = np.zeros(len(away)) if content is None else distance_row(*content, row)
+    order = np.lexsort((second, away))
+    return np.asarray(order[arena.gallery_units[order] != arena.units[row]][:count])
 
 
 def confusion(

@@ -29,10 +29,12 @@ def write_report(outcome: Outcome, out: Path, draw_all: bool = False) -> Path:
     """
     main, arena = outcome.assessments[0], outcome.arena
     query, gallery = outcome.representations[main.name]
-    near = nearest_rows(arena, query, gallery, 8, outcome.representations.get(f"{main.name}, float features"))
+    content = outcome.representations.get(f"{main.name}, float features")
     labels = arena.queries.column("label"), arena.gallery.column("label")
     confused = confusion(query, gallery, labels, (arena.units, arena.gallery_units))
-    sheets = contact_sheets(arena, main.pooled, near, draw_all)
+    sheets = contact_sheets(
+        arena, main.pooled, lambda row: nearest_rows(arena, query, gallery, row, 8, content), draw_all
+    )
     return _write(outcome.results, main.name, out, confused, sheets)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -29,11 +30,11 @@ class Sheet:
 
 
 def contact_sheets(
-    arena: Arena, outcome: Retrieval, near: list[np.ndarray], draw_all: bool = False, each: int = 3
+    arena: Arena, outcome: Retrieval, near: Callable[[int], np.ndarray], draw_all: bool = False, each: int = 3
 ) -> list[Sheet]:
     """Rows for the best, median and worst queries by average precision.
 
-    near: gallery rows of every query, nearest first. Queries whose terms do not allow being drawn are passed
+    near: gallery rows of a query, nearest first. Queries whose terms do not allow being drawn are passed
     over; such gallery images appear as a card with their label. draw_all: the user answers for the terms.
     """
     ap = outcome.ap
@@ -50,7 +51,7 @@ def contact_sheets(
         ("worst", order[::-1][:each]),
     ):
         for row in rows:
-            query, hits = arena.queries[row], [arena.gallery[int(g)] for g in near[row]]
+            query, hits = arena.queries[row], [arena.gallery[int(g)] for g in near(row)]
             right = sum(h.label == query.label for h in hits)
             sheets.append(
                 Sheet(

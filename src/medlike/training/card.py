@@ -28,6 +28,7 @@ def model_card(bundle: Bundle, results: Mapping[str, Any] | None = None) -> str:
         _data(training, spec),
         "## How it was made",
         _making(training),
+        regional_part(training),
         "## Quality",
         quality_part(spec.get("quality") or {}),
         _evaluated(bundle, results) if results is not None else "",
@@ -135,6 +136,28 @@ def _making(training: Mapping[str, Any]) -> str:
         said += "\n\nPairs by similarity H of their fingerprints, 0 to 1 in 20 bins, as the hash loss saw them:\n\n"
         said += table(("", *(f"{i / 20:.2f}" for i in range(20))), _shares(histogram))
     return said
+
+
+def regional_part(training: Mapping[str, Any]) -> str:
+    """What training the regional expert reports: the entropy of its bits and the learned gate; "" without one."""
+    report = training.get("regional") or {}
+    said = []
+    if entropy := report.get("entropy"):
+        said.append(
+            "Entropy of a bit of the local codes over content cells, 1 at most: "
+            f"{_number(entropy['mean'])} on average, {_number(entropy['worst'])} the least."
+        )
+    if gate := report.get("gate"):
+        said.append(
+            "The learned gate beside the hard one, which answers a crop by local codes and all else by global ones; "
+            "relevant is what has the same label:"
+        )
+        rows = [
+            (name, *(_number(gate[key][figure]) for figure in ("local_share", "map_blended", "map_hard")))
+            for name, key in (("with a crop", "with_crop"), ("without", "without_crop"))
+        ]
+        said.append(table(("training queries", "learned local share", "mAP, learned", "mAP, hard"), rows))
+    return "\n\n".join(said)
 
 
 def _shares(histogram: Sequence[Sequence[float]]) -> list[tuple[Any, ...]]:

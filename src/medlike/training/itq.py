@@ -28,6 +28,7 @@ from medlike.datasets import (
 from medlike.errors import TrainingError
 from medlike.inference.encoder import MODALITY_FLOOR, Encoder
 from medlike.inference.outlier import OutlierSettings, fit_outlier
+from medlike.training.pictures import collection_digest
 from medlike.training.quality import measure_bundle
 from medlike.training.rotation import (
     balanced_weights,
@@ -36,6 +37,7 @@ from medlike.training.rotation import (
     linear_classifier,
     principal_directions,
 )
+from medlike.training.unusual import spread_rows
 
 F32 = npt.NDArray[np.float32]
 F64 = npt.NDArray[np.float64]
@@ -132,7 +134,7 @@ def train_itq(
         "modalities": fitted.modalities,
         "labels": label_tree(used),
         "training": {
-            "data": _digest(known.samples),
+            "data": collection_digest(known.samples),
             "images": int(fitting.sum()),
             "split": split.digest,
             "parts": list(FITTED_ON),
@@ -244,7 +246,7 @@ def _pooled_features(
     network: Any, dataset: Dataset, stem_weights: str | Path, cache: str | Path | None, say: Say
 ) -> F32:
     """Means of every depth, float32 [N, P], by the runtime; kept under `cache` by what they depend on."""
-    key = hashlib.sha256((_digest(dataset.samples) + _file_digest(stem_weights)).encode()).hexdigest()[:16]
+    key = hashlib.sha256((collection_digest(dataset.samples) + _file_digest(stem_weights)).encode()).hexdigest()[:16]
     kept = Path(cache) / f"pooled-{key}.npy" if cache else None
     if kept is not None and kept.is_file():
         say(f"features of {len(dataset)} images from {kept}")
@@ -290,7 +292,7 @@ def _outlier_part(
     random = np.random.default_rng(settings.seed)
     inside = np.flatnonzero(fitting)
     keys = [f"{samples[i].source}/{samples[i].label}" for i in inside.tolist()]
-    reference = _spread(inside, keys, settings.reference, random)
+    reference = spread_rows(inside, keys, settings.reference, random)
     outside = random.permutation(np.flatnonzero(~fitting))
     calibration = np.sort(outside[np.unique(units[outside], return_index=True)[1]])
     return fit_outlier(
@@ -302,22 +304,6 @@ def _outlier_part(
         reference_cluster=[samples[i].label for i in reference.tolist()],
         settings=OutlierSettings(),
     )
-
-
-def _spread(rows: npt.NDArray[np.int64], keys: list[str], count: int, random: Any) -> npt.NDArray[np.int64]:
-    """At most `count` rows, as many of each key as of any other as far as they go."""
-    order = random.permutation(len(rows))
-    seen: dict[str, int] = {}
-    rank = np.zeros(len(rows), np.int64)
-    for place in order:
-        rank[place] = seen[keys[place]] = seen.get(keys[place], -1) + 1
-    return np.sort(rows[np.lexsort((order.argsort(), rank))[:count]])
-
-
-def _digest(samples: Sequence[Any]) -> str:
-    """sha256 over the sorted paths and sizes of the files: which images took part."""
-    lines = sorted(f"{sample.path}\t{sample.file.stat().st_size}\n" for sample in samples)
-    return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
 def _file_digest(path: str | Path) -> str:

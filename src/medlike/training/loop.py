@@ -22,6 +22,7 @@ from medlike.models.networks import record
 from medlike.training.curves import keep_history
 from medlike.training.depths import fit_depths
 from medlike.training.feed import FrozenFeed, PictureFeed, ahead, served_outputs
+from medlike.training.maps import stem_digest
 from medlike.training.material import Material, sampling_weights
 from medlike.training.objective import HashLoss, Judged, hash_loss, judge
 from medlike.training.recipe import Recipe
@@ -95,7 +96,10 @@ def fit(
     steps = max(1, len(part) // recipe.batch)
     history: list[dict[str, Any]] = []
     best: dict[str, Any] = {"map": -1.0, "epoch": -1, "state": None}
-    identity = {"network": record(network), "recipe": asdict(recipe), "seed": seed, "images": len(part)}
+    identity = {
+        "network": record(network), "recipe": asdict(recipe), "seed": seed, "images": part.pictures.digest,
+        "stem": stem_digest(network.stem),
+    }  # fmt: skip
     histogram: Tensor | None = None
     start: torch.nn.Linear | None = None
     if resume:

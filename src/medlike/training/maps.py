@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from medlike.training.augmentation import Augmentation, augment
+from medlike.training.drafts import whole_folder
 from medlike.training.pictures import Pictures
 
 Say = Callable[[str], None]
@@ -102,26 +103,24 @@ def write_view(
     shown: changes a batch uint8 [n,224,224] before it is run. beside: parts that `shown` fills batch by batch; each
     list is joined and written too.
     """
-    draft = folder.with_name(folder.name + ".draft")
-    draft.mkdir(parents=True, exist_ok=True)
-    files: list[npt.NDArray[np.float16]] = []
-    for start in range(0, len(pictures), BATCH):
-        pixels = pictures.pixels[start : start + BATCH]
-        parts = run(shown(pixels) if shown else pixels)
-        if not files:
-            files = [
-                np.lib.format.open_memmap(draft / f"{name}.npy", "w+", np.float16, (len(pictures), *part.shape[1:]))
-                for name, part in zip(names, parts, strict=True)
-            ]
-        for file, part in zip(files, parts, strict=True):
-            file[start : start + len(pixels)] = part
-        if start % (16 * BATCH) == 0:
-            say(f"{title}: {start} of {len(pictures)} pictures through the stem")
-    for file in files:
-        file.flush()  # type: ignore[attr-defined]
-    for name, found in (beside or {}).items():
-        np.save(draft / f"{name}.npy", np.concatenate(found))
-    draft.rename(folder)
+    with whole_folder(folder) as draft:
+        files: list[npt.NDArray[np.float16]] = []
+        for start in range(0, len(pictures), BATCH):
+            pixels = pictures.pixels[start : start + BATCH]
+            parts = run(shown(pixels) if shown else pixels)
+            if not files:
+                files = [
+                    np.lib.format.open_memmap(draft / f"{name}.npy", "w+", np.float16, (len(pictures), *part.shape[1:]))
+                    for name, part in zip(names, parts, strict=True)
+                ]
+            for file, part in zip(files, parts, strict=True):
+                file[start : start + len(pixels)] = part
+            if start % (16 * BATCH) == 0:
+                say(f"{title}: {start} of {len(pictures)} pictures through the stem")
+        for file in files:
+            file.flush()  # type: ignore[attr-defined]
+        for name, found in (beside or {}).items():
+            np.save(draft / f"{name}.npy", np.concatenate(found))
 
 
 def to_pixels(images: Tensor) -> npt.NDArray[np.uint8]:

@@ -11,15 +11,15 @@ import numpy as np
 import numpy.typing as npt
 
 from medlike.datasets import Dataset, Split, may_train, region_of
+from medlike.datasets.labels import APART
 from medlike.errors import TrainingError
 from medlike.training.pictures import Pictures, prepare_pictures
 
 Say = Callable[[str], None]
 I64 = npt.NDArray[np.int64]
 
-# One collection of 64-pixel pictures whose classes are told by their backgrounds takes a small part only.
-THUMBNAIL = 64
-THUMBNAIL_SHARE = 7
+# Of collections whose classes are told by their backgrounds (datasets.labels.APART) one picture in so many takes part.
+APART_SHARE = 7
 
 
 @dataclass(frozen=True)
@@ -74,29 +74,19 @@ def classes_of(dataset: Dataset) -> Classes:
 
 
 def training_part(dataset: Dataset, split: Split, parts: Sequence[str] = ("train",)) -> Dataset:
-    """In-domain samples of the parts whose terms allow training; of thumbnail collections one in seven."""
-    small = {
-        source
-        for source, count in Counter(s.source for s in dataset if _is_thumbnail(s)).items()
-        if count > 100 * THUMBNAIL_SHARE
-    }
+    """In-domain samples of the parts whose terms allow training; of collections kept apart one in seven."""
     seen: Counter[str] = Counter()
 
     def keep(sample: object) -> bool:
         source = sample.source  # type: ignore[attr-defined]
         if sample.is_ood or not may_train(sample):  # type: ignore[attr-defined, arg-type]
             return False
-        if source in small:
+        if source in APART:
             seen[source] += 1
-            return seen[source] % THUMBNAIL_SHARE == 0
+            return seen[source] % APART_SHARE == 0
         return True
 
     return split.part(dataset, *parts).where(keep)
-
-
-def _is_thumbnail(sample: object) -> bool:
-    width, height = sample.width, sample.height  # type: ignore[attr-defined]
-    return bool(width and height and max(width, height) <= THUMBNAIL)
 
 
 def material(

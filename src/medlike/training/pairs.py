@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -160,7 +161,7 @@ def _kept(
         known |= {key: len(known) + place for place, key in enumerate(first)}
         if file is not None:
             file.parent.mkdir(parents=True, exist_ok=True)
-            draft = file.with_name(f"{file.name}.tmp")
+            draft = file.with_name(f"{file.name}.{os.getpid()}.tmp")
             table = np.frombuffer(b"".join(known), np.uint8).reshape(-1, 32)
             with draft.open("wb") as stream:
                 np.savez(stream, rows=rows, keys=table)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
-import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +13,7 @@ import numpy.typing as npt
 
 from medlike.datasets import Dataset, prepare_samples
 from medlike.imaging.letterbox import SIZE
+from medlike.training.drafts import whole_folder
 
 Say = Callable[[str], None]
 
@@ -57,11 +56,7 @@ def prepare_pictures(dataset: Dataset, cache: str | Path, say: Say = lambda line
 
 def _write(dataset: Dataset, target: Path) -> None:
     """The pictures as two arrays in a folder that is either whole or not there."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    draft = target.with_name(f"{target.name}.{os.getpid()}.draft")
-    shutil.rmtree(draft, ignore_errors=True)
-    draft.mkdir()
-    try:
+    with whole_folder(target) as draft:
         shape = (len(dataset), SIZE, SIZE)
         pixels = np.lib.format.open_memmap(draft / "pixels.npy", "w+", np.uint8, shape)
         prints = []
@@ -70,10 +65,3 @@ def _write(dataset: Dataset, target: Path) -> None:
             prints.append(item.fingerprint)
         pixels.flush()
         np.save(draft / "fingerprints.npy", np.stack(prints))
-        draft.rename(target)
-    except OSError:
-        # Another run that prepares the same pictures may have been first; its folder holds the same bytes.
-        if not target.is_dir():
-            raise
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)

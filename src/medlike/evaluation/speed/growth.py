@@ -28,7 +28,7 @@ def bench(quick: bool = False, images: int | None = None, tell: Callable[[str], 
     grew from the smallest to the largest size over how much the images did: up to 1 is linear or better.
     """
     most = images or (SIZES[1] if quick else SIZES[-1])
-    sizes = [size for size in SIZES if size <= most]
+    sizes = [*(size for size in SIZES if size < most), most]
     found = Figures("growth", {"sizes": sizes, "block": BLOCK, "turns": TURNS, "quick": quick})
     spent: dict[str, dict[int, float]] = {task: {} for task in TASKS}
     held: dict[int, float] = {}

@@ -14,6 +14,7 @@ import numpy as np
 
 from medlike.bundle import Bundle
 from medlike.datasets import Dataset, Split, development, development_split, headline_labels
+from medlike.datasets.labels import APART
 from medlike.errors import DatasetError
 from medlike.evaluation.encodings import Encoded, encode_dataset
 from medlike.evaluation.protocols import Arena, headline_arena
@@ -79,7 +80,7 @@ class Bench:
         """Headline samples of one or several parts."""
         wanted = set(self.labels)
         found = self.split.part(self.data, *names).where(
-            lambda s: s.label in wanted and not s.is_ood and s.source != "medical_mnist"
+            lambda s: s.label in wanted and not s.is_ood and s.source not in APART
         )
         return self.limited(found)
 
@@ -109,6 +110,7 @@ class Bench:
             "stem": self.stem_digest,
             "split": self.split.digest,
             "data": [f"{s.path}\t{s.label}" for s in self.data if s.label in wanted],
+            "wide": [f"{s.path}\t{s.label}" for s in self.wide],
             "bundle": None if self.settings.bundle is None else self.bundle.digest,
         }
         return hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode()).hexdigest()

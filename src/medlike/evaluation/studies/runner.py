@@ -45,7 +45,7 @@ def run_cells(
     if not chosen:
         names = ", ".join(c.name for c in cells[:8])
         raise QueryError(f"no cell of {study.name} matches {' '.join(only)}; there are: {names}, ...")
-    _claim(study, bench, out)
+    _claim(study, bench, out, dry)
     done = _results(cells, out)
     _same_bundle(study, bench, cells, done, out)
     missing = [c for c in chosen if c.name not in done]
@@ -96,15 +96,18 @@ def code_version() -> str:
     """The package's version, and the commit where it runs from a checkout."""
     from medlike import __version__
 
-    folder = Path(__file__).resolve().parent
+    here = Path(__file__).resolve()
+
+    def git(*words: str) -> str:
+        options: dict[str, Any] = {"capture_output": True, "text": True, "timeout": 10, "check": True}
+        return subprocess.run(["git", *words], cwd=here.parent, **options).stdout.strip()
+
     try:
-        found = subprocess.run(
-            ["git", "describe", "--always", "--dirty", "--abbrev=12"],
-            cwd=folder, capture_output=True, text=True, timeout=10, check=True,
-        ).stdout.strip()  # fmt: skip
+        # Installed below somebody's checkout, the program is none of its files.
+        git("ls-files", "--error-unmatch", here.name)
+        return f"{__version__} ({git('describe', '--always', '--dirty', '--abbrev=12')})"
     except (OSError, subprocess.SubprocessError):
         return __version__
-    return f"{__version__} ({found})"
 
 
 def machine() -> dict[str, Any]:
@@ -122,10 +125,8 @@ def machine() -> dict[str, Any]:
     return facts
 
 
-def _claim(study: Study, bench: Bench, out: Path) -> None:
-    """Keep results of different settings apart."""
-    out.mkdir(parents=True, exist_ok=True)
-    (out / "cells").mkdir(exist_ok=True)
+def _claim(study: Study, bench: Bench, out: Path, dry: bool) -> None:
+    """Keep results of different settings apart; a dry run writes nothing."""
     mark = out / "study.json"
     if mark.is_file():
         found = json.loads(mark.read_text(encoding="utf-8"))
@@ -135,6 +136,9 @@ def _claim(study: Study, bench: Bench, out: Path) -> None:
                 "the same settings"
             )
         return
+    if dry:
+        return
+    (out / "cells").mkdir(parents=True, exist_ok=True)
     settings = bench.configuration(study.of_bundle, study.trains)
     write_json(mark, {"study": study.name, "digest": bench.digest, "configuration": settings})
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from medlike.archive.words import terms
 from medlike.datasets import may_train
 from medlike.errors import DatasetError
 from medlike.evaluation.studies.bench import Bench
@@ -208,9 +209,9 @@ def bm25(queries: list[str], texts: list[str]) -> np.ndarray:
     store.executemany("INSERT INTO texts (rowid, body) VALUES (?, ?)", enumerate(texts))
     table = np.zeros((len(queries), len(texts)))
     for row, text in enumerate(queries):
-        terms = sorted({"".join(c for c in word if c.isalnum()) for word in text.lower().split()} - {""})
-        if terms:
-            asked = " OR ".join(f'"{term}"' for term in terms)
+        wanted = terms(text)
+        if wanted:
+            asked = " OR ".join(f'"{term}"' for term in wanted)
             for place, value in store.execute("SELECT rowid, bm25(texts) FROM texts WHERE texts MATCH ?", (asked,)):
                 table[row, place] = -value
     store.close()
