@@ -1,7 +1,7 @@
 # make demo   index the samples, search them, draw the answers
 # make check  the quick loop: lint, types, fast tests
 # make test   everything, with its real peers
-# make docs   write docs/cli.md from the commands' own help, and the figures in docs/acir.md from the results
+# make docs   write docs/cli.md from the commands' own help, and figures in README and docs from the results
 # make crash  a thousand kills and a thousand power cuts on an archive (about half an hour)
 
 PYTHON ?= python3
@@ -57,7 +57,7 @@ test: $(DEV)
 
 docs: $(CORE)
 	$(BIN)/python -m medlike.cli.reference > docs/cli.md.new && mv docs/cli.md.new docs/cli.md
-	$(BIN)/python -m medlike.evaluation.studies.inserts docs/acir.md docs/hmar.md docs/mcmfh.md
+	$(BIN)/python -m medlike.evaluation.studies.inserts README.md docs/acir.md docs/hmar.md docs/mcmfh.md
 	$(BIN)/python -m medlike.evaluation.speed.page docs/benchmarks
 
 crash: $(DEV)

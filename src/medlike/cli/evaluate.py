@@ -37,7 +37,7 @@ def evaluate(
             "--data",
             metavar="MANIFEST",
             rich_help_panel=_BUNDLES,
-            help="manifest.csv, its folder, a folder a class, a MedMNIST npz.",
+            help="manifest.csv, its folder, a folder a class, a MedMNIST npz, or another layout that `train` reads.",
         ),
     ] = None,
     out: Annotated[
@@ -50,7 +50,7 @@ def evaluate(
             "--split",
             metavar="FILE",
             rich_help_panel=_BUNDLES,
-            help="Split file; by default one is made and written to DIR.",
+            help="Split file; by default the published one where it knows the images, else DIR's own.",
         ),
     ] = None,
     minimum: Annotated[
