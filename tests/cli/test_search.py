@@ -126,6 +126,17 @@ def test_receipt_repeats_the_search(own, sources, tmp_path):
     again = medlike("search", "-a", own, "--receipt", receipt, "-f", "json")
     assert again.code == 0, again.err
     assert [hit["id"] for hit in again.json["hits"]] == [hit["id"] for hit in before.json["hits"]]
+    for given in (("-k", "6"), ("--where", "label=nosuch"), ("--rank", "hamming")):
+        other = medlike("search", "-a", own, "--receipt", receipt, *given)
+        assert other.code == 2 and given[0] in other.err and "leave it out" in other.err
+
+
+@pytest.mark.parametrize(
+    "given", [("--rank", "hamming"), ("--exclude-own-patient",), ("--group-by", "study"), ("--sheet", "x.png")]
+)
+def test_what_is_for_images_is_refused_of_texts(indexed, given):
+    done = medlike("search", CHEST, "-a", indexed, "--texts", *given)
+    assert done.code == 2 and given[0] in done.err and "leave it out" in done.err
 
 
 @pytest.mark.parametrize(

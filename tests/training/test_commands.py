@@ -72,7 +72,16 @@ def test_training_speed_is_measured():
 
 
 @pytest.mark.parametrize("preset", ["itq", "mcmfh"])
-@pytest.mark.parametrize("given", [["--resume"], ["--stage", 2], ["--leave-out", "north"], ["--start", "x.run"]])
+@pytest.mark.parametrize(
+    "given",
+    [["--resume"], ["--stage", 2], ["--leave-out", "a"], ["--start", "x.run"], ["--loss", "csq"], ["--device", "x"]],
+)
 def test_options_that_a_preset_has_no_use_for_are_refused(preset, given, tmp_path):
     done = medlike("train", preset, "--data", tmp_path, "--out", tmp_path / "bundle", *given)
     assert done.returncode == 2 and given[0] in done.stderr and "has no use for it" in done.stderr
+
+
+def test_an_image_bundle_is_for_text_bundles_only(tmp_path):
+    given = ("--data", tmp_path, "--out", tmp_path / "bundle", "--image-bundle", "medlike-itq-64")
+    done = medlike("train", "compact", *given)
+    assert done.returncode == 2 and "--image-bundle" in done.stderr and "has no use for it" in done.stderr

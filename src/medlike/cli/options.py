@@ -1,7 +1,7 @@
 """Options that several commands share, and how their values are read."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -38,6 +38,14 @@ ArchiveFolder = Annotated[
     ),
 ]  # fmt: skip
 ReportFormat = Annotated[Report, typer.Option("--format", "-f", help="Table for people, JSON for programs.")]
+
+
+def refuse(context: typer.Context, names: Collection[str], why: str) -> None:
+    """typer.BadParameter for the first of these parameters that was written on the command line."""
+    for option in context.command.params:
+        source = context.get_parameter_source(option.name) if option.name in names else None
+        if source is not None and source.name == "COMMANDLINE":
+            raise typer.BadParameter(f"{why}: leave it out", param_hint=option.opts[0])
 
 
 def archive_folder(given: Path | None) -> Path:

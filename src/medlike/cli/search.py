@@ -9,7 +9,7 @@ import typer
 
 from medlike.cli.answers import show, show_texts, write_csv, write_texts_csv
 from medlike.cli.exits import fail
-from medlike.cli.options import ArchiveFolder, Format, archive_folder, conditions, full_id
+from medlike.cli.options import ArchiveFolder, Format, archive_folder, conditions, full_id, refuse
 from medlike.errors import ImageError
 
 EXAMPLES = """[b]Examples[/b]
@@ -49,7 +49,16 @@ class GroupBy(StrEnum):
     study = "study"
 
 
+# What asks for images and says how; a receipt holds all of it, and of texts only the first `k` under `where` are asked.
+_OF_IMAGES = {
+    "weight", "rank", "radius", "group_by", "exclude_own_patient", "orientations", "scales", "region_weight",
+    "shortlist", "sheet",
+}  # fmt: skip
+_ASKED = _OF_IMAGES - {"sheet"} | {"texts", "k", "where", "region"}
+
+
 def search(
+    context: typer.Context,
     query: Annotated[
         Path | None,
         typer.Argument(metavar="QUERY", help="The image to search for: DICOM, PNG, JPEG, TIFF, BMP or WebP."),
@@ -145,6 +154,10 @@ def search(
     the image if there is one; a hit shows its place in each.
     """
     asked_nothing = query is None and id is None and text is None
+    if asked_nothing and receipt is not None:
+        refuse(context, _ASKED, "a receipt says how it was searched")
+    elif texts:
+        refuse(context, _OF_IMAGES, "a search for texts has no use for it")
     if (asked_nothing and receipt is None) or (query is not None and id is not None):
         raise typer.BadParameter(
             "give one query: a file, --id of a stored image, --text, or --receipt", param_hint="QUERY"
@@ -189,7 +202,7 @@ def search(
                 receipt.write_text(written + "\n", encoding="utf-8")
         if sheet is not None:
             if isinstance(result, TextResult):
-                fail("--sheet draws images, and this search answers with texts: leave it out")
+                fail("--sheet draws images, and this receipt is of a search for texts: leave it out")
             result.sheet(sheet)
     for warning in result.warnings:
         note(f"medlike: {warning}")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from medlike.cli.exits import need
+from medlike.cli.options import refuse
 
 if TYPE_CHECKING:
     from medlike.bundle import Bundle
@@ -29,7 +30,18 @@ medlike train mcmfh --data a --image-bundle my-bundle --out my-texts --bits 16
 """
 
 
+# What training of a kind has no use for.
+_VAIN = {
+    "itq": {
+        "image_bundle", "recipe", "loss", "epochs", "set_", "stage", "start", "resume", "work", "name", "leave_out",
+        "device",
+    },
+    "mcmfh": {"recipe", "loss", "stage", "start", "resume", "stem", "leave_out", "device"},
+}  # fmt: skip
+
+
 def train(
+    context: typer.Context,
     preset: Annotated[
         str,
         typer.Argument(
@@ -121,11 +133,7 @@ def train(
     replace: Annotated[bool, typer.Option("--replace", help="Replace a bundle that is at --out.")] = False,
 ) -> None:
     """Train a bundle and print what it reaches."""
-    if preset in ("itq", "mcmfh"):
-        # Both are done in minutes, in one piece.
-        vain = {"--stage": stage != 1, "--start": start, "--resume": resume, "--leave-out": leave_out}
-        for option in (option for option, value in vain.items() if value):
-            raise typer.BadParameter(f"training {preset} has no use for it: leave it out", param_hint=option)
+    refuse(context, _VAIN.get(preset, {"image_bundle"}), f"training {preset} has no use for it")
     need("train", "torch", "onnx", "onnxscript")
     from medlike.cli.screen import note, print_json
     from medlike.datasets import Split, read_collection

@@ -21,7 +21,7 @@ Distances = NDArray[np.int32]
 Rows = NDArray[np.int64]
 Engine = Literal["auto", "numpy", "compiled"]
 
-SMALL = 4 << 20  # bytes of codes up to which numpy answers in a few milliseconds
+SMALL = 2 << 20  # bytes of codes up to which numpy answers in a few milliseconds
 ROOM = 4096  # ties that are kept beside the nearest while scanning
 SPARSE = 32  # a mask that passes fewer than one row in so many is answered by reading only these
 STEP = 1 << 18  # rows a thread takes at a time
