@@ -1,6 +1,6 @@
 import numpy as np
 
-from medlike.evaluation.alarms import constant_bits, false_alarms, over_centralisation, suspects
+from medlike.evaluation.alarms import constant_bits, false_alarms, few_units, over_centralisation, suspects
 from medlike.metrics import Relevance, score_codes
 from medlike.metrics.statistics import Interval
 
@@ -18,6 +18,14 @@ def test_one_code_a_class_is_over_centralised_and_spread_codes_are_not():
     assert over_centralisation(scores(spread, labels)) is None
     chance = rng.integers(0, 256, (200, 4), dtype=np.uint8)
     assert over_centralisation(scores(chance, labels)) is None
+    # A query that stands in the gallery too finds its own copy at radius 0, which says nothing of classes.
+    copies = score_codes(chance[:50], chance, Relevance.of(labels[:50], labels))
+    assert copies.precision_within[:, 0].mean() == 1 and over_centralisation(copies) is None
+
+
+def test_a_handful_of_patients_is_told():
+    assert few_units(30, 200) is None
+    assert "11 queries of 9 patients" in few_units(9, 11).message
 
 
 def test_constant_bits_are_counted():

@@ -3,6 +3,7 @@
 import csv
 import json
 import re
+from dataclasses import replace
 from xml.etree import ElementTree
 
 import numpy as np
@@ -10,7 +11,8 @@ import pytest
 from typer.testing import CliRunner
 
 from medlike.cli.app import build
-from medlike.datasets import read_manifest
+from medlike.datasets import Dataset, read_manifest
+from medlike.errors import DatasetError
 from medlike.evaluation.alarms import false_alarms_of_parts
 from medlike.evaluation.bundles import Settings, evaluate_bundles
 from medlike.evaluation.outliers import flagged_too_often
@@ -186,6 +188,20 @@ def test_a_collection_without_frequent_labels_is_refused(collection, tiny_bundle
          "--minimum", "99"],
     )  # fmt: skip
     assert result.exit_code == 1 and "--minimum" in result.stderr
+
+
+def test_labels_with_too_few_images_are_named_and_one_label_is_refused(collection, tiny_bundle, tmp_path):
+    data = read_manifest(collection)
+    rare = {sample.path for sample in [s for s in data if s.label == "disc"][:3]}
+    other = Dataset(data.name, tuple(replace(s, label="rare") if s.path in rare else s for s in data))
+    said, settings = [], Settings(minimum=20, floors=False)
+    found = evaluate_bundles([str(tiny_bundle.path)], other, tmp_path / "a", settings=settings, say=said.append)
+    assert found.results["labels_left_out"] == {"rare": 3}
+    assert "labels with fewer than 20 images take no part: rare (3)" in said
+    alone = data.where(lambda sample: sample.label == "disc")
+    for chosen in (settings, replace(settings, everything=True)):
+        with pytest.raises(DatasetError, match=r"1 labels with at least 20 images \(disc\).*lower --minimum"):
+            evaluate_bundles([str(tiny_bundle.path)], alone, tmp_path / "b", settings=chosen)
 
 
 def test_suspect_training_images_are_voted_on_by_other_patients(collection, tiny_bundle, tmp_path, monkeypatch):

@@ -13,6 +13,7 @@ from medlike.metrics.statistics import Interval
 HIGH_PRECISION = 0.5
 LEAST_GAIN = 0.05
 GAIN_RADIUS = 4
+LEAST_UNITS = 30
 ALLOWED_ALARMS = 0.03
 
 
@@ -25,13 +26,16 @@ class Alarm:
 
 
 def over_centralisation(scores: RetrievalScores) -> Alarm | None:
-    """High precision at radius 0 and hardly any recall gained up to radius 4: one code a class."""
+    """High precision at radius 0 and hardly any recall gained up to radius 4: one code a class.
+
+    Not where radius 0 finds next to nothing, such as the query's own copy in the gallery: nothing is shared then.
+    """
     if scores.recall_within.shape[1] <= GAIN_RADIUS or not len(scores.recall_within):
         return None
     precision = float(np.nan_to_num(np.nanmean(scores.precision_within[:, 0]) if scores.queries else np.nan))
     gain = float(recall_gain(scores.recall_within)[GAIN_RADIUS])
     found = float(np.nanmean(scores.recall_within[:, 0]))
-    if precision < HIGH_PRECISION or not gain < LEAST_GAIN:
+    if precision < HIGH_PRECISION or found < LEAST_GAIN or not gain < LEAST_GAIN:
         return None
     return Alarm(
         "over-centralisation",
@@ -52,6 +56,18 @@ def constant_bits(codes: np.ndarray) -> Alarm | None:
         "constant bits",
         f"{dead} of {len(share)} bits have the same value in 99 % of the images (limit 0): they cost memory "
         "and tell nothing. Add or strengthen the bit-balance term.",
+    )
+
+
+def few_units(units: int, queries: int) -> Alarm | None:
+    """So few patients that every figure is chance. units: patients or cases that ask; queries: their images."""
+    if units >= LEAST_UNITS:
+        return None
+    return Alarm(
+        "few queries",
+        f"{queries} queries of {units} patients or cases (at least {LEAST_UNITS} say something): figures and intervals "
+        "are rough, and other alarms cannot be trusted to sound. Give more images, or ask with all of them by "
+        "--everything where no bundle was trained on them.",
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -71,6 +72,11 @@ def evaluate_bundles(
     loaded = [Bundle.load(name) for name in names]
     cache = out / "cache"
     chosen, units, split = _arena(data, split, out, cache, settings, say)
+    left_out = _left_out(data, chosen)
+    if left_out:
+        named = ", ".join(f"{label} ({count})" for label, count in list(left_out.items())[:8])
+        more = ", ..." if len(left_out) > 8 else ""
+        say(f"labels with fewer than {settings.minimum} images take no part: {named}{more}")
     train = _train(data, chosen, split)
     others = _other_queries(data, chosen, split)
     cast = _Cast(chosen, train, others)
@@ -90,6 +96,7 @@ def evaluate_bundles(
         "queries": len(chosen.queries),
         "gallery": len(chosen.gallery),
         "labels": sorted(set(chosen.gallery.column("label").tolist())),
+        "labels_left_out": left_out,
         "source_oracle": assess_oracle(chosen, settings.k),
         "methods": {},
         "outliers": {},
@@ -170,6 +177,7 @@ def _arena(
         say(f"looking for near-duplicates among {len(data)} images")
         units = find_units(data, picture_summaries(data, cache).hashes)
         labels = headline_labels(data, settings.minimum)
+        _require_two(labels, data, settings)
         kept = data.where(lambda s: can_be_headline(s) and s.label in labels)
         of_path = {s.path: int(u) for s, u in zip(data, units, strict=True)}
         own = np.array([of_path[s.path] for s in kept], dtype=np.int64)
@@ -183,8 +191,19 @@ def _arena(
         split = make_split(data, picture_summaries(data, cache).hashes)
         out.mkdir(parents=True, exist_ok=True)
         split.save(out / "split.json")
-    arena = headline_arena(data, split, labels=headline_labels(data, settings.minimum))
+    labels = headline_labels(data, settings.minimum)
+    _require_two(labels, data, settings)
+    arena = headline_arena(data, split, labels=labels)
     return arena, {s.path: int(u) for s, u in zip(data, split.units(data), strict=True)}, split
+
+
+def _require_two(labels: tuple[str, ...], data: Dataset, settings: Settings) -> None:
+    if len(labels) < 2:
+        raise DatasetError(
+            f"{data.name} has {len(labels)} labels with at least {settings.minimum} images "
+            f"({', '.join(labels) or 'none'}), and of fewer than two every ranking is perfect: lower --minimum, "
+            "or give more images"
+        )
 
 
 def _known_split(data: Dataset) -> Split | None:
@@ -202,6 +221,12 @@ def _train(data: Dataset, arena: Arena, split: Split | None) -> Dataset:
         return Dataset("train", ())
     labels = set(arena.gallery.column("label").tolist())
     return split.part(data, "train").where(lambda s: s.label in labels and not s.is_ood and s.source not in APART)
+
+
+def _left_out(data: Dataset, arena: Arena) -> dict[str, int]:
+    """Labels that could ask but have too few images, with their counts, most first."""
+    counts = Counter(s.label for s in data if can_be_headline(s))
+    return {label: n for label, n in counts.most_common() if label not in set(arena.gallery.column("label"))}
 
 
 def _other_queries(data: Dataset, arena: Arena, split: Split | None) -> Dataset:
@@ -238,7 +263,9 @@ def _alarms(
     name: str,
 ) -> None:
     rule = results["outliers"].get(name, {}).get("rule")
+    own = assessment.pooled.units
     found = [
+        alarms.few_units(len(np.unique(own)), len(own)),
         alarms.over_centralisation(assessment.pooled.scores),
         alarms.constant_bits(encoded.code[cast.gallery]),
     ]

@@ -79,7 +79,7 @@ def headline_arena(
     """
     wanted = set(headline_labels(data) if labels is None else labels)
     if not wanted:
-        raise DatasetError(f"{data.name} has no label with 40 images; lower --minimum or give more images")
+        raise DatasetError(f"{data.name} has no label with enough images; lower --minimum, or give more images")
     chosen = data.where(lambda s: s.label in wanted and not s.is_ood and s.source not in APART)
     queries = split.part(chosen, "query")
     gallery = split.part(chosen, *(("gallery", "train") if train_in_gallery else ("gallery",)))
