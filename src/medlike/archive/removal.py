@@ -34,7 +34,8 @@ def remove(store: Store, links: Links, ids: Iterable[str]) -> RemovalReport:
     report = RemovalReport(generation=store.generation())
     wanted = list(dict.fromkeys(ids))
     known = [id for id in wanted if store.find(id)]
-    report.unknown = [id for id in wanted if id not in set(known)]
+    live = set(known)
+    report.unknown = [id for id in wanted if id not in live]
     if known:
         with store.commit("remove") as commit:
             for id in known:
