@@ -6,7 +6,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from medlike.archive import columns
-from medlike.archive.columns import Column
+from medlike.archive.columns import Column, complement
 from medlike.archive.filters import Filter, conditions, parse
 from medlike.errors import QueryError
 
@@ -191,6 +191,16 @@ def test_a_number_column_compared_with_words_is_refused(population):
     part = population.archive.index.view().parts[0]
     with pytest.raises(QueryError, match="holds numbers"):
         Filter(conditions({"age": {"gte": "old"}}), population.store).mask(part)
+
+
+@pytest.mark.parametrize(("kind", "size"), [("u1", 255), ("u2", 65535)])
+def test_without_an_unknown_value_a_full_dictionary_is_all_rows(kind, size):
+    column = Column(np.arange(size + 1).astype(kind), range(size))
+    assert column.mask(complement([], size), size + 1).all()
+
+
+def test_a_dictionary_without_values_has_no_rows():
+    assert not Column(np.zeros(3, "u1"), []).mask([(1, 1)], 3).any()
 
 
 @pytest.mark.parametrize("kind", ["u1", "u2", "u4"])
