@@ -160,6 +160,8 @@ def test_texts_that_are_no_condition(texts):
         ({"age": {"exists": 1}}, "True or False"),
         ({'a"b': 1}, "field"),
         ({"": 1}, "field"),
+        ({"code": 10**20}, "100000000000000000000: give a whole number of at most 64 bits"),
+        ({"code": {"in": [1, -(10**20)]}}, "64 bits"),
         ("modality=CT", "mapping"),
     ],
 )

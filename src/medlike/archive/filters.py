@@ -147,10 +147,10 @@ def _condition(field: str, operator: Any, value: Any) -> Condition:
 
 
 def _value(field: str, value: Any) -> str | int | float:
-    if isinstance(value, np.generic):
-        value = value.item()
     if isinstance(value, bool):
         return int(value)
+    if isinstance(value, int) and not -(2**63) <= value < 2**63:
+        raise QueryError(f"{field} is compared with {value}: give a whole number of at most 64 bits, or a text")
     if isinstance(value, str | int):
         return value
     if isinstance(value, float) and math.isfinite(value):
