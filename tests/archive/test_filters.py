@@ -135,12 +135,33 @@ def test_filters_equal_the_naive_reading(population, rows, wanted):
         (["label='007'"], {"label": {"eq": "007"}}),
         (["code=007"], {"code": {"eq": "007"}}),
         (["body_part=left knee"], {"body_part": {"eq": "left knee"}}),
+        (["accession=1234567890123456789"], {"accession": {"eq": "1234567890123456789"}}),
+        (["label!=1.0"], {"label": {"ne": "1.0"}}),
+        (["label=1.0,2"], {"label": {"in": ["1.0", "2"]}}),
         ([], {}),
     ],
 )
 def test_text_form(texts, where):
     assert parse(texts) == where
     conditions(where)
+
+
+def test_what_was_typed_is_found_as_number_and_as_text(population):
+    population.add(
+        4,
+        age=[40.0, 41.0, None, None],
+        label=["1.0", "1", None, None],
+        extra=[{"grade": 2}, {"grade": "2"}, {"grade": 2.5}, {"grade": True}],
+    )
+
+    def found(*texts):
+        made = Filter(conditions(parse(texts)), population.store)
+        part = population.archive.index.view().parts[0]
+        return np.flatnonzero(made.mask(part)).tolist()
+
+    assert found("age=40") == [0] and found("age=40,41.0") == [0, 1] and found("age!=40.0") == [1, 2, 3]
+    assert found("label=1.0") == [0] and found("label=1") == [1]
+    assert found("grade=2") == [0, 1] and found("grade=2.5") == [2] and found("grade!=2") == [2, 3]
 
 
 @pytest.mark.parametrize("texts", [["modality"], ["=CT"], ["a=1", "a=2"], [""]])
