@@ -1,11 +1,16 @@
 """The index says what the store says, whatever was added, removed, merged, purged, by whichever process."""
 
+import errno
+import resource
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from medlike.archive import index as index_module
+from medlike.archive import segment as segment_module
 from medlike.archive.index import Index, Layout
 from medlike.archive.rows import FILTER_COLUMNS
 from medlike.errors import QueryError
@@ -171,6 +176,31 @@ def test_a_reader_who_may_not_write_searches_in_memory(population, monkeypatch):
     index.folder.parent.mkdir(exist_ok=True)
     index.folder.write_text("in the way")
     assert ids(index.view()) == set(population.alive())
+
+
+@pytest.mark.parametrize("largest", [0, 30, 100, 1000])
+def test_a_reader_on_a_full_disk_searches_in_memory(population, monkeypatch, largest):
+    monkeypatch.setattr(index_module, "WORTH_A_FILE", 4)
+    population.add(100, label=[f"{at:03}" for at in range(100)])
+    index = opened(population)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (largest, limits[1]))  # bytes of a file
+    try:
+        assert ids(index.view()) == set(population.alive())
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert not [path for path in index.folder.iterdir() if path.is_dir()]
+
+
+def test_a_reader_whose_disk_fails_searches_in_memory(population, monkeypatch):
+    monkeypatch.setattr(index_module, "WORTH_A_FILE", 4)
+    population.add(10)
+
+    def broken(descriptor):
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(segment_module, "os", SimpleNamespace(fsync=broken))
+    assert ids(opened(population).view()) == set(population.alive())
 
 
 def test_two_processes_do_not_publish_over_each_other(population, monkeypatch):
