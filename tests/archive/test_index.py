@@ -2,6 +2,8 @@
 
 import errno
 import resource
+import sqlite3
+import threading
 from types import SimpleNamespace
 
 import numpy as np
@@ -213,3 +215,68 @@ def test_two_processes_do_not_publish_over_each_other(population, monkeypatch):
     for index in (mine, other, opened(population)):
         assert ids(index.view()) == set(population.alive())
         assert index.verify() == []
+
+
+def in_another_thread(work):
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+
+
+def test_a_reader_of_an_earlier_snapshot_leaves_the_index_as_it_is(population, monkeypatch):
+    first = population.add(6)
+    index = opened(population)
+    index.view()
+
+    def others():
+        population.add(5)
+        population.remove(first[:2])
+        index.view()
+
+    with population.store.snapshot():
+        past = population.store.generation()
+        in_another_thread(others)
+        monkeypatch.setattr(index, "_build", None)  # nothing is built anew
+        view = index.view()
+        assert view.generation == past and ids(view) == set(population.alive(past))
+        with pytest.raises(QueryError, match="keeps 0 to 1"):
+            index.view(past + 1)
+    assert ids(index.view()) == set(population.alive())
+    assert index.verify() == []
+
+
+def test_files_that_are_newer_than_the_snapshot_are_taken_as_they_are(population, monkeypatch):
+    monkeypatch.setattr(index_module, "WORTH_A_FILE", 4)
+    population.add(6)
+    doomed = population.add(2)
+    opened(population).rebuild()
+    population.remove(doomed)
+    # Whoever opens the files must look for rows that were deleted.
+    with population.store.commit("compact") as commit:
+        commit.connection.execute("DELETE FROM images WHERE removed IS NOT NULL")
+
+    def others():
+        population.add(5)
+        opened(population).view()
+
+    with population.store.snapshot():
+        past = population.store.generation()
+        in_another_thread(others)
+        index = opened(population)
+        assert index.generation > past and ids(index.view()) == set(population.alive(past))
+    assert ids(index.view()) == set(population.alive())
+    assert ids(opened(population).view()) == set(population.alive())
+
+
+def test_a_store_that_was_put_back_has_the_index_made_anew(population, tmp_path):
+    population.add(3)
+    earlier = set(population.alive())
+    with sqlite3.connect(tmp_path / "copy.sqlite") as copy:
+        population.store.connection.backup(copy)
+        population.add(4)
+        index = opened(population)
+        index.rebuild()
+        copy.backup(population.store.connection)
+    assert ids(index.view()) == earlier and ids(opened(population).view()) == earlier
+    later = earlier | set(population.add(2))
+    assert ids(index.view()) == later

@@ -26,6 +26,14 @@ class Database:
         held = getattr(self._local, "held", None)
         if held is not None and held.process == os.getpid():
             return held.connection
+        connection = self.opened()
+        held = self._local.held = _Held(connection)
+        with self._lock:
+            self._all.add(held)
+        return connection
+
+    def opened(self) -> sqlite3.Connection:
+        """A connection more, which the caller closes."""
         with storage_errors(self.path):
             # check_same_thread is off only so that close() may close every thread's connection.
             connection = sqlite3.connect(
@@ -39,9 +47,6 @@ class Database:
             connection.execute("PRAGMA secure_delete=ON")
             connection.execute("PRAGMA foreign_keys=ON")
             connection.execute("PRAGMA cache_size=-16000")
-        held = self._local.held = _Held(connection)
-        with self._lock:
-            self._all.add(held)
         return connection
 
     def close(self) -> None:
