@@ -5,7 +5,7 @@ import threading
 import pytest
 
 from medlike import Archive, Query
-from medlike.archive import ingest
+from medlike.archive import backup, ingest
 from medlike.archive.sealing import seal, unseal
 from medlike.errors import ArchiveError
 
@@ -100,6 +100,22 @@ def test_a_backup_taken_while_it_is_written_to_is_one_generation(
             assert len(again) == images and images % 8 == 0 and again.verify() == []
 
 
+def test_images_added_during_a_backup_neither_lack_a_link_nor_leave_one(
+    filled, tmp_path, pictures, encoder, monkeypatch
+):
+    copy, folder = backup._copy_database, pictures(1, seed=9, name="late")
+
+    def added_meanwhile(source, target):
+        copy(source, target)
+        filled.add(folder)
+
+    monkeypatch.setattr(backup, "_copy_database", added_meanwhile)
+    filled.backup(tmp_path / "backup", links=True)
+    monkeypatch.undo()
+    with Archive.restore(tmp_path / "backup", tmp_path / "again", encoder=encoder) as again:
+        assert again.verify() == []
+
+
 def test_backup_and_restore_refuse_a_folder_in_use(filled, tmp_path, pictures):
     with pytest.raises(ArchiveError, match="is not empty"):
         filled.backup(pictures(1))
@@ -111,8 +127,6 @@ def test_backup_and_restore_refuse_a_folder_in_use(filled, tmp_path, pictures):
 
 
 def test_half_a_backup_is_no_archive(filled, tmp_path, monkeypatch):
-    from medlike.archive import backup
-
     def full(*arguments):
         raise ArchiveError("the disk is full")
 

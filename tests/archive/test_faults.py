@@ -1,6 +1,7 @@
 """Damage that verify must find, full disks, and crashes: kill -9 and power cuts."""
 
 import json
+import sqlite3
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +11,7 @@ import pytest
 from PIL import Image
 
 from medlike import Archive
-from medlike.errors import ArchiveFull
+from medlike.errors import ArchiveFull, ArchiveLocked
 
 CRASH = Path(__file__).parent / "crash"
 
@@ -92,6 +93,16 @@ def test_verify_finds_a_word_index_that_lies(archive, tmp_path, pictures):
     archive.store.connection.execute("DROP TRIGGER text_deleted")
     archive.store.connection.execute("DELETE FROM texts")
     assert any("word index" in str(problem) for problem in archive.verify())
+
+
+def test_verify_beside_a_writer_reports_no_difference(archive):
+    archive.store.connection.execute("PRAGMA busy_timeout=100")
+    writer = sqlite3.connect(archive.folder.store, isolation_level=None)
+    writer.execute("BEGIN IMMEDIATE")
+    with pytest.raises(ArchiveLocked, match="try again later"):
+        archive.verify()
+    writer.close()
+    assert archive.verify() == []
 
 
 FULL = """

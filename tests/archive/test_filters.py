@@ -6,7 +6,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from medlike.archive import columns
-from medlike.archive.columns import Column
+from medlike.archive.columns import Column, complement
 from medlike.archive.filters import Filter, conditions, parse
 from medlike.errors import QueryError
 
@@ -135,12 +135,33 @@ def test_filters_equal_the_naive_reading(population, rows, wanted):
         (["label='007'"], {"label": {"eq": "007"}}),
         (["code=007"], {"code": {"eq": "007"}}),
         (["body_part=left knee"], {"body_part": {"eq": "left knee"}}),
+        (["accession=1234567890123456789"], {"accession": {"eq": "1234567890123456789"}}),
+        (["label!=1.0"], {"label": {"ne": "1.0"}}),
+        (["label=1.0,2"], {"label": {"in": ["1.0", "2"]}}),
         ([], {}),
     ],
 )
 def test_text_form(texts, where):
     assert parse(texts) == where
     conditions(where)
+
+
+def test_what_was_typed_is_found_as_number_and_as_text(population):
+    population.add(
+        4,
+        age=[40.0, 41.0, None, None],
+        label=["1.0", "1", None, None],
+        extra=[{"grade": 2}, {"grade": "2"}, {"grade": 2.5}, {"grade": True}],
+    )
+
+    def found(*texts):
+        made = Filter(conditions(parse(texts)), population.store)
+        part = population.archive.index.view().parts[0]
+        return np.flatnonzero(made.mask(part)).tolist()
+
+    assert found("age=40") == [0] and found("age=40,41.0") == [0, 1] and found("age!=40.0") == [1, 2, 3]
+    assert found("label=1.0") == [0] and found("label=1") == [1]
+    assert found("grade=2") == [0, 1] and found("grade=2.5") == [2] and found("grade!=2") == [2, 3]
 
 
 @pytest.mark.parametrize("texts", [["modality"], ["=CT"], ["a=1", "a=2"], [""]])
@@ -160,6 +181,8 @@ def test_texts_that_are_no_condition(texts):
         ({"age": {"exists": 1}}, "True or False"),
         ({'a"b': 1}, "field"),
         ({"": 1}, "field"),
+        ({"code": 10**20}, "100000000000000000000: give a whole number of at most 64 bits"),
+        ({"code": {"in": [1, -(10**20)]}}, "64 bits"),
         ("modality=CT", "mapping"),
     ],
 )
@@ -191,6 +214,16 @@ def test_a_number_column_compared_with_words_is_refused(population):
     part = population.archive.index.view().parts[0]
     with pytest.raises(QueryError, match="holds numbers"):
         Filter(conditions({"age": {"gte": "old"}}), population.store).mask(part)
+
+
+@pytest.mark.parametrize(("kind", "size"), [("u1", 255), ("u2", 65535)])
+def test_without_an_unknown_value_a_full_dictionary_is_all_rows(kind, size):
+    column = Column(np.arange(size + 1).astype(kind), range(size))
+    assert column.mask(complement([], size), size + 1).all()
+
+
+def test_a_dictionary_without_values_has_no_rows():
+    assert not Column(np.zeros(3, "u1"), []).mask([(1, 1)], 3).any()
 
 
 @pytest.mark.parametrize("kind", ["u1", "u2", "u4"])

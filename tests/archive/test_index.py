@@ -1,11 +1,18 @@
 """The index says what the store says, whatever was added, removed, merged, purged, by whichever process."""
 
+import errno
+import resource
+import sqlite3
+import threading
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from medlike.archive import index as index_module
+from medlike.archive import segment as segment_module
 from medlike.archive.index import Index, Layout
 from medlike.archive.rows import FILTER_COLUMNS
 from medlike.errors import QueryError
@@ -173,6 +180,31 @@ def test_a_reader_who_may_not_write_searches_in_memory(population, monkeypatch):
     assert ids(index.view()) == set(population.alive())
 
 
+@pytest.mark.parametrize("largest", [0, 30, 100, 1000])
+def test_a_reader_on_a_full_disk_searches_in_memory(population, monkeypatch, largest):
+    monkeypatch.setattr(index_module, "WORTH_A_FILE", 4)
+    population.add(100, label=[f"{at:03}" for at in range(100)])
+    index = opened(population)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (largest, limits[1]))  # bytes of a file
+    try:
+        assert ids(index.view()) == set(population.alive())
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert not [path for path in index.folder.iterdir() if path.is_dir()]
+
+
+def test_a_reader_whose_disk_fails_searches_in_memory(population, monkeypatch):
+    monkeypatch.setattr(index_module, "WORTH_A_FILE", 4)
+    population.add(10)
+
+    def broken(descriptor):
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(segment_module, "os", SimpleNamespace(fsync=broken))
+    assert ids(opened(population).view()) == set(population.alive())
+
+
 def test_two_processes_do_not_publish_over_each_other(population, monkeypatch):
     monkeypatch.setattr(index_module, "WORTH_A_FILE", 4)
     mine, other = opened(population), opened(population)
@@ -183,3 +215,68 @@ def test_two_processes_do_not_publish_over_each_other(population, monkeypatch):
     for index in (mine, other, opened(population)):
         assert ids(index.view()) == set(population.alive())
         assert index.verify() == []
+
+
+def in_another_thread(work):
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+
+
+def test_a_reader_of_an_earlier_snapshot_leaves_the_index_as_it_is(population, monkeypatch):
+    first = population.add(6)
+    index = opened(population)
+    index.view()
+
+    def others():
+        population.add(5)
+        population.remove(first[:2])
+        index.view()
+
+    with population.store.snapshot():
+        past = population.store.generation()
+        in_another_thread(others)
+        monkeypatch.setattr(index, "_build", None)  # nothing is built anew
+        view = index.view()
+        assert view.generation == past and ids(view) == set(population.alive(past))
+        with pytest.raises(QueryError, match="keeps 0 to 1"):
+            index.view(past + 1)
+    assert ids(index.view()) == set(population.alive())
+    assert index.verify() == []
+
+
+def test_files_that_are_newer_than_the_snapshot_are_taken_as_they_are(population, monkeypatch):
+    monkeypatch.setattr(index_module, "WORTH_A_FILE", 4)
+    population.add(6)
+    doomed = population.add(2)
+    opened(population).rebuild()
+    population.remove(doomed)
+    # Whoever opens the files must look for rows that were deleted.
+    with population.store.commit("compact") as commit:
+        commit.connection.execute("DELETE FROM images WHERE removed IS NOT NULL")
+
+    def others():
+        population.add(5)
+        opened(population).view()
+
+    with population.store.snapshot():
+        past = population.store.generation()
+        in_another_thread(others)
+        index = opened(population)
+        assert index.generation > past and ids(index.view()) == set(population.alive(past))
+    assert ids(index.view()) == set(population.alive())
+    assert ids(opened(population).view()) == set(population.alive())
+
+
+def test_a_store_that_was_put_back_has_the_index_made_anew(population, tmp_path):
+    population.add(3)
+    earlier = set(population.alive())
+    with sqlite3.connect(tmp_path / "copy.sqlite") as copy:
+        population.store.connection.backup(copy)
+        population.add(4)
+        index = opened(population)
+        index.rebuild()
+        copy.backup(population.store.connection)
+    assert ids(index.view()) == earlier and ids(opened(population).view()) == earlier
+    later = earlier | set(population.add(2))
+    assert ids(index.view()) == later

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -198,6 +199,23 @@ def test_a_failed_creation_can_be_repeated(tmp_path, tiny_bundle, monkeypatch):
         assert made.verify() == []
     with pytest.raises(ArchiveError, match="holds an archive"):
         Archive.create(tmp_path / "archive", tiny_bundle)
+
+
+def test_a_thread_that_ended_holds_no_file(archive):
+    def descriptors():
+        return len(list(Path("/proc/self/fd").iterdir()))
+
+    def read():
+        assert archive.store.count() == 0 and archive.links.find(["x"]) == {}
+
+    read()
+    before = descriptors()
+    for _ in range(10):
+        thread = threading.Thread(target=read)
+        thread.start()
+        thread.join()
+    # SQLite keeps one of each of the two databases, for the next connection.
+    assert descriptors() <= before + 2
 
 
 def test_a_second_writer_is_told_who_writes(archive, pictures, encoder):

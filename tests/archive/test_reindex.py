@@ -1,5 +1,8 @@
 """Another bundle: encoded beside the one in use, switched in one step, resumed, lost images named."""
 
+import threading
+
+import numpy as np
 import pytest
 
 from medlike import Archive, Query, imaging
@@ -140,3 +143,25 @@ def test_without_a_bundle_the_index_is_built_again(archive, pictures):
         assert len(again.search(Query(image=folder / "0000.png")).hits) == 3
         again.reindex()
         assert again.verify() == [] and again.info()["bytes"]["index"] > 0
+
+
+def encoding_threads():
+    return {each for each in threading.enumerate() if each.name.startswith(("medlike-encode", "medlike-sentence"))}
+
+
+def test_encoders_made_by_an_archive_are_closed_with_it(worded, tiny_regional_bundle, encoder):
+    picture = worded.source(worded.store.images([1])[1].id)["path"]
+    before = encoding_threads()
+    with Archive.open(worded.path) as again:
+        again.search(Query(image=picture))
+        again.search(Query(text="effusion"))
+        first = encoding_threads() - before
+        assert {each.name.rstrip("_0123456789") for each in first} == {"medlike-encode", "medlike-sentence"}
+        again.reindex(tiny_regional_bundle)
+        again.search(Query(image=picture))
+        for each in first:
+            each.join(10)  # nobody uses the replaced ones any more
+    assert encoding_threads() == before
+    worded.close()
+    # One that was given goes on.
+    assert len(encoder.encode([np.zeros((224, 224), np.uint8)])) == 1

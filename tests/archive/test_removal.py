@@ -162,6 +162,35 @@ def test_an_interrupted_erasure_is_finished_by_the_next_writer(labelled, encoder
     assert traces(archive.path, needles) == []
 
 
+@pytest.fixture
+def begun(archive, scan, monkeypatch):
+    """An archive in which an erasure is announced and cannot go on; the scan that was announced; go_on()."""
+    path = scan("a.dcm", SOPInstanceUID="1.2.3")
+    archive.add([path, scan("b.dcm", seed=1)])
+    removal.announce_erasure(archive.store, [archive.identity.public_id("1.2.3", 0, "")])
+    monkeypatch.setattr("medlike.archive.archive.log_emptied", lambda connection, patience: False)
+    return archive, path, monkeypatch.undo
+
+
+def test_an_announced_erasure_may_be_asked_for_again(begun):
+    archive, _, _ = begun
+    id = archive.identity.public_id("1.2.3", 0, "")
+    report = archive.remove(id, erase=True)
+    assert (report.removed, report.erased, report.unknown) == (0, 1, [])
+    # Counted once for receipts.
+    assert archive.store.erased(1) == 1 and archive.info()["erasing"] == 0 and archive.verify() == []
+
+
+def test_an_image_added_again_during_its_erasure_keeps_its_link(begun):
+    archive, path, go_on = begun
+    assert archive.add(path).added == 1 and archive.info()["erasing"] == 1
+    go_on()
+    archive.remove([])
+    assert archive.info()["erasing"] == 0
+    assert archive.source(archive.identity.public_id("1.2.3", 0, ""))["path"] == str(path)
+    assert archive.verify() == []
+
+
 def test_a_reader_that_does_not_let_go_is_named(labelled, monkeypatch):
     archive, victim, needles = labelled
     monkeypatch.setattr(removal, "PATIENCE", 0.2)

@@ -269,6 +269,26 @@ def test_an_empty_archive_answers_nothing(population):
 
 
 @pytest.mark.parametrize(
+    ("given", "plain"),
+    [
+        ({"k": np.int64(5)}, {"k": 5}),
+        ({"radius": np.uint8(9)}, {"radius": 9}),
+        ({"region_weight": np.float32(0.5)}, {"region_weight": 0.5}),
+        ({"include_self": np.True_}, {"include_self": True}),
+        ({"where": {"age": {"gte": np.int64(4)}}}, {"where": {"age": {"gte": 4}}}),
+        ({"where": {"age": {"in": np.array([4, 5])}}}, {"where": {"age": {"in": [4, 5]}}}),
+        ({"where": {"label": {"in": iter("ab")}}}, {"where": {"label": {"in": ["a", "b"]}}}),
+    ],
+)
+def test_a_receipt_says_in_plain_values_what_was_asked(population, given, plain):
+    ids = population.add(6, age=[3, 4, 5, 6, 7, 8], label=list("aabbcc"))
+    receipt = population.archive.search(Query(id=ids[3]), **given).receipt
+    assert json.loads(json.dumps(receipt)) == receipt
+    assert {name: receipt["settings"][name] for name in plain} == plain
+    assert population.archive.repeat(receipt).receipt == receipt
+
+
+@pytest.mark.parametrize(
     ("chosen", "message"),
     [
         ({"k": 0}, "k is 0"),

@@ -80,6 +80,17 @@ def test_erasure_reaches_what_was_set_aside(archive, scan):
     assert [entry.name for entry in archive.spool.refused()] == ["b.dcm"]
 
 
+def test_erasure_leaves_what_has_a_longer_uid(archive, scan):
+    path = scan("a.dcm", SOPInstanceUID="1.2.840.5.1")
+    archive.add(path)
+    archive.receive(b"its own", "CT.1.2.840.5.1.dcm")
+    for longer in ("1.2.840.5.10", "1.2.840.5.1.1", "9.1.2.840.5.1", "11.2.840.5.1"):
+        archive.receive(b"another", "b.dcm", identifiers={"sop_uid": longer})
+    archive.drain()
+    archive.remove(archive.identity.public_id("1.2.840.5.1", 0, ""), erase=True)
+    assert [entry.name for entry in archive.spool.refused()] == ["b.dcm"] * 4
+
+
 def test_names_cannot_leave_the_spool(archive, pictures):
     data = (pictures(1) / "0000.png").read_bytes()
     for name in ("../../evil.png", "a/b.png", "x." + "y" * 300, "\0.png", "", "a.json", "b.JSON"):

@@ -104,6 +104,8 @@ class Archive:
         folder = backups.restore(Path(source).expanduser(), Path(path).expanduser(), passphrase)
         opened = cls(folder, encoder)
         with opened._writing():
+            # What was copied of images that were committed or compacted away during the backup.
+            upkeep.sweep(opened.store, opened.links, opened.pixels)
             opened.indexes.rebuild()
         return opened
 

@@ -20,6 +20,7 @@ class BundlesInUse:
         self.store = store
         self._stated = folder.bundle, folder.text  # as archive.json had them when it was last read or written
         self._encoder = encoder
+        self._made = False  # whether the encoder was made here, not given: then it is closed here
         self._crossing: Crossing | None = None
         self._indexes: Indexes | None = None
 
@@ -29,7 +30,7 @@ class BundlesInUse:
         if self._encoder is None:
             from medlike.inference import Encoder
 
-            self._encoder = Encoder(self.folder.bundle.load())
+            self._encoder, self._made = Encoder(self.folder.bundle.load()), True
         return self._encoder
 
     @property
@@ -53,8 +54,14 @@ class BundlesInUse:
         return self._indexes
 
     def let_go(self) -> None:
-        """Forget the indexes; they are opened again when they are needed."""
+        """Close what was loaded here; it is loaded again when it is needed."""
         self._indexes = None
+        if self._crossing is not None:
+            self._crossing.close()
+            self._crossing = None
+        if self._made and self._encoder is not None:
+            self._encoder.close()  # type: ignore[attr-defined]
+            self._encoder, self._made = None, False
 
     def drop_indexes(self) -> None:
         """Delete the derived files of every bundle, also those that interrupted builds left."""
@@ -67,18 +74,21 @@ class BundlesInUse:
         stated = found.bundle, found.text
         if stated != self._stated:
             if found.bundle != self._stated[0]:
+                # A search that still uses it may go on: its threads end with the last one.
                 self._encoder = None
                 self.folder = self.folder.under(found.bundle)
             self.folder = self.folder.with_text(found.text)
             self._indexes, self._crossing, self._stated = None, None, stated
 
-    def use(self, folder: Folder, encoder: Encodes | None = None) -> None:
+    def use(self, folder: Folder, encoder: Encodes | None = None, made: bool = False) -> None:
         """Use the bundles of a folder from now on, here and for whoever opens the archive.
 
-        encoder: of its image bundle, where that is another. The caller holds the writer's lock.
+        encoder: of its image bundle, where that is another. made: it is to be closed with the archive. The caller holds
+        the writer's lock.
         """
         self.folder, self._indexes, self._crossing = folder, None, None
-        self._encoder = encoder or self._encoder
+        if encoder is not None:
+            self._encoder, self._made = encoder, made
         self.state()
 
     def state(self) -> None:

@@ -86,8 +86,8 @@ def _choose(codes: NDArray[Any], ranges: Ranges, table: NDArray[np.bool_] | None
         if last - first == 1:
             np.equal(codes, kind(first), out=inside)
         else:
-            # Unsigned wrap-around makes one comparison of two.
-            np.less(codes - kind(first), kind(last - first), out=inside)
+            # Unsigned wrap-around makes one comparison of two. All codes together are one more than `kind` can hold.
+            np.less(codes - kind(first), last - first, out=inside)
         if number:
             np.logical_or(chosen, inside, out=chosen)
 

@@ -46,6 +46,11 @@ class Crossing:
         self.crosses.require_sentences(found)
         return found
 
+    def close(self) -> None:
+        """Let the threads go."""
+        if "sentences" in vars(self):
+            self.sentences.close()
+
     def require_golden(self) -> None:
         """Refuse to write where this host's codes differ from those of the bundle's makers (BundleError)."""
         self.crosses.require_golden()

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from weakref import WeakSet
 
 from medlike.errors import ArchiveError, ArchiveFull, ArchiveLocked
 
@@ -16,15 +17,23 @@ class Database:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._local = threading.local()
-        self._all: list[tuple[int, sqlite3.Connection]] = []
+        self._all: WeakSet[_Held] = WeakSet()
         self._lock = threading.Lock()
 
     @property
     def connection(self) -> sqlite3.Connection:
         """This thread's connection, in autocommit mode: commits are fsynced, deleted cells are zeroed."""
         held = getattr(self._local, "held", None)
-        if held is not None and held[0] == os.getpid():
-            return held[1]
+        if held is not None and held.process == os.getpid():
+            return held.connection
+        connection = self.opened()
+        held = self._local.held = _Held(connection)
+        with self._lock:
+            self._all.add(held)
+        return connection
+
+    def opened(self) -> sqlite3.Connection:
+        """A connection more, which the caller closes."""
         with storage_errors(self.path):
             # check_same_thread is off only so that close() may close every thread's connection.
             connection = sqlite3.connect(
@@ -38,19 +47,35 @@ class Database:
             connection.execute("PRAGMA secure_delete=ON")
             connection.execute("PRAGMA foreign_keys=ON")
             connection.execute("PRAGMA cache_size=-16000")
-        self._local.held = (os.getpid(), connection)
-        with self._lock:
-            self._all.append(self._local.held)
         return connection
 
     def close(self) -> None:
         """Close every connection of this process; one is opened again when it is needed."""
         with self._lock:
-            connections, self._all = self._all, []
-        for process, connection in connections:
-            if process == os.getpid():
-                connection.close()
+            everyone, self._all = list(self._all), WeakSet()
+        for held in everyone:
+            held.close()
         self._local = threading.local()
+
+
+# Connections that this process has from a fork: closing one here would give up the locks of the process it is from.
+_inherited: list[sqlite3.Connection] = []
+
+
+class _Held:
+    """The connection of one thread; it is closed when the thread ends, which lets go of this."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self.process = os.getpid()
+        self.connection = connection
+
+    def close(self) -> None:
+        if self.process == os.getpid():
+            self.connection.close()
+        else:
+            _inherited.append(self.connection)
+
+    __del__ = close
 
 
 def log_emptied(connection: sqlite3.Connection, patience: float) -> bool:

@@ -72,7 +72,8 @@ def conditions(where: Mapping[str, Any] | None) -> tuple[Condition, ...]:
 def parse(texts: Sequence[str]) -> dict[str, dict[str, Any]]:
     """Read `modality=CT`, `modality=CT,MR`, `sex!=M`, `age>=40` into a filter; all of them must hold.
 
-    What reads as a number becomes one. Raises QueryError where a text is no condition.
+    What is compared by size becomes a number where it reads as one; all else stays as it was typed. Raises
+    QueryError where a text is no condition.
     """
     where: dict[str, dict[str, Any]] = {}
     for text in texts:
@@ -83,9 +84,9 @@ def parse(texts: Sequence[str]) -> dict[str, dict[str, Any]]:
             )
         field, sign, written = match.groups()
         operator = _SIGNS[sign]
-        value: Any = _read(written)
+        value: Any = _read(written) if operator in _SQL else _unquoted(written)
         if operator == "eq" and "," in written:
-            operator, value = "in", [_read(part.strip()) for part in written.split(",") if part.strip()]
+            operator, value = "in", [_unquoted(part.strip()) for part in written.split(",") if part.strip()]
         operators = where.setdefault(field, {})
         if operators.get(operator, value) != value:
             raise QueryError(f"{field} has two conditions with {sign}: give one, or values with commas between them")
@@ -147,10 +148,10 @@ def _condition(field: str, operator: Any, value: Any) -> Condition:
 
 
 def _value(field: str, value: Any) -> str | int | float:
-    if isinstance(value, np.generic):
-        value = value.item()
     if isinstance(value, bool):
         return int(value)
+    if isinstance(value, int) and not -(2**63) <= value < 2**63:
+        raise QueryError(f"{field} is compared with {value}: give a whole number of at most 64 bits, or a text")
     if isinstance(value, str | int):
         return value
     if isinstance(value, float) and math.isfinite(value):
@@ -163,6 +164,10 @@ def _read(text: str) -> str | int | float:
         number = float(text)
         if math.isfinite(number):
             return int(number) if number.is_integer() and abs(number) < 1e15 else number
+    return _unquoted(text)
+
+
+def _unquoted(text: str) -> str:
     return text.strip("\"'")
 
 

@@ -98,17 +98,17 @@ class Index:
         return self._state.generation
 
     def view(self, generation: int | None = None) -> View:
-        """What lives as of a generation (default: the newest published one).
+        """What lives as of a generation (default: the newest published one; within a snapshot, the snapshot's).
 
         Raises QueryError where that generation is not kept or not yet reached.
         """
         state = self.refresh()
-        wanted = state.generation if generation is None else generation
+        # Another thread may have come further than this one's snapshot sees.
+        newest = min(state.told, self.store.generation())
+        wanted = newest if generation is None else generation
         oldest = self.store.oldest_generation()
-        if wanted > state.generation or wanted < oldest:
-            raise QueryError(
-                f"generation {wanted} cannot be searched: the archive keeps {oldest} to {state.generation}"
-            )
+        if wanted > newest or wanted < oldest:
+            raise QueryError(f"generation {wanted} cannot be searched: the archive keeps {oldest} to {newest}")
         held = self._seen
         if held is None or held[0] is not state or held[1].generation != wanted:
             # Where many rows are removed, finding them costs more than a search.
@@ -120,14 +120,11 @@ class Index:
         if self._state.told == self.store.generation():
             return self._state
         with self._lock, self.store.snapshot():
-            state = self._state
             newest = self.store.generation()
-            if newest == state.told:
+            state = self._still_true(self._state, newest)
+            if newest <= state.told:
                 return state
-            if newest < state.generation:
-                # The store was put back to an earlier state: what is derived from the future is wrong.
-                state = _NOTHING
-            state = self._without_purged(state)
+            state = self._without_purged(state, newest)
             fresh = self._count(state.generation)
             waiting = sum(len(segment) for segment in state.segments if segment.folder is None)
             if publish and waiting + fresh >= WORTH_A_FILE:
@@ -137,7 +134,7 @@ class Index:
             segments = state.segments
             if fresh:
                 segments = _merged_in_memory((*segments, self._build(state.generation, newest, None)))
-            self._state = _State(newest, segments, self._removed(state, newest), newest, state.purged)
+            self._state = self._reached(state, segments, newest)
             return self._state
 
     def rebuild(self) -> None:
@@ -154,7 +151,9 @@ class Index:
         problems = []
         with self.store.snapshot():
             try:
-                state = self.refresh(publish=False)
+                # The snapshot begins with the first read: under the lock no other thread can come further than it.
+                with self._lock:
+                    state = self.refresh(publish=False)
             except ArchiveError as error:
                 return [str(error)]
             expected = self.source.rows(-1, self.store.generation())
@@ -207,18 +206,33 @@ class Index:
                 continue
         return _NOTHING
 
+    def _still_true(self, state: _State, newest: int) -> _State:
+        """A state, or none where the store was put back to an earlier one: what is derived from the future is wrong.
+
+        newest: the generation of this thread's snapshot, which may only be an old one.
+        """
+        return state if newest >= state.generation or self.store.published() >= state.generation else _NOTHING
+
+    def _reached(self, state: _State, segments: tuple[Segment, ...], newest: int) -> _State:
+        """A state that knows of the additions (`segments`) and removals up to the newest generation."""
+        generation = max(newest, state.generation)
+        return _State(generation, segments, self._removed(state, newest), newest, state.purged)
+
     def _last_purge(self, since: int) -> int:
         sql = "SELECT max(generation) FROM generations WHERE generation > ? AND action IN ('erase', 'compact')"
         found = self.store.connection.execute(sql, (since,)).fetchone()
         return since if found[0] is None else int(found[0])
 
-    def _without_purged(self, state: _State) -> _State:
-        """Rows that the store has deleted for good and the segments still hold are marked, not to be seen."""
+    def _without_purged(self, state: _State, newest: int) -> _State:
+        """Rows that the store has deleted for good and the segments still hold are marked, not to be seen.
+
+        newest: the generation that the store is seen at; of later rows it knows nothing.
+        """
         purged = self._last_purge(state.purged)
         if purged == state.purged or not state.segments:
             return replace(state, purged=purged)
         left = self.source.present()
-        held = np.concatenate([segment.array("rows") for segment in state.segments])
+        held = np.concatenate([segment.array("rows")[: _rows(segment, newest)] for segment in state.segments])
         missing = np.setdiff1d(held, left)
         known = state.removed[~np.isin(state.removed[:, 0], missing)]
         marked = np.stack([missing, np.full_like(missing, -1)], axis=1)
@@ -246,15 +260,13 @@ class Index:
         too.
         """
         with self._published_alone():
-            state = self._without_purged(self._load())
-            if state.generation > newest:
-                state = _NOTHING
+            state = self._without_purged(self._still_true(self._load(), newest), newest)
             kept = list(state.segments)
             if self._count(state.generation):
                 kept.append(self._build(state.generation, newest, self._fresh_folder()))
             while kept and len(run := _alike(kept)) >= FAN:
                 kept[-len(run) :] = [self._join(run, np.empty(0, np.int64))]
-            self._publish(_State(newest, tuple(kept), self._removed(state, newest), newest, state.purged))
+            self._publish(self._reached(state, tuple(kept), newest))
         return self._state
 
     @contextlib.contextmanager
@@ -319,13 +331,17 @@ def _view(state: _State, generation: int) -> View:
     gone = state.removed[state.removed[:, 1] <= generation, 0]
     parts = []
     for segment in state.segments:
-        if generation >= segment.until:
-            rows = len(segment)
-        else:
-            rows = int(np.searchsorted(segment.array("added"), generation, side="right"))
+        rows = _rows(segment, generation)
         if rows:
             parts.append(Part(segment, rows, _positions(segment.array("rows")[:rows], gone)))
     return View(generation, tuple(parts))
+
+
+def _rows(segment: Segment, generation: int) -> int:
+    """How many of a segment's rows were added by a generation: the first ones."""
+    if generation >= segment.until:
+        return len(segment)
+    return int(np.searchsorted(segment.array("added"), generation, side="right"))
 
 
 def _ascending(removed: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from medlike.archive.asked import Asked
@@ -24,15 +24,10 @@ def receipt(
     archive: "Archive", generation: int, asked: Asked, settings: Settings, answer: Sequence[Any]
 ) -> dict[str, Any]:
     """The receipt of a search. answer: what must come out again, as JSON holds it."""
-    given = {name: value for name, value in vars(settings).items() if name != "generation"}
-    if settings.weights is not None:
-        given["weights"] = dict(settings.weights)
-    if settings.where is not None:
-        given["where"] = json.loads(json.dumps(settings.where, default=list))
     return {
         "generation": generation,
         "bundle": archive.folder.bundle.digest,
-        "settings": given,
+        "settings": {name: value for name, value in asdict(settings).items() if name != "generation"},
         "query": asked.facts(),
         "answer": hashlib.sha256(json.dumps(answer).encode()).hexdigest(),
     }

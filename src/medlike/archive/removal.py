@@ -34,7 +34,8 @@ def remove(store: Store, links: Links, ids: Iterable[str]) -> RemovalReport:
     report = RemovalReport(generation=store.generation())
     wanted = list(dict.fromkeys(ids))
     known = [id for id in wanted if store.find(id)]
-    report.unknown = [id for id in wanted if id not in set(known)]
+    live = set(known)
+    report.unknown = [id for id in wanted if id not in live]
     if known:
         with store.commit("remove") as commit:
             for id in known:
@@ -54,13 +55,17 @@ def announce_erasure(store: Store, ids: Iterable[str]) -> RemovalReport:
     if doomed:
         report.removed = sum(store.find(id) is not None for id in wanted)
         report.erased = len(doomed)
+    # One that was announced and not finished may be asked for again: it is counted once.
+    begun = set(unfinished(store))
+    fresh = [row for row in doomed if row not in begun]
+    if fresh:
         with store.commit("erase") as commit:
             # A repeated search must be able to say how many images it can no longer see.
             commit.connection.executemany(
                 "INSERT INTO erasures SELECT added, coalesce(removed, ?), 1 FROM images WHERE row = ?",
-                [(commit.generation, row) for row in doomed],
+                [(commit.generation, row) for row in fresh],
             )
-            commit.connection.executemany("INSERT INTO erasing VALUES (?)", [(row,) for row in doomed])
+            commit.connection.executemany("INSERT INTO erasing VALUES (?)", [(row,) for row in fresh])
             for id in wanted:
                 commit.remove(id)
         report.generation = commit.generation
@@ -86,7 +91,8 @@ def finish_erasure(
     ids = sorted({image.id for image in images.values()})
     known = links.find(ids)
     spool.forget([str(link.identifiers.get("sop_uid") or "") for link in known.values()])
-    links.delete(ids)
+    # An image that was added again meanwhile keeps its link.
+    links.delete([id for id in ids if not set(store.select("id = ?", (id,))) - images.keys()])
     purge(links)
     pixels.delete(unshared(store, pixels, doomed))
     if images:

@@ -18,6 +18,7 @@ memory.
 A segment never changes. Which of its rows live as of a generation is the index's knowledge.
 """
 
+import contextlib
 import json
 import os
 import shutil
@@ -167,7 +168,8 @@ class Writer:
         self._codes: dict[str, dict[Any, int]] = {name: {None: 0} for name in FILTER_COLUMNS}
         if folder is not None:
             durable.make_folder(folder)
-            self._files = {name: (folder / f"{name}.bin").open("wb") for name in self._counts}
+            with durable.disk_errors(folder):
+                self._files = {name: (folder / f"{name}.bin").open("wb") for name in self._counts}
 
     def add(self, rows: Sequence[Row]) -> None:
         """Append rows of the store, ascending."""
@@ -247,12 +249,13 @@ class Writer:
                 name: np.frombuffer(data, "S32") if name in HASH_COLUMNS else data for name, data in values.items()
             }
             return Segment(self.layout, since, until, held, loose)
-        for name, file in self._files.items():
-            file.flush()
-            os.fsync(file.fileno())
-            file.close()
-            if name in values:
-                durable.write(self.folder / f"{name}.values", values[name], sync_folder=False)
+        with durable.disk_errors(self.folder):
+            for file in self._files.values():
+                file.flush()
+                os.fsync(file.fileno())
+                file.close()
+        for name, data in values.items():
+            durable.write(self.folder / f"{name}.values", data, sync_folder=False)
         facts = {
             "format": FORMAT, "bundle": self.layout.bundle, "since": since, "until": until,
             "arrays": arrays, "values": sizes,
@@ -264,7 +267,9 @@ class Writer:
         """Delete what was written."""
         if self.folder is not None:
             for file in self._files.values():
-                file.close()
+                # What a full disk did not take is still waiting.
+                with contextlib.suppress(OSError):
+                    file.close()
             shutil.rmtree(self.folder, ignore_errors=True)
 
     def _append(self, name: str, array: NDArray[Any]) -> None:
@@ -279,10 +284,11 @@ class Writer:
         if self.folder is None:
             yield from self._memory[name]
             return
-        self._files[name].flush()
-        with (self.folder / f"{name}.bin").open("rb") as file:
-            while data := file.read(4 * 65536):
-                yield np.frombuffer(data, "<u4")
+        with durable.disk_errors(self.folder):
+            self._files[name].flush()
+            with (self.folder / f"{name}.bin").open("rb") as file:
+                while data := file.read(4 * 65536):
+                    yield np.frombuffer(data, "<u4")
 
     def _used(self, name: str) -> NDArray[np.bool_]:
         used = np.zeros(len(self._codes[name]), bool)
@@ -295,12 +301,13 @@ class Writer:
             self._memory[name] = [table[piece] for piece in self._memory[name]]
             return
         fresh = self.folder / f"{name}.recoded"
-        with durable.disk_errors(self.folder), fresh.open("wb") as file:
-            for piece in self._pieces(name):
-                file.write(table[piece].data)
-        self._files[name].close()
-        fresh.replace(self.folder / f"{name}.bin")
-        self._files[name] = (self.folder / f"{name}.bin").open("ab")
+        with durable.disk_errors(self.folder):
+            with fresh.open("wb") as file:
+                for piece in self._pieces(name):
+                    file.write(table[piece].data)
+            self._files[name].close()
+            fresh.replace(self.folder / f"{name}.bin")
+            self._files[name] = (self.folder / f"{name}.bin").open("ab")
 
 
 def _map(path: Path, kind: np.dtype[Any], shape: tuple[int, ...]) -> NDArray[Any]:

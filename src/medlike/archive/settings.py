@@ -52,6 +52,8 @@ class Settings:
     depth: int = 1000
 
     def __post_init__(self) -> None:
+        for field in fields(self):
+            object.__setattr__(self, field.name, _plain(getattr(self, field.name)))
         _at_least("k", self.k, 1, "ask for 1 hit or more")
         _at_least("others", self.others, 0, "give 0 or more")
         if self.radius is not None:
@@ -77,8 +79,20 @@ class Settings:
                 raise QueryError(f"{name!r} is no setting of a search: use {', '.join(known)}")
         return cls(**given)
 
+
+def _plain(value: Any) -> Any:
+    """A value as JSON holds it, so that a receipt can: numbers of numpy become Python's, collections lists."""
+    if isinstance(value, np.generic | np.ndarray):
+        return value.tolist()
+    if isinstance(value, Mapping):
+        return {name: _plain(each) for name, each in value.items()}
+    if isinstance(value, str | bytes) or not hasattr(value, "__iter__"):
+        return value
+    return [_plain(each) for each in value]
+
+
 def _at_least(name: str, value: Any, least: int, action: str) -> None:
-    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
         raise QueryError(f"{name} is {value!r}: {action}")
 
 

@@ -111,18 +111,19 @@ class Spool:
         durable.write(folder / f"{entry.ticket}.json", said, mode=0o600)
         self.done(entry)
 
-    def forget(self, words: list[str]) -> int:
-        """Delete files set aside or left by a crash that hold one of the words; how many."""
-        needles = [word.encode() for word in words if word]
+    def forget(self, uids: list[str]) -> int:
+        """Delete files set aside or left by a crash that hold one of the UIDs; how many."""
+        needles = [_whole(uid) for uid in uids if uid]
         doomed = []
         for entry in self.refused():
             sidecar = entry.path.with_name(f"{entry.ticket}.json")
             content = entry.path.read_bytes() + sidecar.read_bytes()
-            if any(needle in content for needle in needles):
+            if any(needle.search(content) for needle in needles):
                 doomed += [sidecar, entry.path]
         for path in self._strays():
             with contextlib.suppress(FileNotFoundError):
-                if any(needle in path.read_bytes() for needle in needles):
+                content = path.read_bytes()
+                if any(needle.search(content) for needle in needles):
                     doomed.append(path)
         for path in doomed:
             path.unlink(missing_ok=True)
@@ -162,3 +163,8 @@ class Spool:
             said["identifiers"],
             said.get("reason"),
         )
+
+
+def _whole(uid: str) -> re.Pattern[bytes]:
+    """A UID that is no part of a longer one. File names set it between dots: CT.1.2.3.dcm."""
+    return re.compile(rb"(?<!\d)(?<!\d\.)" + re.escape(uid.encode()) + rb"(?!\.?\d)")

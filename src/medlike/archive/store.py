@@ -9,7 +9,7 @@ import json
 import sqlite3
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -85,9 +85,17 @@ class Store:
                 connection.execute("COMMIT")
 
     def generation(self) -> int:
-        """The newest published generation."""
+        """The newest published generation; within a snapshot, the snapshot's."""
+        return self._newest(self.connection)
+
+    def published(self) -> int:
+        """The newest published generation, whatever this thread's snapshot sees."""
+        with closing(self._database.opened()) as connection:
+            return self._newest(connection)
+
+    def _newest(self, connection: sqlite3.Connection) -> int:
         with storage_errors(self.path):
-            return int(self.connection.execute("SELECT max(generation) FROM generations").fetchone()[0])
+            return int(connection.execute("SELECT max(generation) FROM generations").fetchone()[0])
 
     def oldest_generation(self) -> int:
         """The oldest generation as of which a search can still be repeated (compact raises it)."""

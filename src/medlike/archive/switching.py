@@ -60,6 +60,7 @@ def reindex(
     folder = archive.folder
     chosen = folder.bundle.load() if bundle is None else loaded_bundle(bundle)
     text = folder.text if text_bundle is None else text_facts(text_bundle, chosen)
+    made = encoder is None
     if bundle is not None:
         if encoder is None:
             from medlike.inference import Encoder
@@ -83,6 +84,6 @@ def reindex(
     from medlike.archive.indexes import Indexes
 
     Indexes.of(folder, archive.store).rebuild()
-    archive.bundles.use(folder, encoder if bundle is not None else None)
+    archive.bundles.use(folder, encoder if bundle is not None else None, made)
     report.switched = True
     return report

@@ -54,11 +54,14 @@ def _database(store: Store) -> Iterator[Problem]:
         late = store.select("added > ? OR removed > ? OR removed <= added", (newest, newest))
         for row in late:
             yield Problem("store", f"row {row} has impossible generations")
-    try:
-        # The word index compares itself with the texts; it answers by failing.
-        store.connection.execute("INSERT INTO words(words, rank) VALUES ('integrity-check', 1)")
-    except sqlite3.DatabaseError as error:
-        yield Problem("store", f"the word index differs from the texts ({error}): run `medlike compact`")
+    with storage_errors(store.path):
+        try:
+            # The word index compares itself with the texts; it answers by failing.
+            store.connection.execute("INSERT INTO words(words, rank) VALUES ('integrity-check', 1)")
+        except sqlite3.DatabaseError as error:
+            if not error.sqlite_errorname.startswith("SQLITE_CORRUPT"):
+                raise
+            yield Problem("store", f"the word index differs from the texts ({error}): run `medlike compact`")
 
 
 def _rows(folder: Folder, store: Store) -> Iterator[Problem]:
