@@ -147,7 +147,7 @@ def test_presets_are_by_length_and_unknown_settings_are_listed():
     assert [preset(bits).bits for bits in BITS] == [16, 32, 64, 128]
     with pytest.raises(TrainingError, match="no preset of 24 bits; give one of 16, 32, 64, 128"):
         preset(24)
-    with pytest.raises(TrainingError, match="no setting colour; it has: bits, "):
+    with pytest.raises(TrainingError, match="setting 'colour' is unknown; known: bits, "):
         preset(16, colour=1)
     with pytest.raises(TrainingError, match="width 10 cannot be shared by 4 heads"):
         preset(16, width=10)

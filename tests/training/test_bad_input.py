@@ -6,13 +6,12 @@ import numpy as np
 import pytest
 from safetensors.torch import save_file
 
-from medlike.datasets import Dataset, Split, make_split, read_collection
+from medlike.datasets import Dataset, Sample, Split, make_split, read_collection
 from medlike.errors import BundleError, DatasetError, TrainingError
+from medlike.models.presets import preset
 from medlike.models.stems import Stem
-from medlike.training.material import Material
-from medlike.training.pictures import Pictures
 from medlike.training.recipe import recipe
-from medlike.training.requirements import require_positives
+from medlike.training.requirements import require_directions, require_positives
 from medlike.training.train import Plan, find_split, train_network
 
 
@@ -74,22 +73,46 @@ def test_an_empty_part(phantom_data, tmp_path, missing):
 
 
 def drawn(labels):
-    count = len(labels)
-    pictures = Pictures(np.zeros((count, 2, 2), np.uint8), np.zeros((count, 2, 2), np.uint8), "")
-    return Material(Dataset("drawn", ()), pictures, {"label": np.asarray(labels)}, np.arange(count))
+    samples = tuple(Sample(path=str(n), file=None, label=str(label)) for n, label in enumerate(labels))
+    return Dataset("drawn", samples), np.asarray(labels)
 
 
 def test_batches_without_positives():
     # 100 labels of 2 images: a batch of 4 holds 6 pairs, one in 100 of them of one label.
     few = recipe("ours", batch=4, sampling="uniform")
     with pytest.raises(TrainingError, match=r"holds 0.06 pairs of the same label on average.*raise --set batch"):
-        require_positives(drawn(np.repeat(np.arange(100), 2)), few)
-    assert require_positives(drawn(np.repeat(np.arange(2), 100)), few) == pytest.approx(3)
+        require_positives(*drawn(np.repeat(np.arange(100), 2)), few)
+    assert require_positives(*drawn(np.repeat(np.arange(2), 100)), few) == pytest.approx(3)
 
 
 def test_fewer_pictures_than_a_batch():
-    with pytest.raises(TrainingError, match=r"batches of 64 from 20 training pictures.*--set batch=5"):
-        require_positives(drawn([0, 1] * 10), recipe("ours", batch=64, sampling="uniform"))
+    for batch in (64, 0):
+        with pytest.raises(TrainingError, match=rf"batches of {batch} from 20 training pictures.*--set batch=5"):
+            require_positives(*drawn([0, 1] * 10), recipe("ours", batch=batch, sampling="uniform"))
+
+
+def test_fewer_pictures_than_directions():
+    with pytest.raises(TrainingError, match=r"20 training images carry fewer than the 128 directions.*--set linear=10"):
+        require_directions(drawn([0, 1] * 10)[0], preset("compact"))
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"batch": "banana"}, "recipe setting batch is 'banana', which is no whole number; it is 256 by default"),
+        ({"epochs": 2.5}, "recipe setting epochs is 2.5, which is no whole number"),
+        ({"rate": True}, "recipe setting rate is True, which is no number"),
+        ({"cell_strides": 16}, r"setting cell_strides is 16, which is no list"),
+        ({"cell_epochs": "two"}, "setting cell_epochs is 'two', which is no whole number"),
+        ({"loss": "triplet"}, "loss 'triplet' is unknown; known: "),
+    ],
+)
+def test_settings_of_another_kind_are_refused_before_anything_is_read(changes, said, phantom_data, tmp_path):
+    refused(phantom_data[0], tmp_path, said, plan=Plan("hmar-compact", changes=changes, device="cpu"))
+
+
+def test_a_device_that_is_not_there_is_refused_before_anything_is_read(phantom_data, tmp_path):
+    refused(phantom_data[0], tmp_path, "device 'banana' cannot be used", plan=Plan("compact", device="banana"))
 
 
 @pytest.mark.parametrize("bits", [0, 4, 12, 63, 520])

@@ -193,7 +193,7 @@ def test_a_paired_query_sees_its_other_half(trained, parts):
     ("recipe", "reason"),
     [
         ({"start": "late"}, "start is 'late'; give linear or random"),
-        ({"colour": 1}, "the recipe has no setting colour; it has: "),
+        ({"colour": 1}, "recipe setting .colour. is unknown; known: "),
     ],
 )
 def test_senseless_recipes_are_refused(parts, recipe, reason):

@@ -6,13 +6,14 @@ the mask token, the linear starts and the exact order are ours.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from medlike.errors import TrainingError
+from medlike.models.changes import with_changes
 from medlike.models.crossmodal import DropoutVoting, FusionBlock, unit
 
 BITS = (16, 32, 64, 128)
@@ -50,11 +51,7 @@ def preset(bits: int, **changes: Any) -> CrossModalSettings:
     """Settings of the preset `mcmfh` at a length, with changes; TrainingError lists lengths and settings."""
     if f"mcmfh-{bits}" not in PRESETS:
         raise TrainingError(f"mcmfh has no preset of {bits} bits; give one of {', '.join(map(str, BITS))}")
-    known = {field.name for field in fields(CrossModalSettings)}
-    unknown = sorted(set(changes) - known)
-    if unknown:
-        raise TrainingError(f"mcmfh has no setting {', '.join(unknown)}; it has: {', '.join(sorted(known))}")
-    settings = replace(PRESETS[f"mcmfh-{bits}"], **changes)
+    settings = with_changes(PRESETS[f"mcmfh-{bits}"], changes)
     if settings.width % settings.heads:
         raise TrainingError(f"width {settings.width} cannot be shared by {settings.heads} heads; give a multiple")
     if settings.experts < 1 or settings.chosen < 1:

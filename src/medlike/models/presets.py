@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from medlike.errors import TrainingError
+from medlike.models.changes import with_changes
 
 
 @dataclass(frozen=True)
@@ -129,9 +130,4 @@ def preset(name: str, **changes: Any) -> NetworkSettings:
     """The settings of a preset, with changes by name. TrainingError lists what is known."""
     if name not in PRESETS:
         raise TrainingError(f"preset {name!r} is unknown; known: {', '.join(sorted(PRESETS))}")
-    settings = PRESETS[name]
-    known = [field.name for field in fields(settings)]
-    unknown = sorted(set(changes) - set(known))
-    if unknown:
-        raise TrainingError(f"setting {unknown[0]!r} is unknown; known: {', '.join(known)}")
-    return replace(settings, **changes)
+    return with_changes(PRESETS[name], changes)

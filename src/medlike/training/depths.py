@@ -33,7 +33,7 @@ def fit_depths(
     random = np.random.default_rng((seed, 977))
     views = torch.stack([torch.from_numpy(np.array(view)) for view in maps.pooled]).to(device)
     labels = {level: torch.from_numpy(found).to(device) for level, found in part.labels.items()}
-    weights = sampling_weights(part, recipe.sampling)
+    weights = sampling_weights(part.dataset, recipe.sampling)
     network.depth_branch.requires_grad_(True)
     parameters = [*network.depth_branch.parameters(), *network.classifier.parameters()]
     optimiser = torch.optim.AdamW(parameters, lr=recipe.depth_rate, betas=recipe.betas, weight_decay=recipe.decay)

@@ -121,7 +121,7 @@ def fit(
         mean = RunningMean(network, recipe.average)
         score = validation_map(feed, part, validation_feed, validation, seed, coded=False)
         say(f"depth branch trained: mAP {score:.4f} in float")
-    weights = sampling_weights(part, recipe.sampling)
+    weights = sampling_weights(part.dataset, recipe.sampling)
     feature_epochs = min(recipe.feature_epochs, recipe.epochs - 1) if network.settings.linear else 0
     for epoch in range(len(history), recipe.epochs):
         coded = epoch >= feature_epochs

@@ -100,11 +100,11 @@ def material(
     )
 
 
-def sampling_weights(part: Material, sampling: str) -> npt.NDArray[np.float64]:
+def sampling_weights(part: Dataset, sampling: str) -> npt.NDArray[np.float64]:
     """Weights float64 [N] that sum to 1; "tempered": classes of a source by the inverse root of their size."""
     if sampling == "uniform":
         return np.full(len(part), 1 / len(part))
-    keys = [f"{sample.source}|{sample.label}" for sample in part.dataset]
+    keys = [f"{sample.source}|{sample.label}" for sample in part]
     counts = Counter(keys)
     weights = np.array([counts[key] ** -0.5 for key in keys])
     return weights / weights.sum()

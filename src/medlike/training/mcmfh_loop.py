@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,7 @@ from torch import Tensor
 from medlike.bundle.crossing import IMAGE, TEXT, VIEWS
 from medlike.errors import TrainingError
 from medlike.metrics import score_codes, score_features
+from medlike.models.changes import with_changes
 from medlike.models.crossmodal import unit
 from medlike.models.mcmfh import CrossModalNetwork, CrossModalSettings
 from medlike.training.correlation import canonical_correlation, sign_frame
@@ -67,11 +68,7 @@ class CrossModalRecipe:
 
     def with_changes(self, **changes: Any) -> CrossModalRecipe:
         """The recipe with changes; TrainingError lists the known settings."""
-        known = {f.name for f in fields(self)}
-        unknown = sorted(set(changes) - known)
-        if unknown:
-            raise TrainingError(f"the recipe has no setting {', '.join(unknown)}; it has: {', '.join(sorted(known))}")
-        return replace(self, **changes)
+        return with_changes(self, changes, "recipe setting")
 
 
 @dataclass

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from medlike.errors import TrainingError
+from medlike.models.changes import with_changes
 
 
 @dataclass(frozen=True)
@@ -99,13 +99,4 @@ def recipe(name: str, **changes: Any) -> Recipe:
     """The named recipe with some settings changed; TrainingError lists what is known."""
     if name not in RECIPES:
         raise TrainingError(f"recipe {name!r} is unknown; known: {', '.join(sorted(RECIPES))}")
-    return changed(RECIPES[name], changes)
-
-
-def changed(settings: Recipe, changes: Mapping[str, Any]) -> Recipe:
-    """A recipe with some settings changed; TrainingError for one it does not have."""
-    known = [field.name for field in fields(Recipe)]
-    unknown = sorted(set(changes) - set(known))
-    if unknown:
-        raise TrainingError(f"recipe setting {unknown[0]!r} is unknown; known: {', '.join(known)}")
-    return replace(settings, **changes)
+    return with_changes(RECIPES[name], changes, "recipe setting")

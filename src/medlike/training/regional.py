@@ -115,7 +115,7 @@ def fit_regional(
         if network.cells.direct is not None:
             shares = modality if network.cells.film is not None else None
             start_cells(network.cells, channels, views, shares, sources, recipe.cell_whitening, seed)
-        weights = sampling_weights(train, "tempered") * views.content.any(axis=1)
+        weights = sampling_weights(train.dataset, "tempered") * views.content.any(axis=1)
         found["cells"] = fit_cells(
             network,
             recipe,

@@ -44,7 +44,7 @@ def fit_taps(network: RegionalNetwork, recipe: CellRecipe, part: Material, maps:
     # Standardised depths are small, 1 over the root of their widths: weights have far to go.
     optimiser = torch.optim.Adam(heads, lr=TAP_RATE * recipe.head_rate)
     views = torch.stack([torch.from_numpy(np.array(view)) for view in maps.pooled]).to(device)
-    weights = sampling_weights(part, "tempered")
+    weights = sampling_weights(part.dataset, "tempered")
     columns = image.pooling.slices()
     shares = dict[str, float]()
     for step in range(recipe.head_steps):
@@ -84,7 +84,7 @@ def fit_cell_weights(
     network.eval()
     network.cell_weight.requires_grad_(True)
     optimiser = torch.optim.AdamW(network.cell_weight.parameters(), lr=recipe.head_rate, weight_decay=0.05)
-    weights = sampling_weights(part, "tempered")
+    weights = sampling_weights(part.dataset, "tempered")
     level = list(part.labels)[-1]
     columns = stride_columns(network)
     value = 0.0

@@ -7,10 +7,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 from medlike.datasets import Dataset, Split
 from medlike.errors import TrainingError
-from medlike.training.material import Material, sampling_weights
+from medlike.models.presets import NetworkSettings
+from medlike.training.material import sampling_weights
 from medlike.training.recipe import Recipe
 
 Say = Callable[[str], None]
@@ -43,15 +45,26 @@ def require_labels(train: Dataset, validation: Dataset, say: Say = lambda line: 
         say(f"{len(missing)} labels of the validation part are missing from the training part: {_some(missing)}")
 
 
-def require_positives(part: Material, recipe: Recipe) -> float:
-    """The mean number of pairs of one class in a batch. Raises TrainingError where it is under 1."""
-    batch = min(recipe.batch, len(part))
-    if batch < recipe.batch:
+def require_directions(part: Dataset, settings: NetworkSettings) -> None:
+    """Raise TrainingError where the training images are too few for the directions of the network's linear branch."""
+    if len(part) <= settings.linear:
         raise TrainingError(
-            f"batches of {recipe.batch} from {len(part)} training pictures; give more pictures, "
+            f"{len(part)} training images carry fewer than the {settings.linear} directions of the linear branch; give "
+            f"more images, or --set linear={max(1, len(part) // 2)}"
+        )
+
+
+def require_positives(part: Dataset, labels: npt.NDArray[np.int64], recipe: Recipe) -> float:
+    """The mean number of pairs of one class in a batch. Raises TrainingError where it is under 1.
+
+    labels: int64 [N], below 0 where unknown.
+    """
+    batch = recipe.batch
+    if batch < 2 or batch > len(part):
+        raise TrainingError(
+            f"batches of {batch} from {len(part)} training pictures; give more pictures, "
             f"or --set batch={max(2, len(part) // 4)}"
         )
-    labels = part.labels["label"]
     known = labels >= 0
     share = np.bincount(labels[known], weights=sampling_weights(part, recipe.sampling)[known])
     pairs = float((share**2).sum() * batch * (batch - 1) / 2)

@@ -16,6 +16,7 @@ from medlike import __version__
 from medlike.bundle import Bundle
 from medlike.datasets import Dataset, Split, development_split, hash_samples, join, make_split
 from medlike.errors import DatasetError, TrainingError
+from medlike.models.changes import with_changes
 from medlike.models.heads import check_bits
 from medlike.models.hmar import WEIGHT_STRIDE, RegionalNetwork
 from medlike.models.networks import build
@@ -29,11 +30,18 @@ from medlike.training.finish import Collection, finish_bundle
 from medlike.training.loop import CHECKPOINT, Trained, fit
 from medlike.training.maps import Maps, stem_maps
 from medlike.training.material import Material, classes_of, material, training_part
-from medlike.training.recipe import Recipe, changed
+from medlike.training.objective import hash_loss
+from medlike.training.recipe import Recipe
 from medlike.training.recipe import recipe as named_recipe
 from medlike.training.regional import fit_regional, require_stage, start_from
 from medlike.training.regional_heads import fit_taps
-from medlike.training.requirements import require_free, require_gallery, require_labels, require_positives
+from medlike.training.requirements import (
+    require_directions,
+    require_free,
+    require_gallery,
+    require_labels,
+    require_positives,
+)
 from medlike.training.start import start_from_pooled
 from medlike.training.weights import StemWeights, load_stem
 
@@ -72,14 +80,14 @@ class Plan:
         if unknown:
             known = sorted(of_recipe | of_cells | {field.name for field in fields(NetworkSettings)})
             raise TrainingError(f"setting {unknown[0]!r} is unknown; known: {', '.join(known)}")
-        recipe = changed(named_recipe(self.recipe), mine)
+        recipe = named_recipe(self.recipe, **mine)
         # The network is built again from its settings alone, so what the recipe decides of it stands there.
         return network_preset(self.preset, **rest, share=recipe.share), recipe
 
     def cells(self) -> CellRecipe:
         """How the regional expert is trained, with the changes."""
         known = {field.name for field in fields(CellRecipe)}
-        return CellRecipe(**{name: value for name, value in self.changes.items() if name in known})
+        return with_changes(CellRecipe(), {name: value for name, value in self.changes.items() if name in known})
 
 
 @dataclass(frozen=True)
@@ -157,8 +165,11 @@ def train_network(
 def check_plan(plan: Plan, work: Path) -> None:
     """Raise TrainingError for a plan that cannot run, before anything is read."""
     settings, recipe = plan.settings()
+    plan.cells()
     check_bits(plan.bits)
     augmentation(recipe.augmentation)
+    hash_loss(recipe.loss, plan.bits, [1, 1], False)
+    choose_device(plan.device)
     if settings.local_bits:
         if WEIGHT_STRIDE not in settings.cell_strides:
             raise TrainingError(
@@ -196,8 +207,9 @@ def prepare_run(
     stem = load_stem(network, plan.stem)
     device = choose_device(plan.device)
     whole.to(device).eval()
+    require_positives(chosen, classes.of(chosen)["label"], recipe)
+    require_directions(chosen, settings)
     train, validation = (material(part, split, classes, cache, say) for part in (chosen, asked))
-    require_positives(train, recipe)
     say(f"{len(train)} pictures of {classes.sizes['label']} labels to train on, {len(validation)} to validate")
     frozen = recipe.protocol == "frozen"
 
