@@ -131,6 +131,14 @@ def test_receipt_repeats_the_search(own, sources, tmp_path):
         assert other.code == 2 and given[0] in other.err and "leave it out" in other.err
 
 
+def test_what_is_for_regions_or_words_is_refused_without_them(indexed):
+    for given in (("--region-weight", "0.5"), ("--shortlist", "5"), ("--orientations", "1"), ("--scales", "1")):
+        done = medlike("search", CHEST, "-a", indexed, *given)
+        assert done.code == 2 and given[0] in done.err and "--region" in done.err and "leave it out" in done.err
+    done = medlike("search", CHEST, "-a", indexed, "--weight", "words=2")
+    assert done.code == 2 and "--weight" in done.err and "--text" in done.err
+
+
 @pytest.mark.parametrize(
     "given", [("--rank", "hamming"), ("--exclude-own-patient",), ("--group-by", "study"), ("--sheet", "x.png")]
 )

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import get_args, get_type_hints
 
 import pytest
+import typer
 
 from medlike.cli.app import build
 from medlike.cli.reference import commands, reference
@@ -38,6 +39,8 @@ def test_every_option_has_help(path):
     function, _ = COMMANDS[path]
     hints = get_type_hints(function, include_extras=True)
     for name in inspect.signature(function).parameters:
+        if hints[name] is typer.Context:
+            continue
         facts = get_args(hints[name])[1]
         assert facts.help and facts.help.rstrip().endswith((".", ",")), f"{path}: {name}"
 

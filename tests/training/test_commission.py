@@ -10,7 +10,7 @@ from PIL import Image
 from medlike.bundle import rewrite
 from medlike.errors import BundleError
 from medlike.training.commission import advice, commission
-from medlike.training.commission_page import page
+from medlike.training.commission_page import histogram, page
 
 
 @pytest.fixture(scope="module")
@@ -125,3 +125,9 @@ def test_a_bundle_without_verdicts_is_refused(place, tiny_bundle, tmp_path):
     bare = rewrite(tiny_bundle, tmp_path / "bare", None, {"outlier": None})
     with pytest.raises(BundleError, match="gives no outlier verdicts"):
         commission(bare, [place])
+
+
+def test_the_histogram_shows_counts_and_where_flags_begin():
+    drawn = histogram([7, 3, 0, 5], threshold=0.03, width=400, height=100)
+    assert [f">{count}</text>" in drawn for count in (7, 3, 0, 5)] == [True] * 4
+    assert '<line x1="12.0" x2="12.0"' in drawn and ">0.03</text>" in drawn

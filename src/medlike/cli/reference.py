@@ -48,6 +48,8 @@ def parameters(function: Any) -> Iterator[tuple[str, str, str]]:
     """Of each argument and option: its word in the usage line, its names, its help with the default."""
     hints = get_type_hints(function, include_extras=True)
     for parameter in inspect.signature(function).parameters.values():
+        if hints[parameter.name] is typer.Context:
+            continue  # what was given, not something to give
         kind, facts = get_args(hints[parameter.name])[:2]
         value = _value(kind, facts.metavar, parameter.name)
         text = " ".join((facts.help or "").split())

@@ -158,6 +158,10 @@ def search(
         refuse(context, _ASKED, "a receipt says how it was searched")
     elif texts:
         refuse(context, _OF_IMAGES, "a search for texts has no use for it")
+    if region is None:
+        refuse(context, {"orientations", "scales", "region_weight", "shortlist"}, "it says how a --region is searched")
+    if text is None:
+        refuse(context, {"weight"}, "it weighs the rankings of a search by --text")
     if (asked_nothing and receipt is None) or (query is not None and id is not None):
         raise typer.BadParameter(
             "give one query: a file, --id of a stored image, --text, or --receipt", param_hint="QUERY"

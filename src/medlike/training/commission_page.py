@@ -35,9 +35,9 @@ def page(report: dict[str, Any]) -> str:
         box,
         _table(("", ""), sentences(report)),
         "<h2>False alarms</h2>",
-        '<p class="soft">p-values of all images; where the bundle fits the place, all bars are about as high. '
-        "The first bar holds what is flagged.</p>",
-        histogram(report["false_alarms"]["p_values"]),
+        '<p class="soft">p-values of all images, with how many each bar holds; where the bundle fits the place, all '
+        "bars are about as high. What lies left of the line is flagged.</p>",
+        histogram(report["false_alarms"]["p_values"], report["false_alarms"]["threshold"]),
         _table(
             ("modality", "units", "flagged", "95 % interval"),
             [
@@ -89,18 +89,25 @@ def page(report: dict[str, Any]) -> str:
     )
 
 
-def histogram(counts: Sequence[int], width: int = 640, height: int = 120) -> str:
-    """Bars as inline SVG; counts of equal bins over [0, 1]."""
-    most, bar = max(max(counts, default=0), 1), width / max(len(counts), 1)
+def histogram(counts: Sequence[int], threshold: float, width: int = 640, height: int = 120) -> str:
+    """Bars as inline SVG: counts of equal bins over [0, 1], each written above its bar, and a line at the threshold."""
+    most, bar, top = max(max(counts, default=0), 1), width / max(len(counts), 1), 14
     bars = "".join(
-        f'<rect x="{i * bar + 1:.1f}" y="{height * (1 - count / most):.1f}" width="{bar - 2:.1f}" '
-        f'height="{height * count / most:.1f}" fill="{"#c98a12" if i == 0 else "#4a7bb5"}"/>'
+        f'<rect x="{i * bar + 1:.1f}" y="{top + height * (1 - count / most):.1f}" width="{bar - 2:.1f}" '
+        f'height="{height * count / most:.1f}" fill="#4a7bb5"/>'
+        f'<text x="{(i + 0.5) * bar:.1f}" y="{top + height * (1 - count / most) - 3:.1f}" text-anchor="middle" '
+        f'font-size="10" fill="#5b6067">{count}</text>'
         for i, count in enumerate(counts)
     )
-    axis = f'<text x="0" y="{height + 16}">0</text><text x="{width}" y="{height + 16}" text-anchor="end">1</text>'
+    base, at = top + height, threshold * width
+    line = f'<line x1="{at:.1f}" x2="{at:.1f}" y1="0" y2="{base + 4}" stroke="#c98a12" stroke-width="2"/>'
+    axis = "".join(
+        f'<text x="{x:.1f}" y="{base + 17}" text-anchor="{anchor}">{text}</text>'
+        for x, anchor, text in ((0, "start", "0"), (at + 4, "start", f"{threshold:g}"), (width, "end", "1"))
+    )
     return (
-        f'<svg viewBox="0 0 {width} {height + 20}" width="100%" role="img" aria-label="Histogram of p-values" '
-        f'font-size="12">{bars}{axis}</svg>'
+        f'<svg viewBox="0 0 {width} {base + 20}" width="100%" role="img" aria-label="Histogram of p-values" '
+        f'font-size="12">{bars}{line}{axis}</svg>'
     )
 
 

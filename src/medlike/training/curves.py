@@ -40,6 +40,7 @@ def keep_history(
             points = [(row["epoch"], row[name]) for row in history if name in row]
             axis.plot(*zip(*points, strict=True), marker=".", label=name)
         axis.set(title=title, xlabel="epoch")
+        axis.xaxis.get_major_locator().set_params(integer=True)
         if names:
             axis.legend(fontsize=8)
     if losses:
