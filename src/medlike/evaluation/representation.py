@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TypeAlias
 
 import numpy as np
@@ -55,20 +55,6 @@ class Representation:
 
 
 Encode: TypeAlias = Callable[[Dataset], Representation]
-
-
-@dataclass(frozen=True)
-class Method:
-    """A named way to represent images. encode: a Dataset into a Representation of the same length and order.
-
-    kind: what it is in a table: bundle, floor, ceiling, method. seed: for trained methods with several runs.
-    """
-
-    name: str
-    encode: Encode
-    kind: str = "method"
-    seed: int | None = None
-    facts: dict[str, object] = field(default_factory=dict)
 
 
 def rank(query: Representation, gallery: Representation, relevance: Relevance, k: int = 100) -> RetrievalScores:

@@ -8,13 +8,9 @@ load by name. Padding is TensorFlow's SAME: of an odd total, the extra row and c
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch.nn.functional as F
-from safetensors.torch import load_file
 from torch import Tensor, nn
-
-from medlike.errors import TrainingError
 
 # Expansion, kernel, stride, channels, repeats of each stage.
 STAGES = (
@@ -144,34 +140,3 @@ class EfficientNetLite(nn.Module):
             y = block(y)
             maps.append(y)
         return maps
-
-
-def load_efficientnet_lite(
-    path: str | Path | None = None, settings: EfficientNetLiteSettings = EfficientNetLiteSettings()
-) -> EfficientNetLite:
-    """The stem in evaluation mode with weights of a safetensors file (float16 or float32), or random ones.
-
-    The head's keys are passed over where the settings keep none. TrainingError lists what does not fit.
-    """
-    network = EfficientNetLite(settings).eval()
-    if path is None:
-        return network
-    path = Path(path)
-    if not path.is_file():
-        raise TrainingError(f"no weights at {path}; give the EfficientNet-Lite0 safetensors file")
-    given = {key: value.float() for key, value in load_file(str(path)).items()}
-    if not settings.head:
-        given = {key: given[key] for key in given if not key.startswith(("_conv_head.", "_bn1."))}
-    state = network.state_dict()
-    own = {key: state[key] for key in state if not key.endswith("num_batches_tracked")}
-    wrong = [f"{key}: missing" for key in own if key not in given]
-    wrong += [f"{key}: not part of this network" for key in given if key not in own]
-    wrong += [
-        f"{key}: shape {tuple(given[key].shape)}, expected {tuple(own[key].shape)}"
-        for key in own
-        if key in given and given[key].shape != own[key].shape
-    ]
-    if wrong:
-        raise TrainingError(f"{path} does not fit EfficientNet-Lite0: " + "; ".join(sorted(wrong)[:10]))
-    network.load_state_dict(given, strict=False)
-    return network

@@ -31,11 +31,6 @@ def measure(bench: Bench, query: Representation, gallery: Representation, **fact
     }
 
 
-def measure_rows(bench: Bench, whole: Representation, rows: tuple[np.ndarray, np.ndarray], **facts: Any) -> Result:
-    """As `measure`, from one representation of queries and gallery together and their rows in it."""
-    return measure(bench, whole[rows[0]], whole[rows[1]], **facts)
-
-
 def average(results: Sequence[Result], key: str) -> np.ndarray:
     """Per-query values (`ap` or `within_ap`) averaged over seeds: float64 [Q]."""
     return np.mean([np.array(r[key], dtype=np.float64) for r in results], axis=0)

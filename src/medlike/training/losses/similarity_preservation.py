@@ -1,6 +1,6 @@
 """Similarity preservation: the codes keep the similarities of a teacher's untouched features.
 
-Relational distillation (Park et al., CVPR 2019) and neighbour distributions (Passalis and Tefas, ECCV 2018).
+Relational distillation (Park et al., CVPR 2019).
 No labels are needed, so unlabelled images take part.
 """
 
@@ -21,31 +21,6 @@ def relational_error(u: Tensor, teacher: Tensor, squash: bool = True, centre: bo
     """
     student, fixed = _matrices(u, teacher, squash, centre)
     return mean_over((student - fixed).square(), _others(student))
-
-
-def neighbour_divergence(
-    u: Tensor,
-    teacher: Tensor,
-    squash: bool = True,
-    temperature: float = 0.1,
-    teacher_temperature: float = 0.1,
-    centre: bool = False,
-) -> Tensor:
-    """KL divergence of each image's neighbour distribution, teacher to student, mean over images: scalar.
-
-    The distribution of image i is the softmax over j != i of similarity / temperature. u, teacher, squash and
-    centre as in `relational_error`. Near neighbours count most. Zero for fewer than three images.
-    """
-    if temperature <= 0 or teacher_temperature <= 0:
-        raise TrainingError(f"temperatures must be above 0; got {temperature} and {teacher_temperature}")
-    student, fixed = _matrices(u, teacher, squash, centre)
-    if len(student) < 3:
-        return student.sum() * 0
-    own = ~_others(student)
-    log_student = (student / temperature).masked_fill(own, float("-inf")).log_softmax(dim=1)
-    log_teacher = (fixed / teacher_temperature).masked_fill(own, float("-inf")).log_softmax(dim=1)
-    gap = (log_teacher - log_student).masked_fill(own, 0.0)
-    return (log_teacher.exp() * gap).sum(dim=1).mean()
 
 
 def _matrices(u: Tensor, teacher: Tensor, squash: bool, centre: bool) -> tuple[Tensor, Tensor]:
