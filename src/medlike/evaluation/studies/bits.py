@@ -60,7 +60,12 @@ def summarise(bench: Bench, done: Mapping[str, Result]) -> Summary:
         lines.setdefault(first["family"], []).append(point)
     ticks = plots.apart(sorted({x for points in lines.values() for x, *_ in points}))
     plot = plots.lines(lines, "bytes an image", "mAP", log=True, ticks=ticks)
-    return Summary(tables, [("mAP against memory", plot)])
+    note = (
+        "Rows of the bundle's features and trained rows are of two networks: trained codes start from the stem that "
+        "`methods` tunes on these collections alone, the bundle was trained on more. Compare lengths within a family; "
+        "what a rotation makes of the features under the trained codes stands in `methods`."
+    )
+    return Summary(tables, [("mAP against memory", plot)], [note])
 
 
 def _features(bench: Bench) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -80,7 +85,7 @@ def _rotated(bench: Bench, family: str, bits: int) -> Callable[[], Result]:
             transform = floors.fit_random_projection(train, bits)
         pair = [Representation(codes=transform(f)) for f in both]
         facts: dict[str, Any] = {
-            "method": f"{family}, {bits} bits",
+            "method": f"{family} of the bundle's features, {bits} bits",
             "family": f"{family} of the bundle's features",
             "seed": 0,
         }
@@ -96,7 +101,7 @@ def _floats(bench: Bench, kind: str) -> Callable[[], Result]:
             both = [np.round(127 * f / np.abs(f).max(axis=1, keepdims=True)).astype(np.int8) for f in both]
         stored = [f.astype(kind) for f in both]
         pair = [Representation(features=f) for f in stored]
-        facts: dict[str, Any] = {"method": f"features as {kind}", "family": "float and integer features", "seed": 0}
+        facts: dict[str, Any] = {"method": f"the bundle's features as {kind}", "family": "float and integer features", "seed": 0}
         return measure(bench, *pair, **facts, stored=kind, search_ms=_vector_search(stored[0].shape[1], kind))
 
     return run
