@@ -47,3 +47,13 @@ def test_the_page_on_bundles_says_what_the_untrained_one_reaches():
 def test_inserted_figures_are_those_of_the_results(page):
     text = page.read_text(encoding="utf-8")
     assert filled(text, page.parent) == text, f"{page.name} differs from the results; run: make docs"
+
+
+def test_results_are_of_the_bundles_that_ship():
+    for file in sorted((ROOT / "docs" / "results").glob("*/results.json")):
+        named = json.loads(file.read_text(encoding="utf-8"))["configuration"].get("bundle")
+        if named:
+            assert named["digest"] == Bundle.load(named["name"]).digest, f"{file}: run this study again"
+    measured = json.loads((ROOT / "docs" / "benchmarks" / "encode.json").read_text(encoding="utf-8"))
+    for name, digest in measured["facts"]["bundle_digests"].items():
+        assert digest == Bundle.load(name).digest, f"benchmarks/encode.json: {name} has changed since, run it again"

@@ -101,7 +101,8 @@ def _floats(bench: Bench, kind: str) -> Callable[[], Result]:
             both = [np.round(127 * f / np.abs(f).max(axis=1, keepdims=True)).astype(np.int8) for f in both]
         stored = [f.astype(kind) for f in both]
         pair = [Representation(features=f) for f in stored]
-        facts: dict[str, Any] = {"method": f"the bundle's features as {kind}", "family": "float and integer features", "seed": 0}
+        family = "float and integer features"
+        facts: dict[str, Any] = {"method": f"the bundle's features as {kind}", "family": family, "seed": 0}
         return measure(bench, *pair, **facts, stored=kind, search_ms=_vector_search(stored[0].shape[1], kind))
 
     return run
