@@ -218,6 +218,36 @@ def test_a_thread_that_ended_holds_no_file(archive):
     assert descriptors() <= before + 2
 
 
+SLOW_CREATION = """
+import sys
+from medlike import Archive
+from medlike.archive import creation
+made = creation.Links.create
+def slowly(private):
+    print("creating", flush=True)
+    sys.stdin.readline()
+    made(private)
+creation.Links.create = slowly
+with Archive.create(sys.argv[1], sys.argv[2]) as archive:
+    print(archive.verify(), flush=True)
+"""
+
+
+def test_two_processes_that_create_one_archive_do_not_harm_each_other(tmp_path, tiny_bundle):
+    command = [sys.executable, "-c", SLOW_CREATION, tmp_path / "a", tiny_bundle.path]
+    first = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    try:
+        assert first.stdout.readline() == "creating\n"
+        with pytest.raises(ArchiveLocked, match=f"being written by process {first.pid} on "):
+            Archive.create(tmp_path / "a", tiny_bundle)
+        said, _ = first.communicate("go on\n", timeout=60)
+    finally:
+        first.kill()
+    assert said == "[]\n"
+    with pytest.raises(ArchiveError, match="holds an archive"):
+        Archive.create(tmp_path / "a", tiny_bundle)
+
+
 def test_a_second_writer_is_told_who_writes(archive, pictures, encoder):
     def meanwhile(report):
         with Archive.open(archive.path, encoder=encoder) as second:

@@ -101,6 +101,25 @@ def test_an_empty_folder_is_said_to_be_empty(tmp_path):
     assert done.code == 0 and "no image file was found" in done.err
 
 
+def test_two_that_begin_an_archive_at_once_leave_a_whole_one(sources, tmp_path):
+    archive, kinds = tmp_path / "archive", ("*.jpg", "*.dcm")
+    for kind in kinds:
+        (tmp_path / kind[2:]).mkdir()
+        for file in sources.glob(kind):
+            (tmp_path / kind[2:] / file.name).symlink_to(file)
+    commands = [[MEDLIKE, "index", tmp_path / kind[2:], "--archive", archive] for kind in kinds]
+    running = [subprocess.Popen(each, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for each in commands]
+    ended = [(*process.communicate(timeout=120), process.returncode) for process in running]
+    assert any(code == 0 for *_, code in ended), ended
+    for _, err, code in ended:
+        assert code == 0 or (code == 1 and "is being written by process" in err), ended
+    for kind in kinds:
+        assert medlike("index", tmp_path / kind[2:], "--archive", archive).code == 0
+    checked = medlike("verify", "--archive", archive)
+    assert checked.code == 0, checked.out
+    assert medlike("info", "--archive", archive, "-f", "json").json["images"] == 23
+
+
 def test_unknown_bundle_names_those_shipped(sources, tmp_path):
     done = medlike("index", sources, "--archive", tmp_path / "archive", "--bundle", "no-such")
     assert done.code == 1

@@ -82,15 +82,22 @@ def index(
     """
     from medlike import Archive
     from medlike.cli.screen import print_json, progress
+    from medlike.errors import ArchiveError
 
     chosen = _frames(frames)
     folder = archive_folder(archive)
-    if (folder / "archive.json").exists():
+    opened = None
+    if not (folder / "archive.json").exists():
+        try:
+            opened = Archive.create(folder, bundle=bundle, keep_identifiers=keep_identifiers, text_bundle=text_bundle)
+        except ArchiveError:
+            # Another process may have made it meanwhile.
+            if not (folder / "archive.json").exists():
+                raise
+    if opened is None:
         opened = Archive.open(folder, bundle=bundle)
         if keep_identifiers and not opened.folder.keep_identifiers:
             fail(f"{folder} was made without --keep-identifiers; make a new archive to keep them")
-    else:
-        opened = Archive.create(folder, bundle=bundle, keep_identifiers=keep_identifiers, text_bundle=text_bundle)
     with opened, progress() as display:
         task = display.add_task("Indexing", total=None)
         report = opened.add(
