@@ -121,6 +121,15 @@ def test_bad_files_never_stop_a_batch(archive, pictures, tmp_path):
     assert archive.verify() == []
 
 
+def test_an_archive_below_its_sources_does_not_take_in_its_own_previews(tmp_path, tiny_bundle, encoder, pictures):
+    with Archive.create(pictures(3) / "archive", tiny_bundle, encoder=encoder) as archive:
+        archive.add(tmp_path / "pictures")
+        again = archive.add(tmp_path / "pictures")
+        assert (len(archive), again.files, again.unchanged) == (3, 3, 3)
+        assert again.archives == [str(archive.path)] and not again.skipped
+        assert archive.add(archive.path).skipped[0][0] == str(archive.path)
+
+
 def test_names_in_other_scripts(archive, pictures):
     folder = pictures(3, name="снимки 画像 صور")
     (folder / "0000.png").rename(folder / "šířka\u202e写真.png")

@@ -61,6 +61,7 @@ class AddReport:
     id) of images equal to a stored one from another file. seconds by stage: read (summed over threads),
     encode, commit, index, total. files: gone through. generation: of the last commit. texts: stored with the
     images; deidentified: names, dates, numbers and addresses that were taken out of them by rule before.
+    archives: folders below the sources that are archives or backups, and were passed over.
     """
 
     added: int = 0
@@ -73,6 +74,7 @@ class AddReport:
     generation: int = 0
     texts: int = 0
     deidentified: int = 0
+    archives: list[str] = field(default_factory=list)
 
 
 Progress = Callable[[AddReport], None]

@@ -36,7 +36,8 @@ def index(
         list[str],
         typer.Argument(
             metavar="SOURCE...",
-            help="Folders (searched through), files, globs, or manifests (CSV with a column path).",
+            help="Folders (searched through, archives in them passed over), files, globs, or manifests (CSV with a "
+            "column path).",
         ),
     ],
     archive: ArchiveFolder = None,
@@ -132,6 +133,7 @@ def _facts(report: "AddReport") -> dict[str, Any]:
         "skipped": [{"path": path, "reason": reason} for path, reason in report.skipped],
         "texts": report.texts,
         "deidentified": report.deidentified,
+        "archives": report.archives,
         "generation": report.generation,
         "seconds": report.seconds,
     }
@@ -155,6 +157,8 @@ def _show(report: "AddReport", folder: Path) -> None:
     if report.texts:
         console.print(f"{report.texts} texts stored, {report.deidentified} passages in them replaced by rule")
     console.print(f"archive: {folder}", markup=False, soft_wrap=True)
+    for passed_over in report.archives:
+        note(f"medlike: {passed_over} is an archive or a backup of one, and was passed over")
     if not report.files:
         note("medlike: no image file was found there; a folder is searched for DICOM, PNG, JPEG, TIFF, BMP and WebP")
     if report.skipped:
