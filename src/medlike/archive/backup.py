@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from medlike.archive import durable
-from medlike.archive.database import storage_errors
+from medlike.archive.database import address, storage_errors
 from medlike.archive.folder import FILE, Folder
 from medlike.archive.identity import KEY_FILE, LINKS_FILE, Identity, Links
 from medlike.archive.pixels import Pixels
@@ -125,7 +125,7 @@ def _copy_database(source: Path, target: Path) -> None:
     """SQLite's online backup: one consistent state, whoever writes meanwhile."""
     target.unlink(missing_ok=True)
     with storage_errors(source):
-        origin = sqlite3.connect(f"file:{source}?mode=rw", uri=True, timeout=30)
+        origin = sqlite3.connect(address(source), uri=True, timeout=30)
         try:
             copy = sqlite3.connect(target)
             try:
