@@ -66,7 +66,7 @@ def search(
     archive: ArchiveFolder = None,
     id: Annotated[
         str | None,
-        typer.Option("--id", help="Search for a stored image, by the id that a hit shows or its first digits."),
+        typer.Option("--id", help="Search for a stored image, by the id of a hit or its first digits, at least 4."),
     ] = None,
     text: Annotated[
         str | None,
