@@ -1,5 +1,6 @@
 """medlike index: what goes in, what is refused, and how it says so."""
 
+import csv
 import shutil
 import signal
 import subprocess
@@ -61,6 +62,21 @@ def test_names_in_other_scripts(tmp_path):
     assert found.code == 0
     assert found.json["hits"][0]["source"]["path"].endswith("снимки 画像/胎児の頭 éü.jpg")
     assert "胎児の頭 éü.jpg" in found.out, "names are not escaped"
+
+
+def test_a_terminal_is_not_commanded_by_names_and_labels(tmp_path):
+    evil, archive = "\x1b[2Jgone\x9b\n\u202efdp", tmp_path / "archive"
+    (tmp_path / f"{evil}.png").write_bytes(b"\x89PNG\r\n")
+    shutil.copy(samples_folder() / "queries/fetal-031_HC.jpg", tmp_path / "a.jpg")
+    with (tmp_path / "m.csv").open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([("path", "label"), ("a.jpg", evil), (f"{evil}.png", "")])
+    index = medlike("index", tmp_path / "m.csv", "-a", archive)
+    search = medlike("search", tmp_path / "a.jpg", "-a", archive)
+    missing = medlike("search", tmp_path / f"{evil}.jpg", "-a", archive)
+    assert (index.code, search.code, missing.code) == (3, 0, 1)
+    for said in (index.out, search.out, missing.err):
+        assert r"\x1b[2Jgone\x9b" in said and r"\u202efdp" in said
+        assert not set(said) & {"\x1b", "\x9b", "\u202e"}
 
 
 def test_manifest_facts_can_be_filtered_on(tmp_path):
