@@ -165,6 +165,19 @@ def test_a_full_disk_keeps_what_was_committed(small_disk, noise, tiny_bundle, en
 
 
 @pytest.mark.slow
+def test_a_backup_to_a_full_disk_blames_that_disk_and_can_be_tried_again(archive, noise, small_disk):
+    archive.add(noise)
+    archive.add(noise, pixels="copy")
+    for room in (90_000, 900_000):  # for a part of the store; for the store and a part of the pixels
+        (small_disk / "ballast").write_bytes(bytes(1_000_000 - room))
+        with pytest.raises(ArchiveFull, match=f"the disk that holds {small_disk}/backup.* is full"):
+            archive.backup(small_disk / "backup")
+        assert not list((small_disk / "backup").iterdir())
+    subprocess.run(["mount", "-o", "remount,size=16m", small_disk], check=True)
+    assert archive.backup(small_disk / "backup").images == 60
+
+
+@pytest.mark.slow
 def test_a_spool_on_a_full_disk_acknowledges_nothing(small_disk, noise, tiny_bundle, encoder):
     tickets = []
     with Archive.create(small_disk / "a", tiny_bundle, encoder=encoder) as archive:
