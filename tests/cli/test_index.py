@@ -105,10 +105,15 @@ def test_manifest_facts_can_be_filtered_on(tmp_path):
     assert {hit["metadata"]["modality"] for hit in found.json["hits"]} == {"US"}
 
 
-def test_nothing_found_fails(tmp_path):
-    done = medlike("index", tmp_path / "nowhere", "--archive", tmp_path / "archive")
-    assert done.code == 3
-    assert "nowhere" in done.err + done.out
+def test_nothing_found_fails(tmp_path, own):
+    sources = (tmp_path / "nowhere", tmp_path / "*.none")
+    done = medlike("index", *sources, "--archive", tmp_path / "archive")
+    assert done.code == 1 and "nowhere" in done.err and "*.none" in done.err
+    assert not (tmp_path / "archive").exists()
+    # Of an archive that is there, and beside a source that is there, it is a refusal.
+    assert medlike("index", *sources, "--archive", own).code == 3
+    (tmp_path / "empty").mkdir()
+    assert medlike("index", *sources, tmp_path / "empty", "--archive", tmp_path / "archive").code == 3
 
 
 def test_an_empty_folder_is_said_to_be_empty(tmp_path):

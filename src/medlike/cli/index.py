@@ -1,5 +1,7 @@
 """medlike index: put images into an archive."""
 
+import glob
+import os
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -89,6 +91,8 @@ def index(
     folder = archive_folder(archive)
     opened = None
     if not (folder / "archive.json").exists():
+        if not any(map(_is_there, sources)):
+            fail(f"there is no {' and no '.join(sources)}; no archive was made: give images, folders or manifests")
         try:
             opened = Archive.create(folder, bundle=bundle, keep_identifiers=keep_identifiers, text_bundle=text_bundle)
         except ArchiveError:
@@ -113,6 +117,10 @@ def index(
         _show(report, folder)
     if report.skipped:
         raise typer.Exit(REFUSED)
+
+
+def _is_there(source: str) -> bool:
+    return os.path.lexists(source) or any(glob.iglob(source, recursive=True))  # noqa: PTH207 (absolute patterns)
 
 
 def _frames(text: str) -> str | int:
