@@ -3,11 +3,15 @@
 import csv
 import json
 import math
+import os
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from medlike.errors import ImageError
 from medlike.imaging import vocabulary
@@ -76,22 +80,56 @@ def read_manifest(path: Path) -> Iterator[Row]:
     Columns: `path` (needed; relative to the manifest), and any of class, source, orig, group, modality,
     region, label, task, width, height, boxes_xywh (JSON list of [x, y, w, h]), mask, text, extra (JSON
     object or words), licence, sex, age, patient, study, series, view ... Other columns are searchable
-    metadata unless their name says that they identify somebody.
+    metadata unless their name says that they identify somebody. Of rows that say different things of one file the
+    last is used.
     """
     try:
-        with path.open(encoding="utf-8-sig", newline="", errors="replace") as file:
-            rows = csv.DictReader(file)
-            columns = [(name or "").strip().lower() for name in rows.fieldnames or ()]
-            if "path" not in columns:
-                found = ", ".join(columns)[:100] or "none"
-                raise ImageError(f"it is no manifest: it has no column `path` (columns: {found})")
-            rows.fieldnames = columns
-            for row in rows:
-                cells = {k: v.strip() for k, v in row.items() if isinstance(k, str) and isinstance(v, str)}
-                if any(cells.values()):
-                    yield _row(cells, path.parent, rows.line_num)
+        left = _contradicted(path)
+        for line, cells in _cells(path):
+            named = _named(cells, path.parent)
+            if left.get(named, 0) > 1:
+                left[named] -= 1
+                problem = f"line {line} of the manifest: a later line says other things of this file, and is used"
+                yield Row(str(path.parent / cells["path"]), problem=problem)
+            else:
+                yield _row(cells, path.parent, line)
     except (csv.Error, UnicodeError) as error:
         raise ImageError(f"the manifest cannot be read: {reason(error)}") from None
+
+
+def _cells(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
+    """(line, column -> cell) of every row that is not empty."""
+    with path.open(encoding="utf-8-sig", newline="", errors="replace") as file:
+        rows = csv.DictReader(file)
+        columns = [(name or "").strip().lower() for name in rows.fieldnames or ()]
+        if "path" not in columns:
+            found = ", ".join(columns)[:100] or "none"
+            raise ImageError(f"it is no manifest: it has no column `path` (columns: {found})")
+        rows.fieldnames = columns
+        for row in rows:
+            cells = {k: v.strip() for k, v in row.items() if isinstance(k, str) and isinstance(v, str)}
+            if any(cells.values()):
+                yield rows.line_num, cells
+
+
+def _named(cells: dict[str, str], folder: Path) -> int:
+    """A number for the file that a row names."""
+    return hash(os.path.normpath(folder / cells.get("path", "")))
+
+
+def _contradicted(path: Path) -> dict[int, int]:
+    """Files of which rows say different things -> how many rows name them. Holds 16 bytes a row."""
+
+    def rows() -> Iterator[tuple[int, int]]:
+        with suppress(csv.Error):  # where it ends for the reading too
+            for _, cells in _cells(path):
+                if cells.get("path"):
+                    yield _named(cells, path.parent), hash(frozenset(cells.items() - {("path", cells["path"])}))
+
+    said = np.fromiter(rows(), np.dtype((np.int64, 2)))
+    files, different = np.unique(np.unique(said, axis=0)[:, 0], return_counts=True)
+    files, counts = np.unique(said[np.isin(said[:, 0], files[different > 1]), 0], return_counts=True)
+    return dict(zip(files.tolist(), counts.tolist(), strict=True))
 
 
 def is_placeholder(text: str) -> bool:
