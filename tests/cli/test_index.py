@@ -64,6 +64,17 @@ def test_names_in_other_scripts(tmp_path):
     assert "胎児の頭 éü.jpg" in found.out, "names are not escaped"
 
 
+def test_values_of_a_manifest_that_are_left_out_are_told(tmp_path):
+    for at in range(3):
+        Image.fromarray(np.full((20, 20), at, np.uint8)).save(tmp_path / f"{at}.png")
+    (tmp_path / "m.csv").write_text("path,age,modality\n0.png,forty,xr\n1.png,45,XR\n2.png,-3,us\n")
+    for _ in range(2):
+        done = medlike("index", tmp_path / "m.csv", "-a", tmp_path / "archive")
+        assert done.code == 0 and "2 values of the column age not understood" in done.err and "'forty'" in done.err
+    done = medlike("index", tmp_path / "m.csv", "-a", tmp_path / "archive", "-f", "json")
+    assert done.json["dropped"] == {"age": {"count": 2, "example": "forty"}}
+
+
 def test_a_terminal_is_not_commanded_by_names_and_labels(tmp_path):
     evil, archive = "\x1b[2Jgone\x9b\n\u202efdp", tmp_path / "archive"
     (tmp_path / f"{evil}.png").write_bytes(b"\x89PNG\r\n")

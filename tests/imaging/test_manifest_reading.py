@@ -173,6 +173,14 @@ def test_bad_boxes_are_refused_with_their_line(manifest, boxes):
         list(load(source))
 
 
+def test_what_is_no_value_of_its_column_is_told(manifest):
+    told = [{"age": "forty"}, {"age": "-3"}, {"age": "200Y"}, {"sex": "Q"}, {"extra": '{"age": 400, "sex": "both"}'}]
+    silent = [{"age": "000Y"}, {"sex": "unknown"}, {"age": "n/a"}, {"region": "-"}, {"modality": "none"}, {"sex": "?"}]
+    rows = list(read_manifest(manifest(*({"path": f"{at}.png", **row} for at, row in enumerate([*told, *silent])))))
+    assert [row.dropped for row in rows[:5]] == [*told[:4], {"age": "400", "sex": "both"}]
+    assert not any(row.dropped for row in rows[5:]) and not any(row.metadata for row in rows)
+
+
 def test_of_rows_that_contradict_each_other_the_last_is_used(manifest):
     said = [("a.png", "old"), ("b.png", "one"), ("./a.png", "older"), ("a.png", "new"), ("b.png", "one"), ("", "x")]
     path = manifest(*({"path": path, "label": label} for path, label in said), {"path": "", "label": "y"})

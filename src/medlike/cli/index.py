@@ -142,6 +142,7 @@ def _facts(report: "AddReport") -> dict[str, Any]:
         "texts": report.texts,
         "deidentified": report.deidentified,
         "archives": report.archives,
+        "dropped": {column: {"count": n, "example": cell} for column, (n, cell) in report.dropped.items()},
         "generation": report.generation,
         "seconds": report.seconds,
     }
@@ -165,6 +166,9 @@ def _show(report: "AddReport", folder: Path) -> None:
     if report.texts:
         console.print(f"{report.texts} texts stored, {report.deidentified} passages in them replaced by rule")
     console.print(f"archive: {folder}", markup=False, soft_wrap=True)
+    for column, (count, example) in report.dropped.items():
+        values = "1 value" if count == 1 else f"{count} values"
+        note(f"medlike: {values} of the column {column} not understood and left out, for example {example!r}")
     for passed_over in report.archives:
         note(f"medlike: {passed_over} is an archive or a backup of one, and was passed over")
     if not report.files:

@@ -39,7 +39,8 @@ class Source:
     """A file to be read, and what a manifest says of it.
 
     path: as given, or below the folder given, or resolved against the manifest's folder. frames: which of
-    its frames. problem: why it cannot be read, where discovery already knows; `load` raises it.
+    its frames. problem: why it cannot be read, where discovery already knows; `load` raises it. dropped:
+    column -> cell of a manifest, of cells that are no value of their column.
     """
 
     path: str
@@ -49,6 +50,7 @@ class Source:
     boxes: list[Box] | None = None
     frames: Frames = "middle"
     problem: str | None = None
+    dropped: dict[str, str] = field(default_factory=dict)
 
 
 def discover(
@@ -154,6 +156,7 @@ def _manifest(path: Path, frames: Frames) -> Iterator[Source]:
                 row.boxes,
                 frames=frames,
                 problem=row.problem,
+                dropped=row.dropped,
             )
     except ImageError as error:
         yield Source(str(path), problem=str(error))

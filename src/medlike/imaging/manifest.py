@@ -63,7 +63,7 @@ _PLACEHOLDERS = re.compile(
 class Row:
     """A manifest row: the file it names (resolved against the manifest's folder) and what it says of it.
 
-    problem: why the row cannot be used, or None.
+    problem: why the row cannot be used, or None. dropped: column -> cell, of cells that are no value of their column.
     """
 
     path: str
@@ -72,6 +72,16 @@ class Row:
     identifiers: dict[str, str] = field(default_factory=dict)
     boxes: list[Box] | None = None
     problem: str | None = None
+    dropped: dict[str, str] = field(default_factory=dict)
+
+
+#: Columns of closed vocabularies.
+_READ = {
+    "modality": vocabulary.modality,
+    "region": vocabulary.manifest_region,
+    "sex": vocabulary.sex,
+    "age": vocabulary.age,
+}
 
 
 def read_manifest(path: Path) -> Iterator[Row]:
@@ -163,25 +173,22 @@ def _put(row: Row, column: str, cell: str, folder: Path) -> None:
     elif column in _IDENTIFIERS:
         value = str(folder / cell) if column == "mask" else cell
         row.identifiers.setdefault(_IDENTIFIERS[column], value)
-    elif column == "modality":
-        _keep(row, column, vocabulary.modality(cell))
-    elif column == "region":
-        _keep(row, column, vocabulary.manifest_region(cell))
-    elif column == "sex":
-        _keep(row, column, vocabulary.sex(cell))
+    elif column in _READ:
+        read = _READ[column](cell)
+        if read is not None:
+            _keep(row, column, read)
+        elif not vocabulary.says_nothing(cell):
+            row.dropped[column] = cell
     elif column == "view" and cell.upper() in _VIEWS:
         _keep(row, column, cell.upper())
-    elif column == "age":
-        _keep(row, column, vocabulary.age(cell))
     elif _NAMES_SOMEBODY.search(column):
         row.identifiers.setdefault(column, cell)
     else:
         _keep(row, column, cell)
 
 
-def _keep(row: Row, column: str, value: Value | None) -> None:
-    if value is not None:
-        row.metadata.setdefault(column, value)
+def _keep(row: Row, column: str, value: Value) -> None:
+    row.metadata.setdefault(column, value)
 
 
 def _put_extra(row: Row, extra: str) -> None:
@@ -204,8 +211,10 @@ def _put_extra(row: Row, extra: str) -> None:
         if isinstance(value, bool):
             value = str(value).lower()
         if isinstance(value, int | float):
-            if math.isfinite(value):
-                _keep(row, key, vocabulary.age(str(value)) if key == "age" else value)
+            if key == "age":
+                _put(row, key, str(value), Path())
+            elif math.isfinite(value):
+                _keep(row, key, value)
         elif isinstance(value, str) and value.strip():
             _put_extra_words(row, key, value.strip())
         elif isinstance(value, list) and value and all(isinstance(one, str) for one in value):
