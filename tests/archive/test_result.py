@@ -5,6 +5,7 @@ import pytest
 
 from medlike import Hit, Result
 from medlike.archive import result as results
+from medlike.errors import InputError
 
 
 def picture(id="", side=40):
@@ -58,6 +59,12 @@ def test_sheet_and_page_are_written(result, tmp_path):
 
     result.sheet(tmp_path / "sheet.png")
     assert Image.open(tmp_path / "sheet.png").format == "PNG"
+    result.sheet(tmp_path / "sheet.JPG")
+    assert Image.open(tmp_path / "sheet.JPG").format == "JPEG"
+    for name in ("found.xyz", "found", "png"):
+        with pytest.raises(InputError, match=r"ends in \.png, \.jpg, \.jpeg"):
+            result.sheet(tmp_path / name)
+        assert not (tmp_path / name).exists()
     text = results.page([result, result], tmp_path / "page.html", "two")
     assert (tmp_path / "page.html").read_text(encoding="utf-8") == text
     assert result.page() != text

@@ -37,6 +37,17 @@ def test_missing_pixels_and_no_hits_are_drawn():
     assert sheet.draw([Result([])]).height > 200
 
 
+def test_a_picture_that_should_be_there_is_said_to_be_missing(monkeypatch):
+    said = []
+    monkeypatch.setattr(sheet.ImageDraw.ImageDraw, "text", lambda pen, at, text, *more: said.append(text))
+    for kind, query in (("id", "picture missing"), ("image", "pixels not kept")):
+        said.clear()
+        gone = Result(answer(1).hits, receipt={"query": {"kind": kind}})
+        sheet.draw([gone], tile=100)
+        assert query in said and "picture missing" in said
+        assert query in gone.page() and "picture missing" in gone.page()
+
+
 def test_pictures_of_every_kind_fit_their_tile():
     for picture in (
         np.zeros((1, 1), np.uint8),

@@ -165,6 +165,7 @@ def test_what_is_for_images_is_refused_of_texts(indexed, given):
         ((CHEST, "--where", "age>=old"), 1, "old"),
         ((CHEST, "--rank", "best"), 2, "best"),
         (("--id", "no-such-id"), 1, "no-such-id"),
+        ((CHEST, "--sheet", "found.xyz"), 1, "ends in .png"),
         (("--id", "99"), 2, "99 is too short; give at least 4 digits"),
         (("--receipt", "no-such-receipt"), 1, "no-such-receipt"),
         (("--receipt", samples_folder() / "README.md"), 1, "README.md"),
