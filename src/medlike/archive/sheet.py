@@ -205,13 +205,15 @@ def _band(result: Result, columns: int, tile: int, rows: int, agreement: bool | 
     height = head + max(down * step_y - _GAP, large + 2 * _PAD + 96)
     band = Pillow.new("RGB", (width, height), GROUND)
     pen = ImageDraw.Draw(band)
-    pen.text((0, 0), _fitted(result.title, _font(24), left - _GAP), BRIGHT, _font(24))
     count = f"{len(result.hits)} hits" if len(result.hits) != 1 else "1 hit"
     if not result.hits:
         count = "No hits"
     elif len(shown) < len(result.hits):
         count += f", the first {len(shown)} shown"
-    pen.text((left, 3), count, SOFT, _font(20))
+    # The heading has the row; how many hits there are stands over the hits, or behind it.
+    title = _fitted(result.title, _font(24), width - pen.textlength(count, _font(20)) - _GAP)
+    pen.text((0, 0), title, BRIGHT, _font(24))
+    pen.text((max(left, pen.textlength(title, _font(24)) + _GAP), 3), count, SOFT, _font(20))
     _query(band, pen, result, (0, head), large)
     for number, hit in enumerate(shown):
         at = (left + number % columns * step_x, head + number // columns * step_y)
