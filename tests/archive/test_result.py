@@ -3,7 +3,7 @@ import json
 import numpy as np
 import pytest
 
-from medlike import Hit, Result
+from medlike import Hit, Query, Result
 from medlike.archive import result as results
 from medlike.errors import InputError
 
@@ -68,3 +68,14 @@ def test_sheet_and_page_are_written(result, tmp_path):
     text = results.page([result, result], tmp_path / "page.html", "two")
     assert (tmp_path / "page.html").read_text(encoding="utf-8") == text
     assert result.page() != text
+
+
+def test_what_was_found_is_drawn_as_of_its_generation(archive, pictures):
+    archive.add(pictures(4))
+    first, *others = (row.id for row in archive.store.images([1, 2, 3, 4]).values())
+    found = archive.search(Query(id=first))
+    archive.remove([first, *others[:2]])
+    again = archive.repeat(found.receipt)
+    assert again.sheet().tobytes() == found.sheet().tobytes() and "missing" not in again.page()
+    archive.remove([first, others[0]], erase=True)
+    assert archive.repeat(found.receipt).page().count("picture missing") == 1 and "<img" in again.page()
