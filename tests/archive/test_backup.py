@@ -128,10 +128,27 @@ def test_backup_and_restore_refuse_a_folder_in_use(filled, tmp_path, pictures):
 
 def test_half_a_backup_is_no_archive(filled, tmp_path, monkeypatch):
     def full(*arguments):
+        copied.extend((tmp_path / "backup").rglob("*"))
         raise ArchiveError("the disk is full")
 
-    monkeypatch.setattr(backup, "_copy_pixels", full)
-    with pytest.raises(ArchiveError, match="full"):
-        filled.backup(tmp_path / "backup")
+    copied = []
+    with monkeypatch.context() as patch:
+        patch.setattr(backup, "_copy_pixels", full)
+        with pytest.raises(ArchiveError, match="full"):
+            filled.backup(tmp_path / "backup")
+    assert tmp_path / "backup" / "store.sqlite" in copied
     with pytest.raises(ArchiveError, match="is not an archive"):
         Archive.restore(tmp_path / "backup", tmp_path / "again")
+    # Nothing of it is in the way of the next attempt.
+    assert filled.backup(tmp_path / "backup").images == 6
+
+
+def test_a_copy_is_not_put_into_what_it_is_a_copy_of(filled, tmp_path):
+    before = sorted(filled.path.rglob("*"))
+    for inside in (filled.path / "backup", filled.path / "pixels" / ".." / "backup", filled.path):
+        with pytest.raises(ArchiveError, match="give a folder outside of it"):
+            filled.backup(inside)
+    assert sorted(filled.path.rglob("*")) == before
+    filled.backup(tmp_path / "backup")
+    with pytest.raises(ArchiveError, match="give a folder outside of it"):
+        Archive.restore(tmp_path / "backup", tmp_path / "backup" / "again")

@@ -4,13 +4,14 @@ import json
 import sqlite3
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from medlike import Archive
+from medlike import Archive, Result
 from medlike.errors import ArchiveFull, ArchiveLocked
 
 CRASH = Path(__file__).parent / "crash"
@@ -107,7 +108,7 @@ def test_verify_beside_a_writer_reports_no_difference(archive):
 
 FULL = """
 import sys
-from medlike import Archive
+from medlike import Archive, Result
 from medlike.archive import ingest
 from medlike.errors import ArchiveFull, ArchiveError
 ingest.GROUP = 8
@@ -162,6 +163,29 @@ def test_a_full_disk_keeps_what_was_committed(small_disk, noise, tiny_bundle, en
         report = archive.add(noise, pixels="copy")
         assert report.added + report.unchanged == 60 and report.unchanged >= int(kept)
         assert archive.verify() == []
+
+
+@pytest.mark.slow
+def test_a_backup_to_a_full_disk_blames_that_disk_and_can_be_tried_again(archive, noise, small_disk):
+    archive.add(noise)
+    archive.add(noise, pixels="copy")
+    for room in (90_000, 900_000):  # for a part of the store; for the store and a part of the pixels
+        (small_disk / "ballast").write_bytes(bytes(1_000_000 - room))
+        with pytest.raises(ArchiveFull, match=f"the disk that holds {small_disk}/backup.* is full"):
+            archive.backup(small_disk / "backup")
+        assert not list((small_disk / "backup").iterdir())
+    subprocess.run(["mount", "-o", "remount,size=16m", small_disk], check=True)
+    assert archive.backup(small_disk / "backup").images == 60
+
+
+@pytest.mark.slow
+def test_a_sheet_on_a_full_disk_is_not_begun(small_disk):
+    with suppress(OSError):
+        (small_disk / "ballast").write_bytes(bytes(2_000_000))
+    for draw, name in ((Result([]).sheet, "sheet.png"), (Result([]).page, "page.html")):
+        with pytest.raises(ArchiveFull, match="free space"):
+            draw(small_disk / name)
+    assert [path.name for path in small_disk.iterdir()] == ["ballast"]
 
 
 @pytest.mark.slow

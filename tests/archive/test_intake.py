@@ -107,6 +107,15 @@ def test_a_manifest_adds_labels_to_stored_images(archive, pictures, tmp_path):
     assert archive.add(tmp_path / "manifest.csv").unchanged == 3
 
 
+def test_a_manifest_that_names_a_file_twice_settles(archive, pictures):
+    folder = pictures(2)
+    rows = [{"path": "0000.png", "label": label} for label in ("a", "b")] + [{"path": "0001.png", "label": "c"}]
+    first, again = (archive.add(manifest(folder / "m.csv", rows)) for _ in range(2))
+    assert (first.added, again.added, again.replaced, again.unchanged) == (2, 0, 0, 2)
+    assert again.generation == first.generation and len(again.skipped) == 1
+    assert {row.metadata["label"] for row in archive.store.images([1, 2]).values()} == {"b", "c"}
+
+
 def test_bad_files_never_stop_a_batch(archive, pictures, tmp_path):
     folder = pictures(4)
     (folder / "0000b.png").write_bytes(b"")
@@ -119,6 +128,15 @@ def test_bad_files_never_stop_a_batch(archive, pictures, tmp_path):
     ]  # fmt: skip
     assert all(reason and "Traceback" not in reason for _, reason in report.skipped)
     assert archive.verify() == []
+
+
+def test_an_archive_below_its_sources_does_not_take_in_its_own_previews(tmp_path, tiny_bundle, encoder, pictures):
+    with Archive.create(pictures(3) / "archive", tiny_bundle, encoder=encoder) as archive:
+        archive.add(tmp_path / "pictures")
+        again = archive.add(tmp_path / "pictures")
+        assert (len(archive), again.files, again.unchanged) == (3, 3, 3)
+        assert again.archives == [str(archive.path)] and not again.skipped
+        assert archive.add(archive.path).skipped[0][0] == str(archive.path)
 
 
 def test_names_in_other_scripts(archive, pictures):

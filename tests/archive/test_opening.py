@@ -150,7 +150,7 @@ def test_a_shipped_bundle_fitted_to_a_site_keeps_its_name_and_is_found_again(tmp
     with Archive.create(tmp_path / "archive", tmp_path / "ours") as made:
         assert made.folder.bundle.name == shipped.name
     with Archive.open(tmp_path / "archive") as opened:
-        assert opened.encoder.bundle.path == tmp_path / "ours"
+        assert opened.tiny_bundle.path == tmp_path / "ours"
     with Archive.create(tmp_path / "plain", shipped) as made:
         assert made.folder.bundle.path is None
 
@@ -218,6 +218,36 @@ def test_a_thread_that_ended_holds_no_file(archive):
     assert descriptors() <= before + 2
 
 
+SLOW_CREATION = """
+import sys
+from medlike import Archive
+from medlike.archive import creation
+made = creation.Links.create
+def slowly(private):
+    print("creating", flush=True)
+    sys.stdin.readline()
+    made(private)
+creation.Links.create = slowly
+with Archive.create(sys.argv[1], sys.argv[2]) as archive:
+    print(archive.verify(), flush=True)
+"""
+
+
+def test_two_processes_that_create_one_archive_do_not_harm_each_other(tmp_path, tiny_bundle):
+    command = [sys.executable, "-c", SLOW_CREATION, tmp_path / "a", tiny_bundle.path]
+    first = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    try:
+        assert first.stdout.readline() == "creating\n"
+        with pytest.raises(ArchiveLocked, match=f"being written by process {first.pid} on "):
+            Archive.create(tmp_path / "a", tiny_bundle)
+        said, _ = first.communicate("go on\n", timeout=60)
+    finally:
+        first.kill()
+    assert said == "[]\n"
+    with pytest.raises(ArchiveError, match="holds an archive"):
+        Archive.create(tmp_path / "a", tiny_bundle)
+
+
 def test_a_second_writer_is_told_who_writes(archive, pictures, encoder):
     def meanwhile(report):
         with Archive.open(archive.path, encoder=encoder) as second:
@@ -252,35 +282,39 @@ def test_another_process_is_refused_too(archive, pictures):
     assert asked
 
 
-NO_PERMISSION = """
-import os, sys
-from medlike import Archive, bundle
+STRANGER = """
+import importlib, os, pkgutil, sys
+import medlike.archive, medlike.imaging
+from medlike import Archive, Query, bundle
 from medlike.errors import ArchiveError
+for module in pkgutil.iter_modules(medlike.archive.__path__):  # nobody may not be able to read where Python lies
+    importlib.import_module(f"medlike.archive.{module.name}")
 loaded = bundle.Bundle.load(sys.argv[3])
 if os.geteuid() == 0:  # root may do everything: become nobody
     os.setegid(65534)
     os.seteuid(65534)
-for attempt in (lambda: Archive.create(sys.argv[1], loaded), lambda: len(Archive.open(sys.argv[2]))):
-    try:
-        attempt()
-    except ArchiveError as error:
-        print(error)
+new, folder, _, steps = sys.argv[1:]
+try:
+    exec(steps)
+except ArchiveError as error:
+    print(error)
 """
 
 
 @pytest.fixture
 def stranger(archive, pictures, tiny_bundle):
-    """Runs two attempts as a user who may read the archive, not write to it: what each is told."""
-    archive.add(pictures(1))
+    """Runs steps as a user who may read the archive, not write to it: the lines that are printed."""
+    archive.add(pictures(3))
     archive.close()
     folder = Path(tempfile.mkdtemp(prefix="medlike-test-", dir="/tmp"))
     shutil.copytree(archive.path, folder / "archive")
     for path in [folder, *folder.rglob("*")]:
         path.chmod(0o555 if path.is_dir() else 0o444)
 
-    def attempt():
-        command = [sys.executable, "-c", NO_PERMISSION, folder / "new", folder / "archive", tiny_bundle.path]
-        run = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
+    def attempt(steps):
+        words = [folder / "new", folder / "archive", tiny_bundle.path, steps]
+        run = subprocess.run([sys.executable, "-c", STRANGER, *words], capture_output=True, text=True, timeout=60)
+        assert not run.returncode, run.stderr
         return run.stdout.splitlines()
 
     yield folder, attempt
@@ -291,7 +325,61 @@ def stranger(archive, pictures, tiny_bundle):
 
 def test_no_permission_is_said(stranger):
     folder, attempt = stranger
-    lines = attempt()
-    assert len(lines) == 2 and all(line.endswith("check permissions") for line in lines), lines
+    (line,) = attempt("Archive.create(new, loaded)")
+    assert line.endswith("check permissions")
+    (line,) = attempt("Archive.open(folder).remove(['0' * 32])")
+    assert line.endswith("check permissions")
     (folder / "archive" / "archive.json").chmod(0)
-    assert "archive.json cannot be read" in attempt()[1]
+    assert "archive.json cannot be read" in attempt("Archive.open(folder)")[0]
+
+
+READ = """
+from tempfile import TemporaryDirectory
+with Archive.open(folder, loaded) as archive, TemporaryDirectory() as place:
+    id = archive.store.images([1])[1].id
+    hits = archive.search(Query(id=id), include_self=True).hits
+    print(len(archive), len(hits), hits[0].distance, hits[0].source is not None, archive.info()["images"])
+    print(archive.verify(), archive.backup(place + "/backup", links=True).images)
+"""
+
+
+def test_reading_needs_no_permission_to_write(stranger):
+    folder, attempt = stranger
+    before = sorted(folder.rglob("*"))
+    assert attempt(READ) == ["3 3 0 True 3", "[] 3"]
+    assert sorted(folder.rglob("*")) == before
+    (folder / "archive" / "private").chmod(0o700)  # as it is made: where images came from is for its owner
+    steps = "id = opened.store.images([1])[1].id; print([hit.source for hit in opened.search(Query(id=id)).hits])"
+    assert attempt(f"opened = Archive.open(folder, loaded); {steps}") == ["[None, None]"]
+
+
+def test_who_may_not_write_follows_who_may(stranger, pictures, encoder, tiny_bundle):
+    if os.geteuid():
+        pytest.fail("two users are needed: run the tests as root")
+    folder, _ = stranger
+    steps = """
+archive = Archive.open(folder, loaded)
+print(len(archive), flush=True)
+for line in sys.stdin:
+    print(len(archive), len(archive.search(Query(id=archive.store.images([1])[1].id), k=99).hits), flush=True)
+"""
+    words = [folder / "new", folder / "archive", tiny_bundle.path, steps]
+    command = [sys.executable, "-c", STRANGER, *words]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as reader:
+
+        def seen():
+            reader.stdin.write("?\n")
+            reader.stdin.flush()
+            return reader.stdout.readline().strip()
+
+        assert reader.stdout.readline() == "3\n" and seen() == "3 2"
+        with Archive.open(folder / "archive", encoder=encoder) as archive:
+            archive.add(pictures(2, seed=1, name="more"))
+            assert seen() == "5 4"
+            archive.add(pictures(2, seed=2, name="yet more"))
+            assert seen() == "7 6"
+        assert seen() == "7 6"
+        with Archive.open(folder / "archive", encoder=encoder) as archive:
+            archive.add(pictures(1, seed=3, name="last"))
+        assert seen() == "8 7"
+        reader.stdin.close()

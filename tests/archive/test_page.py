@@ -65,7 +65,7 @@ def test_queries_hits_verdicts_and_notice_are_there():
     assert "seen as" not in text, "what an outlier looks like is no knowledge"
     assert "seen as CT" in page.document([answer(modality="CT")])
     assert "+4" in text
-    assert "pixels not kept" in text
+    assert "picture missing" in text
     assert "not a medical device" in text
     assert text.count("<img") == 2
 

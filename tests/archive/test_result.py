@@ -3,8 +3,9 @@ import json
 import numpy as np
 import pytest
 
-from medlike import Hit, Result
+from medlike import Hit, Query, Result
 from medlike.archive import result as results
+from medlike.errors import InputError
 
 
 def picture(id="", side=40):
@@ -58,6 +59,23 @@ def test_sheet_and_page_are_written(result, tmp_path):
 
     result.sheet(tmp_path / "sheet.png")
     assert Image.open(tmp_path / "sheet.png").format == "PNG"
+    result.sheet(tmp_path / "sheet.JPG")
+    assert Image.open(tmp_path / "sheet.JPG").format == "JPEG"
+    for name in ("found.xyz", "found", "png"):
+        with pytest.raises(InputError, match=r"ends in \.png, \.jpg, \.jpeg"):
+            result.sheet(tmp_path / name)
+        assert not (tmp_path / name).exists()
     text = results.page([result, result], tmp_path / "page.html", "two")
     assert (tmp_path / "page.html").read_text(encoding="utf-8") == text
     assert result.page() != text
+
+
+def test_what_was_found_is_drawn_as_of_its_generation(archive, pictures):
+    archive.add(pictures(4))
+    first, *others = (row.id for row in archive.store.images([1, 2, 3, 4]).values())
+    found = archive.search(Query(id=first))
+    archive.remove([first, *others[:2]])
+    again = archive.repeat(found.receipt)
+    assert again.sheet().tobytes() == found.sheet().tobytes() and "missing" not in again.page()
+    archive.remove([first, others[0]], erase=True)
+    assert archive.repeat(found.receipt).page().count("picture missing") == 1 and "<img" in again.page()

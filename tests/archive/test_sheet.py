@@ -37,6 +37,31 @@ def test_missing_pixels_and_no_hits_are_drawn():
     assert sheet.draw([Result([])]).height > 200
 
 
+def test_a_picture_that_should_be_there_is_said_to_be_missing(monkeypatch):
+    said = []
+    monkeypatch.setattr(sheet.ImageDraw.ImageDraw, "text", lambda pen, at, text, *more: said.append(text))
+    for kind, query in (("id", "picture missing"), ("image", "pixels not kept")):
+        said.clear()
+        gone = Result(answer(1).hits, receipt={"query": {"kind": kind}})
+        sheet.draw([gone], tile=100)
+        assert query in said and "picture missing" in said
+        assert query in gone.page() and "picture missing" in gone.page()
+
+
+def test_a_heading_has_the_whole_row(monkeypatch):
+    said = {}
+    monkeypatch.setattr(sheet.ImageDraw.ImageDraw, "text", lambda pen, at, text, *more: said.update({text: at}))
+    heading = "In words: ring-enhancing lesion of the head, " * 2
+    for hits, title, whole in ((5, "short", True), (5, heading, True), (5, heading * 4, False), (1, heading, False)):
+        said.clear()
+        drawn = sheet.draw([answer(hits, title=title)])
+        assert (title in said) == whole
+        (written,) = [text for text in said if text.startswith(title[:5])]
+        count = f"{hits} hits" if hits > 1 else "1 hit"
+        assert sheet._font(24).getlength(written) < said[count][0]
+        assert said[count][0] + sheet._font(20).getlength(count) <= drawn.width - 2 * sheet._MARGIN
+
+
 def test_pictures_of_every_kind_fit_their_tile():
     for picture in (
         np.zeros((1, 1), np.uint8),

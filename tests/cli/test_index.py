@@ -1,5 +1,6 @@
 """medlike index: what goes in, what is refused, and how it says so."""
 
+import csv
 import shutil
 import signal
 import subprocess
@@ -63,6 +64,32 @@ def test_names_in_other_scripts(tmp_path):
     assert "胎児の頭 éü.jpg" in found.out, "names are not escaped"
 
 
+def test_values_of_a_manifest_that_are_left_out_are_told(tmp_path):
+    for at in range(3):
+        Image.fromarray(np.full((20, 20), at, np.uint8)).save(tmp_path / f"{at}.png")
+    (tmp_path / "m.csv").write_text("path,age,modality\n0.png,forty,xr\n1.png,45,XR\n2.png,-3,us\n")
+    for _ in range(2):
+        done = medlike("index", tmp_path / "m.csv", "-a", tmp_path / "archive")
+        assert done.code == 0 and "2 values of the column age not understood" in done.err and "'forty'" in done.err
+    done = medlike("index", tmp_path / "m.csv", "-a", tmp_path / "archive", "-f", "json")
+    assert done.json["dropped"] == {"age": {"count": 2, "example": "forty"}}
+
+
+def test_a_terminal_is_not_commanded_by_names_and_labels(tmp_path):
+    evil, archive = "\x1b[2Jgone\x9b\n\u202efdp", tmp_path / "archive"
+    (tmp_path / f"{evil}.png").write_bytes(b"\x89PNG\r\n")
+    shutil.copy(samples_folder() / "queries/fetal-031_HC.jpg", tmp_path / "a.jpg")
+    with (tmp_path / "m.csv").open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([("path", "label"), ("a.jpg", evil), (f"{evil}.png", "")])
+    index = medlike("index", tmp_path / "m.csv", "-a", archive)
+    search = medlike("search", tmp_path / "a.jpg", "-a", archive)
+    missing = medlike("search", tmp_path / f"{evil}.jpg", "-a", archive)
+    assert (index.code, search.code, missing.code) == (3, 0, 1)
+    for said in (index.out, search.out, missing.err):
+        assert r"\x1b[2Jgone\x9b" in said and r"\u202efdp" in said
+        assert not set(said) & {"\x1b", "\x9b", "\u202e"}
+
+
 def test_manifest_facts_can_be_filtered_on(tmp_path):
     manifest = samples_folder() / "manifest.csv"
     rows = manifest.read_text(encoding="utf-8").splitlines()
@@ -89,16 +116,40 @@ def test_manifest_facts_can_be_filtered_on(tmp_path):
     assert {hit["metadata"]["modality"] for hit in found.json["hits"]} == {"US"}
 
 
-def test_nothing_found_fails(tmp_path):
-    done = medlike("index", tmp_path / "nowhere", "--archive", tmp_path / "archive")
-    assert done.code == 3
-    assert "nowhere" in done.err + done.out
+def test_nothing_found_fails(tmp_path, own):
+    sources = (tmp_path / "nowhere", tmp_path / "*.none")
+    done = medlike("index", *sources, "--archive", tmp_path / "archive")
+    assert done.code == 1 and "nowhere" in done.err and "*.none" in done.err
+    assert not (tmp_path / "archive").exists()
+    # Of an archive that is there, and beside a source that is there, it is a refusal.
+    assert medlike("index", *sources, "--archive", own).code == 3
+    (tmp_path / "empty").mkdir()
+    assert medlike("index", *sources, tmp_path / "empty", "--archive", tmp_path / "archive").code == 3
 
 
 def test_an_empty_folder_is_said_to_be_empty(tmp_path):
     (tmp_path / "empty").mkdir()
     done = medlike("index", tmp_path / "empty", "--archive", tmp_path / "archive")
     assert done.code == 0 and "no image file was found" in done.err
+
+
+def test_two_that_begin_an_archive_at_once_leave_a_whole_one(sources, tmp_path):
+    archive, kinds = tmp_path / "archive", ("*.jpg", "*.dcm")
+    for kind in kinds:
+        (tmp_path / kind[2:]).mkdir()
+        for file in sources.glob(kind):
+            (tmp_path / kind[2:] / file.name).symlink_to(file)
+    commands = [[MEDLIKE, "index", tmp_path / kind[2:], "--archive", archive] for kind in kinds]
+    running = [subprocess.Popen(each, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for each in commands]
+    ended = [(*process.communicate(timeout=120), process.returncode) for process in running]
+    assert any(code == 0 for *_, code in ended), ended
+    for _, err, code in ended:
+        assert code == 0 or (code == 1 and "is being written by process" in err), ended
+    for kind in kinds:
+        assert medlike("index", tmp_path / kind[2:], "--archive", archive).code == 0
+    checked = medlike("verify", "--archive", archive)
+    assert checked.code == 0, checked.out
+    assert medlike("info", "--archive", archive, "-f", "json").json["images"] == 23
 
 
 def test_unknown_bundle_names_those_shipped(sources, tmp_path):

@@ -71,6 +71,13 @@ def test_a_stored_image_finds_itself(indexed, sources):
     assert by_id.code == 0, by_id.err
 
 
+def test_an_id_may_be_in_capitals_and_cut_short(indexed):
+    id = medlike("search", SLICE, "-a", indexed, "-k", "1", "-f", "json").json["hits"][0]["id"]
+    for given in (id.upper(), id[:12].upper(), id[:9]):
+        asked = medlike("search", "--id", given, "-a", indexed, "-f", "json")
+        assert asked.code == 0 and asked.json["receipt"]["query"]["id"] == id, asked.err
+
+
 def test_filters(indexed):
     hits = medlike("search", CHEST, "-a", indexed, "-w", "modality=CT", "-w", "age>=40", "-f", "json").json["hits"]
     assert hits
@@ -158,6 +165,8 @@ def test_what_is_for_images_is_refused_of_texts(indexed, given):
         ((CHEST, "--where", "age>=old"), 1, "old"),
         ((CHEST, "--rank", "best"), 2, "best"),
         (("--id", "no-such-id"), 1, "no-such-id"),
+        ((CHEST, "--sheet", "found.xyz"), 1, "ends in .png"),
+        (("--id", "99"), 2, "99 is too short; give at least 4 digits"),
         (("--receipt", "no-such-receipt"), 1, "no-such-receipt"),
         (("--receipt", samples_folder() / "README.md"), 1, "README.md"),
         ((samples_folder() / "manifest.csv",), 1, "manifest.csv"),

@@ -35,11 +35,14 @@ def test_remove_compact_erase(own):
     assert medlike("info", "-a", own, "-f", "json").json["images"] == 24
     unknown = medlike("remove", ids[1], "f" * 32, "-a", own)
     assert unknown.code == 3 and "f" * 32 in unknown.err
+    short = medlike("remove", "0", "1", "-a", own)
+    assert short.code == 2 and "at least 4 digits" in short.err
+    assert medlike("remove", ids[3][:20].upper(), "-a", own).code == 0
     assert medlike("compact", "-a", own).code == 0
     unasked = medlike("remove", ids[2], "--erase", "-a", own)
     assert unasked.code != 0, "erasing asks first, and nobody answered"
     assert medlike("remove", ids[2], "--erase", "--yes", "-a", own).code == 0
-    assert medlike("info", "-a", own, "-f", "json").json["images"] == 22
+    assert medlike("info", "-a", own, "-f", "json").json["images"] == 21
     assert medlike("verify", "-a", own).code == 0
 
 

@@ -76,6 +76,24 @@ def test_globs(folder):
     assert "no file matches" in only.problem
 
 
+def test_archives_are_passed_over_and_said(folder):
+    archive, passed = folder / "c" / "archive", []
+    (archive / "pixels").mkdir(parents=True)
+    PillowImage.fromarray(GREY).save(archive / "pixels" / "preview.png")
+    (archive / "archive.json").write_text("{}")
+    assert names(folder, discover([folder])) == sorted([*EXPECTED, "c/archive/pixels/preview.png"])
+    (archive / "store.sqlite").touch()
+    for given in (folder, f"{folder}/**/*.*", f"{folder}/*", f"{folder}/c/arch*"):
+        found = names(folder, discover([given], passed_over=passed.append))
+        assert "c/archive/pixels/preview.png" not in found
+        assert passed.pop() == str(archive) and not passed
+    assert names(folder, discover([folder])) == EXPECTED
+    (refused,) = discover([archive])
+    assert "is an archive" in refused.problem
+    # What is written out is meant.
+    assert names(folder, discover([f"{archive}/pixels/*.png"])) == ["c/archive/pixels/preview.png"]
+
+
 def test_a_name_with_glob_characters_is_a_name(folder):
     (folder / "a.png").rename(folder / "a[1].png")
     assert names(folder, discover([folder / "a[1].png"])) == ["a[1].png"]

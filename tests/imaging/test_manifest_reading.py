@@ -173,6 +173,24 @@ def test_bad_boxes_are_refused_with_their_line(manifest, boxes):
         list(load(source))
 
 
+def test_what_is_no_value_of_its_column_is_told(manifest):
+    told = [{"age": "forty"}, {"age": "-3"}, {"age": "200Y"}, {"sex": "Q"}, {"extra": '{"age": 400, "sex": "both"}'}]
+    silent = [{"age": "000Y"}, {"sex": "unknown"}, {"age": "n/a"}, {"region": "-"}, {"modality": "none"}, {"sex": "?"}]
+    rows = list(read_manifest(manifest(*({"path": f"{at}.png", **row} for at, row in enumerate([*told, *silent])))))
+    assert [row.dropped for row in rows[:5]] == [*told[:4], {"age": "400", "sex": "both"}]
+    assert not any(row.dropped for row in rows[5:]) and not any(row.metadata for row in rows)
+
+
+def test_of_rows_that_contradict_each_other_the_last_is_used(manifest):
+    said = [("a.png", "old"), ("b.png", "one"), ("./a.png", "older"), ("a.png", "new"), ("b.png", "one"), ("", "x")]
+    path = manifest(*({"path": path, "label": label} for path, label in said), {"path": "", "label": "y"})
+    found = list(read_manifest(path))
+    assert [row.metadata.get("label") for row in found] == [None, "one", None, "new", "one", None, None]
+    later = "a later line says other things of this file"
+    assert [later in (row.problem or "") for row in found] == [True, False, True, False, False, False, False]
+    assert "line 2 of" in found[0].problem and "names no path" in found[-1].problem
+
+
 def test_bad_rows_do_not_stop_the_others(manifest):
     path = manifest(
         {"path": "", "label": "x"},

@@ -74,6 +74,8 @@ def test_regions(text, region):
         ("IO", "XR"),
         ("CT", "CT"),
         ("MRI", "MR"),
+        ("xr", "XR"),
+        (" mg ", "MG"),
         ("photo", "photo"),
         ("", None),
         ("unknown", None),

@@ -187,7 +187,8 @@ class Archive:
         settings = Settings(pixels, frames, self.folder.keep_identifiers, threads)
         with self._writing():
             self._drain()
-            report = self._intake(settings, progress).run(discover(given, frames))
+            intake = self._intake(settings, progress)
+            report = intake.run(discover(given, frames, intake.report.archives.append))
             self._refresh(report)
         return report
 

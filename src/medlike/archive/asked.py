@@ -4,11 +4,13 @@ import base64
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from medlike.archive import pictures
 from medlike.archive.index import View
 from medlike.archive.query import Query
 from medlike.archive.result import Box, Picture
@@ -228,6 +230,7 @@ def _of_stored(archive: "Archive", query: Query, view: View, leave_out_own: bool
     stored = archive.store.encoding(row.row, archive.folder.bundle.digest)
     if stored is None:
         raise QueryError(f"image {id} is not encoded under the archive's bundle: run `medlike reindex`")
+    picture = partial(stored_picture, archive, view.generation, id)
     cells = mask = region = None
     warnings: tuple[str, ...] = ()
     if stored.cells is not None:
@@ -238,7 +241,7 @@ def _of_stored(archive: "Archive", query: Query, view: View, leave_out_own: bool
     if query.region is not None:
         if cells is None:
             raise QueryError(f"image {id} has no local codes: run `medlike reindex`")
-        region, warnings = _region(query.region, (row.width, row.height), cells, mask, archive.picture(id))
+        region, warnings = _region(query.region, (row.width, row.height), cells, mask, picture())
     return Asked(
         np.frombuffer(stored.code, np.uint8),
         np.frombuffer(stored.content, np.int8),
@@ -252,9 +255,15 @@ def _of_stored(archive: "Archive", query: Query, view: View, leave_out_own: bool
         cells=cells,
         mask=mask,
         size=(row.width, row.height),
-        picture=lambda: archive.picture(id),
+        picture=picture,
         warnings=warnings,
     )
+
+
+def stored_picture(archive: "Archive", generation: int, id: str) -> Picture | None:
+    """What to show of an image that lives as of a generation; None where it was erased since."""
+    row = archive.store.find(id, generation)
+    return None if row is None else pictures.picture(row, archive.pixels, archive.links)
 
 
 def _stored_verdict(stored: EncodingRow) -> dict[str, Any] | None:

@@ -8,11 +8,13 @@ files, and, only on request, the link table. The index is left out: it is rebuil
 import os
 import shutil
 import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from medlike.archive import durable
-from medlike.archive.database import storage_errors
+from medlike.archive.database import address, storage_errors
 from medlike.archive.folder import FILE, Folder
 from medlike.archive.identity import KEY_FILE, LINKS_FILE, Identity, Links
 from medlike.archive.pixels import Pixels
@@ -39,11 +41,18 @@ def backup(folder: Folder, target: Path, links: bool = False, passphrase: str | 
     """Write a backup into `target`, which must not exist or be empty. Readers and a writer may go on.
 
     links: with the link table, which says whose images these are. passphrase: encrypts the id key.
-    Raises ArchiveError where the target is not empty, ArchiveFull where its disk is.
+    Raises ArchiveError where the target is not empty or in the archive, ArchiveFull where its disk is full.
     """
-    if target.exists() and any(target.iterdir()):
-        raise ArchiveError(f"{target} is not empty: give a new folder")
-    durable.make_folder(target)
+    with _filled(target, folder.path):
+        report, missing = _save(folder, target, links, passphrase)
+    if missing:
+        raise ArchiveError(
+            f"{len(missing)} pixel files are missing, among them {missing[0]}: run `medlike verify`"
+        )
+    return report
+
+
+def _save(folder: Folder, target: Path, links: bool, passphrase: str | None) -> tuple[BackupReport, list[Path]]:
     durable.make_folder(target / "private", 0o700)
     durable.make_folder(target / "spool", 0o700)
     # Received files first: one that is committed meanwhile is then in the store's copy as well or alone.
@@ -78,17 +87,11 @@ def backup(folder: Folder, target: Path, links: bool = False, passphrase: str | 
         durable.write(target / "private" / SEALED_KEY_FILE, seal(key, passphrase), 0o600)
     # Last: without archive.json the folder is not an archive, so that half a backup is never taken for one.
     durable.write(target / FILE, description)
-    if missing:
-        raise ArchiveError(
-            f"{len(missing)} pixel files are missing, among them {missing[0]}: run `medlike verify`"
-        )
-    return report
+    return report, missing
 
 
 def restore(source: Path, target: Path, passphrase: str | None = None) -> Folder:
     """Make an archive of a backup in a new folder. ArchiveError for no backup or a wrong passphrase."""
-    if target.exists() and any(target.iterdir()):
-        raise ArchiveError(f"{target} is not empty: give a new folder")
     Folder.open(source)
     sealed = source / "private" / SEALED_KEY_FILE
     if sealed.exists():
@@ -97,7 +100,12 @@ def restore(source: Path, target: Path, passphrase: str | None = None) -> Folder
         key = unseal(sealed.read_bytes(), passphrase)
     else:
         key = (source / "private" / KEY_FILE).read_bytes()
-    durable.make_folder(target)
+    with _filled(target, source):
+        _unpack(source, target, key)
+    return Folder.open(target)
+
+
+def _unpack(source: Path, target: Path, key: bytes) -> None:
     for part in ("private", "spool", "index", "pixels"):
         durable.make_folder(target / part, 0o700 if part in ("private", "spool") else 0o755)
     for path in durable.files(source):
@@ -118,23 +126,36 @@ def restore(source: Path, target: Path, passphrase: str | None = None) -> Folder
     durable.write(target / "private" / KEY_FILE, key, 0o600)
     Identity(target / "private", Folder.open(source).key)
     durable.write(target / FILE, (source / FILE).read_bytes())
-    return Folder.open(target)
+
+
+@contextmanager
+def _filled(target: Path, origin: Path) -> Iterator[None]:
+    """Fill a new or empty folder outside of `origin`; it is emptied where that fails, for the next attempt."""
+    if target.resolve().is_relative_to(origin.resolve()):
+        raise ArchiveError(f"{target} lies in {origin}, of which it would be a copy: give a folder outside of it")
+    if target.exists() and any(target.iterdir()):
+        raise ArchiveError(f"{target} is not empty: give a new folder")
+    durable.make_folder(target)
+    try:
+        yield
+    except BaseException:
+        with suppress(OSError):
+            durable.clear(target)
+        raise
 
 
 def _copy_database(source: Path, target: Path) -> None:
     """SQLite's online backup: one consistent state, whoever writes meanwhile."""
     target.unlink(missing_ok=True)
     with storage_errors(source):
-        origin = sqlite3.connect(f"file:{source}?mode=rw", uri=True, timeout=30)
-        try:
-            copy = sqlite3.connect(target)
-            try:
-                origin.backup(copy)
-                copy.execute("PRAGMA journal_mode=WAL")
-            finally:
-                copy.close()
-        finally:
-            origin.close()
+        origin = sqlite3.connect(address(source), uri=True, timeout=30)
+    with closing(origin):
+        with storage_errors(source):
+            origin.execute("SELECT count(*) FROM sqlite_master").fetchone()  # opens it
+        # What fails from here on is the writing.
+        with storage_errors(target), closing(sqlite3.connect(target)) as copy:
+            origin.backup(copy)
+            copy.execute("PRAGMA journal_mode=WAL")
     if source.name == LINKS_FILE:
         target.chmod(0o600)
     with target.open("rb") as file:

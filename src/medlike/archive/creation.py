@@ -5,6 +5,8 @@ from pathlib import Path
 from medlike.archive import durable
 from medlike.archive.folder import FILE, BundleFacts, Folder, TextBundleFacts
 from medlike.archive.identity import Identity, Links
+from medlike.archive.lock import FILE as LOCK
+from medlike.archive.lock import WriterLock
 from medlike.archive.store import Store
 from medlike.errors import ArchiveError
 
@@ -16,18 +18,36 @@ def create(
 ) -> Folder:
     """An empty archive in a new or empty folder, or in one where an attempt was interrupted.
 
-    Raises ArchiveError where there is an archive already, or anything else.
+    Raises ArchiveError where there is an archive already, or anything else, ArchiveLocked beside another writer.
     """
+    _refuse_what_is_there(path)
+    durable.make_folder(path)
+    lock = WriterLock(path)
+    lock.take()
+    clean = False
+    try:
+        # Another process may have made one since; what is cleared from here on is nobody's.
+        _refuse_what_is_there(path)
+        folder = _create(path, bundle, keep_identifiers, text)
+        clean = True
+    finally:
+        lock.release(clean)
+    return folder
+
+
+def _refuse_what_is_there(path: Path) -> None:
     with durable.disk_errors(path):
         names = {entry.name for entry in path.iterdir()} if path.exists() else set()
     if FILE in names:
         raise ArchiveError(f"{path} holds an archive: open it, or give a new folder")
-    if names and UNFINISHED not in names:
+    if names - {LOCK} and UNFINISHED not in names:
         raise ArchiveError(f"{path} is not empty: give a new folder")
-    durable.make_folder(path)
+
+
+def _create(path: Path, bundle: BundleFacts, keep_identifiers: bool, text: TextBundleFacts | None) -> Folder:
     # Should this not come to its end, the next attempt may clear away what it finds here.
     durable.write(path / UNFINISHED, b"")
-    durable.clear(path, keep=UNFINISHED)
+    durable.clear(path, keep=(UNFINISHED, LOCK))
     folder = Folder(path, bundle, Identity.create(path / "private").answer, keep_identifiers, text)
     for part in (folder.pixels, folder.index):
         durable.make_folder(part)

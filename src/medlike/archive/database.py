@@ -24,10 +24,11 @@ class Database:
     def connection(self) -> sqlite3.Connection:
         """This thread's connection, in autocommit mode: commits are fsynced, deleted cells are zeroed."""
         held = getattr(self._local, "held", None)
-        if held is not None and held.process == os.getpid():
+        if held is not None and held.process == os.getpid() and not held.outdated(self.path):
             return held.connection
+        still = _state(self.path) if unwritten(self.path) else None
         connection = self.opened()
-        held = self._local.held = _Held(connection)
+        held = self._local.held = _Held(connection, still)
         with self._lock:
             self._all.add(held)
         return connection
@@ -37,7 +38,7 @@ class Database:
         with storage_errors(self.path):
             # check_same_thread is off only so that close() may close every thread's connection.
             connection = sqlite3.connect(
-                f"{self.path.absolute().as_uri()}?mode=rw",
+                address(self.path),
                 uri=True,
                 isolation_level=None,
                 timeout=30,
@@ -65,9 +66,15 @@ _inherited: list[sqlite3.Connection] = []
 class _Held:
     """The connection of one thread; it is closed when the thread ends, which lets go of this."""
 
-    def __init__(self, connection: sqlite3.Connection) -> None:
+    def __init__(self, connection: sqlite3.Connection, still: tuple[int, ...] | None = None) -> None:
+        """still: the state of the file, where it was opened as one that nobody writes to."""
         self.process = os.getpid()
         self.connection = connection
+        self.still = still
+
+    def outdated(self, path: Path) -> bool:
+        """Whether somebody who may write has begun to: what they commit is looked for beside the file."""
+        return self.still is not None and not self.connection.in_transaction and _state(path) != self.still
 
     def close(self) -> None:
         if self.process == os.getpid():
@@ -76,6 +83,28 @@ class _Held:
             _inherited.append(self.connection)
 
     __del__ = close
+
+
+def unwritten(path: Path) -> bool:
+    """Whether this process may not write beside a database and nobody else has it open to write."""
+    return not os.access(path.parent, os.W_OK, effective_ids=True) and not _log(path).exists()
+
+
+def address(path: Path) -> str:
+    """What SQLite opens a database by: to read it needs to make the log's files beside it, unless nobody writes."""
+    return f"{path.absolute().as_uri()}?{'mode=ro&immutable=1' if unwritten(path) else 'mode=rw'}"
+
+
+def _log(path: Path) -> Path:
+    return path.with_name(f"{path.name}-wal")
+
+
+def _state(path: Path) -> tuple[int, ...]:
+    try:
+        found = path.stat()
+        return found.st_mtime_ns, found.st_size, _log(path).exists()
+    except OSError:
+        return ()
 
 
 def log_emptied(connection: sqlite3.Connection, patience: float) -> bool:

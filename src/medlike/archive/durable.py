@@ -4,7 +4,7 @@ import errno
 import os
 import secrets
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -60,12 +60,12 @@ def make_folder(path: Path, mode: int = 0o755) -> None:
             sync_folders([folder.parent])
 
 
-def clear(folder: Path, keep: str) -> None:
-    """Delete what is in a folder, but for the file named `keep`."""
+def clear(folder: Path, keep: Collection[str] = ()) -> None:
+    """Delete what is in a folder, but for the files named in `keep`."""
     for path in folder.iterdir():
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)
-        elif path.name != keep:
+        elif path.name not in keep:
             path.unlink()
 
 

@@ -3,6 +3,7 @@
 import hashlib
 import hmac
 import json
+import os
 import secrets
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -112,8 +113,8 @@ class Links:
 
     @property
     def present(self) -> bool:
-        """False in an archive that was restored without its links."""
-        return self.path.is_file()
+        """False in an archive that was restored without its links, and for readers who may not know them."""
+        return os.access(self.path, os.R_OK, effective_ids=True)
 
     @property
     def connection(self) -> sqlite3.Connection:

@@ -61,6 +61,8 @@ class AddReport:
     id) of images equal to a stored one from another file. seconds by stage: read (summed over threads),
     encode, commit, index, total. files: gone through. generation: of the last commit. texts: stored with the
     images; deidentified: names, dates, numbers and addresses that were taken out of them by rule before.
+    archives: folders below the sources that are archives or backups, and were passed over. dropped: by column
+    of the manifests, cells that are no value of it and were left out: how many, and the first.
     """
 
     added: int = 0
@@ -73,6 +75,8 @@ class AddReport:
     generation: int = 0
     texts: int = 0
     deidentified: int = 0
+    archives: list[str] = field(default_factory=list)
+    dropped: dict[str, tuple[int, str]] = field(default_factory=dict)
 
 
 Progress = Callable[[AddReport], None]
@@ -199,6 +203,9 @@ class Intake:
     def _unseen(self, sources: "Iterable[Source]") -> "Iterator[Source]":
         """The sources that are not known to be stored as they are."""
         for source in sources:
+            for column, cell in source.dropped.items():
+                count, first = self.report.dropped.get(column, (0, cell))
+                self.report.dropped[column] = count + 1, first
             found = None if self._received else self._file(source)
             if found:
                 seen = self.links.seen(found.path)

@@ -8,7 +8,7 @@ from html import escape
 from PIL import Image as Pillow
 
 from medlike.archive.result import Hit, Result
-from medlike.archive.sheet import NOTICE, described, measure, seen, shown_hit, shown_query, verdict
+from medlike.archive.sheet import MISSING, NOTICE, absent, described, measure, seen, shown_hit, shown_query, verdict
 
 _STYLE = """
 .medlike{--ground:#121315;--panel:#1c1e21;--bright:#e8eaed;--soft:#9ea3aa;--accent:#e8b252;
@@ -75,7 +75,7 @@ def _section(result: Result, side: int) -> str:
     if result.in_words_only:
         picture = f'<span class="words">{escape(_cut(result.query_text or ""))}</span>'
     else:
-        picture = _picture(shown_query(result, side), f"query {result.title}")
+        picture = _picture(shown_query(result, side), f"query {result.title}", absent(result))
     return (
         f"<section>\n<div><h2>{escape(result.title)}</h2>"
         f'<div class="query"><div class="picture">{picture}</div>'
@@ -85,7 +85,7 @@ def _section(result: Result, side: int) -> str:
 
 def _hit(result: Result, hit: Hit, side: int) -> str:
     below = described(hit)
-    picture = _picture(shown_hit(result, hit, side, hit.box is not None), f"hit {hit.rank}")
+    picture = _picture(shown_hit(result, hit, side, hit.box is not None), f"hit {hit.rank}", MISSING)
     more = ""
     if hit.group_size is not None and hit.group_size > 1:
         more = f'<span class="more" title="further images of this group">+{hit.group_size - 1}</span>'
@@ -97,9 +97,9 @@ def _hit(result: Result, hit: Hit, side: int) -> str:
     )
 
 
-def _picture(picture: Pillow.Image | None, words: str) -> str:
+def _picture(picture: Pillow.Image | None, words: str, without: str) -> str:
     if picture is None:
-        return '<span class="soft">pixels not kept</span>'
+        return f'<span class="soft">{without}</span>'
     file = io.BytesIO()
     picture.save(file, "JPEG", quality=88)
     data = base64.b64encode(file.getvalue()).decode()

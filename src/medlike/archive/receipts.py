@@ -4,9 +4,10 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from medlike.archive.asked import Asked
+from medlike.archive.asked import Asked, stored_picture
 from medlike.archive.settings import Settings
 from medlike.errors import QueryError
 
@@ -55,6 +56,8 @@ def recalled(archive: "Archive", given: Mapping[str, Any]) -> tuple[Settings, As
         raise QueryError(
             f"the receipt is of text bundle {asked.wording.bundle[:16]}, which the archive no longer uses: search anew"
         )
+    if asked.id is not None:
+        asked = replace(asked, picture=partial(stored_picture, archive, generation, asked.id))
     return chosen, asked
 
 

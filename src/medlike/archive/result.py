@@ -9,6 +9,8 @@ from typing import Any, ClassVar, Generic, Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from medlike.archive import durable
+
 Picture = NDArray[np.uint8]
 Box = tuple[float, float, float, float]
 
@@ -162,12 +164,14 @@ class Result(Answer[Hit]):
         return json.dumps(self.as_dict(), ensure_ascii=False, indent=indent)
 
     def sheet(self, path: str | Path | None = None, **settings: Any) -> Any:
-        """A contact sheet as a Pillow picture: query, hits, distances. Written as PNG to `path`."""
-        from medlike.archive.sheet import draw
+        """A contact sheet as a Pillow picture: query, hits, distances. Written as PNG or JPEG to `path`."""
+        from medlike.archive import sheet
 
-        picture = draw([self], **settings)
         if path is not None:
-            picture.save(path, "PNG")
+            sheet.written_as(Path(path))  # before the work
+        picture = sheet.draw([self], **settings)
+        if path is not None:
+            sheet.write(picture, Path(path))
         return picture
 
     def page(self, path: str | Path | None = None) -> str:
@@ -186,5 +190,5 @@ def page(results: Sequence[Result], path: str | Path | None = None, title: str =
 
     text = document(results, title)
     if path is not None:
-        Path(path).write_text(text, encoding="utf-8")
+        durable.write(Path(path), text.encode())
     return text

@@ -4,12 +4,13 @@ import difflib
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from medlike.archive.asked import Asked, ask
+from medlike.archive.asked import Asked, ask, stored_picture
 from medlike.archive.filters import Condition, Filter, conditions, holds_field
 from medlike.archive.fusion import FusedRanking, weights
 from medlike.archive.hits import Groups, hits
@@ -151,7 +152,7 @@ def _answer(
                 query_text=None if query.wording is None else query.wording.text,
                 weights=None if texts is None else texts.weights,
                 query_picture=query.picture,
-                hit_picture=archive.picture,
+                hit_picture=partial(stored_picture, archive, view.generation),
             )
         )
     clock.stage("metadata")

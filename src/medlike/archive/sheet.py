@@ -1,6 +1,8 @@
 """Contact sheets: the query, the hits, their distances, on one picture to look at or print."""
 
+import io
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -8,7 +10,9 @@ from numpy.typing import NDArray
 from PIL import Image as Pillow
 from PIL import ImageDraw, ImageFont
 
+from medlike.archive import durable
 from medlike.archive.result import Box, Hit, Picture, Result
+from medlike.errors import InputError
 
 if TYPE_CHECKING:
     from PIL.ImageFont import FreeTypeFont
@@ -29,6 +33,8 @@ _GAP = 16
 _PAD = 10
 _TINT = 0.25  # how much of a cell that agrees in every bit is covered
 _AGREES = 0.6  # share of equal bits from which a cell is tinted; half of them agree by chance
+MISSING = "picture missing"
+_SUFFIXES = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG"}
 _LINES = ("modality", "region", "body_part", "view", "label")
 
 
@@ -51,6 +57,21 @@ def draw(
     pen = ImageDraw.Draw(sheet)
     pen.text((_MARGIN, height - 34), NOTICE, SOFT, _font(15))
     return sheet
+
+
+def written_as(path: Path) -> str:
+    """What a picture is written as under a name: PNG or JPEG. Raises InputError for any other suffix."""
+    found = _SUFFIXES.get(path.suffix.lower())
+    if found is None:
+        raise InputError(f"{path} cannot be drawn: give a name that ends in {', '.join(_SUFFIXES)}")
+    return found
+
+
+def write(picture: Pillow.Image, path: Path) -> None:
+    """Write a sheet, whole or not at all. Raises ArchiveFull where the disk is full."""
+    file = io.BytesIO()
+    picture.save(file, written_as(path), quality=92)
+    durable.write(path, file.getvalue())
 
 
 def caption(hit: Hit) -> str:
@@ -136,6 +157,11 @@ def thumbnail(
     return small
 
 
+def absent(result: Result) -> str:
+    """What is said in place of the query's picture: a file's is not kept, a stored image's should be there."""
+    return MISSING if result.receipt.get("query", {}).get("kind") == "id" else "pixels not kept"
+
+
 def shown_query(result: Result, side: int) -> Pillow.Image | None:
     """The query with its region; None where its pixels are gone."""
     picture = result.query_picture()
@@ -179,13 +205,15 @@ def _band(result: Result, columns: int, tile: int, rows: int, agreement: bool | 
     height = head + max(down * step_y - _GAP, large + 2 * _PAD + 96)
     band = Pillow.new("RGB", (width, height), GROUND)
     pen = ImageDraw.Draw(band)
-    pen.text((0, 0), _fitted(result.title, _font(24), left - _GAP), BRIGHT, _font(24))
     count = f"{len(result.hits)} hits" if len(result.hits) != 1 else "1 hit"
     if not result.hits:
         count = "No hits"
     elif len(shown) < len(result.hits):
         count += f", the first {len(shown)} shown"
-    pen.text((left, 3), count, SOFT, _font(20))
+    # The heading has the row; how many hits there are stands over the hits, or behind it.
+    title = _fitted(result.title, _font(24), width - pen.textlength(count, _font(20)) - _GAP)
+    pen.text((0, 0), title, BRIGHT, _font(24))
+    pen.text((max(left, pen.textlength(title, _font(24)) + _GAP), 3), count, SOFT, _font(20))
     _query(band, pen, result, (0, head), large)
     for number, hit in enumerate(shown):
         at = (left + number % columns * step_x, head + number // columns * step_y)
@@ -204,7 +232,7 @@ def _query(band: Pillow.Image, pen: ImageDraw.ImageDraw, result: Result, at: tup
         for number, line in enumerate(lines):
             pen.text((x + _PAD, y + _PAD + 27 * number), _fitted(line, _font(20), side), BRIGHT, _font(20))
     else:
-        _place(band, pen, shown_query(result, side), (x + _PAD, y + _PAD), side)
+        _place(band, pen, shown_query(result, side), absent(result), (x + _PAD, y + _PAD), side)
     top, room = y + side + 2 * _PAD + 10, side + 2 * _PAD
     pen.text((x, top), _fitted(seen(result), _font(18), room), BRIGHT, _font(18))
     top += 26
@@ -224,7 +252,7 @@ def _hit(
 ) -> None:
     x, y = at
     pen.rectangle((x, y, x + side + 2 * _PAD - 1, y + side + 2 * _PAD + 57), PANEL)
-    _place(band, pen, picture, (x + _PAD, y + _PAD), side)
+    _place(band, pen, picture, MISSING, (x + _PAD, y + _PAD), side)
     number = str(hit.rank)
     width = pen.textlength(number, _font(18))
     pen.rounded_rectangle((x + _PAD, y + _PAD, x + _PAD + width + 14, y + _PAD + 27), 4, PANEL)
@@ -245,15 +273,15 @@ def _place(
     band: Pillow.Image,
     pen: ImageDraw.ImageDraw,
     picture: Pillow.Image | None,
+    without: str,
     at: tuple[int, int],
     side: int,
 ) -> None:
     x, y = at
     pen.rectangle((x, y, x + side - 1, y + side - 1), (0, 0, 0) if picture is not None else EMPTY)
     if picture is None:
-        text = "pixels not kept"
-        width = pen.textlength(text, _font(16))
-        pen.text((x + (side - width) / 2, y + side / 2 - 10), text, SOFT, _font(16))
+        width = pen.textlength(without, _font(16))
+        pen.text((x + (side - width) / 2, y + side / 2 - 10), without, SOFT, _font(16))
         return
     band.paste(picture, (x + (side - picture.width) // 2, y + (side - picture.height) // 2))
 

@@ -68,7 +68,7 @@ def drop_index(index: Path) -> None:
     """Delete the derived files of every bundle. A reader that is bringing them up to date is waited for."""
     for folder in list(index.iterdir()):
         with held(folder / "lock"):
-            durable.clear(folder, keep="lock")
+            durable.clear(folder, keep=("lock",))
 
 
 def sweep_index(index: Path) -> None:

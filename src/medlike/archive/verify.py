@@ -5,7 +5,7 @@ import sqlite3
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from medlike.archive.database import storage_errors
+from medlike.archive.database import storage_errors, unwritten
 from medlike.archive.folder import Folder
 from medlike.archive.identity import Identity, Links
 from medlike.archive.pixels import Pixels
@@ -57,11 +57,20 @@ def _database(store: Store) -> Iterator[Problem]:
     with storage_errors(store.path):
         try:
             # The word index compares itself with the texts; it answers by failing.
-            store.connection.execute("INSERT INTO words(words, rank) VALUES ('integrity-check', 1)")
+            _writable(store).execute("INSERT INTO words(words, rank) VALUES ('integrity-check', 1)")
         except sqlite3.DatabaseError as error:
             if not error.sqlite_errorname.startswith("SQLITE_CORRUPT"):
                 raise
             yield Problem("store", f"the word index differs from the texts ({error}): run `medlike compact`")
+
+
+def _writable(store: Store) -> sqlite3.Connection:
+    """The store's connection; where it may not write, one to a temporary copy."""
+    if not unwritten(store.path):
+        return store.connection
+    copy = sqlite3.connect("")
+    store.connection.backup(copy)
+    return copy
 
 
 def _rows(folder: Folder, store: Store) -> Iterator[Problem]:
@@ -146,7 +155,7 @@ def _key(folder: Folder) -> Iterator[Problem]:
 
 def _links(store: Store, links: Links) -> Iterator[Problem]:
     if not links.present:
-        yield Problem("private", f"{links.path} is missing: restore it from a backup")
+        yield Problem("private", f"{links.path} is missing or cannot be read: restore it from a backup")
         return
     with storage_errors(links.path):
         for (line,) in links.connection.execute("PRAGMA integrity_check"):

@@ -59,7 +59,10 @@ def show_texts(result: "TextResult") -> None:
     if not result.hits:
         out().print("no texts")
         return
-    rows = [(hit.rank, hit.distance, f"{hit.similarity:.2f}", hit.kind, hit.text, hit.id[:SHORT]) for hit in result]
+    rows = [
+        (hit.rank, hit.distance, f"{hit.similarity:.2f}", hit.kind, " ".join(hit.text.split()), hit.id[:SHORT])
+        for hit in result
+    ]
     print_table(("rank", "distance", "similarity", "kind", "text", "id"), rows, whole={"rank", "id"})
 
 

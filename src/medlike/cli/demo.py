@@ -72,7 +72,7 @@ def demo(
     Takes seconds and needs no network. Running it again uses the archive that is there.
     """
     from medlike.archive.result import page
-    from medlike.archive.sheet import draw
+    from medlike.archive.sheet import draw, write
     from medlike.cli.answers import show
     from medlike.cli.screen import out, progress
     from medlike.datasets.shipped import MANIFEST, samples_folder
@@ -91,7 +91,7 @@ def demo(
         for question, result in zip(asked, results, strict=True):
             show(result, f"{question.title}  {question.words}".rstrip())
         sheet, html = folder / "sheet.png", folder / "page.html"
-        draw(results).save(sheet, "PNG")
+        write(draw(results), sheet)
         page(results, html, "medlike demo")
     console.print(f"{time.perf_counter() - began:.1f} s. Look at:")
     for path in (html, sheet):

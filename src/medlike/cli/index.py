@@ -1,5 +1,7 @@
 """medlike index: put images into an archive."""
 
+import glob
+import os
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -36,7 +38,8 @@ def index(
         list[str],
         typer.Argument(
             metavar="SOURCE...",
-            help="Folders (searched through), files, globs, or manifests (CSV with a column path).",
+            help="Folders (searched through, archives in them passed over), files, globs, or manifests (CSV with a "
+            "column path).",
         ),
     ],
     archive: ArchiveFolder = None,
@@ -82,15 +85,24 @@ def index(
     """
     from medlike import Archive
     from medlike.cli.screen import print_json, progress
+    from medlike.errors import ArchiveError
 
     chosen = _frames(frames)
     folder = archive_folder(archive)
-    if (folder / "archive.json").exists():
+    opened = None
+    if not (folder / "archive.json").exists():
+        if not any(map(_is_there, sources)):
+            fail(f"there is no {' and no '.join(sources)}; no archive was made: give images, folders or manifests")
+        try:
+            opened = Archive.create(folder, bundle=bundle, keep_identifiers=keep_identifiers, text_bundle=text_bundle)
+        except ArchiveError:
+            # Another process may have made it meanwhile.
+            if not (folder / "archive.json").exists():
+                raise
+    if opened is None:
         opened = Archive.open(folder, bundle=bundle)
         if keep_identifiers and not opened.folder.keep_identifiers:
             fail(f"{folder} was made without --keep-identifiers; make a new archive to keep them")
-    else:
-        opened = Archive.create(folder, bundle=bundle, keep_identifiers=keep_identifiers, text_bundle=text_bundle)
     with opened, progress() as display:
         task = display.add_task("Indexing", total=None)
         report = opened.add(
@@ -105,6 +117,10 @@ def index(
         _show(report, folder)
     if report.skipped:
         raise typer.Exit(REFUSED)
+
+
+def _is_there(source: str) -> bool:
+    return os.path.lexists(source) or any(glob.iglob(source, recursive=True))  # noqa: PTH207 (absolute patterns)
 
 
 def _frames(text: str) -> str | int:
@@ -125,6 +141,8 @@ def _facts(report: "AddReport") -> dict[str, Any]:
         "skipped": [{"path": path, "reason": reason} for path, reason in report.skipped],
         "texts": report.texts,
         "deidentified": report.deidentified,
+        "archives": report.archives,
+        "dropped": {column: {"count": n, "example": cell} for column, (n, cell) in report.dropped.items()},
         "generation": report.generation,
         "seconds": report.seconds,
     }
@@ -148,6 +166,11 @@ def _show(report: "AddReport", folder: Path) -> None:
     if report.texts:
         console.print(f"{report.texts} texts stored, {report.deidentified} passages in them replaced by rule")
     console.print(f"archive: {folder}", markup=False, soft_wrap=True)
+    for column, (count, example) in report.dropped.items():
+        values = "1 value" if count == 1 else f"{count} values"
+        note(f"medlike: {values} of the column {column} not understood and left out, for example {example!r}")
+    for passed_over in report.archives:
+        note(f"medlike: {passed_over} is an archive or a backup of one, and was passed over")
     if not report.files:
         note("medlike: no image file was found there; a folder is searched for DICOM, PNG, JPEG, TIFF, BMP and WebP")
     if report.skipped:

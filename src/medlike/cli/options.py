@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 # How many digits of an id a narrow table shows.
 SHORT = 12
+FEWEST = 4  # digits that an id may be given by
 
 
 class Format(StrEnum):
@@ -58,9 +59,12 @@ def archive_folder(given: Path | None) -> Path:
 
 
 def full_id(opened: "Archive", given: str) -> str:
-    """The id that begins with these digits; what was given where none does. Several: typer.BadParameter."""
-    if not re.fullmatch(r"[0-9a-f]{4,31}", given):
+    """The id that begins with these digits; what was given where none does. Too few: typer.BadParameter."""
+    if not re.fullmatch(r"[0-9a-fA-F]+", given):
         return given
+    if len(given) < FEWEST:
+        raise typer.BadParameter(f"{given} is too short; give at least {FEWEST} digits of an id", param_hint="ID")
+    given = given.lower()
     rows = opened.store.select("removed IS NULL AND substr(id, 1, ?) = ?", (len(given), given))
     if len(rows) > 1:
         raise typer.BadParameter(f"{given} begins {len(rows)} ids; give more digits", param_hint="ID")

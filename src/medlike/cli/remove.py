@@ -17,7 +17,7 @@ medlike remove 1f0c9a... --archive archive/ --erase --yes
 
 def remove(
     ids: Annotated[
-        list[str], typer.Argument(metavar="ID...", help="Ids, as hits show them, or their first digits.")
+        list[str], typer.Argument(metavar="ID...", help="Ids, as hits show them, or their first digits, at least 4.")
     ],
     archive: ArchiveFolder = None,
     erase: Annotated[

@@ -12,6 +12,16 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 
+# What a terminal obeys instead of showing it: control characters, and those that turn the direction of writing.
+_OBEYED = (*range(32), *range(127, 160), *range(0x2028, 0x202F), *range(0x2066, 0x206A))
+_ESCAPED = {code: chr(code).encode("unicode_escape").decode() for code in _OBEYED}
+
+
+def harmless(text: str) -> str:
+    """A text from a file, its name included, as it may go to a terminal: a line break is shown as \\n."""
+    return text.translate(_ESCAPED)
+
+
 def out() -> "Console":
     """The console on stdout; in a pipe wide enough not to fold tables."""
     from rich.console import Console
@@ -23,7 +33,7 @@ def note(text: str) -> None:
     """A line for people on stderr."""
     from rich.console import Console
 
-    Console(stderr=True, highlight=False).print(text, markup=False, soft_wrap=True)
+    Console(stderr=True, highlight=False).print(harmless(text), markup=False, soft_wrap=True)
 
 
 def print_json(value: Any) -> None:
@@ -70,7 +80,7 @@ def table(head: Sequence[str], rows: Iterable[Sequence[Any]], whole: Collection[
     for name in head:
         made.add_column(name, overflow="fold", no_wrap=name in whole)
     for row in rows:
-        made.add_row(*(Text("" if cell is None else str(cell)) for cell in row))
+        made.add_row(*(Text("" if cell is None else harmless(str(cell))) for cell in row))
     return made
 
 

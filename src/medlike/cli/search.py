@@ -66,7 +66,7 @@ def search(
     archive: ArchiveFolder = None,
     id: Annotated[
         str | None,
-        typer.Option("--id", help="Search for a stored image, by the id that a hit shows or its first digits."),
+        typer.Option("--id", help="Search for a stored image, by the id of a hit or its first digits, at least 4."),
     ] = None,
     text: Annotated[
         str | None,
@@ -144,7 +144,9 @@ def search(
     ] = Format.table,
     sheet: Annotated[
         Path | None,
-        typer.Option(metavar="PNG", help="Draw a contact sheet: the query, the hits, their distances."),
+        typer.Option(
+            metavar="FILE", help="Draw a contact sheet, PNG or JPEG: the query, the hits, their distances."
+        ),
     ] = None,
 ) -> None:
     """Find the stored images most like one: a file, or an image of the archive; or those that words describe.
@@ -173,6 +175,10 @@ def search(
     from medlike.archive.nearest_texts import TextResult
     from medlike.cli.screen import note, print_json
 
+    if sheet is not None:
+        from medlike.archive.sheet import written_as
+
+        written_as(sheet)
     with Archive.open(archive_folder(archive)) as opened:
         result: Result | TextResult
         if receipt is not None and asked_nothing:

@@ -3,7 +3,7 @@
 import dataclasses
 import glob
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -28,13 +28,19 @@ _OTHER_SUFFIXES = """
 _IMAGES, _NOT_IMAGES = frozenset(_IMAGE_SUFFIXES.split()), frozenset(_OTHER_SUFFIXES.split())
 _OTHER_NAMES = frozenset({"dicomdir", "thumbs.db", "desktop.ini"})
 
+#: A folder with both is an archive, or a backup of one: its previews are no images of their own.
+_ARCHIVE = ("archive.json", "store.sqlite")
+
+Tell = Callable[[str], object]
+
 
 @dataclass(frozen=True)
 class Source:
     """A file to be read, and what a manifest says of it.
 
     path: as given, or below the folder given, or resolved against the manifest's folder. frames: which of
-    its frames. problem: why it cannot be read, where discovery already knows; `load` raises it.
+    its frames. problem: why it cannot be read, where discovery already knows; `load` raises it. dropped:
+    column -> cell of a manifest, of cells that are no value of their column.
     """
 
     path: str
@@ -44,18 +50,22 @@ class Source:
     boxes: list[Box] | None = None
     frames: Frames = "middle"
     problem: str | None = None
+    dropped: dict[str, str] = field(default_factory=dict)
 
 
-def discover(sources: Iterable[str | Path], frames: Frames = "middle") -> Iterator[Source]:
+def discover(
+    sources: Iterable[str | Path], frames: Frames = "middle", passed_over: Tell | None = None
+) -> Iterator[Source]:
     """The files that the given folders (recursive), globs, files and CSV manifests name, in the order given.
 
     Lazy: a folder at a time is listed, a row at a time is read. A folder's entries come sorted by name. In
     folders, hidden files, DICOMDIR, and files that by name or content are no images are passed over; a file
-    given by itself, or named by a manifest, never is. Links are followed, each folder is entered once. What
+    given by itself, or named by a manifest, never is. Archives and their backups are passed over as well;
+    passed_over is called with the folder of each. Links are followed, each folder is entered once. What
     cannot be used comes as a Source with a `problem`. Raises ImageError for a wrong `frames`, at once.
     """
     frame_choice(frames)
-    return map(_nameable, _discover(sources, frames))
+    return map(_nameable, _discover(sources, frames, passed_over or (lambda folder: None)))
 
 
 def load(source: Source, frames: Frames | None = None) -> Iterator[Image]:
@@ -76,7 +86,7 @@ def load(source: Source, frames: Frames | None = None) -> Iterator[Image]:
         )
 
 
-def _discover(sources: Iterable[str | Path], frames: Frames) -> Iterator[Source]:
+def _discover(sources: Iterable[str | Path], frames: Frames, tell: Tell) -> Iterator[Source]:
     for given in [sources] if isinstance(sources, str | Path) else sources:
         name = os.fspath(given)
         if "\0" in name or not name:
@@ -85,11 +95,29 @@ def _discover(sources: Iterable[str | Path], frames: Frames) -> Iterator[Source]
             matches = sorted(glob.glob(name, recursive=True))  # noqa: PTH207 (absolute patterns)
             if not matches:
                 yield Source(name, problem="no file matches this pattern")
+            archives: dict[str, None] = {}
             for match in matches:
-                if not (Path(match).is_dir() and "**" in name):
-                    yield from _given(match, frames)
+                archive = _archive_on_the_way(match, name)
+                if archive is not None:
+                    archives[str(archive)] = None
+                elif not (Path(match).is_dir() and "**" in name):
+                    yield from _given(match, frames, tell)
+            for folder in archives:
+                tell(folder)
         else:
-            yield from _given(name, frames)
+            yield from _given(name, frames, tell)
+
+
+def _archive_on_the_way(match: str, pattern: str) -> Path | None:
+    """The archive that a pattern, not a name written out in it, has led to or into."""
+    written = next(at for at, part in enumerate(Path(pattern).parts) if glob.has_magic(part))
+    parts = Path(match).parts
+    folders = (Path(*parts[:length]) for length in range(written + 1, len(parts) + 1))
+    return next((folder for folder in folders if _is_archive(folder)), None)
+
+
+def _is_archive(folder: Path) -> bool:
+    return all(os.path.isfile(folder / name) for name in _ARCHIVE)  # noqa: PTH113 (no error where it cannot be looked at)
 
 
 def _nameable(source: Source) -> Source:
@@ -102,11 +130,13 @@ def _nameable(source: Source) -> Source:
     return source
 
 
-def _given(name: str, frames: Frames) -> Iterator[Source]:
+def _given(name: str, frames: Frames, tell: Tell) -> Iterator[Source]:
     path = Path(name)
     try:
-        if path.is_dir():
-            yield from _folder(path, frames)
+        if path.is_dir() and _is_archive(path):
+            yield Source(name, problem="it is an archive of medlike: give the folder that its images came from")
+        elif path.is_dir():
+            yield from _folder(path, frames, tell)
         elif path.suffix.lower() == ".csv":
             yield from _manifest(path, frames)
         else:
@@ -126,6 +156,7 @@ def _manifest(path: Path, frames: Frames) -> Iterator[Source]:
                 row.boxes,
                 frames=frames,
                 problem=row.problem,
+                dropped=row.dropped,
             )
     except ImageError as error:
         yield Source(str(path), problem=str(error))
@@ -133,7 +164,7 @@ def _manifest(path: Path, frames: Frames) -> Iterator[Source]:
         yield Source(str(path), problem=_why(error))
 
 
-def _folder(root: Path, frames: Frames) -> Iterator[Source]:
+def _folder(root: Path, frames: Frames, tell: Tell) -> Iterator[Source]:
     """Depth first, without recursion: a stack of listings, so that depth is bounded by memory alone."""
     entered = {_identity(root)}
     inside = root.resolve()
@@ -155,6 +186,9 @@ def _folder(root: Path, frames: Frames) -> Iterator[Source]:
                 continue
             if identity not in entered:
                 entered.add(identity)
+                if _is_archive(entry):
+                    tell(str(entry))
+                    continue
                 stack.append(iter(_listing(entry)))
         elif _wanted(entry):
             yield Source(str(entry), frames=frames)

@@ -3,11 +3,15 @@
 import csv
 import json
 import math
+import os
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from medlike.errors import ImageError
 from medlike.imaging import vocabulary
@@ -59,7 +63,7 @@ _PLACEHOLDERS = re.compile(
 class Row:
     """A manifest row: the file it names (resolved against the manifest's folder) and what it says of it.
 
-    problem: why the row cannot be used, or None.
+    problem: why the row cannot be used, or None. dropped: column -> cell, of cells that are no value of their column.
     """
 
     path: str
@@ -68,6 +72,16 @@ class Row:
     identifiers: dict[str, str] = field(default_factory=dict)
     boxes: list[Box] | None = None
     problem: str | None = None
+    dropped: dict[str, str] = field(default_factory=dict)
+
+
+#: Columns of closed vocabularies.
+_READ = {
+    "modality": vocabulary.modality,
+    "region": vocabulary.manifest_region,
+    "sex": vocabulary.sex,
+    "age": vocabulary.age,
+}
 
 
 def read_manifest(path: Path) -> Iterator[Row]:
@@ -76,22 +90,56 @@ def read_manifest(path: Path) -> Iterator[Row]:
     Columns: `path` (needed; relative to the manifest), and any of class, source, orig, group, modality,
     region, label, task, width, height, boxes_xywh (JSON list of [x, y, w, h]), mask, text, extra (JSON
     object or words), licence, sex, age, patient, study, series, view ... Other columns are searchable
-    metadata unless their name says that they identify somebody.
+    metadata unless their name says that they identify somebody. Of rows that say different things of one file the
+    last is used.
     """
     try:
-        with path.open(encoding="utf-8-sig", newline="", errors="replace") as file:
-            rows = csv.DictReader(file)
-            columns = [(name or "").strip().lower() for name in rows.fieldnames or ()]
-            if "path" not in columns:
-                found = ", ".join(columns)[:100] or "none"
-                raise ImageError(f"it is no manifest: it has no column `path` (columns: {found})")
-            rows.fieldnames = columns
-            for row in rows:
-                cells = {k: v.strip() for k, v in row.items() if isinstance(k, str) and isinstance(v, str)}
-                if any(cells.values()):
-                    yield _row(cells, path.parent, rows.line_num)
+        left = _contradicted(path)
+        for line, cells in _cells(path):
+            named = _named(cells, path.parent)
+            if left.get(named, 0) > 1:
+                left[named] -= 1
+                problem = f"line {line} of the manifest: a later line says other things of this file, and is used"
+                yield Row(str(path.parent / cells["path"]), problem=problem)
+            else:
+                yield _row(cells, path.parent, line)
     except (csv.Error, UnicodeError) as error:
         raise ImageError(f"the manifest cannot be read: {reason(error)}") from None
+
+
+def _cells(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
+    """(line, column -> cell) of every row that is not empty."""
+    with path.open(encoding="utf-8-sig", newline="", errors="replace") as file:
+        rows = csv.DictReader(file)
+        columns = [(name or "").strip().lower() for name in rows.fieldnames or ()]
+        if "path" not in columns:
+            found = ", ".join(columns)[:100] or "none"
+            raise ImageError(f"it is no manifest: it has no column `path` (columns: {found})")
+        rows.fieldnames = columns
+        for row in rows:
+            cells = {k: v.strip() for k, v in row.items() if isinstance(k, str) and isinstance(v, str)}
+            if any(cells.values()):
+                yield rows.line_num, cells
+
+
+def _named(cells: dict[str, str], folder: Path) -> int:
+    """A number for the file that a row names."""
+    return hash(os.path.normpath(folder / cells.get("path", "")))
+
+
+def _contradicted(path: Path) -> dict[int, int]:
+    """Files of which rows say different things -> how many rows name them. Holds 16 bytes a row."""
+
+    def rows() -> Iterator[tuple[int, int]]:
+        with suppress(csv.Error):  # where it ends for the reading too
+            for _, cells in _cells(path):
+                if cells.get("path"):
+                    yield _named(cells, path.parent), hash(frozenset(cells.items() - {("path", cells["path"])}))
+
+    said = np.fromiter(rows(), np.dtype((np.int64, 2)))
+    files, different = np.unique(np.unique(said, axis=0)[:, 0], return_counts=True)
+    files, counts = np.unique(said[np.isin(said[:, 0], files[different > 1]), 0], return_counts=True)
+    return dict(zip(files.tolist(), counts.tolist(), strict=True))
 
 
 def is_placeholder(text: str) -> bool:
@@ -125,25 +173,22 @@ def _put(row: Row, column: str, cell: str, folder: Path) -> None:
     elif column in _IDENTIFIERS:
         value = str(folder / cell) if column == "mask" else cell
         row.identifiers.setdefault(_IDENTIFIERS[column], value)
-    elif column == "modality":
-        _keep(row, column, vocabulary.modality(cell))
-    elif column == "region":
-        _keep(row, column, vocabulary.manifest_region(cell))
-    elif column == "sex":
-        _keep(row, column, vocabulary.sex(cell))
+    elif column in _READ:
+        read = _READ[column](cell)
+        if read is not None:
+            _keep(row, column, read)
+        elif not vocabulary.says_nothing(cell):
+            row.dropped[column] = cell
     elif column == "view" and cell.upper() in _VIEWS:
         _keep(row, column, cell.upper())
-    elif column == "age":
-        _keep(row, column, vocabulary.age(cell))
     elif _NAMES_SOMEBODY.search(column):
         row.identifiers.setdefault(column, cell)
     else:
         _keep(row, column, cell)
 
 
-def _keep(row: Row, column: str, value: Value | None) -> None:
-    if value is not None:
-        row.metadata.setdefault(column, value)
+def _keep(row: Row, column: str, value: Value) -> None:
+    row.metadata.setdefault(column, value)
 
 
 def _put_extra(row: Row, extra: str) -> None:
@@ -166,8 +211,10 @@ def _put_extra(row: Row, extra: str) -> None:
         if isinstance(value, bool):
             value = str(value).lower()
         if isinstance(value, int | float):
-            if math.isfinite(value):
-                _keep(row, key, vocabulary.age(str(value)) if key == "age" else value)
+            if key == "age":
+                _put(row, key, str(value), Path())
+            elif math.isfinite(value):
+                _keep(row, key, value)
         elif isinstance(value, str) and value.strip():
             _put_extra_words(row, key, value.strip())
         elif isinstance(value, list) and value and all(isinstance(one, str) for one in value):

@@ -20,6 +20,12 @@ MODALITIES = {
     "SPECT": "NM",
 }
 
+#: Modality codes that keep their name and are written in capitals here. Source: DICOM PS3.3 C.7.3.1.1.1.
+_CODES = frozenset((
+    "BI", "BMD", "CT", "DG", "ES", "GM", "IVOCT", "IVUS", "LS", "MG", "MR", "NM", "OCT", "OP", "OPM", "OPT", "PT",
+    "RF", "SM", "TG", "US", "XA", "XC", "XR",
+))  # fmt: skip
+
 #: Region -> words that name it, in a BodyPartExamined or a description (letters only, upper case).
 _REGIONS: dict[str, tuple[str, ...]] = {
     "breast": ("BREAST", "MAMMO"),
@@ -54,12 +60,19 @@ _BY_WORD = {word: region for region, words in _REGIONS.items() for word in words
 _NOTHING = {"", "NONE", "OTHER", "UNKNOWN", "N/A", "NA", "NULL", "NAN", "-"}
 
 
+def says_nothing(text: str) -> bool:
+    """Whether a cell stands for no value: empty, none, unknown, n/a, -, or the age 000Y that anonymisers write."""
+    word = text.strip().upper()
+    return word in _NOTHING or re.fullmatch(r"\W*|0+[YMW]", word) is not None
+
+
 def modality(text: str) -> str | None:
     """A modality as the short code used everywhere: CT, MR, XR (CR, DX, RG, IO, PX), US, MG ... or None."""
-    code = text.strip()
-    if code.upper() in _NOTHING:
+    word = text.strip()
+    code = word.upper()
+    if code in _NOTHING:
         return None
-    return MODALITIES.get(code.upper(), code)
+    return MODALITIES.get(code, code if code in _CODES else word)
 
 
 def region(text: str) -> str | None:
