@@ -94,9 +94,10 @@ def test_the_first_code_is_one_map_for_typical_images_and_another_for_others(bit
     assert ((typical > 0) == (other > 0)).mean() > 0.6
 
 
-def test_a_linear_part_of_few_directions_gives_any_number_of_bits():
+@pytest.mark.parametrize("bits", [64, 512])
+def test_a_linear_part_of_few_directions_gives_any_number_of_bits(bits):
     random = np.random.default_rng(7)
-    network = build("compact", 64, 5)
+    network = build("compact", bits, 5)
     _, untouched, parts = _code_parts(network, random, 300)
     untouched[:, 20:] = 0  # as where there are few labels and little varies
     start_code(network, parts(0.5), ["a"] * 300, 0.0, 0)

@@ -33,15 +33,21 @@ def principal_directions(rows: F64, weights: F64, count: int) -> tuple[F64, F64]
     rows: float64 [N, D], taken as centred. Signs are fixed (largest entry positive), so that refitting on the
     same rows gives the same directions. TrainingError where fewer than `count` directions carry variance.
     """
+    directions, variances = leading_directions(rows, weights, count)
+    if len(variances) < count:
+        raise TrainingError(
+            f"{len(rows)} images carry {len(variances)} independent directions, {count} are wanted: "
+            "give more images or ask for fewer bits"
+        )
+    return directions, variances
+
+
+def leading_directions(rows: F64, weights: F64, most: int) -> tuple[F64, F64]:
+    """As `principal_directions`, `most` of them or as many as carry variance."""
     covariance = (rows * weights[:, None]).T @ rows / weights.sum()
     values, vectors = np.linalg.eigh(covariance)
     values, vectors = values[::-1], vectors[:, ::-1]
-    carried = int((values > 1e-10 * values[0]).sum())
-    if carried < count:
-        raise TrainingError(
-            f"{len(rows)} images carry {carried} independent directions, {count} are wanted: "
-            "give more images or ask for fewer bits"
-        )
+    count = min(most, int((values > 1e-10 * values[0]).sum()))
     vectors = vectors[:, :count]
     signs = np.sign(vectors[np.abs(vectors).argmax(axis=0), np.arange(count)])
     return vectors * signs, values[:count]

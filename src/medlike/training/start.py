@@ -14,6 +14,7 @@ from medlike.models.typicality import Typicality
 from medlike.training.rotation import (
     balanced_weights,
     discriminant_directions,
+    leading_directions,
     learned_rotation,
     principal_directions,
     unit_rows,
@@ -124,11 +125,14 @@ def start_code(
 def _rotation(
     rows: npt.NDArray[np.float64], weights: npt.NDArray[np.float64], bits: int, whitening: float, seed: int
 ) -> npt.NDArray[np.float64]:
-    """A map [D,bits] to bits of unit mean magnitude: rotations side by side where there are more bits than D."""
-    width = min(bits, rows.shape[1])
-    directions, variances = principal_directions(rows, weights, width)
+    """A map [D,bits] to bits of unit mean magnitude: rotations of leading directions that carry variance.
+
+    Side by side where there are more bits than those.
+    """
+    directions, variances = leading_directions(rows, weights, bits)
     directions = directions * np.maximum(variances, 1e-12) ** (-whitening / 2)
-    turns = [learned_rotation(rows @ directions, weights, seed=seed + block) for block in range(-(-bits // width))]
+    blocks = -(-bits // len(variances))
+    turns = [learned_rotation(rows @ directions, weights, seed=seed + block) for block in range(blocks)]
     code = directions @ np.concatenate(turns, axis=1)[:, :bits]
     return code / np.abs(rows @ code).mean()
 
@@ -141,9 +145,9 @@ def _agreeing(
     Leading principal directions, turned (orthogonal Procrustes); side by side where there are more bits than
     directions that carry variance.
     """
-    bits, gram = code.shape[1], rows.T @ rows
-    width = min(bits, int(np.linalg.matrix_rank(gram, tol=1e-9 * np.trace(gram), hermitian=True)))
-    directions, _ = principal_directions(rows, weights, width)
+    bits = code.shape[1]
+    directions, variances = leading_directions(rows, weights, bits)
+    width = len(variances)
     placed, signs = unit_rows(rows @ directions) * weights[:, None], np.where(code >= 0, 1.0, -1.0)
     turns = []
     for start in range(0, bits, width):
