@@ -51,13 +51,14 @@ def measure_bundle(
         whose = "all labels"
     gallery, query = split.part(chosen, "gallery"), split.part(chosen, "query")
     everyone = split.part(dataset, "query")
-    place = {sample.path: row for row, sample in enumerate(everyone)}
+    # By file, not by path: joined collections put their names before the paths of `headline_of`.
+    place = {(sample.file, sample.item): row for row, sample in enumerate(everyone)}
     if not len(gallery) or not len(query):
         raise TrainingError("gallery or query is empty: quality cannot be measured on this split")
     with Encoder(bundle) as encoder:
         items = encode_dataset(encoder, gallery)
         judged = encode_dataset(encoder, everyone)
-    rows = [place[sample.path] for sample in query]
+    rows = [place[sample.file, sample.item] for sample in query]
     asked, asked_content = judged.code[rows], judged.content[rows].astype(np.float32)
     relevance = Relevance.of(query.column("label"), gallery.column("label"))
     codes = score_codes(asked, items.code, relevance)
