@@ -34,6 +34,14 @@ def test_index_counts_texts(captioned):
     assert medlike("info", "--archive", captioned[0], "--format", "json").json["texts"] == 3
 
 
+def test_index_changes_no_text_bundle(captioned, tmp_path, tiny_text_bundle):
+    archive, images = shutil.copytree(captioned[0], tmp_path / "own"), captioned[1]
+    refused = medlike("index", images[0], "--archive", archive, "--text-bundle", tiny_text_bundle.path)
+    assert refused.code == 1 and "has no text bundle" in refused.err
+    assert f"medlike reindex --text-bundle {tiny_text_bundle.path}" in refused.err.replace("\n", "")
+    assert medlike("index", images[0], "--archive", archive, "--text-bundle", "none").code == 0
+
+
 def test_words_alone(captioned):
     done = medlike("search", "--archive", captioned[0], "--text", "pleural effusion")
     assert done.code == 0

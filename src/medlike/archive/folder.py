@@ -65,7 +65,7 @@ class BundleFacts:
                 "with `medlike index SOURCE --bundle FOLDER`"
             )
         found = Bundle.load(self.path or self.name)
-        if not _encode_alike(self, BundleFacts.of(found)):
+        if not encode_alike(self, BundleFacts.of(found)):
             raise BundleError(
                 f"bundle {self.name} at {found.path} has digest {found.digest[:16]}, the archive was made "
                 f"with {self.digest[:16]}: put that one back, or run "
@@ -105,7 +105,7 @@ class TextBundleFacts:
         from medlike.bundle import Bundle
 
         found = Bundle.load(self.path or self.name, kind="text")
-        if not _encode_alike(self, TextBundleFacts.of(found)):
+        if not encode_alike(self, TextBundleFacts.of(found)):
             raise BundleError(
                 f"text bundle {self.name} at {found.path} has digest {found.digest[:16]}, the archive was made with "
                 f"{self.digest[:16]}: put that one back, or run "
@@ -207,7 +207,7 @@ class Folder:
 
         Raises ArchiveError where that one gives other codes.
         """
-        if not _encode_alike(self.bundle, place):
+        if not encode_alike(self.bundle, place):
             raise ArchiveError(
                 f"{self.path} was made with bundle {self.bundle.name} ({self.bundle.digest[:16]}), not with "
                 f"{place.name} ({place.digest[:16]}), which gives other codes: "
@@ -229,7 +229,7 @@ class Folder:
         }
 
 
-def _encode_alike(one: BundleFacts | TextBundleFacts, other: BundleFacts | TextBundleFacts) -> bool:
+def encode_alike(one: BundleFacts | TextBundleFacts, other: BundleFacts | TextBundleFacts) -> bool:
     """Whether two bundles give the same codes."""
     return one.digest == other.digest or (one.encoder is not None and one.encoder == other.encoder)
 

@@ -21,7 +21,7 @@ background:var(--ground);color:var(--bright);font:14px/1.45 system-ui,sans-serif
 .medlike .soft{color:var(--soft)}
 .medlike .strange{color:var(--accent)}
 .medlike section{display:grid;grid-template-columns:minmax(180px,260px) 1fr;gap:28px;margin:0 0 36px}
-.medlike ol{display:grid;grid-template-columns:repeat(auto-fill,minmax(190px,1fr));gap:14px;list-style:none;
+.medlike ol{display:grid;grid-template-columns:repeat(auto-fill,minmax(165px,1fr));gap:14px;list-style:none;
 margin:0;padding:0}
 .medlike li,.medlike .query{background:var(--panel);padding:10px;border-radius:4px;min-width:0}
 .medlike .query{border:2px solid var(--accent)}

@@ -12,6 +12,7 @@ from medlike.cli.exits import REFUSED, fail
 from medlike.cli.options import ArchiveFolder, Report, ReportFormat, archive_folder
 
 if TYPE_CHECKING:
+    from medlike import Archive
     from medlike.archive.ingest import AddReport
 
 SHOWN = 20
@@ -103,6 +104,8 @@ def index(
         opened = Archive.open(folder, bundle=bundle)
         if keep_identifiers and not opened.folder.keep_identifiers:
             fail(f"{folder} was made without --keep-identifiers; make a new archive to keep them")
+        if text_bundle != "default":
+            _require_text_bundle(opened, text_bundle)
     with opened, progress() as display:
         task = display.add_task("Indexing", total=None)
         report = opened.add(
@@ -117,6 +120,17 @@ def index(
         _show(report, folder)
     if report.skipped:
         raise typer.Exit(REFUSED)
+
+
+def _require_text_bundle(opened: "Archive", given: str) -> None:
+    """Exit where an archive that is there has another text bundle, or none: indexing does not change it."""
+    from medlike.archive.folder import TextBundleFacts, encode_alike, loaded_text_bundle
+
+    has = opened.folder.text
+    wanted = None if given == "none" else TextBundleFacts.of(loaded_text_bundle(given))
+    if has != wanted and (has is None or wanted is None or not encode_alike(has, wanted)):
+        named = "no text bundle" if has is None else f"text bundle {has.name}"
+        fail(f"{opened.folder.path} has {named}; to change that run `medlike reindex --text-bundle {given}`")
 
 
 def _is_there(source: str) -> bool:
