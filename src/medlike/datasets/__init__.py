@@ -1,7 +1,7 @@
 """Labelled collections, label trees and grouped splits."""
 
 from medlike.datasets.frozen import development_split
-from medlike.datasets.hashing import hash_samples, open_sample, prepare_samples
+from medlike.datasets.hashing import hash_samples, open_sample, prepare_batches, prepare_samples
 from medlike.datasets.labels import (
     coarse_class,
     headline,
@@ -36,6 +36,7 @@ __all__ = [
     "may_train",
     "node_path",
     "open_sample",
+    "prepare_batches",
     "prepare_samples",
     "read_collection",
     "read_manifest",

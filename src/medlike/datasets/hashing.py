@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
 from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
@@ -42,6 +43,13 @@ def prepare_samples(dataset: Dataset, threads: int = 2) -> Iterator[Prepared]:
     from medlike.imaging import prepare
 
     return _each(dataset, prepare, threads)
+
+
+def prepare_batches(dataset: Dataset, size: int = 64) -> Iterator[list[Prepared]]:
+    """As `prepare_samples`, `size` at a time; the last batch may be smaller."""
+    pictures = prepare_samples(dataset)
+    while batch := list(islice(pictures, size)):
+        yield batch
 
 
 def _each(dataset: Dataset, work: Callable[[Image], T], threads: int) -> Iterator[T]:

@@ -12,10 +12,8 @@ from pathlib import Path
 import numpy as np
 
 from medlike.bundle import Bundle
-from medlike.datasets import Dataset, prepare_samples
+from medlike.datasets import Dataset, prepare_batches
 from medlike.evaluation.representation import Representation
-
-_BATCH = 64
 
 
 @dataclass(frozen=True)
@@ -65,10 +63,8 @@ def encode_dataset(
                 float(kept["seconds"]),
             )  # fmt: skip
     codes, contents, scores, ps, spent = [], [], [], [], 0.0
-    pictures = prepare_samples(data)
     with Encoder(bundle) as encoder:
-        for start in range(0, len(data), _BATCH):
-            batch = [next(pictures) for _ in range(min(_BATCH, len(data) - start))]
+        for batch in prepare_batches(data):
             begun = time.perf_counter()
             encoded = encoder.encode(batch)
             spent += time.perf_counter() - begun

@@ -23,7 +23,7 @@ from medlike.datasets import (
     label_tree,
     make_split,
     may_train,
-    prepare_samples,
+    prepare_batches,
 )
 from medlike.errors import TrainingError
 from medlike.inference.encoder import MODALITY_FLOOR, Encoder
@@ -265,15 +265,9 @@ def _pooled_features(
         made = bundles.write(Path(folder) / "pooled", graph, {}, spec)
         rows: list[F32] = []
         with Encoder(made) as encoder:
-            batch: list[Any] = []
-            for prepared in prepare_samples(dataset):
-                batch.append(prepared)
-                if len(batch) == 256:
-                    rows.append(encoder.features(batch, "content"))
-                    batch = []
-                    say(f"{sum(map(len, rows))} of {len(dataset)}")
-            if batch:
+            for batch in prepare_batches(dataset, 256):
                 rows.append(encoder.features(batch, "content"))
+                say(f"{sum(map(len, rows))} of {len(dataset)}")
     features = np.concatenate(rows)
     if kept is not None:
         kept.parent.mkdir(parents=True, exist_ok=True)

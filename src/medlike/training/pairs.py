@@ -13,13 +13,12 @@ import numpy as np
 import numpy.typing as npt
 
 from medlike.bundle import Bundle
-from medlike.datasets import Dataset, Split, prepare_samples
+from medlike.datasets import Dataset, Split, prepare_batches
 from medlike.inference.encoder import Encoder
 from medlike.inference.sentences import SentenceEncoder
 from medlike.metrics import Relevance
 
 Say = Callable[[str], None]
-BATCH = 64
 
 
 @dataclass(frozen=True)
@@ -108,16 +107,9 @@ def content_vectors(samples: Dataset, bundle: Bundle, cache: Path | None, say: S
 
     def compute(rows: Sequence[int]) -> npt.NDArray[np.int8]:
         say(f"encoding {len(rows)} images with {bundle.name}")
-        found, batch = [], []
+        chosen = Dataset(samples.name, tuple(samples[row] for row in rows))
         with Encoder(bundle) as encoder:
-            for prepared in prepare_samples(Dataset(samples.name, tuple(samples[row] for row in rows))):
-                batch.append(prepared)
-                if len(batch) == BATCH:
-                    found.append(encoder.encode(batch).content)
-                    batch = []
-            if batch:
-                found.append(encoder.encode(batch).content)
-        return np.concatenate(found)
+            return np.concatenate([encoder.encode(batch).content for batch in prepare_batches(chosen)])
 
     empty = np.zeros((0, bundle.content_dim), np.int8)
     return _kept(keys, compute, cache, f"images-{bundle.encoder_digest[:16]}", empty)

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from medlike.bundle import Bundle
-from medlike.datasets import Dataset, Split, headline, may_train, prepare_samples
+from medlike.datasets import Dataset, Split, headline, may_train, prepare_batches
 from medlike.errors import TrainingError
 from medlike.inference.encoder import Encoder
 from medlike.inference.encoding import Encodings
@@ -16,19 +16,10 @@ from medlike.metrics.outliers import auroc, detection_at
 from medlike.metrics.retrieval import score_codes, score_features
 from medlike.metrics.ties import Relevance
 
-BATCH = 64
-
 
 def encode_dataset(encoder: Encoder, dataset: Dataset) -> Encodings:
     """Every sample of a dataset encoded, in its order."""
-    parts, batch = [], []
-    for prepared in prepare_samples(dataset):
-        batch.append(prepared)
-        if len(batch) == BATCH:
-            parts.append(encoder.encode(batch))
-            batch = []
-    if batch:
-        parts.append(encoder.encode(batch))
+    parts = [encoder.encode(batch) for batch in prepare_batches(dataset)]
     if not parts:
         raise TrainingError(f"{dataset.name} has no images: nothing to encode")
     return Encodings.concatenate(parts)

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from medlike.datasets import Dataset, open_sample, prepare_samples
+from medlike.datasets import Dataset, open_sample, prepare_batches
 from medlike.datasets.labels import APART
 from medlike.errors import BundleError
 from medlike.evaluation import plots
@@ -296,16 +296,8 @@ def _features(bench: Bench, data: Dataset) -> np.ndarray:
     if file.is_file():
         with np.load(file) as kept:
             return np.asarray(kept["features"])
-    parts, batch = [], []
     with Encoder(bench.bundle) as encoder:
-        for picture in prepare_samples(data):
-            batch.append(picture)
-            if len(batch) == 64:
-                parts.append(encoder.features(batch, "outlier_features"))
-                batch = []
-        if batch:
-            parts.append(encoder.features(batch, "outlier_features"))
-    features = np.concatenate(parts)
+        features = np.concatenate([encoder.features(b, "outlier_features") for b in prepare_batches(data)])
     keep(file, {"features": features})
     return np.asarray(features)
 
