@@ -351,6 +351,9 @@ def test_reading_needs_no_permission_to_write(stranger):
     (folder / "archive" / "private").chmod(0o700)  # as it is made: where images came from is for its owner
     steps = "id = opened.store.images([1])[1].id; print([hit.source for hit in opened.search(Query(id=id)).hits])"
     assert attempt(f"opened = Archive.open(folder, loaded); {steps}") == ["[None, None]"]
+    steps = "print(len(opened.search(Query(id=id), where={'frames': 1}).hits), opened.info()['bytes']['private'])"
+    steps = f"opened = Archive.open(folder, loaded); id = opened.store.images([1])[1].id; {steps}"
+    assert attempt(steps) == ["2 0"]
 
 
 def test_who_may_not_write_follows_who_may(stranger, pictures, encoder, tiny_bundle):

@@ -91,6 +91,17 @@ def test_erasure_leaves_what_has_a_longer_uid(archive, scan):
     assert [entry.name for entry in archive.spool.refused()] == ["b.dcm"] * 4
 
 
+def test_a_uid_in_a_big_endian_file_is_found_after_a_length_that_looks_like_a_digit(archive):
+    """The byte before a value is the low byte of its length there: 48 to 57 are the digits."""
+    uid = "1.2.840." + "5" * 46
+    assert 48 <= len(uid) <= 57 and len(uid) % 2 == 0
+    said = b"\0\x08\0\x18UI" + len(uid).to_bytes(2, "big") + uid.encode()
+    archive.receive(said, "broken.dcm", identifiers={})
+    archive.drain()
+    assert len(list(archive.spool.refused())) == 1
+    assert archive.spool.forget([uid[:-1]]) == 0 and archive.spool.forget([uid]) == 2
+
+
 def test_names_cannot_leave_the_spool(archive, pictures):
     data = (pictures(1) / "0000.png").read_bytes()
     for name in ("../../evil.png", "a/b.png", "x." + "y" * 300, "\0.png", "", "a.json", "b.JSON"):

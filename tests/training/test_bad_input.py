@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from safetensors.torch import save_file
 
-from medlike.datasets import Dataset, Sample, Split, make_split, read_collection
+from medlike.datasets import Dataset, Sample, Split, join, make_split, read_collection
 from medlike.errors import BundleError, DatasetError, TrainingError
 from medlike.models.presets import preset
 from medlike.models.stems import Stem
@@ -160,6 +160,11 @@ def test_a_checkpoint_of_another_preset(trained, phantom_data, small, tmp_path):
     dataset, split, cache = phantom_data
     work = trained.path.with_name(trained.path.name + ".run")
     before = (work / "checkpoint.pt").read_bytes()
+    first, *others = split.part(dataset, "train")
+    second = next(sample for sample in others if sample.label != first.label)
+    swapped = {first.path: second, second.path: first}
+    told = {p: {"label": s.label, "modality": s.modality, "region": s.region, "coarse": s.coarse} for p, s in swapped.items()}
+    mended = replace(dataset, samples=tuple(replace(s, **told.get(s.path, {})) for s in dataset))
     fewer = dataset.where(lambda sample: sample.path != split.part(dataset, "train")[0].path)
     stem = tmp_path / "stem.safetensors"
     save_file(Stem("efficientnet_lite0_blocks").body.state_dict(), str(stem))
@@ -167,6 +172,7 @@ def test_a_checkpoint_of_another_preset(trained, phantom_data, small, tmp_path):
         (dataset, small | {"branch_width": 24}, None, "network"),
         (dataset, small | {"rate": 1e-3}, None, "recipe"),
         (fewer, small, None, "images"),
+        (mended, small, None, "labels"),
         (dataset, small, stem, "stem"),
     ):
         refused(
@@ -174,6 +180,17 @@ def test_a_checkpoint_of_another_preset(trained, phantom_data, small, tmp_path):
             split, Plan("compact", 32, stem=start, changes=changes, device="cpu"), cache=cache, work=work, resume=True,
         )  # fmt: skip
     assert (work / "checkpoint.pt").read_bytes() == before
+
+
+def test_the_first_collection_left_out(phantom_data, tmp_path):
+    """Without sources of their own, joined images have their collection's name: nothing is left to measure."""
+    dataset = replace(phantom_data[0], samples=tuple(replace(s, source="") for s in phantom_data[0]))
+    first, second = (replace(dataset, name=name, samples=dataset.samples[n::2]) for n, name in enumerate("ab"))
+    with pytest.raises(TrainingError, match="none of the 0 labels of the query part occurs in the gallery"):
+        train_network(
+            [first, second], tmp_path / "out", Plan("compact", 32, device="cpu", leave_out=("a",)),
+            split=parts(join(first, second), *ALL),
+        )  # fmt: skip
 
 
 def test_a_damaged_checkpoint(phantom_data, small, tmp_path):

@@ -1,5 +1,7 @@
 """Pictures prepared for training: as the encoder would see them, kept, and read from disk as they are asked for."""
 
+import os
+
 import numpy as np
 import pytest
 
@@ -35,6 +37,16 @@ def test_another_order_is_another_file(dataset, tmp_path):
         prepare_pictures(turned, tmp_path).pixels, prepare_pictures(dataset, tmp_path).pixels[::-1]
     )
     assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_a_file_changed_in_place_is_another_file(dataset, tmp_path):
+    """Pixels without compression keep their size; the time of the file tells."""
+    before = prepare_pictures(dataset, tmp_path).digest
+    file, state = dataset[0].file, dataset[0].file.stat()
+    os.utime(file, ns=(state.st_atime_ns, state.st_mtime_ns + 1))
+    assert prepare_pictures(dataset, tmp_path).digest != before
+    os.utime(file, ns=(state.st_atime_ns, state.st_mtime_ns))
+    assert prepare_pictures(dataset, tmp_path).digest == before
 
 
 def test_a_picture_that_cannot_be_read_leaves_nothing_half_done(write_phantoms, tmp_path):

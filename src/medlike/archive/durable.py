@@ -5,7 +5,7 @@ import os
 import secrets
 import shutil
 from collections.abc import Collection, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from medlike.errors import ArchiveError, ArchiveFull
@@ -84,13 +84,14 @@ def files(folder: Path) -> Iterator[Path]:
 
 
 def size(folder: Path) -> int:
-    """Bytes of the files below a folder."""
+    """Bytes of the files below a folder; 0 where another user may not look into it."""
     total = 0
-    for path in files(folder):
-        try:
-            total += path.stat().st_size
-        except FileNotFoundError:
-            continue
+    try:
+        for path in files(folder):
+            with suppress(FileNotFoundError):
+                total += path.stat().st_size
+    except PermissionError:
+        pass
     return total
 
 

@@ -98,7 +98,7 @@ def _require(archive: "Archive") -> None:
 def _answer(archive: "Archive", generation: int, asked: Asked, settings: Settings, clock: Clock) -> TextResult:
     assert asked.wording is not None
     wanted = conditions(settings.where)
-    chosen = Filter(wanted, archive.store, archive.identity.hashed) if wanted else None
+    chosen = Filter(wanted, archive.store, lambda *said: archive.identity.hashed(*said)) if wanted else None
 
     def narrowed(part: Part) -> Field:
         base = Field.of(part, None if chosen is None else chosen.mask(part))

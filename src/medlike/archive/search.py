@@ -102,7 +102,7 @@ def _answer(
     archive: "Archive", index: Index, view: View, asked: Sequence[Asked], settings: Settings, clock: Clock
 ) -> list[Result]:
     wanted = conditions(settings.where)
-    chosen = Filter(wanted, archive.store, archive.identity.hashed) if wanted else None
+    chosen = Filter(wanted, archive.store, lambda *said: archive.identity.hashed(*said)) if wanted else None
     bases = [_base(part, chosen) for part in view.parts]
     clock.stage("filter")
     fields_of = [[_narrowed(base, query, settings) for base in bases] for query in asked]

@@ -166,5 +166,8 @@ class Spool:
 
 
 def _whole(uid: str) -> re.Pattern[bytes]:
-    """A UID that is no part of a longer one. File names set it between dots: CT.1.2.3.dcm."""
-    return re.compile(rb"(?<!\d)(?<!\d\.)" + re.escape(uid.encode()) + rb"(?!\.?\d)")
+    """A UID that is no part of a longer one. File names set it between dots: CT.1.2.3.dcm.
+
+    In big-endian files the byte before a value is its length, which for 48 to 57 characters looks like a digit.
+    """
+    return re.compile(rb"(?:(?<=UI\0.)|(?<!\d)(?<!\d\.))" + re.escape(uid.encode()) + rb"(?!\.?\d)", re.DOTALL)

@@ -100,9 +100,9 @@ def demo(
 
 
 def _opened(place: Path) -> "Archive":
-    """The archive of an earlier demo, brought to the bundle of this medlike; else a new one."""
+    """The archive of an earlier demo, brought to the bundles of this medlike; else a new one."""
     from medlike import Archive, Bundle
-    from medlike.archive.folder import default_text_bundle
+    from medlike.archive.folder import TextBundleFacts, default_text_bundle, encode_alike
     from medlike.bundle import default
 
     if not (place / "archive.json").exists():
@@ -110,7 +110,8 @@ def _opened(place: Path) -> "Archive":
     opened, bundle = Archive.open(place), Bundle.load(default())
     if opened.folder.bundle.digest != bundle.digest:
         opened.reindex(bundle)
-    if opened.folder.text is None and (text := default_text_bundle(bundle)) is not None:
+    text, has = default_text_bundle(bundle), opened.folder.text
+    if text is not None and (has is None or not encode_alike(has, TextBundleFacts.of(text))):
         opened.reindex(text_bundle=text)
     return opened
 

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 # How many digits of an id a narrow table shows.
 SHORT = 12
 FEWEST = 4  # digits that an id may be given by
+WHOLE = 32  # digits of an id
 
 
 class Format(StrEnum):
@@ -65,6 +66,8 @@ def full_id(opened: "Archive", given: str) -> str:
     if len(given) < FEWEST:
         raise typer.BadParameter(f"{given} is too short; give at least {FEWEST} digits of an id", param_hint="ID")
     given = given.lower()
+    if len(given) >= WHOLE:
+        return given
     rows = opened.store.select("removed IS NULL AND substr(id, 1, ?) = ?", (len(given), given))
     if len(rows) > 1:
         raise typer.BadParameter(f"{given} begins {len(rows)} ids; give more digits", param_hint="ID")

@@ -14,7 +14,7 @@ from medlike.datasets.labels import (
 from medlike.datasets.licences import may_draw, may_train, trainable
 from medlike.datasets.manifest import development, read_manifest, write_manifest
 from medlike.datasets.reading import read_collection
-from medlike.datasets.sample import Dataset, Sample, join
+from medlike.datasets.sample import Dataset, Sample, files_digest, join
 from medlike.datasets.splits import PARTS, Split, find_units, make_split
 
 __all__ = [
@@ -25,6 +25,7 @@ __all__ = [
     "coarse_class",
     "development",
     "development_split",
+    "files_digest",
     "find_units",
     "hash_samples",
     "headline",

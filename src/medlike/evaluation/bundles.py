@@ -226,7 +226,8 @@ def _train(data: Dataset, arena: Arena, split: Split | None) -> Dataset:
 def _left_out(data: Dataset, arena: Arena) -> dict[str, int]:
     """Labels that could ask but have too few images, with their counts, most first."""
     counts = Counter(s.label for s in data if can_be_headline(s))
-    return {label: n for label, n in counts.most_common() if label not in set(arena.gallery.column("label"))}
+    asked = set(arena.gallery.column("label"))
+    return {label: n for label, n in counts.most_common() if label not in asked}
 
 
 def _other_queries(data: Dataset, arena: Arena, split: Split | None) -> Dataset:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import time
 from collections.abc import Callable
@@ -12,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from medlike.bundle import Bundle
-from medlike.datasets import Dataset, prepare_batches
+from medlike.datasets import Dataset, files_digest, prepare_batches
 from medlike.evaluation.representation import Representation
 
 
@@ -53,7 +52,7 @@ def encode_dataset(
     """Encode every sample; a file in `cache`, named by bundle and samples, spares the work the next time."""
     from medlike.inference import Encoder
 
-    target = cache / f"{bundle.digest[:16]}-{fingerprint_of(data)[:16]}.npz"
+    target = cache / f"{bundle.digest[:16]}-{files_digest(data)[:16]}.npz"
     if target.is_file():
         advance(len(data))
         with np.load(target) as kept:
@@ -95,7 +94,7 @@ def picture_summaries(data: Dataset, cache: Path) -> Pictures:
     from medlike.datasets import open_sample
     from medlike.imaging import fingerprint, letterbox, perceptual_hash, render
 
-    target = cache / f"pictures-{fingerprint_of(data)[:16]}.npz"
+    target = cache / f"pictures-{files_digest(data)[:16]}.npz"
     if target.is_file():
         with np.load(target) as kept:
             return Pictures(kept["fingerprints"], kept["hashes"])
@@ -109,15 +108,6 @@ def picture_summaries(data: Dataset, cache: Path) -> Pictures:
     result = Pictures(np.stack([r[0] for r in rows]), np.array([r[1] for r in rows], dtype=np.uint64))
     keep(target, {"fingerprints": result.fingerprints, "hashes": result.hashes})
     return result
-
-
-def fingerprint_of(data: Dataset) -> str:
-    """sha256 over files, sizes and times of the samples, in order: what a cache file on this machine was made from."""
-    digest = hashlib.sha256()
-    for sample in data:
-        facts = sample.file.stat()
-        digest.update(f"{sample.file}\t{sample.item}\t{facts.st_size}\t{facts.st_mtime_ns}\n".encode())
-    return digest.hexdigest()
 
 
 def keep(target: Path, arrays: dict[str, np.ndarray]) -> None:

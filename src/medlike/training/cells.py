@@ -64,13 +64,14 @@ class CellViews:
 
     partner: a list over the copies of int16 [N,196], the cell of the copy that shows what a cell of the picture
     shows, -1 where that left it. content: bool [N,196], cells of the picture that hold more than air. prints:
-    uint8 [N,196,64], the pixels of each cell as 8x8.
+    uint8 [N,196,64], the pixels of each cell as 8x8. digest: of the pictures and of all that made views of them.
     """
 
     cells: list[npt.NDArray[np.float16]]
     partner: list[npt.NDArray[np.int16]]
     content: npt.NDArray[np.bool_]
     prints: npt.NDArray[np.uint8]
+    digest: str = ""
 
     def __len__(self) -> int:
         return len(self.content)
@@ -124,7 +125,7 @@ def cell_views(
         cells.append(np.load(folder / "cells.npy", mmap_mode="r"))
         if view:
             partner.append(np.load(folder / "partner.npy"))
-    return CellViews(cells, partner, content_cells(pictures.pixels), cell_prints(pictures.pixels))
+    return CellViews(cells, partner, content_cells(pictures.pixels), cell_prints(pictures.pixels), key)
 
 
 def content_cells(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.bool_]:

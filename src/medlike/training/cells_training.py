@@ -122,7 +122,7 @@ def fit_cells(
         expert.direct.requires_grad_(False)
     held = None if expert.direct is None else _copied(expert.direct)
     optimiser = torch.optim.AdamW([p for p in expert.parameters() if p.requires_grad], lr=recipe.cell_rate)
-    identity = {"recipe": asdict(recipe), "seed": seed, "images": len(views), "places": list(expert.places)}
+    identity = {"recipe": asdict(recipe), "seed": seed, "views": views.digest, "places": list(expert.places)}
     history = [{"epoch": 0, **_validated(expert, recipe, validation, validation_modality, seed)}]
     if resume and (folder / CHECKPOINT).is_file():
         kept = load_checkpoint(folder / CHECKPOINT)

@@ -18,6 +18,7 @@ from medlike.datasets import (
     Dataset,
     Sample,
     Split,
+    files_digest,
     hash_samples,
     join,
     label_tree,
@@ -246,7 +247,8 @@ def _pooled_features(
     network: Any, dataset: Dataset, stem_weights: str | Path, cache: str | Path | None, say: Say
 ) -> F32:
     """Means of every depth, float32 [N, P], by the runtime; kept under `cache` by what they depend on."""
-    key = hashlib.sha256((collection_digest(dataset.samples) + _file_digest(stem_weights)).encode()).hexdigest()[:16]
+    facts = [files_digest(dataset), _file_digest(stem_weights)]
+    key = hashlib.sha256("".join(facts).encode()).hexdigest()[:16]
     kept = Path(cache) / f"pooled-{key}.npy" if cache else None
     if kept is not None and kept.is_file():
         say(f"features of {len(dataset)} images from {kept}")

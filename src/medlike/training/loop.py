@@ -23,7 +23,7 @@ from medlike.training.curves import keep_history
 from medlike.training.depths import fit_depths
 from medlike.training.feed import FrozenFeed, PictureFeed, ahead, served_outputs
 from medlike.training.maps import stem_digest
-from medlike.training.material import Material, sampling_weights
+from medlike.training.material import Material, labels_digest, sampling_weights
 from medlike.training.objective import HashLoss, Judged, hash_loss, judge
 from medlike.training.recipe import Recipe
 from medlike.training.start import start_code
@@ -98,7 +98,7 @@ def fit(
     best: dict[str, Any] = {"map": -1.0, "epoch": -1, "state": None}
     identity = {
         "network": record(network), "recipe": asdict(recipe), "seed": seed, "images": part.pictures.digest,
-        "stem": stem_digest(network.stem),
+        "labels": labels_digest(part, validation), "stem": stem_digest(network.stem),
     }  # fmt: skip
     histogram: Tensor | None = None
     start: torch.nn.Linear | None = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -33,6 +34,15 @@ class Material:
 
     def __len__(self) -> int:
         return len(self.pictures)
+
+
+def labels_digest(*parts: Material) -> str:
+    """sha256 over the labels of some parts, every level: what a run was told of its pictures."""
+    digest = hashlib.sha256()
+    for part in parts:
+        for level, labels in sorted(part.labels.items()):
+            digest.update(level.encode() + labels.tobytes())
+    return digest.hexdigest()[:16]
 
 
 @dataclass(frozen=True)

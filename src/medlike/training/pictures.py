@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from medlike.datasets import Dataset, prepare_samples
+from medlike.datasets import Dataset, files_digest, prepare_samples
 from medlike.imaging.letterbox import SIZE
 from medlike.training.drafts import whole_folder
 
@@ -44,8 +44,7 @@ def prepare_pictures(dataset: Dataset, cache: str | Path, say: Say = lambda line
 
     Pixels stay on disk, mapped: 100,000 pictures would be 5 GB.
     """
-    order = hashlib.sha256("\n".join(sample.path for sample in dataset).encode()).hexdigest()
-    digest = hashlib.sha256((collection_digest(list(dataset)) + order).encode()).hexdigest()[:16]
+    digest = files_digest(dataset)[:16]
     kept = Path(cache) / f"pictures-{digest}"
     if not kept.is_dir():
         say(f"preparing {len(dataset)} pictures")

@@ -191,15 +191,18 @@ def prepare_run(
 ) -> Prepared:
     """Everything a run needs, in memory and on its device; the stem's maps are computed or read."""
     settings, recipe = plan.settings()
-    everything = join(*datasets) if len(datasets) > 1 else datasets[0]
-    split = split or find_split(everything, work, say)
-    everything, left_out = _leave_out(everything, plan.leave_out)
-    headline_of = _leave_out(datasets[0], plan.leave_out, require=False)[0]
+    joined = join(*datasets) if len(datasets) > 1 else datasets[0]
+    split = split or find_split(joined, work, say)
+    everything, left_out = _leave_out(joined, plan.leave_out)
+    # Joined collections stand one after the other; the first one's come first.
+    first = {sample.path for sample in joined.samples[: len(datasets[0])]}
+    headline_of = everything.where(lambda sample: sample.path in first)
     chosen = training_part(everything, split)
     classes = classes_of(chosen)
     asked = split.part(everything, "validation").where(lambda sample: not sample.is_ood)
     require_labels(chosen, asked, say)
     require_gallery(everything, split)
+    require_gallery(headline_of, split)
     torch.manual_seed(plan.seed)
     whole: Any = build(settings, plan.bits, classes.sizes)
     regional = whole if isinstance(whole, RegionalNetwork) else None
@@ -208,7 +211,8 @@ def prepare_run(
     device = choose_device(plan.device)
     whole.to(device).eval()
     require_positives(chosen, classes.of(chosen)["label"], recipe)
-    require_directions(chosen, settings)
+    if plan.start is None:
+        require_directions(chosen, settings)
     train, validation = (material(part, split, classes, cache, say) for part in (chosen, asked))
     say(f"{len(train)} pictures of {classes.sizes['label']} labels to train on, {len(validation)} to validate")
     frozen = recipe.protocol == "frozen"
@@ -233,10 +237,10 @@ def prepare_run(
     return Prepared(network, recipe, train, validation, feeds[0], feeds[1], collection, stem, regional)
 
 
-def _leave_out(everything: Dataset, sources: Sequence[str], require: bool = True) -> tuple[Dataset, Dataset | None]:
+def _leave_out(everything: Dataset, sources: Sequence[str]) -> tuple[Dataset, Dataset | None]:
     """The rest, and the in-domain images of the sources. TrainingError for a source that is not there."""
     unknown = sorted(set(sources) - {sample.source for sample in everything})
-    if unknown and require:
+    if unknown:
         known = ", ".join(sorted({sample.source for sample in everything}))
         raise TrainingError(f"no image has the source {unknown[0]!r}, which is to be left out; known: {known}")
     if not sources:

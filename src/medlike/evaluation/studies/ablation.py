@@ -7,7 +7,14 @@ from typing import Any
 
 from medlike.evaluation.studies.bench import Bench
 from medlike.evaluation.studies.frozen import RIVAL, Frozen, facts_of, train_cell
-from medlike.evaluation.studies.measured import comparison_table, grouped, measure, method_bars, method_table
+from medlike.evaluation.studies.measured import (
+    comparison_table,
+    grouped,
+    measure,
+    method_bars,
+    method_table,
+    source_table,
+)
 from medlike.evaluation.studies.study import Cell, Result, Study, Summary
 
 QUESTION = (
@@ -69,6 +76,7 @@ def summarise(bench: Bench, done: Mapping[str, Result]) -> Summary:
     tables = [method_table(bench, ordered)]
     if WHOLE in ordered and len(ordered) > 1:
         tables.append(comparison_table(bench, ordered, WHOLE))
+    tables.append(source_table(ordered))
     histograms = []
     for name, results in ordered.items():
         if results[0].get("histogram"):

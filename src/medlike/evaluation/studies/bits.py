@@ -13,13 +13,14 @@ from medlike.evaluation import floors, plots
 from medlike.evaluation.representation import Representation
 from medlike.evaluation.studies.bench import Bench
 from medlike.evaluation.studies.frozen import Frozen, facts_of, train_cell
-from medlike.evaluation.studies.measured import average, grouped, measure, method_table
+from medlike.evaluation.studies.measured import average, comparison_table, grouped, measure, method_table
 from medlike.evaluation.studies.study import Cell, Result, Study, Summary
 from medlike.metrics import bootstrap_interval
 
 QUESTION = "How many bits are needed, and is hashing still needed at all beside the float vectors it is made from?"
 LENGTHS = (8, 16, 32, 64, 128, 256, 512)
 ARCHIVE = 200_000
+TRAINED = "trained codes"
 
 
 def cells(bench: Bench) -> list[Cell]:
@@ -43,6 +44,12 @@ def summarise(bench: Bench, done: Mapping[str, Result]) -> Summary:
     families = list(dict.fromkeys(results[0]["family"] for results in found.values()))
     methods = dict(sorted(found.items(), key=lambda m: (families.index(m[1][0]["family"]), m[1][0]["bytes_per_image"])))
     title, head, rows = method_table(bench, methods)
+    compared = []
+    # Of two networks, so each is compared with its own.
+    for baseline, trained in (("the bundle's features as float32", False), ("trained, 64 bits", True)):
+        alike = {n: r for n, r in methods.items() if (r[0]["family"] == TRAINED) == trained}
+        if baseline in alike and len(alike) > 1:
+            compared.append(comparison_table(bench, alike, baseline))
     speed = [
         [name, r[0]["bytes_per_image"], r[0]["bytes_per_image"] * ARCHIVE / 1e6, r[0]["search_ms"]]
         for name, r in methods.items()
@@ -50,6 +57,7 @@ def summarise(bench: Bench, done: Mapping[str, Result]) -> Summary:
     ]
     tables = [
         (title, head, rows),
+        *compared,
         (f"Memory and search time at {ARCHIVE:,} images", ("method", "bytes an image", "MB", "ms a query"), speed),
     ]
     lines: dict[str, list[tuple[float, float, float, float]]] = {}
@@ -112,7 +120,7 @@ def _trained(bench: Bench, bits: int, seed: int) -> Callable[[], Result]:
     def run() -> Result:
         outputs = train_cell(Frozen(bench), "sch", bits, seed)
         facts = facts_of(outputs, f"trained, {bits} bits", seed)
-        return measure(bench, *outputs.codes(), **facts, family="trained codes", search_ms=_code_search(bits))
+        return measure(bench, *outputs.codes(), **facts, family=TRAINED, search_ms=_code_search(bits))
 
     return run
 

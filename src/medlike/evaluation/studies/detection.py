@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from medlike.datasets import Dataset, open_sample, prepare_batches
+from medlike.datasets import Dataset, files_digest, open_sample, prepare_batches
 from medlike.datasets.labels import APART
 from medlike.errors import BundleError
 from medlike.evaluation import plots
-from medlike.evaluation.encodings import fingerprint_of, keep
+from medlike.evaluation.encodings import keep
 from medlike.evaluation.outliers import colour_spread, flagged_too_often, outlier_figures
 from medlike.evaluation.parts import part_figures, parted
 from medlike.evaluation.studies.bench import Bench
@@ -292,7 +292,7 @@ def _components(bench: Bench, scorer: OutlierScorer, data: Dataset) -> np.ndarra
 
 def _features(bench: Bench, data: Dataset) -> np.ndarray:
     """The outlier features of some samples: float32 [N, F]; kept between runs."""
-    file = bench.work / "encodings" / f"outlier-{bench.bundle.digest[:16]}-{fingerprint_of(data)[:16]}.npz"
+    file = bench.work / "encodings" / f"outlier-{bench.bundle.digest[:16]}-{files_digest(data)[:16]}.npz"
     if file.is_file():
         with np.load(file) as kept:
             return np.asarray(kept["features"])

@@ -24,6 +24,7 @@ from medlike.evaluation.studies.bench import Bench
 from medlike.evaluation.studies.study import Result
 
 STEM_EPOCHS = 8
+EVERY_DEPTH = "every depth"
 # What a rival is trained with: its own loss and the auxiliary classifier that all of them get, from the first step,
 # for as long as the full recipe takes with its depth branch (24 epochs of maps cost about its 3,000 steps and 8).
 RIVAL = {
@@ -177,8 +178,12 @@ def train_cell(
     return Outputs(found[0]["u"], found[1]["u"], found[0]["feature"], found[1]["feature"], known["feature"], facts)
 
 
-def pooled_features(frozen: Frozen) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Means of every depth of the stem, standardised by the train part: train, queries, gallery."""
+def pooled_features(frozen: Frozen) -> dict[str, list[np.ndarray]]:
+    """Means of the stem's maps of train, queries and gallery, float [N, D] each, in the two ways they are used.
+
+    "last block": the last depth as it is, what a network's features usually are. "every depth": all depths, each
+    dimension standardised by the train part and every depth weighing alike, as the untrained bundle has them.
+    """
     import torch
 
     from medlike.models.networks import build
@@ -201,8 +206,7 @@ def pooled_features(frozen: Frozen) -> tuple[np.ndarray, np.ndarray, np.ndarray]
         found.append(np.asarray(maps.pooled[0], dtype=np.float32))
     stem: Any = network.stem
     mean, std = (t.numpy() for t in depth_statistics(torch.from_numpy(found[0]), stem.channels))
-    train, queries, gallery = ((f - mean) / std for f in found)
-    return train, queries, gallery
+    return {"last block": [f[:, -stem.channels[-1] :] for f in found], EVERY_DEPTH: [(f - mean) / std for f in found]}
 
 
 def facts_of(outputs: Outputs, method: str, seed: int, **more: Any) -> Result:

@@ -16,6 +16,7 @@ from medlike.evaluation.studies.measured import (
     measure,
     method_bars,
     method_table,
+    source_table,
 )
 from medlike.evaluation.studies.study import Cell, Result, Study, Summary
 from medlike.metrics import bootstrap_interval
@@ -37,6 +38,7 @@ TRAINED: Mapping[str, tuple[str, Mapping[str, Any]]] = {
     "csq after our feature phase": ("csq", AFTER_FEATURES),
     "dch after our feature phase": ("dch", AFTER_FEATURES),
 }
+DISCRIMINANT = "discriminant on"
 HMAR = "hmar (global expert, hierarchy and modality)"
 MAIN_BITS = 64
 
@@ -61,12 +63,13 @@ def cells(bench: Bench) -> list[Cell]:
 
 
 def summarise(bench: Bench, done: Mapping[str, Result]) -> Summary:
-    """Tables at each length, the comparison at 64 bits (or the nearest there is), mAP against bits."""
+    """Figures, comparison and verdict at each length, 64 bits first; mAP against bits."""
     flat = {f"{cell}/{n}": part for cell, result in done.items() for n, part in _parts(result)}
     by_method = grouped(flat)
     lengths = sorted({int(r["length"]) for rs in by_method.values() for r in rs if r.get("length")})
     tables = []
     plots_made = []
+    verdicts = []
     if lengths:
         main = min(lengths, key=lambda b: (b != MAIN_BITS, b))
         for bits in [main, *(b for b in lengths if b != main)]:
@@ -76,16 +79,20 @@ def summarise(bench: Bench, done: Mapping[str, Result]) -> Summary:
             if bits == main:
                 title, drawn = method_bars(bench, chosen)
                 plots_made.append((f"{title}, {bits} bits", drawn))
-                best = next((n for n in TRAINED if n in chosen), next(iter(chosen)))
-                title, head, rows = comparison_table(bench, chosen, best)
-                tables.append((f"{title}, {bits} bits", head, rows))
+            best = next((n for n in TRAINED if n in chosen), next(iter(chosen)))
+            title, head, rows = comparison_table(bench, chosen, best)
+            tables.append((f"{title}, {bits} bits", head, rows))
+            if bits == main:
+                title, head, rows_by_source = source_table(chosen)
+                tables.append((f"{title}, {bits} bits", head, rows_by_source))
+            verdicts.append(f"{bits} bits: {_verdict(best, rows)}")
     else:
         tables.append(method_table(bench, by_method))
     lines = _lines(bench, by_method)
     if any(len(points) > 1 for points in lines.values()):
         ticks = sorted({x for points in lines.values() for x, *_ in points})
         plots_made.append(("mAP against bits", plots.lines(lines, "bits", "mAP", log=True, ticks=ticks)))
-    return Summary(tables, plots_made, [_verdict(tables)] if lengths else [])
+    return Summary(tables, plots_made, verdicts)
 
 
 def _trained(
@@ -111,22 +118,25 @@ def _trained(
 
 def _floor(bench: Bench, name: str, tuned: str, bits: int) -> Callable[[], Result]:
     def run() -> Result:
-        train, *both = pooled_features(Frozen(bench, tuned))
+        known = Frozen(bench, tuned).train
         facts: dict[str, Any] = {"seed": 0, "length": bits}
         parts = []
-        transforms = {f"random projection of {name} features": floors.fit_random_projection(train, bits)}
-        if bits <= min(train.shape):
-            sources = Frozen(bench, tuned).train.column("source").tolist()
-            transforms[f"ITQ on {name} features"] = floors.fit_itq(train, bits, sources=sources)
-        for method, transform in transforms.items():
-            pair = [Representation(codes=transform(f)) for f in both]
-            parts.append(measure(bench, *pair, method=method, **facts))
-        pair = [Representation(features=f) for f in both]
-        parts.append(measure(bench, *pair, method=f"float {name} features", **facts))
-        labels = Frozen(bench, tuned).train.column("label")
-        discriminant = floors.fit_discriminant(train, labels)
-        pair = [Representation(features=discriminant(f)) for f in both]
-        parts.append(measure(bench, *pair, method=f"discriminant on {name} features", **facts))
+        for depths, (train, *both) in pooled_features(Frozen(bench, tuned)).items():
+            features = f"{name} features, {depths}"
+            transforms = {f"random projection of {features}": floors.fit_random_projection(train, bits)}
+            if bits <= min(train.shape):
+                sources = known.column("source").tolist()
+                transforms[f"ITQ on {features}"] = floors.fit_itq(train, bits, sources=sources)
+            for method, transform in transforms.items():
+                pair = [Representation(codes=transform(f)) for f in both]
+                parts.append(measure(bench, *pair, method=method, **facts))
+            discriminant = floors.fit_discriminant(train, known.column("label"))
+            centre = train.mean(axis=0)
+            for method, pair in (
+                (f"float {features}", [Representation(features=f - centre) for f in both]),
+                (f"{DISCRIMINANT} {features}", [Representation(features=discriminant(f)) for f in both]),
+            ):
+                parts.append(measure(bench, *pair, method=method, **facts))
         return {"parts": parts}
 
     return run
@@ -158,7 +168,7 @@ def _lines(bench: Bench, by_method: Mapping[str, list[Result]]) -> dict[str, lis
     from medlike.evaluation.studies.measured import average
 
     lines = {}
-    for name in (*TRAINED, HMAR, "ITQ on the features of ours", "ITQ on tuned stem features"):
+    for name in (*TRAINED, HMAR, "ITQ on the features of ours", "ITQ on tuned stem features, last block"):
         points = []
         for bits in sorted({r["length"] for r in by_method.get(name, [])}):
             found = [r for r in by_method[name] if r["length"] == bits]
@@ -169,22 +179,23 @@ def _lines(bench: Bench, by_method: Mapping[str, list[Result]]) -> dict[str, lis
     return lines
 
 
-def _verdict(tables: list[Any]) -> str:
-    """By how much ours beats the best rival code, and the best that starts from its features, in one sentence."""
-    title, _, rows = tables[1] if len(tables) > 1 else ("", (), [])
-    if not title.startswith("Compared with ours"):
-        return "The comparison needs cells of ours and of a rival."
-    rivals = [r for r in rows if r[1] == "pooled" and (r[0] in TRAINED or r[0].startswith("ITQ"))]
-    from_ours = [r for r in rivals if r[0].endswith((" after our feature phase", " of ours"))]
+def _verdict(best: str, rows: list[Any]) -> str:
+    """By how much ours beats the best rival of each kind, in one sentence. rows: of `comparison_table`."""
+    pooled = [r for r in rows if r[1] == "pooled"]
+    codes = [r for r in pooled if r[0] in TRAINED or r[0].startswith("ITQ")]
+    from_ours = [r for r in codes if r[0].endswith((" after our feature phase", " of ours"))]
     told = [
-        f"{_gain(best):+.1f} % (relative) against the best {kind}, {best[0]} (p = {best[6]:.4f} after Holm)"
+        f"{_gain(rival):+.1f} % (relative) against the best {kind}, {rival[0]} (p = {rival[6]:.4f} after Holm)"
         for kind, group in (
-            ("code that owes nothing to ours", [r for r in rivals if r not in from_ours]),
+            ("code that owes nothing to ours", [r for r in codes if r not in from_ours]),
+            ("floor in floats", [r for r in pooled if r[0].startswith(DISCRIMINANT)]),
             ("code made from the features that ours trained first", from_ours),
         )
-        for best in sorted(group, key=lambda r: -r[2])[:1]
+        for rival in sorted(group, key=lambda r: -r[2])[:1]
     ]
-    return f"Ours is {', and '.join(told)}." if told else "The comparison needs cells of a rival."
+    if not best.startswith("ours") or not told:
+        return "the comparison needs cells of ours and of a rival."
+    return f"ours is {', and '.join(told)}."
 
 
 def _gain(row: Any) -> float:

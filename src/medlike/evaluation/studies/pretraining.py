@@ -8,7 +8,14 @@ from pathlib import Path
 
 from medlike.evaluation.studies.bench import Bench
 from medlike.evaluation.studies.frozen import STEM_EPOCHS, Frozen, facts_of, train_cell
-from medlike.evaluation.studies.measured import comparison_table, grouped, measure, method_bars, method_table
+from medlike.evaluation.studies.measured import (
+    comparison_table,
+    grouped,
+    measure,
+    method_bars,
+    method_table,
+    source_table,
+)
 from medlike.evaluation.studies.study import Cell, Result, Study, Summary
 
 QUESTION = (
@@ -17,7 +24,7 @@ QUESTION = (
 )
 BITS = 64
 SELF_EPOCHS = 4
-STARTS = {"ImageNet": "tuned", "random": "random", "self-supervised": "self", "ImageNet, self-supervised": "both"}
+STARTS = {"ImageNet": "tuned", "random": "random", "self-supervised": "self"}
 UNTUNED = "ImageNet, not tuned"
 
 
@@ -30,12 +37,9 @@ class Started(Frozen):
     def stem_file(self) -> Path:
         from medlike.evaluation.studies.stem import tune_stem
 
-        given = Path(self.bench.settings.stem) if self.bench.settings.stem else None
-        first = given if self.start in ("tuned", "both") else None
         if self.start == "tuned":
             return super().stem_file()
-        own = SELF_EPOCHS if self.start in ("self", "both") else 0
-        return tune_stem(self, first, STEM_EPOCHS, self.start, own)
+        return tune_stem(self, None, STEM_EPOCHS, self.start, SELF_EPOCHS if self.start == "self" else 0)
 
 
 def cells(bench: Bench) -> list[Cell]:
@@ -55,6 +59,7 @@ def summarise(bench: Bench, done: Mapping[str, Result]) -> Summary:
     tables = [method_table(bench, methods)]
     if "ImageNet" in methods and len(methods) > 1:
         tables.append(comparison_table(bench, methods, "ImageNet"))
+    tables.append(source_table(methods))
     return Summary(tables, [method_bars(bench, methods)] if methods else [])
 
 

@@ -17,8 +17,9 @@ import numpy as np
 
 from medlike import bundle as bundles
 from medlike.bundle import Bundle
+from medlike.datasets import files_digest
 from medlike.errors import BundleError
-from medlike.evaluation.encodings import encode_dataset, fingerprint_of, keep
+from medlike.evaluation.encodings import encode_dataset, keep
 from medlike.evaluation.studies.bench import Bench
 from medlike.evaluation.studies.regions_boxes import Boxed, boxed_images, ceiling, guesses, some_of, turned_square
 from medlike.evaluation.studies.regions_pictures import as_image, row_picture
@@ -110,7 +111,7 @@ class Room:
             raise BundleError(
                 f"bundle {bundle.name} has no local codes; name one with --bundle, for example medlike-hmar-64"
             )
-        digest = fingerprint_of(self.boxed.samples)[:16]
+        digest = files_digest(self.boxed.samples)[:16]
         file = self.bench.work / "encodings" / f"regions-{name}-{bundle.digest[:16]}-{digest}.npz"
         if not file.is_file():
             self.bench.say(f"encoding {len(pixels)} images, {name}")
