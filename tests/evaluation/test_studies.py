@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -28,7 +29,6 @@ def bench(collection, tiny_bundle, tmp_path_factory):
     work = tmp_path_factory.mktemp("work")
     data = read_manifest(collection, name="small")
     data = data.where(lambda s: True)
-    from dataclasses import replace
 
     # Headline labels need 40 images: both sources share theirs, so 50 each.
     hashes = np.random.default_rng(0).integers(0, 2**63, len(data), dtype=np.uint64)
@@ -90,7 +90,6 @@ def test_a_dry_run_runs_nothing(bench, tmp_path):
 
 
 def test_results_of_other_settings_are_not_mixed_in(bench, tmp_path):
-    from dataclasses import replace
 
     run_study(toy([]), bench, tmp_path, say=lambda t: None)
     other = replace(bench, settings=replace(bench.settings, epochs=1))
@@ -104,7 +103,6 @@ def test_results_of_other_settings_are_not_mixed_in(bench, tmp_path):
 
 
 def test_results_on_other_collections_are_not_mixed_in(bench, tmp_path):
-    from dataclasses import replace
 
     more = replace(bench, wide=bench.wide.where(lambda s: s.source != bench.wide[0].source))
     assert len(more.wide) < len(bench.wide) and more.digest != bench.digest
@@ -135,7 +133,6 @@ def test_two_processes_may_keep_one_cache_file(tmp_path):
 
 
 def test_results_of_another_bundle_of_the_same_name_are_not_mixed_in(bench, tiny_regional_bundle, tmp_path):
-    from dataclasses import replace
 
     from medlike.bundle import Bundle
 
@@ -155,7 +152,6 @@ def test_results_of_another_bundle_of_the_same_name_are_not_mixed_in(bench, tiny
 
 
 def test_a_report_names_only_what_has_a_part_in_it(bench, tmp_path):
-    from dataclasses import replace
 
     stemmed = replace(bench, settings=replace(bench.settings, stem=__file__, epochs=1))
     run_study(replace(toy([]), trains=False), stemmed, tmp_path / "a", say=lambda t: None)
@@ -231,7 +227,7 @@ def test_studies_of_a_bundle_run_on_a_small_collection(bench, name, tmp_path, mo
     only = {
         "robustness": ["change-jpeg*", "change-inversion"],
         "bits": ["float-*", "*-8", "*-16"],
-        "ood": ["thresholds", "known", "kinds-*"],
+        "ood": ["thresholds", "known", "kinds-*", "shifts*"],
     }.get(name, ["*"])
     summary = run_study(find_study(name), bench, tmp_path, only=only, say=lambda t: None)
     assert summary.tables and all(rows for _, _, rows in summary.tables)
@@ -240,8 +236,21 @@ def test_studies_of_a_bundle_run_on_a_small_collection(bench, name, tmp_path, mo
     json.loads((tmp_path / "results.json").read_text(), parse_constant=lambda c: pytest.fail(c))
 
 
+def test_attacks_turn_codes_and_local_codes_of_the_shipped_bundle(bench, tmp_path, monkeypatch):
+    from medlike.evaluation.studies import robustness
+
+    monkeypatch.setattr(robustness, "SAMPLES", 4)
+    found = replace(bench, settings=replace(bench.settings, bundle="medlike-hmar-64"))
+    summary = run_study(find_study("robustness"), found, tmp_path, only=["fgsm-*-2"], say=lambda t: None)
+    title, head, rows = summary.tables[0]
+    assert title.startswith("Attacks") and head[-2:] == ("local bits flipped", "95 %")
+    flipped, local = ({row[0].removeprefix("FGSM against "): row[i] for row in rows} for i in (2, 7))
+    assert set(local) == {"code", "code and detector", "cells"} == set(flipped)
+    assert local["cells"] > max(local["code"], local["code and detector"])
+    assert [t[0].split(",")[0] for t in summary.tables[1:]] == ["Of the first ten hits kept", "Bits flipped", "Flagged"]
+
+
 def test_known_images_flagged_by_mistake_are_shown_worst_first_over_all_collections(bench, tmp_path):
-    from dataclasses import replace
 
     # The second hospital belongs to another collection only; a bundle says what it was trained on.
     north = bench.data.where(lambda s: s.source != "south")

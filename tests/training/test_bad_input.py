@@ -163,8 +163,7 @@ def test_a_checkpoint_of_another_preset(trained, phantom_data, small, tmp_path):
     first, *others = split.part(dataset, "train")
     second = next(sample for sample in others if sample.label != first.label)
     swapped = {first.path: second, second.path: first}
-    told = {p: {"label": s.label, "modality": s.modality, "region": s.region, "coarse": s.coarse} for p, s in swapped.items()}
-    mended = replace(dataset, samples=tuple(replace(s, **told.get(s.path, {})) for s in dataset))
+    mended = replace(dataset, samples=tuple(replace(swapped.get(s.path, s), path=s.path, file=s.file) for s in dataset))
     fewer = dataset.where(lambda sample: sample.path != split.part(dataset, "train")[0].path)
     stem = tmp_path / "stem.safetensors"
     save_file(Stem("efficientnet_lite0_blocks").body.state_dict(), str(stem))

@@ -14,12 +14,14 @@ _BATCH = 16
 _DETECTOR_WEIGHT = 1.0
 
 
-def attacked(bundle: Bundle, pixels: np.ndarray, epsilon: int, steps: int, detector: bool) -> np.ndarray:
+def attacked(bundle: Bundle, pixels: np.ndarray, epsilon: int, steps: int, goal: str) -> np.ndarray:
     """Pictures changed by at most `epsilon` grey values so that their codes turn: uint8 [N, 224, 224].
 
     pixels: uint8 [N, 224, 224]. steps: 1 is FGSM (Goodfellow et al. 2015), more is PGD from a random start
-    (Madry et al. 2018). detector: also keep the distance to the outlier reference small. The loss is the
-    cosine between the soft code and the clean one; results are rounded to whole grey values, as a file would hold them.
+    (Madry et al. 2018). goal: "code"; "code-and-detector" also keeps the distance to the outlier reference small;
+    "cells" turns the local codes. The loss is the cosine between the soft code and the clean one, over cells their
+    mean; results are rounded to whole grey values, as a file would hold them. Raises BundleError for a bundle that
+    lacks what is to be attacked.
     """
     import torch
     import torch.nn.functional as F
@@ -27,6 +29,9 @@ def attacked(bundle: Bundle, pixels: np.ndarray, epsilon: int, steps: int, detec
     from medlike.inference.torch_runtime import load_network
 
     network = load_network(bundle)
+    detector, output = goal == "code-and-detector", "cells" if goal == "cells" else "bits"
+    if goal == "cells" and not bundle.spec.get("local_bits"):
+        raise BundleError(f"bundle {bundle.name} has no local codes to attack")
     if detector and "outlier.reference" not in bundle.array_names():
         raise BundleError(f"bundle {bundle.name} has no outlier part to attack")
     reference = (
@@ -37,9 +42,9 @@ def attacked(bundle: Bundle, pixels: np.ndarray, epsilon: int, steps: int, detec
     for start in range(0, len(pixels), _BATCH):
         clean = torch.from_numpy(pixels[start : start + _BATCH]).float()
         with torch.no_grad():
-            bits = _soft(network, clean)
-        target = torch.sign(bits["bits"])
-        scale = bits["bits"].abs().mean(dim=1, keepdim=True)
+            usual = _soft(network, clean)[output]
+        target = torch.sign(usual)
+        scale = usual.abs().mean(dim=-1, keepdim=True)
         moved = clean.clone()
         if steps > 1:
             moved += (torch.rand(clean.shape, generator=generator) * 2 - 1) * epsilon
@@ -50,7 +55,8 @@ def attacked(bundle: Bundle, pixels: np.ndarray, epsilon: int, steps: int, detec
         for _ in range(steps):
             moved = moved.detach().requires_grad_(True)
             outputs = _soft(network, moved)
-            loss = F.cosine_similarity(torch.tanh(outputs["bits"] / scale), target).sum()
+            alike = F.cosine_similarity(torch.tanh(outputs[output] / scale), target, dim=-1)
+            loss = alike.flatten(1).mean(dim=1).sum() if goal == "cells" else alike.sum()
             if reference is not None:
                 near = F.normalize(outputs["outlier_features"], dim=1) @ reference.T
                 loss = loss - _DETECTOR_WEIGHT * near.topk(5, dim=1).values.mean(dim=1).sum()

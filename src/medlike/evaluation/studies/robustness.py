@@ -23,13 +23,14 @@ QUESTION = (
 SAMPLES = 96
 EPSILONS = (1, 2, 4, 8)
 STEPS = {"FGSM": 1, "PGD": 10}
+GOALS = ("code", "code-and-detector")
 
 
 def cells(bench: Bench) -> list[Cell]:
-    """One cell a change, one an attack and strength; attacks against the code alone and against both."""
+    """One cell a change, one an attack and strength; attacks against the code, with the detector, and local codes."""
     found = [Cell(f"change-{_slug(name)}", _changed(bench, name), 25) for name in CHANGES]
     for attack in STEPS:
-        for goal in ("code", "code-and-detector"):
+        for goal in (*GOALS, "cells") if bench.bundle.spec.get("local_bits") else GOALS:
             for epsilon in EPSILONS:
                 run = _attacked(bench, attack, goal, epsilon)
                 found.append(Cell(f"{attack.lower()}-{goal}-{epsilon}", run, 40 * STEPS[attack] / 4 + 20, attack))
@@ -38,7 +39,11 @@ def cells(bench: Bench) -> list[Cell]:
 
 def summarise(bench: Bench, done: Mapping[str, Result]) -> Summary:
     """A row a level; curves of the attacks."""
-    head = ("change", "level", "bits flipped", "95 %", "of the first ten hits kept", "95 %", "flagged as outliers")
+    head: tuple[str, ...] = (
+        "change", "level", "bits flipped", "95 %", "of the first ten hits kept", "95 %", "flagged as outliers",
+    )  # fmt: skip
+    local = any("cells_flipped" in level for result in done.values() for level in result["levels"])
+    head += ("local bits flipped", "95 %") if local else ()
     rows: list[Any] = []
     attacks: list[Any] = []
     modalities: set[str] = set()
@@ -46,6 +51,8 @@ def summarise(bench: Bench, done: Mapping[str, Result]) -> Summary:
         for level in result["levels"]:
             flipped, kept = (_span(level.get("intervals", {}).get(key)) for key in ("flipped", "kept"))
             row = [result["name"], level["level"], level["flipped"], flipped, level["kept"], kept, level["flagged"]]
+            if local:
+                row += [level.get("cells_flipped"), _span(level.get("intervals", {}).get("cells_flipped"))]
             (attacks if result.get("attack") else rows).append(row)
             modalities |= set(level["by_modality"])
     tables: list[Any] = []
@@ -53,14 +60,16 @@ def summarise(bench: Bench, done: Mapping[str, Result]) -> Summary:
         tables.append(("Changes on the way", head, rows))
     if attacks:
         tables.append(("Attacks, epsilon in grey values of 255", head, attacks))
-    per = []
-    for result in done.values():
-        for level in result["levels"]:
-            parts = level["by_modality"]
-            per.append(
-                [f"{result['name']} {level['level']}", *(parts.get(m, {}).get("kept") for m in sorted(modalities))]
-            )
-    tables.append(("Of the first ten hits kept, by modality", ("change", *sorted(modalities)), per))
+    for key, what in (("kept", "Of the first ten hits kept"), ("flipped", "Bits flipped"), ("flagged", "Flagged")):
+        per = [
+            [
+                f"{result['name']} {level['level']}",
+                *(level["by_modality"].get(m, {}).get(key) for m in sorted(modalities)),
+            ]
+            for result in done.values()
+            for level in result["levels"]
+        ]
+        tables.append((f"{what}, by modality", ("change", *sorted(modalities)), per))
     images = next((r["images"] for r in done.values() if "images" in r), min(SAMPLES, len(bench.arena.queries)))
     notes = [
         f"{images} query images of the headline labels, spread over modalities; bundle {bench.bundle.name}. "
@@ -125,7 +134,7 @@ def _attacked(bench: Bench, attack: str, goal: str, epsilon: int) -> Callable[[]
 
         chosen = _chosen(bench)
         pixels = np.stack([p.pixels for p in prepare_samples(chosen)])
-        changed = attacked(bench.bundle, pixels, epsilon, STEPS[attack], goal == "code-and-detector")
+        changed = attacked(bench.bundle, pixels, epsilon, STEPS[attack], goal)
         with Encoder(bench.bundle) as encoder:
             clean, after = encoder.encode(list(pixels)), encoder.encode(list(changed))
         name = f"{attack} against {goal.replace('-', ' ')}"
@@ -146,7 +155,12 @@ def _compare(bench: Bench, chosen: Dataset, clean: Encodings, changed: Encodings
         "flipped": float(flips.mean()), "kept": float(kept.mean()), "flagged": float(flagged.mean()),
     }  # fmt: skip
     units = bench.split.units(chosen)
-    spans = {key: bootstrap_interval(values, units) for key, values in (("flipped", flips), ("kept", kept))}
+    by_image = {"flipped": flips, "kept": kept}
+    if clean.cells is not None and changed.cells is not None:
+        turned = np.unpackbits((clean.cells ^ changed.cells).view(np.uint8).reshape(len(flips), -1), axis=1)
+        by_image["cells_flipped"] = turned.mean(axis=1)
+        figures["cells_flipped"] = float(by_image["cells_flipped"].mean())
+    spans = {key: bootstrap_interval(values, units) for key, values in by_image.items()}
     figures["intervals"] = {key: [span.low, span.high] for key, span in spans.items()}
     modality = chosen.column("modality")
     return {
