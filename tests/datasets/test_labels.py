@@ -14,7 +14,7 @@ from medlike.datasets import (
     node_path,
     shared_depth,
 )
-from medlike.datasets.labels import CROSS_SOURCE_CLASSES, kin_of
+from medlike.datasets.labels import CROSS_SOURCE_CLASSES, kin_of, known_traps
 
 
 def sample(path: str, **facts: str) -> Sample:
@@ -69,6 +69,13 @@ def test_headline_labels_leave_out_the_rare_the_unfinished_mnist_and_ood():
 def test_kin_share_a_hospital_or_an_origin():
     assert kin_of("hannover_cxr") == {"hannover_cxr", "covid_cxr_lungbox"}
     assert kin_of("busi") == {"busi"}
+
+
+def test_traps_are_told_of_sources_that_are_there():
+    rows = [sample("a", source="medpix2"), sample("b", source="hannover_cxr"), sample("c", source="covid_cxr_lungbox")]
+    told = known_traps(Dataset("d", tuple(rows)))
+    assert [line.split()[0] for line in told] == ["medpix2", "covid_cxr_lungbox"] and "(1 image)" in told[0]
+    assert known_traps(Dataset("d", tuple(rows[1:2]))) == []
 
 
 @pytest.mark.collections

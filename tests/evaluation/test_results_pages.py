@@ -13,7 +13,7 @@ def test_pages_are_what_the_results_say():
     for folder in STUDIES:
         results = json.loads((folder / "results.json").read_text(encoding="utf-8"))
         written = (RESULTS / f"{folder.name}.md").read_text(encoding="utf-8")
-        assert written == study_markdown(results), f"run: python -m medlike.evaluation.studies.markdown {folder}"
+        assert written == study_markdown(results, folder.name), f"run: python -m medlike.evaluation.studies.markdown {folder}"
 
 
 def test_no_results_page_is_without_results():
@@ -35,7 +35,8 @@ def test_a_page_holds_question_tables_and_command():
             },
         },
     }  # fmt: skip
-    page = study_markdown(results)
+    page = study_markdown(results | {"cells_missing": ["b-1"]}, "toys")
+    assert "Not run: b-1." in page and "`toys/results.json`" in page
     assert "| x\\|y | 0.123 |" in page and "| z |  |" in page and "1 of 2 cells" in page
     assert "| w | 0.0001 |" in page  # a p-value is never written as nothing
     assert "medlike study toy --out DIR --bundle B --stem w.safetensors --bits 16,64 --seeds 3\n" in page

@@ -110,16 +110,16 @@ def test_results_on_other_collections_are_not_mixed_in(bench, tmp_path):
 
 def test_the_version_names_a_commit_only_where_the_program_is_among_its_files(tmp_path, monkeypatch):
     from medlike import __version__
-    from medlike.evaluation.studies import runner
+    from medlike.evaluation import provenance
 
     who = ["-c", "user.name=a", "-c", "user.email=b"]
     for words in (["init", "-q"], [*who, "commit", "-q", "--allow-empty", "-m", "c"]):
         subprocess.run(["git", *words], cwd=tmp_path, check=True)
-    (tmp_path / "runner.py").touch()
-    monkeypatch.setattr(runner, "__file__", str(tmp_path / "runner.py"))
-    assert runner.code_version() == __version__
-    subprocess.run(["git", "add", "runner.py"], cwd=tmp_path, check=True)
-    assert runner.code_version().startswith(f"{__version__} (")
+    (tmp_path / "provenance.py").touch()
+    monkeypatch.setattr(provenance, "__file__", str(tmp_path / "provenance.py"))
+    assert provenance.code_version() == __version__
+    subprocess.run(["git", "add", "provenance.py"], cwd=tmp_path, check=True)
+    assert provenance.code_version().startswith(f"{__version__} (")
 
 
 def test_two_processes_may_keep_one_cache_file(tmp_path):
@@ -324,9 +324,11 @@ def test_studies_that_train_draw_every_setting_with_its_interval(bench, study, n
     assert title.startswith("mAP") and all(n in drawn for n in names) and "knowing the source only" in drawn
     heads = [head for _, head, _ in summary.tables]
     assert "95 %" in heads[0] and "p (Holm)" in heads[1]
+    (by_source,) = [(head, rows) for title, head, rows in summary.tables if title.startswith("mAP within each source")]
+    assert set(by_source[0][1:]) <= set(bench.data.column("source")) and [row[0] for row in by_source[1]] == list(names)
     if study == "ablation":
-        title, _, rows = summary.tables[2]
-        assert "share of pairs" in title and rows[0][1:] == [0.3, 0.0]
+        (rows,) = [rows for title, _, rows in summary.tables if "share of pairs" in title]
+        assert rows[0][1:] == [0.3, 0.0]
         assert any("H is how alike" in note for note in summary.notes)
 
 

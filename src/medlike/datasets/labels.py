@@ -28,6 +28,13 @@ KIN = (
     frozenset({"boneage_hand", "medical_mnist"}),
 )
 
+# What would mislead a reader of figures on these sources; reports say it.
+TRAPS = {
+    "medical_mnist": "thumbnails whose classes their backgrounds give away: apart, never in a headline",
+    "medpix2": "a burned-in watermark and strips of text can tell the source: training blanks border strips at random, "
+    "and the mAP within the source stands beside the pooled one",
+}
+
 # Coarse classes that occur in several sources of the development collections.
 CROSS_SOURCE_CLASSES = (
     "XR_chest",
@@ -72,6 +79,16 @@ def coarse_class(sample: Sample) -> str:
         return sample.coarse
     region = region_of(sample)
     return f"{sample.modality}_{REGION_PARENTS.get(region, region)}"
+
+
+def known_traps(dataset: Dataset) -> list[str]:
+    """A sentence for each source of a dataset whose figures would mislead, with its number of images."""
+    count = Counter(sample.source for sample in dataset)
+    found = [f"{source} ({count[source]:,} image{'s' * (count[source] != 1)}): {said}." for source, said in TRAPS.items() if count[source]]
+    for group in KIN:
+        if all(count[source] for source in group):
+            found.append(f"{' and '.join(sorted(group))} share a hospital or an origin: left out together.")
+    return found
 
 
 def kin_of(source: str) -> frozenset[str]:

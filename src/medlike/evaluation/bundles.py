@@ -20,7 +20,7 @@ from medlike.datasets import (
     headline_labels,
     make_split,
 )
-from medlike.datasets.labels import APART, can_be_headline
+from medlike.datasets.labels import APART, can_be_headline, known_traps
 from medlike.errors import DatasetError
 from medlike.evaluation import alarms, floors
 from medlike.evaluation.assessment import Assessment, assess, assess_oracle, compare
@@ -97,6 +97,7 @@ def evaluate_bundles(
         "gallery": len(chosen.gallery),
         "labels": sorted(set(chosen.gallery.column("label").tolist())),
         "labels_left_out": left_out,
+        "traps": known_traps(data),
         "source_oracle": assess_oracle(chosen, settings.k),
         "methods": {},
         "outliers": {},
@@ -329,8 +330,10 @@ def _picture_floors(add: Callable[..., Assessment], pictures: Pictures) -> None:
 
 
 def _command(names: Sequence[str], data: str, settings: Settings) -> str:
-    """The command that measures the same, without the folders of this machine."""
-    given = [*(f"--bundle {Path(name).name}" for name in names), f"--data {data}", "--out DIR"]
+    """The command that measures the same, without the folders of this machine, but where they tell bundles apart."""
+    short = [Path(name).name for name in names]
+    told = ["/".join(Path(n).parts[-2:]) if short.count(s) > 1 else s for n, s in zip(names, short, strict=True)]
+    given = [*(f"--bundle {name}" for name in told), f"--data {data}", "--out DIR"]
     given += [f"--k {settings.k}", f"--minimum {settings.minimum}"]
     given += ["--everything"] * settings.everything + ["--no-floors"] * (not settings.floors)
     return " ".join(["medlike evaluate", *given])

@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 
 from medlike.evaluation import plots
-from medlike.evaluation.studies.folds import CODES, FEATURES, ORACLE, ROTATED, UNTOUCHED, UNTOUCHED_ROTATED
+from medlike.evaluation.studies.folds import CODES, FEATURES, ROTATED, UNTOUCHED, UNTOUCHED_ROTATED
 from medlike.evaluation.studies.study import Result, Summary
+from medlike.evaluation.tables import ORACLE
 from medlike.metrics import bootstrap_interval, holm, paired_permutation
 
 WITHIN, UNKNOWN, EVERYTHING = "within a source", "unknown alone", "everything"

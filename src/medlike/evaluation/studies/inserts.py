@@ -21,7 +21,7 @@ from medlike.bundle import Bundle, shipped
 from medlike.errors import DatasetError
 from medlike.evaluation.report import write_text
 from medlike.evaluation.studies.markdown import table_lines
-from medlike.evaluation.tables import between
+from medlike.evaluation.tables import ORACLE, between
 from medlike.training.card import quality_part, regional_part
 
 Table = tuple[Sequence[str], Sequence[Sequence[Any]]]
@@ -68,10 +68,12 @@ def _evaluated(results: Mapping[str, Any]) -> dict[str, Table]:
     methods = [
         [
             name, f["bits"], f["bytes_per_image"], f["map_expected"], between(f["map_interval"]), f["map_worst"],
-            f["map_best"], f["map_within_source"],
+            f["map_best"], f["map_within_source"], f.get("train_in_gallery", {}).get("map_expected"),
         ]
         for name, f in results["methods"].items()
     ]  # fmt: skip
+    if oracle := results.get("source_oracle"):
+        methods.append([ORACLE, "", "", oracle["map_expected"], between(oracle["map_interval"]), *[None] * 4])
     outliers = []
     for name, f in results.get("outliers", {}).items():
         rule = f.get("rule", {})
@@ -85,7 +87,13 @@ def _evaluated(results: Mapping[str, Any]) -> dict[str, Table]:
     ]
     alarms = [[a["method"], a["name"], a["message"]] for a in results.get("alarms", ())]
     return {
-        "methods": (("method", "bits", "bytes", "mAP", "95 %", "worst ties", "best ties", "within source"), methods),
+        "methods": (
+            (
+                "method", "bits", "bytes", "mAP", "95 %", "worst ties", "best ties", "within source",
+                "train part in the gallery",
+            ),
+            methods,
+        ),
         "outliers": (
             ("score", "AUROC", "found at 3 % false alarms", "found at p 0.03", "known flagged at p 0.03", "95 %"),
             outliers,

@@ -16,11 +16,13 @@ from medlike.evaluation.studies.page import command, facts
 from medlike.evaluation.tables import shown
 
 
-def study_markdown(results: dict[str, Any]) -> str:
-    """The page of one study: question, notes, tables, and how to run it again."""
+def study_markdown(results: dict[str, Any], folder: str) -> str:
+    """The page of one study: question, notes, tables, and how to run it again. folder: of the results."""
     lines = [f"# Study: {results['study']}", "", results["question"], ""]
     if results["cells_done"] < results["cells"]:
-        lines += [f"{results['cells_done']} of {results['cells']} cells were run; the tables rest on those.", ""]
+        missing = results.get("cells_missing", ())
+        without = f" Not run: {', '.join(missing)}." if missing else ""
+        lines += [f"{results['cells_done']} of {results['cells']} cells were run; the tables rest on those.{without}", ""]
     for note in results["notes"]:
         lines += [note, ""]
     for table in results["tables"]:
@@ -35,7 +37,7 @@ def study_markdown(results: dict[str, Any]) -> str:
         *(f"- {name}: {value}" for name, value in facts(results)),
         "",
         "Intervals are 95 % and resample patients (split units); p is a paired permutation test over units, corrected",
-        f"after Holm over its table. Written from `{results['study']}/results.json` by",
+        f"after Holm over its table. Written from `{folder}/results.json` by",
         "`python -m medlike.evaluation.studies.markdown`.",
         "",
     ]
@@ -55,4 +57,4 @@ def _cell(cell: Any) -> str:
 if __name__ == "__main__":
     for folder in map(Path, sys.argv[1:]):
         found = json.loads((folder / "results.json").read_text(encoding="utf-8"))
-        write_text(folder.with_name(folder.name + ".md"), study_markdown(found))
+        write_text(folder.with_name(folder.name + ".md"), study_markdown(found, folder.name))

@@ -13,6 +13,7 @@ from medlike.evaluation.protocols import source_oracle
 from medlike.evaluation.representation import Representation
 from medlike.evaluation.studies.bench import Bench
 from medlike.evaluation.studies.study import Result
+from medlike.evaluation.tables import ORACLE
 from medlike.metrics import bootstrap_interval, holm, paired_permutation
 
 HEAD = (
@@ -65,7 +66,7 @@ def method_table(bench: Bench, methods: Mapping[str, Sequence[Result]]) -> tuple
     oracle = source_oracle(bench.arena)
     interval = bootstrap_interval(oracle.ap, oracle.units)
     rows.append(
-        ["source-only oracle", "", "", "", interval.mean, f"{interval.low:.3f} to {interval.high:.3f}", *[None] * 5]
+        [ORACLE, "", "", "", interval.mean, f"{interval.low:.3f} to {interval.high:.3f}", *[None] * 5]
     )
     return "Retrieval on the headline labels", HEAD, rows
 

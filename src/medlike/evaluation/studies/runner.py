@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import fnmatch
 import json
-import os
-import platform
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
+from medlike.datasets.labels import known_traps
 from medlike.errors import QueryError
+from medlike.evaluation.provenance import code_version, machine
 from medlike.evaluation.report import plain, write_json
 from medlike.evaluation.studies.bench import Bench
 from medlike.evaluation.studies.page import write_study_report
@@ -74,6 +72,7 @@ def run_cells(
 def report_study(study: Study, bench: Bench, out: Path, cells: Sequence[Cell], done: dict[str, Result]) -> Summary:
     """Summarise the results that are there, and write results.json, report.html and the tables."""
     summary = study.summarise(bench, done)
+    summary = replace(summary, notes=[*summary.notes, *known_traps(bench.data)])
     tables = [{"title": t, "head": list(h), "rows": [list(r) for r in rows]} for t, h, rows in summary.tables]
     everything = {
         "study": study.name,
@@ -84,45 +83,13 @@ def report_study(study: Study, bench: Bench, out: Path, cells: Sequence[Cell], d
         "machine": next((r["machine"] for r in done.values() if "machine" in r), machine()),
         "cells_done": len(done),
         "cells": len(cells),
+        "cells_missing": [cell.name for cell in cells if cell.name not in done],
         **summary.results,
         "notes": list(summary.notes),
         "tables": tables,
     }
     write_study_report(study, everything, summary, out)
     return summary
-
-
-def code_version() -> str:
-    """The package's version, and the commit where it runs from a checkout."""
-    from medlike import __version__
-
-    here = Path(__file__).resolve()
-
-    def git(*words: str) -> str:
-        options: dict[str, Any] = {"capture_output": True, "text": True, "timeout": 10, "check": True}
-        return subprocess.run(["git", *words], cwd=here.parent, **options).stdout.strip()
-
-    try:
-        # Installed below somebody's checkout, the program is none of its files.
-        git("ls-files", "--error-unmatch", here.name)
-        return f"{__version__} ({git('describe', '--always', '--dirty', '--abbrev=12')})"
-    except (OSError, subprocess.SubprocessError):
-        return __version__
-
-
-def machine() -> dict[str, Any]:
-    """What the study ran on."""
-    facts: dict[str, Any] = {
-        "system": f"{platform.system()} {platform.machine()}",
-        "cores": len(os.sched_getaffinity(0)),
-        "python": sys.version.split()[0],
-    }
-    if "torch" in sys.modules:
-        import torch
-
-        facts["torch"] = torch.__version__
-        facts["accelerator"] = torch.cuda.get_device_name() if torch.cuda.is_available() else None
-    return facts
 
 
 def _claim(study: Study, bench: Bench, out: Path, dry: bool) -> None:
