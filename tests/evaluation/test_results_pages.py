@@ -13,7 +13,8 @@ def test_pages_are_what_the_results_say():
     for folder in STUDIES:
         results = json.loads((folder / "results.json").read_text(encoding="utf-8"))
         written = (RESULTS / f"{folder.name}.md").read_text(encoding="utf-8")
-        assert written == study_markdown(results, folder.name), f"run: python -m medlike.evaluation.studies.markdown {folder}"
+        command = f"python -m medlike.evaluation.studies.markdown {folder}"
+        assert written == study_markdown(results, folder.name), f"run: {command}"
 
 
 def test_no_results_page_is_without_results():

@@ -84,7 +84,10 @@ def coarse_class(sample: Sample) -> str:
 def known_traps(dataset: Dataset) -> list[str]:
     """A sentence for each source of a dataset whose figures would mislead, with its number of images."""
     count = Counter(sample.source for sample in dataset)
-    found = [f"{source} ({count[source]:,} image{'s' * (count[source] != 1)}): {said}." for source, said in TRAPS.items() if count[source]]
+    found = []
+    for source, said in TRAPS.items():
+        if count[source]:
+            found.append(f"{source} ({count[source]:,} image{'s' * (count[source] != 1)}): {said}.")
     for group in KIN:
         if all(count[source] for source in group):
             found.append(f"{' and '.join(sorted(group))} share a hospital or an origin: left out together.")

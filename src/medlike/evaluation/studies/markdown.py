@@ -22,7 +22,8 @@ def study_markdown(results: dict[str, Any], folder: str) -> str:
     if results["cells_done"] < results["cells"]:
         missing = results.get("cells_missing", ())
         without = f" Not run: {', '.join(missing)}." if missing else ""
-        lines += [f"{results['cells_done']} of {results['cells']} cells were run; the tables rest on those.{without}", ""]
+        run = f"{results['cells_done']} of {results['cells']} cells were run; the tables rest on those."
+        lines += [run + without, ""]
     for note in results["notes"]:
         lines += [note, ""]
     for table in results["tables"]:
