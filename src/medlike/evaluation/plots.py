@@ -27,6 +27,7 @@ _STYLE: Any = {
     "svg.fonttype": "none",
     "font.family": "sans-serif",
 }
+_LEGEND_ROW = 0.17  # inches
 Figures = Mapping[str, Mapping[str, Any]]
 
 
@@ -216,11 +217,13 @@ def confusion_map(labels: Sequence[str], shares: np.ndarray) -> str:
 
 
 def _legend(axes: Any) -> None:
-    """Names below the plot, so that long ones take nothing from its width; as many a row as fit."""
+    """Names below the plot, so that they take nothing from its width; the page grows with them. As many a row as fit."""
     handles, names = axes.get_legend_handles_labels()
     longest = 40 + 5.2 * max(map(len, names), default=0)
     columns = max(1, min(3, int(72 * axes.figure.get_figwidth() / longest)))
-    axes.figure.legend(handles, names, loc="outside lower left", ncols=columns)
+    page = axes.figure
+    page.set_figheight(page.get_figheight() + _LEGEND_ROW * max(0, -(-len(names) // columns) - 3))
+    page.legend(handles, names, loc="outside lower left", ncols=columns)
 
 
 def _styles(methods: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import Any
 
 
-def program() -> dict[str, Any]:
+def program() -> dict[str, str]:
     """Version, commit and machine, as every results.json of `medlike evaluate` names them."""
-    return {"medlike": code_version(), "machine": machine()}
+    host = machine()
+    said = f"{host['system']}, {host['cores']} cores, Python {host['python']}"
+    return {"medlike": code_version(), "machine": said}
 
 
 def code_version() -> str:
