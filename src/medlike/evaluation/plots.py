@@ -217,7 +217,7 @@ def confusion_map(labels: Sequence[str], shares: np.ndarray) -> str:
 
 
 def _legend(axes: Any) -> None:
-    """Names below the plot, so that they take nothing from its width; the page grows with them. As many a row as fit."""
+    """Names below the plot, as many a row as fit; the page grows with them, the plot keeps its room."""
     handles, names = axes.get_legend_handles_labels()
     longest = 40 + 5.2 * max(map(len, names), default=0)
     columns = max(1, min(3, int(72 * axes.figure.get_figwidth() / longest)))
