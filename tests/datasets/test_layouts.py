@@ -1,5 +1,7 @@
 """Readers of other people's layouts, on small files in the true layout."""
 
+import shutil
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -81,6 +83,9 @@ def test_radin_ct_as_a_folder_per_class(tmp_path):
     for name in [*names, "something_else"]:
         picture(tmp_path / "retrieval" / name / "1.png")
     data = read_radin_ct(tmp_path / "retrieval")
+    assert len(read_collection(tmp_path / "retrieval")) == 17  # a folder a class like any other
+    shutil.rmtree(tmp_path / "retrieval" / "something_else")
+    assert read_collection(tmp_path / "retrieval") == data  # told by its folders alone
     assert sorted(s.label for s in data) == sorted(RADIN_CT)
     with pytest.raises(DatasetError, match="uterine_pathology"):
         read_radin_ct(tmp_path)

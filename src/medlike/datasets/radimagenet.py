@@ -105,6 +105,12 @@ def read_radin_ct(path: str | Path, name: str = "radin_ct") -> Dataset:
     return Dataset(name, samples)
 
 
+def holds_radin_ct(path: Path) -> bool:
+    """Whether a folder has a folder for each of two or more of the 16 classes, and no other folder."""
+    classes = [radin_ct_class(folder.name) for folder in path.iterdir() if folder.is_dir()]
+    return len(classes) > 1 and None not in classes
+
+
 def radin_ct_class(folder: str, anatomy: str = "") -> str | None:
     """The class that a folder name means, or None; case and `_ct` do not matter, `normal` goes by anatomy."""
     label = folder.lower().removesuffix("_ct").strip("_")

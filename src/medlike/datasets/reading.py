@@ -9,14 +9,14 @@ from medlike.datasets.folders import read_folders
 from medlike.datasets.manifest import read_manifest
 from medlike.datasets.medmnist import read_medmnist
 from medlike.datasets.openi import REPORTS, read_openi
-from medlike.datasets.radimagenet import read_radimagenet
+from medlike.datasets.radimagenet import holds_radin_ct, read_radimagenet, read_radin_ct
 from medlike.datasets.roco import holds_roco, read_roco
 from medlike.datasets.sample import Dataset
 from medlike.errors import DatasetError
 
 
 def read_collection(path: str | Path, name: str | None = None) -> Dataset:
-    """A manifest, MedMNIST npz, ChestX-ray14, RadImageNet, Open-i, ROCO or a folder per class, whichever PATH is.
+    """A manifest, MedMNIST npz, ChestX-ray14, RadImageNet, RadIN-CT, Open-i, ROCO or a folder per class, by layout.
 
     Raises DatasetError where it is none of them.
     """
@@ -35,6 +35,8 @@ def read_collection(path: str | Path, name: str | None = None) -> Dataset:
         return read_chestxray14(target, name or "chestxray14")
     if target.name == "radiology_ai" or (target / "radiology_ai").is_dir():
         return read_radimagenet(target, name or "radimagenet")
+    if holds_radin_ct(target):
+        return read_radin_ct(target, name or "radin_ct")
     if (target / REPORTS).is_dir():
         return read_openi(target, name or "openi")
     if holds_roco(target):
