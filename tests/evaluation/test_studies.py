@@ -231,6 +231,8 @@ def test_studies_of_a_bundle_run_on_a_small_collection(bench, name, tmp_path, mo
     }.get(name, ["*"])
     summary = run_study(find_study(name), bench, tmp_path, only=only, say=lambda t: None)
     assert summary.tables and all(rows for _, _, rows in summary.tables)
+    compared = [head for title, head, _ in summary.tables if title.startswith("Compared with")]
+    assert all("p (Holm)" in head for head in compared) and (len(compared) == 2) == (name == "cross-domain")
     page = (tmp_path / "report.html").read_text()
     assert find_study(name).question[:20] in page and "nan" not in page.replace("discriminant", "")
     json.loads((tmp_path / "results.json").read_text(), parse_constant=lambda c: pytest.fail(c))
