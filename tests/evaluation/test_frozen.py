@@ -1,17 +1,22 @@
 """Trained cells on a small collection with a random stem: what is cached, what changes, what is measured."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from safetensors.torch import load_file
 
 from medlike.datasets import read_manifest
 from medlike.datasets.splits import make_split
 from medlike.errors import DatasetError
+from medlike.evaluation import floors
 from medlike.evaluation.studies import methods
 from medlike.evaluation.studies.bench import Bench, BenchSettings
-from medlike.evaluation.studies.frozen import RIVAL, Frozen, train_cell
+from medlike.evaluation.studies.frozen import RIVAL, Frozen, pooled_features, train_cell
 from medlike.evaluation.studies.measured import comparison_table, measure, method_table
+from medlike.evaluation.studies.stem import _agreement, tune_stem
 
 SMALL = {"linear": 16, "depth_outputs": 8, "depth_hidden": 16}
 
@@ -62,3 +67,42 @@ def test_cells_of_the_methods_study_start_with_64_bits(bench):
     names = [c.name for c in methods.cells(wide)]
     trained = [n for n in names if n.endswith(("-0", "-1"))]
     assert trained[0] == "ours-64-0" and "csq-16-1" in names and len(set(names)) == len(names)
+
+
+@pytest.mark.slow
+def test_floors_stand_on_the_last_block_as_it_is_and_on_every_depth_alike(bench, monkeypatch):
+    bench = replace(bench, settings=replace(bench.settings, limit=24))
+    found = pooled_features(Frozen(bench, "untouched"))
+    last, alike = found["last block"][0], found["every depth"][0]
+    assert last.shape[1] < alike.shape[1] and last.std(axis=0).min() < last.std(axis=0).max() / 2
+    first = alike[:, :16].std(axis=0)
+    np.testing.assert_allclose(first, first[0], rtol=1e-3)
+    seen, fit = [], floors.fit_itq
+    monkeypatch.setattr(floors, "fit_itq", lambda *a, sources: seen.append(sources) or fit(*a, sources=sources))
+    (cell,) = [c for c in methods.cells(bench) if c.name == "floor-imagenet-16"]
+    parts = cell.run()["parts"]
+    kinds = ("random projection of", "ITQ on", "float", "discriminant on")
+    assert [p["method"] for p in parts] == [
+        f"{kind} ImageNet features, {depths}" for depths in ("last block", "every depth") for kind in kinds
+    ]
+    assert seen == [bench.part("train").column("source").tolist()] * 2
+
+
+@pytest.mark.slow
+def test_a_stem_is_tuned_once_by_labels_or_after_agreement_of_views(bench):
+    said = []
+    few = Frozen(replace(bench, settings=replace(bench.settings, limit=8), say=said.append))
+    given = Path(bench.settings.stem)
+    tuned = tune_stem(few, given, 1)
+    assert tune_stem(few, given, 1) == tuned  # kept
+    before, after = load_file(given), load_file(tuned)
+    assert before.keys() == after.keys() and any(not before[k].equal(after[k]) for k in before)
+    assert tune_stem(few, None, 1, "self", 1) != tuned
+    phases = [line.split(":")[0] for line in said if line.startswith("stem, ")]
+    assert phases == ["stem, cross-entropy", "stem, self-supervised", "stem, cross-entropy"]
+
+
+def test_views_of_a_picture_agree_where_they_are_each_others_nearest():
+    pictures = torch.eye(4)
+    assert _agreement(torch.cat([pictures, pictures]), None) < 0.1
+    assert _agreement(torch.cat([pictures, pictures.roll(1, 0)]), None) > 4
