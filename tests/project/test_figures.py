@@ -61,6 +61,37 @@ def test_measured_figures_stand_in_inserts_and_nowhere_else(name):
             assert not found, f"{name} says {found} in a sentence; insert the row of its results instead: {paragraph}"
 
 
+def test_shares_that_acir_tells_in_words_are_those_of_the_studies():
+    page = " ".join((ROOT / "docs" / "acir.md").read_text(encoding="utf-8").split())
+    gains = {}
+    for note in _study("methods")["notes"]:
+        if found := re.findall(r"([+-][\d.]+) % \(relative\) against the best (code that owes|floor)", note):
+            gains[note.split(" ")[0]] = [f"{float(gain):.0f}" for gain, _ in found]
+    code, floor = zip(*(gains[bits] for bits in ("64", "16", "32", "128")), strict=True)
+    assert (
+        f"ours is {code[0]} % above the best code that owes nothing to it, CSQ ({code[1]} and {code[2]} % with 16 and "
+        f"32 bits; with 128, {code[3]} % above SCH alone), and {floor[0]} % above the best floor in floats"
+    ) in page
+    (table,) = [t for t in _study("ablation")["tables"] if t["title"].startswith("Compared with")]
+    lost = {row[0]: f"{-float(row[4].removesuffix(' %')):.0f} %" for row in table["rows"] if row[1] == "pooled"}
+    for said in (
+        f"without DaRF {lost['without DaRF']} is lost",
+        f"with deep queries in place of shallow ones {lost['DaRF with deep queries']}",
+        f"with an MLP in place of the KAN head {lost['MLP head']}",
+        f"with the released loss in place of the corrected one {lost['SCH released']}",
+        f"without the auxiliary classifier {lost['no auxiliary classifier']}",
+    ):
+        assert said in page, said
+    p = {row[0]: row[6] for row in table["rows"] if row[1] == "within source"}
+    assert p["H at its mean"] < 0.05 < p["H shuffled"]
+    full = [row[2] for row in table["rows"] if row[1] == "pooled" and row[0].startswith("full recipe")]
+    assert max(full) - min(full) < 0.0025
+
+
+def _study(name):
+    return json.loads((ROOT / "docs" / "results" / name / "results.json").read_text(encoding="utf-8"))
+
+
 def test_results_are_of_the_bundles_that_ship():
     for file in sorted((ROOT / "docs" / "results").glob("*/results.json")):
         named = json.loads(file.read_text(encoding="utf-8"))["configuration"].get("bundle")
