@@ -10,9 +10,10 @@ from medlike.datasets import Dataset, Sample, Split, join, make_split, read_coll
 from medlike.errors import BundleError, DatasetError, TrainingError
 from medlike.models.presets import preset
 from medlike.models.stems import Stem
+from medlike.training.material import find_split
 from medlike.training.recipe import recipe
 from medlike.training.requirements import require_directions, require_positives
-from medlike.training.train import Plan, find_split, train_network
+from medlike.training.train import Plan, train_network
 
 
 def parts(dataset, *names):

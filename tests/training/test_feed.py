@@ -12,7 +12,8 @@ from medlike.datasets import development, development_split, read_collection
 from medlike.errors import TrainingError
 from medlike.models.networks import build, rebuild, record
 from medlike.training.feed import ahead
-from medlike.training.train import Plan, choose_device, find_split
+from medlike.training.material import find_split
+from medlike.training.train import Plan, choose_device
 from medlike.training.weights import load_stem
 
 

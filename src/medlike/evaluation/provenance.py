@@ -36,7 +36,7 @@ def code_version() -> str:
 
 
 def machine() -> dict[str, Any]:
-    """What the study ran on."""
+    """What a result was made on."""
     facts: dict[str, Any] = {
         "system": f"{platform.system()} {platform.machine()}",
         "cores": len(os.sched_getaffinity(0)),

@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from medlike.datasets import Dataset, Split, may_train, region_of
+from medlike.datasets import Dataset, Split, development_split, hash_samples, make_split, may_train, region_of
 from medlike.datasets.labels import APART
-from medlike.errors import TrainingError
+from medlike.errors import DatasetError, TrainingError
 from medlike.training.pictures import Pictures, prepare_pictures
 
 Say = Callable[[str], None]
@@ -21,6 +21,27 @@ I64 = npt.NDArray[np.int64]
 
 # Of collections whose classes are told by their backgrounds (datasets.labels.APART) one picture in so many takes part.
 APART_SHARE = 7
+
+
+def find_split(everything: Dataset, work: Path, say: Say = lambda line: None) -> Split:
+    """The frozen development split where it knows every image, else the one in `work`, else a new one there."""
+    try:
+        known = development_split()
+        known.units(everything)
+    except DatasetError:
+        pass
+    else:
+        say(f"the frozen development split, {known.digest[:12]}")
+        return known
+    file = work / "split.json"
+    if file.is_file():
+        kept = Split.load(file)
+        kept.units(everything)
+        return kept
+    say(f"hashing {len(everything)} images to find near-duplicates")
+    made = make_split(everything, hash_samples(everything))
+    made.save(file)
+    return made
 
 
 @dataclass(frozen=True)

@@ -50,9 +50,9 @@ def train_mcmfh(
     """
     from medlike.models.export import round_weights
     from medlike.models.mcmfh import CrossModalSettings, export_crossmodal, preset
+    from medlike.training.material import find_split
     from medlike.training.mcmfh_loop import CrossModalRecipe, fit_crossmodal
     from medlike.training.requirements import require_free
-    from medlike.training.train import find_split
 
     out = Path(out)
     work = Path(work) if work else out.with_name(out.name + ".run")

@@ -14,8 +14,8 @@ import torch
 
 from medlike import __version__
 from medlike.bundle import Bundle
-from medlike.datasets import Dataset, Split, development_split, hash_samples, join, make_split
-from medlike.errors import DatasetError, TrainingError
+from medlike.datasets import Dataset, Split, join
+from medlike.errors import TrainingError
 from medlike.models.changes import with_changes
 from medlike.models.heads import check_bits
 from medlike.models.hmar import WEIGHT_STRIDE, RegionalNetwork
@@ -29,7 +29,7 @@ from medlike.training.feed import FrozenFeed, PictureFeed, served_outputs
 from medlike.training.finish import Collection, finish_bundle
 from medlike.training.loop import CHECKPOINT, Trained, fit
 from medlike.training.maps import Maps, stem_maps
-from medlike.training.material import Material, classes_of, material, training_part
+from medlike.training.material import Material, classes_of, find_split, material, training_part
 from medlike.training.objective import hash_loss
 from medlike.training.recipe import Recipe
 from medlike.training.recipe import recipe as named_recipe
@@ -201,7 +201,6 @@ def prepare_run(
     classes = classes_of(chosen)
     asked = split.part(everything, "validation").where(lambda sample: not sample.is_ood)
     require_labels(chosen, asked, say)
-    require_gallery(everything, split)
     require_gallery(headline_of, split)
     torch.manual_seed(plan.seed)
     whole: Any = build(settings, plan.bits, classes.sizes)
@@ -247,27 +246,6 @@ def _leave_out(everything: Dataset, sources: Sequence[str]) -> tuple[Dataset, Da
         return everything, None
     out = everything.where(lambda sample: sample.source in sources and not sample.is_ood)
     return everything.where(lambda sample: sample.source not in sources), out
-
-
-def find_split(everything: Dataset, work: Path, say: Say = lambda line: None) -> Split:
-    """The frozen development split where it knows every image, else the one in `work`, else a new one there."""
-    try:
-        known = development_split()
-        known.units(everything)
-    except DatasetError:
-        pass
-    else:
-        say(f"the frozen development split, {known.digest[:12]}")
-        return known
-    file = work / "split.json"
-    if file.is_file():
-        kept = Split.load(file)
-        kept.units(everything)
-        return kept
-    say(f"hashing {len(everything)} images to find near-duplicates")
-    made = make_split(everything, hash_samples(everything))
-    made.save(file)
-    return made
 
 
 def choose_device(name: str) -> torch.device:

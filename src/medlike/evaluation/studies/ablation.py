@@ -7,14 +7,7 @@ from typing import Any
 
 from medlike.evaluation.studies.bench import Bench
 from medlike.evaluation.studies.frozen import RIVAL, Frozen, facts_of, train_cell
-from medlike.evaluation.studies.measured import (
-    comparison_table,
-    grouped,
-    measure,
-    method_bars,
-    method_table,
-    source_table,
-)
+from medlike.evaluation.studies.measured import grouped, measure, method_bars, quality_tables
 from medlike.evaluation.studies.study import Cell, Result, Study, Summary
 
 QUESTION = (
@@ -73,10 +66,7 @@ def summarise(bench: Bench, done: Mapping[str, Result]) -> Summary:
     """One row a change, and each against the whole."""
     methods = grouped(done)
     ordered = {n: methods[n] for n in CHANGES if n in methods}
-    tables = [method_table(bench, ordered)]
-    if WHOLE in ordered and len(ordered) > 1:
-        tables.append(comparison_table(bench, ordered, WHOLE))
-    tables.append(source_table(ordered))
+    tables = quality_tables(bench, ordered, WHOLE)
     histograms = []
     for name, results in ordered.items():
         if results[0].get("histogram"):

@@ -43,8 +43,8 @@ def summarise(bench: Bench, done: Mapping[str, Result]) -> Summary:
         found = fold_summary(folds)
         tables, drawn, notes = list(found.tables), list(found.plots), list(found.notes)
     if "across" in done:
-        found_across = done["across"]["across"]
-        tables += [*_across_tables(done["across"]), *_tests(found_across, "different sources of a class")]
+        across = done["across"]["across"]
+        tables += [*_across_tables(across), *_tests(across, "different sources of a class")]
     by_method: dict[str, dict[str, Result]] = {}
     for result in done.values():
         for method, part in result.get("methods", {}).items():
@@ -72,9 +72,8 @@ def _within_table(bench: Bench, by_method: Mapping[str, Mapping[str, Result]]) -
     return f"mAP within each source, features of {bench.bundle.name}", ("source", *methods), rows
 
 
-def _across_tables(result: Result) -> list[Any]:
+def _across_tables(across: Mapping[str, Mapping[str, Result]]) -> list[Any]:
     """mAP by class with intervals, a row a class, the mean over classes first."""
-    across = result["across"]
     methods = list(across)
     classes = sorted({c for found in across.values() for c in found})
     if not classes:

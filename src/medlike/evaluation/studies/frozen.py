@@ -24,7 +24,6 @@ from medlike.evaluation.studies.bench import Bench
 from medlike.evaluation.studies.study import Result
 
 STEM_EPOCHS = 8
-EVERY_DEPTH = "every depth"
 # What a rival is trained with: its own loss and the auxiliary classifier that all of them get, from the first step,
 # for as long as the full recipe takes with its depth branch (24 epochs of maps cost about its 3,000 steps and 8).
 RIVAL = {
@@ -206,7 +205,7 @@ def pooled_features(frozen: Frozen) -> dict[str, list[np.ndarray]]:
         found.append(np.asarray(maps.pooled[0], dtype=np.float32))
     stem: Any = network.stem
     mean, std = (t.numpy() for t in depth_statistics(torch.from_numpy(found[0]), stem.channels))
-    return {"last block": [f[:, -stem.channels[-1] :] for f in found], EVERY_DEPTH: [(f - mean) / std for f in found]}
+    return {"last block": [f[:, -stem.channels[-1] :] for f in found], "every depth": [(f - mean) / std for f in found]}
 
 
 def facts_of(outputs: Outputs, method: str, seed: int, **more: Any) -> Result:

@@ -71,6 +71,14 @@ def method_table(bench: Bench, methods: Mapping[str, Sequence[Result]]) -> tuple
     return "Retrieval on the headline labels", HEAD, rows
 
 
+def quality_tables(bench: Bench, methods: Mapping[str, Sequence[Result]], baseline: str) -> list[Any]:
+    """The table of methods, each against the baseline where that is among them, and mAP within each source."""
+    tables = [method_table(bench, methods)]
+    if baseline in methods and len(methods) > 1:
+        tables.append(comparison_table(bench, methods, baseline))
+    return [*tables, source_table(methods)]
+
+
 def source_table(methods: Mapping[str, Sequence[Result]]) -> tuple[str, Sequence[str], list[list[Any]]]:
     """mAP within each source, seeds averaged; sources with a single label are left out."""
     found = {

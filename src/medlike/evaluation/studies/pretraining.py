@@ -8,14 +8,7 @@ from pathlib import Path
 
 from medlike.evaluation.studies.bench import Bench
 from medlike.evaluation.studies.frozen import STEM_EPOCHS, Frozen, facts_of, train_cell
-from medlike.evaluation.studies.measured import (
-    comparison_table,
-    grouped,
-    measure,
-    method_bars,
-    method_table,
-    source_table,
-)
+from medlike.evaluation.studies.measured import grouped, measure, method_bars, quality_tables
 from medlike.evaluation.studies.study import Cell, Result, Study, Summary
 
 QUESTION = (
@@ -56,11 +49,7 @@ def cells(bench: Bench) -> list[Cell]:
 def summarise(bench: Bench, done: Mapping[str, Result]) -> Summary:
     """One row a start, each against the ImageNet start."""
     methods = grouped(done)
-    tables = [method_table(bench, methods)]
-    if "ImageNet" in methods and len(methods) > 1:
-        tables.append(comparison_table(bench, methods, "ImageNet"))
-    tables.append(source_table(methods))
-    return Summary(tables, [method_bars(bench, methods)] if methods else [])
+    return Summary(quality_tables(bench, methods, "ImageNet"), [method_bars(bench, methods)] if methods else [])
 
 
 def _run(frozen: Frozen, name: str, seed: int) -> Callable[[], Result]:
