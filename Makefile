@@ -2,6 +2,7 @@
 # make check  the quick loop: lint, types, fast tests
 # make test   everything, with its real peers
 # make docs   write docs/cli.md from the commands' own help, and figures in README and docs from the results
+# make faults FOLDER=...   which inputs of a folder are read right, refused or read wrong
 # make crash  a thousand kills and a thousand power cuts on an archive (about half an hour)
 
 PYTHON ?= python3
@@ -19,7 +20,10 @@ TORCH := torch==2.13.0
 # packages would try it.
 OPEN_CLIP := open_clip_torch==3.3.0 timm==1.0.31 torchvision==0.28.0 ftfy wcwidth
 
-.PHONY: demo check test lint types docs crash clean
+# Inputs with their expected values, as in tests/imaging/faults.py.
+FOLDER ?= $(MEDLIKE_DEV)/faults
+
+.PHONY: demo check test lint types docs faults crash clean
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -59,6 +63,9 @@ docs: $(CORE)
 	$(BIN)/python -m medlike.cli.reference > docs/cli.md.new && mv docs/cli.md.new docs/cli.md
 	$(BIN)/python -m medlike.evaluation.studies.inserts README.md docs/acir.md docs/hmar.md docs/mcmfh.md
 	$(BIN)/python -m medlike.evaluation.speed.page docs/benchmarks
+
+faults: $(CORE)
+	$(BIN)/python tests/imaging/faults.py $(FOLDER)
 
 crash: $(DEV)
 	sh tests/system-packages.sh gcc libc6-dev
