@@ -3,6 +3,7 @@
 # make test   everything, with its real peers
 # make docs   write docs/cli.md from the commands' own help, and figures in README and docs from the results
 # make faults FOLDER=...   which inputs of a folder are read right, refused or read wrong
+# make soak   two thousand generated DICOM files against independent decoders (some minutes)
 # make crash  a thousand kills and a thousand power cuts on an archive (about half an hour)
 
 PYTHON ?= python3
@@ -23,7 +24,7 @@ OPEN_CLIP := open_clip_torch==3.3.0 timm==1.0.31 torchvision==0.28.0 ftfy wcwidt
 # Inputs with their expected values, as in tests/imaging/faults.py.
 FOLDER ?= $(MEDLIKE_DEV)/faults
 
-.PHONY: demo check test lint types docs faults crash clean
+.PHONY: demo check test lint types docs faults soak crash clean
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -66,6 +67,10 @@ docs: $(CORE)
 
 faults: $(CORE)
 	$(BIN)/python tests/imaging/faults.py $(FOLDER)
+
+soak: $(DEV)
+	sh tests/system-packages.sh dcmtk openjph-tools
+	$(BIN)/python tests/imaging/differential/soak.py --runs 2000
 
 crash: $(DEV)
 	sh tests/system-packages.sh gcc libc6-dev
