@@ -75,6 +75,23 @@ def test_values_of_a_manifest_that_are_left_out_are_told(tmp_path):
     assert done.json["dropped"] == {"age": {"count": 2, "example": "forty"}}
 
 
+def test_what_was_repaired_in_a_file_is_reported_once_a_file(tmp_path):
+    folder = tmp_path / "scans"
+    folder.mkdir()
+    scan = pydicom.dcmread(samples_folder() / "queries/ct-4-3.dcm")
+    scan.NumberOfFrames, scan.PixelData = 2, scan.PixelData + scan.PixelData[::-1]
+    scan.RescaleSlope, scan.RescaleIntercept = "1.25", "-1024"
+    scan.save_as(folder / "comma.dcm")
+    raw = (folder / "comma.dcm").read_bytes()
+    (folder / "comma.dcm").write_bytes(raw.replace(b"1.25", b"1,25"))
+    remark = "RescaleSlope '1,25' is read as 1.25: it has a decimal comma"
+    done = medlike("index", folder, "-a", tmp_path / "archive", "--frames", "all", "-f", "json")
+    assert done.code == 0 and done.json["added"] == 2
+    assert done.json["remarks"] == [{"path": str(folder / "comma.dcm"), "remark": remark}]
+    shown = medlike("index", folder, "-a", tmp_path / "other")
+    assert shown.code == 0 and "comma.dcm" in shown.out and "decimal comma" in " ".join(shown.out.split())
+
+
 def test_a_terminal_is_not_commanded_by_names_and_labels(tmp_path):
     evil, archive = "\x1b[2Jgone\x9b\n\u202efdp", tmp_path / "archive"
     (tmp_path / f"{evil}.png").write_bytes(b"\x89PNG\r\n")

@@ -34,5 +34,6 @@ def take_in(spool: Spool, entries: list[Entry], intake: Intake, frames: Any) -> 
     report = intake.run(sources, received=True, settled=settled)
     # The sender knows the file by its name, not by its place in the spool.
     report.skipped = [(by_path[path].name or path, reason) for path, reason in report.skipped]
+    report.remarks = [(by_path[path].name or path, remark) for path, remark in report.remarks]
     report.duplicates = [(by_path[path].name or path, id) for path, id in report.duplicates]
     return report

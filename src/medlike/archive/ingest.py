@@ -62,7 +62,8 @@ class AddReport:
     encode, commit, index, total. files: gone through. generation: of the last commit. texts: stored with the
     images; deidentified: names, dates, numbers and addresses that were taken out of them by rule before.
     archives: folders below the sources that are archives or backups, and were passed over. dropped: by column
-    of the manifests, cells that are no value of it and were left out: how many, and the first.
+    of the manifests, cells that are no value of it and were left out: how many, and the first. remarks: (path,
+    remark) of images that were taken although part of their file was repaired or left out to show them.
     """
 
     added: int = 0
@@ -77,6 +78,7 @@ class AddReport:
     deidentified: int = 0
     archives: list[str] = field(default_factory=list)
     dropped: dict[str, tuple[int, str]] = field(default_factory=dict)
+    remarks: list[tuple[str, str]] = field(default_factory=list)
 
 
 Progress = Callable[[AddReport], None]
@@ -102,12 +104,13 @@ class Settings:
 
 @dataclass(frozen=True)
 class Taken:
-    """One image that was read: ready to be encoded. pixels, preview: files to be kept, as bytes."""
+    """One image that was read: ready to be encoded. pixels, preview: files to be kept, as bytes. remarks: its own."""
 
     record: Record
     prepared: "Prepared"
     pixels: bytes | None
     preview: bytes | None
+    remarks: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -183,6 +186,7 @@ class Intake:
                     reasons.append(item.reason)
                 else:
                     ids.append(item.record.id)
+                    self._remark(str(source.path), item.remarks)
                     self._take(str(source.path), item)
                 if self._oldest and time.perf_counter() - self._oldest >= PATIENCE:
                     self._commit()
@@ -247,6 +251,13 @@ class Intake:
 
     def _all_live(self, ids: Iterable[str]) -> bool:
         return all(self.store.select("id = ? AND removed IS NULL", (id,)) for id in ids)
+
+    def _remark(self, path: str, remarks: tuple[str, ...]) -> None:
+        """List the remarks on an image; those that every frame of a file repeats, once."""
+        listed = self.report.remarks
+        recent = listed[-len(remarks) :] if remarks else []
+        if recent != [(path, remark) for remark in remarks]:
+            listed += ((path, remark) for remark in remarks)
 
     def _take(self, path: str, taken: Taken) -> None:
         record = taken.record
@@ -376,7 +387,7 @@ class Intake:
                 # A decoder's own complaint; the batch goes on.
                 yield Refused(f"{type(error).__name__}: {error}")
                 return
-            yield Taken(record, prepared, data, preview)
+            yield Taken(record, prepared, data, preview, image.remarks)
 
 
 def _absolute(path: str) -> str:

@@ -153,6 +153,7 @@ def _facts(report: "AddReport") -> dict[str, Any]:
         "unchanged": report.unchanged,
         "duplicates": [{"path": path, "of": id} for path, id in report.duplicates],
         "skipped": [{"path": path, "reason": reason} for path, reason in report.skipped],
+        "remarks": [{"path": path, "remark": remark} for path, remark in report.remarks],
         "texts": report.texts,
         "deidentified": report.deidentified,
         "archives": report.archives,
@@ -187,7 +188,8 @@ def _show(report: "AddReport", folder: Path) -> None:
         note(f"medlike: {passed_over} is an archive or a backup of one, and was passed over")
     if not report.files:
         note("medlike: no image file was found there; a folder is searched for DICOM, PNG, JPEG, TIFF, BMP and WebP")
-    if report.skipped:
-        print_table(("refused", "reason"), report.skipped[:SHOWN])
-        if len(report.skipped) > SHOWN:
-            console.print(f"... and {len(report.skipped) - SHOWN} more; all of them: --format json")
+    for heading, rows in ((("taken", "remark"), report.remarks), (("refused", "reason"), report.skipped)):
+        if rows:
+            print_table(heading, rows[:SHOWN])
+        if len(rows) > SHOWN:
+            console.print(f"... and {len(rows) - SHOWN} more; all of them: --format json")

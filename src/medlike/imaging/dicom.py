@@ -52,7 +52,7 @@ def read_dicom(path: Path, choose) -> Iterator[Image]:
         with silence():
             try:
                 pixels = _decode(dataset, frame, frames, rows, columns)
-                shown = photometry(dataset, frame, pixels)
+                shown, remarks = photometry(dataset, frame, pixels)
                 apart = spacing(dataset, frame)
             except ImageError:
                 raise
@@ -69,6 +69,7 @@ def read_dicom(path: Path, choose) -> Iterator[Image]:
             replaced=replaced,
             identifiers=dict(who),
             path=str(path),
+            remarks=remarks,
         )
 
 

@@ -1,6 +1,7 @@
 """What a DICOM file says besides its pixels: searchable facts, and identifiers that are kept apart."""
 
 import math
+import re
 from collections.abc import Mapping
 from datetime import date
 
@@ -9,7 +10,8 @@ from pydicom.multival import MultiValue
 
 from medlike.imaging import vocabulary
 from medlike.imaging.deidentification import deidentify
-from medlike.imaging.dicom_photometry import functional_group, number, numbers
+from medlike.imaging.dicom_numbers import number, numbers
+from medlike.imaging.dicom_photometry import functional_group
 from medlike.imaging.image import Value
 from medlike.imaging.manifest import is_placeholder
 
@@ -181,6 +183,9 @@ def _age(dataset: Dataset) -> float | None:
 
 
 def _date(text: str) -> date | None:
+    """YYYYMMDD, or YYYY.MM.DD of ACR-NEMA (PS3.5 6.2, DA), as a date, or None."""
+    if re.match(r"\d{4}\.\d{2}\.\d{2}", text):
+        text = text.replace(".", "")
     try:
         return date(int(text[:4]), int(text[4:6]), int(text[6:8]))
     except ValueError:

@@ -45,7 +45,8 @@ class Photometry:
     bits: bits stored in a sample. slope, intercept: stored value to modality unit (CT: Hounsfield).
     modality_lut: in place of slope and intercept. windows: in the file's order. voi_lut: in place of windows.
     inverted: the lowest value is white (MONOCHROME1). scale: lowest and highest stored value of the scale the
-    picture is on, where that is known; None: the window rule finds it.
+    picture is on, where that is known; None: the window rule finds it. padding: lowest and highest stored value,
+    both included, of what pads the picture: shown black, and in no window or contrast.
     """
 
     bits: int = 8
@@ -56,6 +57,7 @@ class Photometry:
     voi_lut: Lut | None = None
     inverted: bool = False
     scale: tuple[float, float] | None = None
+    padding: tuple[float, float] | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """As plain values for JSON; `from_dict` turns them back."""
@@ -68,7 +70,7 @@ class Photometry:
         def lut(value: dict[str, Any] | None) -> Lut | None:
             return None if value is None else Lut(value["first"], tuple(value["entries"]), value["bits"])
 
-        scale = values.get("scale")
+        scale, padding = values.get("scale"), values.get("padding")
         return cls(
             bits=values["bits"],
             slope=values["slope"],
@@ -78,6 +80,7 @@ class Photometry:
             voi_lut=lut(values["voi_lut"]),
             inverted=values["inverted"],
             scale=None if scale is None else (scale[0], scale[1]),
+            padding=None if padding is None else (padding[0], padding[1]),
         )
 
 
@@ -90,7 +93,8 @@ class Image:
     metadata: searchable, names nobody. texts: words that belong to the picture (report, caption).
     replaced: how many passages were taken out of the texts by rule. identifiers: who, when, UIDs; to be kept
     apart. path: as given, None for arrays.
-    boxes: [x0, y0, x1, y1], half-open, pixels of this frame, or None.
+    boxes: [x0, y0, x1, y1], half-open, pixels of this frame, or None. remarks: what of the file was repaired or
+    left out to show it, in words for a report.
     """
 
     pixels: np.ndarray
@@ -104,6 +108,7 @@ class Image:
     path: str | None = None
     boxes: list[Box] | None = None
     replaced: int = 0
+    remarks: tuple[str, ...] = ()
 
     @property
     def height(self) -> int:

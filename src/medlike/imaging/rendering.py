@@ -18,7 +18,7 @@ The window rule, for grey pictures; the first line that applies decides:
 Percentiles are of the pixels that are neither the lowest nor the highest value: those two are padding,
 background and saturation, and how much of them there is says nothing of contrast.
 
-MONOCHROME1 is then inverted.
+MONOCHROME1 is then inverted. Padding (`Photometry.padding`) is black, and no rule looks at its values.
 
 Why so. A PNG or JPEG made of a windowed DICOM is already what rule 2 shows, and rule 4 leaves it alone: all
 three render alike. A 16-bit PNG that holds a DICOM's own values carries no window, no bit depth and no
@@ -103,19 +103,31 @@ def _grey(image: Image) -> np.ndarray:
         finite = np.isfinite(pixels)
         if not finite.any():
             raise ImageError("no pixel is a number: all are NaN or infinite")
-        values, counts = np.unique(pixels[finite], return_counts=True)
+        padded = _padded(pixels, finite, photometry)
+        values, counts = np.unique(pixels[finite & ~padded], return_counts=True)
         shade = _shading(values.astype(np.float64), counts, photometry, whole=False)
         low, high = float(values[0]), float(values[-1])
         # NaN is what lies outside of the picture: the low end; infinities are the ends of the scale.
         shown = np.nan_to_num(pixels.astype(np.float64), nan=low, posinf=high, neginf=low)
-        return shade(shown)
+        return np.where(padded, np.uint8(0), shade(shown))
     lowest = int(pixels.min())
     offset = (pixels.astype(np.int32) - lowest).ravel()
     histogram = np.bincount(offset)
-    present = np.flatnonzero(histogram)
-    shade = _shading((present + lowest).astype(np.float64), histogram[present], photometry, whole=True)
-    table = shade(np.arange(lowest, lowest + len(histogram), dtype=np.float64))
+    stored = np.arange(lowest, lowest + len(histogram), dtype=np.float64)
+    padded = _padded(stored, histogram > 0, photometry)
+    present = np.flatnonzero((histogram > 0) & ~padded)
+    shade = _shading(stored[present], histogram[present], photometry, whole=True)
+    table = np.where(padded, np.uint8(0), shade(stored))
     return table[offset].reshape(pixels.shape)
+
+
+def _padded(values: np.ndarray, present: np.ndarray, photometry: Photometry) -> np.ndarray:
+    """Which values are padding: bool, any shape. None is where nothing but padding would be present."""
+    if photometry.padding is None:
+        return np.zeros(values.shape, bool)
+    low, high = photometry.padding
+    padded = (values >= low) & (values <= high)
+    return padded if (present & ~padded).any() else np.zeros(values.shape, bool)
 
 
 def _shading(
