@@ -84,8 +84,10 @@ def test_rounding_touches_what_a_bundle_stores_as_halves_only():
 
 def test_the_runtime_merges_batch_norms_and_casts(exported, tmp_path):
     import onnx
-    import onnxruntime
 
+    from medlike.bundle import runtime
+
+    onnxruntime = runtime.onnxruntime()
     options = onnxruntime.SessionOptions()
     options.optimized_model_filepath = str(tmp_path / "seen.onnx")
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED

@@ -212,8 +212,8 @@ def test_images_of_another_size_are_refused(compact):
 @pytest.mark.slow
 def test_the_exported_network_gives_the_same_code(compact):
     import numpy as np
-    import onnxruntime
 
+    from medlike.bundle import runtime
     from medlike.models.export import as_network_input, export_graph
 
     def served(network, images):
@@ -221,7 +221,7 @@ def test_the_exported_network_gives_the_same_code(compact):
         return {"bits": found["u"], "content": found["feature"]}
 
     model = export_graph(compact, ["bits", "content"], served)
-    session = onnxruntime.InferenceSession(model.SerializeToString())
+    session = runtime.onnxruntime().InferenceSession(model.SerializeToString())
     image = np.random.default_rng(0).integers(0, 256, (1, 224, 224), dtype=np.uint8)
     code, content = session.run(None, {"image": image})
     with torch.no_grad():

@@ -62,19 +62,22 @@ class Archive:
         keep_identifiers: bool = False,
         encoder: Encodes | None = None,
         text_bundle: "str | Path | Bundle | None" = "default",
+        shared: bool = False,
     ) -> "Archive":
         """Make an empty archive in a new or empty folder.
 
         bundle: a shipped name, a folder or a loaded bundle; the default one where it is left out. text_bundle: for
         searching by what words mean, likewise; "default": the shipped one, where it goes with `bundle` and the extra
         `text` is installed; None: without.
-        keep_identifiers: the private folder also keeps names and patient ids. encoder: one that is loaded
-        already, to be used in place of a new one. Raises ArchiveError where the folder is not empty, BundleError
-        where the text bundle goes with other images.
+        keep_identifiers: the private folder also keeps names and patient ids. shared: other users of the machine may
+        read all but the private folder and the spool, as the umask says; else its owner alone enters it.
+        encoder: one that is loaded already, to be used in place of a new one. Raises ArchiveError where the folder
+        is not empty, BundleError where the text bundle goes with other images.
         """
         chosen = loaded_bundle(bundle)
         text = switching.text_facts(text_bundle, chosen)
-        return cls(creation.create(Path(path).expanduser(), BundleFacts.of(chosen), keep_identifiers, text), encoder)
+        facts = BundleFacts.of(chosen)
+        return cls(creation.create(Path(path).expanduser(), facts, keep_identifiers, text, shared), encoder)
 
     @classmethod
     def open(

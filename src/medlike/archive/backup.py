@@ -100,14 +100,14 @@ def restore(source: Path, target: Path, passphrase: str | None = None) -> Folder
         key = unseal(sealed.read_bytes(), passphrase)
     else:
         key = (source / "private" / KEY_FILE).read_bytes()
-    with _filled(target, source):
+    with _filled(target, source, bool(Folder.open(source).shared)):
         _unpack(source, target, key)
     return Folder.open(target)
 
 
 def _unpack(source: Path, target: Path, key: bytes) -> None:
     for part in ("private", "spool", "index", "pixels"):
-        durable.make_folder(target / part, 0o700 if part in ("private", "spool") else 0o755)
+        durable.make_folder(target / part, 0o700 if part in ("private", "spool") else None)
     for path in durable.files(source):
         place = path.relative_to(source)
         if place.parts[0] in ("spool", "pixels"):
@@ -129,13 +129,13 @@ def _unpack(source: Path, target: Path, key: bytes) -> None:
 
 
 @contextmanager
-def _filled(target: Path, origin: Path) -> Iterator[None]:
+def _filled(target: Path, origin: Path, shared: bool = False) -> Iterator[None]:
     """Fill a new or empty folder outside of `origin`; it is emptied where that fails, for the next attempt."""
     if target.resolve().is_relative_to(origin.resolve()):
         raise ArchiveError(f"{target} lies in {origin}, of which it would be a copy: give a folder outside of it")
     if target.exists() and any(target.iterdir()):
         raise ArchiveError(f"{target} is not empty: give a new folder")
-    durable.make_folder(target)
+    durable.make_own_folder(target, shared)
     try:
         yield
     except BaseException:
@@ -153,11 +153,11 @@ def _copy_database(source: Path, target: Path) -> None:
         with storage_errors(source):
             origin.execute("SELECT count(*) FROM sqlite_master").fetchone()  # opens it
         # What fails from here on is the writing.
+        with durable.disk_errors(target):
+            os.close(durable.create(target))
         with storage_errors(target), closing(sqlite3.connect(target)) as copy:
             origin.backup(copy)
             copy.execute("PRAGMA journal_mode=WAL")
-    if source.name == LINKS_FILE:
-        target.chmod(0o600)
     with target.open("rb") as file:
         os.fsync(file.fileno())
     durable.sync_folders([target.parent])
@@ -190,6 +190,7 @@ def _copy(source: Path, target: Path) -> None:
     """A file copied whole and fsynced. Not a hard link: a backup must survive damage to the archive."""
     with source.open("rb"), durable.disk_errors(target):
         partial = target.with_name(target.name + durable.PARTIAL)
+        os.close(durable.create(partial, flags=os.O_TRUNC))
         shutil.copyfile(source, partial)
         with partial.open("rb") as file:
             os.fsync(file.fileno())

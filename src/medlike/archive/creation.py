@@ -14,21 +14,26 @@ UNFINISHED = "unfinished"  # there while the archive is being made
 
 
 def create(
-    path: Path, bundle: BundleFacts, keep_identifiers: bool, text: TextBundleFacts | None = None
+    path: Path,
+    bundle: BundleFacts,
+    keep_identifiers: bool,
+    text: TextBundleFacts | None = None,
+    shared: bool = False,
 ) -> Folder:
     """An empty archive in a new or empty folder, or in one where an attempt was interrupted.
 
+    shared: others may read it, as the umask says; else its owner alone.
     Raises ArchiveError where there is an archive already, or anything else, ArchiveLocked beside another writer.
     """
     _refuse_what_is_there(path)
-    durable.make_folder(path)
+    durable.make_own_folder(path, shared)
     lock = WriterLock(path)
     lock.take()
     clean = False
     try:
         # Another process may have made one since; what is cleared from here on is nobody's.
         _refuse_what_is_there(path)
-        folder = _create(path, bundle, keep_identifiers, text)
+        folder = _create(path, bundle, keep_identifiers, text, shared)
         clean = True
     finally:
         lock.release(clean)
@@ -44,11 +49,13 @@ def _refuse_what_is_there(path: Path) -> None:
         raise ArchiveError(f"{path} is not empty: give a new folder")
 
 
-def _create(path: Path, bundle: BundleFacts, keep_identifiers: bool, text: TextBundleFacts | None) -> Folder:
+def _create(
+    path: Path, bundle: BundleFacts, keep_identifiers: bool, text: TextBundleFacts | None, shared: bool
+) -> Folder:
     # Should this not come to its end, the next attempt may clear away what it finds here.
     durable.write(path / UNFINISHED, b"")
     durable.clear(path, keep=(UNFINISHED, LOCK))
-    folder = Folder(path, bundle, Identity.create(path / "private").answer, keep_identifiers, text)
+    folder = Folder(path, bundle, Identity.create(path / "private").answer, keep_identifiers, text, shared)
     for part in (folder.pixels, folder.index):
         durable.make_folder(part)
     durable.make_folder(folder.spool, 0o700)

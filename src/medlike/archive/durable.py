@@ -4,24 +4,29 @@ import errno
 import os
 import secrets
 import shutil
+import stat
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import BinaryIO
 
 from medlike.errors import ArchiveError, ArchiveFull
 
 PARTIAL = ".partial"
 
 
-def write(path: Path, data: bytes, mode: int = 0o644, sync_folder: bool = True) -> None:
+def write(path: Path, data: bytes, mode: int | None = None, sync_folder: bool = True) -> None:
     """Write a whole file: after the return it is there entirely, before it there is the old one or none.
 
     With `sync_folder` false the caller must `sync_folder(path.parent)` before it relies on the name.
+
+    Args:
+        mode: permissions, which the umask narrows; None: those of the folder, as `create` gives them.
     """
     partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}{PARTIAL}")
     with disk_errors(path):
         try:
-            descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
+            descriptor = create(partial, mode)
             try:
                 view = memoryview(data)
                 while view:
@@ -37,6 +42,35 @@ def write(path: Path, data: bytes, mode: int = 0o644, sync_folder: bool = True) 
             sync_folders([path.parent])
 
 
+def create(path: Path, mode: int | None = None, flags: int = os.O_EXCL) -> int:
+    """Create a file open to read and write, and return its descriptor.
+
+    Args:
+        mode: permissions, which the umask narrows. None: whoever may read the folder may read the file, whatever
+            the umask; only the owner may write it.
+        flags: of `os.open`, besides those to create it. 0: a file that is there is opened as it is.
+    """
+    if mode is not None:
+        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | flags, mode)
+    mode = 0o600 | inherited(path.parent) & 0o044
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | flags, mode)
+    # A file that another user made, and a file system without permissions, refuse this: the mode is then theirs.
+    with suppress(PermissionError):
+        if stat.S_IMODE(os.fstat(descriptor).st_mode) & 0o777 != mode:
+            os.fchmod(descriptor, mode)
+    return descriptor
+
+
+def opened(path: Path) -> BinaryIO:
+    """Open a file for writing, empty, with the permissions of its folder."""
+    return os.fdopen(create(path, flags=os.O_TRUNC), "wb")
+
+
+def inherited(folder: Path) -> int:
+    """Return the permissions that a new folder in `folder` has: others may read where they may read `folder`."""
+    return 0o700 | folder.stat().st_mode & 0o055
+
+
 def sync_folders(folders: Iterable[Path]) -> None:
     """fsync folders, so that the names in them survive."""
     for folder in folders:
@@ -47,8 +81,12 @@ def sync_folders(folders: Iterable[Path]) -> None:
             os.close(descriptor)
 
 
-def make_folder(path: Path, mode: int = 0o755) -> None:
-    """Make a folder and its parents where they are missing, durably."""
+def make_folder(path: Path, mode: int | None = None) -> None:
+    """Make a folder and its parents where they are missing, durably.
+
+    Args:
+        mode: permissions of each, which the umask narrows; None: those of the folder that each is made in.
+    """
     missing = []
     at = path
     with disk_errors(path):
@@ -56,8 +94,32 @@ def make_folder(path: Path, mode: int = 0o755) -> None:
             missing.append(at)
             at = at.parent
         for folder in reversed(missing):
-            folder.mkdir(mode=mode, exist_ok=True)
+            folder.mkdir(mode=0o700 if mode is None else mode, exist_ok=True)
+            if mode is None:
+                with suppress(PermissionError):
+                    folder.chmod(inherited(folder.parent) | folder.stat().st_mode & stat.S_ISGID)
             sync_folders([folder.parent])
+
+
+def make_own_folder(path: Path, shared: bool = False) -> None:
+    """Make a folder that its owner alone may enter; one that is there is narrowed to that.
+
+    Args:
+        shared: the umask decides who else may enter; a folder that is there stays as it is.
+
+    Raises:
+        ArchiveError: the folder is another user's.
+    """
+    make_folder(path.parent, 0o755)
+    make_folder(path, 0o755 if shared else 0o700)
+    if not shared and stat.S_IMODE(path.stat().st_mode) & 0o077:
+        try:
+            path.chmod(0o700)
+        except PermissionError as error:
+            raise ArchiveError(
+                f"{path} is another user's folder and cannot be closed to others: give a folder of your own, or share "
+                "the archive (`medlike index --shared`)"
+            ) from error
 
 
 def clear(folder: Path, keep: Collection[str] = ()) -> None:

@@ -1,6 +1,6 @@
 """The folder of an archive: where each part is, and archive.json, which says what it is.
 
-archive.json     format, bundle, text bundle, keep_identifiers
+archive.json     format, bundle, text bundle, keep_identifiers, shared
 store.sqlite     the truth
 pixels/          content-addressed decoded pixels, and previews
 private/         the id key and the link table
@@ -129,6 +129,8 @@ class Folder:
     key: str  # what the id key answers to a question, so that another key is noticed
     keep_identifiers: bool = False
     text: TextBundleFacts | None = None
+    #: Whether other users of the machine may read it; None in an archive of an earlier medlike: as its modes say.
+    shared: bool | None = None
 
     @property
     def store(self) -> Path:
@@ -178,7 +180,9 @@ class Folder:
         try:
             bundle, keep = BundleFacts(**facts["bundle"]), bool(facts["keep_identifiers"])
             text = facts.get("text_bundle")
-            return cls(path, bundle, str(facts["key"]), keep, None if text is None else TextBundleFacts(**text))
+            text_facts = None if text is None else TextBundleFacts(**text)
+            shared = facts.get("shared")
+            return cls(path, bundle, str(facts["key"]), keep, text_facts, None if shared is None else bool(shared))
         except (KeyError, TypeError) as error:
             raise ArchiveError(f"{file} is damaged ({error}): restore the archive from a backup") from error
 
@@ -190,6 +194,8 @@ class Folder:
             "key": self.key,
             "keep_identifiers": self.keep_identifiers,
         }
+        if self.shared is not None:
+            facts["shared"] = self.shared
         if self.text is not None:
             facts["text_bundle"] = asdict(self.text)
         durable.write(self.path / FILE, (json.dumps(facts, indent=1, ensure_ascii=False) + "\n").encode())

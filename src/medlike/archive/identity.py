@@ -94,8 +94,8 @@ class Links:
     def create(private: Path) -> "Links":
         """Make an empty link table."""
         links = Links(private)
+        os.close(durable.create(links.path, 0o600, flags=0))
         connection = sqlite3.connect(links.path, isolation_level=None)
-        links.path.chmod(0o600)
         connection.execute("PRAGMA journal_mode=WAL")
         connection.executescript(
             "BEGIN;"

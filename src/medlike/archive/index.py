@@ -274,7 +274,7 @@ class Index:
         """One process changes the files at a time. Raises ArchiveLocked where another is at it."""
         durable.make_folder(self.folder)
         with durable.disk_errors(self.folder):
-            descriptor = os.open(self.folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            descriptor = durable.create(self.folder / "lock", flags=0)
         try:
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

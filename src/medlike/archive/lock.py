@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from medlike.archive.durable import disk_errors, sync_folders
+from medlike.archive.durable import create, disk_errors, sync_folders
 from medlike.errors import ArchiveLocked
 
 FILE = "writer.lock"
@@ -67,7 +67,7 @@ class WriterLock:
 
     def _take(self) -> bool:
         with disk_errors(self.path):
-            descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            descriptor = create(self.path, flags=0)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
@@ -90,7 +90,7 @@ class WriterLock:
 def held(path: Path) -> Iterator[None]:
     """Hold the lock of a file for a while; waits until whoever has it lets go."""
     with disk_errors(path):
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        descriptor = create(path, flags=0)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX)
             yield

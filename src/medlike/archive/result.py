@@ -190,5 +190,5 @@ def page(results: Sequence[Result], path: str | Path | None = None, title: str =
 
     text = document(results, title)
     if path is not None:
-        durable.write(Path(path), text.encode())
+        durable.write(Path(path), text.encode(), mode=0o644)
     return text

@@ -169,7 +169,7 @@ class Writer:
         if folder is not None:
             durable.make_folder(folder)
             with durable.disk_errors(folder):
-                self._files = {name: (folder / f"{name}.bin").open("wb") for name in self._counts}
+                self._files = {name: durable.opened(folder / f"{name}.bin") for name in self._counts}
 
     def add(self, rows: Sequence[Row]) -> None:
         """Append rows of the store, ascending."""
@@ -302,7 +302,7 @@ class Writer:
             return
         fresh = self.folder / f"{name}.recoded"
         with durable.disk_errors(self.folder):
-            with fresh.open("wb") as file:
+            with durable.opened(fresh) as file:
                 for piece in self._pieces(name):
                     file.write(table[piece].data)
             self._files[name].close()

@@ -71,7 +71,7 @@ def write(picture: Pillow.Image, path: Path) -> None:
     """Write a sheet, whole or not at all. Raises ArchiveFull where the disk is full."""
     file = io.BytesIO()
     picture.save(file, written_as(path), quality=92)
-    durable.write(path, file.getvalue())
+    durable.write(path, file.getvalue(), mode=0o644)
 
 
 def caption(hit: Hit) -> str:

@@ -6,6 +6,7 @@ search can be repeated as of any generation that is kept.
 """
 
 import json
+import os
 import sqlite3
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -13,6 +14,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
+from medlike.archive import durable
 from medlike.archive.database import Database, storage_errors, transaction
 from medlike.archive.rows import EncodingRow, ImageRow, NewImage, Shown
 from medlike.archive.schema import SCHEMA, has_outlier_facts, upgrade
@@ -49,6 +51,8 @@ class Store:
         """Make an empty store at generation 0. `path` must not exist."""
         if path.exists():
             raise ArchiveError(f"{path} exists already")
+        # Log and shared memory beside it have the permissions of the file that is there.
+        os.close(durable.create(path))
         connection = sqlite3.connect(path, isolation_level=None)
         try:
             connection.execute("PRAGMA journal_mode=WAL")

@@ -30,6 +30,7 @@ def verify(
     folder: Folder, store: Store, links: Links, pixels: Pixels, spool: Spool, alone: bool
 ) -> Iterator[Problem]:
     """Problems of all but the index. alone: no writer is at work, so that nothing may be half done."""
+    yield from _permissions(folder)
     yield from _database(store)
     yield from _rows(folder, store)
     yield from _pixels(store, pixels)
@@ -38,6 +39,13 @@ def verify(
     yield from _key(folder)
     yield from _links(store, links)
     yield from _spool(spool)
+
+
+def _permissions(folder: Folder) -> Iterator[Problem]:
+    closed = [folder.private] if folder.shared is not False else [folder.path, folder.private]
+    for path in closed:
+        if path.is_dir() and path.stat().st_mode & 0o077:
+            yield Problem("permissions", f"other users may enter {path}: run `chmod -R go= {path}`")
 
 
 def _database(store: Store) -> Iterator[Problem]:

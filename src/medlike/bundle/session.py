@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from medlike.bundle import runtime
 from medlike.errors import BundleError
 
 INPUT = "image"
@@ -18,8 +19,7 @@ def open_session(graph: str | Path) -> Any:
 
     Weights are read from the file beside the graph that it names. BundleError where the runtime refuses it.
     """
-    import onnxruntime
-
+    onnxruntime = runtime.onnxruntime()
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     options.inter_op_num_threads = 1

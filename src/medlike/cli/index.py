@@ -71,6 +71,14 @@ def index(
             help="For a new archive: keep names and dates in its private folder, beside UIDs and paths.",
         ),
     ] = False,
+    shared: Annotated[
+        bool,
+        typer.Option(
+            "--shared",
+            help="For a new archive: other users of the machine may read it, as the umask says, all but its private "
+            "folder.",
+        ),
+    ] = False,
     frames: Annotated[
         str,
         typer.Option(
@@ -95,7 +103,9 @@ def index(
         if not any(map(_is_there, sources)):
             fail(f"there is no {' and no '.join(sources)}; no archive was made: give images, folders or manifests")
         try:
-            opened = Archive.create(folder, bundle=bundle, keep_identifiers=keep_identifiers, text_bundle=text_bundle)
+            opened = Archive.create(
+                folder, bundle=bundle, keep_identifiers=keep_identifiers, text_bundle=text_bundle, shared=shared
+            )
         except ArchiveError:
             # Another process may have made it meanwhile.
             if not (folder / "archive.json").exists():
@@ -104,6 +114,8 @@ def index(
         opened = Archive.open(folder, bundle=bundle)
         if keep_identifiers and not opened.folder.keep_identifiers:
             fail(f"{folder} was made without --keep-identifiers; make a new archive to keep them")
+        if shared and not opened.folder.shared:
+            fail(f"{folder} was made without --shared; make a new archive to share it")
         if text_bundle != "default":
             _require_text_bundle(opened, text_bundle)
     with opened, progress() as display:

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from medlike.bundle import runtime
 from medlike.errors import InputError, MissingExtra
 from medlike.inference.encoder import usable_cores
 from medlike.inference.sentence_graph import VERSION, sentence_graph
@@ -176,8 +177,7 @@ def _checked(kept: bytes) -> bytes:
 
 
 def _session(graph: bytes, weights: dict[str, npt.NDArray[np.float32]]) -> Any:
-    import onnxruntime
-
+    onnxruntime = runtime.onnxruntime()
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     options.inter_op_num_threads = 1

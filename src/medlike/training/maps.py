@@ -19,6 +19,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from medlike.bundle import runtime
 from medlike.training.augmentation import Augmentation, augment
 from medlike.training.drafts import whole_folder
 from medlike.training.pictures import Pictures
@@ -159,10 +160,10 @@ def runner(
     device = next(tapped.parameters()).device
     if device.type != "cpu" or count < FEW:
         return lambda pixels: _run_torch(tapped, names, pixels, device)
-    import onnxruntime
 
     from medlike.models.export import trace
 
+    onnxruntime = runtime.onnxruntime()
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     session = onnxruntime.InferenceSession(trace(tapped, names).SerializeToString(), options)

@@ -106,7 +106,7 @@ class Disk:
             if name.endswith("-shm"):
                 continue  # never synced by SQLite; made anew from the log
             if file.folder:
-                place.mkdir(exist_ok=True)
+                place.mkdir(mode=0o700, exist_ok=True)
                 continue
             content = bytearray(file.safe)
             for change in file.loose if chance is not None else []:
