@@ -45,6 +45,8 @@ def difference(values, expected, tolerance):
     """Return how values differ from the expected ones by more than a tolerance, or None."""
     if values.shape != expected.shape:
         return f"shape {values.shape}, {expected.shape} expected"
+    if values.dtype == np.float32:
+        expected = expected.astype(np.float32)
     apart = np.abs(values.astype(np.float64) - expected)
     if apart.max() <= tolerance:
         return None

@@ -154,10 +154,7 @@ def bilevel(draw: Draw) -> Variant:
     dataset.PixelData = data + b"\0" * (len(data) % 2)
     dataset["PixelData"].VR = "OW" if syntax == uid.ImplicitVRLittleEndian else "OB"
     path = save(dataset, draw.path("bilevel"))
-    # DCMTK's dcm2pnm reads packed frames that begin within a byte as if they began at one: a twin of bytes stands in.
-    twin = header(values, uid.ExplicitVRLittleEndian, "MONOCHROME2", 1, 8)
-    put(twin, words(values, (1, 8)), "OB")
-    return Variant(path, save(twin, draw.path("bilevel-twin")), values)
+    return Variant(path, path, values)
 
 
 def plain(draw: Draw, values, photometric, stored, allocated, signed=False, junk=None, name="plain"):

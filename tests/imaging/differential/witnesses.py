@@ -15,6 +15,8 @@ from pydicom import uid
 JPEG = {"1.2.840.10008.1.2.4.50", "1.2.840.10008.1.2.4.51", "1.2.840.10008.1.2.4.57", "1.2.840.10008.1.2.4.70"}
 JPEG_LS = {"1.2.840.10008.1.2.4.80", "1.2.840.10008.1.2.4.81"}
 JPEG_2000 = {"1.2.840.10008.1.2.4.90", "1.2.840.10008.1.2.4.91"}
+LOSSY_JPEG = {"1.2.840.10008.1.2.4.50", "1.2.840.10008.1.2.4.51"}
+IRREVERSIBLE = {"1.2.840.10008.1.2.4.91", "1.2.840.10008.1.2.4.203"}
 HTJ2K = {"1.2.840.10008.1.2.4.201", "1.2.840.10008.1.2.4.202", "1.2.840.10008.1.2.4.203"}
 
 
@@ -35,15 +37,25 @@ def witness(path, folder):
     """
     dataset = pydicom.dcmread(path, force=True)
     syntax = dataset.file_meta.get("TransferSyntaxUID", uid.ImplicitVRLittleEndian)
-    if syntax in JPEG_2000:
-        return np.stack([ffmpeg(frame) for frame in _frames(dataset)])
-    if syntax in HTJ2K:
-        return np.stack([openjph(frame, folder) for frame in _frames(dataset)])
-    return dcmtk(path, dataset, folder)
+    if syntax not in JPEG_2000 | HTJ2K:
+        return dcmtk(path, dataset, folder)
+    frames = codestreams(dataset.PixelData, int(dataset.get("NumberOfFrames") or 1))
+    values = np.stack([ffmpeg(frame) if syntax in JPEG_2000 else openjph(frame, folder) for frame in frames])
+    if dataset.PixelRepresentation and not siz(frames[0])[1]:
+        # An unsigned stream holds signed values as two's complement of the stored bits.
+        half = 1 << (int(dataset.BitsStored) - 1)
+        return (values & (2 * half - 1) ^ half) - half
+    return values
 
 
-def _frames(dataset):
-    return codestreams(dataset.PixelData, int(dataset.get("NumberOfFrames") or 1))
+def tolerance(dataset):
+    """Return how far two right decoders of a file may differ: lossy transforms and YBR are not exact arithmetic."""
+    syntax, stored = dataset.file_meta.get("TransferSyntaxUID"), int(dataset.get("BitsStored") or 8)
+    if syntax in LOSSY_JPEG:
+        return 3 if dataset.SamplesPerPixel == 3 else 1
+    if syntax in IRREVERSIBLE:
+        return 1 << max(0, stored - 12)
+    return 2 if dataset.PhotometricInterpretation.startswith("YBR_FULL") else 0
 
 
 def run(*command):
@@ -60,16 +72,17 @@ def dcmtk(path, dataset, folder):
     stored = int(dataset.BitsStored)
     if photometric == "PALETTE COLOR":
         stored = int(dataset.RedPaletteColorLookupTableDescriptor[2])
+    guard = min(GUARD, 32 - stored)
     out = Path(folder) / f"{Path(path).stem}.witness"
-    run(program, "-q", "-M", "-W", "-O", "+Fa", "+opn", stored + GUARD, path, out)
+    run(program, "-q", "-M", "-W", "-O", "+Fa", "+opn", stored + guard, path, out)
     frames = int(dataset.get("NumberOfFrames") or 1)
     shown = np.stack([_pnm(out.with_name(f"{out.name}.{n}.{_ending(dataset)}")) for n in range(frames)])
-    top = (1 << (stored + GUARD)) - 1
+    top = (1 << (stored + guard)) - 1
     if shown.ndim == 4:
         return np.rint(shown * (((1 << stored) - 1) / top)).astype(np.int64)
     if photometric == "MONOCHROME1":
         shown = top - shown
-    values = np.rint(shown / (1 << GUARD)).astype(np.int64)
+    values = np.rint(shown / (1 << guard)).astype(np.int64)
     return values - (1 << (stored - 1)) if dataset.PixelRepresentation else values
 
 
