@@ -80,6 +80,7 @@ def test_what_was_repaired_in_a_file_is_reported_once_a_file(tmp_path):
     folder.mkdir()
     scan = pydicom.dcmread(samples_folder() / "queries/ct-4-3.dcm")
     scan.NumberOfFrames, scan.PixelData = 2, scan.PixelData + scan.PixelData[::-1]
+    scan.file_meta.TransferSyntaxUID = pydicom.uid.ExplicitVRLittleEndian
     scan.RescaleSlope, scan.RescaleIntercept = "1.25", "-1024"
     scan.save_as(folder / "comma.dcm")
     raw = (folder / "comma.dcm").read_bytes()
