@@ -4,23 +4,53 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
-from variants import variant
+import rasters
+import shown
+import variants
 from witnesses import witness
 
 from medlike.errors import ImageError
-from medlike.imaging import read
+from medlike.imaging import read, render
+
+SHOWN = "window or table"
+FAMILIES = [*variants.FAMILIES, SHOWN, *rasters.FAMILIES]
 
 
 def compare(family, seed):
-    """Return how medlike and the witness disagree about a variant, or None; and the variant in words."""
+    """Return how medlike and the witness disagree about a drawn file, or None; and the file in words.
+
+    Args:
+        family: One of FAMILIES.
+        seed: The same seed gives the same file.
+    """
+    how = _shown if family == SHOWN else _dicom if family in variants.FAMILIES else _raster
     with tempfile.TemporaryDirectory() as folder:
-        drawn = variant(family, seed, Path(folder))
-        expected = witness(drawn.honest, folder)
-        if drawn.values is not None:
-            apart = difference(expected, drawn.values, 0)
-            if apart:
-                return f"the witness reads what was not written: {apart}", drawn.words
-        return disagreement(drawn.path, expected, drawn.tolerance), drawn.words
+        return how(family, seed, Path(folder))
+
+
+def _dicom(family, seed, folder):
+    drawn = variants.variant(family, seed, folder)
+    expected = witness(drawn.honest, folder)
+    if drawn.values is not None:
+        apart = difference(expected, drawn.values, 0)
+        if apart:
+            return f"the witness reads what was not written: {apart}", drawn.words
+    return disagreement(drawn.path, expected, drawn.tolerance), drawn.words
+
+
+def _shown(family, seed, folder):
+    drawn = shown.draw_shown(seed, folder)
+    expected = shown.witness(drawn)
+    try:
+        picture = render(next(read(drawn.path)))
+    except ImageError as refusal:
+        return f"refused: {refusal}", drawn.words
+    return difference(picture, expected, shown.TOLERANCE), drawn.words
+
+
+def _raster(family, seed, folder):
+    drawn, words = rasters.draw_raster(family, seed, folder)
+    return disagreement(drawn.path, rasters.witness(drawn)[None], drawn.tolerance), words
 
 
 def disagreement(path, expected, tolerance):

@@ -76,7 +76,7 @@ def dcmtk(path, dataset, folder):
     out = Path(folder) / f"{Path(path).stem}.witness"
     run(program, "-q", "-M", "-W", "-O", "+Fa", "+opn", stored + guard, path, out)
     frames = int(dataset.get("NumberOfFrames") or 1)
-    shown = np.stack([_pnm(out.with_name(f"{out.name}.{n}.{_ending(dataset)}")) for n in range(frames)])
+    shown = np.stack([pnm(out.with_name(f"{out.name}.{n}.{_ending(dataset)}")) for n in range(frames)])
     top = (1 << (stored + guard)) - 1
     if shown.ndim == 4:
         return np.rint(shown * (((1 << stored) - 1) / top)).astype(np.int64)
@@ -90,7 +90,7 @@ def _ending(dataset):
     return "pgm" if dataset.PhotometricInterpretation.startswith("MONO") else "ppm"
 
 
-def _pnm(path):
+def pnm(path):
     """Return the pixels of an ASCII PGM or PPM."""
     numbers = path.read_text().split("\n")
     numbers = " ".join(line for line in numbers if not line.startswith("#")).split()
