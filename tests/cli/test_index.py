@@ -10,7 +10,7 @@ import numpy as np
 import pydicom
 from PIL import Image
 
-from medlike.datasets.shipped import samples_folder
+from medlike import samples
 
 from .conftest import MEDLIKE, medlike
 
@@ -29,9 +29,9 @@ def test_index_counts_and_again_changes_nothing(sources, tmp_path):
 def test_refused_inputs_are_listed_and_exit_is_3(tmp_path):
     folder = tmp_path / "mixed"
     folder.mkdir()
-    shutil.copy(samples_folder() / "queries/ct-4-3.dcm", folder / "good.dcm")
+    shutil.copy(samples() / "queries/ct-4-3.dcm", folder / "good.dcm")
     (folder / "text.dcm").write_text("not an image")
-    whole = (samples_folder() / "queries/ct-4-3.dcm").read_bytes()
+    whole = (samples() / "queries/ct-4-3.dcm").read_bytes()
     (folder / "cut.dcm").write_bytes(whole[: len(whole) // 2])
     (folder / "stub.dcm").write_bytes(whole[:200])
     (folder / "empty.png").touch()
@@ -54,7 +54,7 @@ def test_refused_inputs_are_listed_and_exit_is_3(tmp_path):
 def test_names_in_other_scripts(tmp_path):
     folder = tmp_path / "снимки 画像"
     folder.mkdir()
-    shutil.copy(samples_folder() / "queries/fetal-031_HC.jpg", folder / "胎児の頭 éü.jpg")
+    shutil.copy(samples() / "queries/fetal-031_HC.jpg", folder / "胎児の頭 éü.jpg")
     archive = tmp_path / "архив"
     done = medlike("index", folder, "--archive", archive)
     assert done.code == 0, done.err
@@ -78,7 +78,7 @@ def test_values_of_a_manifest_that_are_left_out_are_told(tmp_path):
 def test_what_was_repaired_in_a_file_is_reported_once_a_file(tmp_path):
     folder = tmp_path / "scans"
     folder.mkdir()
-    scan = pydicom.dcmread(samples_folder() / "queries/ct-4-3.dcm")
+    scan = pydicom.dcmread(samples() / "queries/ct-4-3.dcm")
     scan.NumberOfFrames, scan.PixelData = 2, scan.PixelData + scan.PixelData[::-1]
     scan.file_meta.TransferSyntaxUID = pydicom.uid.ExplicitVRLittleEndian
     scan.RescaleSlope, scan.RescaleIntercept = "1.25", "-1024"
@@ -96,7 +96,7 @@ def test_what_was_repaired_in_a_file_is_reported_once_a_file(tmp_path):
 def test_a_terminal_is_not_commanded_by_names_and_labels(tmp_path):
     evil, archive = "\x1b[2Jgone\x9b\n\u202efdp", tmp_path / "archive"
     (tmp_path / f"{evil}.png").write_bytes(b"\x89PNG\r\n")
-    shutil.copy(samples_folder() / "queries/fetal-031_HC.jpg", tmp_path / "a.jpg")
+    shutil.copy(samples() / "queries/fetal-031_HC.jpg", tmp_path / "a.jpg")
     with (tmp_path / "m.csv").open("w", newline="", encoding="utf-8") as file:
         csv.writer(file).writerows([("path", "label"), ("a.jpg", evil), (f"{evil}.png", "")])
     index = medlike("index", tmp_path / "m.csv", "-a", archive)
@@ -109,12 +109,12 @@ def test_a_terminal_is_not_commanded_by_names_and_labels(tmp_path):
 
 
 def test_manifest_facts_can_be_filtered_on(tmp_path):
-    manifest = samples_folder() / "manifest.csv"
+    manifest = samples() / "manifest.csv"
     rows = manifest.read_text(encoding="utf-8").splitlines()
     chosen = [rows[0], *(r for r in rows[1:] if r.startswith(("images/head", "phantoms/us")))][:20]
     copy = tmp_path / "some.csv"
     copy.write_text(
-        "\n".join([chosen[0], *(f"{samples_folder()}/{line}" for line in chosen[1:])]) + "\n",
+        "\n".join([chosen[0], *(f"{samples()}/{line}" for line in chosen[1:])]) + "\n",
         encoding="utf-8",
     )
     archive = tmp_path / "archive"
@@ -122,7 +122,7 @@ def test_manifest_facts_can_be_filtered_on(tmp_path):
     assert done.code == 0, done.err
     found = medlike(
         "search",
-        samples_folder() / "queries/us-breast-10.png",
+        samples() / "queries/us-breast-10.png",
         "-a",
         archive,
         "-w",
@@ -184,7 +184,7 @@ def test_bad_frames_is_usage(sources, tmp_path):
 
 
 def test_frames_all_takes_every_frame(tmp_path):
-    file = samples_folder() / "dicom/emri_small_RLE.dcm"
+    file = samples() / "dicom/emri_small_RLE.dcm"
     done = medlike("index", file, "--archive", tmp_path / "archive", "--frames", "all", "--format", "json")
     assert done.json["added"] == 10
 
@@ -194,7 +194,7 @@ def test_interrupt_is_clean_and_resumes(tmp_path):
     for attempt in range(5):
         archive = tmp_path / f"archive-{attempt}"
         running = subprocess.Popen(
-            [MEDLIKE, "index", samples_folder() / "manifest.csv", "--archive", archive],
+            [MEDLIKE, "index", samples() / "manifest.csv", "--archive", archive],
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         )  # fmt: skip
         # Once the first previews are there, it is in the midst of it.
@@ -208,5 +208,5 @@ def test_interrupt_is_clean_and_resumes(tmp_path):
             break
     assert running.returncode == 130, err
     assert medlike("verify", "--archive", archive).code == 0
-    assert medlike("index", samples_folder() / "manifest.csv", "--archive", archive).code == 0
+    assert medlike("index", samples() / "manifest.csv", "--archive", archive).code == 0
     assert medlike("verify", "--archive", archive).code == 0

@@ -8,12 +8,12 @@ import sys
 import pytest
 from PIL import Image
 
-from medlike.datasets.shipped import samples_folder
+from medlike import samples
 
 from .conftest import MEDLIKE, medlike, processor_seconds
 
-CHEST = samples_folder() / "queries" / "chest-86d19bba.jpg"
-SLICE = samples_folder() / "queries" / "ct-4-3.dcm"
+CHEST = samples() / "queries" / "chest-86d19bba.jpg"
+SLICE = samples() / "queries" / "ct-4-3.dcm"
 HIT = {"rank", "id", "distance", "similarity", "box", "metadata", "source"}
 VERDICT = {"is_outlier", "p_value", "score", "threshold", "components", "modality"}
 
@@ -168,8 +168,8 @@ def test_what_is_for_images_is_refused_of_texts(indexed, given):
         ((CHEST, "--sheet", "found.xyz"), 1, "ends in .png"),
         (("--id", "99"), 2, "99 is too short; give at least 4 digits"),
         (("--receipt", "no-such-receipt"), 1, "no-such-receipt"),
-        (("--receipt", samples_folder() / "README.md"), 1, "README.md"),
-        ((samples_folder() / "manifest.csv",), 1, "manifest.csv"),
+        (("--receipt", samples() / "README.md"), 1, "README.md"),
+        ((samples() / "manifest.csv",), 1, "manifest.csv"),
     ],
 )
 def test_refusals(indexed, words, code, said):

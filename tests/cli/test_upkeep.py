@@ -104,9 +104,9 @@ def test_module_runs_like_the_program():
 
 
 def _some_id(archive) -> str:
-    from medlike.datasets.shipped import samples_folder
+    from medlike import samples
 
-    query = samples_folder() / "queries" / "ct-4-3.dcm"
+    query = samples() / "queries" / "ct-4-3.dcm"
     return medlike("search", query, "-a", archive, "-k", "1", "-f", "json").json["hits"][0]["id"]
 
 

@@ -8,7 +8,7 @@ import shutil
 
 import pytest
 
-from medlike.datasets.shipped import samples_folder
+from medlike import samples
 
 from .conftest import medlike
 
@@ -19,7 +19,7 @@ CAPTIONS = ("Supine chest radiograph.", "Left pleural effusion, upright.", "Effu
 def captioned(tmp_path_factory, tiny_bundle):
     """An archive of three samples with captions, and what its making printed."""
     folder = tmp_path_factory.mktemp("captioned")
-    images = sorted((samples_folder() / "images").glob("chest-*.jpg"))[:3]
+    images = sorted((samples() / "images").glob("chest-*.jpg"))[:3]
     with (folder / "manifest.csv").open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerows([("path", "text"), *zip(images, CAPTIONS, strict=True)])

@@ -164,3 +164,20 @@ def test_wrong_parts_shares_and_samples_are_named():
         split.units(Dataset("d", (sample(9999),)))
     with pytest.raises(DatasetError, match="hashes"):
         make_split(data, hashes[:3])
+
+
+def test_components_are_those_of_scipy_numbered_by_first_appearance():
+    from scipy.sparse import coo_matrix
+    from scipy.sparse.csgraph import connected_components
+
+    random = np.random.default_rng(0)
+    chain = random.permutation(3_000)
+    graphs = [(count, random.integers(0, count, (edges, 2))) for count, edges in ((1, 0), (9, 5), (4_000, 2_500))]
+    for count, pairs in [*graphs, (3_000, np.stack([chain[1:], chain[:-1]], axis=1))]:
+        graph = coo_matrix((np.ones(len(pairs)), (pairs[:, 0], pairs[:, 1])), shape=(count, count))
+        _, wanted = connected_components(graph, directed=False)
+        names = {label: number for number, label in enumerate(dict.fromkeys(wanted))}
+        labels = components(count, pairs)
+        assert labels.dtype == np.int64
+        np.testing.assert_array_equal(labels, [names[label] for label in wanted])
+    assert len(components(0, np.zeros((0, 2), np.int64))) == 0

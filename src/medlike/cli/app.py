@@ -22,6 +22,7 @@ from medlike.cli import (
     restore,
     search,
     study,
+    text,
     train,
     triage,
     verify,
@@ -57,6 +58,9 @@ def build() -> typer.Typer:
     models = typer.Typer(no_args_is_help=True, help="Look at network presets: what can be trained.")
     models.command("info", epilog=model.EXAMPLES)(guarded(model.info))
     app.add_typer(models, name="model", rich_help_panel="Models")
+    texts = typer.Typer(no_args_is_help=True, help="Install what searching by words needs.")
+    texts.command("install", epilog=text.EXAMPLES)(guarded(text.install))
+    app.add_typer(texts, name="text", rich_help_panel="Models")
     benches = typer.Typer(no_args_is_help=True, help="Measure speed, beside a peer in the same run.")
     for name in bench.BENCHES:
         benches.command(name, epilog=bench.examples(name))(guarded(bench.command(name)))

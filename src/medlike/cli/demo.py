@@ -75,19 +75,19 @@ def demo(
     from medlike.archive.sheet import draw, write
     from medlike.cli.answers import show
     from medlike.cli.screen import out, progress
-    from medlike.datasets.shipped import MANIFEST, samples_folder
+    from medlike.datasets.shipped import MANIFEST, samples
 
     began = time.perf_counter()
-    samples, console = samples_folder(), out()
+    shipped, console = samples(), out()
     place = folder / "archive"
     with _opened(place) as opened, progress() as display:
         task = display.add_task("Indexing the samples", total=None)
         report = opened.add(
-            samples / MANIFEST, progress=lambda so_far: display.update(task, completed=so_far.files)
+            shipped / MANIFEST, progress=lambda so_far: display.update(task, completed=so_far.files)
         )
         console.print(f"[b]{len(opened)}[/b] images in the archive, [b]{report.added}[/b] of them new")
         asked = [question for question in QUESTIONS if question.region is None or opened.folder.bundle.local_bits]
-        results = _answers(opened, samples, asked)
+        results = _answers(opened, shipped, asked)
         for question, result in zip(asked, results, strict=True):
             show(result, f"{question.title}  {question.words}".rstrip())
         sheet, html = folder / "sheet.png", folder / "page.html"
@@ -116,13 +116,13 @@ def _opened(place: Path) -> "Archive":
     return opened
 
 
-def _answers(opened: "Archive", samples: Path, asked: Sequence[Question]) -> "list[Result]":
+def _answers(opened: "Archive", shipped: Path, asked: Sequence[Question]) -> "list[Result]":
     from medlike import Query
 
     results: list[Result] = []
     for question in asked:
         if question.file or question.text:
-            image = samples / "queries" / question.file if question.file else None
+            image = shipped / "queries" / question.file if question.file else None
             query = Query(image=image, text=question.text or None, region=question.region)
         else:
             query = Query(id=results[-1].hits[0].id)

@@ -76,6 +76,7 @@ def study(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="List the cells and the hours, run nothing.")] = False,
 ) -> None:
     """Run a study: print its hours, run what is missing, keep every cell, write report.html."""
+    need("report", "scipy")
     from medlike.cli.screen import note, table
     from medlike.cli.screen import out as console
     from medlike.errors import QueryError

@@ -134,7 +134,7 @@ def train(
 ) -> None:
     """Train a bundle and print what it reaches."""
     refuse(context, _VAIN.get(preset, {"image_bundle"}), f"training {preset} has no use for it")
-    need("train", "torch", "onnx", "onnxscript")
+    need("train", "torch", "onnx", "onnxscript", "scipy")
     from medlike.cli.screen import note, print_json
     from medlike.datasets import Split, read_collection
 

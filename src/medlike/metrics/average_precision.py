@@ -11,10 +11,10 @@ because the item at place i is relevant with probability r/n, and then each of t
 
 from __future__ import annotations
 
+import math
 from typing import Literal
 
 import numpy as np
-from scipy.special import gammaln
 
 from medlike.errors import QueryError
 from medlike.metrics.ties import TieCounts
@@ -127,5 +127,9 @@ def _expected_over_hits(counts: TieCounts, k: int, inside: np.ndarray) -> np.nda
     return result
 
 
+_log_gamma = np.vectorize(math.lgamma, otypes=[np.float64])
+
+
 def _choose(n: int, k: np.ndarray | int) -> np.ndarray:
-    return gammaln(n + 1) - gammaln(np.add(k, 1)) - gammaln(np.subtract(n, k) + 1)
+    """Return the natural logarithm of the binomial coefficient n over k, 0 <= k <= n."""
+    return math.lgamma(n + 1) - _log_gamma(np.add(k, 1)) - _log_gamma(np.subtract(n, k) + 1)
