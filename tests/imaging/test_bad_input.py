@@ -24,7 +24,7 @@ from pydicom.uid import (
 
 from medlike.errors import ImageError
 from medlike.imaging import MAX_PIXELS, discover, load, prepare, read
-from medlike.imaging.codestream import frame_size
+from medlike.imaging.codestream import read_codestream
 
 GREY = np.arange(64 * 48, dtype=np.uint16).reshape(64, 48)
 
@@ -43,12 +43,12 @@ def refusal(path) -> str:
 @pytest.mark.parametrize(
     ("elements", "reason"),
     [
-        ({"Rows": 65}, "less than expected"),
-        ({"Rows": 640}, "less than expected"),
+        ({"Rows": 65}, "are needed; it is truncated"),
+        ({"Rows": 640}, "are needed; it is truncated"),
         ({"Rows": 20}, "the pixel data has 6144 bytes"),
         ({"Columns": 1}, "the pixel data has 6144 bytes"),
-        ({"NumberOfFrames": 2}, "less than expected"),
-        ({"NumberOfFrames": 2_000_000_000}, "less than expected"),
+        ({"NumberOfFrames": 2}, "are needed; it is truncated"),
+        ({"NumberOfFrames": 2_000_000_000}, "are needed; it is truncated"),
         ({"NumberOfFrames": -4}, "-4 frames"),
         ({"Rows": 0}, "no pixels"),
         ({"Columns": 0}, "no pixels"),
@@ -57,11 +57,16 @@ def refusal(path) -> str:
         ({"Rows": 20000, "Columns": 20000}, "400 million pixels; the limit is 100 million"),
         ({"Rows": 65535, "Columns": 65535}, "the limit is 100 million"),
         ({"BitsAllocated": 12}, "12"),
-        ({"BitsAllocated": 32}, "less than expected"),
+        ({"BitsAllocated": 32}, "are needed; it is truncated"),
         ({"BitsAllocated": None}, "no BitsAllocated"),
         ({"SamplesPerPixel": 4}, "4 samples"),
-        ({"SamplesPerPixel": 3}, "Planar Configuration"),
-        ({"PixelRepresentation": 7}, "Pixel Representation"),
+        ({"SamplesPerPixel": 3}, "no PlanarConfiguration"),
+        ({"PixelRepresentation": 7}, "7 PixelRepresentation"),
+        ({"PixelRepresentation": None}, "no PixelRepresentation"),
+        ({"PhotometricInterpretation": None}, "no PhotometricInterpretation"),
+        ({"PhotometricInterpretation": "RGB"}, "RGB of 1 sample"),
+        ({"BitsStored": 17}, "17 bits stored of 16"),
+        ({"BitsStored": 12, "HighBit": 16}, "HighBit 16 of 16"),
         ({"PhotometricInterpretation": "PALETTE COLOR"}, "Palette"),
         ({"PixelData": None}, "no pixel data (Secondary Capture Image Storage)"),
         ({"PixelData": b""}, "the pixel data is empty"),
@@ -95,14 +100,18 @@ def jpeg_2000(height: int, width: int) -> bytes:
     return out.getvalue()
 
 
-def test_frame_sizes_of_codestreams():
-    assert frame_size(jpeg(30, 50)) == (30, 50)
-    assert frame_size(jpeg_2000(30, 50)) == (30, 50)
-    lossless = b"\xff\xd8\xff\xf7\x00\x0b\x08" + struct.pack(">HH", 7, 9) + b"\x01\x01\x11\x00"
-    assert frame_size(lossless) == (7, 9)
-    assert frame_size(b"\x00\x01") is None
-    assert frame_size(b"\xff\xd8\xff") is None
-    assert frame_size(b"\xff\xd8\xff\xe0\xff\xff") is None
+def test_sizes_of_codestreams():
+    def size(data: bytes) -> tuple[int, int]:
+        codestream = read_codestream(data)
+        return codestream.height, codestream.width
+
+    assert size(jpeg(30, 50)) == (30, 50)
+    assert size(jpeg_2000(30, 50)) == (30, 50)
+    frame = b"\xff\xd8\xff\xf7\x00\x0b\x08" + struct.pack(">HH", 7, 9) + b"\x01\x01\x11\x00"
+    assert size(frame + b"\xff\xda\x00\x08\x01\x01\x00\x00\x00\x00") == (7, 9)
+    for damaged in (frame, b"\x00\x01", b"\xff\xd8\xff", b"\xff\xd8\xff\xe0\xff\xff", b"\xff\xd8" + b"\xff" * 40):
+        with pytest.raises(ImageError, match=r"truncated|damaged"):
+            read_codestream(damaged)
 
 
 @pytest.mark.parametrize(
@@ -120,7 +129,9 @@ def test_frame_sizes_of_codestreams():
         ),
         (
             JPEGLSLossless,
-            b"\xff\xd8\xff\xf7\x00\x0b\x08" + struct.pack(">HH", 60000, 9) + b"\x01\x01\x11\x00",
+            b"\xff\xd8\xff\xf7\x00\x0b\x08"
+            + struct.pack(">HH", 60000, 9)
+            + b"\x01\x01\x11\x00\xff\xda\x00\x08\x01\x01\x00\x00\x00\x00",
         ),
     ],
     ids=["jpeg", "jpeg bomb", "jpeg 2000", "jpeg 2000 bomb", "jpeg-ls bomb"],
@@ -163,7 +174,7 @@ def test_video_is_refused_by_name(write_dicom):
 
 
 def test_deflated_bomb(write_dicom, monkeypatch):
-    import medlike.imaging.dicom as reader
+    import medlike.imaging.dicom_open as reader
 
     path = write_dicom("a.dcm", np.zeros((4000, 3000), np.uint8), syntax=DeflatedExplicitVRLittleEndian)
     assert path.stat().st_size < 100_000

