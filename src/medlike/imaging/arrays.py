@@ -1,11 +1,11 @@
 """Images from arrays and Pillow pictures."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 from PIL import Image as PillowImage
-from PIL import ImageOps
+from PIL import ImageFile, ImageOps
 
 from medlike.errors import ImageError
 from medlike.imaging.image import Image, Photometry, Value, Window
@@ -37,13 +37,13 @@ def from_array(
     if pixels.ndim == 3 and pixels.shape[2] == 1:
         pixels = pixels[:, :, 0]
     if pixels.ndim == 3 and pixels.shape[2] == 4:
-        pixels = _over_black(pixels)
+        pixels = over_black(pixels)
     if not (pixels.ndim == 2 or (pixels.ndim == 3 and pixels.shape[2] == 3)):
         raise ImageError(f"an array of shape {list(pixels.shape)} is no picture: give [H, W] or [H, W, 3]")
     check_size(pixels.shape[0], pixels.shape[1])
     pixels = kept_type(pixels)
     photometry = Photometry(
-        bits=8 * pixels.dtype.itemsize if pixels.dtype.kind != "f" else 8,
+        bits=sample_bits(pixels),
         windows=() if window is None else (Window(float(window[0]), float(window[1])),),
         scale=scale,
     )
@@ -57,9 +57,7 @@ def from_pil(picture: PillowImage.Image, metadata: Mapping[str, Value] | None = 
         pixels = pillow_pixels(picture)
     except Exception as error:
         raise ImageError(f"the Pillow picture cannot be decoded: {error}") from None
-    return Image(
-        pixels, Photometry(bits=16 if pixels.dtype.itemsize == 2 else 8), metadata=dict(metadata or {})
-    )
+    return Image(pixels, Photometry(bits=sample_bits(pixels)), metadata=dict(metadata or {}))
 
 
 def pillow_pixels(picture: PillowImage.Image) -> np.ndarray:
@@ -69,15 +67,19 @@ def pillow_pixels(picture: PillowImage.Image) -> np.ndarray:
     """
     picture = ImageOps.exif_transpose(picture)
     mode = picture.mode
-    if mode == "1":
+    if mode == "1" and "transparency" not in picture.info:
         return np.asarray(picture.convert("L"))
+    if mode in ("La", "RGBa"):
+        # Multiplied by alpha: laid over black already. Pillow's way back rounds to 8 bits.
+        stored = np.asarray(picture)
+        return np.ascontiguousarray(stored[..., 0]) if mode == "La" else grey_if_equal(stored[..., :3])
     if mode == "L" and "transparency" not in picture.info:
         return np.asarray(picture)
     if mode in ("I", "F") or mode.startswith("I;16"):
         return kept_type(np.asarray(picture))
-    if mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in picture.info:
-        return _grey_if_equal(_over_black(np.asarray(picture.convert("RGBA"))))
-    return _grey_if_equal(np.asarray(picture.convert("RGB")))
+    if mode in ("LA", "PA", "RGBA") or "transparency" in picture.info:
+        return grey_if_equal(over_black(np.asarray(picture.convert("RGBA"))))
+    return grey_if_equal(np.asarray(picture.convert("RGB")))
 
 
 def kept_type(pixels: np.ndarray) -> np.ndarray:
@@ -103,18 +105,69 @@ def kept_type(pixels: np.ndarray) -> np.ndarray:
     raise ImageError(f"pixels of type {pixels.dtype} are no grey values: give integers or floats")
 
 
-def _over_black(rgba: np.ndarray) -> np.ndarray:
-    """RGBA over black: [H, W, 4] of one type to [H, W, 3] of that type."""
-    alpha = rgba[..., 3:]
-    if rgba.dtype.kind == "f":
-        return rgba[..., :3] * alpha
-    full = np.iinfo(rgba.dtype).max
+def wide_samples(opened: Callable[[], ImageFile.ImageFile], *raw_modes: str) -> np.ndarray:
+    """Return samples of 16 bits that Pillow narrows to their high byte.
+
+    Pillow's raw modes name the byte order of what it unpacks, and take the high byte. Unpacked once in the file's
+    order and once in the other, every sample gives both of its bytes, whatever the filter, layout or compression.
+
+    Args:
+        opened: opens the picture anew.
+        raw_modes: one that unpacks the high bytes, one that unpacks the low ones; a single one is unpacked alone.
+
+    Returns:
+        uint16 [H, W, S]; uint8 [H, W, S] of a single raw mode.
+    """
+    halves = []
+    for raw_mode in raw_modes:
+        with opened() as picture:
+            tiles = []
+            for tile in picture.tile:
+                given = tile.args
+                args = (raw_mode, *given[1:]) if isinstance(given, tuple) else raw_mode
+                tiles.append(tile._replace(args=args))
+            picture.tile = tiles
+            halves.append(np.asarray(picture))
+    if len(halves) == 1:
+        return halves[0]
+    return (halves[0].astype(np.uint16) << 8) | halves[1]
+
+
+def over_black(samples: np.ndarray, full: int | None = None) -> np.ndarray:
+    """Return colour, or grey, multiplied by its alpha: [H, W, S + 1] of one type to [H, W, S] of that type.
+
+    Args:
+        samples: alpha is the last of them.
+        full: the opaque value; the highest of the type where it is not given, 1 for floats.
+    """
+    colour, alpha = samples[..., :-1], samples[..., -1:]
+    if samples.dtype.kind == "f":
+        return colour * alpha
+    full = full or int(np.iinfo(samples.dtype).max)
     if (alpha == full).all():
-        return np.ascontiguousarray(rgba[..., :3])
-    return ((rgba[..., :3].astype(np.uint64) * alpha + full // 2) // full).astype(rgba.dtype)
+        return np.ascontiguousarray(colour)
+    return ((colour.astype(np.int64) * alpha + full // 2) // full).astype(samples.dtype)
 
 
-def _grey_if_equal(rgb: np.ndarray) -> np.ndarray:
+def sample_bits(pixels: np.ndarray) -> int:
+    """Return the bits that pixels without a declared depth are shown with.
+
+    Grey is shown by the window rule, which finds its scale from the values. Colour of 16 bits takes the smallest of
+    8, 10, 12, 14 and 16 bits that holds its values: a file of 16 bits often holds 12.
+    """
+    if pixels.dtype.kind == "f" or pixels.dtype.itemsize == 1:
+        return 8
+    return holding_bits(pixels) if pixels.ndim == 3 else 16
+
+
+def holding_bits(pixels: np.ndarray) -> int:
+    """Return the smallest of 8, 10, 12, 14 and 16 bits that holds integer pixels."""
+    highest = int(pixels.max())
+    return next(bits for bits in (8, 10, 12, 14, 16) if highest < 2**bits)
+
+
+def grey_if_equal(rgb: np.ndarray) -> np.ndarray:
+    """Return [H, W] of [H, W, 3] whose channels are equal, else what was given."""
     red = rgb[..., 0]
     if (red == rgb[..., 1]).all() and (red == rgb[..., 2]).all():
         return np.ascontiguousarray(red)

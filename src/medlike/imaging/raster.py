@@ -1,10 +1,7 @@
 """Raster files into images: PNG, JPEG, TIFF, BMP, WebP, GIF, PNM, JPEG 2000."""
 
-import ctypes
 import re
 from collections.abc import Iterator
-from contextlib import suppress
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -12,144 +9,113 @@ import numpy as np
 from PIL import Image as PillowImage
 
 from medlike.errors import ImageError
-from medlike.imaging.arrays import kept_type, pillow_pixels
+from medlike.imaging.arrays import grey_if_equal, holding_bits, kept_type, pillow_pixels, sample_bits
 from medlike.imaging.image import Image, Photometry
+from medlike.imaging.jpeg2000 import jpeg2000_pixels
 from medlike.imaging.limits import MAX_PIXELS, check_size
+from medlike.imaging.png import png_pixels
+from medlike.imaging.pnm import pnm_pixels
 from medlike.imaging.silence import reason, silence
+from medlike.imaging.tiff import is_tiff, tiff_pages, upright
 
 #: Only these of Pillow's readers are used: some of the others start programs (EPS) or are rarely looked
 #: after.
-FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "DIB", "WEBP", "GIF", "PPM", "JPEG2000")
+FORMATS = ("PNG", "JPEG", "BMP", "DIB", "WEBP", "GIF", "PPM", "JPEG2000")
 
-_BITS_PER_SAMPLE, _PHOTOMETRIC, _SAMPLE_FORMAT = 258, 262, 339
-_WHITE_IS_ZERO, _RGB = 0, 2
+_JPEG2000 = (b"\0\0\0\x0cjP  \r\n\x87\n", b"\xff\x4f\xff\x51")
+_ORIENTATION = 274
 
 
 def read_raster(path: Path, choose) -> Iterator[Image]:
-    """The pages of a raster file as images, upright by EXIF orientation, transparency laid over black.
+    """Yield the pages of a raster file as images: stored values, upright, transparency laid over black.
 
-    choose: page count to the 0-based pages wanted, ascending. Grey of 8 and 16 bits and floats are kept as
-    they are; equal colour channels become grey. Raises ImageError with the reason.
+    Args:
+        path: the file.
+        choose: function from page count to the 0-based pages wanted, ascending.
+
+    Yields:
+        Grey of 8 and 16 bits and floats as they are stored; colour as RGB; equal colour channels as grey.
+
+    Raises:
+        ImageError: with the reason; pages before the fault have been given by then.
     """
-    if _is_tiff(path):
-        _hush_libtiff()
+    with path.open("rb") as file:
+        start = file.read(64)
+    try:
+        if is_tiff(start):
+            for page, frame, frames in tiff_pages(path, choose):
+                yield _image(page.pixels, path, frame, frames, page.inverted, page.transparent)
+            return
+        with silence():
+            whole = _stored_values(path, start)
+        if whole is None:
+            yield from _by_pillow(path, start, choose)
+        else:
+            for frame in choose(1):
+                yield _image(whole[0], path, frame, 1, **whole[1])
+    except ImageError:
+        raise
+    except Exception as error:
+        raise _refusal(path, error) from None
+
+
+def _stored_values(path: Path, start: bytes) -> tuple[np.ndarray, dict[str, Any]] | None:
+    """Pixels and photometry of a kind whose values Pillow scales, None for the others."""
+    if start[:1] == b"P" and start[1:2].isdigit():
+        values = pnm_pixels(path)
+        if values is None:
+            return None
+        pixels, white = values
+        # A maxval up to 255 is a picture's white; above, it is often no more than the size of the type.
+        return pixels, {"bits": white.bit_length()} if white > 255 else {"scale": (0.0, float(white))}
+    if start.startswith(_JPEG2000):
+        samples = jpeg2000_pixels(path)
+        return samples and (samples[0], {"bits": samples[1], "transparent": samples[2]})
+    return None
+
+
+def _by_pillow(path: Path, start: bytes, choose) -> Iterator[Image]:
     with silence():
-        try:
-            picture: Any = PillowImage.open(path, formats=FORMATS)
-        except OSError as error:
-            if _is_tiff(path):
-                picture = None
-            else:
-                raise _refusal(path, error) from None
-        except Exception as error:
-            raise _refusal(path, error) from None
-    if picture is None or _beyond_pillow(picture):
-        if picture is not None:
-            picture.close()
-        yield from _read_tiff(path, choose)
-        return
+        picture: Any = PillowImage.open(path, formats=FORMATS)
     with picture:
         with silence():
-            try:
-                # A multi-picture JPEG (MPO) holds previews of one photograph, not frames.
-                frames = 1 if picture.format == "MPO" else int(getattr(picture, "n_frames", 1))
-            except Exception as error:
-                raise _refusal(path, error) from None
+            # A multi-picture JPEG (MPO) holds previews of one photograph, not frames.
+            frames = 1 if picture.format == "MPO" else int(getattr(picture, "n_frames", 1))
         for frame in choose(frames):
             with silence():
-                try:
-                    if frames > 1:
-                        picture.seek(frame)
-                    check_size(picture.height, picture.width)
-                    pixels = pillow_pixels(picture)
-                    inverted = _white_is_zero(picture) and pixels.dtype != np.uint8
-                except ImageError:
-                    raise
-                except Exception as error:
-                    raise _refusal(path, error) from None
-            yield _image(pixels, path, frame, frames, inverted)
+                if frames > 1:
+                    picture.seek(frame)
+                check_size(picture.height, picture.width)
+                stored = png_pixels(path, picture, start) if picture.format == "PNG" else None
+                if stored is None:
+                    pixels, transparent = pillow_pixels(picture), False
+                else:
+                    pixels, transparent = stored
+                    pixels = upright(pixels, int(picture.getexif().get(_ORIENTATION, 1)))
+            yield _image(pixels, path, frame, frames, transparent=transparent)
 
 
-@cache
-def _hush_libtiff() -> None:
-    """Stop Pillow's libtiff from printing on stderr, once.
+def _image(
+    pixels: np.ndarray,
+    path: Path,
+    frame: int,
+    frames: int,
+    inverted: bool = False,
+    transparent: bool = False,
+    bits: int = 16,
+    scale: tuple[float, float] | None = None,
+) -> Image:
+    """bits: of a sample, if the file declares fewer than its type has.
 
-    It reports damage both there, past Python, and as the exception that becomes the refusal. Pillow offers no switch;
-    the library inside its wheel has one. Where it is not found, the lines are printed, and nothing else changes.
+    A picture that is partly transparent was drawn, not scanned: no percentile stretches it.
     """
-    package = Path(PillowImage.__file__).parent
-    for folder in (package.parent / "pillow.libs", package / ".dylibs"):
-        for library in folder.glob("libtiff*"):
-            with suppress(OSError, AttributeError):
-                set_handler = ctypes.CDLL(str(library)).TIFFSetErrorHandler
-                set_handler.argtypes, set_handler.restype = [ctypes.c_void_p], ctypes.c_void_p
-                set_handler(None)
-
-
-def _image(pixels: np.ndarray, path: Path, frame: int, frames: int, inverted: bool) -> Image:
-    photometry = Photometry(bits=16 if pixels.dtype.itemsize == 2 else 8, inverted=inverted)
+    pixels = kept_type(grey_if_equal(pixels) if pixels.ndim == 3 else pixels)
+    bits = bits if bits < 16 else sample_bits(pixels)
+    if transparent and pixels.dtype == np.uint16:
+        scale = (0.0, float(2 ** holding_bits(pixels) - 1))
     facts = {"rows": int(pixels.shape[0]), "columns": int(pixels.shape[1])}
+    photometry = Photometry(bits=bits, inverted=inverted, scale=scale)
     return Image(pixels, photometry, frame=frame, frames=frames, metadata={**facts}, path=str(path))
-
-
-def _is_tiff(path: Path) -> bool:
-    with path.open("rb") as file:
-        return file.read(4) in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
-
-
-def _beyond_pillow(picture: Any) -> bool:
-    """TIFF kinds that Pillow narrows or refuses: colour of more than 8 bits, signed bytes, wide numbers."""
-    if picture.format != "TIFF":
-        return False
-    tags = picture.tag_v2
-    bits = max(_numbers(tags.get(_BITS_PER_SAMPLE, 1)))
-    formats = _numbers(tags.get(_SAMPLE_FORMAT, 1))
-    if tags.get(_PHOTOMETRIC) == _RGB:
-        return bits > 8
-    return (bits > 16 and not (bits == 32 and formats == (3,))) or (bits == 8 and 2 in formats)
-
-
-def _numbers(value: Any) -> tuple[int, ...]:
-    return tuple(value) if isinstance(value, tuple | list) else (int(value),)
-
-
-def _white_is_zero(picture: Any) -> bool:
-    # Pillow turns 8-bit WhiteIsZero around by itself, and 16-bit not.
-    return picture.format == "TIFF" and picture.tag_v2.get(_PHOTOMETRIC) == _WHITE_IS_ZERO
-
-
-def _read_tiff(path: Path, choose) -> Iterator[Image]:
-    """TIFF through tifffile."""
-    import tifffile
-
-    with silence():
-        try:
-            file = tifffile.TiffFile(path)
-        except Exception as error:
-            raise _refusal(path, error) from None
-    with file:
-        frames = len(file.pages)
-        if frames < 1:
-            raise ImageError("the TIFF file has no pages")
-        for frame in choose(frames):
-            with silence():
-                try:
-                    page = file.pages[frame]
-                    check_size(page.imagelength, page.imagewidth)
-                    pixels = np.asarray(page.asarray())
-                    if page.planarconfig == 2 and pixels.ndim == 3:
-                        pixels = pixels.transpose(1, 2, 0)
-                    if pixels.ndim == 3:
-                        pixels = pixels[..., :3] if pixels.shape[2] >= 3 else pixels[..., 0]
-                    if pixels.ndim != 2 and pixels.ndim != 3:
-                        raise ImageError(f"a page of shape {list(pixels.shape)} is no picture")
-                    pixels = kept_type(pixels)
-                    inverted = page.photometric == _WHITE_IS_ZERO
-                except ImageError:
-                    raise
-                except Exception as error:
-                    raise _refusal(path, error) from None
-            yield _image(pixels, path, frame, frames, inverted)
 
 
 def _refusal(path: Path, error: Exception) -> Exception:

@@ -27,8 +27,8 @@ Rule 5 leaves a picture that was drawn on its scale as it was drawn; what it cha
 by its quarters. Percentiles are of ranks, not interpolated; tables are computed in float64 and rounded half
 up: the picture is the same on every machine.
 
-Colour is shown as stored; more than 8 bits follow rules 3 and 4, else the declared bits are spread over
-0 .. 255. Its luminance is ITU-R BT.601 in integers.
+Colour of 8 bits is shown as stored, more bits follow rules 3 and 4, else the bits (`Photometry.bits`) are spread
+over 0 .. 255. Its luminance is ITU-R BT.601 in integers.
 """
 
 from collections.abc import Callable
@@ -79,7 +79,7 @@ def luminance(rgb: np.ndarray) -> np.ndarray:
 
 def _colour(image: Image) -> np.ndarray:
     pixels = image.pixels
-    if pixels.dtype == np.uint8:
+    if pixels.dtype == np.uint8 and image.photometry.scale in (None, (0.0, 255.0)):
         return pixels
     full = (0.0, float(2**image.photometry.bits - 1))
     if pixels.dtype.kind == "f":

@@ -1,0 +1,41 @@
+"""JPEG 2000 files of more than 8 bits as stored: Pillow scales their values to 8 or 16 bits."""
+
+from pathlib import Path
+
+import numpy as np
+
+from medlike.errors import ImageError
+from medlike.imaging.arrays import over_black
+from medlike.imaging.limits import check_size
+
+#: Colour spaces whose samples are grey or RGB as they are.
+_AS_STORED = ("unknown", "unspecified", "sRGB", "monochrome")
+
+
+def jpeg2000_pixels(path: Path) -> tuple[np.ndarray, int, bool] | None:
+    """Return the values of a JP2 file or codestream and their bits; None up to 8 bits unsigned, which Pillow keeps.
+
+    Returns:
+        Integers, [H, W] or [H, W, 3] over black; bits of a sample, 1 .. 38 (ISO 15444-1 A.5.1);
+        whether a part is transparent.
+
+    Raises:
+        ImageError: for colour spaces that are neither grey nor RGB. What the decoder raises for damage.
+    """
+    from openjpeg import decode, get_parameters
+
+    facts = get_parameters(path)
+    bits, samples = int(facts["precision"]), int(facts["samples_per_pixel"])
+    if bits <= 8 and not facts["is_signed"]:
+        return None
+    check_size(int(facts["rows"]), int(facts["columns"]))
+    space = str(facts["colourspace"])
+    if samples > 4 or (samples > 2 and space not in _AS_STORED):
+        raise ImageError(f"JPEG 2000 of {samples} components of {bits} bits in {space} is not read: save it as sRGB")
+    pixels = decode(path)
+    if samples not in (2, 4):
+        return pixels, bits, False
+    # What comes after grey or RGB is alpha.
+    full = 2**bits - 1
+    flat = over_black(pixels, full)
+    return (flat[..., 0] if samples == 2 else flat), bits, bool((pixels[..., -1] < full).any())

@@ -1,0 +1,56 @@
+"""PGM and PPM files as stored: Pillow scales the values of every other maxval to 8 or 16 bits."""
+
+import re
+from pathlib import Path
+
+import numpy as np
+
+from medlike.errors import ImageError
+from medlike.imaging.limits import check_size
+
+_COMMENT = rb"(?:\s|#[^\r\n]*[\r\n])"
+#: Magic number, width, height, maxval. Source: netpbm, ppm(5) and pgm(5).
+_HEADER = re.compile(rb"P([2356])" + (_COMMENT + rb"+(\d{1,9})") * 3 + rb"(?:#[^\r\n]*[\r\n])?\s?")
+
+
+def pnm_pixels(path: Path) -> tuple[np.ndarray, int] | None:
+    """Return the values of a PGM or PPM file and its maxval; None for bitmaps (P1, P4).
+
+    Returns:
+        uint8 or uint16, [H, W] or [H, W, 3]; the value of white, 1 .. 65535. Of several pictures in a file, the
+        first.
+
+    Raises:
+        ImageError: if header and data make no picture.
+    """
+    data = path.read_bytes()
+    if data[1:2] in b"14":
+        return None
+    header = _HEADER.match(data)
+    if header is None:
+        raise ImageError("the PNM header is damaged")
+    kind, width, height, white = (int(one) for one in header.groups())
+    check_size(height, width)
+    if not 1 <= white <= 65535:
+        raise ImageError(f"the PNM header says a maxval of {white}: 1 .. 65535 are read")
+    samples = 3 if kind in (3, 6) else 1
+    count = width * height * samples
+    stored = np.dtype(np.uint8 if white < 256 else ">u2")
+    if kind in (2, 3):
+        values = _plain(data[header.end() :], count)
+    else:
+        values = np.frombuffer(data, stored, min(count, (len(data) - header.end()) // stored.itemsize), header.end())
+    if len(values) < count:
+        raise ImageError(f"the PNM header says {width} x {height}, {count} samples; the file has {len(values)}")
+    if int(values.max()) > white:
+        raise ImageError(f"a sample is {int(values.max())}; the PNM header says a maxval of {white}")
+    shape = (height, width) if samples == 1 else (height, width, samples)
+    return values.reshape(shape).astype(stored.newbyteorder("=")), white
+
+
+def _plain(text: bytes, count: int) -> np.ndarray:
+    """The first `count` decimal numbers of a text, int64."""
+    words = re.sub(rb"#[^\r\n]*", b"", text).split(maxsplit=count)[:count]
+    if not all(word.isdigit() and len(word) < 10 for word in words):
+        raise ImageError("the PNM file holds a sample that is no number")
+    return np.asarray([int(word) for word in words], np.int64)
