@@ -43,7 +43,11 @@ def of_image(
 ) -> Record:
     """The record of an image. path: where it stays, None for a received one."""
     sop_uid = image.identifiers.get("sop_uid") or None
-    metadata = {name: plain(value) for name, value in image.metadata.items() if plain(value) is not None}
+    from medlike.imaging import deidentify, nameless
+
+    # A manifest's cells too; its groups are often words that a label has, so that ids are not looked for here.
+    facts = nameless(image.metadata, image.identifiers, numbers=False)
+    metadata = {name: plain(value) for name, value in facts.items() if plain(value) is not None}
     height, width = image.pixels.shape[:2]
     columns: dict[str, Any] = {
         "id": identity.public_id(sop_uid, image.frame, image.digest),
@@ -68,8 +72,6 @@ def of_image(
         "metadata": metadata,
     }
     link = Link(columns["id"], path, image.frame, kept(image.identifiers, keep_identifiers))
-    from medlike.imaging import deidentify
-
     clean = {kind: deidentify(str(text), image.identifiers) for kind, text in image.texts.items() if text}
     texts = {kind: found.text for kind, found in clean.items() if found.text}
     replaced = image.replaced + sum(found.count for found in clean.values())

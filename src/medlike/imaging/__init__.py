@@ -1,7 +1,7 @@
 """Files into images: reading, window/level, letterbox, fingerprints, rendering."""
 
 from medlike.imaging.arrays import from_array, from_pil
-from medlike.imaging.deidentification import deidentify, plain
+from medlike.imaging.deidentification import deidentify, nameless, plain
 from medlike.imaging.discovery import Source, discover, load
 from medlike.imaging.fingerprints import fingerprint, perceptual_hash
 from medlike.imaging.image import Image, Lut, Photometry, Window
@@ -31,6 +31,7 @@ __all__ = [
     "from_pil",
     "letterbox",
     "load",
+    "nameless",
     "perceptual_hash",
     "plain",
     "prepare",

@@ -11,78 +11,88 @@ import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-#: Identifiers that hold names of persons; their parts are looked for one by one.
-NAMES = ("patient_name", "referring_physician", "performing_physician", "reading_physician", "operator")
-#: Identifiers that are looked for as they are.
-NUMBERS = (
-    "patient_id", "other_patient_ids", "accession_number", "study_id", "study_uid", "series_uid", "sop_uid",
-    "frame_of_reference_uid", "device_serial_number", "institution", "station",
-)  # fmt: skip
-_SHORTEST_NAME, _SHORTEST_NUMBER = 3, 4
+from medlike.imaging.image import Value
+from medlike.imaging.known_identifiers import Passage, known
+from medlike.imaging.letters import composed, fold
+
+_MARK = re.compile(r"\[(?:name|date|id|phone|address)\]")
 
 _MONTH = (
     r"(?:jan(?:uary)?|feb(?:ruary)?|mar(?:ch)?|apr(?:il)?|may|june?|july?|aug(?:ust)?|sept?(?:ember)?|oct(?:ober)?"
-    r"|nov(?:ember)?|dec(?:ember)?)(?!\w)\.?"
+    r"|nov(?:ember)?|dec(?:ember)?)(?![^\W_])\.?"
 )
 _DAY, _NUMBER_OF_MONTH, _YEAR = r"(?:0?[1-9]|[12]\d|3[01])", r"(?:0?[1-9]|1[0-2])", r"(?:19|20)\d\d"
-_CAPITALISED = r"[A-ZÀ-ÖØ-Þ](?:[\w'’-]*[\w]|\.)?"
+_CAPITALISED = r"[A-ZÀ-ÖØ-Þ](?:(?:[^\W_]|['’-])*[^\W_]|\.)?"
 _TITLE = (
     r"(?:Drs?|Prof(?:essor)?|Mr|Mrs|Ms|Miss|Mister|Doctor|PD|Herrn?|Frau|Monsieur|Mme|Mlle|Sra?|Dott|Schwester|Nurse)"
 )
 
-# In this order: what is longer and surer comes first. Each with what is put in its place.
+#: Neither a letter nor a digit beside: "_" parts words here, unlike in \b.
+_FREE, _ENDS = r"(?<![^\W_])", r"(?![^\W_])"
+#: No letter beside; a digit may be.
+_WORD_ENDS = r"(?![^\W\d_])"
+
+# In this order: what is longer and surer comes first. Each with what is put in its place. They are looked for in the
+# folded text, so that digits of every script count.
 _RULES: tuple[tuple[str, re.Pattern[str]], ...] = (
-    ("[address]", re.compile(r"[\w.+-]+@[\w-]+(?:\.[\w-]+)+")),
-    ("[address]", re.compile(r"\b(?:https?://|www\.)\S+", re.IGNORECASE)),
-    ("[id]", re.compile(r"\b\d+(?:\.\d+){5,}\b")),
+    ("[address]", re.compile(r"[\w.+-]+@[^\W_]+(?:[.-][^\W_]+)*\.[^\W\d_]+")),
+    ("[address]", re.compile(rf"{_FREE}(?:https?://|www\.)\S+", re.IGNORECASE)),
+    ("[id]", re.compile(r"(?<![\d.])\d+(?:\.\d+){5,}(?![\d])")),
     (
         "[date]",
         re.compile(
-            rf"\b(?:{_YEAR}[-/.]{_NUMBER_OF_MONTH}[-/.]{_DAY}(?:[T ]\d\d:\d\d(?::\d\d)?)?"
-            rf"|{_DAY}[-/.]\s?{_DAY}[-/.]\s?(?:{_YEAR}|\d\d)|{_YEAR}(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01]))\b(?![.,]\d)"
+            rf"(?<!\d)(?:{_YEAR}[-/._]{_NUMBER_OF_MONTH}[-/._]{_DAY}(?:[T _]\d\d:\d\d(?::\d\d)?)?"
+            rf"|{_DAY}[-/._]\s?{_DAY}[-/._]\s?{_YEAR}|{_FREE}{_DAY}[-/.]\s?{_DAY}[-/.]\s?\d\d"
+            rf"|{_YEAR}(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01])"
+            rf"|(?:{_YEAR}|(?:昭和|平成|令和|大正|明治)(?:\d{{1,2}}|元))\s?[年년]\s?{_NUMBER_OF_MONTH}\s?[月월](?:\s?{_DAY}\s?[日일号號])?"
+            r")(?!\d)(?![.,]\d)"
         ),
     ),
     (
         "[date]",
         re.compile(
-            rf"\b(?:{_DAY}(?:st|nd|rd|th|\.)?\s+(?:of\s+)?{_MONTH},?\s*(?:{_YEAR}\b)?"
-            rf"|{_MONTH}\s+{_DAY}(?:st|nd|rd|th)?(?:,?\s+{_YEAR}\b|(?![\w.,]*\d)(?!\s*(?:mm|cm|m|kg|%|x)\b))"
-            rf"|{_MONTH},?\s+{_YEAR}\b)",
+            rf"(?<!\d){_FREE}(?:{_DAY}(?:st|nd|rd|th|\.)?[\s_-]+(?:of\s+)?{_MONTH}[,_-]?\s*(?:{_YEAR}{_ENDS})?"
+            rf"|{_MONTH}[\s_-]+{_DAY}(?:st|nd|rd|th)?(?:[,_-]?[\s_]+{_YEAR}{_ENDS}|{_ENDS}(?![\w.,]*\d)(?!\s*(?:mm|cm|m|kg|%|x)\b))"
+            rf"|{_MONTH},?[\s_]+{_YEAR}{_ENDS})",
             re.IGNORECASE,
         ),
     ),
     (
         "[phone]",
         re.compile(
-            r"(?<![\w.])(?:\b(?:tel|phone|fax|mobile|cell|pager)\b\.?:?\s*\+?[\d(][\d ()./-]{4,}\d"
-            r"|\+\d[\d ()./-]{6,}\d|\(\d{2,5}\)[ -]?\d{2,4}[ -]?\d{2,6}|\d{3}[-.]\d{3}[-.]\d{4})\b",
+            rf"(?<!\.){_FREE}(?:(?:tel|phone|fax|mobile|cell|pager){_WORD_ENDS}\.?:?[\s_]*\+?[\d(][\d ()./_-]{{4,}}\d"
+            rf"|\+\d[\d ()./-]{{6,}}\d|\(\d{{2,5}}\)[ -]?\d{{2,4}}[ -]?\d{{2,6}}|\d{{3}}[-.]\d{{3}}[-.]\d{{4}}){_ENDS}",
             re.IGNORECASE,
         ),
     ),
     (
         "[id]",
         re.compile(
-            r"\b(?:MRN|medical record(?: number)?|patient (?:id|no|number)|accession(?: (?:no|number))?"
-            r"|case (?:no|number)|acc|SSN|NHS(?: (?:no|number))?|fall-?nr|pat\.?-?nr)\b\.?"
-            r"\s*[:#]?\s*#?(?=[\w-]*\d)[\w-]+(?: \d{3,4})*",
+            rf"{_FREE}(?:MRN|medical record(?: number)?|patient[ _](?:id|no|number)|accession(?:[ _](?:no|number))?"
+            rf"|case[ _](?:no|number)|acc|SSN|NHS(?:[ _](?:no|number))?|fall-?nr|pat\.?-?nr)(?:{_ENDS}|(?=\d{{3}}))\.?"
+            r"[\s_]*[:#]?[\s_]*#?(?=[^\W_]*(?:-[^\W_]+)*\d)[^\W_]+(?:-[^\W_]+)*(?: \d{3,4}(?!\d))*",
             re.IGNORECASE,
         ),
     ),
-    ("[id]", re.compile(r"\b[A-Z]{0,3}-?\d{6,}\b|\b\d{3}-\d{2}-\d{4}\b")),
+    ("[id]", re.compile(r"(?:(?<![^\W\d_])[A-Z]{1,3}-?)?(?<!\d)\d{6,}|(?<!\d)\d{3}-\d{2}-\d{4}(?!\d)")),
     (
         "[name]",
         re.compile(
-            rf"\b{_TITLE}\.?(?:\s+(?:{_TITLE}|med|rer|nat|phil|habil)\b\.?)*(?:\s+{_CAPITALISED}){{1,3}}"
+            rf"{_FREE}{_TITLE}(?:\.|{_ENDS})(?:[\s_]*(?:{_TITLE}|med|rer|nat|phil|habil){_ENDS}\.?)*"
+            rf"(?:(?:[\s_^]+|(?<=\.)){_CAPITALISED}){{1,3}}"
         ),
     ),
     (
         "[name]",
         re.compile(
-            r"\b(?i:dictated|reported|signed|read|reviewed|referred|performed|interpreted|electronically signed)"
-            rf"\s+(?i:by):?\s+{_CAPITALISED}(?:\s+{_CAPITALISED}){{0,2}}"
+            rf"{_FREE}(?i:dictated|reported|signed|read|reviewed|referred|performed|interpreted|electronically signed)"
+            rf"[\s_]+(?i:by):?[\s_]+{_CAPITALISED}(?:[\s_]+{_CAPITALISED}){{0,2}}"
         ),
     ),
-    ("[name]", re.compile(rf"\b(?i:patient|patient's name|name):\s*{_CAPITALISED}(?:[ ,^]+{_CAPITALISED}){{0,2}}")),
+    (
+        "[name]",
+        re.compile(rf"{_FREE}(?i:patient|patient's name|name):\s*{_CAPITALISED}(?:[ ,^_]+{_CAPITALISED}){{0,2}}"),
+    ),
 )  # fmt: skip
 
 
@@ -103,28 +113,52 @@ def plain(text: str) -> str:
 def deidentify(text: str, identifiers: Mapping[str, str] | None = None) -> Deidentified:
     """Replace names, dates, numbers and addresses by [name], [date], [id], [phone], [address].
 
-    identifiers: of the same object, as `Image.identifiers`. White space is tidied. Not perfect: see the module.
+    White space is tidied, and letters are composed (NFC). Not perfect: see the module.
+
+    Args:
+        text: any text.
+        identifiers: of the same object, as `Image.identifiers`.
     """
-    found, count = plain(text), 0
-    for mark, pattern in (*_known(identifiers or {}), *_RULES):
-        found, number = pattern.subn(mark, found)
+    found = composed(plain(text))
+    found, count = _replaced(found, known(identifiers or {}).passages(found))
+    for mark, pattern in _RULES:
+        folded = fold(found)
+        spans = (folded.original(*match.span()) for match in pattern.finditer(folded.text))
+        found, number = _replaced(found, [Passage(*span, mark) for span in spans if span])
         count += number
     return Deidentified(found, count)
 
 
-def _known(identifiers: Mapping[str, str]) -> list[tuple[str, re.Pattern[str]]]:
-    """What the object says of its people, as patterns; the longest first."""
-    numbers = {plain(identifiers[name]) for name in NUMBERS if identifiers.get(name)}
-    names: set[str] = set()
-    for name in NAMES:
-        for person in identifiers.get(name, "").split("\\"):
-            names |= {part for part in re.split(r"[\s^=,;.]+", plain(person)) if part}
-    return [
-        *_patterns("[id]", {word for word in numbers if len(word) >= _SHORTEST_NUMBER}),
-        *_patterns("[name]", {word for word in names if len(word) >= _SHORTEST_NAME and not word.isdigit()}),
-    ]
+def without_known(text: str, identifiers: Mapping[str, str], numbers: bool = True) -> str:
+    """Replace only what the object says of its people, for values that are no sentences.
+
+    Args:
+        text: a value, such as the name of a machine.
+        identifiers: of the same object, as `Image.identifiers`.
+        numbers: also replace ids, UIDs and places; else names and dates alone.
+    """
+    clean = composed(text)
+    found, count = _replaced(clean, known(identifiers).passages(clean, numbers))
+    return found if count else text
 
 
-def _patterns(mark: str, words: set[str]) -> list[tuple[str, re.Pattern[str]]]:
-    ordered = sorted(words, key=lambda word: (-len(word), word))
-    return [(mark, re.compile(rf"(?<!\w){re.escape(word)}(?!\w)", re.IGNORECASE)) for word in ordered]
+def nameless(facts: Mapping[str, Value], who: Mapping[str, str], numbers: bool = True) -> dict[str, Value]:
+    """Return facts without the names, dates and numbers that the same object says of its people.
+
+    A code string has room for a name: BodyPartExamined may be "DOE JANE". `numbers`: as in `without_known`.
+    """
+    return {
+        key: without_known(value, who, numbers) if isinstance(value, str) and key != "region" else value
+        for key, value in facts.items()
+    }
+
+
+def _replaced(text: str, passages: list[Passage]) -> tuple[str, int]:
+    """The text with passages replaced, and how many there were; marks that stand there already stay."""
+    if not passages:
+        return text, 0
+    marks = [match.span() for match in _MARK.finditer(text)]
+    chosen = [one for one in passages if all(one.end <= start or one.start >= end for start, end in marks)]
+    for one in reversed(chosen):
+        text = text[: one.start] + one.mark + text[one.end :]
+    return text, len(chosen)

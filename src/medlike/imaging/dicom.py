@@ -8,6 +8,7 @@ from typing import NamedTuple
 from pydicom.dataset import Dataset
 
 from medlike.errors import ImageError
+from medlike.imaging.deidentification import nameless
 from medlike.imaging.dicom_decoding import frame_decoder
 from medlike.imaging.dicom_facts import identifiers, metadata, spacing, texts
 from medlike.imaging.dicom_header import PixelHeader, pixel_header
@@ -89,7 +90,7 @@ def _facts(dataset: Dataset, segmentations: bool) -> tuple[PixelHeader, _Facts]:
 def _said(dataset: Dataset) -> _Facts:
     who = identifiers(dataset)
     words, replaced = texts(dataset, who)
-    return _Facts(metadata(dataset), words, replaced, who)
+    return _Facts(nameless(metadata(dataset), who), words, replaced, who)
 
 
 def _why_not_decoded(dataset: Dataset, frame: int, error: Exception) -> str:

@@ -11,6 +11,7 @@ from pydicom.multival import MultiValue
 from medlike.imaging import vocabulary
 from medlike.imaging.deidentification import deidentify
 from medlike.imaging.dicom_numbers import number, numbers
+from medlike.imaging.dicom_people import people_and_dates
 from medlike.imaging.dicom_photometry import functional_group
 from medlike.imaging.image import Value
 from medlike.imaging.manifest import is_placeholder
@@ -110,9 +111,12 @@ def metadata(dataset: Dataset) -> dict[str, Value]:
 
 
 def identifiers(dataset: Dataset) -> dict[str, str]:
-    """Who, where, when, UIDs and free text, as strings; only what the file says."""
+    """Who, where, when, UIDs and free text, as strings; only what the file says.
+
+    Besides IDENTIFIERS: names_in_file, dates_in_file and numbers_in_file, all there are (see dicom_people).
+    """
     found = {key: _text(dataset, keyword) for key, keyword in IDENTIFIERS.items()}
-    return {key: value for key, value in found.items() if value}
+    return {key: value for key, value in found.items() if value} | people_and_dates(dataset)
 
 
 def texts(dataset: Dataset, who: Mapping[str, str]) -> tuple[dict[str, str], int]:

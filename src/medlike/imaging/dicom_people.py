@@ -1,0 +1,68 @@
+"""Everything in a DICOM file that says who, when or which: found by value representation, wherever it stands."""
+
+import re
+from collections.abc import Iterator
+
+from pydicom.datadict import dictionary_VR, keyword_for_tag
+from pydicom.dataset import Dataset
+from pydicom.multival import MultiValue
+from pydicom.sequence import Sequence
+
+#: Keywords of elements that hold an id, a number or an address of a person, an order or a device.
+_NUMBERS = re.compile(
+    r"(?:ID|IDs|AccessionNumber\w*|OrderNumber\w*|SerialNumber|TelephoneNumbers?|Address|MedicalRecordLocator)$"
+)
+#: VRs in which such an id may be: strings of any kind.
+_STRINGS = frozenset(("LO", "SH", "ST", "LT", "UT", "UC", "CS"))
+_DEEPEST = 16
+
+
+def people_and_dates(dataset: Dataset) -> dict[str, str]:
+    """Return all names, dates and ids of a data set, of its sequences and of its private elements.
+
+    Names are the elements of VR PN, dates those of VR DA and DT, whatever they are called; ids are recognised by
+    their keyword. Source: PS3.5 6.2, PS3.6.
+
+    Returns:
+        names_in_file, dates_in_file, numbers_in_file: values separated by backslashes; absent where there are none.
+    """
+    found: dict[str, dict[str, None]] = {"names_in_file": {}, "dates_in_file": {}, "numbers_in_file": {}}
+    for key, value in _said(dataset, 0):
+        found[key][value] = None
+    return {key: "\\".join(values) for key, values in found.items() if values}
+
+
+def _said(dataset: Dataset, depth: int) -> Iterator[tuple[str, str]]:
+    for tag in list(dataset.keys()):
+        try:
+            key = _kind(dataset, tag)
+            if key == "sequence" and depth < _DEEPEST:
+                items = dataset[tag].value
+                for item in items if isinstance(items, Sequence) else ():
+                    yield from _said(item, depth + 1)
+            elif key in ("names_in_file", "dates_in_file", "numbers_in_file"):
+                value = dataset[tag].value
+                for one in value if isinstance(value, MultiValue | list | tuple) else [value]:
+                    text = str(one if one is not None else "").replace("\x00", "").encode("utf-8", "replace").decode()
+                    if text.strip():
+                        yield key, text.strip()
+        except Exception:  # a damaged element says nothing
+            continue
+
+
+def _kind(dataset: Dataset, tag: int) -> str:
+    """What an element holds, without reading its value: most are numbers of the image."""
+    element = dataset.get_item(tag)
+    vr = str(getattr(element, "VR", None) or "")
+    if vr in ("", "UN"):
+        try:
+            vr = dictionary_VR(tag)
+        except KeyError:
+            return ""
+    if vr == "SQ":
+        return "sequence"
+    if vr == "PN":
+        return "names_in_file"
+    if vr in ("DA", "DT"):
+        return "dates_in_file"
+    return "numbers_in_file" if vr in _STRINGS and _NUMBERS.search(keyword_for_tag(tag)) else ""
