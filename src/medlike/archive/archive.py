@@ -176,13 +176,15 @@ class Archive:
         frames: Any = "middle",
         progress: Progress | None = None,
         threads: int = 0,
+        segmentations: bool = False,
     ) -> AddReport:
         """Take in folders, globs, files and CSV manifests. Run again, it skips what is stored unchanged.
 
         pixels: "copy" keeps the pixels lossless and without identifiers, "reference" a preview of 512 pixels
         and the path. frames: of a multi-frame file "middle", "all" or each n-th. progress: called with the
-        report so far. Bad files are listed in the report. Raises ArchiveLocked beside another writer,
-        ArchiveFull on a full disk (what was committed is safe), BundleError where this host's codes differ.
+        report so far. segmentations: take DICOM segmentation objects in too, which are no pictures. Bad files are
+        listed in the report. Raises ArchiveLocked beside another writer, ArchiveFull on a full disk (what was
+        committed is safe), BundleError where this host's codes differ.
         """
         from medlike.imaging import discover
 
@@ -191,7 +193,7 @@ class Archive:
         with self._writing():
             self._drain()
             intake = self._intake(settings, progress)
-            report = intake.run(discover(given, frames, intake.report.archives.append))
+            report = intake.run(discover(given, frames, intake.report.archives.append, segmentations))
             self._refresh(report)
         return report
 

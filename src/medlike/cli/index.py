@@ -85,6 +85,10 @@ def index(
             metavar="all|middle|N", help="Of a multi-frame file: every frame, the middle, or every Nth."
         ),
     ] = "middle",
+    segmentations: Annotated[
+        bool,
+        typer.Option("--segmentations", help="Index DICOM segmentation objects too, which are no pictures."),
+    ] = False,
     format: ReportFormat = Report.table,
 ) -> None:
     """Put images into an archive; make the archive where there is none.
@@ -124,6 +128,7 @@ def index(
             sources,
             pixels=pixels.value,
             frames=chosen,
+            segmentations=segmentations,
             progress=lambda so_far: display.update(task, completed=so_far.files),
         )
     if format is Report.json:

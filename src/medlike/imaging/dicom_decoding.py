@@ -24,7 +24,7 @@ from medlike.imaging.arrays import kept_type
 from medlike.imaging.codestream import Codestream, read_codestream
 from medlike.imaging.dicom_colour import colour_of, to_rgb
 from medlike.imaging.dicom_frames import frame_bytes, frame_spans
-from medlike.imaging.dicom_header import DEFLATED_FRAMES, PixelHeader
+from medlike.imaging.dicom_header import DEFLATED_FRAMES, PixelHeader, is_encapsulated
 from medlike.imaging.dicom_samples import native_frame, stored_values
 from medlike.imaging.limits import check_size
 
@@ -49,7 +49,7 @@ def frame_decoder(dataset: Dataset, header: PixelHeader) -> Decode:
     """
     syntax = dataset.file_meta.TransferSyntaxUID
     data = dataset[header.keyword].value
-    if not syntax.is_encapsulated:
+    if not is_encapsulated(dataset):
         words = dataset[header.keyword].VR == "OW"
         little = syntax.is_little_endian
         return lambda frame: _finish(dataset, header, native_frame(data, frame, len(data), header, little, words), None)
@@ -136,6 +136,9 @@ def _checked(codestream: Codestream, header: PixelHeader) -> Codestream:
         )
     if codestream.components not in (1, 3):
         raise ImageError(f"the compressed frame has {codestream.components} components: 1 and 3 are read")
+    if codestream.coding == "JPEG-LS" and not codestream.lossless and codestream.bits < 8:
+        # DCMTK writes and reads them otherwise than libjpeg and FFmpeg do, and nothing tells the writer.
+        raise ImageError(f"near-lossless JPEG-LS of {codestream.bits} bits is not read: readers differ over it")
     if not 1 <= codestream.bits <= 32:
         raise ImageError(f"the compressed frame says {codestream.bits} bits a sample: 1 to 32 are read")
     if codestream.components == 3:
@@ -196,8 +199,22 @@ def _inflated(compressed: bytes, header: PixelHeader) -> np.ndarray:
     return native_frame(raw, 0, len(raw), replace(header, frames=1), little=True, words=False)
 
 
+def _palette(dataset: Dataset) -> Dataset:
+    """Return the palette of a file, its tables as little-endian words, the only ones that pydicom reads."""
+    if dataset.file_meta.TransferSyntaxUID.is_little_endian:
+        return dataset
+    palette = Dataset()
+    for element in dataset.group_dataset(0x0028):
+        if element.VR == "OW" and isinstance(element.value, bytes):
+            words = np.frombuffer(element.value, ">u2", len(element.value) // 2)
+            palette.add_new(element.tag, "OW", words.astype("<u2").tobytes())
+        else:
+            palette.add(element)
+    return palette
+
+
 def _coloured(indices: np.ndarray, dataset: Dataset) -> np.ndarray:
     try:
-        return apply_color_lut(indices, dataset)[..., :3]
+        return apply_color_lut(indices, _palette(dataset))[..., :3]
     except Exception:  # pydicom raises what the damage happens to provoke
         raise ImageError("its palette cannot be read") from None

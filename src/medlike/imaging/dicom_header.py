@@ -60,8 +60,8 @@ def pixel_header(dataset: Dataset, segmentations: bool = True) -> PixelHeader:
         raise ImageError(_why_no_pixels(dataset))
     if not segmentations and dataset.get("SOPClassUID") in SEGMENTATIONS:
         raise ImageError(
-            "it is a segmentation, not a picture: its pixels say to which segment a place belongs. "
-            "Ask for segmentations to have it read"
+            "it is a segmentation, not a picture; to read it nevertheless, index it with --segmentations "
+            "(in Python, segmentations=True)"
         )
     rows, columns = _whole(dataset, "Rows"), _whole(dataset, "Columns")
     allocated = _whole(dataset, "BitsAllocated")
@@ -81,7 +81,7 @@ def pixel_header(dataset: Dataset, segmentations: bool = True) -> PixelHeader:
         raise ImageError(f"{samples} samples a pixel are no picture: 1 (grey, palette) and 3 (colour) are read")
     stored, high = _bits(dataset, allocated, keyword)
     syntax = dataset.file_meta.TransferSyntaxUID
-    native = syntax == DEFLATED_FRAMES or not syntax.is_encapsulated
+    native = syntax == DEFLATED_FRAMES or not is_encapsulated(dataset)
     header = PixelHeader(
         keyword,
         rows,
@@ -154,7 +154,7 @@ def _check_syntax(dataset: Dataset, header: PixelHeader) -> None:
     except NotImplementedError:
         kind = "is video" if any(word in syntax.name for word in ("MPEG", "HEVC", "SMPTE")) else "is not decoded"
         raise ImageError(f"transfer syntax {syntax.name} {kind}: convert it to an uncompressed one") from None
-    if not syntax.is_encapsulated:
+    if not is_encapsulated(dataset):
         if getattr(dataset[header.keyword], "is_undefined_length", False):
             raise ImageError(f"the transfer syntax says {syntax.name}, but the pixel data is compressed")
         _check_length(dataset, header)
@@ -175,6 +175,12 @@ def _check_length(dataset: Dataset, header: PixelHeader) -> None:
             f"the header says {header.frames} frame(s) of {header.columns} x {header.rows}, {needed} bytes, "
             f"but the pixel data has {held} bytes"
         )
+
+
+def is_encapsulated(dataset: Dataset) -> bool:
+    """Return whether the transfer syntax puts each frame into items of its own (PS3.5 A.4)."""
+    syntax = dataset.file_meta.TransferSyntaxUID
+    return syntax == DEFLATED_FRAMES or syntax.is_encapsulated
 
 
 def is_subsampled(header: PixelHeader, held: int) -> bool:

@@ -1,22 +1,27 @@
 """DICOM files opened: with or without preamble, deflated or not, with elements that cannot be read set aside."""
 
+import struct
 import zlib
 from io import BytesIO
 from pathlib import Path
 
 from pydicom import dcmread, uid
-from pydicom.datadict import dictionary_VR
+from pydicom.datadict import dictionary_has_tag, dictionary_VR
 from pydicom.dataelem import DataElement, RawDataElement
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.filereader import read_dataset, read_preamble
 
 from medlike.errors import ImageError
+from medlike.imaging.dicom_header import PIXELS
 from medlike.imaging.limits import MAX_INFLATED_BYTES
 
 _PREAMBLE = 128
 
 #: The transfer syntax of a file is named in its first bytes.
 _SEARCHED = 1 << 16
+
+#: So many value representations are mended in one file.
+_MENDED = 8
 
 #: What follows the preamble: the prefix, and the first element of group 2.
 _PREFIX = b"DICM\x02\x00"
@@ -33,6 +38,11 @@ def open_dicom(path: Path) -> Dataset:
     _check_inflated(content)
     # Elements point into the source; the pixels are decoded after the file is closed.
     dataset = dcmread(BytesIO(content), force=True)
+    for _ in range(_MENDED):
+        mended = _with_known_representation(content, dataset)
+        if mended is None:
+            break
+        content, dataset = mended, dcmread(BytesIO(mended), force=True)
     if len(dataset) == 0:
         # pydicom gives nothing at all of a file that ends inside of an element.
         header = dcmread(BytesIO(content), force=True, stop_before_pixels=True)
@@ -93,6 +103,23 @@ def _replace(dataset: Dataset, raw: RawDataElement) -> None:
 def _with_preamble(content: bytes) -> bytes:
     place = prefix_at(content[:512])
     return content if place in (-1, _PREAMBLE) else bytes(_PREAMBLE) + content[place:]
+
+
+def _with_known_representation(content: bytes, dataset: Dataset) -> bytes | None:
+    """Return the file with the first unknown value representation set to the dictionary's, None if there is none.
+
+    pydicom takes an element of an explicit file whose value representation is no two capitals for an implicit one,
+    and so its length for a much larger one: everything after it is lost.
+    """
+    if dataset.original_encoding[0] or any(keyword in dataset for keyword in PIXELS):
+        return None
+    for tag in list(dataset.keys()):
+        raw = dataset.get_item(tag)
+        if isinstance(raw, RawDataElement) and raw.VR is None and dictionary_has_tag(tag):
+            place = raw.value_tell - 4
+            if content[place - 4 : place] == struct.pack("<HH", tag.group, tag.element):
+                return content[:place] + dictionary_VR(tag).encode() + content[place + 2 :]
+    return None
 
 
 def _check_inflated(content: bytes) -> None:

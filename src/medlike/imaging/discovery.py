@@ -40,7 +40,8 @@ class Source:
 
     path: as given, or below the folder given, or resolved against the manifest's folder. frames: which of
     its frames. problem: why it cannot be read, where discovery already knows; `load` raises it. dropped:
-    column -> cell of a manifest, of cells that are no value of their column.
+    column -> cell of a manifest, of cells that are no value of their column. segmentations: whether a DICOM
+    segmentation object is read, which is no picture; if not, `load` refuses it.
     """
 
     path: str
@@ -51,10 +52,14 @@ class Source:
     frames: Frames = "middle"
     problem: str | None = None
     dropped: dict[str, str] = field(default_factory=dict)
+    segmentations: bool = False
 
 
 def discover(
-    sources: Iterable[str | Path], frames: Frames = "middle", passed_over: Tell | None = None
+    sources: Iterable[str | Path],
+    frames: Frames = "middle",
+    passed_over: Tell | None = None,
+    segmentations: bool = False,
 ) -> Iterator[Source]:
     """The files that the given folders (recursive), globs, files and CSV manifests name, in the order given.
 
@@ -62,10 +67,12 @@ def discover(
     folders, hidden files, DICOMDIR, and files that by name or content are no images are passed over; a file
     given by itself, or named by a manifest, never is. Archives and their backups are passed over as well;
     passed_over is called with the folder of each. Links are followed, each folder is entered once. What
-    cannot be used comes as a Source with a `problem`. Raises ImageError for a wrong `frames`, at once.
+    cannot be used comes as a Source with a `problem`. segmentations: what each Source says of them. Raises ImageError
+    for a wrong `frames`, at once.
     """
     frame_choice(frames)
-    return map(_nameable, _discover(sources, frames, passed_over or (lambda folder: None)))
+    named = map(_nameable, _discover(sources, frames, passed_over or (lambda folder: None)))
+    return (dataclasses.replace(source, segmentations=True) for source in named) if segmentations else named
 
 
 def load(source: Source, frames: Frames | None = None) -> Iterator[Image]:
@@ -75,7 +82,7 @@ def load(source: Source, frames: Frames | None = None) -> Iterator[Image]:
     """
     if source.problem is not None:
         raise ImageError(source.problem)
-    for image in read(source.path, source.frames if frames is None else frames):
+    for image in read(source.path, source.frames if frames is None else frames, source.segmentations):
         yield dataclasses.replace(
             image,
             path=source.path,

@@ -275,10 +275,11 @@ def jpeg_lossless(draw: Draw) -> Variant:
 
 def jpeg_ls(draw: Draw) -> Variant:
     """JPEG-LS by DCMTK: lossless, all interleavings, bits above the stored ones; near-lossless."""
+    # Near-lossless codestreams of fewer than 8 bits are refused: DCMTK disagrees with FFmpeg and libjpeg over them.
     near = draw("near", 0, 0, 0, 1, 3)
     # DCMTK encodes signed values without loss only.
     signs = (False,) if near else (False, True)
-    values, photometric, stored, allocated, signed = grey_or_rgb(draw, range(6, 17), signs)
+    values, photometric, stored, allocated, signed = grey_or_rgb(draw, range(8 if near else 6, 17), signs)
     junk = None
     if not near and stored < allocated and draw("bits outside are set", False, True):
         junk = draw.random.integers(0, 1 << 16, values.shape)
@@ -296,7 +297,7 @@ def j2k(draw: Draw) -> Variant:
     lossy = encoder == "openjpeg" and draw("lossy", False, False, True)
     depths, signs, smallest = (range(8, 17), (False, True), 32) if encoder == "openjpeg" else ((8, 16), (False,), 9)
     values, photometric, stored, allocated, signed = grey_or_rgb(draw, depths, signs, smallest=smallest)
-    transform = photometric == "RGB" and (draw("transform", False, True) if encoder != "ffmpeg" else True)
+    transform = photometric == "RGB" and encoder != "ffmpeg" and draw("transform", False, True)
     lies, bits, sign, streamed = [], stored, signed, values
     if encoder == "openjpeg" and not lossy and photometric != "RGB":
         bits, sign, streamed = _another_stream(draw, values, stored, allocated, signed)
