@@ -13,7 +13,7 @@ from medlike.archive.arrivals import arrivals, take_in
 from medlike.archive.bundles import BundlesInUse
 from medlike.archive.database import log_emptied
 from medlike.archive.folder import BundleFacts, Folder, loaded_bundle
-from medlike.archive.identity import Identity, Links, as_source
+from medlike.archive.identity import KEY_FILE, Identity, Links, as_source
 from medlike.archive.ingest import AddReport, Encodes, Intake, Progress, Settings
 from medlike.archive.lock import WriterLock
 from medlike.archive.pixels import Pixels
@@ -102,9 +102,15 @@ class Archive:
         path: str | Path,
         passphrase: str | None = None,
         encoder: Encodes | None = None,
+        key: str | Path | None = None,
     ) -> "Archive":
-        """Make an archive of a backup in a new folder, and open it."""
-        folder = backups.restore(Path(source).expanduser(), Path(path).expanduser(), passphrase)
+        """Make an archive of a backup in a new folder, and open it.
+
+        passphrase: of an encrypted backup. key: the original archive's private/key, for a backup without it; without
+        any, the archive can be searched and takes no new images until the file is put there.
+        """
+        place = None if key is None else Path(key).expanduser()
+        folder = backups.restore(Path(source).expanduser(), Path(path).expanduser(), passphrase, place)
         opened = cls(folder, encoder)
         with opened._writing():
             # What was copied of images that were committed or compacted away during the backup.
@@ -226,7 +232,7 @@ class Archive:
         """
         wanted = [ids] if isinstance(ids, str) else list(ids)
         with self._writing():
-            self._drain()
+            self._drain_with_key()
             if not erase:
                 return removal.remove(self.store, self.links, wanted)
             report = removal.announce_erasure(self.store, wanted)
@@ -259,7 +265,7 @@ class Archive:
         where the text bundle goes with other images.
         """
         with self._writing():
-            self._drain()
+            self._drain_with_key()
             return switching.reindex(self, bundle, text_bundle, encoder, progress, drop_lost)
 
     # Reading
@@ -334,14 +340,18 @@ class Archive:
         return problems + [Problem("index", text) for text in self.indexes.verify()]
 
     def backup(
-        self, target: str | Path, links: bool = False, passphrase: str | None = None
+        self,
+        target: str | Path,
+        links: bool = False,
+        passphrase: str | None = None,
+        with_id_key: bool = False,
     ) -> backups.BackupReport:
         """Copy the archive into a new folder while it is in use; readers and a writer go on.
 
-        The id key is always in it, encrypted under a passphrase if one is given; the link table only with
-        `links`. Raises ArchiveError where the target is not empty.
+        passphrase: encrypts all of it, the key of the ids included. with_id_key: put that key into a backup that is
+        not encrypted. links: with the link table. Raises ArchiveError where the target is not empty.
         """
-        return backups.backup(self.folder, Path(target).expanduser(), links, passphrase)
+        return backups.backup(self.folder, Path(target).expanduser(), links, passphrase, with_id_key)
 
     def info(self) -> dict[str, Any]:
         """images, bytes by part, bundle (name, digest), generation, and what is unfinished.
@@ -378,12 +388,21 @@ class Archive:
         parts = (self.store, self.links, self.pixels, self.identity, self.encoder)
         return Intake(*parts, self.folder.bundle.digest, settings, progress, self.crossing)
 
+    def _drain_with_key(self) -> None:
+        """Commit what was received, unless the archive was restored without its key: then it waits."""
+        if (self.folder.private / KEY_FILE).exists():
+            self._drain()
+
     def _drain(self, frames: Any = "all", progress: Progress | None = None) -> AddReport:
+        aside = self.spool.set_damaged_aside()
         entries = arrivals(self.spool)
-        if not entries:
-            return AddReport(generation=self.store.generation())
-        settings = Settings("copy", frames, self.folder.keep_identifiers)
-        return take_in(self.spool, entries, self._intake(settings, progress), frames)
+        if entries:
+            settings = Settings("copy", frames, self.folder.keep_identifiers)
+            report = take_in(self.spool, entries, self._intake(settings, progress), frames)
+        else:
+            report = AddReport(generation=self.store.generation())
+        report.skipped += aside
+        return report
 
     def _refresh(self, report: AddReport) -> None:
         began = time.perf_counter()

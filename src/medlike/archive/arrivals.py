@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
+from medlike.archive import durable
 from medlike.archive.ingest import AddReport, Intake
 from medlike.archive.spool import Entry, Spool
 
@@ -10,9 +11,9 @@ if TYPE_CHECKING:
 
 
 def arrivals(spool: Spool) -> list[Entry]:
-    """Entries that can be taken in. One whose file is lost cannot be helped here; `verify` names it."""
+    """Return the entries to be committed. One whose file is lost is left out; `verify` names it."""
     spool.sweep()
-    return [entry for entry in spool.entries() if entry.path.is_file()]
+    return [entry for entry in spool.entries() if durable.is_regular(entry.path)]
 
 
 def take_in(spool: Spool, entries: list[Entry], intake: Intake, frames: Any) -> AddReport:

@@ -1,7 +1,6 @@
 """Queries made ready: read, encoded or looked up, so that the index can answer them and a receipt can hold them."""
 
 import base64
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from medlike import strict_json
 from medlike.archive import pictures
 from medlike.archive.index import View
 from medlike.archive.query import Query
@@ -17,7 +17,7 @@ from medlike.archive.result import Box, Picture
 from medlike.archive.rows import EncodingRow
 from medlike.archive.wording import Wording, worded
 from medlike.codes.windows import GRID, unpacked
-from medlike.errors import QueryError
+from medlike.errors import ArchiveError, QueryError
 
 if TYPE_CHECKING:
     from medlike.archive.archive import Archive
@@ -273,7 +273,11 @@ def _stored_verdict(stored: EncodingRow) -> dict[str, Any] | None:
     from medlike.inference.encoding import Outlier
 
     if stored.outlier_facts is not None:
-        return Outlier(stored.outlier_score, stored.outlier_p, **json.loads(stored.outlier_facts)).verdict()
+        try:
+            facts = strict_json.loads(stored.outlier_facts)
+            return Outlier(stored.outlier_score, stored.outlier_p, **facts).verdict()
+        except (ValueError, TypeError) as error:
+            raise ArchiveError(f"a stored verdict is damaged ({error}): restore the archive from a backup") from None
     note = "indexed by an earlier medlike: its components and modality are not kept, the threshold is the usual one"
     return {**Outlier(stored.outlier_score, stored.outlier_p, {}).verdict(), "modality": None, "note": note}
 

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from weakref import WeakSet
 
+from medlike import strict_json
 from medlike.errors import ArchiveError, ArchiveFull, ArchiveLocked
 
 
@@ -137,6 +138,8 @@ def storage_errors(path: Path) -> Iterator[None]:
         yield
     except (sqlite3.IntegrityError, sqlite3.ProgrammingError, sqlite3.InterfaceError):
         raise  # mistakes of ours
+    except strict_json.Unreadable as error:
+        raise ArchiveError(f"a value in {path} is damaged ({error}): restore the archive from a backup") from error
     except sqlite3.Error as error:
         name = getattr(error, "sqlite_errorname", None) or type(error).__name__
         # A full disk shows as an input/output error where SQLite grows its shared memory.

@@ -13,6 +13,7 @@ from typing import BinaryIO
 from medlike.errors import ArchiveError, ArchiveFull
 
 PARTIAL = ".partial"
+_NOT_PLAIN = "{} is {}, which an archive never holds: delete it, or restore the archive from a backup"
 
 
 def write(path: Path, data: bytes, mode: int | None = None, sync_folder: bool = True) -> None:
@@ -69,6 +70,56 @@ def opened(path: Path) -> BinaryIO:
 def inherited(folder: Path) -> int:
     """Return the permissions that a new folder in `folder` has: others may read where they may read `folder`."""
     return 0o700 | folder.stat().st_mode & 0o055
+
+
+def read(path: Path, most: int | None = None) -> bytes:
+    """Return the content of a regular file that lies at `path` itself; no link is followed, no pipe waited for.
+
+    Args:
+        path: The file.
+        most: The most bytes that it may have; None for any number.
+
+    Raises:
+        FileNotFoundError: There is no file.
+        ArchiveError: It is a link, a folder, a pipe or a device, or larger than `most`.
+        OSError: It cannot be read.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise ArchiveError(_NOT_PLAIN.format(path, "a symbolic link")) from None
+        raise
+    facts = os.fstat(descriptor)
+    if not stat.S_ISREG(facts.st_mode):
+        os.close(descriptor)
+        raise ArchiveError(_NOT_PLAIN.format(path, "no regular file"))
+    with os.fdopen(descriptor, "rb") as file:
+        if most is not None and facts.st_size > most:
+            raise ArchiveError(f"{path} has {facts.st_size} bytes, at most {most} are expected: delete it")
+        return file.read()
+
+
+def is_regular(path: Path) -> bool:
+    """Return whether a regular file lies at `path` itself, rather than a link, a folder, a pipe or nothing."""
+    try:
+        return stat.S_ISREG(path.lstat().st_mode)
+    except (OSError, ValueError):
+        return False
+
+
+def require_plain(path: Path, folder: bool = False) -> None:
+    """Raise ArchiveError where something other than a regular file (or a folder) lies at `path`; nothing is fine."""
+    try:
+        mode = path.lstat().st_mode
+    except FileNotFoundError:
+        return
+    except (OSError, ValueError) as error:
+        raise ArchiveError(f"{path} cannot be looked at ({error}): check permissions") from error
+    if stat.S_ISLNK(mode):
+        raise ArchiveError(_NOT_PLAIN.format(path, "a symbolic link"))
+    if not (stat.S_ISDIR(mode) if folder else stat.S_ISREG(mode)):
+        raise ArchiveError(_NOT_PLAIN.format(path, "no folder" if folder else "no regular file"))
 
 
 def sync_folders(folders: Iterable[Path]) -> None:

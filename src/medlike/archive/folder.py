@@ -10,19 +10,31 @@ writer.lock      names the writer while there is one
 """
 
 import json
+import re
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from medlike import strict_json
 from medlike.archive import durable
 from medlike.errors import ArchiveError, BundleError
 
 if TYPE_CHECKING:
     from medlike.bundle import Bundle
 
+_DIGEST = re.compile(r"[0-9a-f]{64}")  # it names a folder in index/
+_WIDTHS = {"bits": (8, 1024), "content_dim": (1, 65_536), "local_bits": (8, 1024), "width": (1, 65_536)}
 FORMAT = 2  # 1 is that of an archive without a text bundle, which an earlier medlike can write to as well
 FILE = "archive.json"
 PARTS = ("store", "pixels", "previews", "index", "private", "spool")
+LARGEST = 1 << 20  # bytes of archive.json
+# What must lie in the folder itself, never behind a link -> whether it is a folder.
+CONTENT = {
+    FILE: False, "store.sqlite": False, "store.sqlite-wal": False, "store.sqlite-shm": False, "writer.lock": False,
+    "pixels": True, "pixels/previews": True, "index": True, "spool": True, "spool/refused": True, "private": True,
+    "private/key": False, "private/links.sqlite": False, "private/links.sqlite-wal": False,
+    "private/links.sqlite-shm": False,
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -157,8 +169,10 @@ class Folder:
     def open(cls, path: Path) -> "Folder":
         """Read archive.json. Raises ArchiveError where it is missing, damaged, or of a newer format."""
         file = path / FILE
+        for name, is_folder in CONTENT.items():
+            durable.require_plain(path / name, is_folder)
         try:
-            facts = json.loads(file.read_bytes())
+            facts = strict_json.loads(durable.read(file, LARGEST))
             format = int(facts["format"])
         except FileNotFoundError:
             raise ArchiveError(
@@ -167,7 +181,7 @@ class Folder:
             ) from None
         except OSError as error:
             raise ArchiveError(f"{file} cannot be read ({error.strerror}): check permissions") from error
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, OverflowError) as error:
             raise ArchiveError(f"{file} is damaged ({error}): restore the archive from a backup") from error
         if format > FORMAT:
             raise ArchiveError(
@@ -176,11 +190,13 @@ class Folder:
             )
         try:
             bundle, keep = BundleFacts(**facts["bundle"]), bool(facts["keep_identifiers"])
-            text = facts.get("text_bundle")
-            text_facts = None if text is None else TextBundleFacts(**text)
+            text = None if facts.get("text_bundle") is None else TextBundleFacts(**facts["text_bundle"])
+            _require_sane(bundle)
+            if text is not None:
+                _require_sane(text)
             shared = facts.get("shared")
-            return cls(path, bundle, str(facts["key"]), keep, text_facts, None if shared is None else bool(shared))
-        except (KeyError, TypeError) as error:
+            return cls(path, bundle, str(facts["key"]), keep, text, None if shared is None else bool(shared))
+        except (KeyError, TypeError, ValueError) as error:
             raise ArchiveError(f"{file} is damaged ({error}): restore the archive from a backup") from error
 
     def write(self) -> None:
@@ -230,6 +246,23 @@ class Folder:
             "private": durable.size(self.private),
             "spool": durable.size(self.spool),
         }
+
+
+def _require_sane(facts: BundleFacts | TextBundleFacts) -> None:
+    """Raise ValueError where facts of archive.json have another type, or widths that no bundle has."""
+    for name, value in asdict(facts).items():
+        if name in _WIDTHS:
+            least, most = _WIDTHS[name]
+            if value is None and name == "local_bits":
+                continue
+            if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
+                raise ValueError(f"bundle.{name} is {str(value)[:40]}, not a number from {least} to {most}")
+        elif value is None and name in ("path", "encoder"):
+            continue
+        elif not isinstance(value, str) or "\0" in value or len(value) > 4096:
+            raise ValueError(f"bundle.{name} is no text of at most 4096 characters")
+    if not _DIGEST.fullmatch(facts.digest):
+        raise ValueError(f"bundle.digest is {facts.digest[:80]!r}, no SHA-256")
 
 
 def encode_alike(one: BundleFacts | TextBundleFacts, other: BundleFacts | TextBundleFacts) -> bool:

@@ -11,12 +11,14 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from medlike import strict_json
 from medlike.archive import durable
 from medlike.archive.database import Database, storage_errors, transaction
 from medlike.errors import ArchiveError
 
 KEY_FILE = "key"
 LINKS_FILE = "links.sqlite"
+NO_KEY = "id_key"  # a setting of the store: "absent" in an archive that was restored without the key
 
 # Without keep_identifiers the link table says where an image came from, not whose it is.
 _NUMBERS = ("series_number", "instance_number")
@@ -30,13 +32,18 @@ class Identity:
         """Read the key. Raises ArchiveError where it is missing, damaged, or not the one that gives `answer`."""
         path = private / KEY_FILE
         try:
-            self._key = bytes.fromhex(path.read_text().strip())
+            self._key = bytes.fromhex(durable.read(path, 1024).decode("ascii").strip())
+        except FileNotFoundError:
+            raise ArchiveError(
+                f"{path} is missing: without the key no image can get an id or be known again, so none is added; "
+                "put the original archive's private/key there, or restore again with `medlike restore --key FILE`"
+            ) from None
         except (OSError, ValueError) as error:
             raise ArchiveError(f"{path} cannot be read ({error}): restore it from a backup") from error
         if len(self._key) != 32:
             raise ArchiveError(f"{path} holds {len(self._key)} bytes, not 32: restore it from a backup")
         if answer not in (None, self.answer):
-            raise ArchiveError(f"{path} is not this archive's: restore it from a backup")
+            raise ArchiveError(f"{path} is not this archive's: take the key of the archive that the images came from")
 
     @staticmethod
     def create(private: Path) -> "Identity":
@@ -137,7 +144,7 @@ class Links:
                 marks = ",".join("?" * len(part))
                 sql = f"SELECT id, path, frame, identifiers FROM links WHERE id IN ({marks})"
                 for id, path, frame, identifiers in self.connection.execute(sql, part):
-                    found[id] = Link(id, path, frame, json.loads(identifiers))
+                    found[id] = Link(id, path, frame, strict_json.loads(identifiers))
         return found
 
     def all_ids(self) -> Iterator[str]:

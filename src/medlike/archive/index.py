@@ -13,6 +13,7 @@ import contextlib
 import fcntl
 import json
 import os
+import re
 import secrets
 import shutil
 import threading
@@ -24,6 +25,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from medlike import strict_json
 from medlike.archive import durable
 from medlike.archive.columns import usable
 from medlike.archive.rows import FILTER_COLUMNS, NUMBER_COLUMNS
@@ -34,6 +36,8 @@ from medlike.errors import ArchiveError, ArchiveLocked, QueryError
 
 FORMAT = 1
 FILE = "index.json"
+LARGEST = 1 << 20  # bytes of it
+_SEGMENT = re.compile(r"[0-9a-f]{16}")
 WORTH_A_FILE = 4096  # rows held in memory at most before they become a segment on disk
 FAN = 8  # so many neighbouring segments of similar size are merged into one
 
@@ -192,11 +196,14 @@ class Index:
         return problems
 
     def _load(self) -> _State:
+        durable.require_plain(self.folder, folder=True)
         for _ in range(3):
             try:
-                facts = json.loads((self.folder / FILE).read_bytes())
+                facts = strict_json.loads(durable.read(self.folder / FILE, LARGEST))
                 if facts["format"] != FORMAT or facts["bundle"] != self.layout.bundle:
                     return _NOTHING
+                if not all(isinstance(name, str) and _SEGMENT.fullmatch(name) for name in facts["segments"]):
+                    raise ValueError("a segment has a name that is none")
                 segments = tuple(Segment.open(self.folder / name, self.layout) for name in facts["segments"])
                 return _State(int(facts["generation"]), segments, _NOTHING.removed, -1, int(facts["purged"]))
             except FileNotFoundError:
@@ -272,6 +279,7 @@ class Index:
     @contextlib.contextmanager
     def _published_alone(self) -> Iterator[None]:
         """One process changes the files at a time. Raises ArchiveLocked where another is at it."""
+        durable.require_plain(self.folder, folder=True)
         durable.make_folder(self.folder)
         with durable.disk_errors(self.folder):
             descriptor = durable.create(self.folder / "lock", flags=0)

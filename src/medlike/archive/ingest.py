@@ -383,7 +383,7 @@ class Intake:
             except ImageError as error:
                 yield Refused(str(error))
                 return
-            except (OSError, ValueError, MemoryError) as error:
+            except Exception as error:
                 # A decoder's own complaint; the batch goes on.
                 yield Refused(f"{type(error).__name__}: {error}")
                 return

@@ -31,7 +31,7 @@ class WriterLock:
     def state(self) -> str:
         """ "free", "held" by a writer, or "died": the last writer did not release it. Takes nothing."""
         try:
-            descriptor = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
+            descriptor = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
         except FileNotFoundError:
             return "free"
         try:
@@ -59,30 +59,46 @@ class WriterLock:
         """Give the lock back, once for each time it was taken; unless `clean`, the next holder cleans up."""
         self._clean = self._clean and clean
         self._depth -= 1
-        if not self._depth:
-            if self._clean:
-                os.ftruncate(self._descriptor, 0)
-            os.close(self._descriptor)
-        self._thread.release()
+        try:
+            if not self._depth:
+                try:
+                    if self._clean:
+                        with disk_errors(self.path):
+                            os.ftruncate(self._descriptor, 0)
+                finally:
+                    os.close(self._descriptor)
+        finally:
+            self._thread.release()
 
     def _take(self) -> bool:
         with disk_errors(self.path):
-            descriptor = create(self.path, flags=0)
+            descriptor = create(self.path, flags=os.O_NOFOLLOW)
+            try:
+                died = self._claim(descriptor)
+            except BaseException:
+                # Closing releases the lock: an error here, such as a full disk, must not outlive the call.
+                os.close(descriptor)
+                raise
+        self._descriptor, self._depth, self._clean = descriptor, 1, True
+        return died
+
+    def _claim(self, descriptor: int) -> bool:
+        """Lock the open file and write the holder's name into it; true where it names one that died."""
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
+        except BlockingIOError as error:
             holder = os.pread(descriptor, 200, 0).decode(errors="replace").strip() or "another process"
-            os.close(descriptor)
             raise ArchiveLocked(
                 f"{self.path.parent} is being written by {holder}: wait until it is done, or stop it"
             ) from error
         died = os.fstat(descriptor).st_size > 0
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, f"process {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
+        name = f"process {os.getpid()} on {socket.gethostname()}\n".encode()
+        # In this order a full disk leaves the file as it is: empty, or with the name of the holder that died.
+        os.pwrite(descriptor, name, 0)
+        os.ftruncate(descriptor, len(name))
         # A power cut must not hide that there was a writer.
         os.fsync(descriptor)
         sync_folders([self.path.parent])
-        self._descriptor, self._depth, self._clean = descriptor, 1, True
         return died
 
 

@@ -6,6 +6,7 @@ decoded pixels (`Image.digest`). Previews are JPEG of the rendered picture, name
 
 import hashlib
 import io
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from medlike.imaging import Image
 
 _PREVIEW_QUALITY = 90
+_DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
 def encode_preview(image: "Image") -> bytes:
@@ -45,11 +47,13 @@ class Pixels:
         self._unsynced: set[Path] = set()
 
     def path(self, digest: str) -> Path:
-        """Where the pixels of a digest are, or would be."""
+        """Return where the pixels of a digest are, or would be. Raises ArchiveError where it is no digest."""
+        _require_digest(digest)
         return self.folder / digest[:2] / f"{digest}.pixels"
 
     def preview_path(self, sha256: str) -> Path:
-        """Where a preview is, or would be."""
+        """Return where a preview is, or would be. Raises ArchiveError where it is no digest."""
+        _require_digest(sha256)
         return self.folder / "previews" / sha256[:2] / f"{sha256}.jpg"
 
     def read(self, digest: str) -> npt.NDArray | None:
@@ -57,7 +61,7 @@ class Pixels:
         from medlike.imaging import decode_pixels
 
         try:
-            return decode_pixels(self.path(digest).read_bytes())
+            return decode_pixels(durable.read(self.path(digest)))
         except FileNotFoundError:
             return None
         except (OSError, ImageError) as error:
@@ -66,7 +70,7 @@ class Pixels:
     def read_preview(self, sha256: str) -> bytes | None:
         """A preview's JPEG, None where it is not kept."""
         try:
-            return self.preview_path(sha256).read_bytes()
+            return durable.read(self.preview_path(sha256))
         except FileNotFoundError:
             return None
 
@@ -93,13 +97,19 @@ class Pixels:
 
     def leftovers(self, digests: set[str], previews: set[str]) -> list[Path]:
         """Files that no row refers to, and half-written ones."""
-        known = {self.path(digest).name for digest in digests}
-        known |= {self.preview_path(sha256).name for sha256 in previews}
+        known = {f"{digest}.pixels" for digest in digests} | {f"{sha256}.jpg" for sha256 in previews}
         return [path for path in durable.files(self.folder) if path.name not in known]
 
     def _write(self, path: Path, data: bytes) -> None:
         if not path.exists():
+            durable.require_plain(path.parent, folder=True)
             durable.make_folder(path.parent)
             durable.write(path, data, sync_folder=False)
         # Also where it was there: an earlier writer may have died before it synced the name.
         self._unsynced.add(path.parent)
+
+
+def _require_digest(text: str) -> None:
+    # It comes from the database and becomes a path: "../.." must not.
+    if not isinstance(text, str) or not _DIGEST.fullmatch(text):
+        raise ArchiveError(f"{str(text)[:80]!r} in the database is no SHA-256: restore the archive from a backup")

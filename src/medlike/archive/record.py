@@ -1,6 +1,7 @@
 """What the archive keeps of an image and of its encoding, as rows of the store and the link table."""
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
@@ -128,6 +129,7 @@ def _text(value: Any) -> str | None:
 
 def _number(value: Any) -> float | None:
     try:
-        return None if value is None or value == "" else float(value)
-    except (TypeError, ValueError):
+        number = None if value is None or value == "" else float(value)
+        return number if number is None or math.isfinite(number) else None
+    except (TypeError, ValueError, OverflowError):
         return None

@@ -20,8 +20,10 @@ A segment never changes. Which of its rows live as of a generation is the index'
 
 import contextlib
 import json
+import math
 import os
 import shutil
+import stat
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +32,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from medlike import strict_json
 from medlike.archive import durable
 from medlike.archive.columns import Column, narrowest, usable
 from medlike.archive.rows import FILTER_COLUMNS, NUMBER_COLUMNS, EncodingRow, ImageRow, TextFacts
@@ -38,6 +41,8 @@ from medlike.errors import ArchiveError
 
 FORMAT = 1
 FILE = "segment.json"
+LARGEST = 1 << 20  # bytes of it
+_CODES = (np.dtype("u1"), np.dtype("<u2"), np.dtype("<u4"))
 UNIT = 1 << 14  # 1.0 in the fixed point of embeddings
 HASH_COLUMNS = ("study", "series", "patient")
 # A row of the store as a segment takes it; the last is there for texts only.
@@ -130,9 +135,9 @@ class Segment:
         if column is None:
             values = self._values[name]
             if isinstance(values, bytes):
-                values = json.loads(values)
+                values = strict_json.loads(values)
             elif not isinstance(values, list) and name not in HASH_COLUMNS:
-                values = json.loads(bytes(values))
+                values = strict_json.loads(bytes(values))
             column = self._columns[name] = Column(self._arrays[name], values)
         return column
 
@@ -142,12 +147,14 @@ class Segment:
         says.
         """
         try:
-            facts = json.loads((folder / FILE).read_bytes())
+            facts = strict_json.loads(durable.read(folder / FILE, LARGEST))
             if facts["format"] != FORMAT or facts["bundle"] != layout.bundle:
                 raise ArchiveError(f"{folder} is of another format or bundle: run `medlike verify`")
             arrays = {}
-            for name, (kind, shape) in facts["arrays"].items():
-                arrays[name] = _map(folder / f"{name}.bin", np.dtype(kind), tuple(shape))
+            stated = {name: (np.dtype(kind), tuple(shape)) for name, (kind, shape) in facts["arrays"].items()}
+            _require_layout(stated, layout)
+            for name, (kind, shape) in stated.items():
+                arrays[name] = _map(folder / f"{name}.bin", kind, shape)
             values = {}
             for name in FILTER_COLUMNS:
                 data = _map(folder / f"{name}.values", np.dtype("u1"), (facts["values"][name],))
@@ -310,10 +317,26 @@ class Writer:
             self._files[name] = (self.folder / f"{name}.bin").open("ab")
 
 
+def _require_layout(stated: dict[str, tuple[np.dtype[Any], tuple[int, ...]]], layout: Layout) -> None:
+    """Raise ValueError where a segment's arrays are not exactly those of the layout, all of one length."""
+    wanted = layout.arrays()
+    if set(stated) != {*wanted, *FILTER_COLUMNS}:
+        raise ValueError("its arrays are not those of the bundle")
+    rows = stated["rows"][1][:1]
+    for name, (kind, shape) in stated.items():
+        known = (wanted[name][0],) if name in wanted else _CODES
+        inner = wanted[name][1] if name in wanted else ()
+        if kind not in known or shape != (*rows, *inner) or not all(type(side) is int and side >= 0 for side in shape):
+            raise ValueError(f"{name} is stated as {kind} {shape}")
+
+
 def _map(path: Path, kind: np.dtype[Any], shape: tuple[int, ...]) -> NDArray[Any]:
-    expected = int(np.prod(shape)) * kind.itemsize
-    if path.stat().st_size != expected:
-        raise ValueError(f"{path.name} has {path.stat().st_size} bytes, not {expected}")
+    facts = path.lstat()
+    if not stat.S_ISREG(facts.st_mode):
+        raise ValueError(f"{path.name} is no regular file")
+    expected = math.prod(shape) * kind.itemsize
+    if facts.st_size != expected:
+        raise ValueError(f"{path.name} has {facts.st_size} bytes, not {expected}")
     if expected == 0:
         return np.empty(shape, kind)
     # A plain array over the map: np.memmap's own class slows every slice.

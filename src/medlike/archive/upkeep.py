@@ -1,12 +1,12 @@
 """Keeping an archive small and tidy: compaction, and cleaning up after a writer that died."""
 
-import json
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from medlike import strict_json
 from medlike.archive import durable
 from medlike.archive.database import log_emptied, storage_errors
 from medlike.archive.folder import Folder
@@ -16,6 +16,7 @@ from medlike.archive.pixels import Pixels
 from medlike.archive.removal import unfinished
 from medlike.archive.spool import Spool
 from medlike.archive.store import Store
+from medlike.errors import ArchiveError
 
 
 @dataclass
@@ -66,22 +67,27 @@ def sweep(store: Store, links: Links, pixels: Pixels) -> int:
 
 def drop_index(index: Path) -> None:
     """Delete the derived files of every bundle. A reader that is bringing them up to date is waited for."""
-    for folder in list(index.iterdir()):
+    for folder in _folders(index):
         with held(folder / "lock"):
             durable.clear(folder, keep=("lock",))
 
 
 def sweep_index(index: Path) -> None:
     """Delete what interrupted builds left: folders that no index.json names."""
-    for folder in list(index.iterdir()):
+    for folder in _folders(index):
         with held(folder / "lock"):
             try:
-                named = json.loads((folder / "index.json").read_bytes())["segments"]
-            except (OSError, ValueError, KeyError, TypeError):
+                named = strict_json.loads(durable.read(folder / "index.json"))["segments"]
+            except (OSError, ValueError, KeyError, TypeError, ArchiveError):
                 named = []
             for path in folder.iterdir():
-                if path.is_dir() and path.name not in named:
+                if path.is_dir() and not path.is_symlink() and path.name not in named:
                     shutil.rmtree(path)
+
+
+def _folders(index: Path) -> list[Path]:
+    """Return the folders in index/, never one behind a link: their content is deleted."""
+    return [path for path in index.iterdir() if path.is_dir() and not path.is_symlink()]
 
 
 def recover(store: Store, links: Links, pixels: Pixels, spool: Spool) -> None:

@@ -1,13 +1,14 @@
 """Checking an archive: rows against encodings, pixels, previews, links and spool. Changes nothing."""
 
 import hashlib
+import os
 import sqlite3
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from medlike.archive.database import storage_errors, unwritten
 from medlike.archive.folder import Folder
-from medlike.archive.identity import Identity, Links
+from medlike.archive.identity import KEY_FILE, NO_KEY, Identity, Links
 from medlike.archive.pixels import Pixels
 from medlike.archive.removal import unfinished
 from medlike.archive.spool import Spool
@@ -36,7 +37,7 @@ def verify(
     yield from _pixels(store, pixels)
     if alone:
         yield from _leftovers(store, links, pixels)
-    yield from _key(folder)
+    yield from _key(folder, store)
     yield from _links(store, links)
     yield from _spool(spool)
 
@@ -122,7 +123,7 @@ def _pixels(store: Store, pixels: Pixels) -> Iterator[Problem]:
     for (digest,) in digests:
         try:
             found = pixels.read(digest)
-        except ArchiveError as error:
+        except (ArchiveError, OSError) as error:
             yield Problem("pixels", str(error))
             continue
         if found is None:
@@ -130,7 +131,11 @@ def _pixels(store: Store, pixels: Pixels) -> Iterator[Problem]:
         elif Image(pixels=found).digest != digest:
             yield Problem("pixels", f"{pixels.path(digest)} is damaged: restore it from a backup")
     for (sha256,) in previews:
-        data = pixels.read_preview(sha256)
+        try:
+            data = pixels.read_preview(sha256)
+        except (ArchiveError, OSError) as error:
+            yield Problem("previews", str(error))
+            continue
         if data is None:
             yield Problem("previews", f"{pixels.preview_path(sha256)} is missing: restore it from a backup")
         elif hashlib.sha256(data).hexdigest() != sha256:
@@ -154,7 +159,9 @@ def _leftovers(store: Store, links: Links, pixels: Pixels) -> Iterator[Problem]:
             yield Problem("private", f"the link of {id} belongs to no image: run `medlike compact`")
 
 
-def _key(folder: Folder) -> Iterator[Problem]:
+def _key(folder: Folder, store: Store) -> Iterator[Problem]:
+    if store.setting(NO_KEY, "") and not os.path.lexists(folder.private / KEY_FILE):
+        return  # restored without it, as its backup was made
     try:
         Identity(folder.private, folder.key)
     except ArchiveError as error:

@@ -22,19 +22,27 @@ def backup(
         bool, typer.Option("--links", help="Save the link table too: it says whose images these are.")
     ] = False,
     passphrase_file: Passphrase = None,
+    with_id_key: Annotated[
+        bool,
+        typer.Option(
+            "--with-id-key",
+            help="Without a passphrase: save the key of the ids too, in plain. Whoever has it can test whether an image "
+            "with a known UID is in the archive. Without it a restored archive takes no new images until it has one.",
+        ),
+    ] = False,
     format: ReportFormat = Report.table,
 ) -> None:
     """Save an archive into a folder; it may be searched and written to meanwhile.
 
-    The key of the public ids is always in it. The link table (paths, UIDs, true dates) is left out unless
-    asked for.
+    Under a passphrase the whole backup is one encrypted file. Without one it is a folder in plain, and the key of
+    the ids stays out unless --with-id-key is given. The link table (paths, UIDs, true dates) needs --links.
     """
     from medlike import Archive
-    from medlike.cli.screen import out, print_json
+    from medlike.cli.screen import note, out, print_json
 
-    secret = passphrase(passphrase_file)
+    secret = passphrase(passphrase_file, again=True)
     with Archive.open(archive_folder(archive)) as opened:
-        report = opened.backup(target, links=links, passphrase=secret)
+        report = opened.backup(target, links=links, passphrase=secret, with_id_key=with_id_key)
     if format is Report.json:
         print_json(
             {
@@ -42,8 +50,12 @@ def backup(
                 "files": report.files,
                 "generation": report.generation,
                 "links": report.links,
+                "encrypted": secret is not None,
+                "id_key": secret is not None or with_id_key,
                 "path": str(target),
             }
         )
     else:
         out().print(f"[b]{report.images}[/b] images as of generation {report.generation} saved")
+        if secret is None and not with_id_key:
+            note("medlike: the key of the ids is not in it; keep a copy of private/key apart, to add images later")

@@ -79,8 +79,7 @@ def card(
     ] = None,
 ) -> None:
     """The model card of a bundle as Markdown: data and their terms, quality by source, limits."""
-    import json
-
+    from medlike import strict_json
     from medlike.bundle import Bundle
     from medlike.cli.screen import note
     from medlike.errors import InputError
@@ -89,9 +88,9 @@ def card(
     found = None
     if results is not None:
         try:
-            found = json.loads(results.read_text(encoding="utf-8"))
+            found = strict_json.read(results)
         except ValueError as error:
-            raise InputError(f"{results} is no JSON ({error}); give results.json of medlike evaluate") from None
+            raise InputError(f"{results} cannot be read ({error}); give results.json of medlike evaluate") from None
     text = model_card(Bundle.load(bundle, kind=None), found)
     if out is None:
         print(text, end="")

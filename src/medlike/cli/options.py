@@ -1,5 +1,6 @@
 """Options that several commands share, and how their values are read."""
 
+import os
 import re
 from collections.abc import Collection, Sequence
 from enum import StrEnum
@@ -89,18 +90,22 @@ Passphrase = Annotated[
     Path | None,
     typer.Option(
         "--passphrase-file", metavar="FILE",
-        help="Encrypts the id key in the backup; the file's first line, or - to be asked.",
+        help="Passphrase of an encrypted backup: the first line of a file, or - to type it. Also MEDLIKE_PASSPHRASE.",
     ),
 ]  # fmt: skip
 
 
-def passphrase(given: Path | None) -> str | None:
-    """The passphrase in a file's first line, or typed where the file is `-`."""
+def passphrase(given: Path | None, again: bool = False) -> str | None:
+    """Return the passphrase: a file's first line, typed where the file is `-`, else of MEDLIKE_PASSPHRASE, or None.
+
+    It is never an argument, which other users of the machine could see. again: it is typed twice.
+    """
     if given is None:
-        return None
+        return os.environ.get("MEDLIKE_PASSPHRASE") or None
     if str(given) == "-":
-        return str(typer.prompt("Passphrase", hide_input=True, err=True))
-    lines = given.read_text(encoding="utf-8").splitlines()
+        return str(typer.prompt("Passphrase", hide_input=True, err=True, confirmation_prompt=again))
+    with given.open(encoding="utf-8") as file:
+        lines = file.read(4096).splitlines()
     if not lines or not lines[0]:
         raise typer.BadParameter(f"{given} is empty", param_hint="--passphrase-file")
     return lines[0]

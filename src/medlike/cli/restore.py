@@ -17,13 +17,22 @@ def restore(
     source: Annotated[Path, typer.Argument(help="The folder that holds the backup.")],
     archive: ArchiveFolder = None,
     passphrase_file: Passphrase = None,
+    key: Annotated[
+        Path | None,
+        typer.Option(
+            "--key", metavar="FILE", help="The original archive's private/key, for a backup that was made without it."
+        ),
+    ] = None,
 ) -> None:
-    """Make an archive of a backup, in a new folder. The index is built again."""
+    """Make an archive of a backup, in a new folder. The index is built again.
+
+    Without the key of its ids the archive is searched as before and takes no new images.
+    """
     from medlike import Archive
     from medlike.cli.screen import out
 
     folder = archive_folder(archive)
-    with Archive.restore(source, folder, passphrase=passphrase(passphrase_file)) as opened:
+    with Archive.restore(source, folder, passphrase=passphrase(passphrase_file), key=key) as opened:
         images = opened.info()["images"]
     out().print(f"[b]{images}[/b] images restored")
     out().print(f"archive: {folder}", markup=False, soft_wrap=True)

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from medlike import strict_json
 from medlike.cli.answers import show, show_texts, write_csv, write_texts_csv
 from medlike.cli.exits import fail
 from medlike.cli.options import ArchiveFolder, Format, archive_folder, conditions, full_id, refuse
@@ -250,11 +251,11 @@ def _weights(texts: list[str]) -> dict[str, float] | None:
 def _read_receipt(file: Path) -> dict[str, Any]:
     """A receipt, or the JSON answer of a search that holds one."""
     try:
-        read = json.loads(file.read_text(encoding="utf-8"))
+        read = strict_json.read(file)
     except FileNotFoundError:
         fail(f"{file} does not exist; give a query to search for, and its receipt is written there")
-    except ValueError:
-        fail(f"{file} is no receipt: it is not JSON")
+    except ValueError as error:
+        fail(f"{file} is no receipt: {error}")
     if not isinstance(read, dict):
         fail(f"{file} is no receipt; give what --receipt or --format json has written")
     return dict(read.get("receipt", read))

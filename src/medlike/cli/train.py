@@ -1,12 +1,12 @@
 """medlike train: make a bundle from labelled collections."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from medlike import strict_json
 from medlike.cli.exits import need
 from medlike.cli.options import refuse
 
@@ -190,7 +190,7 @@ def settings(texts: Sequence[str]) -> dict[str, Any]:
         if not equals or not key.strip():
             raise typer.BadParameter(f"{text!r} is not KEY=VALUE, as in --set epochs=10", param_hint="--set")
         try:
-            found[key.strip()] = json.loads(value)
+            found[key.strip()] = strict_json.loads(value)
         except ValueError:
             found[key.strip()] = value.strip()
     return found

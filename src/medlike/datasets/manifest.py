@@ -12,6 +12,7 @@ import json
 import os
 from pathlib import Path
 
+from medlike import strict_json
 from medlike.datasets.sample import Dataset, Sample, join
 from medlike.datasets.texts import meaningful
 from medlike.errors import DatasetError
@@ -138,15 +139,15 @@ def _integer(value: str, where: str, column: str) -> int | None:
         return None
     try:
         return int(float(value))
-    except ValueError:
-        raise DatasetError(f"{where}: {column} is {value!r}; give a whole number of pixels") from None
+    except (ValueError, OverflowError):
+        raise DatasetError(f"{where}: {column} is {value[:60]!r}; give a whole number of pixels") from None
 
 
 def _boxes(value: str, where: str) -> tuple[tuple[float, float, float, float], ...]:
     if not value:
         return ()
     try:
-        boxes = [(float(x), float(y), float(w), float(h)) for x, y, w, h in json.loads(value)]
+        boxes = [(float(x), float(y), float(w), float(h)) for x, y, w, h in strict_json.loads(value)]
     except (ValueError, TypeError):
         shown = value[:60]
         raise DatasetError(f"{where}: boxes_xywh is {shown!r}; give a JSON list of [x, y, w, h]") from None
@@ -161,7 +162,7 @@ def _extra(values: dict[str, str]) -> dict[str, object]:
     text = values.get("extra", "")
     if text:
         try:
-            parsed = json.loads(text)
+            parsed = strict_json.loads(text)
         except ValueError:
             parsed = text
         extra.update(parsed if isinstance(parsed, dict) else {"value": parsed})

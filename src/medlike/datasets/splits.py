@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
+from medlike import strict_json
 from medlike.datasets.near_duplicates import NEAR, components, near_pairs
 from medlike.datasets.sample import Dataset, Sample
 from medlike.errors import DatasetError
@@ -85,7 +86,7 @@ class Split:
     def load(cls, path: str | Path) -> Split:
         """Read a split file. Raises DatasetError when it is damaged or its digest does not match its rows."""
         try:
-            content = json.loads(Path(path).read_text(encoding="utf-8"))
+            content = strict_json.read(Path(path))
             if content["format"] != FORMAT:
                 found = content["format"]
                 raise DatasetError(f"{path} has split format {found}, not {FORMAT}; make it again")

@@ -1,18 +1,16 @@
 """Manifests: a CSV with a row for each file, and what the row says of it."""
 
 import csv
-import json
-import math
 import os
 import re
 from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from medlike import strict_json
 from medlike.errors import ImageError
 from medlike.imaging import vocabulary
 from medlike.imaging.image import Box, Value
@@ -59,6 +57,12 @@ _PLACEHOLDERS = re.compile(
 )
 
 
+#: Numbers of a manifest lie below it, as the database holds whole ones.
+_LARGEST = 2**63
+
+_SHOWN = 40  # characters of a cell in a reason
+
+
 @dataclass(frozen=True)
 class Row:
     """A manifest row: the file it names (resolved against the manifest's folder) and what it says of it.
@@ -96,6 +100,9 @@ def read_manifest(path: Path) -> Iterator[Row]:
     try:
         left = _contradicted(path)
         for line, cells in _cells(path):
+            if isinstance(cells, str):
+                yield Row(str(path.parent), problem=f"line {line} of the manifest cannot be read: {cells}")
+                continue
             named = _named(cells, path.parent)
             if left.get(named, 0) > 1:
                 left[named] -= 1
@@ -107,8 +114,8 @@ def read_manifest(path: Path) -> Iterator[Row]:
         raise ImageError(f"the manifest cannot be read: {reason(error)}") from None
 
 
-def _cells(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
-    """(line, column -> cell) of every row that is not empty."""
+def _cells(path: Path) -> Iterator[tuple[int, dict[str, str] | str]]:
+    """(line, column -> cell) of every row that is not empty; (line, reason) of one that cannot be read."""
     with path.open(encoding="utf-8-sig", newline="", errors="replace") as file:
         rows = csv.DictReader(file)
         columns = [(name or "").strip().lower() for name in rows.fieldnames or ()]
@@ -116,8 +123,21 @@ def _cells(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
             found = ", ".join(columns)[:100] or "none"
             raise ImageError(f"it is no manifest: it has no column `path` (columns: {found})")
         rows.fieldnames = columns
-        for row in rows:
-            cells = {k: v.strip() for k, v in row.items() if isinstance(k, str) and isinstance(v, str)}
+        while True:
+            try:
+                row = next(rows)
+            except StopIteration:
+                return
+            except csv.Error as error:
+                # Such as a cell beyond the reader's limit; it goes on with the next line.
+                yield rows.line_num, str(error)
+                continue
+            # A null character ends a text early for much that reads it; a path with one names no file at all.
+            cells = {
+                name: (cell if name == "path" else cell.replace("\0", "")).strip()
+                for name, cell in row.items()
+                if isinstance(name, str) and isinstance(cell, str)
+            }
             if any(cells.values()):
                 yield rows.line_num, cells
 
@@ -131,10 +151,9 @@ def _contradicted(path: Path) -> dict[int, int]:
     """Files of which rows say different things -> how many rows name them. Holds 16 bytes a row."""
 
     def rows() -> Iterator[tuple[int, int]]:
-        with suppress(csv.Error):  # where it ends for the reading too
-            for _, cells in _cells(path):
-                if cells.get("path"):
-                    yield _named(cells, path.parent), hash(frozenset(cells.items() - {("path", cells["path"])}))
+        for _, cells in _cells(path):
+            if not isinstance(cells, str) and cells.get("path"):
+                yield _named(cells, path.parent), hash(frozenset(cells.items() - {("path", cells["path"])}))
 
     said = np.fromiter(rows(), np.dtype((np.int64, 2)))
     files, different = np.unique(np.unique(said, axis=0)[:, 0], return_counts=True)
@@ -196,9 +215,12 @@ def _put_extra(row: Row, extra: str) -> None:
     if not extra:
         return
     try:
-        members: Any = json.loads(extra)
-    except ValueError:
+        members: Any = strict_json.loads(extra)
+    except strict_json.NotJSON:
         members = extra
+    except strict_json.Unreadable:
+        row.dropped["extra"] = extra[:_SHOWN]
+        return
     if not isinstance(members, dict):
         words = str(members).strip()
         if words.upper() in _VIEWS:
@@ -213,7 +235,7 @@ def _put_extra(row: Row, extra: str) -> None:
         if isinstance(value, int | float):
             if key == "age":
                 _put(row, key, str(value), Path())
-            elif math.isfinite(value):
+            elif _finite(value):
                 _keep(row, key, value)
         elif isinstance(value, str) and value.strip():
             _put_extra_words(row, key, value.strip())
@@ -239,13 +261,13 @@ def _boxes(text: str) -> list[Box] | None:
     if not text:
         return None
     try:
-        listed = json.loads(text)
+        listed = strict_json.loads(text)
     except ValueError:
-        raise ValueError(f"is no JSON: {text[:40]}") from None
+        raise ValueError(f"cannot be read: {text[:_SHOWN]}") from None
     boxes: list[Box] = []
     for box in listed if isinstance(listed, list) else [listed]:
         if not (isinstance(box, list) and len(box) == 4 and all(_finite(number) for number in box)):
-            raise ValueError(f"is no list of [x, y, w, h]: {text[:40]}")
+            raise ValueError(f"is no list of [x, y, w, h]: {text[:_SHOWN]}")
         x, y, width, height = (float(number) for number in box)
         if width <= 0 or height <= 0:
             raise ValueError(f"has a box without extent: {box}")
@@ -254,4 +276,4 @@ def _boxes(text: str) -> list[Box] | None:
 
 
 def _finite(number: Any) -> bool:
-    return isinstance(number, int | float) and not isinstance(number, bool) and math.isfinite(number)
+    return isinstance(number, int | float) and not isinstance(number, bool) and abs(number) < _LARGEST

@@ -5,11 +5,11 @@ FOLDER holds what `medlike bench NAME --format json` printed, as NAME.json; grow
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 from typing import Any
 
+from medlike import strict_json
 from medlike.evaluation.plots import figure
 from medlike.evaluation.report import write_text
 
@@ -100,7 +100,7 @@ def growth_drawing(result: dict[str, Any]) -> str:
 
 def read_results(folder: Path) -> dict[str, dict[str, Any]]:
     """name -> JSON of every bench in a folder."""
-    return {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.json"))}
+    return {path.stem: strict_json.read(path) for path in sorted(folder.glob("*.json"))}
 
 
 if __name__ == "__main__":

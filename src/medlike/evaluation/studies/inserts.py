@@ -10,13 +10,13 @@ as it is.
 
 from __future__ import annotations
 
-import json
 import re
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from medlike import strict_json
 from medlike.bundle import Bundle, shipped
 from medlike.errors import DatasetError
 from medlike.evaluation.report import write_text
@@ -46,7 +46,7 @@ def _figures(what: str, folder: Path) -> str:
     path, title, wanted = (part.strip() for part in f"{what}||".split("|")[:3])
     if not (folder / path).is_file():
         return f"Not run in this version: `{path}` is written by `medlike study {Path(path).parent.name} --out DIR`."
-    results = json.loads((folder / path).read_text(encoding="utf-8"))
+    results = strict_json.read(folder / path)
     if "methods" in results:
         tables = _evaluated(results)
     else:

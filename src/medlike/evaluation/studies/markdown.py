@@ -5,12 +5,12 @@ FOLDER/results.json becomes FOLDER.md. The page holds nothing that is not in the
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from medlike import strict_json
 from medlike.evaluation.report import write_text
 from medlike.evaluation.studies.page import command, facts
 from medlike.evaluation.tables import shown
@@ -57,5 +57,5 @@ def _cell(cell: Any) -> str:
 
 if __name__ == "__main__":
     for folder in map(Path, sys.argv[1:]):
-        found = json.loads((folder / "results.json").read_text(encoding="utf-8"))
+        found = strict_json.read(folder / "results.json")
         write_text(folder.with_name(folder.name + ".md"), study_markdown(found, folder.name))

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import fnmatch
-import json
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from medlike import strict_json
 from medlike.datasets.labels import known_traps
 from medlike.errors import QueryError
 from medlike.evaluation.provenance import code_version, machine
@@ -96,7 +96,7 @@ def _claim(study: Study, bench: Bench, out: Path, dry: bool) -> None:
     """Keep results of different settings apart; a dry run writes nothing."""
     mark = out / "study.json"
     if mark.is_file():
-        found = json.loads(mark.read_text(encoding="utf-8"))
+        found = _read(mark)
         if found.get("digest") != bench.digest or found.get("study") != study.name:
             raise QueryError(
                 f"{out} holds {found.get('study')} with other settings, data or split; give another --out, or "
@@ -128,10 +128,21 @@ def _results(cells: Sequence[Cell], out: Path) -> dict[str, Result]:
     for cell in cells:
         file = _file(out, cell)
         if file.is_file():
-            content = json.loads(file.read_text(encoding="utf-8"))
+            content = _read(file)
             if content.get("format") == FORMAT:
                 done[cell.name] = {"code": content["code"], **content["result"]}
     return done
+
+
+def _read(file: Path) -> Result:
+    """Return a file that an earlier run wrote. Raises QueryError where it is damaged."""
+    try:
+        content = strict_json.read(file)
+    except strict_json.Unreadable as error:
+        raise QueryError(f"{file} is damaged ({error}): delete it, and its cell is measured again") from None
+    if not isinstance(content, dict):
+        raise QueryError(f"{file} is damaged (it is no object): delete it, and its cell is measured again")
+    return content
 
 
 def _expected(cell: Cell, cells: Sequence[Cell], done: dict[str, Result]) -> float:
