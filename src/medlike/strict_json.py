@@ -53,7 +53,7 @@ def loads(document: str | bytes, size: int = SIZE, depth: int = DEPTH) -> Any:
     if len(document) > size:
         raise Unreadable(f"it is larger than {size} bytes")
     try:
-        text = document.decode("utf-8-sig") if isinstance(document, bytes) else document
+        text = document.decode().removeprefix("\ufeff") if isinstance(document, bytes) else document
         value = json.loads(text, parse_int=_whole, parse_float=_finite, parse_constant=_no_number)
     except RecursionError:
         raise Unreadable(f"it is nested deeper than {depth} levels") from None
