@@ -112,8 +112,8 @@ def require_plain(path: Path, folder: bool = False) -> None:
     """Raise ArchiveError where something other than a regular file (or a folder) lies at `path`; nothing is fine."""
     try:
         mode = path.lstat().st_mode
-    except FileNotFoundError:
-        return
+    except (FileNotFoundError, PermissionError):
+        return  # where nobody may look, nothing is followed either
     except (OSError, ValueError) as error:
         raise ArchiveError(f"{path} cannot be looked at ({error}): check permissions") from error
     if stat.S_ISLNK(mode):

@@ -1,6 +1,5 @@
 """What a search answers: hits in a total order, the verdict on the query, timings, and a receipt."""
 
-import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medlike.archive import durable
+from medlike.escaping import printable_json
 
 Picture = NDArray[np.uint8]
 Box = tuple[float, float, float, float]
@@ -161,7 +161,7 @@ class Result(Answer[Hit]):
 
     def to_json(self, indent: int | None = None) -> str:
         """`as_dict` as a JSON text."""
-        return json.dumps(self.as_dict(), ensure_ascii=False, indent=indent)
+        return printable_json(self.as_dict(), indent=indent)
 
     def sheet(self, path: str | Path | None = None, **settings: Any) -> Any:
         """A contact sheet as a Pillow picture: query, hits, distances. Written as PNG or JPEG to `path`."""

@@ -1,11 +1,12 @@
 """Answers on the terminal: results and texts as tables or CSV."""
 
-import csv
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from medlike.cli.options import SHORT
+from medlike.escaping import write_rows
 
 if TYPE_CHECKING:
     from medlike import Hit, Result
@@ -18,11 +19,12 @@ TEXT_FIELDS = ("rank", "id", "kind", "text", "distance", "similarity")
 def show(result: "Result", title: str | None = None) -> None:
     """Print a result as a table, the verdict on the query before it."""
     from medlike.archive.sheet import measure
-    from medlike.cli.screen import out, print_table
+    from medlike.cli.screen import out, print_table, say
 
     console = out()
     if title:
-        console.print(f"\n[b]{title}[/b]")
+        console.print()
+        say(title, style="bold")
     _show_verdict(result.outlier)
     if not result.hits:
         console.print("no hits")
@@ -48,7 +50,7 @@ def show(result: "Result", title: str | None = None) -> None:
     print_table(head, rows, whole={"rank", "distance", "similarity", "id"})
     if result.weights is not None:
         shares = ", ".join(f"{name} {weight:g}" for name, weight in result.weights.items())
-        console.print(f"fused by place, weights: {shares or 'none'}", markup=False)
+        say(f"fused by place, weights: {shares or 'none'}")
 
 
 def show_texts(result: "TextResult") -> None:
@@ -68,10 +70,10 @@ def show_texts(result: "TextResult") -> None:
 
 def _show_verdict(outlier: dict[str, Any] | None) -> None:
     from medlike.archive.sheet import verdict
-    from medlike.cli.screen import out
+    from medlike.cli.screen import say
 
     if outlier is not None:
-        out().print(verdict(outlier), style="bold red" if outlier["is_outlier"] else None, markup=False)
+        say(verdict(outlier), style="bold red" if outlier["is_outlier"] else None)
 
 
 def _distance(hit: "Hit") -> str:
@@ -97,20 +99,17 @@ def _place(source: Any) -> str:
 
 def write_texts_csv(result: "TextResult") -> None:
     """Print stored texts as CSV."""
-    writer = csv.writer(sys.stdout, lineterminator="\n")
-    writer.writerow(TEXT_FIELDS)
-    writer.writerows([getattr(hit, name) for name in TEXT_FIELDS] for hit in result)
+    write_rows(sys.stdout, [TEXT_FIELDS, *([getattr(hit, name) for name in TEXT_FIELDS] for hit in result)])
 
 
 def write_csv(result: "Result") -> None:
     """Print a result as CSV."""
-    writer = csv.writer(sys.stdout, lineterminator="\n")
     in_words = result.weights is not None
-    writer.writerow((*FIELDS, "score", "words", "snippet") if in_words else FIELDS)
+    rows: list[Sequence[Any]] = [(*FIELDS, "score", "words", "snippet") if in_words else FIELDS]
     for hit in result.hits:
         metadata = [hit.metadata.get(name, "") for name in FIELDS[6:]]
         box = "" if hit.box is None else " ".join(map(str, hit.box))
-        writer.writerow(
+        rows.append(
             [
                 hit.rank,
                 hit.id,
@@ -122,3 +121,4 @@ def write_csv(result: "Result") -> None:
                 *([hit.score, " ".join(hit.words), hit.snippet or ""] if in_words else []),
             ]
         )
+    write_rows(sys.stdout, rows)

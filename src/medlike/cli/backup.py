@@ -26,8 +26,8 @@ def backup(
         bool,
         typer.Option(
             "--with-id-key",
-            help="Without a passphrase: save the key of the ids too, in plain. Whoever has it can test whether an image "
-            "with a known UID is in the archive. Without it a restored archive takes no new images until it has one.",
+            help="Without a passphrase: save the key of the ids too, in plain. Whoever has it can test whether an "
+            "image with a known UID is in the archive. Without it a restored archive takes no new images.",
         ),
     ] = False,
     format: ReportFormat = Report.table,

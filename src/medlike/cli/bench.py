@@ -65,14 +65,14 @@ def command(name: str) -> Callable[..., None]:
     module, about = BENCHES[name]
 
     def run(quick: Quick = False, images: Images = None, format: ReportFormat = Report.table) -> None:
-        from medlike.cli.screen import note, print_json
+        from medlike.cli.screen import note, print_json, say
 
         found = import_module(f"medlike.evaluation.speed.{module}").bench(quick, images, note)
         if format is Report.json:
             print_json(found.as_dict())
             return
         for line in found.printed():
-            print(line)
+            say(line)
 
     run.__name__, run.__doc__ = name, about
     return run

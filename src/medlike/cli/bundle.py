@@ -83,6 +83,7 @@ def card(
     from medlike.bundle import Bundle
     from medlike.cli.screen import note
     from medlike.errors import InputError
+    from medlike.escaping import printable_lines
     from medlike.training.card import model_card
 
     found = None
@@ -93,9 +94,9 @@ def card(
             raise InputError(f"{results} cannot be read ({error}); give results.json of medlike evaluate") from None
     text = model_card(Bundle.load(bundle, kind=None), found)
     if out is None:
-        print(text, end="")
+        print(printable_lines(text), end="")
         return
     draft = out.with_name(out.name + ".tmp")
-    draft.write_text(text, encoding="utf-8")
+    draft.write_text(printable_lines(text), encoding="utf-8")
     draft.replace(out)
     note(f"card: {out}")

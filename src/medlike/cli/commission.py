@@ -7,6 +7,7 @@ import typer
 
 from medlike.cli.exits import REFUSED
 from medlike.cli.options import Report, ReportFormat
+from medlike.escaping import printable_json
 
 EXAMPLES = """[b]Examples[/b]
 
@@ -34,8 +35,7 @@ def commission(
     The report holds file names and no pictures. Files that cannot be read are listed, and the exit code is then 3.
     """
     from medlike import bundle as bundles
-    from medlike.cli.screen import note, print_json, print_table, progress
-    from medlike.cli.screen import out as console
+    from medlike.cli.screen import note, print_json, print_table, progress, say
     from medlike.training.commission import commission as judge
     from medlike.training.commission import sentences
 
@@ -50,7 +50,7 @@ def commission(
     else:
         print_table(("", ""), sentences(report))
         for line in report["advice"]:
-            console().print(f"- {line}", markup=False, soft_wrap=True)
+            say(f"- {line}")
     for row in report["skipped"]:
         note(f"{row['path']}: {row['reason']}")
     if report["skipped"]:
@@ -58,14 +58,13 @@ def commission(
 
 
 def _write(report: dict, out: Path) -> None:
-    import json
 
     from medlike.cli.screen import note
     from medlike.training.commission_page import page
 
     out.mkdir(parents=True, exist_ok=True)
     for name, text in (
-        ("results.json", json.dumps(report, indent=1, ensure_ascii=False) + "\n"),
+        ("results.json", printable_json(report, indent=1) + "\n"),
         ("report.html", page(report)),
     ):
         draft = out / (name + ".tmp")

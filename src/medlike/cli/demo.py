@@ -74,7 +74,7 @@ def demo(
     from medlike.archive.result import page
     from medlike.archive.sheet import draw, write
     from medlike.cli.answers import show
-    from medlike.cli.screen import out, progress
+    from medlike.cli.screen import out, progress, say
     from medlike.datasets.shipped import MANIFEST, samples
 
     began = time.perf_counter()
@@ -95,8 +95,8 @@ def demo(
         page(results, html, "medlike demo")
     console.print(f"{time.perf_counter() - began:.1f} s. Look at:")
     for path in (html, sheet):
-        console.print(f"  {path}", markup=False, soft_wrap=True)
-    console.print(f"Search on: medlike search IMAGE --archive {place}", markup=False, soft_wrap=True)
+        say(f"  {path}")
+    say(f"Search on: medlike search IMAGE --archive {place}")
 
 
 def _opened(place: Path) -> "Archive":

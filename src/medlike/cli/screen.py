@@ -1,25 +1,16 @@
 """What people see: progress and notes on stderr, tables on stdout. Machine output goes to stdout alone."""
 
-import json
 import sys
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from medlike.escaping import printable, printable_json
+
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress
     from rich.table import Table
-
-
-# What a terminal obeys instead of showing it: control characters, and those that turn the direction of writing.
-_OBEYED = (*range(32), *range(127, 160), *range(0x2028, 0x202F), *range(0x2066, 0x206A))
-_ESCAPED = {code: chr(code).encode("unicode_escape").decode() for code in _OBEYED}
-
-
-def harmless(text: str) -> str:
-    """A text from a file, its name included, as it may go to a terminal: a line break is shown as \\n."""
-    return text.translate(_ESCAPED)
 
 
 def out() -> "Console":
@@ -29,16 +20,21 @@ def out() -> "Console":
     return Console(width=None if sys.stdout.isatty() else 250, highlight=False)
 
 
+def say(text: str, style: str | None = None) -> None:
+    """Print a line on stdout that may hold names and texts from files: no markup, no control characters."""
+    out().print(printable(text), style=style, markup=False, soft_wrap=True)
+
+
 def note(text: str) -> None:
     """A line for people on stderr."""
     from rich.console import Console
 
-    Console(stderr=True, highlight=False).print(harmless(text), markup=False, soft_wrap=True)
+    Console(stderr=True, highlight=False).print(printable(text), markup=False, soft_wrap=True)
 
 
 def print_json(value: Any) -> None:
-    """One JSON document on stdout; names in every script as they are."""
-    print(json.dumps(value, indent=2, ensure_ascii=False, default=_as_plain))
+    """Print one JSON document on stdout; names in every script as they are, control characters as escapes."""
+    print(printable_json(value, indent=2, default=_as_plain))
 
 
 def _as_plain(value: Any) -> Any:
@@ -78,9 +74,9 @@ def table(head: Sequence[str], rows: Iterable[Sequence[Any]], whole: Collection[
 
     made = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_header=any(head))
     for name in head:
-        made.add_column(name, overflow="fold", no_wrap=name in whole)
+        made.add_column(Text(printable(name)), overflow="fold", no_wrap=name in whole)
     for row in rows:
-        made.add_row(*(Text("" if cell is None else harmless(str(cell))) for cell in row))
+        made.add_row(*(Text("" if cell is None else printable(str(cell))) for cell in row))
     return made
 
 

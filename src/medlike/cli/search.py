@@ -1,6 +1,5 @@
 """medlike search: find the stored images most like one."""
 
-import json
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -12,6 +11,7 @@ from medlike.cli.answers import show, show_texts, write_csv, write_texts_csv
 from medlike.cli.exits import fail
 from medlike.cli.options import ArchiveFolder, Format, archive_folder, conditions, full_id, refuse
 from medlike.errors import ImageError
+from medlike.escaping import printable_json
 
 EXAMPLES = """[b]Examples[/b]
 
@@ -209,7 +209,7 @@ def search(
             except ImageError as error:
                 fail(f"{query}: {error}")
             if receipt is not None:
-                written = json.dumps(result.receipt, indent=1, ensure_ascii=False)
+                written = printable_json(result.receipt, indent=1)
                 receipt.write_text(written + "\n", encoding="utf-8")
         if sheet is not None:
             if isinstance(result, TextResult):

@@ -77,7 +77,7 @@ def study(
 ) -> None:
     """Run a study: print its hours, run what is missing, keep every cell, write report.html."""
     need("report", "scipy")
-    from medlike.cli.screen import note, table
+    from medlike.cli.screen import note, say, table
     from medlike.cli.screen import out as console
     from medlike.errors import QueryError
     from medlike.evaluation.studies import find_study
@@ -108,7 +108,7 @@ def study(
     if summary is None:
         return
     for title, head, rows in summary.tables:
-        console().print(title)
+        say(title)
         console().print(table(head, [[shown(cell) for cell in row] for row in rows]))
     for text in summary.notes:
         note(text)

@@ -1,6 +1,5 @@
 """medlike triage: what in a folder does not belong."""
 
-import csv
 import sys
 from typing import Annotated
 
@@ -8,6 +7,7 @@ import typer
 
 from medlike.cli.exits import REFUSED
 from medlike.cli.options import Format
+from medlike.escaping import write_rows
 
 EXAMPLES = """[b]Examples[/b]
 
@@ -70,7 +70,7 @@ def triage(
             for row in rows
         ]
         if format is Format.csv:
-            csv.writer(sys.stdout).writerows([head, *cells])
+            write_rows(sys.stdout, [head, *cells])
         else:
             print_table(head, cells)
         strange = sum(row["is_outlier"] for row in rows)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import os
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from medlike.escaping import printable_json
 from medlike.evaluation import plots
 from medlike.evaluation.arrays import METHOD, ArraysOutcome
 from medlike.evaluation.bundles import Outcome
@@ -86,7 +86,7 @@ def _write(
 
 def write_json(path: Path, value: Any) -> Path:
     """Write JSON that every reader takes: NaN becomes null."""
-    return write_text(path, json.dumps(plain(value), indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+    return write_text(path, printable_json(plain(value), indent=1, allow_nan=False) + "\n")
 
 
 def write_text(path: Path, text: str) -> Path:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import csv
 import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+from medlike.escaping import write_rows
 
 Rows = Sequence[Sequence[Any]]
 
@@ -38,9 +39,7 @@ def shown(cell: Any) -> str:
 def write_csv(path: Path, head: Sequence[str], rows: Rows) -> None:
     """A table as CSV: numbers in full, nothing for what is missing."""
     with path.open("w", newline="", encoding="utf-8") as stream:
-        writer = csv.writer(stream)
-        writer.writerow(head)
-        writer.writerows([["" if _missing(cell) else cell for cell in row] for row in rows])
+        write_rows(stream, [head, *([None if _missing(cell) else cell for cell in row] for row in rows)])
 
 
 def write_latex(path: Path, head: Sequence[str], rows: Rows, caption: str) -> None:
