@@ -45,7 +45,8 @@ def written(*rows):
 def test_a_cell_is_never_a_formula(formula):
     line = written(("a", formula))
     (row,) = csv.reader(io.StringIO(line))
-    assert row[1].startswith(("'", "\\")) and line.count("\n") == 1 and '"a","' in line
+    assert row[1].startswith(("'", "\\")) and line.count("\n") == 1
+    assert line.startswith('"a","\'') or row[1].startswith("\\")
 
 
 def test_numbers_stay_numbers():

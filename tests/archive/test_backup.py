@@ -1,13 +1,17 @@
 """Backups are taken while the archive is in use, and become archives again."""
 
+import io
+import os
+import shutil
+import tarfile
 import threading
 
 import pytest
 
 from medlike import Archive, Query
-from medlike.archive import backup, ingest
-from medlike.archive.sealing import seal, unseal
-from medlike.errors import ArchiveError
+from medlike.archive import backup, encryption, ingest
+from medlike.archive.sealed_key import unseal
+from medlike.errors import ArchiveError, InputError
 
 
 @pytest.fixture
@@ -22,7 +26,7 @@ def filled(archive, pictures, scan):
 def test_a_restored_archive_answers_the_same(filled, tmp_path, pictures, encoder, scan):
     query = Query(image=pictures(1) / "0000.png")
     expected = filled.search(query, k=9)
-    report = filled.backup(tmp_path / "backup")
+    report = filled.backup(tmp_path / "backup", with_id_key=True)
     assert (report.images, report.generation, report.links) == (6, filled.store.generation(), False)
     with Archive.restore(tmp_path / "backup", tmp_path / "again", encoder=encoder) as again:
         assert again.verify() == []
@@ -41,7 +45,7 @@ def test_a_restored_archive_answers_the_same(filled, tmp_path, pictures, encoder
 def test_links_are_saved_on_request_only(filled, tmp_path, encoder):
     filled.backup(tmp_path / "bare")
     assert not (tmp_path / "bare" / "private" / "links.sqlite").exists()
-    filled.backup(tmp_path / "whole", links=True)
+    filled.backup(tmp_path / "whole", links=True, with_id_key=True)
     with Archive.restore(tmp_path / "whole", tmp_path / "again", encoder=encoder) as again:
         id = again.identity.public_id("1.2.3", 0, "")
         assert again.source(id) == filled.source(id) and again.source(id)["sop_uid"] == "1.2.3"
@@ -50,30 +54,177 @@ def test_links_are_saved_on_request_only(filled, tmp_path, encoder):
 
 def test_received_files_are_saved_too(archive, scan, tmp_path, encoder):
     archive.receive(scan("c.dcm", SOPInstanceUID="1.2.9").read_bytes(), "c.dcm")
-    archive.backup(tmp_path / "backup")
+    archive.backup(tmp_path / "backup", with_id_key=True)
     with Archive.restore(tmp_path / "backup", tmp_path / "again", encoder=encoder) as again:
         assert again.info()["received"] == 1 and again.drain().added == 1
 
 
-def test_the_key_can_be_encrypted(filled, tmp_path, encoder):
-    filled.backup(tmp_path / "backup", passphrase="correct horse")
+def test_under_a_passphrase_nothing_can_be_read(filled, tmp_path, encoder, pictures, scan):
+    filled.receive(scan("d.dcm", seed=3).read_bytes(), "d.dcm")
+    filled.backup(tmp_path / "backup", links=True, passphrase="correct horse")
+    (file,) = (tmp_path / "backup").iterdir()
+    content = file.read_bytes()
     key = (filled.path / "private" / "key").read_bytes().strip()
-    assert all(key not in path.read_bytes() for path in (tmp_path / "backup").rglob("*") if path.is_file())
-    for wrong in (None, "battery staple"):
+    for plain in (key, b"SQLite format 3", b"archive.json", b"Doe", b".pixels", b"ustar", str(tmp_path).encode()):
+        assert plain not in content
+    for wrong in (None, "", "battery staple"):
         with pytest.raises(ArchiveError, match="passphrase"):
             Archive.restore(tmp_path / "backup", tmp_path / "again", passphrase=wrong)
+    query = Query(image=pictures(1) / "0000.png")
     with Archive.restore(tmp_path / "backup", tmp_path / "again", "correct horse", encoder) as again:
         assert again.identity.public_id("1", 0, "") == filled.identity.public_id("1", 0, "")
+        assert again.verify() == [] and again.info()["received"] == 1
+        id = again.identity.public_id("1.2.3", 0, "")
+        assert again.source(id) == filled.source(id)
+        found, expected = again.search(query, k=9).hits, filled.search(query, k=9).hits
+        assert [(hit.id, hit.distance) for hit in found] == [(hit.id, hit.distance) for hit in expected]
+    with pytest.raises(InputError, match="empty"):
+        filled.backup(tmp_path / "empty", passphrase="")
 
 
-def test_sealing_turns_back_and_notices_damage():
-    sealed = seal(b"0123456789abcdef" * 4, "passphrase")
-    assert unseal(sealed, "passphrase") == b"0123456789abcdef" * 4
-    assert seal(b"0" * 64, "p")[-96:] != seal(b"0" * 64, "p")[-96:]  # a fresh salt each time
-    for at in range(0, len(sealed), 7):
-        damaged = sealed[:at] + bytes([sealed[at] ^ 1]) + sealed[at + 1 :]
+def test_every_change_to_an_encrypted_file_is_noticed(tmp_path, monkeypatch):
+    monkeypatch.setattr(encryption, "CHUNK", 64)
+    monkeypatch.setattr(encryption, "COST", {"n": 2, "r": 1, "p": 1})
+    plain = bytes(range(256)) + b"the end"
+    for name in "ab":
+        with encryption.encrypted(tmp_path / name, "p") as stream:
+            stream.write(plain[:100])
+            stream.write(plain[100:])
+    one, other = (tmp_path / "a").read_bytes(), (tmp_path / "b").read_bytes()
+
+    def read(data, passphrase="p"):
+        stream = encryption.Decrypting(io.BytesIO(data), passphrase)
+        return stream.read(10) + stream.read()
+
+    assert read(one) == read(other) == plain
+    start, step = len(encryption.MAGIC) + encryption.SALT, 64 + encryption.TAG
+    chunks = [one[at : at + step] for at in range(start, len(one), step)]
+    assert len(chunks) == 5
+    damaged = [one[:at] + bytes([one[at] ^ 1]) + one[at + 1 :] for at in range(0, len(one), 5)]
+    cut = [one[:at] for at in (0, start - 1, start, start + step, start + 4 * step, len(one) - 1)]
+    swapped = [one[:start] + b"".join([chunks[i] for i in order]) for order in ((1, 0, 2, 3, 4), (0, 1, 2, 4), (4,))]
+    foreign = [one[:start] + other[start:], other[:start] + one[start:], one + chunks[4], one + b"x"]
+    for wrong in (*damaged, *cut, *swapped, *foreign):
+        with pytest.raises(ArchiveError, match=r"take another backup|no encrypted backup"):
+            read(wrong)
+    with pytest.raises(ArchiveError, match="passphrase"):
+        read(one, "q")
+
+
+@pytest.mark.parametrize("size", [0, 1, 63, 64, 65, 128])
+def test_an_encrypted_file_of_any_length_comes_back(tmp_path, monkeypatch, size):
+    monkeypatch.setattr(encryption, "CHUNK", 64)
+    monkeypatch.setattr(encryption, "COST", {"n": 2, "r": 1, "p": 1})
+    with encryption.encrypted(tmp_path / "a", "p") as stream:
+        stream.write(b"x" * size)
+    assert encryption.Decrypting((tmp_path / "a").open("rb"), "p").read() == b"x" * size
+
+
+def test_half_an_encrypted_file_never_appears(tmp_path):
+    with pytest.raises(KeyError), encryption.encrypted(tmp_path / "a", "p") as stream:
+        stream.write(b"x" * 3_000_000)
+        raise KeyError
+    assert list(tmp_path.iterdir()) == []
+
+
+EVIL = ["../evil", "/tmp/evil", "spool/../../evil", "private/other", "pixels/ab/x.pixels", "index/x", "writer.lock"]
+
+
+@pytest.mark.parametrize("name", [*EVIL, "a link", "a pipe"])
+def test_an_encrypted_backup_holds_nothing_but_parts_of_an_archive(tmp_path, name):
+    info = tarfile.TarInfo("store.sqlite" if name.startswith("a ") else name)
+    info.type = {"a link": tarfile.SYMTYPE, "a pipe": tarfile.FIFOTYPE}.get(name, tarfile.REGTYPE)
+    info.linkname = "/etc/passwd"
+    (tmp_path / "backup").mkdir()
+    with (
+        encryption.encrypted(tmp_path / "backup" / backup.CONTAINER, "p") as stream,
+        tarfile.open(fileobj=stream, mode="w|") as tar,
+    ):
+        tar.addfile(info, io.BytesIO())
+    with pytest.raises(ArchiveError, match="no part of an archive"):
+        Archive.restore(tmp_path / "backup", tmp_path / "again", "p")
+    assert list((tmp_path / "again").iterdir()) == [] and not (tmp_path / "evil").exists()
+
+
+OLD_KEY = b"00112233445566778899aabbccddeeff" * 2 + b"\n"
+OLD_SEALED = bytes.fromhex(
+    "6d65646c696b65207365616c6564206b657920310a9dc2a106c1a8a8fed34d69884a4d24f6f7beaa34ad642d048fad938a0bb367b2c3fff434"
+    "ccd680dca517c550123514e9e6399c7b660e15e1112330cdaef11f16d76b2ffd9db580ebac3f41aa2ab35514db83ae14b0a710415fba2606b9"
+    "c948498fdefb2cabd963fb75c7b75c915bbbe0a9"
+)
+
+
+def test_an_id_key_that_an_earlier_medlike_encrypted_is_still_read(filled, tmp_path, encoder):
+    assert unseal(OLD_SEALED, "correct horse") == OLD_KEY
+    for at in range(0, len(OLD_SEALED), 7):
         with pytest.raises(ArchiveError):
-            unseal(damaged, "passphrase")
+            unseal(OLD_SEALED[:at] + bytes([OLD_SEALED[at] ^ 1]) + OLD_SEALED[at + 1 :], "correct horse")
+    filled.backup(tmp_path / "backup")
+    (tmp_path / "backup" / "private").mkdir(exist_ok=True)
+    (tmp_path / "backup" / "private" / "key.sealed").write_bytes(OLD_SEALED)
+    with pytest.raises(ArchiveError, match="give the passphrase"):
+        Archive.restore(tmp_path / "backup", tmp_path / "again")
+    # It is the key of another archive.
+    with pytest.raises(ArchiveError, match="is not this archive's"):
+        Archive.restore(tmp_path / "backup", tmp_path / "again", "correct horse")
+
+
+def test_without_the_key_an_archive_is_searched_and_takes_nothing_new(filled, tmp_path, encoder, pictures, scan):
+    filled.receive(scan("d.dcm", seed=3).read_bytes(), "d.dcm")
+    filled.backup(tmp_path / "backup")
+    assert not list((tmp_path / "backup").rglob("key*"))
+    query = Query(image=pictures(1) / "0000.png")
+    expected = [(hit.id, hit.distance) for hit in filled.search(query, k=9).hits]
+    with Archive.restore(tmp_path / "backup", tmp_path / "again", encoder=encoder) as again:
+        assert again.verify() == []
+        assert [(hit.id, hit.distance) for hit in again.search(query, k=9).hits] == expected
+        assert again.remove([expected[0][0]]).removed == 1 and again.info()["received"] == 1
+        with pytest.raises(ArchiveError, match="put the original archive's private/key there"):
+            again.add(scan("new.dcm", seed=7))
+        shutil.copy(filled.path / "private" / "key", tmp_path / "again" / "private" / "key")
+        assert again.add(scan("new.dcm", seed=7)).added == 1
+        assert again.identity.public_id("1", 0, "") == filled.identity.public_id("1", 0, "")
+        assert again.verify() == []
+        (tmp_path / "again" / "private" / "key").write_text("00" * 32)
+        assert any("is not this archive's" in str(problem) for problem in again.verify())
+
+
+def test_the_key_can_be_given_when_restoring_and_is_checked(filled, tmp_path, encoder, scan):
+    filled.receive(scan("d.dcm", seed=3).read_bytes(), "d.dcm")
+    filled.backup(tmp_path / "backup")
+    other = tmp_path / "other"
+    other.write_text("00" * 32)
+    with pytest.raises(ArchiveError, match="is not this archive's"):
+        Archive.restore(tmp_path / "backup", tmp_path / "again", key=other)
+    assert list((tmp_path / "again").iterdir()) == []
+    key = filled.path / "private" / "key"
+    with Archive.restore(tmp_path / "backup", tmp_path / "again", encoder=encoder, key=key) as again:
+        assert again.drain().added == 1 and again.verify() == []
+
+
+@pytest.mark.parametrize("kind", ["link", "folder link", "pipe", "key link", "store link", "spool link"])
+def test_a_backup_with_links_or_pipes_is_refused(filled, tmp_path, kind):
+    filled.backup(tmp_path / "backup", with_id_key=True)
+    place, secret = tmp_path / "backup", tmp_path / "secret"
+    secret.mkdir()
+    (secret / "file").write_text("secret")
+    file = sorted((place / "pixels").rglob("*.pixels"))[0]
+    if kind == "link":
+        file.unlink()
+        file.symlink_to(secret / "file")
+    elif kind == "folder link":
+        (place / "pixels" / "zz").symlink_to(secret)
+    elif kind == "pipe":
+        file.unlink()
+        os.mkfifo(file)
+    else:
+        (place / "spool").mkdir(exist_ok=True)
+        part = place / {"key link": "private/key", "store link": "store.sqlite", "spool link": "spool"}[kind]
+        shutil.move(part, secret / "moved")
+        part.symlink_to(secret / "moved")
+    with pytest.raises(ArchiveError, match="which an archive never holds"):
+        Archive.restore(place, tmp_path / "again")
+    assert not (tmp_path / "again").exists() or list((tmp_path / "again").iterdir()) == []
 
 
 def test_a_backup_taken_while_it_is_written_to_is_one_generation(

@@ -25,6 +25,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from medlike import strict_json
+from medlike.bundle import graph_files, specification
 from medlike.bundle.phantoms import unpacked_pictures
 from medlike.errors import BundleError
 
@@ -33,6 +35,7 @@ SPECIFICATION = "bundle.json"
 GRAPH = "model.onnx"
 WEIGHTS = "weights.safetensors"
 ARRAYS = "arrays.safetensors"
+LARGEST = 16 << 20  # bytes of bundle.json
 FILES = (GRAPH, WEIGHTS, ARRAYS)
 KINDS = ("image", "text")
 DEFAULT = "medlike-hmar-64"
@@ -55,6 +58,20 @@ def file_digest(path: Path) -> str:
 def encoder_digest(files: dict[str, dict[str, Any]]) -> str:
     """What fixes the codes: sha256 over the digests of graph and weights."""
     return hashlib.sha256((files[GRAPH]["sha256"] + files[WEIGHTS]["sha256"]).encode()).hexdigest()
+
+
+def require_covered(graph: Path) -> None:
+    """Raise BundleError where a graph reads another file than the bundle's weights: the digest would not cover it."""
+    try:
+        names = graph_files.named_files(graph.read_bytes())
+    except (ValueError, RecursionError) as error:
+        raise BundleError(f"{graph} is no ONNX graph ({error}); fetch or export the bundle again") from error
+    others = sorted(names - {WEIGHTS})
+    if others:
+        raise BundleError(
+            f"{graph} reads {others[0][:80]!r}, which the bundle's digest does not cover; only {WEIGHTS} may be named: "
+            "export the bundle again"
+        )
 
 
 def shipped(kind: str | None = "image") -> list[str]:
@@ -105,7 +122,7 @@ class Bundle:
         path = locate(name_or_path)
         file = path / SPECIFICATION
         try:
-            spec = json.loads(file.read_text(encoding="utf-8"))
+            spec = strict_json.read(file, LARGEST)
         except (OSError, ValueError) as error:
             raise BundleError(f"{file} cannot be read ({error}); fetch the bundle again") from error
         if not isinstance(spec, dict) or "format" not in spec:
@@ -127,6 +144,9 @@ class Bundle:
 
     def verify(self) -> None:
         """Compare every byte with the digest. BundleError names the file that is missing or differs."""
+        wrong = specification.problem(self.spec, FILES)
+        if wrong is not None:
+            raise BundleError(f"{self.path / SPECIFICATION}: {wrong}; fetch the bundle again")
         found = hashlib.sha256(canonical(self.spec)).hexdigest()
         if found != self.spec.get("digest"):
             raise BundleError(
@@ -138,8 +158,11 @@ class Bundle:
             expected = self.spec["files"][name]["sha256"]
             if not file.is_file():
                 raise BundleError(f"{file} is missing; fetch the bundle again")
+            if file.stat().st_size != self.spec["files"][name]["bytes"]:
+                raise BundleError(f"{file} is damaged: another size than stated; fetch the bundle again")
             if file_digest(file) != expected:
                 raise BundleError(f"{file} is damaged: another sha256 than stated; fetch the bundle again")
+        require_covered(self.graph)
 
     @property
     def name(self) -> str:
@@ -226,11 +249,17 @@ class Bundle:
 
     def golden_inputs(self) -> npt.NDArray[np.uint8]:
         """Golden inputs of an image bundle, uint8 [N, 224, 224]."""
-        return unpacked_pictures(self.array("golden.inputs"), int(self.spec["golden"]["count"]))
+        try:
+            return unpacked_pictures(self.array("golden.inputs"), int(self.spec["golden"]["count"]))
+        except ValueError as error:
+            raise BundleError(f"the golden inputs of {self.path} are damaged ({error}); fetch it again") from None
 
     def golden_bits(self) -> npt.NDArray[np.bool_]:
         """Bits of the golden inputs where the bundle was made, bool [N, K]."""
-        return np.unpackbits(self.array("golden.code"), axis=1).astype(bool)
+        code = self.array("golden.code")
+        if code.dtype != np.uint8 or code.ndim != 2 or code.shape[1] * 8 != self.bits:
+            raise BundleError(f"the golden code of {self.path} is {code.dtype} {code.shape}; fetch it again")
+        return np.unpackbits(code, axis=1).astype(bool)
 
 
 def _kind(spec: dict[str, Any]) -> str:
@@ -239,6 +268,6 @@ def _kind(spec: dict[str, Any]) -> str:
 
 def _kind_of(file: Path) -> str | None:
     try:
-        return _kind(json.loads(file.read_text(encoding="utf-8")))
+        return _kind(strict_json.read(file, LARGEST))
     except (OSError, ValueError, AttributeError):
         return None

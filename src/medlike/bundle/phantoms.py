@@ -54,5 +54,14 @@ def packed_pictures(pictures: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
 
 
 def unpacked_pictures(stream: npt.NDArray[np.uint8], count: int, size: int = SIZE) -> npt.NDArray[np.uint8]:
-    """The inverse of packed_pictures: uint8 [count, size, size]."""
-    return np.frombuffer(zlib.decompress(stream.tobytes()), dtype=np.uint8).reshape(count, size, size)
+    """The inverse of packed_pictures: uint8 [count, size, size]. Raises ValueError for another stream."""
+    whole = count * size * size
+    unpacker = zlib.decompressobj()
+    try:
+        # No more is unpacked than belongs there: a small stream can grow a thousandfold.
+        data = unpacker.decompress(stream.tobytes(), whole + 1)
+    except zlib.error as error:
+        raise ValueError(str(error)) from None
+    if len(data) != whole:
+        raise ValueError(f"{len(data)} bytes or more, not {whole}")
+    return np.frombuffer(data, dtype=np.uint8).reshape(count, size, size)

@@ -84,6 +84,7 @@ def write(
         _save_arrays(draft / folder.WEIGHTS, weights)
         _point_into(model, draft / folder.WEIGHTS)
         (draft / folder.GRAPH).write_bytes(model.SerializeToString(deterministic=True))
+        folder.require_covered(draft / folder.GRAPH)
         values, golden = _golden(draft, complete)
         if values.shape[1] != complete["bits"]:
             raise BundleError(f"the graph gives {values.shape[1]} bits, not the {complete['bits']} specified")

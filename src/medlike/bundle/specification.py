@@ -1,0 +1,105 @@
+"""What a bundle's specification may say: types and sane bounds, checked before anything is believed."""
+
+import math
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+_DIGEST = re.compile(r"[0-9a-f]{64}")
+LONGEST = 200  # characters of a name
+Check = Callable[[Any], bool]
+
+
+def problem(spec: Mapping[str, Any], files: tuple[str, ...]) -> str | None:
+    """Return what is wrong with a specification as a sentence that names key and value; None where it is sound.
+
+    Args:
+        spec: The content of bundle.json.
+        files: Names of the files that a bundle has, besides bundle.json.
+    """
+    for key, (check, wanted) in _KEYS.items():
+        if not check(spec.get(key)):
+            return f"{key} is {_shown(spec.get(key))}, not {wanted}"
+    stated = spec["files"]
+    if set(stated) != set(files):
+        return f"files names {_shown(sorted(stated))}, not {', '.join(files)}"
+    for name, facts in stated.items():
+        if not (isinstance(facts, dict) and _whole(facts.get("bytes"), 0, 2**36) and _digest(facts.get("sha256"))):
+            return f"files.{name} is {_shown(facts)}, not a size and a SHA-256"
+    count = spec["golden"].get("count")
+    if not _whole(count, 1, 1024):
+        return f"golden.count is {_shown(count)}, not a number from 1 to 1024"
+    if spec.get("kind") == "text":
+        return _problem_of_text(spec.get("text"))
+    return _problem_of_outlier(spec.get("outlier"))
+
+
+def _problem_of_text(text: Any) -> str | None:
+    if not isinstance(text, dict):
+        return f"text is {_shown(text)}, not an object"
+    for key in ("sentence_width", "embedding_dim"):
+        if not _whole(text.get(key), 1, 65_536):
+            return f"text.{key} is {_shown(text.get(key))}, not a number from 1 to 65536"
+    for key in ("image_encoder_digest", "image_bundle", "sentence_digest"):
+        if not _name(text.get(key)):
+            return f"text.{key} is {_shown(text.get(key))}, not a name"
+    return None
+
+
+def _problem_of_outlier(outlier: Any) -> str | None:
+    if not outlier:
+        return None if outlier is None or outlier == {} else f"outlier is {_shown(outlier)}, not an object"
+    if not isinstance(outlier, dict):
+        return f"outlier is {_shown(outlier)}, not an object"
+    bounds: dict[str, tuple[Check, str]] = {
+        "k": (lambda v: _whole(v, 1, 10_000), "a number from 1 to 10000"),
+        "threshold": (lambda v: _number(v) and 0 < v < 1, "a number between 0 and 1"),
+        "least_units": (lambda v: _whole(v, 1, 10**9), "a number from 1 to 10**9"),
+        "normalise": (lambda v: isinstance(v, bool), "true or false"),
+        "components": (lambda v: _names(v, 16) and len(v) > 0, "a list of names"),
+        "modalities": (lambda v: _names(v, 256), "a list of at most 256 names"),
+    }
+    for key, (check, wanted) in bounds.items():
+        if not check(outlier.get(key)):
+            return f"outlier.{key} is {_shown(outlier.get(key))}, not {wanted}"
+    return None
+
+
+def _whole(value: Any, least: int, most: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and least <= value <= most
+
+
+def _number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _digest(value: Any) -> bool:
+    return isinstance(value, str) and _DIGEST.fullmatch(value) is not None
+
+
+def _name(value: Any) -> bool:
+    return isinstance(value, str) and 0 < len(value) <= LONGEST and value.isprintable()
+
+
+def _names(value: Any, most: int) -> bool:
+    return isinstance(value, list) and len(value) <= most and all(map(_name, value))
+
+
+def _shown(value: Any) -> str:
+    return f"{value!r:.60}" if not isinstance(value, int) or abs(value) < 2**64 else "a number of 2**64 or more"
+
+
+_KEYS: dict[str, tuple[Check, str]] = {
+    "name": (lambda v: _name(v) and "/" not in v and v not in (".", ".."), "a printable name without slashes"),
+    "preset": (_name, "a name"),
+    "kind": (lambda v: v in (None, "image", "text"), "image or text"),
+    "bits": (lambda v: _whole(v, 8, 1024) and v % 8 == 0, "a multiple of 8 from 8 to 1024"),
+    "content_dim": (lambda v: _whole(v, 1, 65_536), "a number from 1 to 65536"),
+    "local_bits": (lambda v: v is None or (_whole(v, 64, 1024) and v % 64 == 0), "a multiple of 64 up to 1024"),
+    "outputs": (lambda v: _names(v, 64), "a list of at most 64 names"),
+    "modalities": (lambda v: v is None or _names(v, 256), "a list of at most 256 names"),
+    "labels": (lambda v: v is None or isinstance(v, dict), "an object"),
+    "golden": (lambda v: isinstance(v, dict), "an object"),
+    "files": (lambda v: isinstance(v, dict), "an object"),
+    "digest": (_digest, "a SHA-256"),
+}
