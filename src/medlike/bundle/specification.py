@@ -41,7 +41,7 @@ def _problem_of_text(text: Any) -> str | None:
         if not _whole(text.get(key), 1, 65_536):
             return f"text.{key} is {_shown(text.get(key))}, not a number from 1 to 65536"
     for key in ("image_encoder_digest", "image_bundle", "sentence_digest"):
-        if not _name(text.get(key)):
+        if text.get(key) != "" and not _name(text.get(key)):
             return f"text.{key} is {_shown(text.get(key))}, not a name"
     return None
 

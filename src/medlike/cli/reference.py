@@ -13,6 +13,9 @@ Written by `make docs` from the commands' own help; do not edit.
 
 Exit codes: 0 done, 1 failed, 2 usage, 3 done with some inputs refused, 130 interrupted. What went wrong is
 one line on stderr. Progress and notes go to stderr too, so stdout holds the answer alone.
+Names, labels, texts and reasons come from files, so control characters and those that turn the direction of writing
+are shown as escapes (`\\x1b`, `\\u202e`). In CSV a text that begins like a formula has an apostrophe before it; numbers
+stay numbers.
 `MEDLIKE_TRACEBACK=1` shows where a failure came from. Shell completion: `medlike --install-completion`.
 """
 
