@@ -368,6 +368,41 @@ def test_unknown_voi_function_is_linear_with_a_remark(write_dicom):
     assert image.remarks == ("VOILUTFunction 'CURVE' is unknown: LINEAR is used",)
 
 
+@pytest.mark.parametrize(
+    ("interpretation", "shape", "inverted", "remarks"),
+    [
+        ("MONOCHROME1", None, True, 0),
+        ("MONOCHROME1", "INVERSE", True, 0),
+        ("MONOCHROME1", "IDENTITY", False, 1),
+        ("MONOCHROME2", None, False, 0),
+        ("MONOCHROME2", "IDENTITY", False, 0),
+        ("MONOCHROME2", "INVERSE", True, 1),
+        ("MONOCHROME2", "OTHER", False, 0),
+    ],
+)
+def test_presentation_shape_decides_which_end_is_white(write_dicom, interpretation, shape, inverted, remarks):
+    elements = {"PhotometricInterpretation": interpretation} | ({"PresentationLUTShape": shape} if shape else {})
+    image = one(write_dicom("a.dcm", RAMP, **WINDOW, **elements))
+    assert image.photometry.inverted == inverted and len(image.remarks) == remarks
+
+
+@pytest.mark.parametrize("kind", ["12.1", "12.2", "7"])
+def test_angiography_shows_its_stored_values(write_dicom, kind):
+    """The rescale of XA and XRF leads back to the intensity of the beam: DCMTK leaves it out as well."""
+    modality = table(np.arange(4096, dtype=np.uint16)[::-1], [4096, 0, 16])
+    image = one(
+        write_dicom(
+            "a.dcm",
+            RAMP,
+            SOPClassUID=f"1.2.840.10008.5.1.4.1.1.{kind}",
+            ModalityLUTSequence=Sequence([modality]),
+            **{**CT, **WINDOW, "WindowCenter": "2048"},
+        )
+    )
+    assert (image.photometry.modality_lut is None) == (kind != "7")
+    assert (image.photometry.slope, image.photometry.intercept) == (1.0, 0.0)
+
+
 def test_age_from_dates_with_points(write_dicom):
     born, seen = "1935.04.01", "1969.05.02"
     path = write_dicom("a.dcm", RAMP, PatientBirthDate="19990401", StudyDate="19990502")

@@ -213,6 +213,13 @@ def test_bitmaps_are_black_and_white(tmp_path):
         assert one(tmp_path / "a.pbm").pixels.tolist() == [[0, 255], [255, 0]]
 
 
+def test_only_the_first_picture_of_a_pnm_is_read(tmp_path):
+    (tmp_path / "a.pgm").write_bytes(b"P5 2 1 255\n\x01\x02P5 2 1 255\n\x03\x04")
+    assert one(tmp_path / "a.pgm").pixels.tolist() == [[1, 2]]
+    (tmp_path / "b.pgm").write_bytes(b"P2 2 1 255\n1 2 3 4")
+    assert one(tmp_path / "b.pgm").pixels.tolist() == [[1, 2]]
+
+
 @pytest.mark.parametrize(
     ("data", "reason"),
     [

@@ -250,3 +250,17 @@ def test_16_bit_colour_that_holds_12_bits_is_not_black(tmp_path):
     pixels = (DEEP_RGB // 16).astype(np.uint16)
     tifffile.imwrite(tmp_path / "a.tif", pixels, photometric="rgb")
     np.testing.assert_array_equal(render_colour(one(tmp_path / "a.tif")), np.floor(pixels * (255 / 4095) + 0.5))
+
+
+def test_samples_count_against_the_limit_before_anything_is_decoded(tmp_path):
+    tifffile.imwrite(tmp_path / "a.tif", GREY)
+    with tifffile.TiffFile(tmp_path / "a.tif") as file:
+        tags = file.pages[0].tags
+        places = [(tags["ImageWidth"], 10000), (tags["ImageLength"], 9000), (tags["SamplesPerPixel"], 60000)]
+        places = [(one_tag.valueoffset, one_tag.valuebytecount, value) for one_tag, value in places]
+    raw = bytearray((tmp_path / "a.tif").read_bytes())
+    for place, size, value in places:
+        raw[place : place + size] = value.to_bytes(size, "little")
+    (tmp_path / "a.tif").write_bytes(raw)
+    with pytest.raises(ImageError, match="limit"):
+        one(tmp_path / "a.tif")

@@ -16,6 +16,10 @@ from medlike.imaging.image import Lut, Photometry, Window
 
 FUNCTIONS = ("LINEAR", "LINEAR_EXACT", "SIGMOID")
 
+#: X-ray angiography and fluoroscopy: their modality table or rescale leads back to the intensity of the beam, and is no
+#: part of the way to the screen. Source: PS3.3 C.8.7.1.1.2, PS3.17 FFF.2.3.1.3.4.
+_NOT_RESCALED = tuple(f"1.2.840.10008.5.1.4.1.1.12.{last}" for last in (1, 2, 3))
+
 #: Elements of padding, by element of pixels: value, limit of the range. Source: PS3.3 C.7.5.1.1.2, C.7.6.24.
 _PADDING = {
     "PixelData": ("PixelPaddingValue", "PixelPaddingRangeLimit"),
@@ -66,15 +70,18 @@ def photometry(dataset: Dataset, frame: int, pixels: np.ndarray) -> tuple[Photom
     bits = int(number(dataset, "BitsStored") or 8 * pixels.dtype.itemsize)
     own = Photometry(
         bits=bits,
-        inverted=dataset.get("PhotometricInterpretation") == "MONOCHROME1",
+        inverted=_inverted(reading),
         padding=_padding(reading, bits),
     )
     rescaled = functional_group(dataset, frame, "PixelValueTransformationSequence") or dataset
     windowed = functional_group(dataset, frame, "FrameVOILUTSequence") or dataset
     signed = dataset.get("PixelRepresentation") == 1
     try:
-        modality_lut = _modality_lut(reading, rescaled, signed)
-        slope, intercept = (1.0, 0.0) if modality_lut else _rescale(reading, rescaled)
+        if dataset.get("SOPClassUID") in _NOT_RESCALED:
+            modality_lut, slope, intercept = None, 1.0, 0.0
+        else:
+            modality_lut = _modality_lut(reading, rescaled, signed)
+            slope, intercept = (1.0, 0.0) if modality_lut else _rescale(reading, rescaled)
     except _NotApplied as error:
         reading.remarks.append(f"{error}: shown by its own values, without rescale and window")
         return own, tuple(reading.remarks)
@@ -183,6 +190,17 @@ def _encoding(dataset: Dataset) -> tuple[bool, bool]:
     """Whether words are little-endian, and whether value representations are written in the file."""
     syntax = dataset.file_meta.TransferSyntaxUID
     return syntax.is_little_endian, not syntax.is_implicit_VR
+
+
+def _inverted(reading: _Reading) -> bool:
+    """Whether the lowest value is white. Presentation LUT Shape, the last step, decides over the interpretation."""
+    dataset = reading.dataset
+    inverted = dataset.get("PhotometricInterpretation") == "MONOCHROME1"
+    shape = dataset.get("PresentationLUTShape")
+    if shape not in ("IDENTITY", "INVERSE") or (shape == "INVERSE") == inverted:
+        return inverted
+    reading.remarks.append(f"PresentationLUTShape {shape} decides, not {dataset.PhotometricInterpretation}")
+    return not inverted
 
 
 def _padding(reading: _Reading, bits: int) -> tuple[float, float] | None:

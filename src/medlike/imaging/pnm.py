@@ -9,6 +9,9 @@ from medlike.errors import ImageError
 from medlike.imaging.limits import check_size
 
 _COMMENT = rb"(?:\s|#[^\r\n]*[\r\n])"
+#: The longest header, with its comments, and the longest number of a plain file, with what parts it from the next.
+_HEADER_BYTES, _PLAIN_BYTES = 1 << 16, 32
+
 #: Magic number, width, height, maxval. Source: netpbm, ppm(5) and pgm(5).
 _HEADER = re.compile(rb"P([2356])" + (_COMMENT + rb"+(\d{1,9})") * 3 + rb"(?:#[^\r\n]*[\r\n])?\s?")
 
@@ -23,10 +26,11 @@ def pnm_pixels(path: Path) -> tuple[np.ndarray, int] | None:
     Raises:
         ImageError: if header and data make no picture.
     """
-    data = path.read_bytes()
-    if data[1:2] in b"14":
+    with path.open("rb") as file:
+        start = file.read(_HEADER_BYTES)
+    if start[1:2] in b"14":
         return None
-    header = _HEADER.match(data)
+    header = _HEADER.match(start)
     if header is None:
         raise ImageError("the PNM header is damaged")
     kind, width, height, white = (int(one) for one in header.groups())
@@ -36,10 +40,14 @@ def pnm_pixels(path: Path) -> tuple[np.ndarray, int] | None:
     samples = 3 if kind in (3, 6) else 1
     count = width * height * samples
     stored = np.dtype(np.uint8 if white < 256 else ">u2")
+    with path.open("rb") as file:
+        file.seek(header.end())
+        # No more than the header says: files of several pictures, and of anything else, may be long.
+        data = file.read(count * (_PLAIN_BYTES if kind in (2, 3) else stored.itemsize))
     if kind in (2, 3):
-        values = _plain(data[header.end() :], count)
+        values = _plain(data, count)
     else:
-        values = np.frombuffer(data, stored, min(count, (len(data) - header.end()) // stored.itemsize), header.end())
+        values = np.frombuffer(data, stored, len(data) // stored.itemsize)
     if len(values) < count:
         raise ImageError(f"the PNM header says {width} x {height}, {count} samples; the file has {len(values)}")
     if int(values.max()) > white:

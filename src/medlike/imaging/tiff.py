@@ -69,7 +69,8 @@ def tiff_pages(path: Path, choose) -> Iterator[tuple[Page, int, int]]:
         for index in choose(count):
             with silence():
                 page: Any = file.pages[index]
-                check_size(page.imagelength, page.imagewidth)
+                # RGBA is the most that a picture needs; more samples count as more pixels.
+                check_size(page.imagelength, page.imagewidth * max(1, page.samplesperpixel // 4))
                 decoded = _page(path, file, page, index)
                 turned = decoded._replace(pixels=upright(decoded.pixels, _orientation(page)))
             yield turned, index, count
