@@ -243,6 +243,8 @@ def test_decimal_commas_are_read_with_a_remark(write_dicom):
         {SLOPE: "0         "},
         {SLOPE: "nan       "},
         {INTERCEPT: "1e999     "},
+        {SLOPE: "5e307     "},
+        {SLOPE: "1e-300    "},
         {SLOPE: "1\\x       "[:10], INTERCEPT: "x\\1       "[:10]},
     ],
 )

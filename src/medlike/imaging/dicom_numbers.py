@@ -1,6 +1,5 @@
 """Numbers in DICOM elements: decimal strings as files really hold them."""
 
-import math
 import re
 from typing import Any, NamedTuple
 
@@ -10,9 +9,12 @@ from pydicom.multival import MultiValue
 #: One comma that cannot part thousands: other than three digits follow it, or other than 1 to 3 come before, or a 0.
 _DECIMAL_COMMA = re.compile(r"[+-]?(\d*,(?!\d{3}(?!\d))\d+|\d{4,},\d{3}|0+\d*,\d{3}|,\d{3})([eE][+-]?\d+)?")
 
+#: No quantity in a picture is beyond these, and two of them can be multiplied without overflow.
+_SMALLEST, _LARGEST = 1e-100, 1e100
+
 
 class Number(NamedTuple):
-    """One value of an element. value: None where it is empty or no finite number. text: as the file has it."""
+    """One value of an element. value: None where it is empty, no number, or out of all bounds. text: as the file has it."""
 
     value: float | None
     text: str
@@ -72,4 +74,4 @@ def _number(value: Any) -> Number:
         parsed = float(text.replace(",", ".") if _DECIMAL_COMMA.fullmatch(text) else value)
     except (TypeError, ValueError, OverflowError):
         return Number(None, text)
-    return Number(parsed if math.isfinite(parsed) else None, text)
+    return Number(parsed if parsed == 0 or _SMALLEST < abs(parsed) < _LARGEST else None, text)
