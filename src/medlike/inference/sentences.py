@@ -1,7 +1,7 @@
 """Sentences as vectors, by MiniLM in the light runtime: tokens, graph, mean over tokens, unit length. No torch.
 
 The weights (all-MiniLM-L6-v2, 384 numbers a sentence, English) are installed by `medlike text install`, see
-sentence_weights. Their graph ships with medlike as sentences.onnx, see sentence_graph.
+sentence_install. Their graph ships with medlike as sentences.onnx, see sentence_graph.
 """
 
 from __future__ import annotations

