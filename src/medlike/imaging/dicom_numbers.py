@@ -14,7 +14,7 @@ _SMALLEST, _LARGEST = 1e-100, 1e100
 
 
 class Number(NamedTuple):
-    """One value of an element. value: None where it is empty, no number, or out of all bounds. text: as the file has it."""
+    """One value of an element. value: None where it is empty, no number or beyond bounds. text: as in the file."""
 
     value: float | None
     text: str
