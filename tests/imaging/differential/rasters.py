@@ -131,8 +131,8 @@ def jp2(draw: Draw) -> Raster:
 
 
 def by_pillow(draw: Draw) -> Raster:
-    """BMP, lossless WebP, and JPEG in its kinds of sampling, by Pillow."""
-    kind, decoder = draw("", ("BMP", "bmp"), ("WEBP", "webp"), ("JPEG", "mjpeg"))
+    """BMP, GIF, lossless WebP, and sequential and progressive JPEG, by Pillow."""
+    kind, decoder = draw("", ("BMP", "bmp"), ("GIF", "gif"), ("WEBP", "webp"), ("JPEG", "mjpeg"))
     draw.words.append(kind)
     channels = draw("channels", 1, 3)
     values = samples(draw, 255, 3 if kind == "WEBP" else channels).astype(np.uint8)
@@ -144,7 +144,7 @@ def by_pillow(draw: Draw) -> Raster:
     return Raster(path, decoder, 255, tolerance=4 if kind == "JPEG" else 0)
 
 
-FAMILIES = {"PNG": png, "TIFF": tiff, "PNM": pnm, "JPEG 2000 file": jp2, "BMP, WebP, JPEG": by_pillow}
+FAMILIES = {"PNG": png, "TIFF": tiff, "PNM": pnm, "JPEG 2000 file": jp2, "BMP, GIF, WebP, JPEG": by_pillow}
 
 
 def draw_raster(family, seed, folder):

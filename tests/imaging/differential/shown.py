@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 from files import header, save, words
 from pydicom import uid
+from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 from variants import Draw, put
@@ -17,9 +18,10 @@ TOLERANCE = 1
 
 @dataclass
 class Shown:
-    """A file, the option of `dcm2pnm` that applies what the file says, and its choices in words."""
+    """A file, its honest twin for DCMTK, the option of `dcm2pnm` that applies what it says, and its words."""
 
     path: Path
+    honest: Path
     option: list[str]
     words: list[str]
 
@@ -41,7 +43,29 @@ def draw_shown(seed: int, folder: Path) -> Shown:
         option = window(draw, dataset, low, high)
     else:
         option = table(draw, dataset, low, high)
-    return Shown(save(dataset, draw.path("shown")), option, draw.words)
+    honest = save(dataset, draw.path("honest"))
+    return Shown(lie(draw, dataset, honest), honest, option, draw.words)
+
+
+def lie(draw, dataset, honest):
+    """Draw a fault of the numbers that leaves their meaning plain: decimal commas, a window without its center."""
+    path = draw.path("shown")
+    kind = draw("fault", "none", "none", "decimal commas", "an empty window first")
+    if kind == "decimal commas":
+        commas = bytearray(honest.read_bytes())
+        for keyword in ("WindowCenter", "WindowWidth", "RescaleSlope", "RescaleIntercept"):
+            if keyword in dataset:
+                said = "\\".join(str(value) for value in np.atleast_1d(dataset[keyword].value)).encode()
+                assert commas.count(said) >= 1, said
+                commas = commas.replace(said, said.replace(b".", b","))
+        path.write_bytes(commas)
+    elif kind == "an empty window first" and "WindowCenter" in dataset:
+        center, width = (np.atleast_1d(dataset[name].value) for name in ("WindowCenter", "WindowWidth"))
+        dataset.WindowCenter, dataset.WindowWidth = ["", *map(str, center)], ["77", *map(str, width)]
+        save(dataset, path)
+    else:
+        return honest
+    return path
 
 
 def rescaled(draw, dataset, values, signed):
@@ -51,7 +75,8 @@ def rescaled(draw, dataset, values, signed):
     if how == "rescale":
         # DCMTK cuts fractions off.
         slope, intercept = draw("slope", 1, 2), draw("intercept", 0, -1024, 100)
-        dataset.RescaleSlope, dataset.RescaleIntercept, dataset.RescaleType = slope, intercept, "US"
+        dataset.RescaleSlope, dataset.RescaleIntercept = f"{slope}.0", f"{intercept}.0"
+        dataset.RescaleType = "US"
         return lowest * slope + intercept, highest * slope + intercept
     if how == "table":
         entries = min(highest - lowest + 1, 4096)
@@ -68,9 +93,9 @@ def window(draw, dataset, low, high):
     width = max(2, round(float(draw.random.uniform(0.2, 1.5)) * span))
     center = round(float(draw.random.uniform(low, high)))
     if draw("alternatives", False, True):
-        dataset.WindowCenter, dataset.WindowWidth = [center, 7], [width, 33]
+        dataset.WindowCenter, dataset.WindowWidth = [f"{center}.0", "7.0"], [f"{width}.0", "33.0"]
     else:
-        dataset.WindowCenter, dataset.WindowWidth = center, width
+        dataset.WindowCenter, dataset.WindowWidth = f"{center}.0", f"{width}.0"
     function = draw("function", "none", "LINEAR", "SIGMOID")
     if function != "none":
         dataset.VOILUTFunction = function
@@ -86,6 +111,16 @@ def table(draw, dataset, low, high):
     first = max(-32768, min(first, 65535 if low >= 0 else 32767))
     curve = (np.linspace(0, 1, entries) ** draw("gamma", 0.5, 1, 2) * ((1 << bits) - 1)).astype(int)
     dataset.VOILUTSequence = lut(dataset, entries, first, bits, curve.tolist(), low < 0)
+    item = dataset.VOILUTSequence[0]
+    if bits == 8 and draw("packed", False, True):
+        # Two entries in each word, the first one in the low byte.
+        packed = np.append(curve, [0] * (entries % 2)).astype("u1").view("<u2")
+        big = dataset.file_meta.TransferSyntaxUID == uid.ExplicitVRBigEndian
+        item["LUTData"] = DataElement(item["LUTData"].tag, "OW", packed.astype(">u2" if big else "<u2").tobytes())
+    elif bits in (10, 12) and draw("descriptor says 16", False, True):
+        item.LUTDescriptor = [entries, first, 16]
+        # DCMTK scales by the descriptor unless it is to look at the entries.
+        return ["+Wl", "1", "+Mv"]
     return ["+Wl", "1"]
 
 
@@ -100,5 +135,5 @@ def lut(dataset, entries, first, bits, data, signed):
 def witness(shown: Shown) -> np.ndarray:
     """Return DCMTK's picture, integer 0 .. 255 [H, W]."""
     out = shown.path.with_suffix(".pgm")
-    run("dcm2pnm", "-q", "-O", *shown.option, "+opb", shown.path, out)
+    run("dcm2pnm", "-q", "-O", *shown.option, "+opb", shown.honest, out)
     return pnm(out)

@@ -85,31 +85,42 @@ def native(draw: Draw) -> Variant:
         uid.DeflatedExplicitVRLittleEndian,
     )
     draw.words.append(uid.UID(syntax).name)
-    photometric = draw("", "MONOCHROME2", "MONOCHROME2", "MONOCHROME1", "RGB", "YBR_FULL", "PALETTE COLOR")
+    photometric = draw("", "MONOCHROME2", "MONOCHROME1", "RGB", "YBR_FULL", "YBR_FULL_422", "PALETTE COLOR")
     draw.words.append(photometric)
     if photometric == "PALETTE COLOR":
         return palette(draw, syntax)
     colour = not photometric.startswith("MONO")
-    allocated = 8 if photometric == "YBR_FULL" else draw("allocated", 8, 16, 16, 32)
+    ybr = photometric.startswith("YBR")
+    allocated = 8 if ybr else draw("allocated", 8, 16, 16, 32)
     if allocated == 32 and (colour or syntax == uid.ExplicitVRBigEndian):
         # Words of 32 bits in OW have no one order in big endian.
         allocated = 16
     stored = allocated if colour else draw("stored", *range(min(allocated, 16) // 2, min(allocated, 16) + 1))
     signed = not colour and draw("signed", False, True)
     shift = 0 if colour else draw("shift", 0, 0, 0, allocated - stored)
-    values = draw.picture(stored, signed, colour)
+    values = draw.picture(stored, signed, colour, smallest=2)
+    if photometric == "YBR_FULL_422":
+        values = values[:, :, : values.shape[2] // 2 * 2]
     junk = None
     if stored < allocated and draw("bits outside are set", False, True):
         junk = draw.random.integers(0, 1 << 32, values.shape)
     samples = words(values, (stored, allocated), junk, shift)
     dataset = header(values, syntax, photometric, stored, allocated, signed, stored - 1 + shift)
-    if colour and draw("planes", False, True):
+    if photometric == "YBR_FULL_422":
+        # Y Y Cb Cr: one chroma for two pixels (PS3.3 C.7.6.3.1.2).
+        pairs = samples.reshape(*samples.shape[:2], -1, 2, 3)
+        samples = np.concatenate([pairs[..., 0], pairs[..., 0, 1:]], axis=-1)
+    elif colour and draw("planes", False, True):
         dataset.PlanarConfiguration = 1
         samples = samples.transpose(0, 3, 1, 2)
     put(dataset, samples, draw("VR", "OB", "OW") if allocated == 8 else "OW")
-    path = save(dataset, draw.path("native"))
+    path = honest = save(dataset, draw.path("native"))
+    stray = draw("stray bytes", 0, 0, 0, 1, 3)
+    if stray:
+        path = draw.path("stray")
+        path.write_bytes(b"\n" * stray + honest.read_bytes())
     # DCMTK turns YBR into RGB by coarse tables.
-    return Variant(path, path, None if photometric == "YBR_FULL" else values, 3 if photometric == "YBR_FULL" else 0)
+    return Variant(path, honest, None if ybr else values, 3 if ybr else 0)
 
 
 def put(dataset, samples, representation):
@@ -212,7 +223,9 @@ def finish(draw: Draw, encoded, values, twin=None, tolerance=0, lies=()) -> Vari
         draw.words.append(f"{keyword} says {value}")
         setattr(encoded, keyword, value)
     path = save(encoded, draw.path("variant"))
-    honest = path if twin is None and not lies and table in ("none", "basic") else honest
+    # DCMTK finds the header of a codestream in its first fragment only.
+    whole = pieces == 1 or len(frames[0]) // pieces >= 1024
+    honest = path if twin is None and not lies and table in ("none", "basic") and whole else honest
     return Variant(path, honest, values, tolerance)
 
 
@@ -229,7 +242,8 @@ def jpeg(draw: Draw) -> Variant:
     if kind != "grey":
         if draw("", False, True):
             lies.append(("PlanarConfiguration", 1))
-        lies += draw("", (), (), (("PhotometricInterpretation", "YBR_FULL" if kind == "RGB" else "YBR_FULL_422"),))
+        called = draw("", "YBR_FULL", "YBR_FULL_422", "RGB")
+        lies += draw("", (), (), (("PhotometricInterpretation", called),))
     if draw("", False, False, True):
         lies += [("BitsAllocated", 16), *draw("", [], [("BitsStored", 12), ("HighBit", 11)])]
     return finish(draw, dataset, None, None, 2 if kind == "grey" else 4, lies)
