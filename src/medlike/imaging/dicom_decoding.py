@@ -26,6 +26,7 @@ from medlike.imaging.dicom_colour import colour_of, to_rgb
 from medlike.imaging.dicom_frames import frame_bytes, frame_spans
 from medlike.imaging.dicom_header import DEFLATED_FRAMES, PixelHeader, is_encapsulated
 from medlike.imaging.dicom_samples import native_frame, stored_values
+from medlike.imaging.jpeg2000 import without_offset
 from medlike.imaging.limits import check_size
 
 Decode = Callable[[int], tuple[np.ndarray, int]]
@@ -153,7 +154,7 @@ def _checked(codestream: Codestream, header: PixelHeader) -> Codestream:
 def _decompressed(codestream: Codestream) -> np.ndarray:
     """Return the samples of a codestream, [H, W] or [H, W, 3], as integers that hold its precision."""
     if codestream.coding == "JPEG 2000":
-        return openjpeg.decode(codestream.data, j2k_format=0)
+        return without_offset(openjpeg.decode(codestream.data, j2k_format=0), codestream)
     # 0: libjpeg applies no colour transform of its own.
     return libjpeg.decode(codestream.data, 0)
 

@@ -1,11 +1,13 @@
 """JPEG 2000 files of more than 8 bits as stored: Pillow scales their values to 8 or 16 bits."""
 
+import math
 from pathlib import Path
 
 import numpy as np
 
 from medlike.errors import ImageError
 from medlike.imaging.arrays import over_black
+from medlike.imaging.codestream import Codestream, read_codestream
 from medlike.imaging.limits import check_size
 
 #: Colour spaces whose samples are grey or RGB as they are.
@@ -32,10 +34,31 @@ def jpeg2000_pixels(path: Path) -> tuple[np.ndarray, int, bool] | None:
     space = str(facts["colourspace"])
     if samples > 4 or (samples > 2 and space not in _AS_STORED):
         raise ImageError(f"JPEG 2000 of {samples} components of {bits} bits in {space} is not read: save it as sRGB")
-    pixels = decode(path)
+    data = path.read_bytes()
+    pixels = without_offset(decode(data), read_codestream(data))
     if samples not in (2, 4):
         return pixels, bits, False
     # What comes after grey or RGB is alpha.
     full = 2**bits - 1
     flat = over_black(pixels, full)
     return (flat[..., 0] if samples == 2 else flat), bits, bool((pixels[..., -1] < full).any())
+
+
+def without_offset(samples: np.ndarray, codestream: Codestream) -> np.ndarray:
+    """Return the samples of a JPEG 2000 codestream in the shape of its image area.
+
+    An image area may begin beside the origin of its reference grid (ISO 15444-1 B.2). openjpeg's Python package then
+    gives an array of the whole grid, of which only the beginning is filled, row after row of the image area: sheared.
+
+    Args:
+        samples: what the package decodes, [H, W] or [H, W, C].
+        codestream: the header of the codestream.
+
+    Raises:
+        ImageError: fewer samples than the codestream says.
+    """
+    shape = (codestream.height, codestream.width, *samples.shape[2:])
+    count = math.prod(shape)
+    if samples.size < count:
+        raise ImageError(f"the codestream says {shape[1]} x {shape[0]}, {samples.size} samples are decoded")
+    return samples if samples.shape == shape else samples.reshape(-1)[:count].reshape(shape)

@@ -38,11 +38,21 @@ def j2k_by_openjpeg(values, bits, signed, transform, ratio=None):
     return encode_array(samples, bits_stored=bits, photometric_interpretation=photometric, use_mct=transform, **lossy)
 
 
-def j2k_by_pillow(values, transform):
-    """Return a lossless JPEG 2000 codestream of any size. values: uint8 [H, W (, 3)] or uint16 [H, W]."""
+def j2k_by_pillow(values, transform, tile=None, offset=(0, 0), boxed=False):
+    """Return a lossless JPEG 2000 codestream, or file, of any size.
+
+    Args:
+        values: uint8 [H, W (, 3)] or uint16 [H, W].
+        transform: Whether colour is transformed.
+        tile: Width and height of a tile, None for a single one.
+        offset: Where the image area begins on the reference grid; needs tiles.
+        boxed: Make a JP2 file.
+    """
     out = io.BytesIO()
+    tiles = {"tile_size": tile, "offset": offset} if tile else {}
     resolutions = 1 + int(min(values.shape[:2]) > 8)
-    PillowImage.fromarray(values).save(out, "JPEG2000", no_jp2=True, mct=int(transform), num_resolutions=resolutions)
+    picture = PillowImage.fromarray(values)
+    picture.save(out, "JPEG2000", no_jp2=not boxed, mct=int(transform), num_resolutions=resolutions, **tiles)
     return out.getvalue()
 
 

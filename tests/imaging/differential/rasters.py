@@ -12,7 +12,7 @@ from pathlib import Path
 import av
 import numpy as np
 import tifffile
-from encoders import SMALLEST_OPENJPEG
+from encoders import SMALLEST_OPENJPEG, j2k_by_pillow
 from openjpeg.utils import encode_array
 from PIL import Image as PillowImage
 from variants import Draw
@@ -121,10 +121,14 @@ def pnm(draw: Draw) -> Raster:
 
 
 def jp2(draw: Draw) -> Raster:
-    """JP2 files of 8 to 16 bits, grey and colour."""
+    """JP2 files of 8 to 16 bits, grey and colour; of 16 bits with tiles and an image area beside the origin."""
+    path = draw.folder / "drawn.jp2"
+    if draw("tiles beside the origin", False, False, True):
+        values = samples(draw, 65535, 1, 9).astype(np.uint16)
+        path.write_bytes(j2k_by_pillow(values, False, (16, 24), (5, 3), boxed=True))
+        return Raster(path, "jpeg2000", 65535)
     bits, channels = draw("bits", 8, 10, 12, 14, 16), draw("channels", 1, 3)
     values = samples(draw, (1 << bits) - 1, channels, SMALLEST_OPENJPEG)
-    path = draw.folder / "drawn.jp2"
     values = np.ascontiguousarray(values.astype("u1" if bits == 8 else "u2"))
     path.write_bytes(encode_array(values, bits, photometric_interpretation=1 if channels == 3 else 2, codec_format=1))
     return Raster(path, "jpeg2000", (1 << bits) - 1)

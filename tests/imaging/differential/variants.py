@@ -318,7 +318,11 @@ def j2k(draw: Draw) -> Variant:
     if encoder == "openjpeg":
         frames = [encoders.j2k_by_openjpeg(frame, bits, sign, transform, 3 if lossy else None) for frame in streamed]
     elif encoder == "pillow":
-        frames = [encoders.j2k_by_pillow(frame.astype(f"u{allocated // 8}"), transform) for frame in values]
+        # Pillow writes tiles of 16 bits wrong.
+        tiled = draw("tiles", False, True) if allocated == 8 else False
+        tile, offset = ((16, 24), draw("image area from", (0, 0), (5, 3))) if tiled else (None, (0, 0))
+        samples = values.astype(f"u{allocated // 8}")
+        frames = [encoders.j2k_by_pillow(frame, transform, tile, offset) for frame in samples]
     else:
         frames = [encoders.j2k_by_ffmpeg(frame.astype(f"u{allocated // 8}")) for frame in values]
     transformed = ("YBR_ICT" if lossy else "YBR_RCT") if transform else photometric
