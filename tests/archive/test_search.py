@@ -94,15 +94,18 @@ def test_a_receipt_gives_the_same_answer_after_the_archive_has_changed(populatio
         assert after.receipt["answer"] == receipt["answer"]
 
 
-def test_a_receipt_names_no_file(population, tmp_path):
+def test_no_file_name_is_shown_unless_a_title_is_given(population, tmp_path):
     from PIL import Image
 
     population.add(3)
     Image.fromarray(np.zeros((9, 9), np.uint8)).save(tmp_path / "Doe Jane.png")
     result = population.archive.search(Query(image=tmp_path / "Doe Jane.png"))
-    assert result.title == "Doe Jane.png"
-    assert "Doe" not in json.dumps(result.receipt)
-    assert repeat(population.archive, result.receipt).title == "query"
+    assert result.title == repeat(population.archive, result.receipt).title == "Query"
+    for shown in (json.dumps(result.receipt), result.to_json(), result.page(), result._repr_html_()):
+        assert "Doe" not in shown
+    named = population.archive.search(Query(image=tmp_path / "Doe Jane.png", title="Case <3>"))
+    assert named.title == "Case <3>" and "<h2>Case &lt;3&gt;</h2>" in named.page()
+    assert "Case" not in json.dumps(named.receipt)
 
 
 def test_searches_beside_a_writer_see_one_generation_each(population, monkeypatch):

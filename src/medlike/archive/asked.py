@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from medlike import strict_json
 from medlike.archive import pictures
 from medlike.archive.index import View
-from medlike.archive.query import Query
+from medlike.archive.query import TITLE, Query
 from medlike.archive.result import Box, Picture
 from medlike.archive.rows import EncodingRow
 from medlike.archive.wording import Wording, worded
@@ -72,7 +72,7 @@ class Asked:
     content: NDArray[np.int8]
     row: int | None
     own: dict[str, str]
-    title: str = "query"
+    title: str = TITLE
     id: str | None = None
     outlier: dict[str, Any] | None = None
     modality: str | None = None
@@ -123,7 +123,7 @@ class Asked:
             content=np.frombuffer(base64.b64decode(facts["content"]), np.int8),
             row=facts["row"],
             own=dict(facts["own"]),
-            title=_title(wording, "query" if facts["id"] is None else _stored_title(facts["id"])),
+            title=_title(wording, TITLE if facts["id"] is None else _stored_title(facts["id"])),
             id=facts["id"],
             outlier=facts["outlier"],
             modality=facts["modality"],
@@ -158,7 +158,8 @@ def ask(
             asked = _of_stored(archive, query, view, leave_out_own)
         else:
             asked = Asked(np.empty(0, np.uint8), np.empty(0, np.int8), None, {}, title="")
-        found.append(asked if query.text is None else _in_words(archive, asked, query.text))
+        asked = asked if query.text is None else _in_words(archive, asked, query.text)
+        found.append(asked if query.title is None else replace(asked, title=query.title))
     stage("encode")
     return found
 
@@ -201,7 +202,7 @@ def _of_image(archive: "Archive", query: Query, image: "Image", encoding: "Encod
         encoding.content,
         None,
         own,
-        title=image.path.replace("\\", "/").rsplit("/", 1)[-1] if image.path else "query",
+        title=TITLE,
         outlier=None if encoding.outlier is None else encoding.outlier.verdict(),
         modality=encoding.modality,
         region=region,

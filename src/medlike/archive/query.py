@@ -11,20 +11,26 @@ if TYPE_CHECKING:
     from medlike.imaging import Image
 
 
+#: What a query is called on sheets and pages unless it has a title of its own.
+TITLE = "Query"
+
+
 @dataclass(frozen=True, eq=False)
 class Query:
     """One question to an archive.
 
     image: a path, an array [H, W] or [H, W, 3], a Pillow picture, or an `imaging.Image`; of a multi-frame
     file the middle frame. id: of a stored image, instead of `image`. region: x0, y0, x1, y1, half-open, in
-    the image's own pixels. text: words to search by, alone or with an image. Raises QueryError where
-    the parts do not make a question.
+    the image's own pixels. text: words to search by, alone or with an image. title: what sheets and pages call
+    the query, in place of "Query"; a file's name is never shown there, since it may name somebody.
+    Raises QueryError where the parts do not make a question.
     """
 
     image: Any = None
     id: str | None = None
     region: Sequence[float] | None = None
     text: str | None = None
+    title: str | None = None
 
     def __post_init__(self) -> None:
         if self.image is not None and self.id is not None:

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medlike.archive import durable
+from medlike.archive.query import TITLE
 from medlike.escaping import printable_json
 
 Picture = NDArray[np.uint8]
@@ -138,11 +139,12 @@ class Answer(Generic[Found]):
 class Result(Answer[Hit]):
     """The answer to one query, its hits in the total order.
 
+    title: what sheets and pages call the query; never the name of its file, which may name somebody.
     query_box, query_size: the region searched for, and the width and height of the image it is in. query_text: the
     words searched for; weights: of the rankings that were fused then, by name.
     """
 
-    title: str = "query"
+    title: str = TITLE
     query_box: Box | None = None
     query_size: tuple[int, int] | None = None
     query_text: str | None = None

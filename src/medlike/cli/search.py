@@ -1,5 +1,6 @@
 """medlike search: find the stored images most like one."""
 
+from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -149,6 +150,14 @@ def search(
             metavar="FILE", help="Draw a contact sheet, PNG or JPEG: the query, the hits, their distances."
         ),
     ] = None,
+    title: Annotated[
+        str | None,
+        typer.Option(
+            "--title",
+            help="With --sheet: its heading, in place of Query. The name of the query's file, which may name somebody, "
+            "is left out.",
+        ),
+    ] = None,
 ) -> None:
     """Find the stored images most like one: a file, or an image of the archive; or those that words describe.
 
@@ -163,6 +172,8 @@ def search(
         refuse(context, _OF_IMAGES, "a search for texts has no use for it")
     if region is None:
         refuse(context, {"orientations", "scales", "region_weight", "shortlist"}, "it says how a --region is searched")
+    if sheet is None:
+        refuse(context, {"title"}, "it is the heading of a --sheet")
     if text is None:
         refuse(context, {"weight"}, "it weighs the rankings of a search by --text")
     if (asked_nothing and receipt is None) or (query is not None and id is not None):
@@ -214,6 +225,8 @@ def search(
         if sheet is not None:
             if isinstance(result, TextResult):
                 fail("--sheet draws images, and this receipt is of a search for texts: leave it out")
+            if title is not None:
+                result = replace(result, title=title)
             result.sheet(sheet)
     for warning in result.warnings:
         note(f"medlike: {warning}")
