@@ -210,3 +210,16 @@ def test_interrupt_is_clean_and_resumes(tmp_path):
     assert medlike("verify", "--archive", archive).code == 0
     assert medlike("index", samples() / "manifest.csv", "--archive", archive).code == 0
     assert medlike("verify", "--archive", archive).code == 0
+
+
+def test_segmentations_are_listed_unless_asked_for(tmp_path):
+    folder, archive = tmp_path / "in", tmp_path / "archive"
+    folder.mkdir()
+    mask = pydicom.dcmread(samples() / "queries/ct-4-3.dcm")
+    mask.SOPClassUID = "1.2.840.10008.5.1.4.1.1.66.4"
+    mask.save_as(folder / "mask.dcm")
+    done = medlike("index", folder, "--archive", archive, "--format", "json")
+    assert done.code == 3 and done.json["added"] == 0
+    assert "segmentation" in str(done.json["skipped"]) and "--segmentations" in str(done.json["skipped"])
+    done = medlike("index", folder, "--archive", archive, "--segmentations", "--format", "json")
+    assert done.code == 0 and done.json["added"] == 1

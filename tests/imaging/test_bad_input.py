@@ -108,7 +108,7 @@ def test_sizes_of_codestreams():
     assert size(jpeg(30, 50)) == (30, 50)
     assert size(jpeg_2000(30, 50)) == (30, 50)
     frame = b"\xff\xd8\xff\xf7\x00\x0b\x08" + struct.pack(">HH", 7, 9) + b"\x01\x01\x11\x00"
-    assert size(frame + b"\xff\xda\x00\x08\x01\x01\x00\x00\x00\x00") == (7, 9)
+    assert size(frame + b"\xff\xda\x00\x08\x01\x01\x00\x00\x00\x00\xff\xd9") == (7, 9)
     for damaged in (frame, b"\x00\x01", b"\xff\xd8\xff", b"\xff\xd8\xff\xe0\xff\xff", b"\xff\xd8" + b"\xff" * 40):
         with pytest.raises(ImageError, match=r"truncated|damaged"):
             read_codestream(damaged)
@@ -131,7 +131,7 @@ def test_sizes_of_codestreams():
             JPEGLSLossless,
             b"\xff\xd8\xff\xf7\x00\x0b\x08"
             + struct.pack(">HH", 60000, 9)
-            + b"\x01\x01\x11\x00\xff\xda\x00\x08\x01\x01\x00\x00\x00\x00",
+            + b"\x01\x01\x11\x00\xff\xda\x00\x08\x01\x01\x00\x00\x00\x00\xff\xd9",
         ),
     ],
     ids=["jpeg", "jpeg bomb", "jpeg 2000", "jpeg 2000 bomb", "jpeg-ls bomb"],

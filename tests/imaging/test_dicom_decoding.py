@@ -336,6 +336,12 @@ def test_big_endian_palette(write_dicom):
 # What nobody can decide
 
 
+@pytest.mark.parametrize("share", [0.3, 0.6, 0.9, 0.98])
+def test_truncated_codestreams_are_no_pictures(write, share):
+    for frame, syntax in ((jpeg(GREY), JPEGBaseline8Bit), (encode_array(GREY), JPEG2000Lossless)):
+        assert refusal(write(GREY, frame[: int(len(frame) * share)], syntax))
+
+
 def test_refusals_say_why(write):
     frame = encode_array(GREY)
     assert "4 components" in refusal(write(COLOUR, encode_array(np.dstack([COLOUR, GREY])), JPEG2000Lossless))

@@ -50,8 +50,18 @@ def reference(path: Path) -> np.ndarray | None:
         except Exception:
             return None
         if dataset.PhotometricInterpretation == "PALETTE COLOR":
-            pixels = apply_color_lut(pixels, dataset)
+            pixels = apply_color_lut(pixels, little_endian(dataset))
     return pixels if int(dataset.get("NumberOfFrames") or 1) > 1 else pixels[None]
+
+
+def little_endian(dataset: pydicom.Dataset) -> pydicom.Dataset:
+    """The palette of a big-endian file, whose plain tables pydicom reads as little-endian all the same."""
+    if dataset.file_meta.TransferSyntaxUID == ExplicitVRBigEndian:
+        for colour in ("Red", "Green", "Blue"):
+            name = f"{colour}PaletteColorLookupTableData"
+            if name in dataset:
+                dataset[name].value = np.frombuffer(dataset[name].value, ">u2").astype("<u2").tobytes()
+    return dataset
 
 
 def check(path: Path) -> None:

@@ -14,6 +14,7 @@ Coding = Literal["JPEG", "JPEG-LS", "JPEG 2000"]
 Colour = Literal["RGB", "YCC"]
 
 _START_OF_IMAGE = b"\xff\xd8"
+_END_OF_IMAGE = b"\xff\xd9"
 _START_OF_CODESTREAM = b"\xff\x4f\xff\x51"
 _JP2 = b"\0\0\0\x0cjP  \r\n\x87\n"
 
@@ -103,6 +104,9 @@ def _jpeg(data: bytes) -> Codestream:
         elif _APP0 <= marker <= _APP14 + 1:
             applications.append((marker, content))
         position += 2 + length
+    if data.find(_END_OF_IMAGE, position) < 0:
+        # Decoders fill up what is missing: nothing would tell that picture from a whole one.
+        raise ImageError("the JPEG codestream has no end: it is truncated")
     if not process:
         raise ImageError("the JPEG codestream has no frame header: it is damaged")
     bits, height, width, components = struct.unpack_from(">BHHB", frame)

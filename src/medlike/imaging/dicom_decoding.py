@@ -205,6 +205,7 @@ def _palette(dataset: Dataset) -> Dataset:
     if dataset.file_meta.TransferSyntaxUID.is_little_endian:
         return dataset
     palette = Dataset()
+    palette.set_original_encoding(False, True)
     for element in dataset.group_dataset(0x0028):
         if element.VR == "OW" and isinstance(element.value, bytes):
             words = np.frombuffer(element.value, ">u2", len(element.value) // 2)
