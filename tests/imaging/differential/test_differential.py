@@ -107,10 +107,12 @@ def check(path, folder):
     assert (disagreement(path, expected, tolerance(dataset)) is None) == (path.name not in EXPLAINED)
 
 
+@pytest.mark.filterwarnings("ignore::UserWarning")
 def test_bundled_file(bundled, tmp_path):
     check(bundled, tmp_path)
 
 
 @pytest.mark.collections
+@pytest.mark.filterwarnings("ignore::UserWarning")
 def test_collected_file(collected, tmp_path):
     check(collected, tmp_path)
