@@ -72,7 +72,7 @@ class RegionRanking:
         field = self.fields[number]
         segment = field.part.segment
         limits: Any = limit
-        whole = np.empty(0)
+        whole: NDArray[np.float64] = np.empty(0)
         if self.weight < 1 and len(rows):
             codes = np.ascontiguousarray(segment.array("codes")[rows])
             whole = hamming.distances(codes, self.asked.code, "numpy") / (8 * len(self.asked.code))

@@ -49,7 +49,7 @@ class OpenClipEncoder:
         for image in images:
             if image.ndim != 2 or image.dtype != np.uint8 or not image.size:
                 raise InputError(f"an image of shape {list(image.shape)} and type {image.dtype}; give uint8 [H, W]")
-        rows = [np.zeros((0, self.width), np.float32)]
+        rows: list[F32] = [np.zeros((0, self.width), np.float32)]
         for start in range(0, len(images), BATCH):
             # The model's own transform makes three equal channels of a grey picture.
             batch = [self.prepare(Image.fromarray(image)) for image in images[start : start + BATCH]]
@@ -62,7 +62,7 @@ class OpenClipEncoder:
         for text in texts:
             if not isinstance(text, str) or not text.strip():
                 raise InputError("a text is empty; give a few words")
-        rows = [np.zeros((0, self.width), np.float32)]
+        rows: list[F32] = [np.zeros((0, self.width), np.float32)]
         for start in range(0, len(texts), BATCH):
             rows.append(self._texts(list(texts[start : start + BATCH])))
         return np.concatenate(rows)

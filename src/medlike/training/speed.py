@@ -7,6 +7,7 @@ import time
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from medlike.datasets import Dataset
@@ -79,7 +80,8 @@ def _material(count: int) -> Material:
     random = np.random.default_rng(0)
     pixels = random.integers(0, 256, (count, 224, 224)).astype(np.uint8)
     pictures = Pictures(pixels, random.integers(0, 256, (count, 16, 16)).astype(np.uint8), "drawn")
-    labels = {"modality": np.arange(count) % 4, "label": np.arange(count) % CLASSES}
+    numbers: npt.NDArray[np.int64] = np.arange(count)
+    labels = {"modality": numbers % 4, "label": numbers % CLASSES}
     return Material(Dataset("drawn", ()), pictures, labels, np.arange(count))
 
 
