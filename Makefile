@@ -36,9 +36,9 @@ $(CORE): pyproject.toml | $(BIN)/python
 	$(PIP) -e ".[text]"
 	@touch $@
 
-$(DEV): $(CORE)
+$(DEV): research/pyproject.toml $(CORE)
 	$(PIP) $(TORCH)
-	$(PIP) -e ".[train,text,report,test,bench,dev]"
+	$(PIP) -e ".[train,text,report,test,dev]" -e "research[bench]"
 	$(PIP) --no-deps --upgrade --target $(VENV)/open-clip $(OPEN_CLIP)
 	@touch $@
 
@@ -50,7 +50,7 @@ text: $(CORE)
 	@$(BIN)/medlike text install
 
 lint: $(DEV)
-	$(BIN)/ruff check src tests benchmarks samples
+	$(BIN)/ruff check src tests research samples
 	$(BIN)/lint-imports
 
 types: $(DEV)
@@ -64,10 +64,10 @@ test: $(DEV)
 	$(MAKE) lint types text
 	$(BIN)/python -m pytest -m "not gpu"
 
-docs: $(CORE)
-	$(BIN)/python -m medlike.cli.reference > docs/cli.md.new && mv docs/cli.md.new docs/cli.md
-	$(BIN)/python -m medlike.evaluation.studies.inserts README.md docs/acir.md docs/hmar.md docs/mcmfh.md
-	$(BIN)/python -m medlike.evaluation.speed.page docs/benchmarks
+docs: $(DEV)
+	$(BIN)/python -m medlike_research.docs.reference > docs/cli.md.new && mv docs/cli.md.new docs/cli.md
+	$(BIN)/python -m medlike_research.docs.inserts README.md docs/acir.md docs/hmar.md docs/mcmfh.md
+	$(BIN)/python -m medlike_research.docs.benchmarks docs/benchmarks
 
 faults: $(CORE)
 	$(BIN)/python tests/imaging/faults.py $(FOLDER)

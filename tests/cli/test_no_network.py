@@ -13,8 +13,8 @@ import sys
 import pytest
 
 from medlike.cli.app import build
-from medlike.cli.reference import commands
 from medlike.datasets.shipped import samples
+from medlike_research.docs.reference import commands
 
 # pydicom imports requests where it is installed, which is no part of medlike, and that makes a socket to see whether
 # the machine has IPv6.

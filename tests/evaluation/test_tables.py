@@ -21,7 +21,7 @@ def test_an_interval_that_does_not_exist_is_nothing():
 
 
 def test_the_verdict_names_the_best_rival_and_the_best_that_starts_from_ours():
-    from medlike.evaluation.studies.methods import _verdict
+    from medlike_research.studies.methods import _verdict
 
     def row(name, relative, protocol="pooled"):
         return [name, protocol, relative / 100, "", f"{relative:.1f} %", 0.5, 0.004]

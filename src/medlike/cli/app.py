@@ -7,7 +7,6 @@ import typer
 from medlike import __version__
 from medlike.cli import (
     backup,
-    bench,
     bundle,
     calibrate,
     commission,
@@ -21,13 +20,13 @@ from medlike.cli import (
     remove,
     restore,
     search,
-    study,
     text,
     train,
     triage,
     verify,
 )
 from medlike.cli.exits import guarded
+from medlike_research.commands import bench, study
 
 
 def build() -> typer.Typer:

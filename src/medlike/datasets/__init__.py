@@ -1,6 +1,5 @@
 """Labelled collections, label trees and grouped splits."""
 
-from medlike.datasets.frozen import development_split
 from medlike.datasets.hashing import hash_samples, open_sample, prepare_batches, prepare_samples
 from medlike.datasets.labels import (
     coarse_class,
@@ -16,6 +15,7 @@ from medlike.datasets.manifest import development, read_manifest, write_manifest
 from medlike.datasets.reading import read_collection
 from medlike.datasets.sample import Dataset, Sample, files_digest, join
 from medlike.datasets.splits import PARTS, Split, find_units, make_split
+from medlike_research.development.split import development_split
 
 __all__ = [
     "PARTS",

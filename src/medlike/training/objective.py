@@ -11,16 +11,16 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from medlike.errors import TrainingError
-from medlike.training.losses.csq import csq, hash_centres
-from medlike.training.losses.dch import dch
-from medlike.training.losses.dpsh import dpsh
-from medlike.training.losses.dsh import dsh
-from medlike.training.losses.hashnet import hashnet
 from medlike.training.losses.hierarchy import hierarchy_entropy
 from medlike.training.losses.quantisation import quantisation
 from medlike.training.losses.sch import SCHSettings, class_weights, sch
 from medlike.training.losses.similarity_preservation import relational_error
 from medlike.training.recipe import Recipe
+from medlike_research.losses.csq import csq, hash_centres
+from medlike_research.losses.dch import dch
+from medlike_research.losses.dpsh import dpsh
+from medlike_research.losses.dsh import dsh
+from medlike_research.losses.hashnet import hashnet
 
 LEVEL = "label"
 

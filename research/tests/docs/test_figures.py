@@ -1,0 +1,102 @@
+"""Figures in README and docs are those of the shipped bundles' measured quality and of the studies' results."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from medlike.bundle import Bundle
+from medlike_research.docs.inserts import filled
+
+ROOT = Path(__file__).parents[3]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+def quality(name):
+    return Bundle.load(name).spec["quality"]
+
+
+def test_the_readme_says_what_the_shipped_bundles_reach():
+    page = (ROOT / "README.md").read_text(encoding="utf-8")
+    evaluated = json.loads((ROOT / "docs" / "evaluate" / "results.json").read_text(encoding="utf-8"))["methods"]
+    for name in ("medlike-compact-64", "medlike-itq-64"):
+        of = quality(name)
+        assert f"| {name} | 64 | 8 | {of['map_expected']:.3f} |" in page
+        assert abs(evaluated[name]["map_expected"] - of["map_expected"]) < 1e-3, f"docs/evaluate is of another {name}"
+
+
+def test_the_page_on_bundles_says_what_the_untrained_one_reaches():
+    text = (ROOT / "docs" / "bundle.md").read_text(encoding="utf-8")
+    of = quality("medlike-itq-64")
+    within, outliers = of["map_expected_within_source"], of["outliers"]
+    named = ", ".join(f"{within[s]:.3f}" for s in ("brain_tumor_mri", "busi", "knee_oai", "medpix2"))
+    for row in (
+        f"| mAP, 64 bits (headline labels of dev, {of['gallery']} gallery, {of['query']} queries) | "
+        f"{of['map_expected']:.3f} |",
+        f"| mAP, content vectors by cosine | {of['map_expected_content']:.3f} |",
+        f"| mAP within source: brain MR, breast ultrasound, knees, MedPix | {named} |",
+        f"| outliers, grey: AUROC; found at 3 % false alarms | {outliers['auroc']:.3f}; "
+        f"{100 * outliers['detected_at_3_percent']:.1f} % |",
+        f"| found at p <= 0.03; false alarms, by image; by unit | {100 * outliers['detected']:.1f} %; "
+        f"{100 * outliers['false_alarms']:.1f} %; {100 * outliers['false_alarms_by_unit']:.1f} % |",
+    ):
+        assert row in text, f"docs/bundle.md lacks: {row}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=[p.name for p in PAGES])
+def test_inserted_figures_are_those_of_the_results(page):
+    text = page.read_text(encoding="utf-8")
+    assert filled(text, page.parent) == text, f"{page.name} differs from the results; run: make docs"
+
+
+@pytest.mark.parametrize("name", ["README.md", "docs/acir.md", "docs/hmar.md", "docs/mcmfh.md"])
+def test_measured_figures_stand_in_inserts_and_nowhere_else(name):
+    """Three digits behind the point are measured: an insert is written from results, a sentence could say anything."""
+    page = (ROOT / name).read_text(encoding="utf-8")
+    words = re.sub(r"<!-- figures: .*?<!-- end of figures -->", "", page, flags=re.DOTALL)
+    for paragraph in re.split(r"\n\n|\n(?=\|)", words):
+        if "Known figures of the paper" not in paragraph:
+            found = re.findall(r"(?<![\d.])0\.\d{3}(?!\d| GMAC)", paragraph)
+            assert not found, f"{name} says {found} in a sentence; insert the row of its results instead: {paragraph}"
+
+
+def test_shares_that_acir_tells_in_words_are_those_of_the_studies():
+    page = " ".join((ROOT / "docs" / "acir.md").read_text(encoding="utf-8").split())
+    gains = {}
+    for note in _study("methods")["notes"]:
+        if found := re.findall(r"([+-][\d.]+) % \(relative\) against the best (code that owes|floor)", note):
+            gains[note.split(" ")[0]] = [f"{float(gain):.0f}" for gain, _ in found]
+    code, floor = zip(*(gains[bits] for bits in ("64", "16", "32", "128")), strict=True)
+    assert (
+        f"ours is {code[0]} % above the best code that owes nothing to it, CSQ ({code[1]} and {code[2]} % with 16 and "
+        f"32 bits; with 128, {code[3]} % above SCH alone), and {floor[0]} % above the best floor in floats"
+    ) in page
+    (table,) = [t for t in _study("ablation")["tables"] if t["title"].startswith("Compared with")]
+    lost = {row[0]: f"{-float(row[4].removesuffix(' %')):.0f} %" for row in table["rows"] if row[1] == "pooled"}
+    for said in (
+        f"without DaRF {lost['without DaRF']} is lost",
+        f"with deep queries in place of shallow ones {lost['DaRF with deep queries']}",
+        f"with an MLP in place of the KAN head {lost['MLP head']}",
+        f"with the released loss in place of the corrected one {lost['SCH released']}",
+        f"without the auxiliary classifier {lost['no auxiliary classifier']}",
+    ):
+        assert said in page, said
+    p = {row[0]: row[6] for row in table["rows"] if row[1] == "within source"}
+    assert p["H at its mean"] < 0.05 < p["H shuffled"]
+    full = [row[2] for row in table["rows"] if row[1] == "pooled" and row[0].startswith("full recipe")]
+    assert max(full) - min(full) < 0.0025
+
+
+def _study(name):
+    return json.loads((ROOT / "docs" / "results" / name / "results.json").read_text(encoding="utf-8"))
+
+
+def test_results_are_of_the_bundles_that_ship():
+    for file in sorted((ROOT / "docs" / "results").glob("*/results.json")):
+        named = json.loads(file.read_text(encoding="utf-8"))["configuration"].get("bundle")
+        if named:
+            assert named["digest"] == Bundle.load(named["name"]).digest, f"{file}: run this study again"
+    measured = json.loads((ROOT / "docs" / "benchmarks" / "encode.json").read_text(encoding="utf-8"))
+    for name, digest in measured["facts"]["bundle_digests"].items():
+        assert digest == Bundle.load(name).digest, f"benchmarks/encode.json: {name} has changed since, run it again"
