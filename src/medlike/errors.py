@@ -10,6 +10,7 @@
     │   └── ArchiveFull       the disk is full
     ├── DatasetError          a manifest or a labelled collection cannot be used
     ├── TrainingError         training cannot start or go on
+    ├── PluginError           a part that another package adds cannot be loaded
     └── MissingExtra          an optional package is not installed
         └── TextNotInstalled  words are asked for, and the text part is not installed
 """
@@ -57,6 +58,10 @@ class TrainingError(MedlikeError):
 
 # What installs the text part, as every message says it.
 INSTALL_TEXT = "install it with: pip install 'medlike[text]' && medlike text install"
+
+
+class PluginError(MedlikeError):
+    """A part that another package adds to medlike cannot be loaded."""
 
 
 class MissingExtra(MedlikeError):

@@ -12,9 +12,8 @@ import sys
 
 import pytest
 
-from medlike.cli.app import build
 from medlike.datasets.shipped import samples
-from medlike_research.docs.reference import commands
+from medlike_research.docs.reference import every_command
 
 # pydicom imports requests where it is installed, which is no part of medlike, and that makes a socket to see whether
 # the machine has IPv6.
@@ -63,7 +62,7 @@ def cases(work, bundle):
 
 
 def names():
-    return [name.removeprefix("medlike ") for name, _, _ in commands(build())]
+    return [name.removeprefix("medlike ") for name, _, _ in every_command()]
 
 
 @pytest.fixture(scope="module")

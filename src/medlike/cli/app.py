@@ -25,14 +25,15 @@ from medlike.cli import (
     triage,
     verify,
 )
+from medlike.cli.added import Commands
 from medlike.cli.exits import guarded
-from medlike_research.commands import bench, study
 
 
 def build() -> typer.Typer:
     """All commands, each wrapped so that no traceback reaches the user."""
     app = typer.Typer(
         name="medlike",
+        cls=Commands,
         no_args_is_help=True,
         rich_markup_mode="rich",
         pretty_exceptions_enable=False,
@@ -43,7 +44,7 @@ def build() -> typer.Typer:
     app.callback()(_root)
     for panel, commands in (
         ("Search", (demo, index, search, triage)),
-        ("Measure", (evaluate, study)),
+        ("Measure", (evaluate,)),
         ("Train", (train, calibrate, commission)),
         ("Look after an archive", (info, verify, remove, compact, backup, restore, reindex)),
     ):
@@ -60,11 +61,6 @@ def build() -> typer.Typer:
     texts = typer.Typer(no_args_is_help=True, help="Install what searching by words needs.")
     texts.command("install", epilog=text.EXAMPLES)(guarded(text.install))
     app.add_typer(texts, name="text", rich_help_panel="Models")
-    benches = typer.Typer(no_args_is_help=True, help="Measure speed, beside a peer in the same run.")
-    for name in bench.BENCHES:
-        benches.command(name, epilog=bench.examples(name))(guarded(bench.command(name)))
-    benches.command("train", epilog=bench.TRAIN)(guarded(bench.train))
-    app.add_typer(benches, name="bench", rich_help_panel="Measure")
     return app
 
 

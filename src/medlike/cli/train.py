@@ -73,7 +73,11 @@ def train(
     recipe: Annotated[str, typer.Option("--recipe", help="ours, or paper: as published.")] = "ours",
     loss: Annotated[
         str | None,
-        typer.Option("--loss", help="sch, sch-released, csq, dch, dpsh, dsh, hashnet.", show_default="the recipe's"),
+        typer.Option(
+            "--loss",
+            help="sch, sch-released, or a loss that a package adds: medlike-research has csq, dch, dpsh, dsh, hashnet.",
+            show_default="the recipe's",
+        ),
     ] = None,
     epochs: Annotated[
         int | None,

@@ -37,7 +37,7 @@ def fit_depths(
     network.depth_branch.requires_grad_(True)
     parameters = [*network.depth_branch.parameters(), *network.classifier.parameters()]
     optimiser = torch.optim.AdamW(parameters, lr=recipe.depth_rate, betas=recipe.betas, weight_decay=recipe.decay)
-    unused = hash_loss("dsh", network.bits, [1], True)
+    unused = hash_loss("sch", network.bits, [1], True)
     network.train()
     network.stem.eval()
     for step in range(recipe.depth_steps):

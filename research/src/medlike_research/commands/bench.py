@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from medlike.cli.exits import need
+from medlike.cli.exits import guarded, need
 from medlike.cli.options import Report, ReportFormat
 
 TRAIN = """[b]Examples[/b]
@@ -106,3 +106,11 @@ def train(
         for r in found
     ]
     print_table(("preset", "protocol", "device", "batch", "images/s", "waiting"), rows)
+
+
+app = typer.Typer(
+    add_completion=False, no_args_is_help=True, help="Measure speed, beside a peer in the same run."
+)
+for _name in BENCHES:
+    app.command(_name, epilog=examples(_name))(guarded(command(_name)))
+app.command("train", epilog=TRAIN)(guarded(train))

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from medlike.cli.exits import need
+from medlike.cli.exits import guarded, need
 
 EXAMPLES = """[b]Examples[/b]
 
@@ -113,3 +113,7 @@ def study(
     for text in summary.notes:
         note(text)
     note(f"report: {out / 'report.html'}")
+
+
+app = typer.Typer(add_completion=False)
+app.command("study", epilog=EXAMPLES)(guarded(study))

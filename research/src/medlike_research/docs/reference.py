@@ -22,10 +22,8 @@ stay numbers.
 
 def reference() -> str:
     """Every command with its arguments, options and examples."""
-    from medlike.cli.app import build
-
     parts = [INTRODUCTION]
-    for path, function, epilog in commands(build()):
+    for path, function, epilog in every_command():
         given = list(parameters(function))
         usage = " ".join([path, *(word for word, _, _ in given)])
         parts.append(f"## {path}\n\n{inspect.getdoc(function)}\n\n```\n{usage}\n```\n")
@@ -36,6 +34,18 @@ def reference() -> str:
         if examples:
             parts.append("```\n" + "\n".join(examples) + "\n```\n")
     return "\n".join(parts)
+
+
+def every_command() -> Iterator[tuple[str, Any, str | None]]:
+    """Yield full name, function and epilog of medlike's own commands, then of those that packages add."""
+    from medlike.cli.added import added
+    from medlike.cli.app import build
+
+    yield from commands(build())
+    for name, app in added():
+        # A Typer of one command is that command; one of several is a group.
+        single = len(app.registered_commands) == 1 and not app.registered_groups
+        yield from commands(app, "medlike" if single else f"medlike {name}")
 
 
 def commands(app: typer.Typer, path: str = "medlike") -> Iterator[tuple[str, Any, str | None]]:
