@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from medlike.bundle import Bundle
-from medlike.datasets import development, development_split, read_collection
+from medlike.datasets import read_collection
 from medlike.errors import TrainingError
 from medlike.models.networks import build, rebuild, record
 from medlike.training.feed import ahead
@@ -91,9 +91,3 @@ def test_a_split_is_made_once_and_kept(phantom_collection, tmp_path):
     made = find_split(dataset, tmp_path, said.append)
     assert (tmp_path / "split.json").is_file() and "near-duplicates" in said[0]
     assert find_split(dataset, tmp_path).digest == made.digest
-
-
-@pytest.mark.collections
-def test_the_frozen_split_is_taken_where_it_knows_every_image(collections, tmp_path):
-    assert find_split(development(), tmp_path).digest == development_split().digest
-    assert not (tmp_path / "split.json").exists()

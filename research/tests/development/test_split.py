@@ -3,7 +3,9 @@ import os
 import numpy as np
 import pytest
 
-from medlike.datasets import PARTS, development, development_split, find_units, hash_samples, headline
+from medlike.datasets import PARTS, find_units, hash_samples, headline
+from medlike_research.development.collections import development
+from medlike_research.development.split import development_split
 
 pytestmark = [
     pytest.mark.collections,

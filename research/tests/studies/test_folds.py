@@ -19,21 +19,23 @@ from medlike_research.studies.runner import run_study
 
 def sources(**sizes):
     samples = []
-    for source, (modality, count) in sizes.items():
+    for source, (modality, count, *known) in sizes.items():
         for n in range(count):
-            samples.append(Sample(f"{source}/{n}", Path(f"{n}.png"), source=source, label="x", modality=modality))
+            facts = {"source": source, "label": "x", "modality": modality, **dict(known)}
+            samples.append(Sample(f"{source}/{n}", Path(f"{n}.png"), **facts))
     return Dataset("made", tuple(samples))
 
 
 def test_every_source_is_left_out_once_and_kin_together():
     data = sources(
-        hannover_cxr=("XR", 60), covid_cxr_lungbox=("XR", 300), a=("CT", 200), b=("CT", 180), c=("CT", 150),
-        boneage_hand=("XR", 90), medical_mnist=("XR", 3000),
+        ward=("XR", 60, ("origin", "clinic")), practice=("XR", 300, ("origin", "clinic")),
+        a=("CT", 200), b=("CT", 180), c=("CT", 150),
+        hands=("XR", 90, ("origin", "hands")), small=("XR", 3000, ("origin", "hands"), ("apart", True)),
     )  # fmt: skip
     dealt = folds.deal_sources(data, 3)
     assert Counter(s for fold in dealt for s in fold) == Counter(set(data.column("source")))
     for fold in dealt:
-        assert all(kin_of(s) <= fold for s in fold)
+        assert all(kin_of(s, data) <= fold for s in fold)
         assert len(fold & {"a", "b", "c"}) == 1  # no fold leaves out most of a modality
     assert dealt == folds.deal_sources(data, 3)
     with pytest.raises(QueryError, match="give 2 to 5"):

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from importlib.metadata import EntryPoint
-from typing import Any
+from typing import Any, TypeAlias
 
-import click
 import typer
 from typer.core import TyperGroup
 
 from medlike.errors import PluginError
 from medlike.plugins import COMMANDS, load, plugins
+
+# A command or a context of click, which typer has under a private name.
+Click: TypeAlias = Any
 
 PANEL = "Added by other packages"
 # Commands of a package that may be absent. Somebody who reads of them in the docs learns what to install.
@@ -21,12 +23,12 @@ ELSEWHERE = {"bench": "medlike-research", "study": "medlike-research"}
 class Commands(TyperGroup):
     """The commands of medlike, then those of the entry-point group `medlike.commands`."""
 
-    def list_commands(self, ctx: click.Context) -> list[str]:
+    def list_commands(self, ctx: Click) -> list[str]:
         """Return the names of all commands, medlike's own first."""
         own = super().list_commands(ctx)
         return [*own, *(name for name in plugins(COMMANDS) if name not in own)]
 
-    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+    def get_command(self, ctx: Click, name: str) -> Click:
         """Return a command by its name; None where neither medlike nor a plug-in has it."""
         own = super().get_command(ctx, name)
         if own is not None:
@@ -42,7 +44,7 @@ class Commands(TyperGroup):
         except PluginError as error:
             return _failing(name, str(error))
         command.name = name
-        command.rich_help_panel = PANEL  # type: ignore[attr-defined]
+        command.rich_help_panel = PANEL
         return command
 
 
@@ -52,7 +54,7 @@ def added() -> Iterator[tuple[str, typer.Typer]]:
         yield name, _app(load(entry), name)
 
 
-def _command(name: str, entry: EntryPoint) -> click.Command:
+def _command(name: str, entry: EntryPoint) -> Click:
     app = _app(load(entry), name)
     try:
         return typer.main.get_command(app)
@@ -68,7 +70,7 @@ def _app(loaded: Any, name: str) -> typer.Typer:
     return loaded
 
 
-def _failing(name: str, message: str) -> click.Command:
+def _failing(name: str, message: str) -> Click:
     """Return a command that takes anything and ends with one line on stderr."""
 
     def run() -> None:

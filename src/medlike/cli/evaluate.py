@@ -50,7 +50,16 @@ def evaluate(
             "--split",
             metavar="FILE",
             rich_help_panel=_BUNDLES,
-            help="Split file; by default the published one where it knows the images, else DIR's own.",
+            help="Split file; by default DIR's own, made when there is none.",
+        ),
+    ] = None,
+    sources: Annotated[
+        Path | None,
+        typer.Option(
+            "--sources",
+            metavar="FILE",
+            rich_help_panel=_BUNDLES,
+            help="CSV with what is known of the sources: apart, origin, caution, licence (docs/evaluation.md).",
         ),
     ] = None,
     minimum: Annotated[
@@ -153,7 +162,7 @@ def evaluate(
         raise InputError(
             "give --bundle, --data and --out, or the four arrays --codes, --query-codes, --labels, --query-labels"
         )
-    _bundles(bundle, data, out, split, minimum, everything, floors, draw_all, k, format)
+    _bundles(bundle, data, out, split, sources, minimum, everything, floors, draw_all, k, format)
 
 
 def _arrays(
@@ -205,6 +214,7 @@ def _bundles(
     data: Path,
     out: Path,
     split: Path | None,
+    sources: Path | None,
     minimum: int,
     everything: bool,
     floors: bool,
@@ -213,7 +223,7 @@ def _bundles(
     format: Report,
 ) -> None:
     from medlike.cli import screen
-    from medlike.datasets import Split, read_collection
+    from medlike.datasets import Split, read_collection, read_sources, with_sources
     from medlike.evaluation.bundles import Settings, evaluate_bundles
     from medlike.evaluation.report import plain, write_report
     from medlike.evaluation.tables import between, shown
@@ -221,7 +231,7 @@ def _bundles(
     settings = Settings(k=k, minimum=minimum, everything=everything, floors=floors)
     outcome = evaluate_bundles(
         names,
-        read_collection(data),
+        with_sources(read_collection(data), read_sources(sources) if sources else {}),
         out,
         None if split is None else Split.load(split),
         settings,

@@ -119,6 +119,14 @@ def train(
     split: Annotated[
         Path | None, typer.Option("--split", help="A split file; without, one is made from the data.")
     ] = None,
+    sources: Annotated[
+        Path | None,
+        typer.Option(
+            "--sources",
+            metavar="FILE",
+            help="CSV with what is known of the sources: apart, origin, caution, licence (docs/evaluation.md).",
+        ),
+    ] = None,
     work: Annotated[
         Path | None,
         typer.Option("--work", help="Folder of the run: checkpoint, curves, record.", show_default="OUT.run"),
@@ -140,9 +148,10 @@ def train(
     refuse(context, _VAIN.get(preset, {"image_bundle"}), f"training {preset} has no use for it")
     need("train", "torch", "onnx", "onnxscript", "scipy")
     from medlike.cli.screen import note, print_json
-    from medlike.datasets import Split, read_collection
+    from medlike.datasets import Split, read_collection, read_sources, with_sources
 
-    datasets = [read_collection(path) for path in data]
+    known = read_sources(sources) if sources else {}
+    datasets = [with_sources(read_collection(path), known) for path in data]
     given = Split.load(split) if split else None
     changes = settings(set_ or ())
     changes |= {key: value for key, value in (("loss", loss), ("epochs", epochs)) if value is not None}

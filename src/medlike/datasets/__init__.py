@@ -11,11 +11,11 @@ from medlike.datasets.labels import (
     shared_depth,
 )
 from medlike.datasets.licences import may_draw, may_train, trainable
-from medlike.datasets.manifest import development, read_manifest, write_manifest
+from medlike.datasets.manifest import read_manifest, write_manifest
 from medlike.datasets.reading import read_collection
 from medlike.datasets.sample import Dataset, Sample, files_digest, join
+from medlike.datasets.sources import read_sources, with_sources
 from medlike.datasets.splits import PARTS, Split, find_units, make_split
-from medlike_research.development.split import development_split
 
 __all__ = [
     "PARTS",
@@ -23,8 +23,6 @@ __all__ = [
     "Sample",
     "Split",
     "coarse_class",
-    "development",
-    "development_split",
     "files_digest",
     "find_units",
     "hash_samples",
@@ -41,8 +39,10 @@ __all__ = [
     "prepare_samples",
     "read_collection",
     "read_manifest",
+    "read_sources",
     "region_of",
     "shared_depth",
     "trainable",
+    "with_sources",
     "write_manifest",
 ]

@@ -19,33 +19,6 @@ REGION_NAMES = {
 REGION_PARENTS = {"brain": "head"}
 
 HEADLINE_MINIMUM = 40
-# 64x64 images whose class is given away by the background: reported apart, never in a headline.
-APART = frozenset({"medical_mnist"})
-
-# Sources that share a hospital or an origin: leaving one out means leaving out all of its kin.
-KIN = (
-    frozenset({"hannover_cxr", "covid_cxr_lungbox"}),
-    frozenset({"boneage_hand", "medical_mnist"}),
-)
-
-# What would mislead a reader of figures on these sources; reports say it.
-TRAPS = {
-    "medical_mnist": "thumbnails whose classes their backgrounds give away: apart, never in a headline",
-    "medpix2": "a burned-in watermark and strips of text can tell the source: training blanks border strips at random, "
-    "and the mAP within the source stands beside the pooled one",
-}
-
-# Coarse classes that occur in several sources of the development collections.
-CROSS_SOURCE_CLASSES = (
-    "XR_chest",
-    "CT_chest",
-    "CT_abdomen",
-    "MR_head",
-    "MR_spine",
-    "US_breast",
-    "XR_hand",
-)
-
 
 def region_of(sample: Sample) -> str:
     """The region under its one name: thorax is chest, spine_muscle is spine."""
@@ -81,29 +54,43 @@ def coarse_class(sample: Sample) -> str:
     return f"{sample.modality}_{REGION_PARENTS.get(region, region)}"
 
 
-def known_traps(dataset: Dataset) -> list[str]:
-    """A sentence for each source of a dataset whose figures would mislead, with its number of images."""
+def cautions(dataset: Dataset) -> list[str]:
+    """Return a sentence for each source whose figures would mislead, and one for sources that share an origin."""
     count = Counter(sample.source for sample in dataset)
-    found = []
-    for source, said in TRAPS.items():
-        if count[source]:
-            found.append(f"{source} ({count[source]:,} image{'s' * (count[source] != 1)}): {said}.")
-    for group in KIN:
-        if all(count[source] for source in group):
-            found.append(f"{' and '.join(sorted(group))} share a hospital or an origin: left out together.")
+    texts = {sample.source: sample.caution for sample in dataset if sample.caution}
+    found = [f"{s} ({count[s]:,} image{'s' * (count[s] != 1)}): {texts[s]}." for s in sorted(texts)]
+    for family in families(dataset):
+        if len(family) > 1:
+            found.append(f"{' and '.join(family)} share a hospital or an origin: left out together.")
     return found
 
 
-def kin_of(source: str) -> frozenset[str]:
-    """The source and every source that shares its hospital or origin."""
-    return frozenset({source}).union(*(group for group in KIN if source in group))
+def origin_of(sample: Sample) -> str:
+    """Return the hospital or origin of a sample; its source where nothing else is known."""
+    return sample.origin or sample.source
+
+
+def families(samples: Iterable[Sample]) -> list[tuple[str, ...]]:
+    """Return the sources, those that share an origin together: sorted names of each family, sorted."""
+    found: dict[str, set[str]] = {}
+    for sample in samples:
+        found.setdefault(origin_of(sample), set()).add(sample.source)
+    return sorted(tuple(sorted(names)) for names in found.values())
+
+
+def kin_of(source: str, samples: Iterable[Sample]) -> frozenset[str]:
+    """Return the source and every source among the samples that shares its hospital or origin."""
+    return frozenset({source}).union(*(family for family in families(samples) if source in family))
+
+
+def apart_sources(samples: Iterable[Sample]) -> frozenset[str]:
+    """Return the sources whose images are kept apart from headline figures."""
+    return frozenset(sample.source for sample in samples if sample.apart)
 
 
 def can_be_headline(sample: Sample) -> bool:
-    """Not OOD, not Medical MNIST, not `*_todo`, and labelled."""
-    return bool(sample.label) and not (
-        sample.is_ood or sample.source in APART or sample.label.endswith("_todo")
-    )
+    """Return True for a labelled image that is neither OOD nor apart, and whose label is no `*_todo`."""
+    return bool(sample.label) and not (sample.is_ood or sample.apart or sample.label.endswith("_todo"))
 
 
 def headline_labels(dataset: Dataset, minimum: int = HEADLINE_MINIMUM) -> tuple[str, ...]:
@@ -113,7 +100,7 @@ def headline_labels(dataset: Dataset, minimum: int = HEADLINE_MINIMUM) -> tuple[
 
 
 def headline(dataset: Dataset, minimum: int = HEADLINE_MINIMUM) -> Dataset:
-    """The samples of the headline figures. Medical MNIST is out even where its label is a headline label."""
+    """The samples of the headline figures. Images kept apart are out even where their label is a headline label."""
     labels = set(headline_labels(dataset, minimum))
     return dataset.where(lambda s: can_be_headline(s) and s.label in labels)
 

@@ -11,8 +11,6 @@ _RESTRICTED = re.compile(
 )
 _OPEN = re.compile(r"^(CC0|CC[ -]BY(-SA)?\b|PDDL|public domain|MIT\b|Apache-2|BSD-[23])(?!-N)", re.IGNORECASE)
 _UNSURE = re.compile(r"not stated|none given|file terms vary|\bterms not\b|\(repo\)|for code", re.IGNORECASE)
-# Terms stated by the origin, not by the copy that the manifest was made from.
-_OPEN_SOURCES = {"hc18": "CC BY 4.0, Zenodo 1322001"}
 
 
 def image_terms(licence: str) -> str:
@@ -27,11 +25,7 @@ def may_train(sample: Sample) -> bool:
 
 def may_draw(sample: Sample) -> bool:
     """True where the terms are stated and allow the picture to be shown in a published report."""
-    if sample.source in _OPEN_SOURCES:
-        return True
     terms = image_terms(sample.licence)
-    if sample.source == "timtrack_muscle_us" and sample.extra.get("dataset") == 4:
-        return False  # its terms name data sets 1 to 3 only
     return bool(_OPEN.match(terms)) and not _RESTRICTED.search(terms) and not _UNSURE.search(terms)
 
 

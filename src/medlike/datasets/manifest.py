@@ -1,25 +1,25 @@
 """Reading manifest.csv: one row an image, frozen.
 
 The only required column is `path` (relative to the manifest's folder, or absolute). Known columns: class,
-source, group, modality, region, label, task, width, height, boxes_xywh, mask, text, extra, licence; any
-other column goes to `extra`.
+source, group, modality, region, label, task, width, height, boxes_xywh, mask, text, extra, licence, and apart,
+origin, caution as in medlike.datasets.sources; any other column goes to `extra`.
 """
 
 from __future__ import annotations
 
 import csv
 import json
-import os
 from pathlib import Path
 
 from medlike import strict_json
-from medlike.datasets.sample import Dataset, Sample, join
+from medlike.datasets.sample import Dataset, Sample
+from medlike.datasets.sources import yes
 from medlike.datasets.texts import meaningful
 from medlike.errors import DatasetError
 
 _KNOWN = {
     "path", "class", "source", "orig", "group", "modality", "region", "label", "task", "width", "height",
-    "boxes_xywh", "mask", "text", "extra", "licence",
+    "boxes_xywh", "mask", "text", "extra", "licence", "apart", "origin", "caution",
 }  # fmt: skip
 
 
@@ -69,24 +69,11 @@ def missing_files(dataset: Dataset) -> None:
         )
 
 
-def development(names: tuple[str, ...] = ("dev", "dev2"), folder: str | Path | None = None) -> Dataset:
-    """The development collections as one Dataset, paths prefixed with the collection (dev/images/...).
-
-    folder: the one that holds dev and dev2; defaults to the environment variable MEDLIKE_DEV.
-    """
-    folder = folder or os.environ.get("MEDLIKE_DEV")
-    if not folder:
-        raise DatasetError(
-            "the development collections are not known: set MEDLIKE_DEV to the folder with dev/ and dev2/"
-        )
-    return join(*(read_manifest(Path(folder) / n, name=n) for n in names))
-
-
 def write_manifest(dataset: Dataset, path: str | Path) -> None:
     """Write a Dataset of files as a manifest with absolute paths (for readers of other layouts)."""
     columns = [
         "path", "class", "source", "group", "modality", "region", "label", "task", "width", "height",
-        "boxes_xywh", "mask", "text", "extra", "licence",
+        "boxes_xywh", "mask", "text", "extra", "licence", "apart", "origin", "caution",
     ]  # fmt: skip
     target = Path(path)
     temporary = target.with_name(target.name + ".tmp")
@@ -102,6 +89,7 @@ def write_manifest(dataset: Dataset, path: str | Path) -> None:
                 "" if s.width is None else s.width, "" if s.height is None else s.height,
                 json.dumps(boxes) if boxes else "", s.mask or "", s.text,
                 json.dumps(dict(s.extra)) if s.extra else "", s.licence,
+                "yes" if s.apart else "", s.origin, s.caution,
             ])  # fmt: skip
     temporary.replace(target)
 
@@ -129,6 +117,9 @@ def _sample(row: dict[str, str], root: Path, collection: str, where: str) -> Sam
         mask=root / mask if mask else None,
         text=meaningful(values.get("text", "")),
         licence=values.get("licence", values.get("license", "")),
+        apart=yes(values.get("apart", ""), where),
+        origin=values.get("origin", ""),
+        caution=values.get("caution", ""),
         collection=collection,
         extra=_extra(values),
     )

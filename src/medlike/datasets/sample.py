@@ -22,6 +22,8 @@ class Sample:
     group: patient or case, empty where unknown; counts within its source only.
     boxes: x0, y0, x1, y1, source pixels, half-open. mask: file or None.
     text: report or caption, empty where there is none or only a placeholder.
+    apart: in no headline figure, and in training only a share of such images. origin: hospital or earlier collection
+    that several sources share, empty for the source's own. caution: a sentence on the source, for readers of figures.
     """
 
     path: str
@@ -39,6 +41,9 @@ class Sample:
     mask: Path | None = None
     text: str = ""
     licence: str = ""
+    apart: bool = False
+    origin: str = ""
+    caution: str = ""
     collection: str = ""
     item: tuple[str, int] | None = None
     extra: Mapping[str, object] = field(default_factory=dict, compare=False)

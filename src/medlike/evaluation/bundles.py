@@ -15,12 +15,11 @@ from medlike.datasets import (
     Dataset,
     Sample,
     Split,
-    development_split,
     find_units,
     headline_labels,
     make_split,
 )
-from medlike.datasets.labels import APART, can_be_headline, known_traps
+from medlike.datasets.labels import can_be_headline, cautions
 from medlike.errors import DatasetError
 from medlike.evaluation import alarms, floors
 from medlike.evaluation.assessment import Assessment, assess, assess_oracle, compare
@@ -97,7 +96,7 @@ def evaluate_bundles(
         "gallery": len(chosen.gallery),
         "labels": sorted(set(chosen.gallery.column("label").tolist())),
         "labels_left_out": left_out,
-        "traps": known_traps(data),
+        "traps": cautions(data),
         "source_oracle": assess_oracle(chosen, settings.k),
         "methods": {},
         "outliers": {},
@@ -183,8 +182,6 @@ def _arena(
         of_path = {s.path: int(u) for s, u in zip(data, units, strict=True)}
         own = np.array([of_path[s.path] for s in kept], dtype=np.int64)
         return everything_arena(kept, own), of_path, None
-    if split is None:
-        split = _known_split(data)
     if split is None and (out / "split.json").is_file():
         split = Split.load(out / "split.json")
     if split is None:
@@ -207,21 +204,11 @@ def _require_two(labels: tuple[str, ...], data: Dataset, settings: Settings) -> 
         )
 
 
-def _known_split(data: Dataset) -> Split | None:
-    """The published split of the development collections, where the data are those."""
-    try:
-        split = development_split()
-        split.units(data)
-    except DatasetError:
-        return None
-    return split
-
-
 def _train(data: Dataset, arena: Arena, split: Split | None) -> Dataset:
     if split is None:
         return Dataset("train", ())
     labels = set(arena.gallery.column("label").tolist())
-    return split.part(data, "train").where(lambda s: s.label in labels and not s.is_ood and s.source not in APART)
+    return split.part(data, "train").where(lambda s: s.label in labels and not s.is_ood and not s.apart)
 
 
 def _left_out(data: Dataset, arena: Arena) -> dict[str, int]:
@@ -236,7 +223,7 @@ def _other_queries(data: Dataset, arena: Arena, split: Split | None) -> Dataset:
     seen = {s.path for s in arena.queries}
     if split is None:
         return data.where(lambda s: s.is_ood)
-    return split.part(data, "query").where(lambda s: s.path not in seen and (s.is_ood or s.source not in APART))
+    return split.part(data, "query").where(lambda s: s.path not in seen and (s.is_ood or not s.apart))
 
 
 def _inside(arena: Arena, train: Dataset, split: Split | None) -> Arena:

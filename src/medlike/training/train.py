@@ -123,7 +123,7 @@ def train_network(
 ) -> Bundle:
     """Train a preset and write the bundle at `out`; returns it with its measured quality.
 
-    split: given, else the frozen development split where it knows every image, else one is made and kept in
+    split: given, else one is made and kept in
     `work`. work: folder of the run (default: OUT.run): checkpoint, history.csv, curves.png, training.json.
     cache: prepared pictures and maps (default: in `work`). resume: go on from the checkpoint in `work`.
     Raises TrainingError, DatasetError or BundleError where it cannot start or go on.

@@ -13,11 +13,12 @@ from typing import Any
 import numpy as np
 
 from medlike.bundle import Bundle
-from medlike.datasets import Dataset, Split, development, development_split, headline_labels
-from medlike.datasets.labels import APART
+from medlike.datasets import Dataset, Split, headline_labels
 from medlike.errors import DatasetError
 from medlike.evaluation.encodings import Encoded, encode_dataset
 from medlike.evaluation.protocols import Arena, headline_arena
+from medlike_research.development.collections import CROSS_SOURCE_CLASSES, LENIENT_CLASSES, development
+from medlike_research.development.split import development_split
 
 Say = Callable[[str], None]
 
@@ -51,7 +52,7 @@ class BenchSettings:
 class Bench:
     """data: what headlines are taken from. wide: data and further collections, for cross-source studies.
 
-    work: folder for caches that all studies share. say: a line of progress.
+    work: folder for caches that all studies share. say: a line of progress. classes, lenient: see across_sources.
     """
 
     data: Dataset
@@ -60,6 +61,8 @@ class Bench:
     work: Path
     settings: BenchSettings = field(default_factory=BenchSettings)
     say: Say = lambda text: None
+    classes: tuple[str, ...] | None = None
+    lenient: frozenset[str] = frozenset()
 
     @cached_property
     def labels(self) -> tuple[str, ...]:
@@ -80,7 +83,7 @@ class Bench:
         """Headline samples of one or several parts."""
         wanted = set(self.labels)
         found = self.split.part(self.data, *names).where(
-            lambda s: s.label in wanted and not s.is_ood and s.source not in APART
+            lambda s: s.label in wanted and not s.is_ood and not s.apart
         )
         return self.limited(found)
 
@@ -156,7 +159,8 @@ def open_bench(folders: list[Path], split: Path | None, work: Path, settings: Be
     if not folders:
         wide = development()
         data = development(("dev",))
-        return Bench(data, wide, development_split(split), work, settings, say)
+        chosen = development_split(split)
+        return Bench(data, wide, chosen, work, settings, say, CROSS_SOURCE_CLASSES, LENIENT_CLASSES)
     read = [read_collection(folder) for folder in folders]
     data, wide = join(read[0]), join(*read)
     if split is None:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from medlike.datasets import Dataset
-from medlike.datasets.labels import APART, kin_of
+from medlike.datasets.labels import apart_sources, kin_of
 from medlike.evaluation import floors
 from medlike.evaluation.protocols import across_sources, everything_arena, pooled, sources_to_leave_out
 from medlike.evaluation.representation import Representation
@@ -90,21 +90,23 @@ def _across_tables(across: Mapping[str, Mapping[str, Result]]) -> list[Any]:
 
 
 def _sources(bench: Bench) -> tuple[str, ...]:
-    return tuple(s for s in sources_to_leave_out(bench.wide) if s not in APART)
+    apart = apart_sources(bench.wide)
+    return tuple(s for s in sources_to_leave_out(bench.wide) if s not in apart)
 
 
 def _fitting(bench: Bench) -> Dataset:
     part = bench.split.part(bench.wide, "train")
-    return bench.limited(part.where(lambda s: s.source not in APART and not s.is_ood and bool(s.label)))
+    return bench.limited(part.where(lambda s: not s.apart and not s.is_ood and bool(s.label)))
 
 
 def _without(bench: Bench, source: str) -> Callable[[], Result]:
     def run() -> Result:
         everyone = bench.limited(
-            bench.split.part(bench.wide, "train").where(lambda s: s.source not in APART and not s.is_ood)
+            bench.split.part(bench.wide, "train").where(lambda s: not s.apart and not s.is_ood)
         )
         features = _unit(bench, everyone)
-        keep = np.array([s.source not in kin_of(source) for s in everyone])
+        kin = kin_of(source, bench.wide)
+        keep = np.array([s.source not in kin for s in everyone])
         train, labels = features[keep], everyone.column("label")[keep]
         itq = floors.fit_itq(train, _bits(train), sources=everyone.column("source")[keep].tolist())
         own = bench.limited(bench.wide.where(lambda s: s.source == source))
@@ -168,7 +170,7 @@ def _across(bench: Bench) -> Result:
     }
     across = {}
     for name, (q, g) in pairs.items():
-        by_class = across_sources(queries, gallery, q, g, units)
+        by_class = across_sources(queries, gallery, q, g, units, bench.classes, bench.lenient)
         across[name] = {c: summary_of(r) for c, r in by_class.items()}
     return {"across": across}
 

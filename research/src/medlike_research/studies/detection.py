@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 
 from medlike.datasets import Dataset, files_digest, open_sample, prepare_batches
-from medlike.datasets.labels import APART
 from medlike.errors import BundleError
 from medlike.evaluation import plots
 from medlike.evaluation.encodings import keep
@@ -307,7 +306,7 @@ def _inside(bench: Bench, part: str) -> Dataset:
 
 
 def _radiology(data: Dataset) -> Dataset:
-    return data.where(lambda s: not s.is_ood and s.source not in APART)
+    return data.where(lambda s: not s.is_ood and not s.apart)
 
 
 def _outside(bench: Bench, part: str) -> Dataset:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from medlike.datasets import PARTS, Dataset
-from medlike.datasets.labels import APART, can_be_headline, kin_of
+from medlike.datasets.labels import apart_sources, can_be_headline, families
 from medlike.errors import QueryError
 from medlike.evaluation import floors
 from medlike.evaluation.protocols import Arena, pooled, source_oracle, sources_to_leave_out
@@ -67,12 +67,12 @@ def deal_sources(data: Dataset, folds: int) -> list[frozenset[str]]:
     counts: dict[str, Counter[str]] = {}
     for sample in data:
         if not sample.is_ood:
-            counts.setdefault(sample.source, Counter())[sample.modality] += sample.source not in APART
-    families = _families(data)
-    if not 2 <= folds <= len(families):
-        raise QueryError(f"{folds} folds of {len(families)} independent sources; give 2 to {len(families)}")
+            counts.setdefault(sample.source, Counter())[sample.modality] += not sample.apart
+    together = _families(data)
+    if not 2 <= folds <= len(together):
+        raise QueryError(f"{folds} folds of {len(together)} independent sources; give 2 to {len(together)}")
     modalities = sorted({m for found in counts.values() for m in found})
-    sizes = {f: np.array([sum(counts[s][m] for s in f) for m in modalities], float) for f in families}
+    sizes = {f: np.array([sum(counts[s][m] for s in f) for m in modalities], float) for f in together}
     total = np.maximum(sum(sizes.values()), 1)
     have = [np.zeros(len(modalities)) for _ in range(folds)]
     dealt: list[set[str]] = [set() for _ in range(folds)]
@@ -80,7 +80,7 @@ def deal_sources(data: Dataset, folds: int) -> list[frozenset[str]]:
     def cost(images: np.ndarray) -> float:
         return float(((images / total) ** 2).sum() + len(modalities) * (images.sum() / total.sum()) ** 2)
 
-    for family in sorted(families, key=lambda f: (-sizes[f].sum(), f)):
+    for family in sorted(together, key=lambda f: (-sizes[f].sum(), f)):
         added = [cost(h + sizes[family]) - cost(h) for h in have]
         best = int(np.argmin(added))
         have[best] += sizes[family]
@@ -90,19 +90,19 @@ def deal_sources(data: Dataset, folds: int) -> list[frozenset[str]]:
 
 def _families(data: Dataset) -> list[tuple[str, ...]]:
     """The sources of in-domain images, those of kin together, sorted."""
-    names = {sample.source for sample in data if not sample.is_ood}
-    return sorted({tuple(sorted(kin_of(source) & names)) for source in names})
+    return families(sample for sample in data if not sample.is_ood)
 
 
 def _run(bench: Bench, number: int, away: frozenset[str], seed: int) -> Callable[[], Result]:
     def run() -> Result:
         trained = _train(bench, away, seed)
         methods, known, facts = trained.methods, trained.judged, trained.facts
+        judged = away - apart_sources(collection(bench))
         return {
             "fold": number,
             "seed": seed,
             "left_out": sorted(away),
-            "sizes": {s: int((known.column("source") == s).sum()) for s in sorted(away - APART)},
+            "sizes": {s: int((known.column("source") == s).sum()) for s in sorted(judged)},
             **facts,
             "bits": {name: r.bits for name, r in methods.items()},
             "bytes": {name: r.bytes_per_image for name, r in methods.items()},

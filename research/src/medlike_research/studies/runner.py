@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from medlike import strict_json
-from medlike.datasets.labels import known_traps
+from medlike.datasets.labels import cautions
 from medlike.errors import QueryError
 from medlike.evaluation.provenance import code_version, machine
 from medlike.evaluation.report import plain, write_json
@@ -72,7 +72,7 @@ def run_cells(
 def report_study(study: Study, bench: Bench, out: Path, cells: Sequence[Cell], done: dict[str, Result]) -> Summary:
     """Summarise the results that are there, and write results.json, report.html and the tables."""
     summary = study.summarise(bench, done)
-    summary = replace(summary, notes=[*summary.notes, *known_traps(bench.data)])
+    summary = replace(summary, notes=[*summary.notes, *cautions(bench.data)])
     tables = [{"title": t, "head": list(h), "rows": [list(r) for r in rows]} for t, h, rows in summary.tables]
     everything = {
         "study": study.name,
