@@ -7,14 +7,14 @@ from typing import get_args, get_type_hints
 import pytest
 import typer
 
-from medlike.cli.app import build
-from medlike_research.docs.reference import commands, reference
+from medlike_research.docs.reference import every_command, reference
 
 ROOT = Path(__file__).parents[3]
-COMMANDS = {path: (function, epilog) for path, function, epilog in commands(build())}
+COMMANDS = {path: (function, epilog) for path, function, epilog in every_command()}
 EXPECTED = {
     "medlike demo", "medlike index", "medlike search", "medlike info", "medlike verify", "medlike remove",
     "medlike compact", "medlike backup", "medlike restore", "medlike reindex", "medlike bundle info",
+    "medlike study", "medlike bench hamming", "medlike bench train",
 }  # fmt: skip
 
 

@@ -44,9 +44,9 @@ def train_mcmfh(
     """Train MCMFH on the pairs of collections and write a text bundle at `out`; returns it, measured.
 
     image_bundle: whose content vectors are the image side, by name or folder (the default one). changes: settings
-    of recipe or network. split: given, else one is
-    made in `work`. cache: folder of embeddings, kept by digest. Texts of images whose terms do not allow training
-    take no part. Raises TrainingError where there are too few pairs, TextNotInstalled without the text part.
+    of recipe or network. split: given, else one is made in `work`. cache: folder of embeddings, kept by digest.
+    Texts of images whose terms do not allow training take no part. Raises TrainingError where there are too few
+    pairs, TextNotInstalled without the text part.
     """
     from medlike.models.export import round_weights
     from medlike.models.mcmfh import CrossModalSettings, export_crossmodal, preset

@@ -123,10 +123,9 @@ def train_network(
 ) -> Bundle:
     """Train a preset and write the bundle at `out`; returns it with its measured quality.
 
-    split: given, else one is made and kept in
-    `work`. work: folder of the run (default: OUT.run): checkpoint, history.csv, curves.png, training.json.
-    cache: prepared pictures and maps (default: in `work`). resume: go on from the checkpoint in `work`.
-    Raises TrainingError, DatasetError or BundleError where it cannot start or go on.
+    split: given, else one is made and kept in `work`. work: folder of the run (default: OUT.run): checkpoint,
+    history.csv, curves.png, training.json. cache: prepared pictures and maps (default: in `work`). resume: go on
+    from the checkpoint in `work`. Raises TrainingError, DatasetError or BundleError where it cannot start or go on.
     """
     out = Path(out)
     work = Path(work) if work else out.with_name(out.name + ".run")
