@@ -8,7 +8,6 @@ from medlike.datasets import (
     headline_labels,
     label_tree,
     node_path,
-    shared_depth,
 )
 from medlike.datasets.labels import apart_sources, cautions, families, kin_of
 
@@ -27,10 +26,6 @@ def test_head_is_brains_parent_and_thorax_is_chest():
     assert node_path(GLIOMA) == ("MR", "head", "brain", "MR_brain_glioma_tumor")
     assert node_path(HEAD) == ("MR", "head", "MR_head")
     assert node_path(THORAX)[:2] == node_path(CHEST)[:2] == ("CT", "chest")
-    assert shared_depth(GLIOMA, HEAD) == 2
-    assert shared_depth(THORAX, CHEST) == 2
-    assert shared_depth(THORAX, HEAD) == 0
-    assert shared_depth(HEAD, HEAD) == 3
 
 
 def test_coarse_classes_are_the_same_in_both_collections():

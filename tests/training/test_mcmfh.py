@@ -9,7 +9,7 @@ from medlike.bundle.crossing import BOTH, IMAGE, TEXT
 from medlike.datasets import Dataset, Sample
 from medlike.errors import TrainingError
 from medlike.metrics import Relevance, score_codes, score_features
-from medlike.models.mcmfh import CrossModalNetwork, PlainHash, preset
+from medlike.models.mcmfh import CrossModalNetwork, preset
 from medlike.training.mcmfh_loop import CrossModalRecipe, crossed, fit_crossmodal, loss_terms, positives
 from medlike.training.pair_quality import measure_pairs
 from medlike.training.pairs import Pairs, cases_of
@@ -171,12 +171,6 @@ def test_ablations_train(parts, changes):
     recipe = CrossModalRecipe(epochs=1, batch=64).with_changes(**changes)
     fit = fit_crossmodal(parts[0], parts[1], preset(16, experts=1, votes=False, **WIDTHS), recipe)
     assert len(fit.history) == 2 and np.isfinite(fit.history[1]["loss"])
-
-
-def test_the_plain_rival_learns_too(parts):
-    recipe = CrossModalRecipe(epochs=6, batch=64, start="random", turned=False)
-    fit = fit_crossmodal(parts[0], parts[1], preset(16, **WIDTHS), recipe, 0, PlainHash)
-    assert found(fit.network, parts[2], parts[3])[0] > 0.4
 
 
 def test_a_paired_query_sees_its_other_half(trained, parts):

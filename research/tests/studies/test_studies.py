@@ -108,30 +108,6 @@ def test_results_on_other_collections_are_not_mixed_in(bench, tmp_path):
     assert len(more.wide) < len(bench.wide) and more.digest != bench.digest
 
 
-def test_the_version_names_a_commit_only_where_the_program_is_among_its_files(tmp_path, monkeypatch):
-    from medlike import __version__
-    from medlike.evaluation import provenance
-
-    who = ["-c", "user.name=a", "-c", "user.email=b"]
-    for words in (["init", "-q"], [*who, "commit", "-q", "--allow-empty", "-m", "c"]):
-        subprocess.run(["git", *words], cwd=tmp_path, check=True)
-    (tmp_path / "provenance.py").touch()
-    monkeypatch.setattr(provenance, "__file__", str(tmp_path / "provenance.py"))
-    assert provenance.code_version() == __version__
-    subprocess.run(["git", "add", "provenance.py"], cwd=tmp_path, check=True)
-    assert provenance.code_version().startswith(f"{__version__} (")
-
-
-def test_two_processes_may_keep_one_cache_file(tmp_path):
-    code = (
-        "import sys, numpy as np; from pathlib import Path; from medlike.evaluation.encodings import keep\n"
-        "for n in range(40): keep(Path(sys.argv[1]), {'a': np.zeros(100_000)}); np.load(sys.argv[1])['a']"
-    )
-    running = [subprocess.Popen([sys.executable, "-c", code, str(tmp_path / "kept.npz")]) for _ in range(2)]
-    assert [process.wait() for process in running] == [0, 0]
-    assert [file.name for file in tmp_path.iterdir()] == ["kept.npz"]
-
-
 def test_results_of_another_bundle_of_the_same_name_are_not_mixed_in(bench, tiny_regional_bundle, tmp_path):
 
     from medlike.bundle import Bundle

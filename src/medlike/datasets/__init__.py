@@ -8,9 +8,8 @@ from medlike.datasets.labels import (
     label_tree,
     node_path,
     region_of,
-    shared_depth,
 )
-from medlike.datasets.licences import may_draw, may_train, trainable
+from medlike.datasets.licences import may_draw, may_train
 from medlike.datasets.manifest import read_manifest, write_manifest
 from medlike.datasets.reading import read_collection
 from medlike.datasets.sample import Dataset, Sample, files_digest, join
@@ -41,8 +40,6 @@ __all__ = [
     "read_manifest",
     "read_sources",
     "region_of",
-    "shared_depth",
-    "trainable",
     "with_sources",
     "write_manifest",
 ]

@@ -36,16 +36,6 @@ def node_path(sample: Sample) -> tuple[str, ...]:
     return tuple(level for level in levels if level)
 
 
-def shared_depth(a: Sample, b: Sample) -> int:
-    """How many levels of the tree two samples share from the root: 0 = not even the modality."""
-    depth = 0
-    for x, y in zip(node_path(a), node_path(b), strict=False):
-        if x != y:
-            break
-        depth += 1
-    return depth
-
-
 def coarse_class(sample: Sample) -> str:
     """Modality and outermost region: MR_head for MR_brain_*, CT_chest for CT_thorax; OOD_* stay."""
     if sample.is_ood:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from medlike.datasets.sample import Dataset, Sample
+from medlike.datasets.sample import Sample
 
 _RESTRICTED = re.compile(
     r"\b(NC|ND)\b|non-?\s?commercial|no\s?deriv|research (purposes|use) only|academic use only", re.IGNORECASE
@@ -27,8 +27,3 @@ def may_draw(sample: Sample) -> bool:
     """True where the terms are stated and allow the picture to be shown in a published report."""
     terms = image_terms(sample.licence)
     return bool(_OPEN.match(terms)) and not _RESTRICTED.search(terms) and not _UNSURE.search(terms)
-
-
-def trainable(dataset: Dataset) -> Dataset:
-    """The samples whose terms let them take part in shipped weights."""
-    return dataset.where(may_train)

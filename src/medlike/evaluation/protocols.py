@@ -6,16 +6,16 @@ image of the query's own unit (patient, near-duplicate) never takes part in its 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
 from medlike.datasets import Dataset, Sample, Split, coarse_class
-from medlike.datasets.labels import headline_labels, kin_of, origin_of
+from medlike.datasets.labels import headline_labels, origin_of
 from medlike.errors import DatasetError
 from medlike.evaluation.parts import Parts, parted
-from medlike.evaluation.representation import Encode, Representation, rank
+from medlike.evaluation.representation import Representation, rank
 from medlike.metrics import Relevance, RetrievalScores, score, score_counts
 
 
@@ -160,29 +160,6 @@ def across_sources(
     return found
 
 
-def leave_one_source_out(
-    data: Dataset,
-    split: Split,
-    train: Callable[[Dataset], Encode],
-    sources: tuple[str, ...] | None = None,
-    k: int = 100,
-) -> dict[str, Retrieval]:
-    """Train without a source and its kin, retrieve within it: all its images, each against the others.
-
-    train: takes the training samples and gives an encode function. sources: by default all in which there is
-    something to retrieve. Queries whose every relevant image is of their own unit are left out and counted.
-    """
-    found: dict[str, Retrieval] = {}
-    for source in sources or sources_to_leave_out(data):
-        away = kin_of(source, data)
-        encode = train(_without(split.part(data, "train"), away))
-        own = _of(data, source)
-        arena = everything_arena(own, split.units(own))
-        represented = encode(arena.queries)
-        found[source] = pooled(arena, represented, represented, k)
-    return found
-
-
 def sources_to_leave_out(data: Dataset) -> tuple[str, ...]:
     """Sources in which there is something to retrieve: two labels or more with at least two images each."""
     counts: dict[str, dict[str, int]] = {}
@@ -202,14 +179,6 @@ def mean(values: np.ndarray) -> float:
     """Mean of what is not NaN; NaN when nothing is left."""
     values = values[~np.isnan(values)]
     return float(values.mean()) if len(values) else float("nan")
-
-
-def _without(data: Dataset, sources: frozenset[str]) -> Dataset:
-    return data.where(lambda s: s.source not in sources and not s.is_ood)
-
-
-def _of(data: Dataset, source: str) -> Dataset:
-    return data.where(lambda s: s.source == source)
 
 
 def _families(samples: list[Sample], with_kin: bool) -> dict[str, int]:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from medlike.codes.hamming import distances
-from medlike.datasets import Dataset, node_path, prepare_samples, shared_depth
+from medlike.datasets import Dataset, Sample, node_path, prepare_samples
 from medlike.evaluation import plots
 from medlike.evaluation.encodings import picture_summaries
 from medlike.evaluation.floors import fingerprint_features, hash_codes
@@ -121,6 +121,16 @@ def _some(data: Dataset, count: int) -> Dataset:
 
 def _unit(rows: np.ndarray) -> np.ndarray:
     return np.asarray(rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12))
+
+
+def shared_depth(a: Sample, b: Sample) -> int:
+    """Return how many levels of the label tree two samples share from the root; 0 without a common modality."""
+    depth = 0
+    for x, y in zip(node_path(a), node_path(b), strict=False):
+        if x != y:
+            break
+        depth += 1
+    return depth
 
 
 STUDY = Study("perception", QUESTION, cells, summarise, of_bundle=True, trains=False)

@@ -118,8 +118,9 @@ def trained(
     """Train one network and measure it: a part for its codes, one for its float vector, and, of ours and of one trained
     on shuffled pairs, one for its codes with queries permuted.
     """
-    from medlike.models.mcmfh import CrossModalNetwork, PlainHash, preset
+    from medlike.models.mcmfh import CrossModalNetwork, preset
     from medlike.training.mcmfh_loop import CrossModalRecipe, crossed, fit_crossmodal
+    from medlike_research.studies.plain_hash import PlainHash
 
     train = material.train.shuffled(seed) if shuffled else material.train
     width = train.content.shape[1]
