@@ -23,7 +23,7 @@ Images = Annotated[
 ]
 
 
-# Command -> its module in evaluation.speed, and what it measures.
+# Command -> its module in medlike_research.speed, and what it measures.
 BENCHES = {
     "hamming": (
         "hamming",
