@@ -9,10 +9,10 @@ __version__ = "0.1.0"
 _EXPORTS = {
     "Archive": "medlike.archive.archive",
     "Bundle": "medlike.bundle",
-    "Hit": "medlike.archive.result",
+    "Hit": "medlike.archive.search.result",
     "MedlikeError": "medlike.errors",
-    "Query": "medlike.archive.query",
-    "Result": "medlike.archive.result",
+    "Query": "medlike.archive.search.query",
+    "Result": "medlike.archive.search.result",
     "samples": "medlike.datasets.shipped",
 }
 
@@ -31,9 +31,9 @@ def __dir__() -> list[str]:
 
 if TYPE_CHECKING:
     from medlike.archive.archive import Archive as Archive
-    from medlike.archive.query import Query as Query
-    from medlike.archive.result import Hit as Hit
-    from medlike.archive.result import Result as Result
+    from medlike.archive.search.query import Query as Query
+    from medlike.archive.search.result import Hit as Hit
+    from medlike.archive.search.result import Result as Result
     from medlike.bundle import Bundle as Bundle
     from medlike.datasets.shipped import samples as samples
     from medlike.errors import MedlikeError as MedlikeError

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from medlike import Archive
-from medlike.archive.rows import EncodingRow, NewImage
+from medlike.archive.storage.rows import EncodingRow, NewImage
 
 DEFAULTS = {
     "width": 64, "height": 48, "frame": 0, "frames": 1, "kind": "reference", "preview": None,

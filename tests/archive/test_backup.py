@@ -9,8 +9,9 @@ import threading
 import pytest
 
 from medlike import Archive, Query
-from medlike.archive import backup, encryption, ingest
-from medlike.archive.sealed_key import unseal
+from medlike.archive.intake import ingest
+from medlike.archive.storage import backup, encryption
+from medlike.archive.storage.sealed_key import unseal
 from medlike.errors import ArchiveError, InputError
 
 

@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from medlike import Archive
-from medlike.archive import durable
+from medlike import files as durable
 from medlike.errors import ArchiveError, ArchiveFull, InputError
 
 TICKET = f"{1:020d}-{'0' * 16}"

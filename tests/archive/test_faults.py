@@ -109,7 +109,7 @@ def test_verify_beside_a_writer_reports_no_difference(archive):
 FULL = """
 import sys
 from medlike import Archive, Result
-from medlike.archive import ingest
+from medlike.archive.intake import ingest
 from medlike.errors import ArchiveFull, ArchiveError
 ingest.GROUP = 8
 archive = Archive.open(sys.argv[1])

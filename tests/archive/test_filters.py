@@ -5,9 +5,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from medlike.archive import columns
-from medlike.archive.columns import Column, complement
-from medlike.archive.filters import Filter, conditions, parse
+from medlike.archive.index import columns
+from medlike.archive.index.columns import Column, complement
+from medlike.archive.index.filters import Filter, conditions, parse
 from medlike.errors import QueryError
 
 ABSENT = object()

@@ -11,10 +11,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from medlike.archive import index as index_module
-from medlike.archive import segment as segment_module
-from medlike.archive.index import Index, Layout
-from medlike.archive.rows import FILTER_COLUMNS
+from medlike.archive.index import index as index_module
+from medlike.archive.index import segment as segment_module
+from medlike.archive.index.index import Index, Layout
+from medlike.archive.storage.rows import FILTER_COLUMNS
 from medlike.errors import QueryError
 
 

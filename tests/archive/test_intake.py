@@ -9,8 +9,8 @@ import pytest
 from PIL import Image
 
 from medlike import Archive, imaging
-from medlike.archive import ingest
-from medlike.archive.reader import read
+from medlike.archive.intake import ingest
+from medlike.archive.intake.reader import read
 from medlike.errors import QueryError
 
 

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from medlike import Archive, Bundle, Query
-from medlike.archive import creation
+from medlike.archive.storage import creation
 from medlike.bundle import rewrite
 from medlike.errors import ArchiveError, ArchiveLocked, BundleError
 
@@ -221,7 +221,7 @@ def test_a_thread_that_ended_holds_no_file(archive):
 SLOW_CREATION = """
 import sys
 from medlike import Archive
-from medlike.archive import creation
+from medlike.archive.storage import creation
 made = creation.Links.create
 def slowly(private):
     print("creating", flush=True)

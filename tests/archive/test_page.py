@@ -4,7 +4,7 @@ from html.parser import HTMLParser
 import numpy as np
 
 from medlike import Hit, Result
-from medlike.archive import page
+from medlike.display import page
 
 PICTURE = np.zeros((20, 30), np.uint8)
 

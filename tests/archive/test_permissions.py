@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import pytest
 
 from medlike import Archive, Query
-from medlike.archive import index as index_module
+from medlike.archive.index import index as index_module
 
 
 @contextmanager

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from medlike import Query
-from medlike.archive.query import as_query
+from medlike.archive.search.query import as_query
 from medlike.errors import ImageError, QueryError
 
 

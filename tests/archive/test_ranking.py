@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from medlike.archive.index import Part
-from medlike.archive.ranking import Field, rank
-from medlike.archive.segment import Layout, Segment
+from medlike.archive.index.index import Part
+from medlike.archive.index.segment import Layout, Segment
+from medlike.archive.search.ranking import Field, rank
 from medlike.inference.encoding import similarity
 
 NUMBER = 3000

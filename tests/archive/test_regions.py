@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from medlike import Archive, Query
-from medlike.archive import regions
-from medlike.archive.search import repeat
+from medlike.archive.search import regions
+from medlike.archive.search.search import repeat
 from medlike.codes.windows import SCALES, Template, match
 from medlike.errors import QueryError
 
@@ -196,7 +196,7 @@ def test_whole_images_have_an_agreement_map_too(gallery):
 
 
 def test_boxes_and_agreement_are_drawn(gallery, tmp_path):
-    from medlike.archive import sheet
+    from medlike.display import sheet
 
     asked = square(gallery)
     result = gallery.search(Query(id=asked, region=(30, 30, 120, 100)), k=3)

@@ -90,7 +90,7 @@ def test_lost_images_stop_the_switch_until_told_otherwise(archive, pictures, oth
 
 
 def test_an_interrupted_reindex_goes_on(archive, pictures, other, monkeypatch):
-    from medlike.archive import reindex
+    from medlike.archive.intake import reindex
 
     bundle, encoder = other
     monkeypatch.setattr(reindex, "GROUP", 4)

@@ -9,9 +9,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from medlike import Archive, Query
-from medlike.archive import removal
-from medlike.archive.rows import EncodingRow, NewImage
-from medlike.archive.store import Store
+from medlike.archive.storage import removal
+from medlike.archive.storage.rows import EncodingRow, NewImage
+from medlike.archive.storage.store import Store
 from medlike.errors import ArchiveLocked, QueryError
 
 

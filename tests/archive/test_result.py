@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from medlike import Hit, Query, Result
-from medlike.archive import result as results
+from medlike.archive.search import result as results
 from medlike.errors import InputError
 
 

@@ -8,8 +8,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from medlike import Query
-from medlike.archive import index as index_module
-from medlike.archive.search import repeat
+from medlike.archive.index import index as index_module
+from medlike.archive.search.search import repeat
 from medlike.errors import QueryError
 
 RELAXED = settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -331,7 +331,7 @@ def test_no_match_for_a_filter_says_what_there_is(population):
 
 @pytest.mark.parametrize("room", [4096, 64])
 def test_a_large_gallery_takes_the_compiled_road_and_answers_alike(population, monkeypatch, room):
-    from medlike.archive import ranking
+    from medlike.archive.search import ranking
     from medlike.codes import hamming
 
     monkeypatch.setattr(hamming, "ROOM", room)

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from medlike import Hit, Result
-from medlike.archive import sheet
+from medlike.display import sheet
 
 WHITE = np.full((30, 60), 255, np.uint8)
 

@@ -5,8 +5,8 @@ import time
 
 import numpy as np
 
+from medlike import files as durable
 from medlike import imaging
-from medlike.archive import durable
 
 
 def test_what_was_received_is_committed_with_its_facts(archive, scan):
@@ -111,7 +111,7 @@ def test_names_cannot_leave_the_spool(archive, pictures):
 
 
 def test_receivers_that_died_leave_nothing_for_long(archive, pictures):
-    from medlike.archive.spool import Spool
+    from medlike.archive.storage.spool import Spool
 
     spool = Spool(archive.folder.spool)
     spool.put((pictures(1) / "0000.png").read_bytes(), "a.png")

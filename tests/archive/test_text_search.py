@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from medlike import Archive, Query
-from medlike.archive.fusion import SMOOTHING
+from medlike.archive.search.fusion import SMOOTHING
 from medlike.errors import QueryError, TextNotInstalled
 
 ALL = {"k": 100, "include_self": True}

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from medlike import Archive, Query
-from medlike.archive import crossmodal
-from medlike.archive.segment import UNIT
+from medlike.archive.index.segment import UNIT
+from medlike.archive.intake import text_codes as crossmodal
 from medlike.bundle import rewrite
 from medlike.errors import BundleError, QueryError
 

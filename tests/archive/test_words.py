@@ -6,10 +6,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from medlike import Query
-from medlike.archive import index as index_module
-from medlike.archive import words as words_module
-from medlike.archive.ranking import Field
-from medlike.archive.words import terms
+from medlike.archive.index import bm25 as words_module
+from medlike.archive.index import index as index_module
+from medlike.archive.index.bm25 import terms
+from medlike.archive.search.ranking import Field
 
 VOCABULARY = ["effusion", "pleural", "left", "normal", "chest", "head", "nodule", "no"]
 RELAXED = settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -111,7 +111,7 @@ def test_words_are_cut_as_fts5_cuts_them():
 
 def test_only_so_many_words_are_looked_for(worded, monkeypatch):
     monkeypatch.setattr(words_module, "MOST", 2)
-    monkeypatch.setattr("medlike.archive.wording.MOST", 2)
+    monkeypatch.setattr("medlike.archive.search.text_query.MOST", 2)
     result = worded.search(Query(text="effusion chest fetal head"), k=20, weights={"texts": 0, "pictures": 0})
     assert any("the first 2 are looked for" in warning for warning in result.warnings)
     assert len(result) == 4

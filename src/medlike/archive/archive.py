@@ -7,34 +7,35 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from medlike.archive import backup as backups
-from medlike.archive import creation, pictures, removal, switching, upkeep, verify
-from medlike.archive.arrivals import arrivals, take_in
 from medlike.archive.bundles import BundlesInUse
-from medlike.archive.database import log_emptied
-from medlike.archive.folder import BundleFacts, Folder, loaded_bundle
-from medlike.archive.identity import KEY_FILE, Identity, Links, as_source
-from medlike.archive.ingest import AddReport, Encodes, Intake, Progress, Settings
-from medlike.archive.lock import WriterLock
-from medlike.archive.pixels import Pixels
-from medlike.archive.reindex import ReindexReport
-from medlike.archive.spool import Spool
-from medlike.archive.store import Store
-from medlike.archive.upkeep import CompactReport
-from medlike.archive.verify import Problem
+from medlike.archive.intake import switching
+from medlike.archive.intake.drain import arrivals, take_in
+from medlike.archive.intake.ingest import AddReport, Encodes, Intake, Progress, Settings
+from medlike.archive.intake.reindex import ReindexReport
+from medlike.archive.storage import backup as backups
+from medlike.archive.storage import creation, pictures, removal, upkeep, verify
+from medlike.archive.storage.database import log_emptied
+from medlike.archive.storage.folder import BundleFacts, Folder, loaded_bundle
+from medlike.archive.storage.identity import KEY_FILE, Identity, Links, as_source
+from medlike.archive.storage.lock import WriterLock
+from medlike.archive.storage.pixels import Pixels
+from medlike.archive.storage.spool import Spool
+from medlike.archive.storage.store import Store
+from medlike.archive.storage.upkeep import CompactReport
+from medlike.archive.storage.verify import Problem
 from medlike.errors import InputError
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-    from medlike.archive.crossing import Crossing
-    from medlike.archive.crossmodal import TextReport
-    from medlike.archive.index import Index
-    from medlike.archive.indexes import Indexes
-    from medlike.archive.nearest_texts import TextResult
-    from medlike.archive.query import Query
-    from medlike.archive.result import Result
+    from medlike.archive.index.index import Index
+    from medlike.archive.index.indexes import Indexes
+    from medlike.archive.intake.text_codes import TextReport
+    from medlike.archive.search.nearest_texts import TextResult
+    from medlike.archive.search.query import Query
+    from medlike.archive.search.result import Result
+    from medlike.archive.text_encoder import Crossing
     from medlike.bundle import Bundle
 
 
@@ -283,16 +284,16 @@ class Archive:
     ) -> "Result":
         """The k stored images most like the query, in the total order (distance, similarity, id).
 
-        See `medlike.archive.search.search` for the settings.
+        See `medlike.archive.search.search.search` for the settings.
         """
-        from medlike.archive.search import search
+        from medlike.archive.search.search import search
 
         settings |= {"k": k, "where": where, "rank": rank, "radius": radius, "group_by": group_by}
         return search(self, query, exclude_own_patient=exclude_own_patient, **settings)
 
     def search_many(self, queries: "Sequence[Query]", k: int = 10, **settings: Any) -> "list[Result]":
         """One result a query, each as `search` gives it."""
-        from medlike.archive.search import search_many
+        from medlike.archive.search.search import search_many
 
         return search_many(self, queries, k=k, **settings)
 
@@ -301,8 +302,8 @@ class Archive:
 
         A TextResult for a receipt of `nearest_texts`.
         """
-        from medlike.archive import nearest_texts, search
-        from medlike.archive.receipts import TEXTS
+        from medlike.archive.search import nearest_texts, search
+        from medlike.archive.search.receipts import TEXTS
 
         return (nearest_texts if receipt.get("of") == TEXTS else search).repeat(self, receipt)
 
@@ -311,7 +312,7 @@ class Archive:
 
         settings: where, generation, include_self, as for a search.
         """
-        from medlike.archive.nearest_texts import nearest_texts
+        from medlike.archive.search.nearest_texts import nearest_texts
 
         return nearest_texts(self, query, k, **settings)
 

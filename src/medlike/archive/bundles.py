@@ -2,14 +2,14 @@
 
 from typing import TYPE_CHECKING
 
-from medlike.archive import upkeep
-from medlike.archive.folder import Folder
-from medlike.archive.ingest import Encodes
-from medlike.archive.store import Store
+from medlike.archive.intake.ingest import Encodes
+from medlike.archive.storage import upkeep
+from medlike.archive.storage.folder import Folder
+from medlike.archive.storage.store import Store
 
 if TYPE_CHECKING:
-    from medlike.archive.crossing import Crossing
-    from medlike.archive.indexes import Indexes
+    from medlike.archive.index.indexes import Indexes
+    from medlike.archive.text_encoder import Crossing
 
 
 class BundlesInUse:
@@ -38,7 +38,7 @@ class BundlesInUse:
         """What encodes under the text bundle; None where there is none."""
         self.follow()
         if self._crossing is None and self.folder.text is not None:
-            from medlike.archive.crossing import Crossing
+            from medlike.archive.text_encoder import Crossing
 
             self._crossing = Crossing(self.folder.text)
         return self._crossing
@@ -48,7 +48,7 @@ class BundlesInUse:
         """The derived arrays."""
         self.follow()
         if self._indexes is None:
-            from medlike.archive.indexes import Indexes
+            from medlike.archive.index.indexes import Indexes
 
             self._indexes = Indexes.of(self.folder, self.store)
         return self._indexes

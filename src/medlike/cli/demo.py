@@ -71,11 +71,11 @@ def demo(
 
     Takes seconds and needs no network. Running it again uses the archive that is there.
     """
-    from medlike.archive.result import page
-    from medlike.archive.sheet import draw, write
+    from medlike.archive.search.result import page
     from medlike.cli.answers import show
     from medlike.cli.screen import out, progress, say
     from medlike.datasets.shipped import MANIFEST, samples
+    from medlike.display.sheet import draw, write
 
     began = time.perf_counter()
     shipped, console = samples(), out()
@@ -102,7 +102,7 @@ def demo(
 def _opened(place: Path) -> "Archive":
     """The archive of an earlier demo, brought to the bundles of this medlike; else a new one."""
     from medlike import Archive, Bundle
-    from medlike.archive.folder import TextBundleFacts, default_text_bundle, encode_alike
+    from medlike.archive.storage.folder import TextBundleFacts, default_text_bundle, encode_alike
     from medlike.bundle import default
 
     if not (place / "archive.json").exists():

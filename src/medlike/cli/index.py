@@ -13,7 +13,7 @@ from medlike.cli.options import ArchiveFolder, Report, ReportFormat, archive_fol
 
 if TYPE_CHECKING:
     from medlike import Archive
-    from medlike.archive.ingest import AddReport
+    from medlike.archive.intake.ingest import AddReport
 
 SHOWN = 20
 
@@ -141,7 +141,7 @@ def index(
 
 def _require_text_bundle(opened: "Archive", given: str) -> None:
     """Exit where an archive that is there has another text bundle, or none: indexing does not change it."""
-    from medlike.archive.folder import TextBundleFacts, encode_alike, loaded_text_bundle
+    from medlike.archive.storage.folder import TextBundleFacts, encode_alike, loaded_text_bundle
 
     has = opened.folder.text
     wanted = None if given == "none" else TextBundleFacts.of(loaded_text_bundle(given))

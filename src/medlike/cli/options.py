@@ -77,7 +77,7 @@ def full_id(opened: "Archive", given: str) -> str:
 
 def conditions(texts: Sequence[str]) -> dict[str, dict[str, Any]]:
     """Read the texts of --where into a filter; typer.BadParameter where one is no condition."""
-    from medlike.archive.filters import parse
+    from medlike.archive.index.filters import parse
     from medlike.errors import QueryError
 
     try:

@@ -184,11 +184,11 @@ def search(
     if query is not None and not query.exists():
         fail(f"{query} does not exist; give an image file, or --id of a stored image")
     from medlike import Archive, Query, Result
-    from medlike.archive.nearest_texts import TextResult
+    from medlike.archive.search.nearest_texts import TextResult
     from medlike.cli.screen import note, print_json
 
     if sheet is not None:
-        from medlike.archive.sheet import written_as
+        from medlike.display.sheet import written_as
 
         written_as(sheet)
     with Archive.open(archive_folder(archive)) as opened:

@@ -11,10 +11,10 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 # Whatever a child needs is imported here, once: a fork shares it, whoever edits the files meanwhile.
 import PIL.Image
 
-import medlike.archive.index  # noqa: F401
-from medlike.archive import ingest
+import medlike.archive.index.index  # noqa: F401
 from medlike.archive.archive import Archive
-from medlike.archive.identity import Identity
+from medlike.archive.intake import ingest
+from medlike.archive.storage.identity import Identity
 from medlike.inference.encoding import Encodings, quantised
 
 PICTURES = 24

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from medlike.archive.ranking import Field, rank
+from medlike.archive.search.ranking import Field, rank
 from medlike.codes import hamming
 from medlike.codes.buckets import BucketTable
 from medlike.codes.threads import cores
@@ -85,8 +85,8 @@ def _against_faiss(found: Figures, faiss: Any, held: NDArray[np.uint8], name: st
 
 def _ordered(found: Figures, number: int, times: int, tell: Callable[[str], None]) -> None:
     """The total order with content, on clustered codes: a usual query, and one whose code a tenth of them have."""
-    from medlike.archive.index import Part
-    from medlike.archive.segment import Layout, Segment
+    from medlike.archive.index.index import Part
+    from medlike.archive.index.segment import Layout, Segment
 
     tell(f"content order, {number // 10:,} equal codes")
     random = np.random.default_rng(1)

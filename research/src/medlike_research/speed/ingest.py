@@ -9,8 +9,8 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from medlike import Archive, Query
-from medlike.archive import pixels as pixel_files
-from medlike.archive import record as records
+from medlike.archive.storage import pixels as pixel_files
+from medlike.archive.storage import record as records
 from medlike.bundle import Bundle, default
 from medlike.codes.threads import cores
 from medlike_research.speed.drawn import write_files

@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medlike import Archive, Query, Result
-from medlike.archive.creation import create
-from medlike.archive.folder import BundleFacts, TextBundleFacts
-from medlike.archive.index import Index
+from medlike.archive.index.index import Index
+from medlike.archive.storage.creation import create
+from medlike.archive.storage.folder import BundleFacts, TextBundleFacts
 
 CONTENT = 64
 PAGE = 50_000

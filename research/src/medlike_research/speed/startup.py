@@ -31,7 +31,7 @@ finally:
 _OPEN = """
 import sys, time
 from medlike import Archive
-import medlike.archive.search
+import medlike.archive.search.search
 began = time.perf_counter()
 with Archive.open(sys.argv[1]) as archive:
     number = len(archive.index.view())

@@ -14,11 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medlike import Archive
-from medlike.archive.asked import Asked
-from medlike.archive.folder import TextBundleFacts
-from medlike.archive.segment import UNIT
-from medlike.archive.wording import Wording
-from medlike.archive.words import terms
+from medlike.archive.index.bm25 import terms
+from medlike.archive.index.segment import UNIT
+from medlike.archive.search.encoded_query import Asked
+from medlike.archive.search.text_query import Wording
+from medlike.archive.storage.folder import TextBundleFacts
 from medlike.codes.buckets import BucketTable
 from medlike_research.speed.gallery import codes
 from medlike_research.speed.population import populated

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from medlike.archive.words import terms
+from medlike.archive.index.bm25 import terms
 from medlike.datasets import may_train
 from medlike.errors import DatasetError
 from medlike.inference.sentences import SentenceEncoder

@@ -1,0 +1,336 @@
+"""Queries made ready: read, encoded or looked up, so that the index can answer them and a receipt can hold them."""
+
+import base64
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from medlike import strict_json
+from medlike.archive.index.index import View
+from medlike.archive.search.query import TITLE, Query
+from medlike.archive.search.result import Box, Picture
+from medlike.archive.search.text_query import Wording, worded
+from medlike.archive.storage import pictures
+from medlike.archive.storage.rows import EncodingRow
+from medlike.codes.windows import GRID, unpacked
+from medlike.errors import ArchiveError, QueryError
+
+if TYPE_CHECKING:
+    from medlike.archive.archive import Archive
+    from medlike.imaging import Image, Letterbox
+    from medlike.inference.encoding import Encoding
+
+# The keyed hashes that tell whose an image is, and the identifiers they are made from.
+OWN = {"patient": "patient_id", "study": "study_uid", "series": "series_uid"}
+FLAT = 0.7  # share of flat cells from which a region says too little
+_FLAT_SPREAD = 3.0  # grey levels: a cell whose pixels vary less shows nothing
+
+
+@dataclass(frozen=True)
+class Region:
+    """The cells of a query's box. codes: uint64 [h, w, L / 64]; counted: bool [h, w], False in padding."""
+
+    box: Box
+    codes: NDArray[np.uint64]
+    counted: NDArray[np.bool_]
+
+    def facts(self) -> dict[str, Any]:
+        """As a receipt holds it."""
+        return {
+            "box": list(self.box),
+            "shape": list(self.codes.shape),
+            "codes": base64.b64encode(self.codes.astype("<u8").tobytes()).decode(),
+            "counted": base64.b64encode(np.packbits(self.counted).tobytes()).decode(),
+        }
+
+    @classmethod
+    def of_facts(cls, facts: Mapping[str, Any]) -> "Region":
+        """From a receipt."""
+        shape = tuple(int(side) for side in facts["shape"])
+        codes = np.frombuffer(base64.b64decode(facts["codes"]), "<u8").reshape(shape).astype(np.uint64)
+        bits = np.frombuffer(base64.b64decode(facts["counted"]), np.uint8)
+        counted = np.unpackbits(bits, count=shape[0] * shape[1]).astype(bool).reshape(shape[:2])
+        x0, y0, x1, y1 = (float(edge) for edge in facts["box"])
+        return cls((x0, y0, x1, y1), codes, counted)
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A query as the index understands it.
+
+    code: uint8 [bits / 8]; content: int8 [D]. row: of the stored image it is, None for an image given. own:
+    keyed hashes of its patient, study and series, where they are to be left out. cells, mask: of the whole
+    image, where the bundle has local codes; they are not in a receipt. size: width and height in pixels.
+    warnings: about the query. wording: what it asks in words; code and content are empty where it asks nothing else.
+    """
+
+    code: NDArray[np.uint8]
+    content: NDArray[np.int8]
+    row: int | None
+    own: dict[str, str]
+    title: str = TITLE
+    id: str | None = None
+    outlier: dict[str, Any] | None = None
+    modality: str | None = None
+    region: Region | None = None
+    cells: NDArray[np.uint64] | None = None
+    mask: NDArray[np.bool_] | None = None
+    size: tuple[int, int] | None = None
+    picture: Callable[[], Picture | None] = lambda: None
+    warnings: tuple[str, ...] = ()
+    wording: Wording | None = None
+
+    @property
+    def in_words_only(self) -> bool:
+        """Whether there is no image to compare with."""
+        return not self.code.size
+
+    def facts(self) -> dict[str, Any]:
+        """What a receipt holds: enough to ask the same again; no pixel, and no file name, which may name someone.
+
+        The words of a query are in it as they were given.
+        """
+        facts = self._image_facts()
+        if self.wording is not None:
+            facts["text"] = self.wording.facts()
+        return facts
+
+    def _image_facts(self) -> dict[str, Any]:
+        return {
+            "kind": "text" if self.in_words_only else "image" if self.row is None else "id",
+            "id": self.id,
+            "row": self.row,
+            "code": self.code.tobytes().hex(),
+            "content": base64.b64encode(self.content.tobytes()).decode(),
+            "region": None if self.region is None else self.region.facts(),
+            "own": self.own,
+            "modality": self.modality,
+            "outlier": self.outlier,
+            "size": None if self.size is None else list(self.size),
+        }
+
+    @classmethod
+    def of_facts(cls, facts: Mapping[str, Any]) -> "Asked":
+        """From a receipt. Raises KeyError, TypeError or ValueError where it is none."""
+        said = facts.get("text")
+        wording = None if said is None else Wording.of_facts(said)
+        return cls(
+            code=np.frombuffer(bytes.fromhex(facts["code"]), np.uint8),
+            content=np.frombuffer(base64.b64decode(facts["content"]), np.int8),
+            row=facts["row"],
+            own=dict(facts["own"]),
+            title=_title(wording, TITLE if facts["id"] is None else _stored_title(facts["id"])),
+            id=facts["id"],
+            outlier=facts["outlier"],
+            modality=facts["modality"],
+            region=None if facts["region"] is None else Region.of_facts(facts["region"]),
+            size=None if facts["size"] is None else (int(facts["size"][0]), int(facts["size"][1])),
+            wording=wording,
+        )
+
+
+def ask(
+    archive: "Archive", queries: Sequence[Query], view: View, leave_out_own: bool, stage: Callable[[str], None]
+) -> list[Asked]:
+    """Read and encode the images of queries, look up those that are stored.
+
+    leave_out_own: whether the query's patient matters. stage: told when reading and encoding are done. Raises
+    QueryError for what the bundle cannot answer, ImageError for images that cannot be read.
+    """
+    for query in queries:
+        if query.region is not None and not archive.folder.bundle.local_bits:
+            raise QueryError(
+                f"bundle {archive.folder.bundle.name} has no local codes, so a region cannot be searched for: "
+                "search by the whole image, or run `medlike reindex --bundle` with one that has"
+            )
+    images = [query.read() if query.image is not None else None for query in queries]
+    stage("read")
+    encoded = iter(_encoded(archive, [image for image in images if image is not None]))
+    found = []
+    for query, image in zip(queries, images, strict=True):
+        if image is not None:
+            asked = _of_image(archive, query, image, next(encoded), leave_out_own)
+        elif query.id is not None:
+            asked = _of_stored(archive, query, view, leave_out_own)
+        else:
+            asked = Asked(np.empty(0, np.uint8), np.empty(0, np.int8), None, {}, title="")
+        asked = asked if query.text is None else _in_words(archive, asked, query.text)
+        found.append(asked if query.title is None else replace(asked, title=query.title))
+    stage("encode")
+    return found
+
+
+def _in_words(archive: "Archive", asked: Asked, text: str) -> Asked:
+    wording = worded(archive, text, None if asked.in_words_only else asked.content)
+    warnings = asked.warnings + wording.warnings
+    return replace(asked, wording=wording, title=_title(wording, asked.title), warnings=warnings)
+
+
+def _title(wording: Wording | None, image: str) -> str:
+    if wording is None:
+        return image
+    words = wording.text if len(wording.text) <= 80 else wording.text[:79] + "…"
+    return f"{words} · {image}" if image else words
+
+
+def _encoded(archive: "Archive", images: "Sequence[Image]") -> "Sequence[Encoding]":
+    if not images:
+        return []
+    from medlike.imaging import prepare
+
+    return list(archive.encoder.encode([prepare(image) for image in images]))
+
+
+def _of_image(archive: "Archive", query: Query, image: "Image", encoding: "Encoding", leave_out_own: bool) -> Asked:
+    def picture() -> Picture | None:
+        from medlike.imaging import render_colour
+
+        return render_colour(image)
+
+    own = _owner(archive, image) if leave_out_own else {}
+    size = (image.width, image.height)
+    region: Region | None = None
+    warnings: tuple[str, ...] = ()
+    if query.region is not None and encoding.cells is not None:
+        region, warnings = _region(query.region, size, encoding.cells, encoding.cell_mask, picture())
+    return Asked(
+        encoding.code,
+        encoding.content,
+        None,
+        own,
+        title=TITLE,
+        outlier=None if encoding.outlier is None else encoding.outlier.verdict(),
+        modality=encoding.modality,
+        region=region,
+        cells=encoding.cells,
+        mask=encoding.cell_mask,
+        size=size,
+        picture=picture,
+        warnings=warnings,
+    )
+
+
+def _owner(archive: "Archive", image: "Image") -> dict[str, str]:
+    """Keyed hashes of whose an image is: from its identifiers, or as known of the same image in the archive."""
+    identity = archive.identity
+    found = {name: identity.hashed(name, image.identifiers.get(identifier)) for name, identifier in OWN.items()}
+    twin = archive.store.find(identity.public_id(image.identifiers.get("sop_uid"), image.frame, image.digest))
+    hashes = {name: found[name] or (getattr(twin, name) if twin else None) for name in OWN}
+    return {name: value for name, value in hashes.items() if value}
+
+
+def _of_stored(archive: "Archive", query: Query, view: View, leave_out_own: bool) -> Asked:
+    id = query.id or ""
+    row = archive.store.find(id, view.generation)
+    if row is None:
+        raise QueryError(f"there is no image {id!r} in the archive: take an id from a search")
+    stored = archive.store.encoding(row.row, archive.folder.bundle.digest)
+    if stored is None:
+        raise QueryError(f"image {id} is not encoded under the archive's bundle: run `medlike reindex`")
+    picture = partial(stored_picture, archive, view.generation, id)
+    cells = mask = region = None
+    warnings: tuple[str, ...] = ()
+    if stored.cells is not None:
+        cells = np.frombuffer(stored.cells, "<u8").astype(np.uint64).reshape(GRID, GRID, -1)
+        mask = np.ones((GRID, GRID), bool)
+        if stored.cell_mask is not None:
+            mask = unpacked(np.frombuffer(stored.cell_mask, np.uint8)[None])[0]
+    if query.region is not None:
+        if cells is None:
+            raise QueryError(f"image {id} has no local codes: run `medlike reindex`")
+        region, warnings = _region(query.region, (row.width, row.height), cells, mask, picture())
+    return Asked(
+        np.frombuffer(stored.code, np.uint8),
+        np.frombuffer(stored.content, np.int8),
+        row.row,
+        {name: value for name in OWN if (value := getattr(row, name))} if leave_out_own else {},
+        title=_stored_title(id),
+        id=id,
+        outlier=_stored_verdict(stored),
+        modality=row.predicted_modality,
+        region=region,
+        cells=cells,
+        mask=mask,
+        size=(row.width, row.height),
+        picture=picture,
+        warnings=warnings,
+    )
+
+
+def stored_picture(archive: "Archive", generation: int, id: str) -> Picture | None:
+    """What to show of an image that lives as of a generation; None where it was erased since."""
+    row = archive.store.find(id, generation)
+    return None if row is None else pictures.picture(row, archive.pixels, archive.links)
+
+
+def _stored_verdict(stored: EncodingRow) -> dict[str, Any] | None:
+    """The verdict on a stored image, as its bundle gave it when it was indexed."""
+    if stored.outlier_p is None or stored.outlier_score is None:
+        return None
+    from medlike.inference.encoding import Outlier
+
+    if stored.outlier_facts is not None:
+        try:
+            facts = strict_json.loads(stored.outlier_facts)
+            return Outlier(stored.outlier_score, stored.outlier_p, **facts).verdict()
+        except (ValueError, TypeError) as error:
+            raise ArchiveError(f"a stored verdict is damaged ({error}): restore the archive from a backup") from None
+    note = "indexed by an earlier medlike: its components and modality are not kept, the threshold is the usual one"
+    return {**Outlier(stored.outlier_score, stored.outlier_p, {}).verdict(), "modality": None, "note": note}
+
+
+def _stored_title(id: str) -> str:
+    return f"stored {id[:8]}"
+
+
+def _region(
+    box: Sequence[float],
+    size: tuple[int, int],
+    cells: NDArray[np.uint64],
+    mask: NDArray[np.bool_] | None,
+    picture: Picture | None,
+) -> tuple[Region, tuple[str, ...]]:
+    """The cells that hold a box of the image's own pixels; and what is to be said about it."""
+    from medlike.imaging import Letterbox
+
+    width, height = size
+    x0, y0, x1, y1 = box
+    inside = (max(x0, 0.0), max(y0, 0.0), min(x1, float(width)), min(y1, float(height)))
+    if inside[0] >= inside[2] or inside[1] >= inside[3]:
+        raise QueryError(f"the region {list(box)} lies outside of the image of {width} x {height} pixels")
+    warnings = []
+    if inside != (x0, y0, x1, y1):
+        warnings.append(f"the region was cut to the image of {width} x {height} pixels")
+    place = Letterbox.of(height, width)
+    row0, column0, row1, column1 = place.cells(inside)
+    codes = np.ascontiguousarray(cells[row0:row1, column0:column1])
+    valid = place.valid_cells() if mask is None else mask
+    counted = np.ascontiguousarray(valid[row0:row1, column0:column1])
+    if not counted.any():
+        # A box so thin that it touches only cells whose centre is padding: they are all there is.
+        counted = np.ones_like(counted)
+    share = _flat(picture, place, (row0, column0, row1, column1), counted)
+    if share > FLAT:
+        warnings.append(f"{100 * share:.0f} % of the region is flat: what is found may have little to do with it")
+    return Region(inside, codes, counted), tuple(warnings)
+
+
+def _flat(
+    picture: Picture | None, place: "Letterbox", cells: tuple[int, int, int, int], counted: NDArray[np.bool_]
+) -> float:
+    """Share of a window's counted cells whose pixels hardly vary; 0 where the pixels are gone."""
+    if picture is None:
+        return 0.0
+    from medlike.imaging import from_array, prepare
+
+    # A preview is smaller than the image, but letterboxes to the same place up to a pixel.
+    square = prepare(from_array(picture)).pixels
+    side = place.size // GRID
+    row0, column0, row1, column1 = cells
+    window = square[row0 * side : row1 * side, column0 * side : column1 * side].astype(np.float32)
+    blocks = window.reshape(row1 - row0, side, column1 - column0, side)
+    return float((blocks.std(axis=(1, 3)) < _FLAT_SPREAD)[counted].mean())

@@ -1,0 +1,123 @@
+"""From an image to texts: the stored texts nearest in meaning to an image, to words, or to both."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from medlike.archive.index.filters import Filter, conditions
+from medlike.archive.index.index import Part
+from medlike.archive.search.encoded_query import Asked, ask
+from medlike.archive.search.query import Query, as_query
+from medlike.archive.search.ranking import Field
+from medlike.archive.search.receipts import TEXTS, compared, recalled, receipt
+from medlike.archive.search.result import Answer
+from medlike.archive.search.search import Clock
+from medlike.archive.search.settings import Settings
+from medlike.archive.search.text_query import of_content
+from medlike.archive.search.text_search import TextViews, nearest
+from medlike.errors import QueryError
+
+if TYPE_CHECKING:
+    from medlike.archive.archive import Archive
+
+
+@dataclass(frozen=True)
+class TextHit:
+    """One stored text that was found.
+
+    rank: from 1. id: of its image. kind: report, caption and the like. distance: differing bits of the cross-modal
+    codes, lower is nearer. similarity: of the embeddings, -1 to 1, higher is more alike.
+    """
+
+    rank: int
+    id: str
+    kind: str
+    text: str
+    distance: int
+    similarity: float
+
+    def as_dict(self) -> dict[str, Any]:
+        """As JSON holds it."""
+        return dict(vars(self))
+
+
+@dataclass(frozen=True, eq=False)
+class TextResult(Answer[TextHit]):
+    """The answer to one query in stored texts, in the order (distance, -similarity, id of the image)."""
+
+    HITS: ClassVar[str] = "texts"
+
+
+def nearest_texts(
+    archive: "Archive",
+    query: Any,
+    k: int = 10,
+    where: Mapping[str, Any] | None = None,
+    generation: int | None = None,
+    include_self: bool = False,
+) -> TextResult:
+    """The k stored texts nearest in meaning, in the order (distance, -similarity, id of the image).
+
+    query: a Query, or what its `image` may be; of a stored image its own texts are left out unless `include_self`.
+    Raises QueryError without a text bundle, or where the archive holds no texts.
+    """
+    settings = Settings(k=k, where=where, generation=generation, include_self=include_self)
+    asked_for: Query = as_query(query)
+    if asked_for.region is not None:
+        raise QueryError("texts belong to whole images: leave the region out")
+    clock, index = Clock(), archive.index
+    with archive.store.snapshot():
+        view = index.view(generation)
+        _require(archive)
+        asked = ask(archive, [asked_for], view, False, clock.stage)[0]
+        wording = asked.wording or of_content(archive, asked.content)
+        if wording.code is None:
+            raise QueryError("; ".join(wording.warnings) or "the text says nothing that could be compared")
+        return _answer(archive, view.generation, replace(asked, wording=wording), settings, clock)
+
+
+def repeat(archive: "Archive", given: Mapping[str, Any]) -> TextResult:
+    """The same texts asked for again, as of the receipt's generation. Raises QueryError as `search.repeat`."""
+    settings, asked = recalled(archive, given)
+    with archive.store.snapshot():
+        view = archive.index.view(settings.generation)
+        _require(archive)
+        return compared(archive, given, _answer(archive, view.generation, asked, settings, Clock()))
+
+
+def _require(archive: "Archive") -> None:
+    if not archive.indexes.has_texts():
+        raise QueryError("this archive has no texts: add images with texts, such as a manifest with a column text")
+    if archive.crossing is None:
+        raise QueryError(
+            "this archive has no text bundle, so texts are found by their words only: run "
+            "`medlike reindex --text-bundle` with one that goes with its image bundle"
+        )
+
+
+def _answer(archive: "Archive", generation: int, asked: Asked, settings: Settings, clock: Clock) -> TextResult:
+    assert asked.wording is not None
+    wanted = conditions(settings.where)
+    chosen = Filter(wanted, archive.store, lambda *said: archive.identity.hashed(*said)) if wanted else None
+
+    def narrowed(part: Part) -> Field:
+        base = Field.of(part, None if chosen is None else chosen.mask(part))
+        own = asked.row is not None and not settings.include_self
+        return base.without(part.positions(asked.row)) if own and asked.row is not None else base
+
+    hits: list[TextHit] = []
+    for number, distance, similarity in nearest(TextViews.of(archive, generation), asked.wording, settings.k, narrowed):
+        text = archive.store.text(number)
+        if text is not None:
+            id, kind, words = text
+            hits.append(TextHit(len(hits) + 1, id, kind, words, distance, similarity))
+    clock.stage("search")
+    answer = [[hit.id, hit.kind, hit.distance] for hit in hits]
+    return TextResult(
+        hits,
+        outlier=asked.outlier,
+        receipt={"of": TEXTS, **receipt(archive, generation, asked, settings, answer)},
+        seconds=clock.seconds,
+        modality=asked.modality,
+        warnings=asked.warnings,
+    )

@@ -1,0 +1,72 @@
+"""Receipts: what was searched for, how and when, so that it can be searched for again and the answers compared."""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from medlike.archive.search.encoded_query import Asked, stored_picture
+from medlike.archive.search.settings import Settings
+from medlike.errors import QueryError
+
+if TYPE_CHECKING:
+    from medlike.archive.archive import Archive
+    from medlike.archive.search.nearest_texts import TextResult
+    from medlike.archive.search.result import Result
+
+TEXTS = "texts"  # under "of", where texts were searched and not images
+
+Answered = TypeVar("Answered", "Result", "TextResult")
+
+
+def receipt(
+    archive: "Archive", generation: int, asked: Asked, settings: Settings, answer: Sequence[Any]
+) -> dict[str, Any]:
+    """The receipt of a search. answer: what must come out again, as JSON holds it."""
+    return {
+        "generation": generation,
+        "bundle": archive.folder.bundle.digest,
+        "settings": {name: value for name, value in asdict(settings).items() if name != "generation"},
+        "query": asked.facts(),
+        "answer": hashlib.sha256(json.dumps(answer).encode()).hexdigest(),
+    }
+
+
+def recalled(archive: "Archive", given: Mapping[str, Any]) -> tuple[Settings, Asked]:
+    """The settings, as of its generation, and the query of a receipt.
+
+    Raises QueryError where it is none, or of a bundle that the archive does not use.
+    """
+    try:
+        digest, generation = str(given["bundle"]), int(given["generation"])
+        chosen = replace(Settings.of(**given["settings"]), generation=generation)
+        asked = Asked.of_facts(given["query"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise QueryError(f"this is no receipt of a search ({error}): give the `receipt` of a result") from None
+    used = archive.index.layout.bundle
+    if digest != used:
+        raise QueryError(
+            f"the receipt is of bundle {digest[:16]}, the archive now uses {used[:16]}: "
+            "its codes cannot be compared; search anew"
+        )
+    text = None if archive.folder.text is None else archive.folder.text.digest
+    if asked.wording is not None and asked.wording.bundle not in (None, text):
+        raise QueryError(
+            f"the receipt is of text bundle {asked.wording.bundle[:16]}, which the archive no longer uses: search anew"
+        )
+    if asked.id is not None:
+        asked = replace(asked, picture=partial(stored_picture, archive, generation, asked.id))
+    return chosen, asked
+
+
+def compared(archive: "Archive", given: Mapping[str, Any], result: Answered) -> Answered:
+    """The result of searching again, with what is to be said where it cannot be or is not the receipt's answer."""
+    erased = archive.store.erased(int(given["generation"]))
+    warnings = result.warnings
+    if erased:
+        warnings += (f"{erased} images that the search could see were erased since",)
+    elif result.receipt["answer"] != given.get("answer"):
+        warnings += ("the answer differs from the receipt's",)
+    return replace(result, erased=erased, warnings=warnings)

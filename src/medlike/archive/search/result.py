@@ -1,0 +1,196 @@
+"""What a search answers: hits in a total order, the verdict on the query, timings, and a receipt."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar, Generic, Protocol, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from medlike import files as durable
+from medlike.archive.search.query import TITLE
+from medlike.escaping import printable_json
+
+Picture = NDArray[np.uint8]
+Box = tuple[float, float, float, float]
+
+
+class _Hit(Protocol):
+    def as_dict(self) -> dict[str, Any]: ...
+
+
+Found = TypeVar("Found", bound=_Hit)
+
+
+@dataclass(frozen=True)
+class Hit:
+    """One stored image that was found.
+
+    rank: from 1. distance: differing bits, lower is nearer; for a region the share of differing bits.
+    similarity: of content, -1 to 1, higher is more alike. box: x0, y0, x1, y1, half-open, pixels of the
+    stored image; None for a search by the whole image. metadata: searchable fields. source: path, frame and
+    UIDs, None where not permitted. others: further images of the same study or series, best first, where hits
+    are grouped; group_size: how many images of it pass the filter, this one included. orientation: how the
+    region lies there: 0 to 7, quarter turns anticlockwise, from 4 on mirrored first. scale: its size beside
+    the query's. size: width and height of the image. agreement: float32 [14, 14], share of equal local bits
+    of each cell, higher is more alike, NaN outside of the match; None where the bundle has no local codes.
+    texts: report, caption and the like by kind, as they are stored.
+
+    Where words were searched for: score: of the fused rankings, higher is better. ranks: the place in each ranking
+    that the image is in: words, texts, pictures, image. words: those of the query that its texts hold, as written
+    there, without "of", "the" and the like. snippet: the text around them, each in square brackets. distance,
+    similarity: to the query's image; of a query in words alone those of the cross-modal codes, None where there are
+    none.
+    """
+
+    rank: int
+    id: str
+    distance: float | None
+    similarity: float | None
+    box: Box | None = None
+    metadata: dict[str, Any] = field(default_factory=dict)
+    source: dict[str, Any] | None = None
+    others: tuple["Hit", ...] = ()
+    group_size: int | None = None
+    orientation: int | None = None
+    scale: float | None = None
+    size: tuple[int, int] | None = None
+    texts: dict[str, str] = field(default_factory=dict)
+    score: float | None = None
+    ranks: dict[str, int] = field(default_factory=dict)
+    words: tuple[str, ...] = ()
+    snippet: str | None = None
+    agreement: NDArray[np.float32] | None = field(default=None, repr=False, compare=False)
+
+    def as_dict(self) -> dict[str, Any]:
+        """As JSON holds it.
+
+        `others` and `group_size` only where hits are grouped, `orientation` and `scale` only with a box, `texts`
+        only where there are any, `score`, `ranks`, `words` and `snippet` only where words were searched for.
+        """
+        facts: dict[str, Any] = {
+            "rank": self.rank,
+            "id": self.id,
+            "distance": self.distance,
+            "similarity": self.similarity,
+            "box": None if self.box is None else list(self.box),
+            "metadata": self.metadata,
+            "source": self.source,
+        }
+        if self.box is not None:
+            facts["orientation"], facts["scale"] = self.orientation, self.scale
+        if self.texts:
+            facts["texts"] = self.texts
+        if self.score is not None:
+            facts |= {"score": self.score, "ranks": self.ranks, "words": list(self.words), "snippet": self.snippet}
+        if self.group_size is not None:
+            facts["others"] = [hit.as_dict() for hit in self.others]
+            facts["group_size"] = self.group_size
+        return facts
+
+
+@dataclass(frozen=True, eq=False)
+class Answer(Generic[Found]):
+    """What every answer holds; it is the sequence of its hits.
+
+    outlier: verdict on the query's image (is_outlier, p_value, score, threshold, components, modality), None where the
+    bundle gives none. receipt: generation, bundle, settings and query, with which `Archive.repeat` gives the same
+    answer again. seconds: by stage, of all queries that were asked together. modality: as predicted for the query.
+    warnings: what the user should know. erased: images that an earlier search with this receipt saw and that are gone
+    for good.
+    """
+
+    HITS: ClassVar[str] = "hits"  # the name of the hits in `as_dict`
+
+    hits: list[Found]
+    outlier: dict[str, Any] | None = None
+    receipt: dict[str, Any] = field(default_factory=dict)
+    seconds: dict[str, float] = field(default_factory=dict)
+    modality: str | None = None
+    warnings: tuple[str, ...] = ()
+    erased: int = 0
+
+    def __len__(self) -> int:
+        return len(self.hits)
+
+    def __iter__(self) -> Iterator[Found]:
+        return iter(self.hits)
+
+    def __getitem__(self, index: int) -> Found:
+        return self.hits[index]
+
+    def as_dict(self) -> dict[str, Any]:
+        """The hits, outlier, receipt, seconds; and warnings, erased where there is something to say."""
+        facts: dict[str, Any] = {
+            self.HITS: [hit.as_dict() for hit in self.hits],
+            "outlier": self.outlier,
+            "receipt": self.receipt,
+            "seconds": self.seconds,
+        }
+        if self.warnings:
+            facts["warnings"] = list(self.warnings)
+        if self.erased:
+            facts["erased"] = self.erased
+        return facts
+
+
+@dataclass(frozen=True, eq=False)
+class Result(Answer[Hit]):
+    """The answer to one query, its hits in the total order.
+
+    title: what sheets and pages call the query; never the name of its file, which may name somebody.
+    query_box, query_size: the region searched for, and the width and height of the image it is in. query_text: the
+    words searched for; weights: of the rankings that were fused then, by name.
+    """
+
+    title: str = TITLE
+    query_box: Box | None = None
+    query_size: tuple[int, int] | None = None
+    query_text: str | None = None
+    weights: dict[str, float] | None = None
+    query_picture: Callable[[], Picture | None] = field(default=lambda: None, repr=False)
+    hit_picture: Callable[[str], Picture | None] = field(default=lambda id: None, repr=False)
+
+    @property
+    def in_words_only(self) -> bool:
+        """Whether the query had words and no image."""
+        return self.query_text is not None and self.receipt.get("query", {}).get("kind") == "text"
+
+    def as_dict(self) -> dict[str, Any]:
+        """As of every answer; and weights where words were searched for."""
+        return super().as_dict() | ({} if self.weights is None else {"weights": self.weights})
+
+    def to_json(self, indent: int | None = None) -> str:
+        """`as_dict` as a JSON text."""
+        return printable_json(self.as_dict(), indent=indent)
+
+    def sheet(self, path: str | Path | None = None, **settings: Any) -> Any:
+        """A contact sheet as a Pillow picture: query, hits, distances. Written as PNG or JPEG to `path`."""
+        from medlike.display import sheet
+
+        if path is not None:
+            sheet.written_as(Path(path))  # before the work
+        picture = sheet.draw([self], **settings)
+        if path is not None:
+            sheet.write(picture, Path(path))
+        return picture
+
+    def page(self, path: str | Path | None = None) -> str:
+        """A self-contained HTML page, written to `path` where that is given."""
+        return page([self], path)
+
+    def _repr_html_(self) -> str:
+        from medlike.display.page import fragment
+
+        return fragment(self)
+
+
+def page(results: Sequence[Result], path: str | Path | None = None, title: str = "medlike") -> str:
+    """Several results as one self-contained HTML page, written to `path` where that is given."""
+    from medlike.display.page import document
+
+    text = document(results, title)
+    if path is not None:
+        durable.write(Path(path), text.encode(), mode=0o644)
+    return text

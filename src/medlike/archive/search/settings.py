@@ -1,0 +1,101 @@
+"""How to search: every setting with its default, checked."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+
+from medlike.archive.index.filters import conditions
+from medlike.archive.search.fusion import weights
+from medlike.archive.search.ranking import MODES
+from medlike.errors import QueryError
+
+GROUPS = ("series", "study")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How to search.
+
+    k: hits wanted. where: a filter (see filters.py). rank: "content" by (distance, -similarity, id); "radius"
+    all within `radius` by similarity; "hamming" by (distance, id). radius: largest distance answered, in
+    bits; for rank="radius" an eighth of the bits unless given. group_by: "series" or "study": one hit for
+    each, the best; the best `others` of its other images behind it. exclude_own_patient: leave out images of
+    the query's own patient. include_self: a query by id may find that image itself (by default it does not:
+    people ask for more like it). generation: search as of an earlier generation.
+
+    For a query with a region: orientations: 8, turned and mirrored too, or 1. scales: 3, also 0.7 and 1.4
+    times as large, or 1. region_weight: share of the region in the distance, above 0, at most 1; the rest
+    goes to the whole images' codes. shortlist: look only at so many images, the nearest by their whole codes;
+    None: all, exactly.
+
+    For a query with text: weights: of the rankings that are fused, 1 unless given, 0 to leave one out: words (the
+    texts' words), texts (their meaning), pictures (what the pictures mean), image (how like the query's own image
+    they are). depth: so many images of each ranking count.
+    """
+
+    k: int = 10
+    where: Mapping[str, Any] | None = None
+    rank: str = "content"
+    radius: int | None = None
+    group_by: str | None = None
+    others: int = 10
+    exclude_own_patient: bool = False
+    include_self: bool = False
+    generation: int | None = None
+    orientations: int = 8
+    scales: int = 3
+    region_weight: float = 1.0
+    shortlist: int | None = None
+    weights: Mapping[str, float] | None = None
+    depth: int = 1000
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            object.__setattr__(self, field.name, _plain(getattr(self, field.name)))
+        _at_least("k", self.k, 1, "ask for 1 hit or more")
+        _at_least("others", self.others, 0, "give 0 or more")
+        if self.radius is not None:
+            _at_least("radius", self.radius, 0, "give a number of bits, 0 or more")
+        if self.shortlist is not None:
+            _at_least("shortlist", self.shortlist, 1, "give a number of images")
+        _one_of("rank", self.rank, MODES)
+        _one_of("group_by", self.group_by, (None, *GROUPS))
+        _one_of("orientations", self.orientations, (8, 1))
+        _one_of("scales", self.scales, (3, 1))
+        if not 0 < self.region_weight <= 1:
+            raise QueryError(f"region_weight is {self.region_weight!r}: give a number above 0, at most 1")
+        _at_least("depth", self.depth, 1, "give a number of images")
+        weights(self.weights)
+        conditions(self.where)
+
+    @classmethod
+    def of(cls, **given: Any) -> "Settings":
+        """From keywords. An unknown one is an error that lists the known ones."""
+        known = [field.name for field in fields(cls)]
+        for name in given:
+            if name not in known:
+                raise QueryError(f"{name!r} is no setting of a search: use {', '.join(known)}")
+        return cls(**given)
+
+
+def _plain(value: Any) -> Any:
+    """A value as JSON holds it, so that a receipt can: numbers of numpy become Python's, collections lists."""
+    if isinstance(value, np.generic | np.ndarray):
+        return value.tolist()
+    if isinstance(value, Mapping):
+        return {name: _plain(each) for name, each in value.items()}
+    if isinstance(value, str | bytes) or not hasattr(value, "__iter__"):
+        return value
+    return [_plain(each) for each in value]
+
+
+def _at_least(name: str, value: Any, least: int, action: str) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise QueryError(f"{name} is {value!r}: {action}")
+
+
+def _one_of(name: str, value: Any, known: Sequence[Any]) -> None:
+    if value not in known:
+        raise QueryError(f"{name} is {value!r}: use one of {', '.join(str(each) for each in known if each)}")

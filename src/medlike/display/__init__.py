@@ -1,0 +1,1 @@
+"""Draw results: contact sheets and HTML pages."""
