@@ -287,8 +287,8 @@ import importlib, os, pkgutil, sys
 import medlike.archive, medlike.imaging
 from medlike import Archive, Query, bundle
 from medlike.errors import ArchiveError
-for module in pkgutil.iter_modules(medlike.archive.__path__):  # nobody may not be able to read where Python lies
-    importlib.import_module(f"medlike.archive.{module.name}")
+for module in pkgutil.walk_packages(medlike.archive.__path__, "medlike.archive."):  # nobody may not read where Python is
+    importlib.import_module(module.name)
 loaded = bundle.Bundle.load(sys.argv[3])
 if os.geteuid() == 0:  # root may do everything: become nobody
     os.setegid(65534)
