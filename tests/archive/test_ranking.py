@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 
+from medlike.archive.index.candidates import Field
 from medlike.archive.index.index import Part
 from medlike.archive.index.segment import Layout, Segment
-from medlike.archive.search.ranking import Field, rank
+from medlike.archive.search.ranking import rank
 from medlike.inference.encoding import similarity
 
 NUMBER = 3000

@@ -9,7 +9,7 @@ from medlike import Query
 from medlike.archive.index import bm25 as words_module
 from medlike.archive.index import index as index_module
 from medlike.archive.index.bm25 import terms
-from medlike.archive.search.ranking import Field
+from medlike.archive.index.candidates import Field
 
 VOCABULARY = ["effusion", "pleural", "left", "normal", "chest", "head", "nodule", "no"]
 RELAXED = settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

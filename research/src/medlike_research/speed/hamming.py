@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from medlike.archive.search.ranking import Field, rank
+from medlike.archive.index.candidates import Field
+from medlike.archive.search.ranking import rank
 from medlike.codes import hamming
 from medlike.codes.buckets import BucketTable
 from medlike.codes.threads import cores

@@ -17,8 +17,8 @@ from weakref import WeakKeyDictionary
 import numpy as np
 from numpy.typing import NDArray
 
+from medlike.archive.index.candidates import Candidates, Field, candidates, ordered, reduced
 from medlike.archive.index.segment import Segment
-from medlike.archive.search.ranking import Candidates, Field, candidates, ordered, reduced
 from medlike.archive.storage.database import storage_errors
 from medlike.archive.storage.store import Store
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from medlike.archive.search.ranking import Candidates, Field, candidates, ordered
+from medlike.archive.index.candidates import Candidates, Field, candidates, ordered
 from medlike.errors import QueryError
 
 SMOOTHING = 60

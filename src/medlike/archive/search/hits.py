@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from medlike.archive.index.candidates import Candidates
 from medlike.archive.index.index import Part, View
 from medlike.archive.search.encoded_query import Asked
-from medlike.archive.search.ranking import Candidates
 from medlike.archive.search.regions import window
 from medlike.archive.search.result import Box, Hit
 from medlike.archive.storage.rows import Shown

@@ -4,11 +4,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from medlike.archive.index.candidates import Field
 from medlike.archive.index.filters import Filter, conditions
 from medlike.archive.index.index import Part
 from medlike.archive.search.encoded_query import Asked, ask
 from medlike.archive.search.query import Query, as_query
-from medlike.archive.search.ranking import Field
 from medlike.archive.search.receipts import TEXTS, compared, recalled, receipt
 from medlike.archive.search.result import Answer
 from medlike.archive.search.search import Clock

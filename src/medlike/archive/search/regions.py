@@ -6,8 +6,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from medlike.archive.index.candidates import Candidates, Field, candidates, ordered
 from medlike.archive.search.encoded_query import Asked
-from medlike.archive.search.ranking import Candidates, Field, candidates, ordered, rank
+from medlike.archive.search.ranking import rank
 from medlike.codes import hamming
 from medlike.codes.windows import CELLS, GRID, Matches, Template, match
 

@@ -8,9 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medlike.archive.index.bm25 import Marked, Words, telling
+from medlike.archive.index.candidates import Candidates, Field
 from medlike.archive.index.index import Part, View
 from medlike.archive.search.fusion import FusedRanking, image_rows
-from medlike.archive.search.ranking import Candidates, Field, rank
+from medlike.archive.search.ranking import rank
 from medlike.archive.search.result import Hit
 from medlike.archive.search.text_query import Wording
 from medlike.archive.storage.store import Store
