@@ -287,7 +287,7 @@ import importlib, os, pkgutil, sys
 import medlike.archive, medlike.imaging
 from medlike import Archive, Query, bundle
 from medlike.errors import ArchiveError
-for module in pkgutil.walk_packages(medlike.archive.__path__, "medlike.archive."):  # nobody may not read where Python is
+for module in pkgutil.walk_packages(medlike.archive.__path__, "medlike.archive."):  # nobody may not read Python
     importlib.import_module(module.name)
 loaded = bundle.Bundle.load(sys.argv[3])
 if os.geteuid() == 0:  # root may do everything: become nobody

@@ -3,21 +3,21 @@
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from medlike.archive.bundles import BundlesInUse
 from medlike.archive.intake import switching
 from medlike.archive.intake.drain import arrivals, take_in
-from medlike.archive.intake.ingest import AddReport, Encodes, Intake, Progress, Settings
+from medlike.archive.intake.ingest import AddReport, Intake, Progress, Settings
 from medlike.archive.intake.reindex import ReindexReport
+from medlike.archive.session import Bundles, Session
 from medlike.archive.storage import backup as backups
-from medlike.archive.storage import creation, pictures, removal, upkeep, verify
+from medlike.archive.storage import creation, removal, upkeep, verify
 from medlike.archive.storage.database import log_emptied
 from medlike.archive.storage.folder import BundleFacts, Folder, loaded_bundle
 from medlike.archive.storage.identity import KEY_FILE, Identity, Links, as_source
 from medlike.archive.storage.lock import WriterLock
+from medlike.archive.storage.pictures import Pictures
 from medlike.archive.storage.pixels import Pixels
 from medlike.archive.storage.spool import Spool
 from medlike.archive.storage.store import Store
@@ -35,8 +35,8 @@ if TYPE_CHECKING:
     from medlike.archive.search.nearest_texts import TextResult
     from medlike.archive.search.query import Query
     from medlike.archive.search.result import Result
-    from medlike.archive.text_encoder import Crossing
     from medlike.bundle import Bundle
+    from medlike.inference.encoding import Encodes
 
 
 class Archive:
@@ -45,12 +45,13 @@ class Archive:
     Made by `Archive.create`, `Archive.open` or `Archive.restore`; closes as a context manager.
     """
 
-    def __init__(self, folder: Folder, encoder: Encodes | None = None) -> None:
+    def __init__(self, folder: Folder, encoder: "Encodes | None" = None) -> None:
         self.store = Store(folder.store)
-        self.bundles = BundlesInUse(folder, self.store, encoder)
         self.links = Links(folder.private)
         self.pixels = Pixels(folder.pixels)
         self.spool = Spool(folder.spool)
+        self.bundles = Bundles(folder, self.store, self.links, Pictures(self.store, self.pixels, self.links))
+        self.bundles.replace(folder, encoder)
         self._lock = WriterLock(folder.path)
 
     # Opening and closing
@@ -61,7 +62,7 @@ class Archive:
         path: str | Path,
         bundle: "str | Path | Bundle | None" = None,
         keep_identifiers: bool = False,
-        encoder: Encodes | None = None,
+        encoder: "Encodes | None" = None,
         text_bundle: "str | Path | Bundle | None" = "default",
         shared: bool = False,
     ) -> "Archive":
@@ -82,7 +83,7 @@ class Archive:
 
     @classmethod
     def open(
-        cls, path: str | Path, bundle: "str | Path | Bundle | None" = None, encoder: Encodes | None = None
+        cls, path: str | Path, bundle: "str | Path | Bundle | None" = None, encoder: "Encodes | None" = None
     ) -> "Archive":
         """Open an archive to search it or write to it.
 
@@ -93,7 +94,8 @@ class Archive:
         folder = Folder.open(Path(path).expanduser())
         place = None if bundle is None else folder.with_bundle_at(BundleFacts.of(loaded_bundle(bundle)))
         opened = cls(folder, encoder)
-        opened.bundles.folder = place or folder
+        if place is not None:
+            opened.bundles.replace(place, encoder)
         return opened
 
     @classmethod
@@ -102,7 +104,7 @@ class Archive:
         source: str | Path,
         path: str | Path,
         passphrase: str | None = None,
-        encoder: Encodes | None = None,
+        encoder: "Encodes | None" = None,
         key: str | Path | None = None,
     ) -> "Archive":
         """Make an archive of a backup in a new folder, and open it.
@@ -123,7 +125,7 @@ class Archive:
         """Let go of files and threads."""
         self.store.close()
         self.links.close()
-        self.bundles.let_go()
+        self.bundles.close()
 
     def __enter__(self) -> "Archive":
         return self
@@ -144,34 +146,29 @@ class Archive:
         """The folder."""
         return self.folder.path
 
-    @cached_property
+    @property
     def identity(self) -> Identity:
-        """The id key. Raises ArchiveError where it is missing, or another archive's."""
-        return Identity(self.folder.private, self.folder.key)
+        """Return the id key. Raises ArchiveError where it is missing, or another archive's."""
+        return self.bundles.current().identity
 
     @property
     def folder(self) -> Folder:
-        """Where each part is, and what archive.json says."""
-        return self.bundles.folder
+        """Return where each part is, and what archive.json says."""
+        return self.bundles.current().folder
 
     @property
-    def encoder(self) -> Encodes:
-        """What encodes queries and new images, loaded on first use. Raises BundleError where it is not there."""
-        return self.bundles.encoder
-
-    @property
-    def crossing(self) -> "Crossing | None":
-        """What encodes under the text bundle; None where the archive has none."""
-        return self.bundles.crossing
+    def encoder(self) -> "Encodes":
+        """Return the encoder of queries and new images. Raises BundleError where its bundle is missing."""
+        return self.bundles.current().encoder
 
     @property
     def indexes(self) -> "Indexes":
-        """The derived arrays under the bundles in use."""
-        return self.bundles.indexes
+        """Return the derived arrays under the bundles in use."""
+        return self.bundles.current().indexes
 
     @property
     def index(self) -> "Index":
-        """The derived arrays of the images."""
+        """Return the derived arrays of the images."""
         return self.indexes.images
 
     # Writing
@@ -255,7 +252,7 @@ class Archive:
         bundle: "str | Path | Bundle | None" = None,
         progress: "Callable[[ReindexReport | TextReport], None] | None" = None,
         drop_lost: bool = False,
-        encoder: Encodes | None = None,
+        encoder: "Encodes | None" = None,
         text_bundle: "str | Path | Bundle | None" = None,
     ) -> ReindexReport:
         """Encode every image under another bundle, then switch to it; without one, rebuild the indexes.
@@ -267,9 +264,15 @@ class Archive:
         """
         with self._writing():
             self._drain_with_key()
-            return switching.reindex(self, bundle, text_bundle, encoder, progress, drop_lost)
+            return switching.reindex(self.bundles, bundle, text_bundle, encoder, progress, drop_lost)
 
     # Reading
+
+    @contextmanager
+    def session(self) -> Iterator[Session]:
+        """Open one frozen view of the archive: one pair of bundles, one generation."""
+        with self.bundles.session() as session:
+            yield session
 
     def search(
         self,
@@ -289,13 +292,15 @@ class Archive:
         from medlike.archive.search.search import search
 
         settings |= {"k": k, "where": where, "rank": rank, "radius": radius, "group_by": group_by}
-        return search(self, query, exclude_own_patient=exclude_own_patient, **settings)
+        with self.session() as session:
+            return search(session, query, exclude_own_patient=exclude_own_patient, **settings)
 
     def search_many(self, queries: "Sequence[Query]", k: int = 10, **settings: Any) -> "list[Result]":
         """One result a query, each as `search` gives it."""
         from medlike.archive.search.search import search_many
 
-        return search_many(self, queries, k=k, **settings)
+        with self.session() as session:
+            return search_many(session, queries, k=k, **settings)
 
     def repeat(self, receipt: Mapping[str, Any]) -> "Result | TextResult":
         """What a receipt stands for once more, as of its generation; `erased` counts images erased since.
@@ -305,7 +310,8 @@ class Archive:
         from medlike.archive.search import nearest_texts, search
         from medlike.archive.search.receipts import TEXTS
 
-        return (nearest_texts if receipt.get("of") == TEXTS else search).repeat(self, receipt)
+        with self.session() as session:
+            return (nearest_texts if receipt.get("of") == TEXTS else search).repeat(session, receipt)
 
     def nearest_texts(self, query: "Query", k: int = 10, **settings: Any) -> "TextResult":
         """The k stored texts nearest in meaning to an image, to words, or to both; needs a text bundle.
@@ -314,17 +320,17 @@ class Archive:
         """
         from medlike.archive.search.nearest_texts import nearest_texts
 
-        return nearest_texts(self, query, k, **settings)
+        with self.session() as session:
+            return nearest_texts(session, query, k, **settings)
 
     def picture(self, id: str) -> "npt.NDArray[np.uint8] | None":
         """What to show of a stored image: uint8 [H, W] or [H, W, 3]; a preview has at most 512 pixels a side.
 
         None where nothing of its pixels is left. Raises InputError for an unknown id.
         """
-        row = self.store.find(id)
-        if row is None:
+        if self.store.find(id) is None:
             raise InputError(f"there is no image {id} in {self.path}: take an id from a search")
-        return pictures.picture(row, self.pixels, self.links)
+        return self.bundles.pictures.picture(id)
 
     def source(self, id: str) -> dict[str, Any] | None:
         """Where an image came from: path, frame, UIDs, dates; None where the link table has nothing."""
@@ -360,7 +366,6 @@ class Archive:
         erasing: rows whose erasure the next write finishes. received: files in the spool; refused: those set
         aside, with the reason.
         """
-        self.bundles.follow()
         return upkeep.inventory(self.folder, self.store, self.spool)
 
     # Inside
@@ -371,8 +376,7 @@ class Archive:
         died = self._lock.take()
         clean = False
         try:
-            self.bundles.follow()
-            self.bundles.state()
+            self.bundles.write()
             self.store.upgrade()
             if died:
                 upkeep.recover(self.store, self.links, self.pixels, self.spool)
@@ -387,7 +391,7 @@ class Archive:
 
     def _intake(self, settings: Settings, progress: Progress | None) -> Intake:
         parts = (self.store, self.links, self.pixels, self.identity, self.encoder)
-        return Intake(*parts, self.folder.bundle.digest, settings, progress, self.crossing)
+        return Intake(*parts, self.folder.bundle.digest, settings, progress, self.bundles.current().text_encoder)
 
     def _drain_with_key(self) -> None:
         """Commit what was received, unless the archive was restored without its key: then it waits."""

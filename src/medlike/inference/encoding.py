@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
+
+if TYPE_CHECKING:
+    from medlike.imaging import Prepared
 
 U8 = npt.NDArray[np.uint8]
 I8 = npt.NDArray[np.int8]
@@ -199,3 +202,16 @@ def similarity(query: I8, content: I8) -> F32:
     dots = wide @ own
     norms = np.einsum("nd,nd->n", wide, wide).astype(np.float64) * float(own @ own)
     return np.where(norms > 0, dots / np.sqrt(np.maximum(norms, 1.0)), 0.0).astype(np.float32)
+
+
+class Encodes(Protocol):
+    """Anything that encodes prepared images; `inference.Encoder` in practice."""
+
+    def encode(self, images: list[Prepared], /) -> Encodings: ...
+
+
+def require_golden(encoder: Encodes) -> None:
+    """Raise BundleError if this host's codes differ from the bundle's golden ones: it may search but not write."""
+    check = getattr(encoder, "require_golden", None)
+    if check is not None:
+        check()

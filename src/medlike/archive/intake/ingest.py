@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from medlike.archive.intake import text_codes as crossmodal
 from medlike.archive.intake.reader import read
@@ -28,28 +28,15 @@ from medlike.archive.storage.rows import ImageRow, NewImage
 from medlike.archive.storage.store import Store
 from medlike.archive.text_encoder import Crossing
 from medlike.errors import ArchiveFull, ImageError, QueryError
+from medlike.inference.encoding import Encodes, require_golden
 
 if TYPE_CHECKING:
     from medlike.imaging import Prepared, Source
-    from medlike.inference.encoding import Encodings
 
 GROUP = 256  # images a commit
 PATIENCE = 1.0  # seconds until a smaller group is committed
 BATCH = 32  # images encoded at once
 WRITES = 16  # pixel files waiting to be written
-
-
-class Encodes(Protocol):
-    """Whatever makes encodings; `inference.Encoder` in practice."""
-
-    def encode(self, images: "list[Prepared]", /) -> "Encodings": ...
-
-
-def require_golden(encoder: Encodes) -> None:
-    """Refuse to write where this host's codes differ from those of the bundle's makers (BundleError)."""
-    check = getattr(encoder, "require_golden", None)
-    if check is not None:
-        check()
 
 
 @dataclass

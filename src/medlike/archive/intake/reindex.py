@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from medlike.archive.intake.ingest import BATCH, GROUP, Encodes, require_golden
+from medlike.archive.intake.ingest import BATCH, GROUP
 from medlike.archive.intake.reader import read
 from medlike.archive.intake.text_codes import TextReport
 from medlike.archive.storage import pictures
@@ -18,6 +18,7 @@ from medlike.archive.storage.pixels import Pixels
 from medlike.archive.storage.rows import ImageRow
 from medlike.archive.storage.store import Store
 from medlike.errors import ImageError
+from medlike.inference.encoding import Encodes, require_golden
 
 if TYPE_CHECKING:
     from medlike.imaging import Prepared

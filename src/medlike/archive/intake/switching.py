@@ -5,8 +5,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from medlike.archive.intake import text_codes as crossmodal
-from medlike.archive.intake.ingest import Encodes, Settings
+from medlike.archive.intake.ingest import Settings
 from medlike.archive.intake.reindex import ReindexReport, encode_again, settle
+from medlike.archive.session import Bundles
 from medlike.archive.storage.folder import (
     BundleFacts,
     TextBundleFacts,
@@ -16,9 +17,9 @@ from medlike.archive.storage.folder import (
 )
 from medlike.archive.text_encoder import Crossing
 from medlike.errors import BundleError
+from medlike.inference.encoding import Encodes
 
 if TYPE_CHECKING:
-    from medlike.archive.archive import Archive
     from medlike.bundle import Bundle
 
 NONE, DEFAULT = "none", "default"
@@ -44,7 +45,7 @@ def text_facts(text_bundle: "str | Path | Bundle | None", images: "Bundle") -> T
 
 
 def reindex(
-    archive: "Archive",
+    bundles: Bundles,
     bundle: "str | Path | Bundle | None",
     text_bundle: "str | Path | Bundle | None",
     encoder: Encodes | None,
@@ -52,12 +53,13 @@ def reindex(
     drop_lost: bool,
 ) -> ReindexReport:
     """As `Archive.reindex`; the caller holds the writer's lock."""
-    report = ReindexReport(generation=archive.store.generation())
+    store, known = bundles.store, bundles.current()
+    report = ReindexReport(generation=store.generation())
     if bundle is None and text_bundle is None:
-        archive.bundles.drop_indexes()
-        archive.indexes.rebuild()
+        bundles.drop_indexes()
+        bundles.current().indexes.rebuild()
         return report
-    folder = archive.folder
+    folder = known.folder
     chosen = folder.bundle.load() if bundle is None else loaded_bundle(bundle)
     text = folder.text if text_bundle is None else text_facts(text_bundle, chosen)
     made = encoder is None
@@ -69,7 +71,7 @@ def reindex(
         folder = folder.under(BundleFacts.of(chosen))
         workers = Settings().workers
         report = encode_again(
-            archive.store, archive.links, archive.pixels, encoder, folder.bundle.digest, workers, progress
+            store, bundles.links, bundles.pictures.pixels, encoder, folder.bundle.digest, workers, progress
         )
         if report.lost and not drop_lost:
             return report
@@ -77,13 +79,13 @@ def reindex(
             # Its codes are made from content vectors that there are no more.
             report.text_dropped, text = text.name, None
     if text is not None:
-        report.text = crossmodal.encode_all(archive.store, Crossing(text), folder.bundle.digest, progress)
+        report.text = crossmodal.encode_all(store, Crossing(text), folder.bundle.digest, progress)
     if bundle is not None:
-        report.generation = settle(archive.store, folder.bundle.digest, report.lost)
+        report.generation = settle(store, folder.bundle.digest, report.lost)
     folder = folder.with_text(text)
     from medlike.archive.index.indexes import Indexes
 
-    Indexes.of(folder, archive.store).rebuild()
-    archive.bundles.use(folder, encoder if bundle is not None else None, made)
+    Indexes.of(folder, store).rebuild()
+    bundles.use(folder, encoder if bundle is not None else None, made)
     report.switched = True
     return report

@@ -14,13 +14,12 @@ from medlike.archive.index.index import View
 from medlike.archive.search.query import TITLE, Query
 from medlike.archive.search.result import Box, Picture
 from medlike.archive.search.text_query import Wording, worded
-from medlike.archive.storage import pictures
 from medlike.archive.storage.rows import EncodingRow
 from medlike.codes.windows import GRID, unpacked
 from medlike.errors import ArchiveError, QueryError
 
 if TYPE_CHECKING:
-    from medlike.archive.archive import Archive
+    from medlike.archive.session import Session
     from medlike.imaging import Image, Letterbox
     from medlike.inference.encoding import Encoding
 
@@ -134,7 +133,7 @@ class Asked:
 
 
 def ask(
-    archive: "Archive", queries: Sequence[Query], view: View, leave_out_own: bool, stage: Callable[[str], None]
+    session: "Session", queries: Sequence[Query], view: View, leave_out_own: bool, stage: Callable[[str], None]
 ) -> list[Asked]:
     """Read and encode the images of queries, look up those that are stored.
 
@@ -142,30 +141,30 @@ def ask(
     QueryError for what the bundle cannot answer, ImageError for images that cannot be read.
     """
     for query in queries:
-        if query.region is not None and not archive.folder.bundle.local_bits:
+        if query.region is not None and not session.folder.bundle.local_bits:
             raise QueryError(
-                f"bundle {archive.folder.bundle.name} has no local codes, so a region cannot be searched for: "
+                f"bundle {session.folder.bundle.name} has no local codes, so a region cannot be searched for: "
                 "search by the whole image, or run `medlike reindex --bundle` with one that has"
             )
     images = [query.read() if query.image is not None else None for query in queries]
     stage("read")
-    encoded = iter(_encoded(archive, [image for image in images if image is not None]))
+    encoded = iter(_encoded(session, [image for image in images if image is not None]))
     found = []
     for query, image in zip(queries, images, strict=True):
         if image is not None:
-            asked = _of_image(archive, query, image, next(encoded), leave_out_own)
+            asked = _of_image(session, query, image, next(encoded), leave_out_own)
         elif query.id is not None:
-            asked = _of_stored(archive, query, view, leave_out_own)
+            asked = _of_stored(session, query, view, leave_out_own)
         else:
             asked = Asked(np.empty(0, np.uint8), np.empty(0, np.int8), None, {}, title="")
-        asked = asked if query.text is None else _in_words(archive, asked, query.text)
+        asked = asked if query.text is None else _in_words(session, asked, query.text)
         found.append(asked if query.title is None else replace(asked, title=query.title))
     stage("encode")
     return found
 
 
-def _in_words(archive: "Archive", asked: Asked, text: str) -> Asked:
-    wording = worded(archive, text, None if asked.in_words_only else asked.content)
+def _in_words(session: "Session", asked: Asked, text: str) -> Asked:
+    wording = worded(session, text, None if asked.in_words_only else asked.content)
     warnings = asked.warnings + wording.warnings
     return replace(asked, wording=wording, title=_title(wording, asked.title), warnings=warnings)
 
@@ -177,21 +176,21 @@ def _title(wording: Wording | None, image: str) -> str:
     return f"{words} · {image}" if image else words
 
 
-def _encoded(archive: "Archive", images: "Sequence[Image]") -> "Sequence[Encoding]":
+def _encoded(session: "Session", images: "Sequence[Image]") -> "Sequence[Encoding]":
     if not images:
         return []
     from medlike.imaging import prepare
 
-    return list(archive.encoder.encode([prepare(image) for image in images]))
+    return list(session.encoder.encode([prepare(image) for image in images]))
 
 
-def _of_image(archive: "Archive", query: Query, image: "Image", encoding: "Encoding", leave_out_own: bool) -> Asked:
+def _of_image(session: "Session", query: Query, image: "Image", encoding: "Encoding", leave_out_own: bool) -> Asked:
     def picture() -> Picture | None:
         from medlike.imaging import render_colour
 
         return render_colour(image)
 
-    own = _owner(archive, image) if leave_out_own else {}
+    own = _owner(session, image) if leave_out_own else {}
     size = (image.width, image.height)
     region: Region | None = None
     warnings: tuple[str, ...] = ()
@@ -214,24 +213,24 @@ def _of_image(archive: "Archive", query: Query, image: "Image", encoding: "Encod
     )
 
 
-def _owner(archive: "Archive", image: "Image") -> dict[str, str]:
+def _owner(session: "Session", image: "Image") -> dict[str, str]:
     """Keyed hashes of whose an image is: from its identifiers, or as known of the same image in the archive."""
-    identity = archive.identity
+    identity = session.identity
     found = {name: identity.hashed(name, image.identifiers.get(identifier)) for name, identifier in OWN.items()}
-    twin = archive.store.find(identity.public_id(image.identifiers.get("sop_uid"), image.frame, image.digest))
+    twin = session.store.find(identity.public_id(image.identifiers.get("sop_uid"), image.frame, image.digest))
     hashes = {name: found[name] or (getattr(twin, name) if twin else None) for name in OWN}
     return {name: value for name, value in hashes.items() if value}
 
 
-def _of_stored(archive: "Archive", query: Query, view: View, leave_out_own: bool) -> Asked:
+def _of_stored(session: "Session", query: Query, view: View, leave_out_own: bool) -> Asked:
     id = query.id or ""
-    row = archive.store.find(id, view.generation)
+    row = session.store.find(id, view.generation)
     if row is None:
         raise QueryError(f"there is no image {id!r} in the archive: take an id from a search")
-    stored = archive.store.encoding(row.row, archive.folder.bundle.digest)
+    stored = session.store.encoding(row.row, session.folder.bundle.digest)
     if stored is None:
         raise QueryError(f"image {id} is not encoded under the archive's bundle: run `medlike reindex`")
-    picture = partial(stored_picture, archive, view.generation, id)
+    picture = partial(session.pictures.picture, id, view.generation)
     cells = mask = region = None
     warnings: tuple[str, ...] = ()
     if stored.cells is not None:
@@ -259,12 +258,6 @@ def _of_stored(archive: "Archive", query: Query, view: View, leave_out_own: bool
         picture=picture,
         warnings=warnings,
     )
-
-
-def stored_picture(archive: "Archive", generation: int, id: str) -> Picture | None:
-    """What to show of an image that lives as of a generation; None where it was erased since."""
-    row = archive.store.find(id, generation)
-    return None if row is None else pictures.picture(row, archive.pixels, archive.links)
 
 
 def _stored_verdict(stored: EncodingRow) -> dict[str, Any] | None:

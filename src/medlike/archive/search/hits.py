@@ -15,21 +15,21 @@ from medlike.archive.storage.rows import Shown
 from medlike.codes.windows import GRID, Template, agreement, unpacked
 
 if TYPE_CHECKING:
-    from medlike.archive.archive import Archive
+    from medlike.archive.session import Session
 
 # For each ranked image: the others of its group in order, and how many images the group has.
 Groups = list[tuple[Candidates, int]]
 
 
 def hits(
-    archive: "Archive", view: View, asked: Asked, template: Template | None, ranked: Candidates, groups: Groups | None
+    session: "Session", view: View, asked: Asked, template: Template | None, ranked: Candidates, groups: Groups | None
 ) -> list[Hit]:
     """Hits in the order of the candidates. An image that was erased a moment ago is left out."""
     everything = Candidates.joined([ranked, *(others for others, _ in groups or [])])
     rows = _rows(view, everything)
-    shown = archive.store.shown(rows)
-    sources = archive.sources([image.id for image in shown.values()])
-    texts = archive.store.texts_of(rows)
+    shown = session.store.shown(rows)
+    sources = session.sources([image.id for image in shown.values()])
+    texts = session.store.texts_of(rows)
     distances, similarities = everything.distance.tolist(), everything.similarity.tolist()
 
     def made(at: int, rank: int, others: tuple[Hit, ...] = (), size: int | None = None) -> Hit:

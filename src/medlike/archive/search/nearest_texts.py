@@ -18,7 +18,7 @@ from medlike.archive.search.text_search import TextViews, nearest
 from medlike.errors import QueryError
 
 if TYPE_CHECKING:
-    from medlike.archive.archive import Archive
+    from medlike.archive.session import Session
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class TextResult(Answer[TextHit]):
 
 
 def nearest_texts(
-    archive: "Archive",
+    session: "Session",
     query: Any,
     k: int = 10,
     where: Mapping[str, Any] | None = None,
@@ -65,40 +65,37 @@ def nearest_texts(
     asked_for: Query = as_query(query)
     if asked_for.region is not None:
         raise QueryError("texts belong to whole images: leave the region out")
-    clock, index = Clock(), archive.index
-    with archive.store.snapshot():
-        view = index.view(generation)
-        _require(archive)
-        asked = ask(archive, [asked_for], view, False, clock.stage)[0]
-        wording = asked.wording or of_content(archive, asked.content)
-        if wording.code is None:
-            raise QueryError("; ".join(wording.warnings) or "the text says nothing that could be compared")
-        return _answer(archive, view.generation, replace(asked, wording=wording), settings, clock)
+    clock, view = Clock(), session.index.view(generation)
+    _require(session)
+    asked = ask(session, [asked_for], view, False, clock.stage)[0]
+    wording = asked.wording or of_content(session, asked.content)
+    if wording.code is None:
+        raise QueryError("; ".join(wording.warnings) or "the text says nothing that could be compared")
+    return _answer(session, view.generation, replace(asked, wording=wording), settings, clock)
 
 
-def repeat(archive: "Archive", given: Mapping[str, Any]) -> TextResult:
+def repeat(session: "Session", given: Mapping[str, Any]) -> TextResult:
     """The same texts asked for again, as of the receipt's generation. Raises QueryError as `search.repeat`."""
-    settings, asked = recalled(archive, given)
-    with archive.store.snapshot():
-        view = archive.index.view(settings.generation)
-        _require(archive)
-        return compared(archive, given, _answer(archive, view.generation, asked, settings, Clock()))
+    settings, asked = recalled(session, given)
+    view = session.index.view(settings.generation)
+    _require(session)
+    return compared(session, given, _answer(session, view.generation, asked, settings, Clock()))
 
 
-def _require(archive: "Archive") -> None:
-    if not archive.indexes.has_texts():
+def _require(session: "Session") -> None:
+    if not session.indexes.has_texts():
         raise QueryError("this archive has no texts: add images with texts, such as a manifest with a column text")
-    if archive.crossing is None:
+    if session.text_encoder is None:
         raise QueryError(
             "this archive has no text bundle, so texts are found by their words only: run "
             "`medlike reindex --text-bundle` with one that goes with its image bundle"
         )
 
 
-def _answer(archive: "Archive", generation: int, asked: Asked, settings: Settings, clock: Clock) -> TextResult:
+def _answer(session: "Session", generation: int, asked: Asked, settings: Settings, clock: Clock) -> TextResult:
     assert asked.wording is not None
     wanted = conditions(settings.where)
-    chosen = Filter(wanted, archive.store, lambda *said: archive.identity.hashed(*said)) if wanted else None
+    chosen = Filter(wanted, session.store, lambda *said: session.identity.hashed(*said)) if wanted else None
 
     def narrowed(part: Part) -> Field:
         base = Field.of(part, None if chosen is None else chosen.mask(part))
@@ -106,8 +103,8 @@ def _answer(archive: "Archive", generation: int, asked: Asked, settings: Setting
         return base.without(part.positions(asked.row)) if own and asked.row is not None else base
 
     hits: list[TextHit] = []
-    for number, distance, similarity in nearest(TextViews.of(archive, generation), asked.wording, settings.k, narrowed):
-        text = archive.store.text(number)
+    for number, distance, similarity in nearest(TextViews.of(session, generation), asked.wording, settings.k, narrowed):
+        text = session.store.text(number)
         if text is not None:
             id, kind, words = text
             hits.append(TextHit(len(hits) + 1, id, kind, words, distance, similarity))
@@ -116,7 +113,7 @@ def _answer(archive: "Archive", generation: int, asked: Asked, settings: Setting
     return TextResult(
         hits,
         outlier=asked.outlier,
-        receipt={"of": TEXTS, **receipt(archive, generation, asked, settings, answer)},
+        receipt={"of": TEXTS, **receipt(session, generation, asked, settings, answer)},
         seconds=clock.seconds,
         modality=asked.modality,
         warnings=asked.warnings,

@@ -7,14 +7,14 @@ from dataclasses import asdict, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from medlike.archive.search.encoded_query import Asked, stored_picture
+from medlike.archive.search.encoded_query import Asked
 from medlike.archive.search.settings import Settings
 from medlike.errors import QueryError
 
 if TYPE_CHECKING:
-    from medlike.archive.archive import Archive
     from medlike.archive.search.nearest_texts import TextResult
     from medlike.archive.search.result import Result
+    from medlike.archive.session import Session
 
 TEXTS = "texts"  # under "of", where texts were searched and not images
 
@@ -22,19 +22,19 @@ Answered = TypeVar("Answered", "Result", "TextResult")
 
 
 def receipt(
-    archive: "Archive", generation: int, asked: Asked, settings: Settings, answer: Sequence[Any]
+    session: "Session", generation: int, asked: Asked, settings: Settings, answer: Sequence[Any]
 ) -> dict[str, Any]:
     """The receipt of a search. answer: what must come out again, as JSON holds it."""
     return {
         "generation": generation,
-        "bundle": archive.folder.bundle.digest,
+        "bundle": session.folder.bundle.digest,
         "settings": {name: value for name, value in asdict(settings).items() if name != "generation"},
         "query": asked.facts(),
         "answer": hashlib.sha256(json.dumps(answer).encode()).hexdigest(),
     }
 
 
-def recalled(archive: "Archive", given: Mapping[str, Any]) -> tuple[Settings, Asked]:
+def recalled(session: "Session", given: Mapping[str, Any]) -> tuple[Settings, Asked]:
     """The settings, as of its generation, and the query of a receipt.
 
     Raises QueryError where it is none, or of a bundle that the archive does not use.
@@ -45,25 +45,25 @@ def recalled(archive: "Archive", given: Mapping[str, Any]) -> tuple[Settings, As
         asked = Asked.of_facts(given["query"])
     except (KeyError, TypeError, ValueError) as error:
         raise QueryError(f"this is no receipt of a search ({error}): give the `receipt` of a result") from None
-    used = archive.index.layout.bundle
+    used = session.index.layout.bundle
     if digest != used:
         raise QueryError(
             f"the receipt is of bundle {digest[:16]}, the archive now uses {used[:16]}: "
             "its codes cannot be compared; search anew"
         )
-    text = None if archive.folder.text is None else archive.folder.text.digest
+    text = None if session.folder.text is None else session.folder.text.digest
     if asked.wording is not None and asked.wording.bundle not in (None, text):
         raise QueryError(
             f"the receipt is of text bundle {asked.wording.bundle[:16]}, which the archive no longer uses: search anew"
         )
     if asked.id is not None:
-        asked = replace(asked, picture=partial(stored_picture, archive, generation, asked.id))
+        asked = replace(asked, picture=partial(session.pictures.picture, asked.id, generation))
     return chosen, asked
 
 
-def compared(archive: "Archive", given: Mapping[str, Any], result: Answered) -> Answered:
+def compared(session: "Session", given: Mapping[str, Any], result: Answered) -> Answered:
     """The result of searching again, with what is to be said where it cannot be or is not the receipt's answer."""
-    erased = archive.store.erased(int(given["generation"]))
+    erased = session.store.erased(int(given["generation"]))
     warnings = result.warnings
     if erased:
         warnings += (f"{erased} images that the search could see were erased since",)

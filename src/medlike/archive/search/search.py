@@ -14,7 +14,7 @@ from medlike.archive.index.candidates import Candidates, Field, ordered
 from medlike.archive.index.filters import Condition, Filter, conditions, holds_field
 from medlike.archive.index.index import Index, Part, View
 from medlike.archive.index.segment import HASH_COLUMNS
-from medlike.archive.search.encoded_query import Asked, ask, stored_picture
+from medlike.archive.search.encoded_query import Asked, ask
 from medlike.archive.search.fusion import FusedRanking, weights
 from medlike.archive.search.hits import Groups, hits
 from medlike.archive.search.query import as_query
@@ -31,37 +31,36 @@ from medlike.codes.windows import SCALES, Template
 from medlike.errors import QueryError
 
 if TYPE_CHECKING:
-    from medlike.archive.archive import Archive
+    from medlike.archive.session import Session
 
-def search(archive: "Archive", query: Any, **settings: Any) -> Result:
+def search(session: "Session", query: Any, **settings: Any) -> Result:
     """The stored images most like a query. settings: fields of `Settings`.
 
     query: a Query, or what its `image` may be. Raises QueryError for a query or setting that makes no sense,
     ImageError where the query's image cannot be read.
     """
-    return search_many(archive, [query], **settings)[0]
+    return search_many(session, [query], **settings)[0]
 
 
-def search_many(archive: "Archive", queries: Sequence[Any], **settings: Any) -> list[Result]:
+def search_many(session: "Session", queries: Sequence[Any], **settings: Any) -> list[Result]:
     """One result a query, all as of one generation; the codes are read from memory once for all."""
     chosen = Settings.of(**settings)
-    index, clock = archive.index, Clock()
-    with archive.store.snapshot():
-        view = index.view(chosen.generation)
-        asked = ask(archive, [as_query(query) for query in queries], view, chosen.exclude_own_patient, clock.stage)
-    return _answer(archive, index, view, asked, chosen, clock)
+    index, clock = session.index, Clock()
+    view = index.view(chosen.generation)
+    asked = ask(session, [as_query(query) for query in queries], view, chosen.exclude_own_patient, clock.stage)
+    return _answer(session, index, view, asked, chosen, clock)
 
 
-def repeat(archive: "Archive", given: Mapping[str, Any]) -> Result:
+def repeat(session: "Session", given: Mapping[str, Any]) -> Result:
     """The same search again, as of the receipt's generation.
 
     Raises QueryError where the receipt is none, is of another bundle, or its generation is not kept. The
     result's `erased` says how many images that the first answer could have held were erased since.
     """
-    chosen, asked = recalled(archive, given)
-    index, clock = archive.index, Clock()
-    result = _answer(archive, index, index.view(chosen.generation), [asked], chosen, clock)[0]
-    return compared(archive, given, result)
+    chosen, asked = recalled(session, given)
+    index, clock = session.index, Clock()
+    result = _answer(session, index, index.view(chosen.generation), [asked], chosen, clock)[0]
+    return compared(session, given, result)
 
 
 class Clock:
@@ -100,10 +99,10 @@ class _Ranking:
 
 
 def _answer(
-    archive: "Archive", index: Index, view: View, asked: Sequence[Asked], settings: Settings, clock: Clock
+    session: "Session", index: Index, view: View, asked: Sequence[Asked], settings: Settings, clock: Clock
 ) -> list[Result]:
     wanted = conditions(settings.where)
-    chosen = Filter(wanted, archive.store, lambda *said: archive.identity.hashed(*said)) if wanted else None
+    chosen = Filter(wanted, session.store, lambda *said: session.identity.hashed(*said)) if wanted else None
     bases = [_base(part, chosen) for part in view.parts]
     clock.stage("filter")
     fields_of = [[_narrowed(base, query, settings) for base in bases] for query in asked]
@@ -122,7 +121,7 @@ def _answer(
             image = _Ranking(fields_of[number], query, settings, radius, known[number])
         texts = None
         if query.wording is not None:
-            texts = _InWords(archive, view, query, image, fields_of[number], chosen, settings)
+            texts = _InWords(session, view, query, image, fields_of[number], chosen, settings)
         ranking = image if texts is None else texts.ranking
         assert ranking is not None
         if settings.group_by is None:
@@ -134,26 +133,26 @@ def _answer(
     results = []
     for query, (template, ranked, groups, texts) in zip(asked, answers, strict=True):
         if texts is None:
-            found = hits(archive, view, query, template, ranked, groups)
+            found = hits(session, view, query, template, ranked, groups)
         else:
             shown = None if groups is None else [(texts.shown(others), size) for others, size in groups]
-            found = texts.told(hits(archive, view, query, template, texts.shown(ranked), shown))
+            found = texts.told(hits(session, view, query, template, texts.shown(ranked), shown))
         stated = settings if query.wording is None else replace(settings, weights=weights(settings.weights))
         results.append(
             Result(
                 hits=found,
                 outlier=query.outlier,
-                receipt=receipt(archive, view.generation, query, stated, [_listed(hit) for hit in found]),
+                receipt=receipt(session, view.generation, query, stated, [_listed(hit) for hit in found]),
                 seconds=clock.seconds,
                 modality=query.modality,
-                warnings=query.warnings + _warnings(archive.store, query, settings, view, wanted, found),
+                warnings=query.warnings + _warnings(session.store, query, settings, view, wanted, found),
                 title=query.title,
                 query_box=None if query.region is None else query.region.box,
                 query_size=query.size,
                 query_text=None if query.wording is None else query.wording.text,
                 weights=None if texts is None else texts.weights,
                 query_picture=query.picture,
-                hit_picture=partial(stored_picture, archive, view.generation),
+                hit_picture=partial(session.pictures.picture, generation=view.generation),
             )
         )
     clock.stage("metadata")
@@ -165,7 +164,7 @@ class _InWords:
 
     def __init__(
         self,
-        archive: "Archive",
+        session: "Session",
         view: View,
         query: Asked,
         image: Ranking | None,
@@ -176,14 +175,14 @@ class _InWords:
         assert query.wording is not None
         if settings.rank == "radius" or settings.radius is not None:
             raise QueryError("radius counts bits of the image's code: leave it out where words are searched for")
-        self.archive, self.view, self.wording, self.image, self.fields = archive, view, query.wording, image, fields
-        self.views = TextViews.of(archive, view.generation)
+        self.session, self.view, self.wording, self.image, self.fields = session, view, query.wording, image, fields
+        self.views = TextViews.of(session, view.generation)
         wanted = weights(settings.weights)
 
         def narrowed(part: Part) -> Field:
             return _narrowed(_base(part, chosen), query, settings)
 
-        found = rankings(archive, self.views, self.wording, image, wanted, settings.depth, narrowed)
+        found = rankings(session, self.views, self.wording, image, wanted, settings.depth, narrowed)
         self.weights = {name: wanted[name] for name in found}
         self.ranking = FusedRanking(fields, found, wanted)
 
@@ -196,7 +195,7 @@ class _InWords:
 
     def told(self, found: Sequence[Hit]) -> list[Hit]:
         """The hits with scores, places and words."""
-        return told(self.archive, self.ranking, self.wording, found, self.view)
+        return told(self.session, self.ranking, self.wording, found, self.view)
 
 
 def _base(part: Part, chosen: Filter | None) -> Field:

@@ -12,7 +12,7 @@ from medlike.archive.index.bm25 import MOST, terms
 from medlike.errors import INSTALL_TEXT, QueryError
 
 if TYPE_CHECKING:
-    from medlike.archive.archive import Archive
+    from medlike.archive.session import Session
 
 LONGEST = 100_000  # characters of a query
 
@@ -58,7 +58,7 @@ class Wording:
         )
 
 
-def worded(archive: "Archive", text: str, content: NDArray[np.int8] | None) -> Wording:
+def worded(session: "Session", text: str, content: NDArray[np.int8] | None) -> Wording:
     """A query's text for an archive. content: int8 [D] of its image, where it has one.
 
     Raises QueryError where the archive can answer no text, TextNotInstalled where it could by meaning alone and the
@@ -72,8 +72,8 @@ def worded(archive: "Archive", text: str, content: NDArray[np.int8] | None) -> W
         raise QueryError("the text holds nothing but white space and control characters: give at least one word")
     if len(found) > LONGEST:
         raise QueryError(f"the text has {len(found):,} characters: give at most {LONGEST:,}")
-    has_texts = archive.indexes.has_texts()
-    crossing = archive.crossing
+    has_texts = session.indexes.has_texts()
+    crossing = session.text_encoder
     if crossing is None and not has_texts:
         missing = "" if text_installed() else f"; the text part of medlike is not installed: {INSTALL_TEXT}"
         raise QueryError(
@@ -105,9 +105,9 @@ def worded(archive: "Archive", text: str, content: NDArray[np.int8] | None) -> W
     return Wording(found, words, code, embedding, bundle, tuple(warnings))
 
 
-def of_content(archive: "Archive", content: NDArray[np.int8]) -> Wording:
+def of_content(session: "Session", content: NDArray[np.int8]) -> Wording:
     """An image without words, to find texts. Raises QueryError without a text bundle."""
-    crossing = archive.crossing
+    crossing = session.text_encoder
     if crossing is None:
         raise QueryError(
             "this archive has no text bundle, so an image finds no texts: run `medlike reindex --text-bundle` with one "

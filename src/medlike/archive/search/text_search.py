@@ -17,7 +17,7 @@ from medlike.archive.search.text_query import Wording
 from medlike.archive.storage.store import Store
 
 if TYPE_CHECKING:
-    from medlike.archive.archive import Archive
+    from medlike.archive.session import Session
 
 
 class Ranking(Protocol):
@@ -37,9 +37,9 @@ class TextViews:
     pictures: View | None
 
     @classmethod
-    def of(cls, archive: "Archive", generation: int) -> "TextViews":
+    def of(cls, session: "Session", generation: int) -> "TextViews":
         """The views of an archive; None for what it has not."""
-        indexes = archive.indexes
+        indexes = session.indexes
         return cls(
             indexes.texts.view(generation) if indexes.has_texts() else None,
             indexes.pictures.view(generation) if indexes.pictures is not None else None,
@@ -47,7 +47,7 @@ class TextViews:
 
 
 def rankings(
-    archive: "Archive",
+    session: "Session",
     views: TextViews,
     wording: Wording,
     image: Ranking | None,
@@ -63,7 +63,7 @@ def rankings(
     if views.texts is not None and (weights["words"] or weights["texts"]):
         fields = [narrowed(part) for part in views.texts.parts]
         if weights["words"] and wording.terms:
-            words = archive.indexes.words
+            words = session.indexes.words
             found["words"] = _images(fields, lambda k: words.best(fields, wording.terms, k), depth)
         if weights["texts"] and wording.code is not None:
             coded = [_coded(field) for field in fields]
@@ -89,9 +89,9 @@ def nearest(views: TextViews, wording: Wording, k: int, narrowed: Callable[[Part
         yield number, int(found.distance[at]), float(found.similarity[at])
 
 
-def told(archive: "Archive", ranking: FusedRanking, wording: Wording, hits: Sequence[Hit], view: View) -> list[Hit]:
+def told(session: "Session", ranking: FusedRanking, wording: Wording, hits: Sequence[Hit], view: View) -> list[Hit]:
     """Hits with their score, their place in each ranking, and the words of the query found in their texts."""
-    store, words, wanted = archive.store, archive.indexes.words, telling(wording.terms)
+    store, words, wanted = session.store, session.indexes.words, telling(wording.terms)
 
     def tell(hit: Hit) -> Hit:
         return _told(store, words, ranking, wanted, hit, view)

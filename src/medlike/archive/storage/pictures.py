@@ -1,6 +1,7 @@
 """Stored images as pictures again: from the kept pixels, the original file, or the preview."""
 
 import io
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -9,10 +10,25 @@ import numpy.typing as npt
 from medlike.archive.storage.identity import Links
 from medlike.archive.storage.pixels import Pixels
 from medlike.archive.storage.rows import ImageRow
+from medlike.archive.storage.store import Store
 from medlike.errors import ImageError
 
 if TYPE_CHECKING:
     from medlike.imaging import Image
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """Stored images as pictures, asked for by id and generation."""
+
+    store: Store
+    pixels: Pixels
+    links: Links
+
+    def picture(self, id: str, generation: int | None = None) -> npt.NDArray[np.uint8] | None:
+        """Return what to show of an image that lives as of a generation; None where it is not there or gone."""
+        row = self.store.find(id, generation)
+        return None if row is None else picture(row, self.pixels, self.links)
 
 
 def image(row: ImageRow, pixels: Pixels, links: Links | None) -> "Image | None":
