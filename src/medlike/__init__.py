@@ -22,6 +22,8 @@ __all__ = ["__version__", *_EXPORTS]
 def __getattr__(name: str) -> Any:
     if name not in _EXPORTS:
         raise AttributeError(f"module 'medlike' has no attribute {name!r}")
+    if _EXPORTS[name].startswith("medlike.archive."):
+        import_module("medlike.display")  # lies above the archive, and gives results their pictures
     return getattr(import_module(_EXPORTS[name]), name)
 
 

@@ -71,10 +71,10 @@ def demo(
 
     Takes seconds and needs no network. Running it again uses the archive that is there.
     """
-    from medlike.archive.search.result import page
     from medlike.cli.answers import show
     from medlike.cli.screen import out, progress, say
     from medlike.datasets.shipped import MANIFEST, samples
+    from medlike.display.page import page
     from medlike.display.sheet import draw, write
 
     began = time.perf_counter()

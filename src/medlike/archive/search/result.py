@@ -8,8 +8,8 @@ from typing import Any, ClassVar, Generic, Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from medlike import files as durable
 from medlike.archive.search.query import TITLE
+from medlike.errors import InputError
 from medlike.escaping import printable_json
 
 Picture = NDArray[np.uint8]
@@ -167,30 +167,33 @@ class Result(Answer[Hit]):
 
     def sheet(self, path: str | Path | None = None, **settings: Any) -> Any:
         """A contact sheet as a Pillow picture: query, hits, distances. Written as PNG or JPEG to `path`."""
-        from medlike.display import sheet
-
-        if path is not None:
-            sheet.written_as(Path(path))  # before the work
-        picture = sheet.draw([self], **settings)
-        if path is not None:
-            sheet.write(picture, Path(path))
-        return picture
+        return _drawn().sheet(self, None if path is None else Path(path), **settings)
 
     def page(self, path: str | Path | None = None) -> str:
         """A self-contained HTML page, written to `path` where that is given."""
         return page([self], path)
 
     def _repr_html_(self) -> str:
-        from medlike.display.page import fragment
-
-        return fragment(self)
+        return _drawn().fragment(self)
 
 
 def page(results: Sequence[Result], path: str | Path | None = None, title: str = "medlike") -> str:
     """Several results as one self-contained HTML page, written to `path` where that is given."""
-    from medlike.display.page import document
+    return _drawn().page(results, path, title)
 
-    text = document(results, title)
-    if path is not None:
-        durable.write(Path(path), text.encode(), mode=0o644)
-    return text
+
+class Drawing(Protocol):
+    """What draws results. The room `display` lies above this one, and puts itself into `drawing`."""
+
+    def sheet(self, result: Result, path: Path | None, **settings: Any) -> Any: ...
+    def page(self, found: Sequence[Result], path: str | Path | None, title: str) -> str: ...
+    def fragment(self, result: Result) -> str: ...
+
+
+drawing: Drawing | None = None
+
+
+def _drawn() -> Drawing:
+    if drawing is None:
+        raise InputError("nothing is loaded that draws results: import medlike.display first")
+    return drawing

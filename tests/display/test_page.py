@@ -36,7 +36,7 @@ class Tags(HTMLParser):
 
 
 def test_nothing_is_fetched_and_nothing_runs():
-    text = page.document([answer(), answer()], "two & three")
+    text = page.page([answer(), answer()], title="two & three")
     tags = Tags(text)
     assert not tags.open
     assert not [tag for tag, _ in tags.found if tag in ("script", "link", "iframe", "object")]
@@ -50,7 +50,7 @@ def test_nothing_is_fetched_and_nothing_runs():
 
 
 def test_what_images_say_of_themselves_is_escaped():
-    text = page.document([answer()])
+    text = page.page([answer()])
     assert "<script>" not in text
     assert "<b>2</b>" not in text
     assert "&lt;script&gt;" in text
@@ -58,12 +58,12 @@ def test_what_images_say_of_themselves_is_escaped():
 
 def test_queries_hits_verdicts_and_notice_are_there():
     said = {"is_outlier": True, "p_value": 0.002, "score": 1.0, "threshold": 0.03}
-    text = page.document([answer(outlier=said, warnings=("mind this",), modality="CT")])
+    text = page.page([answer(outlier=said, warnings=("mind this",), modality="CT")])
     assert "3 bits" in text
     assert "Outlier" in text
     assert "mind this" in text
     assert "seen as" not in text, "what an outlier looks like is no knowledge"
-    assert "seen as CT" in page.document([answer(modality="CT")])
+    assert "seen as CT" in page.page([answer(modality="CT")])
     assert "+4" in text
     assert "picture missing" in text
     assert "not a medical device" in text
@@ -71,7 +71,7 @@ def test_queries_hits_verdicts_and_notice_are_there():
 
 
 def test_no_hits_are_said():
-    assert "No hits" in page.document([Result([])])
+    assert "No hits" in page.page([Result([])])
 
 
 def test_a_notebook_shows_the_pictures():
