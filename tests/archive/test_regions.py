@@ -7,7 +7,6 @@ import pytest
 
 from medlike import Archive, Query
 from medlike.archive.search import regions
-from medlike.archive.search.search import repeat
 from medlike.codes.windows import SCALES, Template, match
 from medlike.errors import QueryError
 
@@ -145,7 +144,7 @@ def test_filters_groups_and_receipts_hold_for_regions_too(gallery):
     grouped = gallery.search(query, k=5, group_by="study")
     assert [hit.id for hit in grouped] == [hit.id for hit in every][:5]
     receipt = json.loads(json.dumps(every.receipt))
-    again = repeat(gallery, receipt)
+    again = gallery.repeat(receipt)
     assert [hit.as_dict() for hit in again] == [hit.as_dict() for hit in every]
     assert not again.warnings
     assert again.query_box == every.query_box

@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 
 from medlike import Query
 from medlike.archive.index import index as index_module
-from medlike.archive.search.search import repeat
 from medlike.errors import QueryError
 
 RELAXED = settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -87,7 +86,7 @@ def test_a_receipt_gives_the_same_answer_after_the_archive_has_changed(populatio
         receipt = json.loads(json.dumps(before.receipt))
         population.add(30, modality="CT")
         population.remove(list(population.alive())[5:8])
-        after = repeat(population.archive, receipt)
+        after = population.archive.repeat(receipt)
         assert [hit.as_dict() for hit in after.hits] == [hit.as_dict() for hit in before.hits]
         assert after.erased == 0
         assert not any("differs" in warning for warning in after.warnings)
@@ -100,7 +99,7 @@ def test_no_file_name_is_shown_unless_a_title_is_given(population, tmp_path):
     population.add(3)
     Image.fromarray(np.zeros((9, 9), np.uint8)).save(tmp_path / "Doe Jane.png")
     result = population.archive.search(Query(image=tmp_path / "Doe Jane.png"))
-    assert result.title == repeat(population.archive, result.receipt).title == "Query"
+    assert result.title == population.archive.repeat(result.receipt).title == "Query"
     for shown in (json.dumps(result.receipt), result.to_json(), result.page(), result._repr_html_()):
         assert "Doe" not in shown
     named = population.archive.search(Query(image=tmp_path / "Doe Jane.png", title="Case <3>"))
@@ -145,7 +144,7 @@ def test_a_receipt_says_how_many_images_were_erased_since(population):
     receipt = population.archive.search(Query(id=asked)).receipt
     doomed = [id for id in population.alive() if id != asked][:3]
     population.archive.remove(doomed, erase=True)
-    result = repeat(population.archive, receipt)
+    result = population.archive.repeat(receipt)
     assert result.erased == 3
     assert not {hit.id for hit in result.hits} & set(doomed)
     assert result.as_dict()["erased"] == 3
@@ -155,9 +154,9 @@ def test_a_receipt_of_another_bundle_or_a_foreign_paper_is_refused(population):
     asked = population.add(3)[0]
     receipt = population.archive.search(Query(id=asked)).receipt
     with pytest.raises(QueryError, match="bundle"):
-        repeat(population.archive, receipt | {"bundle": "0" * 64})
+        population.archive.repeat(receipt | {"bundle": "0" * 64})
     with pytest.raises(QueryError, match="no receipt"):
-        repeat(population.archive, {"hits": []})
+        population.archive.repeat({"hits": []})
 
 
 def test_own_patient_is_left_out(population):

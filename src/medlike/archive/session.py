@@ -20,7 +20,7 @@ from medlike.archive.storage.store import Store
 
 if TYPE_CHECKING:
     from medlike.archive.index.index import Index
-    from medlike.archive.text_encoder import Crossing
+    from medlike.archive.text_encoder import TextEncoder
     from medlike.inference.encoding import Encodes
 
 
@@ -40,7 +40,7 @@ class Loaded:
         self.store = store
         self._encoder = encoder
         self._owned = owned
-        self._text_encoder: Crossing | None = None
+        self._text_encoder: TextEncoder | None = None
         self._lock = threading.RLock()
         self.indexes = Indexes.of(folder, store)
 
@@ -55,13 +55,13 @@ class Loaded:
             return self._encoder
 
     @property
-    def text_encoder(self) -> "Crossing | None":
+    def text_encoder(self) -> "TextEncoder | None":
         """Return the encoder of texts, None without a text bundle."""
         with self._lock:
             if self._text_encoder is None and self.folder.text is not None:
-                from medlike.archive.text_encoder import Crossing
+                from medlike.archive.text_encoder import TextEncoder
 
-                self._text_encoder = Crossing(self.folder.text)
+                self._text_encoder = TextEncoder(self.folder.text)
             return self._text_encoder
 
     @cached_property
@@ -119,7 +119,7 @@ class Session:
         return self.loaded.encoder
 
     @property
-    def text_encoder(self) -> "Crossing | None":
+    def text_encoder(self) -> "TextEncoder | None":
         """Return the encoder of texts, None without a text bundle."""
         return self.loaded.text_encoder
 

@@ -23,7 +23,7 @@ class Codes:
     embedding: NDArray[np.int16]
 
 
-class Crossing:
+class TextEncoder:
     """What encodes under an archive's text bundle, loaded on first use."""
 
     def __init__(self, facts: TextBundleFacts) -> None:

@@ -125,7 +125,7 @@ def fit(
     feature_epochs = min(recipe.feature_epochs, recipe.epochs - 1) if network.settings.linear else 0
     for epoch in range(len(history), recipe.epochs):
         coded = epoch >= feature_epochs
-        # Asked before an epoch, so that a run which had stopped does not go on when it is resumed.
+        # EncodedQuery before an epoch, so that a run which had stopped does not go on when it is resumed.
         if epoch - max(best["epoch"], feature_epochs) >= recipe.patience:
             say(f"no better mAP for {recipe.patience} epochs: stopped")
             break

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from medlike import Archive
 from medlike.archive.index.bm25 import terms
 from medlike.archive.index.segment import UNIT
-from medlike.archive.search.encoded_query import Asked
-from medlike.archive.search.text_query import Wording
+from medlike.archive.search.encoded_query import EncodedQuery
+from medlike.archive.search.text_query import TextQuery
 from medlike.archive.storage.folder import TextBundleFacts
 from medlike.codes.buckets import BucketTable
 from medlike_research.speed.gallery import codes
@@ -94,8 +94,8 @@ def _search(archive: Archive, ranks: Any, **settings: Any) -> Any:
     random = np.random.default_rng(int(ranks[0]))
     code = codes("clustered", 1000, 16)[int(random.integers(1000))]
     embedding = _embeddings(random, 1)[0]
-    wording = Wording(text, terms(text), code, embedding, DIGEST)
-    asked = Asked(np.empty(0, np.uint8), np.empty(0, np.int8), None, {}, wording=wording)
+    wording = TextQuery(text, terms(text), code, embedding, DIGEST)
+    asked = EncodedQuery(np.empty(0, np.uint8), np.empty(0, np.int8), None, {}, text=wording)
     return archive.repeat(
         {
             "bundle": archive.folder.bundle.digest,

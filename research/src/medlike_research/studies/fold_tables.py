@@ -20,7 +20,7 @@ PROTOCOLS = {
     EVERYTHING: "everything together",
 }
 # Average precision of queries, their units, and their weights in the mean: float64, int64, float64 [Q].
-Asked = tuple[np.ndarray, np.ndarray, np.ndarray]
+EncodedQuery = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
 def fold_summary(done: Sequence[Result]) -> Summary:
@@ -136,7 +136,7 @@ def _what(by_fold: Mapping[int, list[Result]]) -> str:
     )
 
 
-def _asked(by_fold: Mapping[int, list[Result]], protocol: str, method: str) -> Asked | None:
+def _asked(by_fold: Mapping[int, list[Result]], protocol: str, method: str) -> EncodedQuery | None:
     """Queries of all folds: average precision over seeds, units, and weights by which every source counts alike."""
     ap, units, groups = [], [], []
     for results in by_fold.values():
@@ -157,7 +157,7 @@ def _ap(results: Sequence[Result], protocol: str, method: str) -> np.ndarray:
     return np.mean([np.array(r["protocols"][protocol][method]["ap"], dtype=np.float64) for r in results], axis=0)
 
 
-def _interval(asked: Asked | None) -> tuple[float, float, float] | None:
+def _interval(asked: EncodedQuery | None) -> tuple[float, float, float] | None:
     if asked is None:
         return None
     found = bootstrap_interval(asked[0] * asked[2], asked[1])

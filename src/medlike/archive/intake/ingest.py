@@ -17,7 +17,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from medlike.archive.intake import text_codes as crossmodal
+from medlike.archive.intake import text_codes as text_codes
 from medlike.archive.intake.reader import read
 from medlike.archive.storage import pixels as pixel_files
 from medlike.archive.storage import record as records
@@ -26,7 +26,7 @@ from medlike.archive.storage.pixels import Pixels
 from medlike.archive.storage.record import Record
 from medlike.archive.storage.rows import ImageRow, NewImage
 from medlike.archive.storage.store import Store
-from medlike.archive.text_encoder import Crossing
+from medlike.archive.text_encoder import TextEncoder
 from medlike.errors import ArchiveFull, ImageError, QueryError
 from medlike.inference.encoding import Encodes, require_golden
 
@@ -120,14 +120,14 @@ class Intake:
         bundle: str,
         settings: Settings,
         progress: Progress | None = None,
-        crossing: Crossing | None = None,
+        text_encoder: TextEncoder | None = None,
     ) -> None:
-        """crossing: what encodes under the archive's text bundle, None where it has none."""
+        """text_encoder: what encodes under the archive's text bundle, None where it has none."""
         self.store, self.links, self.pixels, self.identity = store, links, pixels, identity
         require_golden(encoder)
-        self.crossing = crossing
-        if crossing is not None:
-            crossing.require_golden()
+        self.text_encoder = text_encoder
+        if text_encoder is not None:
+            text_encoder.require_golden()
         self.encoder, self.bundle, self.settings, self.progress = encoder, bundle, settings, progress
         self.report = AddReport(
             seconds={"read": 0.0, "encode": 0.0, "commit": 0.0, "total": 0.0}, generation=store.generation()
@@ -310,7 +310,7 @@ class Intake:
             self.pixels.sync()
             self.links.write(taken.record.link for taken, _ in group)
             replaced, rows = 0, []
-            codes = None if self.crossing is None else crossmodal.coded(self.crossing, group)
+            codes = None if self.text_encoder is None else text_codes.coded(self.text_encoder, group)
             with self.store.commit("add") as commit:
                 for taken, encoding in group:
                     replaced += commit.remove(taken.record.id)

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from medlike.archive.intake import text_codes as crossmodal
+from medlike.archive.intake import text_codes as text_codes
 from medlike.archive.intake.ingest import Settings
 from medlike.archive.intake.reindex import ReindexReport, encode_again, settle
 from medlike.archive.session import Bundles
@@ -15,7 +15,7 @@ from medlike.archive.storage.folder import (
     loaded_bundle,
     loaded_text_bundle,
 )
-from medlike.archive.text_encoder import Crossing
+from medlike.archive.text_encoder import TextEncoder
 from medlike.errors import BundleError
 from medlike.inference.encoding import Encodes
 
@@ -79,7 +79,7 @@ def reindex(
             # Its codes are made from content vectors that there are no more.
             report.text_dropped, text = text.name, None
     if text is not None:
-        report.text = crossmodal.encode_all(store, Crossing(text), folder.bundle.digest, progress)
+        report.text = text_codes.encode_all(store, TextEncoder(text), folder.bundle.digest, progress)
     if bundle is not None:
         report.generation = settle(store, folder.bundle.digest, report.lost)
     folder = folder.with_text(text)

@@ -13,7 +13,7 @@ import numpy as np
 from medlike.archive.storage.database import storage_errors
 from medlike.archive.storage.rows import EncodingRow
 from medlike.archive.storage.store import TEXTS, Commit, Store
-from medlike.archive.text_encoder import Crossing, as_bytes
+from medlike.archive.text_encoder import TextEncoder, as_bytes
 
 if TYPE_CHECKING:
     from medlike.archive.intake.ingest import Taken
@@ -44,7 +44,7 @@ class TextReport:
 
 def encode_all(
     store: Store,
-    crossing: Crossing,
+    text_encoder: TextEncoder,
     bundle: str,
     progress: Callable[[TextReport], None] | None = None,
 ) -> TextReport:
@@ -52,16 +52,16 @@ def encode_all(
 
     bundle: digest of the image bundle. Raises BundleError where this host's codes differ.
     """
-    crossing.require_golden()
-    report = TextReport(name=crossing.facts.name, generation=store.generation())
-    digest = crossing.facts.digest
+    text_encoder.require_golden()
+    report = TextReport(name=text_encoder.facts.name, generation=store.generation())
+    digest = text_encoder.facts.digest
     images = (
         "SELECT own.row, own.content FROM encodings own WHERE own.bundle = ? AND own.row > ? AND NOT EXISTS "
         "(SELECT 1 FROM encodings crossed WHERE crossed.row = own.row AND crossed.bundle = ?) ORDER BY own.row LIMIT ?"
     )
     for page in _pages(store, images, (bundle,), (digest,)):
         content = np.stack([np.frombuffer(vector, np.int8) for _, vector in page])
-        codes = crossing.images(content)
+        codes = text_encoder.images(content)
         with store.commit("encode") as commit:
             for at, (row, _) in enumerate(page):
                 commit.encode(row, digest, EncodingRow(*as_bytes(codes, at)))
@@ -75,10 +75,10 @@ def encode_all(
         "ORDER BY number LIMIT ?"
     )
     for page in _pages(store, texts, (), (digest,)):
-        if not crossing.reads:
+        if not text_encoder.reads:
             report.waiting += len(page)
             continue
-        found = zip(page, crossing.texts([text for _, text in page]), strict=True)
+        found = zip(page, text_encoder.texts([text for _, text in page]), strict=True)
         known = [(number, coded) for (number, _), coded in found if coded is not None]
         with store.commit("encode") as commit:
             _put(commit, digest, known)
@@ -106,13 +106,13 @@ class GroupCodes:
             _put(commit, self.digest, [(number, coded) for number, coded in numbered if coded is not None])
 
 
-def coded(crossing: Crossing, group: "Sequence[tuple[Taken, Encoding]]") -> GroupCodes:
+def coded(text_encoder: TextEncoder, group: "Sequence[tuple[Taken, Encoding]]") -> GroupCodes:
     """The cross-modal codes of images that were just encoded, and of their texts in the order they are stored."""
-    codes = crossing.images(np.stack([encoding.content for _, encoding in group]))
+    codes = text_encoder.images(np.stack([encoding.content for _, encoding in group]))
     texts = [list(taken.record.texts.values()) for taken, _ in group]
-    found = iter(crossing.texts([text for own in texts for text in own]))
+    found = iter(text_encoder.texts([text for own in texts for text in own]))
     own_codes = [[next(found) for _ in own] for own in texts]
-    return GroupCodes(crossing.facts.digest, [as_bytes(codes, at) for at in range(len(group))], own_codes)
+    return GroupCodes(text_encoder.facts.digest, [as_bytes(codes, at) for at in range(len(group))], own_codes)
 
 
 def _put(commit: Commit, digest: str, found: Sequence[tuple[int, tuple[bytes, bytes]]]) -> None:

@@ -13,7 +13,7 @@ from medlike import strict_json
 from medlike.archive.index.index import View
 from medlike.archive.search.query import TITLE, Query
 from medlike.archive.search.result import Box, Picture
-from medlike.archive.search.text_query import Wording, worded
+from medlike.archive.search.text_query import TextQuery, text_query
 from medlike.archive.storage.rows import EncodingRow
 from medlike.codes.windows import GRID, unpacked
 from medlike.errors import ArchiveError, QueryError
@@ -58,13 +58,13 @@ class Region:
 
 
 @dataclass(frozen=True)
-class Asked:
+class EncodedQuery:
     """A query as the index understands it.
 
     code: uint8 [bits / 8]; content: int8 [D]. row: of the stored image it is, None for an image given. own:
     keyed hashes of its patient, study and series, where they are to be left out. cells, mask: of the whole
     image, where the bundle has local codes; they are not in a receipt. size: width and height in pixels.
-    warnings: about the query. wording: what it asks in words; code and content are empty where it asks nothing else.
+    warnings: about the query. text: what it asks in words; code and content are empty where it asks nothing else.
     """
 
     code: NDArray[np.uint8]
@@ -81,7 +81,7 @@ class Asked:
     size: tuple[int, int] | None = None
     picture: Callable[[], Picture | None] = lambda: None
     warnings: tuple[str, ...] = ()
-    wording: Wording | None = None
+    text: TextQuery | None = None
 
     @property
     def in_words_only(self) -> bool:
@@ -94,8 +94,8 @@ class Asked:
         The words of a query are in it as they were given.
         """
         facts = self._image_facts()
-        if self.wording is not None:
-            facts["text"] = self.wording.facts()
+        if self.text is not None:
+            facts["text"] = self.text.facts()
         return facts
 
     def _image_facts(self) -> dict[str, Any]:
@@ -113,28 +113,28 @@ class Asked:
         }
 
     @classmethod
-    def of_facts(cls, facts: Mapping[str, Any]) -> "Asked":
+    def of_facts(cls, facts: Mapping[str, Any]) -> "EncodedQuery":
         """From a receipt. Raises KeyError, TypeError or ValueError where it is none."""
         said = facts.get("text")
-        wording = None if said is None else Wording.of_facts(said)
+        text = None if said is None else TextQuery.of_facts(said)
         return cls(
             code=np.frombuffer(bytes.fromhex(facts["code"]), np.uint8),
             content=np.frombuffer(base64.b64decode(facts["content"]), np.int8),
             row=facts["row"],
             own=dict(facts["own"]),
-            title=_title(wording, TITLE if facts["id"] is None else _stored_title(facts["id"])),
+            title=_title(text, TITLE if facts["id"] is None else _stored_title(facts["id"])),
             id=facts["id"],
             outlier=facts["outlier"],
             modality=facts["modality"],
             region=None if facts["region"] is None else Region.of_facts(facts["region"]),
             size=None if facts["size"] is None else (int(facts["size"][0]), int(facts["size"][1])),
-            wording=wording,
+            text=text,
         )
 
 
-def ask(
+def encode_queries(
     session: "Session", queries: Sequence[Query], view: View, leave_out_own: bool, stage: Callable[[str], None]
-) -> list[Asked]:
+) -> list[EncodedQuery]:
     """Read and encode the images of queries, look up those that are stored.
 
     leave_out_own: whether the query's patient matters. stage: told when reading and encoding are done. Raises
@@ -148,35 +148,35 @@ def ask(
             )
     images = [query.read() if query.image is not None else None for query in queries]
     stage("read")
-    encoded = iter(_encoded(session, [image for image in images if image is not None]))
+    encodings = iter(_encodings(session, [image for image in images if image is not None]))
     found = []
     for query, image in zip(queries, images, strict=True):
         if image is not None:
-            asked = _of_image(session, query, image, next(encoded), leave_out_own)
+            encoded = _of_image(session, query, image, next(encodings), leave_out_own)
         elif query.id is not None:
-            asked = _of_stored(session, query, view, leave_out_own)
+            encoded = _of_stored(session, query, view, leave_out_own)
         else:
-            asked = Asked(np.empty(0, np.uint8), np.empty(0, np.int8), None, {}, title="")
-        asked = asked if query.text is None else _in_words(session, asked, query.text)
-        found.append(asked if query.title is None else replace(asked, title=query.title))
+            encoded = EncodedQuery(np.empty(0, np.uint8), np.empty(0, np.int8), None, {}, title="")
+        encoded = encoded if query.text is None else _in_words(session, encoded, query.text)
+        found.append(encoded if query.title is None else replace(encoded, title=query.title))
     stage("encode")
     return found
 
 
-def _in_words(session: "Session", asked: Asked, text: str) -> Asked:
-    wording = worded(session, text, None if asked.in_words_only else asked.content)
-    warnings = asked.warnings + wording.warnings
-    return replace(asked, wording=wording, title=_title(wording, asked.title), warnings=warnings)
+def _in_words(session: "Session", encoded: EncodedQuery, words: str) -> EncodedQuery:
+    text = text_query(session, words, None if encoded.in_words_only else encoded.content)
+    warnings = encoded.warnings + text.warnings
+    return replace(encoded, text=text, title=_title(text, encoded.title), warnings=warnings)
 
 
-def _title(wording: Wording | None, image: str) -> str:
-    if wording is None:
+def _title(text: TextQuery | None, image: str) -> str:
+    if text is None:
         return image
-    words = wording.text if len(wording.text) <= 80 else wording.text[:79] + "…"
+    words = text.text if len(text.text) <= 80 else text.text[:79] + "…"
     return f"{words} · {image}" if image else words
 
 
-def _encoded(session: "Session", images: "Sequence[Image]") -> "Sequence[Encoding]":
+def _encodings(session: "Session", images: "Sequence[Image]") -> "Sequence[Encoding]":
     if not images:
         return []
     from medlike.imaging import prepare
@@ -184,7 +184,9 @@ def _encoded(session: "Session", images: "Sequence[Image]") -> "Sequence[Encodin
     return list(session.encoder.encode([prepare(image) for image in images]))
 
 
-def _of_image(session: "Session", query: Query, image: "Image", encoding: "Encoding", leave_out_own: bool) -> Asked:
+def _of_image(
+    session: "Session", query: Query, image: "Image", encoding: "Encoding", leave_out_own: bool
+) -> EncodedQuery:
     def picture() -> Picture | None:
         from medlike.imaging import render_colour
 
@@ -196,7 +198,7 @@ def _of_image(session: "Session", query: Query, image: "Image", encoding: "Encod
     warnings: tuple[str, ...] = ()
     if query.region is not None and encoding.cells is not None:
         region, warnings = _region(query.region, size, encoding.cells, encoding.cell_mask, picture())
-    return Asked(
+    return EncodedQuery(
         encoding.code,
         encoding.content,
         None,
@@ -222,7 +224,7 @@ def _owner(session: "Session", image: "Image") -> dict[str, str]:
     return {name: value for name, value in hashes.items() if value}
 
 
-def _of_stored(session: "Session", query: Query, view: View, leave_out_own: bool) -> Asked:
+def _of_stored(session: "Session", query: Query, view: View, leave_out_own: bool) -> EncodedQuery:
     id = query.id or ""
     row = session.store.find(id, view.generation)
     if row is None:
@@ -242,7 +244,7 @@ def _of_stored(session: "Session", query: Query, view: View, leave_out_own: bool
         if cells is None:
             raise QueryError(f"image {id} has no local codes: run `medlike reindex`")
         region, warnings = _region(query.region, (row.width, row.height), cells, mask, picture())
-    return Asked(
+    return EncodedQuery(
         np.frombuffer(stored.code, np.uint8),
         np.frombuffer(stored.content, np.int8),
         row.row,

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from medlike.archive.index.candidates import Candidates
 from medlike.archive.index.index import Part, View
-from medlike.archive.search.encoded_query import Asked
+from medlike.archive.search.encoded_query import EncodedQuery
 from medlike.archive.search.regions import window
 from medlike.archive.search.result import Box, Hit
 from medlike.archive.storage.rows import Shown
@@ -22,7 +22,12 @@ Groups = list[tuple[Candidates, int]]
 
 
 def hits(
-    session: "Session", view: View, asked: Asked, template: Template | None, ranked: Candidates, groups: Groups | None
+    session: "Session",
+    view: View,
+    encoded: EncodedQuery,
+    template: Template | None,
+    ranked: Candidates,
+    groups: Groups | None,
 ) -> list[Hit]:
     """Hits in the order of the candidates. An image that was erased a moment ago is left out."""
     everything = Candidates.joined([ranked, *(others for others, _ in groups or [])])
@@ -45,7 +50,7 @@ def hits(
             group_size=size,
             size=(image.width, image.height),
             texts=texts.get(rows[at], {}),
-            **_place(view, asked, template, everything, at, image),
+            **_place(view, encoded, template, everything, at, image),
         )
 
     found: list[Hit] = []
@@ -73,14 +78,14 @@ def _rows(view: View, found: Candidates) -> list[int]:
 
 
 def _place(
-    view: View, asked: Asked, template: Template | None, found: Candidates, at: int, image: Shown
+    view: View, encoded: EncodedQuery, template: Template | None, found: Candidates, at: int, image: Shown
 ) -> dict[str, Any]:
     """Where in an image the match is, as a hit says it."""
-    if template is None and asked.cells is None:
+    if template is None and encoded.cells is None:
         return {}
     part, position = view.parts[found.part[at]], int(found.position[at])
     if template is None or found.windows[at] < 0:
-        return {"agreement": _whole(asked, part, position)}
+        return {"agreement": _whole(encoded, part, position)}
     number, top, left = window(template, int(found.windows[at]))
     arrangement = template.arrangements[number]
     stored = np.asarray(part.segment.array("cells")[position])
@@ -108,12 +113,12 @@ def _box(image: Shown, top: int, left: int, shape: Sequence[int]) -> Box:
     return (max(x0, 0.0), max(y0, 0.0), min(x1, float(image.width)), min(y1, float(image.height)))
 
 
-def _whole(asked: Asked, part: Part, position: int) -> NDArray[np.float32] | None:
+def _whole(encoded: EncodedQuery, part: Part, position: int) -> NDArray[np.float32] | None:
     """Agreement of two whole images, cell by cell in place."""
-    if asked.cells is None or asked.mask is None or "cells" not in part.segment.layout.arrays():
+    if encoded.cells is None or encoded.mask is None or "cells" not in part.segment.layout.arrays():
         return None
     stored = np.asarray(part.segment.array("cells")[position])
-    flips = np.bitwise_count(asked.cells ^ stored).sum(axis=2)
-    valid = asked.mask & unpacked(np.asarray(part.segment.array("cell_mask")[position])[None])[0]
+    flips = np.bitwise_count(encoded.cells ^ stored).sum(axis=2)
+    valid = encoded.mask & unpacked(np.asarray(part.segment.array("cell_mask")[position])[None])[0]
     shares = 1 - flips.astype(np.float32) / (64 * stored.shape[2])
     return np.where(valid, shares, np.float32(np.nan))

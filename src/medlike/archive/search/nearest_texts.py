@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from medlike.archive.index.candidates import Field
 from medlike.archive.index.filters import Filter, conditions
 from medlike.archive.index.index import Part
-from medlike.archive.search.encoded_query import Asked, ask
+from medlike.archive.search.encoded_query import EncodedQuery, encode_queries
 from medlike.archive.search.query import Query, as_query
 from medlike.archive.search.receipts import TEXTS, compared, recalled, receipt
 from medlike.archive.search.result import Answer
 from medlike.archive.search.search import Clock
 from medlike.archive.search.settings import Settings
-from medlike.archive.search.text_query import of_content
+from medlike.archive.search.text_query import content_query
 from medlike.archive.search.text_search import TextViews, nearest
 from medlike.errors import QueryError
 
@@ -67,19 +67,19 @@ def nearest_texts(
         raise QueryError("texts belong to whole images: leave the region out")
     clock, view = Clock(), session.index.view(generation)
     _require(session)
-    asked = ask(session, [asked_for], view, False, clock.stage)[0]
-    wording = asked.wording or of_content(session, asked.content)
-    if wording.code is None:
-        raise QueryError("; ".join(wording.warnings) or "the text says nothing that could be compared")
-    return _answer(session, view.generation, replace(asked, wording=wording), settings, clock)
+    encoded = encode_queries(session, [asked_for], view, False, clock.stage)[0]
+    text = encoded.text or content_query(session, encoded.content)
+    if text.code is None:
+        raise QueryError("; ".join(text.warnings) or "the text says nothing that could be compared")
+    return _answer(session, view.generation, replace(encoded, text=text), settings, clock)
 
 
 def repeat(session: "Session", given: Mapping[str, Any]) -> TextResult:
     """The same texts asked for again, as of the receipt's generation. Raises QueryError as `search.repeat`."""
-    settings, asked = recalled(session, given)
+    settings, encoded = recalled(session, given)
     view = session.index.view(settings.generation)
     _require(session)
-    return compared(session, given, _answer(session, view.generation, asked, settings, Clock()))
+    return compared(session, given, _answer(session, view.generation, encoded, settings, Clock()))
 
 
 def _require(session: "Session") -> None:
@@ -92,18 +92,18 @@ def _require(session: "Session") -> None:
         )
 
 
-def _answer(session: "Session", generation: int, asked: Asked, settings: Settings, clock: Clock) -> TextResult:
-    assert asked.wording is not None
+def _answer(session: "Session", generation: int, encoded: EncodedQuery, settings: Settings, clock: Clock) -> TextResult:
+    assert encoded.text is not None
     wanted = conditions(settings.where)
     chosen = Filter(wanted, session.store, lambda *said: session.identity.hashed(*said)) if wanted else None
 
     def narrowed(part: Part) -> Field:
         base = Field.of(part, None if chosen is None else chosen.mask(part))
-        own = asked.row is not None and not settings.include_self
-        return base.without(part.positions(asked.row)) if own and asked.row is not None else base
+        own = encoded.row is not None and not settings.include_self
+        return base.without(part.positions(encoded.row)) if own and encoded.row is not None else base
 
     hits: list[TextHit] = []
-    for number, distance, similarity in nearest(TextViews.of(session, generation), asked.wording, settings.k, narrowed):
+    for number, distance, similarity in nearest(TextViews.of(session, generation), encoded.text, settings.k, narrowed):
         text = session.store.text(number)
         if text is not None:
             id, kind, words = text
@@ -112,9 +112,9 @@ def _answer(session: "Session", generation: int, asked: Asked, settings: Setting
     answer = [[hit.id, hit.kind, hit.distance] for hit in hits]
     return TextResult(
         hits,
-        outlier=asked.outlier,
-        receipt={"of": TEXTS, **receipt(session, generation, asked, settings, answer)},
+        outlier=encoded.outlier,
+        receipt={"of": TEXTS, **receipt(session, generation, encoded, settings, answer)},
         seconds=clock.seconds,
-        modality=asked.modality,
-        warnings=asked.warnings,
+        modality=encoded.modality,
+        warnings=encoded.warnings,
     )

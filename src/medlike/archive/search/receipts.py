@@ -7,7 +7,7 @@ from dataclasses import asdict, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from medlike.archive.search.encoded_query import Asked
+from medlike.archive.search.encoded_query import EncodedQuery
 from medlike.archive.search.settings import Settings
 from medlike.errors import QueryError
 
@@ -22,19 +22,19 @@ Answered = TypeVar("Answered", "Result", "TextResult")
 
 
 def receipt(
-    session: "Session", generation: int, asked: Asked, settings: Settings, answer: Sequence[Any]
+    session: "Session", generation: int, encoded: EncodedQuery, settings: Settings, answer: Sequence[Any]
 ) -> dict[str, Any]:
     """The receipt of a search. answer: what must come out again, as JSON holds it."""
     return {
         "generation": generation,
         "bundle": session.folder.bundle.digest,
         "settings": {name: value for name, value in asdict(settings).items() if name != "generation"},
-        "query": asked.facts(),
+        "query": encoded.facts(),
         "answer": hashlib.sha256(json.dumps(answer).encode()).hexdigest(),
     }
 
 
-def recalled(session: "Session", given: Mapping[str, Any]) -> tuple[Settings, Asked]:
+def recalled(session: "Session", given: Mapping[str, Any]) -> tuple[Settings, EncodedQuery]:
     """The settings, as of its generation, and the query of a receipt.
 
     Raises QueryError where it is none, or of a bundle that the archive does not use.
@@ -42,7 +42,7 @@ def recalled(session: "Session", given: Mapping[str, Any]) -> tuple[Settings, As
     try:
         digest, generation = str(given["bundle"]), int(given["generation"])
         chosen = replace(Settings.of(**given["settings"]), generation=generation)
-        asked = Asked.of_facts(given["query"])
+        encoded = EncodedQuery.of_facts(given["query"])
     except (KeyError, TypeError, ValueError) as error:
         raise QueryError(f"this is no receipt of a search ({error}): give the `receipt` of a result") from None
     used = session.index.layout.bundle
@@ -52,13 +52,13 @@ def recalled(session: "Session", given: Mapping[str, Any]) -> tuple[Settings, As
             "its codes cannot be compared; search anew"
         )
     text = None if session.folder.text is None else session.folder.text.digest
-    if asked.wording is not None and asked.wording.bundle not in (None, text):
+    if encoded.text is not None and encoded.text.bundle not in (None, text):
         raise QueryError(
-            f"the receipt is of text bundle {asked.wording.bundle[:16]}, which the archive no longer uses: search anew"
+            f"the receipt is of text bundle {encoded.text.bundle[:16]}, which the archive no longer uses: search anew"
         )
-    if asked.id is not None:
-        asked = replace(asked, picture=partial(session.pictures.picture, asked.id, generation))
-    return chosen, asked
+    if encoded.id is not None:
+        encoded = replace(encoded, picture=partial(session.pictures.picture, encoded.id, generation))
+    return chosen, encoded
 
 
 def compared(session: "Session", given: Mapping[str, Any], result: Answered) -> Answered:

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medlike.archive.index.candidates import Candidates, Field, candidates, ordered
-from medlike.archive.search.encoded_query import Asked
+from medlike.archive.search.encoded_query import EncodedQuery
 from medlike.archive.search.ranking import rank
 from medlike.codes import hamming
 from medlike.codes.windows import CELLS, GRID, Matches, Template, match
@@ -26,14 +26,14 @@ class RegionRanking:
     def __init__(
         self,
         fields: Sequence[Field],
-        asked: Asked,
+        encoded: EncodedQuery,
         template: Template,
         mode: str = "content",
         weight: float = 1.0,
         shortlist: int | None = None,
     ) -> None:
         self.fields = fields
-        self.asked = asked
+        self.encoded = encoded
         self.template = template
         self.mode = mode
         self.weight = weight
@@ -76,7 +76,7 @@ class RegionRanking:
         whole: NDArray[np.float64] = np.empty(0)
         if self.weight < 1 and len(rows):
             codes = np.ascontiguousarray(segment.array("codes")[rows])
-            whole = hamming.distances(codes, self.asked.code, "numpy") / (8 * len(self.asked.code))
+            whole = hamming.distances(codes, self.encoded.code, "numpy") / (8 * len(self.encoded.code))
             # Wider than needed by rounding; the sum itself decides below.
             limits = (limit - (1 - self.weight) * whole) / self.weight + 1e-9
         found = match(segment.array("cells"), segment.array("cell_mask"), self.template, rows, limits)
@@ -86,13 +86,13 @@ class RegionRanking:
             distance = self.weight * found.distance + (1 - self.weight) * whole[at]
         kept = distance <= limit
         rows, distance = found.rows[kept], distance[kept]
-        made = candidates(field, number, distance, rows, self.asked.content)
+        made = candidates(field, number, distance, rows, self.encoded.content)
         return made.with_windows(_windows(found)[kept])
 
     def _nearest_whole(self, shortlist: int | None) -> list[NDArray[np.int64]] | None:
         if shortlist is None:
             return None
-        near = rank(self.fields, self.asked.code, self.asked.content, shortlist, "hamming")
+        near = rank(self.fields, self.encoded.code, self.encoded.content, shortlist, "hamming")
         return [np.sort(near.position[near.part == number]) for number in range(len(self.fields))]
 
 

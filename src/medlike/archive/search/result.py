@@ -96,7 +96,7 @@ class Answer(Generic[Found]):
 
     outlier: verdict on the query's image (is_outlier, p_value, score, threshold, components, modality), None where the
     bundle gives none. receipt: generation, bundle, settings and query, with which `Archive.repeat` gives the same
-    answer again. seconds: by stage, of all queries that were asked together. modality: as predicted for the query.
+    answer again. seconds: by stage, of all queries that were encoded together. modality: as predicted for the query.
     warnings: what the user should know. erased: images that an earlier search with this receipt saw and that are gone
     for good.
     """

@@ -14,7 +14,7 @@ from medlike.archive.index.candidates import Candidates, Field, ordered
 from medlike.archive.index.filters import Condition, Filter, conditions, holds_field
 from medlike.archive.index.index import Index, Part, View
 from medlike.archive.index.segment import HASH_COLUMNS
-from medlike.archive.search.encoded_query import Asked, ask
+from medlike.archive.search.encoded_query import EncodedQuery, encode_queries
 from medlike.archive.search.fusion import FusedRanking, weights
 from medlike.archive.search.hits import Groups, hits
 from medlike.archive.search.query import as_query
@@ -47,8 +47,9 @@ def search_many(session: "Session", queries: Sequence[Any], **settings: Any) -> 
     chosen = Settings.of(**settings)
     index, clock = session.index, Clock()
     view = index.view(chosen.generation)
-    asked = ask(session, [as_query(query) for query in queries], view, chosen.exclude_own_patient, clock.stage)
-    return _answer(session, index, view, asked, chosen, clock)
+    asked = [as_query(query) for query in queries]
+    encoded = encode_queries(session, asked, view, chosen.exclude_own_patient, clock.stage)
+    return _answer(session, index, view, encoded, chosen, clock)
 
 
 def repeat(session: "Session", given: Mapping[str, Any]) -> Result:
@@ -57,9 +58,9 @@ def repeat(session: "Session", given: Mapping[str, Any]) -> Result:
     Raises QueryError where the receipt is none, is of another bundle, or its generation is not kept. The
     result's `erased` says how many images that the first answer could have held were erased since.
     """
-    chosen, asked = recalled(session, given)
+    chosen, encoded = recalled(session, given)
     index, clock = session.index, Clock()
-    result = _answer(session, index, index.view(chosen.generation), [asked], chosen, clock)[0]
+    result = _answer(session, index, index.view(chosen.generation), [encoded], chosen, clock)[0]
     return compared(session, given, result)
 
 
@@ -83,35 +84,35 @@ class _Ranking:
     def __init__(
         self,
         fields: Sequence[Field],
-        asked: Asked,
+        encoded: EncodedQuery,
         settings: Settings,
         radius: int | None,
         known: Sequence[Answer] | None,
     ) -> None:
-        self.fields, self.asked, self.mode, self.radius, self.known = fields, asked, settings.rank, radius, known
+        self.fields, self.encoded, self.mode, self.radius, self.known = fields, encoded, settings.rank, radius, known
 
     def first(self, k: int) -> Candidates:
-        return rank(self.fields, self.asked.code, self.asked.content, k, self.mode, self.radius, self.known)
+        return rank(self.fields, self.encoded.code, self.encoded.content, k, self.mode, self.radius, self.known)
 
     def members(self, positions: Sequence[NDArray[np.int64]]) -> Candidates:
-        found = members(self.fields, self.asked.code, self.asked.content, positions)
+        found = members(self.fields, self.encoded.code, self.encoded.content, positions)
         return found if self.radius is None else found.take(found.distance <= self.radius)
 
 
 def _answer(
-    session: "Session", index: Index, view: View, asked: Sequence[Asked], settings: Settings, clock: Clock
+    session: "Session", index: Index, view: View, encoded: Sequence[EncodedQuery], settings: Settings, clock: Clock
 ) -> list[Result]:
     wanted = conditions(settings.where)
     chosen = Filter(wanted, session.store, lambda *said: session.identity.hashed(*said)) if wanted else None
     bases = [_base(part, chosen) for part in view.parts]
     clock.stage("filter")
-    fields_of = [[_narrowed(base, query, settings) for base in bases] for query in asked]
+    fields_of = [[_narrowed(base, query, settings) for base in bases] for query in encoded]
     radius = settings.radius
     if radius is None and settings.rank == "radius":
         radius = index.layout.bits // 8
-    known = _first(fields_of, asked, settings, radius)
+    known = _first(fields_of, encoded, settings, radius)
     answers = []
-    for number, query in enumerate(asked):
+    for number, query in enumerate(encoded):
         template = _template(query, settings)
         image: Ranking | None = None
         if template is not None:
@@ -120,7 +121,7 @@ def _answer(
         elif not query.in_words_only:
             image = _Ranking(fields_of[number], query, settings, radius, known[number])
         texts = None
-        if query.wording is not None:
+        if query.text is not None:
             texts = _InWords(session, view, query, image, fields_of[number], chosen, settings)
         ranking = image if texts is None else texts.ranking
         assert ranking is not None
@@ -131,13 +132,13 @@ def _answer(
         answers.append((template, ranked, groups, texts))
     clock.stage("search")
     results = []
-    for query, (template, ranked, groups, texts) in zip(asked, answers, strict=True):
+    for query, (template, ranked, groups, texts) in zip(encoded, answers, strict=True):
         if texts is None:
             found = hits(session, view, query, template, ranked, groups)
         else:
             shown = None if groups is None else [(texts.shown(others), size) for others, size in groups]
             found = texts.told(hits(session, view, query, template, texts.shown(ranked), shown))
-        stated = settings if query.wording is None else replace(settings, weights=weights(settings.weights))
+        stated = settings if query.text is None else replace(settings, weights=weights(settings.weights))
         results.append(
             Result(
                 hits=found,
@@ -149,7 +150,7 @@ def _answer(
                 title=query.title,
                 query_box=None if query.region is None else query.region.box,
                 query_size=query.size,
-                query_text=None if query.wording is None else query.wording.text,
+                query_text=None if query.text is None else query.text.text,
                 weights=None if texts is None else texts.weights,
                 query_picture=query.picture,
                 hit_picture=partial(session.pictures.picture, generation=view.generation),
@@ -166,43 +167,43 @@ class _InWords:
         self,
         session: "Session",
         view: View,
-        query: Asked,
+        query: EncodedQuery,
         image: Ranking | None,
         fields: Sequence[Field],
         chosen: Filter | None,
         settings: Settings,
     ) -> None:
-        assert query.wording is not None
+        assert query.text is not None
         if settings.rank == "radius" or settings.radius is not None:
             raise QueryError("radius counts bits of the image's code: leave it out where words are searched for")
-        self.session, self.view, self.wording, self.image, self.fields = session, view, query.wording, image, fields
+        self.session, self.view, self.text, self.image, self.fields = session, view, query.text, image, fields
         self.views = TextViews.of(session, view.generation)
         wanted = weights(settings.weights)
 
         def narrowed(part: Part) -> Field:
             return _narrowed(_base(part, chosen), query, settings)
 
-        found = rankings(session, self.views, self.wording, image, wanted, settings.depth, narrowed)
+        found = rankings(session, self.views, self.text, image, wanted, settings.depth, narrowed)
         self.weights = {name: wanted[name] for name in found}
         self.ranking = FusedRanking(fields, found, wanted)
 
     def shown(self, ranked: Candidates) -> Candidates:
         """The same images with the distance and similarity that are shown: to the query's image, else to its text."""
         if self.image is None:
-            return described(self.fields, ranked, self.views, self.wording)
+            return described(self.fields, ranked, self.views, self.text)
         positions = [np.sort(ranked.position[ranked.part == number]) for number in range(len(self.fields))]
         return aligned(ranked, self.image.members(positions))
 
     def told(self, found: Sequence[Hit]) -> list[Hit]:
         """The hits with scores, places and words."""
-        return told(self.session, self.ranking, self.wording, found, self.view)
+        return told(self.session, self.ranking, self.text, found, self.view)
 
 
 def _base(part: Part, chosen: Filter | None) -> Field:
     return Field.of(part, None if chosen is None else chosen.mask(part))
 
 
-def _template(query: Asked, settings: Settings) -> Template | None:
+def _template(query: EncodedQuery, settings: Settings) -> Template | None:
     if query.region is None:
         return None
     if settings.rank == "radius" or settings.radius is not None:
@@ -211,8 +212,8 @@ def _template(query: Asked, settings: Settings) -> Template | None:
     return Template.of(query.region.codes, query.region.counted, settings.orientations, scales)
 
 
-def _narrowed(base: Field, query: Asked, settings: Settings) -> Field:
-    """What a part may answer to this query: without the query itself and, if asked, its own patient."""
+def _narrowed(base: Field, query: EncodedQuery, settings: Settings) -> Field:
+    """What a part may answer to this query: without the query itself and, on request, its own patient."""
     if query.row is not None and not settings.include_self:
         base = base.without(base.part.positions(query.row))
     if settings.exclude_own_patient:
@@ -231,16 +232,16 @@ def _carriers(part: Part, name: str, value: Any) -> NDArray[np.int64]:
 
 
 def _first(
-    made: Sequence[list[Field]], asked: Sequence[Asked], settings: Settings, radius: int | None
+    made: Sequence[list[Field]], encoded: Sequence[EncodedQuery], settings: Settings, radius: int | None
 ) -> list[list[Any] | None]:
     """The nearest rows of each part for all queries at once, where one scan can serve them all."""
-    alone: list[list[Any] | None] = [None] * len(asked)
-    if len(asked) < 2 or settings.rank == "radius" or settings.group_by is not None:
+    alone: list[list[Any] | None] = [None] * len(encoded)
+    if len(encoded) < 2 or settings.rank == "radius" or settings.group_by is not None:
         return alone
-    if any(query.region is not None or query.wording is not None for query in asked):
+    if any(query.region is not None or query.text is not None for query in encoded):
         return alone
-    codes = np.stack([query.code for query in asked])
-    first: list[list[Any] | None] = [[] for _ in asked]
+    codes = np.stack([query.code for query in encoded])
+    first: list[list[Any] | None] = [[] for _ in encoded]
     for column in zip(*made, strict=True):
         if any(field.mask is not column[0].mask for field in column):
             return alone
@@ -291,7 +292,7 @@ def _listed(hit: Hit) -> list[Any]:
 
 def _warnings(
     store: Store,
-    query: Asked,
+    query: EncodedQuery,
     settings: Settings,
     view: View,
     wanted: Sequence[Condition],

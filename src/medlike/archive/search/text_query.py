@@ -18,7 +18,7 @@ LONGEST = 100_000  # characters of a query
 
 
 @dataclass(frozen=True)
-class Wording:
+class TextQuery:
     """What a query asks in words, and for.
 
     text: as given, without control characters; "" where an image alone is to find texts. terms: its words as the
@@ -46,7 +46,7 @@ class Wording:
         }
 
     @classmethod
-    def of_facts(cls, facts: Mapping[str, Any]) -> "Wording":
+    def of_facts(cls, facts: Mapping[str, Any]) -> "TextQuery":
         """From a receipt. Raises KeyError, TypeError or ValueError where it is none."""
         code, embedding = facts["code"], facts["embedding"]
         return cls(
@@ -58,7 +58,7 @@ class Wording:
         )
 
 
-def worded(session: "Session", text: str, content: NDArray[np.int8] | None) -> Wording:
+def text_query(session: "Session", text: str, content: NDArray[np.int8] | None) -> TextQuery:
     """A query's text for an archive. content: int8 [D] of its image, where it has one.
 
     Raises QueryError where the archive can answer no text, TextNotInstalled where it could by meaning alone and the
@@ -73,8 +73,8 @@ def worded(session: "Session", text: str, content: NDArray[np.int8] | None) -> W
     if len(found) > LONGEST:
         raise QueryError(f"the text has {len(found):,} characters: give at most {LONGEST:,}")
     has_texts = session.indexes.has_texts()
-    crossing = session.text_encoder
-    if crossing is None and not has_texts:
+    text_encoder = session.text_encoder
+    if text_encoder is None and not has_texts:
         missing = "" if text_installed() else f"; the text part of medlike is not installed: {INSTALL_TEXT}"
         raise QueryError(
             "this archive has no texts and no text bundle, so nothing in it can be found by words: add images with "
@@ -84,34 +84,34 @@ def worded(session: "Session", text: str, content: NDArray[np.int8] | None) -> W
     if len(words) > MOST:
         warnings.append(f"the text has {len(words)} different words: the first {MOST} are looked for")
     code = embedding = bundle = None
-    if crossing is None and not text_installed():
+    if text_encoder is None and not text_installed():
         warnings.append(
             f"searched by words alone: the text part of medlike is not installed; {INSTALL_TEXT}, then give this "
             "archive a text bundle with: medlike reindex --text-bundle medlike-text-16"
         )
-    elif crossing is not None and not crossing.reads and has_texts:
+    elif text_encoder is not None and not text_encoder.reads and has_texts:
         warnings.append(f"searched by words alone: the sentence encoder is not installed; {INSTALL_TEXT}")
-    elif crossing is not None:
-        sentences = crossing.sentences  # TextNotInstalled where words cannot help either
+    elif text_encoder is not None:
+        sentences = text_encoder.sentences  # TextNotInstalled where words cannot help either
         if sentences.readable(found):
             if sentences.truncated(found):
                 warnings.append("the text is long: its meaning is taken from its beginning (256 word pieces)")
-            codes = crossing.query(found, content)
-            code, embedding, bundle = codes.code[0], codes.embedding[0], crossing.facts.digest
+            codes = text_encoder.query(found, content)
+            code, embedding, bundle = codes.code[0], codes.embedding[0], text_encoder.facts.digest
         else:
             warnings.append("no word or letter of the text is known to the sentence encoder: its meaning is left out")
     elif not words:
         warnings.append("the text holds no word that could be looked for")
-    return Wording(found, words, code, embedding, bundle, tuple(warnings))
+    return TextQuery(found, words, code, embedding, bundle, tuple(warnings))
 
 
-def of_content(session: "Session", content: NDArray[np.int8]) -> Wording:
+def content_query(session: "Session", content: NDArray[np.int8]) -> TextQuery:
     """An image without words, to find texts. Raises QueryError without a text bundle."""
-    crossing = session.text_encoder
-    if crossing is None:
+    text_encoder = session.text_encoder
+    if text_encoder is None:
         raise QueryError(
             "this archive has no text bundle, so an image finds no texts: run `medlike reindex --text-bundle` with one "
             "that goes with its image bundle"
         )
-    codes = crossing.query(None, content)
-    return Wording("", (), codes.code[0], codes.embedding[0], crossing.facts.digest)
+    codes = text_encoder.query(None, content)
+    return TextQuery("", (), codes.code[0], codes.embedding[0], text_encoder.facts.digest)

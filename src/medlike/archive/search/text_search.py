@@ -13,7 +13,7 @@ from medlike.archive.index.index import Part, View
 from medlike.archive.search.fusion import FusedRanking, image_rows
 from medlike.archive.search.ranking import rank
 from medlike.archive.search.result import Hit
-from medlike.archive.search.text_query import Wording
+from medlike.archive.search.text_query import TextQuery
 from medlike.archive.storage.store import Store
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ class TextViews:
 def rankings(
     session: "Session",
     views: TextViews,
-    wording: Wording,
+    text: TextQuery,
     image: Ranking | None,
     weights: Mapping[str, float],
     depth: int,
@@ -62,36 +62,36 @@ def rankings(
     found: dict[str, NDArray[np.int64]] = {}
     if views.texts is not None and (weights["words"] or weights["texts"]):
         fields = [narrowed(part) for part in views.texts.parts]
-        if weights["words"] and wording.terms:
+        if weights["words"] and text.terms:
             words = session.indexes.words
-            found["words"] = _images(fields, lambda k: words.best(fields, wording.terms, k), depth)
-        if weights["texts"] and wording.code is not None:
+            found["words"] = _images(fields, lambda k: words.best(fields, text.terms, k), depth)
+        if weights["texts"] and text.code is not None:
             coded = [_coded(field) for field in fields]
-            found["texts"] = _images(coded, lambda k: _near(coded, wording, k), depth)
-    if views.pictures is not None and weights["pictures"] and wording.code is not None:
+            found["texts"] = _images(coded, lambda k: _near(coded, text, k), depth)
+    if views.pictures is not None and weights["pictures"] and text.code is not None:
         shown = [narrowed(part) for part in views.pictures.parts]
-        found["pictures"] = image_rows(shown, _near(shown, wording, depth), depth)
+        found["pictures"] = image_rows(shown, _near(shown, text, depth), depth)
     if image is not None and weights["image"]:
         first = image.first(depth)
         found["image"] = image_rows(image.fields, first, depth)
     return found
 
 
-def nearest(views: TextViews, wording: Wording, k: int, narrowed: Callable[[Part], Field]) -> Iterator[Any]:
+def nearest(views: TextViews, text: TextQuery, k: int, narrowed: Callable[[Part], Field]) -> Iterator[Any]:
     """The k texts nearest in meaning: (number, distance, similarity), in the order (distance, -similarity, id)."""
     if views.texts is None:
         return
     fields = [_coded(narrowed(part)) for part in views.texts.parts]
-    found = _near(fields, wording, k)
+    found = _near(fields, text, k)
     for at in range(len(found)):
         segment = fields[int(found.part[at])].part.segment
         number = int(segment.array("rows")[found.position[at]])
         yield number, int(found.distance[at]), float(found.similarity[at])
 
 
-def told(session: "Session", ranking: FusedRanking, wording: Wording, hits: Sequence[Hit], view: View) -> list[Hit]:
+def told(session: "Session", ranking: FusedRanking, text: TextQuery, hits: Sequence[Hit], view: View) -> list[Hit]:
     """Hits with their score, their place in each ranking, and the words of the query found in their texts."""
-    store, words, wanted = session.store, session.indexes.words, telling(wording.terms)
+    store, words, wanted = session.store, session.indexes.words, telling(text.terms)
 
     def tell(hit: Hit) -> Hit:
         return _told(store, words, ranking, wanted, hit, view)
@@ -119,21 +119,21 @@ def _told(store: Store, words: Words, ranking: FusedRanking, wanted: Sequence[st
     )
 
 
-def described(fields: Sequence[Field], ranked: Candidates, views: TextViews, wording: Wording) -> Candidates:
+def described(fields: Sequence[Field], ranked: Candidates, views: TextViews, text: TextQuery) -> Candidates:
     """The same images with the distance and similarity of their cross-modal codes; NaN where they have none.
 
     fields: of the index of images.
     """
     distance = np.full(len(ranked), np.nan)
     similarity = np.full(len(ranked), np.nan, np.float32)
-    if views.pictures is not None and wording.code is not None and wording.embedding is not None:
+    if views.pictures is not None and text.code is not None and text.embedding is not None:
         from medlike.archive.search.ranking import members
 
         shown = [Field.of(part, None) for part in views.pictures.parts]
         for at in range(len(ranked)):
             row = int(fields[int(ranked.part[at])].part.segment.images[ranked.position[at]])
             positions = [field.part.positions(row) for field in shown]
-            one = members(shown, wording.code, wording.embedding, positions)
+            one = members(shown, text.code, text.embedding, positions)
             if len(one):
                 distance[at], similarity[at] = one.distance[0], one.similarity[0]
     return replace(ranked, distance=distance, similarity=similarity)
@@ -152,9 +152,9 @@ def aligned(ranked: Candidates, found: Candidates) -> Candidates:
     return replace(ranked, distance=distance, similarity=similarity, windows=windows)
 
 
-def _near(fields: Sequence[Field], wording: Wording, k: int) -> Candidates:
-    assert wording.code is not None and wording.embedding is not None
-    return rank(fields, wording.code, wording.embedding, k)
+def _near(fields: Sequence[Field], text: TextQuery, k: int) -> Candidates:
+    assert text.code is not None and text.embedding is not None
+    return rank(fields, text.code, text.embedding, k)
 
 
 def _images(fields: Sequence[Field], best: Callable[[int], Candidates], depth: int) -> NDArray[np.int64]:
