@@ -5,6 +5,7 @@ import pytest
 
 from medlike import Hit, Query, Result
 from medlike.archive.search import result as results
+from medlike.archive.search.result import ResultPictures
 from medlike.errors import InputError
 
 
@@ -28,8 +29,7 @@ def result():
     outlier = {"is_outlier": True, "p_value": 0.0004, "score": 3.0, "threshold": 0.03, "components": {}}
     return Result(
         hits, outlier, {"generation": 3}, {"search": 0.1}, modality="CT", title="query & co.dcm",
-        warnings=("mind this",), query_picture=picture,
-        hit_picture=lambda id: None if id[0] == "c" else picture(id),
+        warnings=("mind this",), pictures=ResultPictures(picture, lambda id: None if id[0] == "c" else picture(id)),
     )  # fmt: skip
 
 

@@ -330,12 +330,12 @@ def test_no_match_for_a_filter_says_what_there_is(population):
 
 @pytest.mark.parametrize("room", [4096, 64])
 def test_a_large_gallery_takes_the_compiled_road_and_answers_alike(population, monkeypatch, room):
-    from medlike.archive.search import ranking
+    from medlike.archive.index import candidates
     from medlike.codes import hamming
 
     monkeypatch.setattr(hamming, "ROOM", room)
     monkeypatch.setattr(hamming, "STEP", 200)
-    monkeypatch.setattr(ranking, "BLOCK", 64)
+    monkeypatch.setattr(candidates, "BLOCK", 64)
     # Half of the codes are equal: with little room, their order is found in a second pass.
     code = population.code()
     known = population.add(1500, [code if at % 2 else population.code() for at in range(1500)])

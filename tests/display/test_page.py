@@ -4,6 +4,7 @@ from html.parser import HTMLParser
 import numpy as np
 
 from medlike import Hit, Result
+from medlike.archive.search.result import ResultPictures
 from medlike.display import page
 
 PICTURE = np.zeros((20, 30), np.uint8)
@@ -15,8 +16,8 @@ def answer(**more):
         Hit(2, "b" * 32, 4, 0.8, group_size=5),
     ]
     return Result(
-        hits, title='query "1" & <b>2</b>', query_picture=lambda: PICTURE,
-        hit_picture=lambda id: PICTURE if id[0] == "a" else None, **more,
+        hits, title='query "1" & <b>2</b>', **more,
+        pictures=ResultPictures(lambda: PICTURE, lambda id: PICTURE if id[0] == "a" else None),
     )  # fmt: skip
 
 

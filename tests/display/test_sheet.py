@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from medlike import Hit, Result
+from medlike.archive.search.result import ResultPictures
 from medlike.display import sheet
 
 WHITE = np.full((30, 60), 255, np.uint8)
@@ -9,7 +10,7 @@ WHITE = np.full((30, 60), 255, np.uint8)
 
 def answer(number, picture=lambda id: WHITE, **more):
     hits = [Hit(at + 1, f"{at:032x}", at, 0.9, metadata={"modality": "CT"}) for at in range(number)]
-    return Result(hits, query_picture=lambda: WHITE, hit_picture=picture, **more)
+    return Result(hits, pictures=ResultPictures(lambda: WHITE, picture), **more)
 
 
 def whites(image):

@@ -1,9 +1,8 @@
 """Queries made ready: read, encoded or looked up, so that the index can answer them and a receipt can hold them."""
 
 import base64
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,6 +10,7 @@ from numpy.typing import NDArray
 
 from medlike import strict_json
 from medlike.archive.index.index import View
+from medlike.archive.search.plain import VERSION, array_from_dict, array_to_dict, require_version
 from medlike.archive.search.query import TITLE, Query
 from medlike.archive.search.result import Box, Picture
 from medlike.archive.search.text_query import TextQuery, text_query
@@ -79,7 +79,6 @@ class EncodedQuery:
     cells: NDArray[np.uint64] | None = None
     mask: NDArray[np.bool_] | None = None
     size: tuple[int, int] | None = None
-    picture: Callable[[], Picture | None] = lambda: None
     warnings: tuple[str, ...] = ()
     text: TextQuery | None = None
 
@@ -87,6 +86,40 @@ class EncodedQuery:
     def in_words_only(self) -> bool:
         """Whether there is no image to compare with."""
         return not self.code.size
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the query as plain data that loses nothing, as schemas/encoded-query.json describes."""
+        return {
+            "version": VERSION,
+            **self.facts(),
+            "title": self.title,
+            "cells": array_to_dict(self.cells),
+            "mask": array_to_dict(self.mask),
+            "warnings": list(self.warnings),
+            "text_warnings": [] if self.text is None else list(self.text.warnings),
+        }
+
+    @classmethod
+    def from_dict(cls, facts: Mapping[str, Any]) -> "EncodedQuery":
+        """Return the query that `to_dict` packed.
+
+        Raises:
+            QueryError: The data is no encoded query, or of another version.
+        """
+        try:
+            require_version(facts, "the encoded query")
+            query = cls.of_facts(facts)
+            text = query.text and replace(query.text, warnings=tuple(str(word) for word in facts["text_warnings"]))
+            return replace(
+                query,
+                title=str(facts["title"]),
+                cells=array_from_dict(facts["cells"]),
+                mask=array_from_dict(facts["mask"]),
+                warnings=tuple(str(warning) for warning in facts["warnings"]),
+                text=text,
+            )
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise QueryError(f"this is no encoded query ({error}): give what `EncodedQuery.to_dict` made") from None
 
     def facts(self) -> dict[str, Any]:
         """What a receipt holds: enough to ask the same again; no pixel, and no file name, which may name someone.
@@ -132,13 +165,12 @@ class EncodedQuery:
         )
 
 
-def encode_queries(
-    session: "Session", queries: Sequence[Query], view: View, leave_out_own: bool, stage: Callable[[str], None]
-) -> list[EncodedQuery]:
-    """Read and encode the images of queries, look up those that are stored.
+def read_images(session: "Session", queries: Sequence[Query]) -> "list[Image | None]":
+    """Read the images of queries, None for a query without one.
 
-    leave_out_own: whether the query's patient matters. stage: told when reading and encoding are done. Raises
-    QueryError for what the bundle cannot answer, ImageError for images that cannot be read.
+    Raises:
+        QueryError: The archive's bundle cannot answer one of the queries; then nothing is read.
+        ImageError: An image cannot be read.
     """
     for query in queries:
         if query.region is not None and not session.folder.bundle.local_bits:
@@ -146,8 +178,21 @@ def encode_queries(
                 f"bundle {session.folder.bundle.name} has no local codes, so a region cannot be searched for: "
                 "search by the whole image, or run `medlike reindex --bundle` with one that has"
             )
-    images = [query.read() if query.image is not None else None for query in queries]
-    stage("read")
+    return [query.read() if query.image is not None else None for query in queries]
+
+
+def encode_queries(
+    session: "Session", queries: Sequence[Query], images: "Sequence[Image | None]", view: View, leave_out_own: bool
+) -> list[EncodedQuery]:
+    """Encode queries: their images, or what is stored of the images they name, and their words.
+
+    Args:
+        session: The archive.
+        queries: What is searched for.
+        images: Theirs, as `read_images` gives them.
+        view: The generation in which stored images are looked up.
+        leave_out_own: Whether the query's patient is to be left out.
+    """
     encodings = iter(_encodings(session, [image for image in images if image is not None]))
     found = []
     for query, image in zip(queries, images, strict=True):
@@ -159,7 +204,6 @@ def encode_queries(
             encoded = EncodedQuery(np.empty(0, np.uint8), np.empty(0, np.int8), None, {}, title="")
         encoded = encoded if query.text is None else _in_words(session, encoded, query.text)
         found.append(encoded if query.title is None else replace(encoded, title=query.title))
-    stage("encode")
     return found
 
 
@@ -187,17 +231,12 @@ def _encodings(session: "Session", images: "Sequence[Image]") -> "Sequence[Encod
 def _of_image(
     session: "Session", query: Query, image: "Image", encoding: "Encoding", leave_out_own: bool
 ) -> EncodedQuery:
-    def picture() -> Picture | None:
-        from medlike.imaging import render_colour
-
-        return render_colour(image)
-
     own = _owner(session, image) if leave_out_own else {}
     size = (image.width, image.height)
     region: Region | None = None
     warnings: tuple[str, ...] = ()
     if query.region is not None and encoding.cells is not None:
-        region, warnings = _region(query.region, size, encoding.cells, encoding.cell_mask, picture())
+        region, warnings = _region(query.region, size, encoding.cells, encoding.cell_mask, query_picture(image))
     return EncodedQuery(
         encoding.code,
         encoding.content,
@@ -210,9 +249,15 @@ def _of_image(
         cells=encoding.cells,
         mask=encoding.cell_mask,
         size=size,
-        picture=picture,
         warnings=warnings,
     )
+
+
+def query_picture(image: "Image") -> Picture:
+    """Return what to show of a query's image: uint8 [H, W] or [H, W, 3]."""
+    from medlike.imaging import render_colour
+
+    return render_colour(image)
 
 
 def _owner(session: "Session", image: "Image") -> dict[str, str]:
@@ -232,7 +277,6 @@ def _of_stored(session: "Session", query: Query, view: View, leave_out_own: bool
     stored = session.store.encoding(row.row, session.folder.bundle.digest)
     if stored is None:
         raise QueryError(f"image {id} is not encoded under the archive's bundle: run `medlike reindex`")
-    picture = partial(session.pictures.picture, id, view.generation)
     cells = mask = region = None
     warnings: tuple[str, ...] = ()
     if stored.cells is not None:
@@ -243,7 +287,8 @@ def _of_stored(session: "Session", query: Query, view: View, leave_out_own: bool
     if query.region is not None:
         if cells is None:
             raise QueryError(f"image {id} has no local codes: run `medlike reindex`")
-        region, warnings = _region(query.region, (row.width, row.height), cells, mask, picture())
+        picture = session.pictures.picture(id, view.generation)
+        region, warnings = _region(query.region, (row.width, row.height), cells, mask, picture)
     return EncodedQuery(
         np.frombuffer(stored.code, np.uint8),
         np.frombuffer(stored.content, np.int8),
@@ -257,7 +302,6 @@ def _of_stored(session: "Session", query: Query, view: View, leave_out_own: bool
         cells=cells,
         mask=mask,
         size=(row.width, row.height),
-        picture=picture,
         warnings=warnings,
     )
 

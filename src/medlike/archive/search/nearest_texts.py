@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from medlike.archive.index.candidates import Field
 from medlike.archive.index.filters import Filter, conditions
 from medlike.archive.index.index import Part
-from medlike.archive.search.encoded_query import EncodedQuery, encode_queries
+from medlike.archive.search.encoded_query import EncodedQuery, encode_queries, read_images
 from medlike.archive.search.query import Query, as_query
 from medlike.archive.search.receipts import TEXTS, compared, recalled, receipt
 from medlike.archive.search.result import Answer
@@ -67,7 +67,10 @@ def nearest_texts(
         raise QueryError("texts belong to whole images: leave the region out")
     clock, view = Clock(), session.index.view(generation)
     _require(session)
-    encoded = encode_queries(session, [asked_for], view, False, clock.stage)[0]
+    images = read_images(session, [asked_for])
+    clock.stage("read")
+    encoded = encode_queries(session, [asked_for], images, view, False)[0]
+    clock.stage("encode")
     text = encoded.text or content_query(session, encoded.content)
     if text.code is None:
         raise QueryError("; ".join(text.warnings) or "the text says nothing that could be compared")

@@ -4,7 +4,6 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
-from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from medlike.archive.search.encoded_query import EncodedQuery
@@ -56,8 +55,6 @@ def recalled(session: "Session", given: Mapping[str, Any]) -> tuple[Settings, En
         raise QueryError(
             f"the receipt is of text bundle {encoded.text.bundle[:16]}, which the archive no longer uses: search anew"
         )
-    if encoded.id is not None:
-        encoded = replace(encoded, picture=partial(session.pictures.picture, encoded.id, generation))
     return chosen, encoded
 
 

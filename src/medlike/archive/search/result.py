@@ -1,15 +1,16 @@
 """What a search answers: hits in a total order, the verdict on the query, timings, and a receipt."""
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from medlike.archive.search.plain import VERSION, array_from_dict, array_to_dict, require_version
 from medlike.archive.search.query import TITLE
-from medlike.errors import InputError
+from medlike.errors import InputError, QueryError
 from medlike.escaping import printable_json
 
 Picture = NDArray[np.uint8]
@@ -90,6 +91,36 @@ class Hit:
         return facts
 
 
+    def to_dict(self) -> dict[str, Any]:
+        """Return the hit as plain data that loses nothing, as schemas/result.json describes."""
+        facts = {name: getattr(self, name) for name in _HIT_FIELDS}
+        return {
+            **facts,
+            "box": None if self.box is None else list(self.box),
+            "size": None if self.size is None else list(self.size),
+            "words": list(self.words),
+            "others": [other.to_dict() for other in self.others],
+            "agreement": array_to_dict(self.agreement),
+        }
+
+    @classmethod
+    def from_dict(cls, facts: Mapping[str, Any]) -> "Hit":
+        """Return the hit that `to_dict` packed. Raises KeyError, TypeError or ValueError where it is none."""
+        box, size = facts["box"], facts["size"]
+        given = {name: facts[name] for name in _HIT_FIELDS}
+        given |= {
+            "box": None if box is None else (float(box[0]), float(box[1]), float(box[2]), float(box[3])),
+            "size": None if size is None else (int(size[0]), int(size[1])),
+            "words": tuple(facts["words"]),
+            "others": tuple(cls.from_dict(other) for other in facts["others"]),
+            "agreement": array_from_dict(facts["agreement"]),
+        }
+        return cls(**given)
+
+
+_HIT_FIELDS = tuple(each.name for each in fields(Hit))
+
+
 @dataclass(frozen=True, eq=False)
 class Answer(Generic[Found]):
     """What every answer holds; it is the sequence of its hits.
@@ -135,13 +166,22 @@ class Answer(Generic[Found]):
         return facts
 
 
+@dataclass(frozen=True)
+class ResultPictures:
+    """Pictures of a query and its hits, of an archive that is open here; no part of a result's data."""
+
+    query: Callable[[], Picture | None]
+    hit: Callable[[str], Picture | None]
+
+
 @dataclass(frozen=True, eq=False)
 class Result(Answer[Hit]):
     """The answer to one query, its hits in the total order.
 
     title: what sheets and pages call the query; never the name of its file, which may name somebody.
     query_box, query_size: the region searched for, and the width and height of the image it is in. query_text: the
-    words searched for; weights: of the rankings that were fused then, by name.
+    words searched for; weights: of the rankings that were fused then, by name. pictures: of query and hits, where the
+    archive is at hand: neither pickled nor in `to_dict`.
     """
 
     title: str = TITLE
@@ -149,8 +189,19 @@ class Result(Answer[Hit]):
     query_size: tuple[int, int] | None = None
     query_text: str | None = None
     weights: dict[str, float] | None = None
-    query_picture: Callable[[], Picture | None] = field(default=lambda: None, repr=False)
-    hit_picture: Callable[[str], Picture | None] = field(default=lambda id: None, repr=False)
+    pictures: "ResultPictures | None" = field(default=None, repr=False, compare=False)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave the pictures behind: they are of an archive that is open here."""
+        return {**vars(self), "pictures": None}
+
+    def query_picture(self) -> Picture | None:
+        """Return what to show of the query: uint8 [H, W] or [H, W, 3]; None where nothing is at hand."""
+        return None if self.pictures is None else self.pictures.query()
+
+    def hit_picture(self, id: str) -> Picture | None:
+        """Return what to show of a hit: uint8 [H, W] or [H, W, 3]; None where nothing is at hand."""
+        return None if self.pictures is None else self.pictures.hit(id)
 
     @property
     def in_words_only(self) -> bool:
@@ -160,6 +211,37 @@ class Result(Answer[Hit]):
     def as_dict(self) -> dict[str, Any]:
         """As of every answer; and weights where words were searched for."""
         return super().as_dict() | ({} if self.weights is None else {"weights": self.weights})
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the result as plain data that loses nothing but its pictures, as schemas/result.json describes."""
+        return {
+            "version": VERSION,
+            **{name: getattr(self, name) for name in _RESULT_FIELDS},
+            "hits": [hit.to_dict() for hit in self.hits],
+            "warnings": list(self.warnings),
+            "query_box": None if self.query_box is None else list(self.query_box),
+            "query_size": None if self.query_size is None else list(self.query_size),
+        }
+
+    @classmethod
+    def from_dict(cls, facts: Mapping[str, Any]) -> "Result":
+        """Return the result that `to_dict` packed.
+
+        Raises:
+            QueryError: The data is no result, or of another version.
+        """
+        try:
+            require_version(facts, "the result")
+            box, size = facts["query_box"], facts["query_size"]
+            given = {name: facts[name] for name in _RESULT_FIELDS} | {
+                "hits": [Hit.from_dict(hit) for hit in facts["hits"]],
+                "warnings": tuple(facts["warnings"]),
+                "query_box": None if box is None else (float(box[0]), float(box[1]), float(box[2]), float(box[3])),
+                "query_size": None if size is None else (int(size[0]), int(size[1])),
+            }
+            return cls(**given)
+        except (KeyError, TypeError, ValueError, IndexError) as error:
+            raise QueryError(f"this is no result ({error}): give what `Result.to_dict` made") from None
 
     def to_json(self, indent: int | None = None) -> str:
         """`as_dict` as a JSON text."""
@@ -175,6 +257,9 @@ class Result(Answer[Hit]):
 
     def _repr_html_(self) -> str:
         return _drawn().fragment(self)
+
+
+_RESULT_FIELDS = tuple(each.name for each in fields(Result) if each.name != "pictures")
 
 
 def page(results: Sequence[Result], path: str | Path | None = None, title: str = "medlike") -> str:

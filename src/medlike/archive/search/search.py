@@ -14,14 +14,14 @@ from medlike.archive.index.candidates import Candidates, Field, ordered
 from medlike.archive.index.filters import Condition, Filter, conditions, holds_field
 from medlike.archive.index.index import Index, Part, View
 from medlike.archive.index.segment import HASH_COLUMNS
-from medlike.archive.search.encoded_query import EncodedQuery, encode_queries
+from medlike.archive.search.encoded_query import EncodedQuery, encode_queries, query_picture, read_images
 from medlike.archive.search.fusion import FusedRanking, weights
 from medlike.archive.search.hits import Groups, hits
 from medlike.archive.search.query import as_query
 from medlike.archive.search.ranking import Answer, members, rank, reach
 from medlike.archive.search.receipts import compared, recalled, receipt
 from medlike.archive.search.regions import RegionRanking
-from medlike.archive.search.result import Hit, Result
+from medlike.archive.search.result import Hit, Picture, Result, ResultPictures
 from medlike.archive.search.settings import Settings
 from medlike.archive.search.text_search import Ranking, TextViews, aligned, described, rankings, told
 from medlike.archive.storage.rows import FILTER_COLUMNS, NUMBER_COLUMNS
@@ -32,6 +32,7 @@ from medlike.errors import QueryError
 
 if TYPE_CHECKING:
     from medlike.archive.session import Session
+    from medlike.imaging import Image
 
 def search(session: "Session", query: Any, **settings: Any) -> Result:
     """The stored images most like a query. settings: fields of `Settings`.
@@ -47,9 +48,16 @@ def search_many(session: "Session", queries: Sequence[Any], **settings: Any) -> 
     chosen = Settings.of(**settings)
     index, clock = session.index, Clock()
     view = index.view(chosen.generation)
-    asked = [as_query(query) for query in queries]
-    encoded = encode_queries(session, asked, view, chosen.exclude_own_patient, clock.stage)
-    return _answer(session, index, view, encoded, chosen, clock)
+    given = [as_query(query) for query in queries]
+    images = read_images(session, given)
+    clock.stage("read")
+    encoded = encode_queries(session, given, images, view, chosen.exclude_own_patient)
+    clock.stage("encode")
+    results = _answer(session, index, view, encoded, chosen, clock)
+    return [
+        _with_pictures(session, result, query.id, image)
+        for result, query, image in zip(results, encoded, images, strict=True)
+    ]
 
 
 def repeat(session: "Session", given: Mapping[str, Any]) -> Result:
@@ -61,7 +69,19 @@ def repeat(session: "Session", given: Mapping[str, Any]) -> Result:
     chosen, encoded = recalled(session, given)
     index, clock = session.index, Clock()
     result = _answer(session, index, index.view(chosen.generation), [encoded], chosen, clock)[0]
-    return compared(session, given, result)
+    return compared(session, given, _with_pictures(session, result, encoded.id))
+
+
+def _with_pictures(session: "Session", result: Result, id: str | None, image: "Image | None" = None) -> Result:
+    """The result with pictures of its query and hits, drawn when they are asked for."""
+    stored = partial(session.pictures.picture, generation=result.receipt["generation"])
+
+    def query() -> Picture | None:
+        if image is not None:
+            return query_picture(image)
+        return None if id is None else stored(id)
+
+    return replace(result, pictures=ResultPictures(query, stored))
 
 
 class Clock:
@@ -152,8 +172,6 @@ def _answer(
                 query_size=query.size,
                 query_text=None if query.text is None else query.text.text,
                 weights=None if texts is None else texts.weights,
-                query_picture=query.picture,
-                hit_picture=partial(session.pictures.picture, generation=view.generation),
             )
         )
     clock.stage("metadata")
