@@ -3,10 +3,10 @@
 import threading
 
 import pytest
+from tests.conftest import make_tiny_bundle
 
 from medlike import Query
 from medlike.errors import QueryError
-from tests.conftest import make_tiny_bundle
 
 
 @pytest.fixture

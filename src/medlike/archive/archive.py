@@ -23,6 +23,7 @@ from medlike.archive.storage.spool import Spool
 from medlike.archive.storage.store import Store
 from medlike.archive.storage.upkeep import CompactReport
 from medlike.archive.storage.verify import Problem
+from medlike.archive.viewer import OWNER, Viewer
 from medlike.errors import InputError
 
 if TYPE_CHECKING:
@@ -269,9 +270,9 @@ class Archive:
     # Reading
 
     @contextmanager
-    def session(self) -> Iterator[Session]:
-        """Open one frozen view of the archive: one pair of bundles, one generation."""
-        with self.bundles.session() as session:
+    def session(self, viewer: Viewer = OWNER) -> Iterator[Session]:
+        """Open one frozen view of the archive: one pair of bundles, one generation, one viewer."""
+        with self.bundles.session(viewer) as session:
             yield session
 
     def search(
@@ -283,26 +284,30 @@ class Archive:
         radius: int | None = None,
         group_by: str | None = None,
         exclude_own_patient: bool = False,
+        viewer: Viewer = OWNER,
         **settings: Any,
     ) -> "Result":
         """The k stored images most like the query, in the total order (distance, similarity, id).
 
-        See `medlike.archive.search.search.search` for the settings.
+        viewer: decides whether hits have their `source`, and filters may name a true patient, study or series. See
+        `medlike.archive.search.search.search` for the settings.
         """
         from medlike.archive.search.search import search
 
         settings |= {"k": k, "where": where, "rank": rank, "radius": radius, "group_by": group_by}
-        with self.session() as session:
+        with self.session(viewer) as session:
             return search(session, query, exclude_own_patient=exclude_own_patient, **settings)
 
-    def search_many(self, queries: "Sequence[Query]", k: int = 10, **settings: Any) -> "list[Result]":
+    def search_many(
+        self, queries: "Sequence[Query]", k: int = 10, viewer: Viewer = OWNER, **settings: Any
+    ) -> "list[Result]":
         """One result a query, each as `search` gives it."""
         from medlike.archive.search.search import search_many
 
-        with self.session() as session:
+        with self.session(viewer) as session:
             return search_many(session, queries, k=k, **settings)
 
-    def repeat(self, receipt: Mapping[str, Any]) -> "Result | TextResult":
+    def repeat(self, receipt: Mapping[str, Any], viewer: Viewer = OWNER) -> "Result | TextResult":
         """What a receipt stands for once more, as of its generation; `erased` counts images erased since.
 
         A TextResult for a receipt of `nearest_texts`.
@@ -310,17 +315,17 @@ class Archive:
         from medlike.archive.search import nearest_texts, search
         from medlike.archive.search.receipts import TEXTS
 
-        with self.session() as session:
+        with self.session(viewer) as session:
             return (nearest_texts if receipt.get("of") == TEXTS else search).repeat(session, receipt)
 
-    def nearest_texts(self, query: "Query", k: int = 10, **settings: Any) -> "TextResult":
+    def nearest_texts(self, query: "Query", k: int = 10, viewer: Viewer = OWNER, **settings: Any) -> "TextResult":
         """The k stored texts nearest in meaning to an image, to words, or to both; needs a text bundle.
 
         settings: where, generation, include_self, as for a search.
         """
         from medlike.archive.search.nearest_texts import nearest_texts
 
-        with self.session() as session:
+        with self.session(viewer) as session:
             return nearest_texts(session, query, k, **settings)
 
     def picture(self, id: str) -> "npt.NDArray[np.uint8] | None":

@@ -17,6 +17,8 @@ from medlike.archive.storage.folder import Folder
 from medlike.archive.storage.identity import Identity, Links, as_source
 from medlike.archive.storage.pictures import Pictures
 from medlike.archive.storage.store import Store
+from medlike.archive.viewer import OWNER, Viewer
+from medlike.errors import QueryError
 
 if TYPE_CHECKING:
     from medlike.archive.index.index import Index
@@ -100,6 +102,7 @@ class Session:
         links: The link table.
         pictures: Stored images as pictures; of use after the session too.
         generation: The newest generation that the session sees.
+        viewer: Who looks; private things are shown only as far as they may be.
     """
 
     loaded: Loaded
@@ -107,6 +110,7 @@ class Session:
     links: Links
     pictures: Pictures
     generation: int
+    viewer: Viewer = OWNER
 
     @property
     def folder(self) -> Folder:
@@ -139,8 +143,27 @@ class Session:
         return self.loaded.identity
 
     def sources(self, ids: Sequence[str]) -> dict[str, dict[str, Any]]:
-        """Return where images came from, by id, for the ids that have a link."""
-        return {id: as_source(link) for id, link in self.links.find(ids).items()}
+        """Return where images came from, by id, for the ids that have a link; nothing the viewer may not see."""
+        if not ids or not self.viewer.may("source"):
+            return {}
+        named = self.viewer.may("identifiers")
+        found = {id: as_source(link, named) for id, link in self.links.find(ids).items()}
+        if found:
+            self.viewer.saw("source", list(found))
+            if named:
+                self.viewer.saw("identifiers", list(found))
+        return found
+
+    def hashed(self, field: str, value: object) -> str | None:
+        """Return the keyed hash of a true patient, study or series, for a filter by it.
+
+        Raises:
+            QueryError: The viewer may not filter by true values.
+        """
+        if not self.viewer.may("filters"):
+            raise QueryError(f"{field} cannot be filtered by its true value here: filter by another field")
+        self.viewer.saw("filters", [field])
+        return self.identity.hashed(field, value)
 
 
 class Bundles:
@@ -153,7 +176,7 @@ class Bundles:
         self._loaded = Loaded(folder, store)
 
     @contextmanager
-    def session(self) -> Iterator[Session]:
+    def session(self, viewer: Viewer = OWNER) -> Iterator[Session]:
         """Open a session: archive.json and the store are read as of one moment."""
         while True:
             loaded = self.current()
@@ -161,7 +184,7 @@ class Bundles:
                 # A snapshot begins with its first read. A switch before it shows in archive.json after it.
                 generation = self.store.generation()
                 if self.current() is loaded:
-                    yield Session(loaded, self.store, self.links, self.pictures, generation)
+                    yield Session(loaded, self.store, self.links, self.pictures, generation, viewer)
                     return
 
     def current(self) -> Loaded:

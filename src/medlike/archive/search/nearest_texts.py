@@ -98,7 +98,7 @@ def _require(session: "Session") -> None:
 def _answer(session: "Session", generation: int, encoded: EncodedQuery, settings: Settings, clock: Clock) -> TextResult:
     assert encoded.text is not None
     wanted = conditions(settings.where)
-    chosen = Filter(wanted, session.store, lambda *said: session.identity.hashed(*said)) if wanted else None
+    chosen = Filter(wanted, session.store, session.hashed) if wanted else None
 
     def narrowed(part: Part) -> Field:
         base = Field.of(part, None if chosen is None else chosen.mask(part))

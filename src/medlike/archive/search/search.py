@@ -123,7 +123,7 @@ def _answer(
     session: "Session", index: Index, view: View, encoded: Sequence[EncodedQuery], settings: Settings, clock: Clock
 ) -> list[Result]:
     wanted = conditions(settings.where)
-    chosen = Filter(wanted, session.store, lambda *said: session.identity.hashed(*said)) if wanted else None
+    chosen = Filter(wanted, session.store, session.hashed) if wanted else None
     bases = [_base(part, chosen) for part in view.parts]
     clock.stage("filter")
     fields_of = [[_narrowed(base, query, settings) for base in bases] for query in encoded]

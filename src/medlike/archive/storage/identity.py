@@ -7,7 +7,7 @@ import os
 import secrets
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -221,7 +221,7 @@ def kept(identifiers: Mapping[str, Any], keep_identifiers: bool) -> dict[str, An
     }
 
 
-def as_source(link: Link) -> dict[str, Any]:
-    """A link as `hit.source` shows it."""
-    facts = asdict(link)
-    return {"path": facts["path"], "frame": facts["frame"], **facts["identifiers"]}
+def as_source(link: Link, named: bool = True) -> dict[str, Any]:
+    """Return a link as `hit.source` shows it. named: with kept identifiers, such as names and patient ids."""
+    identifiers = link.identifiers if named else kept(link.identifiers, False)
+    return {"path": link.path, "frame": link.frame, **identifiers}
