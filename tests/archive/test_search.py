@@ -150,6 +150,18 @@ def test_a_receipt_says_how_many_images_were_erased_since(population):
     assert result.as_dict()["erased"] == 3
 
 
+def test_a_receipt_of_another_archive_is_refused_and_one_without_a_name_taken_with_a_word(population):
+    asked = population.add(3)[0]
+    receipt = population.archive.search(Query(id=asked)).receipt
+    assert len(receipt["archive"]) == 32 and receipt["archive"] != population.archive.folder.key
+    with pytest.raises(QueryError, match="the receipt is of archive 0000000000000000, this is"):
+        population.archive.repeat(receipt | {"archive": "0" * 32})
+    former = {name: value for name, value in receipt.items() if name != "archive"}
+    assert population.archive.repeat(former).warnings == (
+        "the receipt names no archive: it is of an earlier medlike, and taken for one of this archive",
+    )
+
+
 def test_a_receipt_of_another_bundle_or_a_foreign_paper_is_refused(population):
     asked = population.add(3)[0]
     receipt = population.archive.search(Query(id=asked)).receipt
@@ -261,7 +273,7 @@ def test_json_has_the_documented_keys(population):
     assert list(facts) == ["hits", "outlier", "receipt", "seconds"]
     assert list(facts["hits"][0]) == ["rank", "id", "distance", "similarity", "box", "metadata", "source"]
     assert [hit["rank"] for hit in facts["hits"]] == [1, 2]
-    assert set(facts["receipt"]) == {"generation", "bundle", "settings", "query", "answer"}
+    assert set(facts["receipt"]) == {"archive", "generation", "bundle", "settings", "query", "answer"}
     assert all(seconds >= 0 for seconds in facts["seconds"].values())
 
 

@@ -25,6 +25,7 @@ def receipt(
 ) -> dict[str, Any]:
     """The receipt of a search. answer: what must come out again, as JSON holds it."""
     return {
+        "archive": session.folder.archive_id,
         "generation": generation,
         "bundle": session.folder.bundle.digest,
         "settings": {name: value for name, value in asdict(settings).items() if name != "generation"},
@@ -44,6 +45,12 @@ def recalled(session: "Session", given: Mapping[str, Any]) -> tuple[Settings, En
         encoded = EncodedQuery.of_facts(given["query"])
     except (KeyError, TypeError, ValueError) as error:
         raise QueryError(f"this is no receipt of a search ({error}): give the `receipt` of a result") from None
+    archive = given.get("archive")
+    if archive not in (None, session.folder.archive_id):
+        raise QueryError(
+            f"the receipt is of archive {str(archive)[:16]}, this is {session.folder.archive_id[:16]}: "
+            "repeat it there, or search anew"
+        )
     used = session.index.layout.bundle
     if digest != used:
         raise QueryError(
@@ -62,6 +69,8 @@ def compared(session: "Session", given: Mapping[str, Any], result: Answered) -> 
     """The result of searching again, with what is to be said where it cannot be or is not the receipt's answer."""
     erased = session.store.erased(int(given["generation"]))
     warnings = result.warnings
+    if given.get("archive") is None:
+        warnings += ("the receipt names no archive: it is of an earlier medlike, and taken for one of this archive",)
     if erased:
         warnings += (f"{erased} images that the search could see were erased since",)
     elif result.receipt["answer"] != given.get("answer"):

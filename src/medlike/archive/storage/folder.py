@@ -9,6 +9,7 @@ spool/           received and acknowledged, not yet committed
 writer.lock      names the writer while there is one
 """
 
+import hashlib
 import json
 import re
 from dataclasses import asdict, dataclass, replace
@@ -140,6 +141,14 @@ class Folder:
     text: TextBundleFacts | None = None
     #: Whether other users of the machine may read it; None in an archive of an earlier medlike: as its modes say.
     shared: bool | None = None
+
+    @property
+    def archive_id(self) -> str:
+        """Return 32 hex digits that name the archive, derived from what archive.json holds of the id key.
+
+        Every format has it. A restored backup keeps it; it gives away neither the key nor an image.
+        """
+        return hashlib.sha256(f"archive:{self.key}".encode()).hexdigest()[:32]
 
     @property
     def store(self) -> Path:
