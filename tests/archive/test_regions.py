@@ -7,7 +7,8 @@ import pytest
 
 from medlike import Archive, Query
 from medlike.archive.search import regions
-from medlike.codes.windows import SCALES, Template, match
+from medlike.codes.templates import SCALES, Template
+from medlike.codes.windows import match
 from medlike.errors import QueryError
 
 

@@ -33,9 +33,9 @@ if TYPE_CHECKING:
     from medlike.archive.index.index import Index
     from medlike.archive.index.indexes import Indexes
     from medlike.archive.intake.text_codes import TextReport
-    from medlike.archive.search.nearest_texts import TextResult
     from medlike.archive.search.query import Query
     from medlike.archive.search.result import Result
+    from medlike.archive.search.text_result import TextResult
     from medlike.bundle import Bundle
     from medlike.inference.encoding import Encodes
 

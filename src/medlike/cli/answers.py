@@ -10,7 +10,7 @@ from medlike.escaping import write_rows
 
 if TYPE_CHECKING:
     from medlike import Hit, Result
-    from medlike.archive.search.nearest_texts import TextResult
+    from medlike.archive.search.text_result import TextResult
 
 FIELDS = ("rank", "id", "distance", "similarity", "box", "source", "modality", "region", "label")
 TEXT_FIELDS = ("rank", "id", "kind", "text", "distance", "similarity")

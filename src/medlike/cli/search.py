@@ -184,7 +184,7 @@ def search(
     if query is not None and not query.exists():
         fail(f"{query} does not exist; give an image file, or --id of a stored image")
     from medlike import Archive, Query, Result
-    from medlike.archive.search.nearest_texts import TextResult
+    from medlike.archive.search.text_result import TextResult
     from medlike.cli.screen import note, print_json
 
     if sheet is not None:

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medlike.codes.kernels import compiled, popcount, prefetch
-from medlike.codes.windows import CELLS, GRID, Template
+from medlike.codes.templates import CELLS, GRID, Template
 
 TOGETHER = 8  # images
 LANES = TOGETHER * CELLS

@@ -15,7 +15,8 @@ import numpy.typing as npt
 import torch
 
 from medlike.codes import hamming
-from medlike.codes.windows import GRID, Template, match
+from medlike.codes.templates import GRID, Template
+from medlike.codes.windows import match
 from medlike.metrics.retrieval import score
 from medlike.metrics.ties import score_counts
 from medlike.training.cells_training import CellRecipe

@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from medlike.codes.windows import SCALES, Template, match
+from medlike.codes.templates import SCALES, Template
+from medlike.codes.windows import match
 from medlike_research.speed.gallery import cells
 from medlike_research.speed.timing import Figures, rounds
 

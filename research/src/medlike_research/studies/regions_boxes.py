@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from medlike.codes.windows import GRID, SCALES, Template
+from medlike.codes.templates import GRID, SCALES, Template
 from medlike.datasets import Dataset, Split, coarse_class, prepare_samples
 from medlike.errors import DatasetError
 from medlike.imaging.letterbox import SIZE

@@ -10,7 +10,8 @@ from scipy import fft
 
 from medlike.codes import hamming
 from medlike.codes.packing import pack
-from medlike.codes.windows import CELLS, GRID, SCALES, Arrangement, Template, match
+from medlike.codes.templates import CELLS, GRID, SCALES, Arrangement, Template
+from medlike.codes.windows import match
 from medlike.inference import Encoder
 from medlike_research.studies.regions_boxes import (
     Boxed,

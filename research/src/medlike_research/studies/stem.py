@@ -3,18 +3,29 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 if TYPE_CHECKING:
-    from medlike_research.studies.frozen import Frozen
+    from medlike.datasets import Dataset
+    from medlike_research.studies.bench import Bench
 
 _BATCH = 32
 _RATE = 2e-4
 
 
-def tune_stem(frozen: Frozen, start: Path | None, epochs: int, name: str = "ce", self_supervised: int = 0) -> Path:
+class Start(Protocol):
+    """What a stem is tuned on: `frozen.Frozen`."""
+
+    @property
+    def bench(self) -> Bench: ...
+    @property
+    def train(self) -> Dataset: ...
+    def key(self, *more: Any) -> str: ...
+
+
+def tune_stem(frozen: Start, start: Path | None, epochs: int, name: str = "ce", self_supervised: int = 0) -> Path:
     """A stem tuned by cross-entropy on its pooled depths; returns the file with its weights.
 
     start: ImageNet weights, None for random ones. self_supervised: epochs before that in which two views of a

@@ -310,7 +310,10 @@ class Intake:
             self.pixels.sync()
             self.links.write(taken.record.link for taken, _ in group)
             replaced, rows = 0, []
-            codes = None if self.text_encoder is None else text_codes.coded(self.text_encoder, group)
+            codes = None
+            if self.text_encoder is not None:
+                encoded = [(taken.record, encoding) for taken, encoding in group]
+                codes = text_codes.coded(self.text_encoder, encoded)
             with self.store.commit("add") as commit:
                 for taken, encoding in group:
                     replaced += commit.remove(taken.record.id)

@@ -16,7 +16,7 @@ from medlike.archive.storage.store import TEXTS, Commit, Store
 from medlike.archive.text_encoder import TextEncoder, as_bytes
 
 if TYPE_CHECKING:
-    from medlike.archive.intake.ingest import Taken
+    from medlike.archive.storage.record import Record
     from medlike.inference.encoding import Encoding
 
 _GROUP = 1024  # rows a commit
@@ -106,10 +106,10 @@ class GroupCodes:
             _put(commit, self.digest, [(number, coded) for number, coded in numbered if coded is not None])
 
 
-def coded(text_encoder: TextEncoder, group: "Sequence[tuple[Taken, Encoding]]") -> GroupCodes:
-    """The cross-modal codes of images that were just encoded, and of their texts in the order they are stored."""
+def coded(text_encoder: TextEncoder, group: "Sequence[tuple[Record, Encoding]]") -> GroupCodes:
+    """Return the cross-modal codes of images that were just encoded, and of their texts in order of storage."""
     codes = text_encoder.images(np.stack([encoding.content for _, encoding in group]))
-    texts = [list(taken.record.texts.values()) for taken, _ in group]
+    texts = [list(record.texts.values()) for record, _ in group]
     found = iter(text_encoder.texts([text for own in texts for text in own]))
     own_codes = [[next(found) for _ in own] for own in texts]
     return GroupCodes(text_encoder.facts.digest, [as_bytes(codes, at) for at in range(len(group))], own_codes)

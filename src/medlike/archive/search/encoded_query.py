@@ -15,7 +15,8 @@ from medlike.archive.search.query import TITLE, Query
 from medlike.archive.search.result import Box, Picture
 from medlike.archive.search.text_query import TextQuery, text_query
 from medlike.archive.storage.rows import EncodingRow
-from medlike.codes.windows import GRID, unpacked
+from medlike.codes.templates import GRID
+from medlike.codes.windows import unpacked
 from medlike.errors import ArchiveError, QueryError
 
 if TYPE_CHECKING:

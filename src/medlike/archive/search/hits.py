@@ -12,7 +12,8 @@ from medlike.archive.search.encoded_query import EncodedQuery
 from medlike.archive.search.regions import window
 from medlike.archive.search.result import Box, Hit
 from medlike.archive.storage.rows import Shown
-from medlike.codes.windows import GRID, Template, agreement, unpacked
+from medlike.codes.templates import GRID, Template
+from medlike.codes.windows import agreement, unpacked
 
 if TYPE_CHECKING:
     from medlike.archive.session import Session

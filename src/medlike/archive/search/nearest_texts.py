@@ -1,51 +1,24 @@
 """From an image to texts: the stored texts nearest in meaning to an image, to words, or to both."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, ClassVar
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 from medlike.archive.index.candidates import Field
 from medlike.archive.index.filters import Filter, conditions
 from medlike.archive.index.index import Part
+from medlike.archive.search.clock import Clock
 from medlike.archive.search.encoded_query import EncodedQuery, encode_queries, read_images
 from medlike.archive.search.query import Query, as_query
 from medlike.archive.search.receipts import TEXTS, compared, recalled, receipt
-from medlike.archive.search.result import Answer
-from medlike.archive.search.search import Clock
 from medlike.archive.search.settings import Settings
 from medlike.archive.search.text_query import content_query
+from medlike.archive.search.text_result import TextHit, TextResult
 from medlike.archive.search.text_search import TextViews, nearest
 from medlike.errors import QueryError
 
 if TYPE_CHECKING:
     from medlike.archive.session import Session
-
-
-@dataclass(frozen=True)
-class TextHit:
-    """One stored text that was found.
-
-    rank: from 1. id: of its image. kind: report, caption and the like. distance: differing bits of the cross-modal
-    codes, lower is nearer. similarity: of the embeddings, -1 to 1, higher is more alike.
-    """
-
-    rank: int
-    id: str
-    kind: str
-    text: str
-    distance: int
-    similarity: float
-
-    def as_dict(self) -> dict[str, Any]:
-        """As JSON holds it."""
-        return dict(vars(self))
-
-
-@dataclass(frozen=True, eq=False)
-class TextResult(Answer[TextHit]):
-    """The answer to one query in stored texts, in the order (distance, -similarity, id of the image)."""
-
-    HITS: ClassVar[str] = "texts"
 
 
 def nearest_texts(

@@ -11,8 +11,8 @@ from medlike.archive.search.settings import Settings
 from medlike.errors import QueryError
 
 if TYPE_CHECKING:
-    from medlike.archive.search.nearest_texts import TextResult
     from medlike.archive.search.result import Result
+    from medlike.archive.search.text_result import TextResult
     from medlike.archive.session import Session
 
 TEXTS = "texts"  # under "of", where texts were searched and not images

@@ -10,7 +10,8 @@ from medlike.archive.index.candidates import Candidates, Field, candidates, orde
 from medlike.archive.search.encoded_query import EncodedQuery
 from medlike.archive.search.ranking import rank
 from medlike.codes import hamming
-from medlike.codes.windows import CELLS, GRID, Matches, Template, match
+from medlike.codes.templates import CELLS, GRID, Template
+from medlike.codes.windows import Matches, match
 
 FIRST, MOST = 1024, 65_536  # images between two looks at the k-th best so far, at first and at most
 

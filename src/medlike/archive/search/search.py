@@ -1,7 +1,6 @@
 """Searching an archive: from queries to results, and from a receipt to the same result again."""
 
 import difflib
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -14,6 +13,7 @@ from medlike.archive.index.candidates import Candidates, Field, ordered
 from medlike.archive.index.filters import Condition, Filter, conditions, holds_field
 from medlike.archive.index.index import Index, Part, View
 from medlike.archive.index.segment import HASH_COLUMNS
+from medlike.archive.search.clock import Clock
 from medlike.archive.search.encoded_query import EncodedQuery, encode_queries, query_picture, read_images
 from medlike.archive.search.fusion import FusedRanking, weights
 from medlike.archive.search.hits import Groups, hits
@@ -27,7 +27,7 @@ from medlike.archive.search.text_search import Ranking, TextViews, aligned, desc
 from medlike.archive.storage.rows import FILTER_COLUMNS, NUMBER_COLUMNS
 from medlike.archive.storage.store import Store
 from medlike.codes import hamming
-from medlike.codes.windows import SCALES, Template
+from medlike.codes.templates import SCALES, Template
 from medlike.errors import QueryError
 
 if TYPE_CHECKING:
@@ -82,20 +82,6 @@ def _with_pictures(session: "Session", result: Result, id: str | None, image: "I
         return None if id is None else stored(id)
 
     return replace(result, pictures=ResultPictures(query, stored))
-
-
-class Clock:
-    """Seconds by stage."""
-
-    def __init__(self) -> None:
-        self.seconds: dict[str, float] = {}
-        self._last = time.perf_counter()
-
-    def stage(self, name: str) -> None:
-        """The time since the last stage went into this one."""
-        now = time.perf_counter()
-        self.seconds[name] = self.seconds.get(name, 0.0) + now - self._last
-        self._last = now
 
 
 class _Ranking:
