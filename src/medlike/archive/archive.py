@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from medlike.archive.intake import switching
-from medlike.archive.intake.drain import arrivals, take_in
+from medlike.archive.intake.drain import arrivals, take_in, ticket_status
 from medlike.archive.intake.ingest import AddReport, Intake, Progress, Settings
 from medlike.archive.intake.reindex import ReindexReport
 from medlike.archive.session import Bundles, Session
@@ -24,7 +24,7 @@ from medlike.archive.storage.store import Store
 from medlike.archive.storage.upkeep import CompactReport
 from medlike.archive.storage.verify import Problem
 from medlike.archive.viewer import OWNER, Viewer
-from medlike.errors import InputError
+from medlike.errors import ArchiveLocked, InputError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
     from medlike.archive.index.index import Index
     from medlike.archive.index.indexes import Indexes
+    from medlike.archive.intake.drain import Ticket
     from medlike.archive.intake.text_codes import TextReport
     from medlike.archive.search.query import Query
     from medlike.archive.search.result import Result
@@ -182,22 +183,25 @@ class Archive:
         progress: Progress | None = None,
         threads: int = 0,
         segmentations: bool = False,
+        wait: float = 0.0,
     ) -> AddReport:
         """Take in folders, globs, files and CSV manifests. Run again, it skips what is stored unchanged.
 
         pixels: "copy" keeps the pixels lossless and without identifiers, "reference" a preview of 512 pixels
         and the path. frames: of a multi-frame file "middle", "all" or each n-th. progress: called with the
         report so far. segmentations: take DICOM segmentation objects in too, which are no pictures. Bad files are
-        listed in the report. Raises ArchiveLocked beside another writer, ArchiveFull on a full disk (what was
-        committed is safe), BundleError where this host's codes differ.
+        listed in the report. wait: seconds to wait for another writer; between two groups this gives way to short
+        writes (remove, drain) that wait. Raises ArchiveLocked beside another writer, ArchiveFull on a full disk (what
+        was committed is safe), BundleError where this host's codes differ.
         """
         from medlike.imaging import discover
 
         given = [sources] if isinstance(sources, str | Path) else list(sources)
         settings = Settings(pixels, frames, self.folder.keep_identifiers, threads)
-        with self._writing():
+        with self._writing(wait):
             self._drain()
             intake = self._intake(settings, progress)
+            intake.between_groups = lambda: self._give_way(intake.bundle)
             report = intake.run(discover(given, frames, intake.report.archives.append, segmentations))
             self._refresh(report)
         return report
@@ -216,21 +220,33 @@ class Archive:
         """
         return self.spool.put(data, name, metadata, texts, identifiers)
 
-    def drain(self, frames: Any = "all", progress: Progress | None = None) -> AddReport:
-        """Commit what was received, pixels and all. Unusable files are set aside with the reason."""
-        with self._writing():
+    def status(self, ticket: str) -> "Ticket":
+        """Return what became of a received file: received, indexed as which images, or refused and why.
+
+        Raises:
+            InputError: No file was received under this ticket, or its images were erased since.
+        """
+        return ticket_status(self.spool, self.links, ticket)
+
+    def drain(self, frames: Any = "all", progress: Progress | None = None, wait: float = 0.0) -> AddReport:
+        """Commit what was received, pixels and all. Unusable files are set aside with the reason.
+
+        wait: seconds to wait for another writer, who gives way between two groups.
+        """
+        with self._writing(wait, short=True):
             report = self._drain(frames, progress)
             self._refresh(report)
         return report
 
-    def remove(self, ids: Iterable[str] | str, erase: bool = False) -> removal.RemovalReport:
+    def remove(self, ids: Iterable[str] | str, erase: bool = False, wait: float = 0.0) -> removal.RemovalReport:
         """Take images out by id. Searches as of an earlier generation still see them until `compact`.
 
         erase: leave no trace of them in the folder: rows, earlier versions, pixels, previews, texts, links,
-        index, logs. Backups and the original files are out of its reach.
+        index, logs. Backups and the original files are out of its reach. wait: seconds to wait for another writer, who
+        gives way between two groups.
         """
         wanted = [ids] if isinstance(ids, str) else list(ids)
-        with self._writing():
+        with self._writing(wait, short=True):
             self._drain_with_key()
             if not erase:
                 return removal.remove(self.store, self.links, wanted)
@@ -239,9 +255,12 @@ class Archive:
                 self._finish_erasure()
         return report
 
-    def compact(self) -> CompactReport:
-        """Drop removed images and encodings of earlier bundles for good, and shrink the files."""
-        with self._writing():
+    def compact(self, wait: float = 0.0) -> CompactReport:
+        """Drop removed images and encodings of earlier bundles for good, and shrink the files.
+
+        wait: seconds to wait for another writer.
+        """
+        with self._writing(wait):
             used = [self.folder.bundle.digest, *([self.folder.text.digest] if self.folder.text else [])]
             report = upkeep.compact(self.store, self.links, self.pixels, used)
             self.bundles.drop_indexes()
@@ -255,15 +274,16 @@ class Archive:
         drop_lost: bool = False,
         encoder: "Encodes | None" = None,
         text_bundle: "str | Path | Bundle | None" = None,
+        wait: float = 0.0,
     ) -> ReindexReport:
         """Encode every image under another bundle, then switch to it; without one, rebuild the indexes.
 
         text_bundle: encode what is stored under this text bundle, from content vectors and texts, and use it from
         then on; "none": do without. Searches go on under the old bundle until the switch. Images whose pixels and
         preview are gone are `lost`: then nothing is switched, unless `drop_lost` removes them. Raises BundleError
-        where the text bundle goes with other images.
+        where the text bundle goes with other images. wait: seconds to wait for another writer.
         """
-        with self._writing():
+        with self._writing(wait):
             self._drain_with_key()
             return switching.reindex(self.bundles, bundle, text_bundle, encoder, progress, drop_lost)
 
@@ -376,9 +396,12 @@ class Archive:
     # Inside
 
     @contextmanager
-    def _writing(self) -> Iterator[None]:
-        """Hold the writer's lock; first finish what a writer that died left."""
-        died = self._lock.take()
+    def _writing(self, wait: float = 0.0, short: bool = False) -> Iterator[None]:
+        """Hold the writer's lock; first finish what a writer that died left.
+
+        wait: seconds to wait for another writer. short: a long write of another gives way to this one.
+        """
+        died = self._lock.take(wait, short)
         clean = False
         try:
             self.bundles.write()
@@ -393,6 +416,16 @@ class Archive:
             clean = True
         finally:
             self._lock.release(clean)
+
+    def _give_way(self, bundle: str) -> None:
+        """Let short writes go first. bundle: digest of the one that this write encodes under."""
+        died = self._lock.give_way()
+        if died:
+            upkeep.recover(self.store, self.links, self.pixels, self.spool)
+        if died is not None and self.folder.bundle.digest != bundle:
+            raise ArchiveLocked(
+                f"{self.path} was switched to another bundle meanwhile; what was committed is safe: run it again"
+            )
 
     def _intake(self, settings: Settings, progress: Progress | None) -> Intake:
         parts = (self.store, self.links, self.pixels, self.identity, self.encoder)

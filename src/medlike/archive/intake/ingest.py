@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from medlike.archive.intake import text_codes as text_codes
 from medlike.archive.intake.reader import read
@@ -107,6 +107,14 @@ class Refused:
     reason: str
 
 
+class Finished(NamedTuple):
+    """A source that was gone through: the ids of its images, and why parts of it were refused."""
+
+    source: "Source"
+    ids: list[str]
+    reasons: list[str]
+
+
 class Intake:
     """One run of `add`. The caller holds the writer's lock."""
 
@@ -137,10 +145,11 @@ class Intake:
         self._group: list[tuple[Taken, Any]] = []
         self._oldest = 0.0
         self._ids: set[str] = set()
-        self._finished: list[tuple[Source, list[str], list[str]]] = []
+        self._finished: list[Finished] = []
         self._files: dict[int, Seen] = {}
+        self.between_groups: Callable[[], None] = lambda: None  # called where nothing waits to be committed
         self._received = False
-        self._settled: Callable[[Source, list[str]], None] | None = None
+        self._settled: Callable[[list[Finished]], None] | None = None
         self._clock = threading.Lock()
         self._writers = ThreadPoolExecutor(4, thread_name_prefix="medlike-write")
         self._writes: deque[Future[None]] = deque()
@@ -149,11 +158,11 @@ class Intake:
         self,
         sources: "Iterable[Source]",
         received: bool = False,
-        settled: "Callable[[Source, list[str]], None] | None" = None,
+        settled: "Callable[[list[Finished]], None] | None" = None,
     ) -> AddReport:
         """Take in sources; `received` ones come from the spool: their path is not where they stay.
 
-        settled(source, reasons) is called once all of a source is committed, with why parts were refused.
+        settled is called with sources of which everything is committed.
         """
         self._received, self._settled = received, settled
 
@@ -165,7 +174,7 @@ class Intake:
             reasons: list[str] = []
             for source, item in read(self._unseen(sources), load, self.settings.workers, self._spent):
                 if item is None:
-                    self._finished.append((source, ids, reasons))
+                    self._finished.append(Finished(source, ids, reasons))
                     ids, reasons = [], []
                     self._went_through()
                 elif isinstance(item, Refused):
@@ -329,6 +338,8 @@ class Intake:
             self.report.added += len(group) - replaced
         self._settle()
         self.report.seconds["commit"] += time.perf_counter() - began
+        if group:
+            self.between_groups()
         if self.progress:
             self.progress(self.report)
 
@@ -342,9 +353,8 @@ class Intake:
             if file and ids and not reasons:
                 whole.append(replace(file, ids=tuple(ids)))
         self.links.write(seen=whole)
-        if self._settled:
-            for source, _, reasons in finished:
-                self._settled(source, reasons)
+        if self._settled and finished:
+            self._settled(finished)
 
     # In the reading threads
 

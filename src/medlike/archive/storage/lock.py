@@ -4,6 +4,7 @@ import fcntl
 import os
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +13,8 @@ from medlike.errors import ArchiveLocked
 from medlike.files import create, disk_errors, sync_folders
 
 FILE = "writer.lock"
+WAITING = "writer.waiting"
+POLL = 0.02  # seconds between two looks at a lock that another process holds
 
 
 class WriterLock:
@@ -27,6 +30,9 @@ class WriterLock:
         self._clean = True
         self._descriptor = -1
         self._thread = threading.RLock()
+        self._queue = folder / WAITING
+        self._waiting = 0  # short writes of other threads of this process
+        self._counting = threading.Lock()
 
     def state(self) -> str:
         """ "free", "held" by a writer, or "died": the last writer did not release it. Takes nothing."""
@@ -42,18 +48,81 @@ class WriterLock:
         finally:
             os.close(descriptor)
 
-    def take(self) -> bool:
-        """Take the lock; true where the last holder died without releasing it. Raises ArchiveLocked."""
-        if not self._thread.acquire(blocking=False):
-            raise ArchiveLocked(f"{self.path.parent} is being written by another thread of this process")
-        if self._depth:
-            self._depth += 1
-            return False
+    def take(self, timeout: float = 0.0, short: bool = False) -> bool:
+        """Take the lock.
+
+        Args:
+            timeout: Seconds to wait for another writer.
+            short: Whether the write is short, so that a long one gives way to it (see `give_way`).
+
+        Returns:
+            Whether the last holder died without releasing it: then there is something to clean up.
+
+        Raises:
+            ArchiveLocked: Another thread or process still holds it.
+        """
+        until = time.monotonic() + timeout
+        with self._announced(short and timeout > 0):
+            if not self._thread.acquire(timeout=max(timeout, 0.0)):
+                raise ArchiveLocked(
+                    f"{self.path.parent} is being written by another thread of this process: wait until it is done"
+                )
+            if self._depth:
+                self._depth += 1
+                return False
+            try:
+                return self._take(until)
+            except BaseException:
+                self._thread.release()
+                raise
+
+    def give_way(self) -> bool | None:
+        """Let short writes that wait go first, between two groups of a long one.
+
+        Returns:
+            None where nobody waits and nothing was released; else what `take` returned afterwards.
+        """
+        if self._depth != 1 or not self._awaited():
+            return None
+        self.release(clean=True)
+        # Whoever waits looks every POLL seconds; this thread must not be the first to look.
+        time.sleep(3 * POLL)
+        return self.take(timeout=threading.TIMEOUT_MAX)
+
+    @contextmanager
+    def _announced(self, short: bool) -> Iterator[None]:
+        """Say that a short write waits, here and to other processes."""
+        if not short:
+            yield
+            return
+        with self._counting:
+            self._waiting += 1
+        descriptor = -1
         try:
-            return self._take()
-        except BaseException:
-            self._thread.release()
-            raise
+            with disk_errors(self._queue):
+                descriptor = create(self._queue, flags=os.O_NOFOLLOW)
+                fcntl.flock(descriptor, fcntl.LOCK_SH)
+            yield
+        finally:
+            if descriptor >= 0:
+                os.close(descriptor)
+            with self._counting:
+                self._waiting -= 1
+
+    def _awaited(self) -> bool:
+        if self._waiting:
+            return True
+        try:
+            descriptor = os.open(self._queue, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+        except OSError:
+            return False  # nobody ever waited
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return False
+        except BlockingIOError:
+            return True
+        finally:
+            os.close(descriptor)
 
     def release(self, clean: bool) -> None:
         """Give the lock back, once for each time it was taken; unless `clean`, the next holder cleans up."""
@@ -70,11 +139,11 @@ class WriterLock:
         finally:
             self._thread.release()
 
-    def _take(self) -> bool:
+    def _take(self, until: float) -> bool:
         with disk_errors(self.path):
             descriptor = create(self.path, flags=os.O_NOFOLLOW)
             try:
-                died = self._claim(descriptor)
+                died = self._claim(descriptor, until)
             except BaseException:
                 # Closing releases the lock: an error here, such as a full disk, must not outlive the call.
                 os.close(descriptor)
@@ -82,15 +151,19 @@ class WriterLock:
         self._descriptor, self._depth, self._clean = descriptor, 1, True
         return died
 
-    def _claim(self, descriptor: int) -> bool:
+    def _claim(self, descriptor: int, until: float) -> bool:
         """Lock the open file and write the holder's name into it; true where it names one that died."""
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            holder = os.pread(descriptor, 200, 0).decode(errors="replace").strip() or "another process"
-            raise ArchiveLocked(
-                f"{self.path.parent} is being written by {holder}: wait until it is done, or stop it"
-            ) from error
+        while True:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError as error:
+                if time.monotonic() >= until:
+                    holder = os.pread(descriptor, 200, 0).decode(errors="replace").strip() or "another process"
+                    raise ArchiveLocked(
+                        f"{self.path.parent} is being written by {holder}: wait until it is done, or stop it"
+                    ) from error
+                time.sleep(POLL)
         died = os.fstat(descriptor).st_size > 0
         name = f"process {os.getpid()} on {socket.gethostname()}\n".encode()
         # In this order a full disk leaves the file as it is: empty, or with the name of the holder that died.

@@ -78,6 +78,10 @@ class Spool:
         """Yield the acknowledged entries in the order they came, without damaged ones."""
         return _sound(self.folder)
 
+    def waits(self, ticket: str) -> bool:
+        """Return whether the file of a ticket waits to be committed."""
+        return _TICKET.fullmatch(ticket) is not None and self._sidecar(ticket).exists()
+
     def damaged(self) -> list[str]:
         """Return what is wrong with acknowledged entries, as sentences."""
         problems = []
