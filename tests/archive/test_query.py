@@ -64,3 +64,11 @@ def test_anything_else_becomes_the_image_of_a_query():
     query = Query(id="0" * 32)
     assert as_query(query) is query
     assert as_query("a.png").image == "a.png"
+
+
+def test_the_keywords_an_editor_shows_are_the_settings():
+    from dataclasses import fields
+
+    from medlike.archive.search.settings import SearchSettings, Settings
+
+    assert set(SearchSettings.__annotations__) | {"k"} == {field.name for field in fields(Settings)}

@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 from medlike.archive.intake import switching
 from medlike.archive.intake.drain import arrivals, take_in, ticket_status
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from medlike.archive.intake.text_codes import TextReport
     from medlike.archive.search.query import Query
     from medlike.archive.search.result import Result
+    from medlike.archive.search.settings import SearchSettings, TextSettings
     from medlike.archive.search.text_result import TextResult
     from medlike.bundle import Bundle
     from medlike.inference.encoding import Encodes
@@ -296,32 +297,30 @@ class Archive:
             yield session
 
     def search(
-        self,
-        query: "Query",
-        k: int = 10,
-        where: Mapping[str, Any] | None = None,
-        rank: str = "content",
-        radius: int | None = None,
-        group_by: str | None = None,
-        exclude_own_patient: bool = False,
-        viewer: Viewer = OWNER,
-        **settings: Any,
+        self, query: "Query", k: int = 10, *, viewer: Viewer = OWNER, **settings: Unpack["SearchSettings"]
     ) -> "Result":
-        """The k stored images most like the query, in the total order (distance, similarity, id).
+        """Return the k stored images most like the query, in the total order (distance, similarity, id).
 
-        viewer: decides whether hits have their `source`, and filters may name a true patient, study or series. See
-        `medlike.archive.search.search.search` for the settings.
+        Args:
+            query: A Query, or what its `image` may be.
+            k: Hits wanted.
+            viewer: Decides whether hits have their `source`, and filters may name a true patient, study or series.
+            **settings: How to search: where, rank, radius, group_by, ...; `archive.search.settings.Settings` says
+                what each means and what it is unless given.
+
+        Raises:
+            QueryError: The query or a setting makes no sense.
+            ImageError: The query's image cannot be read.
         """
         from medlike.archive.search.search import search
 
-        settings |= {"k": k, "where": where, "rank": rank, "radius": radius, "group_by": group_by}
         with self.session(viewer) as session:
-            return search(session, query, exclude_own_patient=exclude_own_patient, **settings)
+            return search(session, query, k=k, **settings)
 
     def search_many(
-        self, queries: "Sequence[Query]", k: int = 10, viewer: Viewer = OWNER, **settings: Any
+        self, queries: "Sequence[Query]", k: int = 10, *, viewer: Viewer = OWNER, **settings: Unpack["SearchSettings"]
     ) -> "list[Result]":
-        """One result a query, each as `search` gives it."""
+        """Return one result a query, each as `search` gives it, all as of one generation."""
         from medlike.archive.search.search import search_many
 
         with self.session(viewer) as session:
@@ -338,10 +337,19 @@ class Archive:
         with self.session(viewer) as session:
             return (nearest_texts if receipt.get("of") == TEXTS else search).repeat(session, receipt)
 
-    def nearest_texts(self, query: "Query", k: int = 10, viewer: Viewer = OWNER, **settings: Any) -> "TextResult":
-        """The k stored texts nearest in meaning to an image, to words, or to both; needs a text bundle.
+    def nearest_texts(
+        self, query: "Query", k: int = 10, *, viewer: Viewer = OWNER, **settings: Unpack["TextSettings"]
+    ) -> "TextResult":
+        """Return the k stored texts nearest in meaning to an image, to words, or to both.
 
-        settings: where, generation, include_self, as for a search.
+        Args:
+            query: A Query, or what its `image` may be.
+            k: Texts wanted.
+            viewer: As for `search`.
+            **settings: where, generation and include_self, as for `search`.
+
+        Raises:
+            QueryError: The archive has no text bundle or no texts, or the query makes no sense.
         """
         from medlike.archive.search.nearest_texts import nearest_texts
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, Literal, TypedDict
 
 import numpy as np
 
@@ -78,6 +78,33 @@ class Settings:
             if name not in known:
                 raise QueryError(f"{name!r} is no setting of a search: use {', '.join(known)}")
         return cls(**given)
+
+
+class SearchSettings(TypedDict, total=False):
+    """The fields of `Settings` but k as keywords of a search; `Settings` says what each means."""
+
+    where: Mapping[str, Any] | None
+    rank: Literal["content", "radius", "hamming"]
+    radius: int | None
+    group_by: Literal["series", "study"] | None
+    others: int
+    exclude_own_patient: bool
+    include_self: bool
+    generation: int | None
+    orientations: int
+    scales: int
+    region_weight: float
+    shortlist: int | None
+    weights: Mapping[str, float] | None
+    depth: int
+
+
+class TextSettings(TypedDict, total=False):
+    """Keywords of a search of texts."""
+
+    where: Mapping[str, Any] | None
+    generation: int | None
+    include_self: bool
 
 
 def _plain(value: Any) -> Any:
