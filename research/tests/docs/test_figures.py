@@ -10,7 +10,7 @@ from medlike.bundle import Bundle
 from medlike_research.docs.inserts import filled
 
 ROOT = Path(__file__).parents[3]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), ROOT / "docs" / "results" / "bundles.md"]
 
 
 def quality(name):
