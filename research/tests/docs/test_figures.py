@@ -61,27 +61,30 @@ def test_measured_figures_stand_in_inserts_and_nowhere_else(name):
             assert not found, f"{name} says {found} in a sentence; insert the row of its results instead: {paragraph}"
 
 
-def test_shares_that_acir_tells_in_words_are_those_of_the_studies():
-    page = " ".join((ROOT / "docs" / "acir.md").read_text(encoding="utf-8").split())
-    gains = {}
+def test_shares_that_acir_states_are_those_of_the_studies():
+    page = (ROOT / "docs" / "acir.md").read_text(encoding="utf-8")
+    seen = set()
+    best = {"csq": "CSQ", "acir (SCH corrected)": "SCH alone"}
     for note in _study("methods")["notes"]:
-        if found := re.findall(r"([+-][\d.]+) % \(relative\) against the best (code that owes|floor)", note):
-            gains[note.split(" ")[0]] = [f"{float(gain):.0f}" for gain, _ in found]
-    code, floor = zip(*(gains[bits] for bits in ("64", "16", "32", "128")), strict=True)
-    assert (
-        f"ours is {code[0]} % above the best code that owes nothing to it, CSQ ({code[1]} and {code[2]} % with 16 and "
-        f"32 bits; with 128, {code[3]} % above SCH alone), and {floor[0]} % above the best floor in floats"
-    ) in page
+        gain = r"([+-][\d.]+) % \(relative\) against the best "
+        code = re.search(gain + r"code that owes nothing to ours, (.+?) \(p", note)
+        floor = re.search(gain + r"floor in floats, .+? \(p = ([\d.]+)", note)
+        if code and floor:
+            doubt = "" if float(floor[2]) < 0.05 else ", not significant"
+            bits, over = note.split(" ")[0], f"{float(code[1]):.0f} % ({best[code[2]]})"
+            assert f"| {bits} | {over} | {float(floor[1]):.0f} %{doubt} |" in page
+            seen.add(bits)
+    assert seen == {"16", "32", "64", "128"}
     (table,) = [t for t in _study("ablation")["tables"] if t["title"].startswith("Compared with")]
     lost = {row[0]: f"{-float(row[4].removesuffix(' %')):.0f} %" for row in table["rows"] if row[1] == "pooled"}
-    for said in (
-        f"without DaRF {lost['without DaRF']} is lost",
-        f"with deep queries in place of shallow ones {lost['DaRF with deep queries']}",
-        f"with an MLP in place of the KAN head {lost['MLP head']}",
-        f"with the released loss in place of the corrected one {lost['SCH released']}",
-        f"without the auxiliary classifier {lost['no auxiliary classifier']}",
+    for change, name in (
+        ("released loss in place of the corrected one", "SCH released"),
+        ("without DaRF", "without DaRF"),
+        ("without the auxiliary classifier", "no auxiliary classifier"),
+        ("deep queries in place of shallow ones", "DaRF with deep queries"),
+        ("MLP in place of the KAN head", "MLP head"),
     ):
-        assert said in page, said
+        assert f"| {change} | {lost[name]} |" in page, change
     p = {row[0]: row[6] for row in table["rows"] if row[1] == "within source"}
     assert p["H at its mean"] < 0.05 < p["H shuffled"]
     full = [row[2] for row in table["rows"] if row[1] == "pooled" and row[0].startswith("full recipe")]
