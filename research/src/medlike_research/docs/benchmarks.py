@@ -19,11 +19,14 @@ DRAWING = "growth.svg"
 
 _HEAD = """# Benches: results
 
-Each table is one run of one command. Ours and the peer's rounds alternate in it, and their medians are compared. A
-ratio of times is ours over the peer's, lower is better; a ratio of rates is ours over the peer's, higher is better. The
-load is the system's average before and after: above the number of cores others were running too, and seconds are longer
-than on a machine at rest; ratios suffer less. CPU is core-seconds of the process alone, which load changes little.
-What the figures rest on, and what bounds them, is on [the page of speed](speed.md).
+Each table is one run of one command. medlike and its peer take turns, and their medians are compared.
+
+- A ratio of times is that of medlike over that of the peer: lower is better. For a ratio of rates, higher is better.
+- *Load* is the average load of the system before and after. If it exceeds the number of cores, other processes were
+  running too: seconds are then longer than on an idle machine, and ratios suffer less.
+- *CPU* is core-seconds of the process alone. Load changes them little.
+
+[Speed](speed.md) summarises these figures, and explains what bounds them.
 """
 
 
