@@ -20,8 +20,11 @@ version = release = medlike.__version__
 
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
 root_doc = "docs/site/index"
-include_patterns = ["*.md", "docs/*.md", "docs/results/*.md", "docs/site/*.md", "docs/site/*.rst", "samples/README.md"]
-exclude_patterns = [".*", "build", "dist", "runs", "src", "tests", "benchmarks", "research", "tools"]
+include_patterns = [
+    "*.md", "docs/*.md", "docs/results/*.md", "docs/site/*.md", "docs/site/*.rst",
+    "samples/README.md", "research/README.md",
+]
+exclude_patterns = [".*", "build", "dist", "runs", "src", "tests", "research/src", "research/tests", "tools"]
 
 # Headings have anchors as a code host makes them, so that PAGE.md#heading is checked.
 myst_heading_anchors = 4
