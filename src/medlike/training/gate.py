@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import repeat
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,7 @@ from medlike.metrics.retrieval import score
 from medlike.metrics.ties import score_counts
 from medlike.training.cells_training import CellRecipe
 from medlike.training.losses.listwise import blended_distance, listwise
+from medlike.training.runner import Stage, run_stage
 
 Say = Callable[[str], None]
 F32 = npt.NDArray[np.float32]
@@ -78,18 +80,17 @@ def fit_gate(
     optimiser = torch.optim.AdamW(gate.parameters(), lr=recipe.gate_rate, weight_decay=DECAY)
     distances = [torch.from_numpy(each).to(device) for each in (lists.whole, lists.local)]
     relevance = torch.from_numpy(lists.relevance).to(device)
-    value = 0.0
-    for _ in range(recipe.gate_steps):
+
+    def judged(_: None) -> tuple[torch.Tensor, dict[str, float]]:
         loss = listwise(blended_distance(_shares(gate, train, lists), *distances), relevance)
-        optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        optimiser.step()
-        value = float(loss.detach())
+        return loss, {"loss": float(loss.detach())}
+
+    run = run_stage(Stage("gate", gate, optimiser, lambda epoch: repeat(None), judged, recipe.gate_steps))
     gate.requires_grad_(False)
     with torch.no_grad():
         held = draw_lists(validation, recipe, np.random.default_rng((seed, 19)))
         shares = _shares(gate, validation, held).cpu().numpy()
-    found: dict[str, Any] = {"loss": round(value, 4)}
+    found: dict[str, Any] = {"loss": round(run.parts.get("loss", 0.0), 4)}
     for name, boxed in (("without_crop", False), ("with_crop", True)):
         rows = (held.boxed > 0) == boxed
         hard = held.local if boxed else held.whole

@@ -38,6 +38,7 @@ def train_mcmfh(
     work: str | Path | None = None,
     cache: str | Path | None = None,
     name: str | None = None,
+    resume: bool = False,
     replace: bool = False,
     say: Say = lambda line: None,
 ) -> Bundle:
@@ -45,6 +46,7 @@ def train_mcmfh(
 
     image_bundle: whose content vectors are the image side, by name or folder (the default one). changes: settings
     of recipe or network. split: given, else one is made in `work`. cache: folder of embeddings, kept by digest.
+    resume: go on from the checkpoint in `work`.
     Texts of images whose terms do not allow training take no part. Raises TrainingError where there are too few
     pairs, TextNotInstalled without the text part.
     """
@@ -80,7 +82,7 @@ def train_mcmfh(
     train = parts["train"][np.array([may_train(sample) for sample in parts["train"].samples], bool)]
     cases = len(set(train.cases.tolist()))
     say(f"training on {len(train)} pairs of {cases} cases, {len(parts['validation'])} to validate")
-    fit = fit_crossmodal(train, parts["validation"], settings, recipe, seed, say=say)
+    fit = fit_crossmodal(train, parts["validation"], settings, recipe, seed, say=say, folder=work, resume=resume)
     spec = {
         "name": name or f"medlike-text-{bits}",
         "kind": "text",

@@ -13,12 +13,13 @@ import torch
 from medlike.datasets import Dataset
 from medlike.models.networks import build
 from medlike.training.feed import FrozenFeed, PictureFeed, ahead
-from medlike.training.loop import batches_of, optimiser_of, take_step
+from medlike.training.loop import CLIP, batches_of, judge_batch, optimiser_of
 from medlike.training.maps import Maps
 from medlike.training.material import Material
 from medlike.training.objective import hash_loss
 from medlike.training.pictures import Pictures
 from medlike.training.recipe import Recipe, recipe
+from medlike.training.runner import descend
 from medlike.training.train import Plan, choose_device
 
 CLASSES = 16
@@ -59,7 +60,7 @@ def bench_training(
         begun = time.perf_counter()
         batch = next(batches)
         got = time.perf_counter()
-        take_step(network, chosen, feed, loss, optimiser, batch, True)
+        descend(optimiser, judge_batch(network, chosen, feed, loss, batch, True).total, network, CLIP)
         if gpu:
             torch.cuda.synchronize()
         took.append(time.perf_counter() - begun)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -88,6 +89,7 @@ def _epochs(
 
     from medlike.training.augmentation import augment, augmentation
     from medlike.training.feed import mixed_precision
+    from medlike.training.runner import Stage, run_stage
 
     device = torch.device(bench.settings.device)
     random = np.random.default_rng(0)
@@ -96,24 +98,26 @@ def _epochs(
     steps = max(1, len(pixels) // _BATCH)
     optimiser = torch.optim.AdamW(network.parameters(), lr=_RATE, weight_decay=0.05)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, _RATE, total_steps=epochs * steps, pct_start=0.15)
+
+    def batches(epoch: int) -> Iterator[np.ndarray]:
+        order = random.permutation(len(pixels))
+        return (order[step * _BATCH : (step + 1) * _BATCH] for step in range(steps))
+
+    def judged(rows: np.ndarray) -> tuple[Any, dict[str, float]]:
+        grey = torch.from_numpy(pixels[rows]).to(device).float().unsqueeze(1) / 255
+        seen = torch.cat([augment(grey, settings, generator) for _ in range(views)])
+        images = seen.expand(-1, 3, -1, -1).contiguous(memory_format=torch.channels_last)
+        with mixed_precision(device):
+            pooled = network["norm"](pooling(network["stem"](images)).float())
+        value = loss(pooled, torch.from_numpy(rows).to(device))
+        return value, {"loss": float(value.detach())}
+
     network.train()
-    for epoch in range(epochs):
-        order, total = random.permutation(len(pixels)), 0.0
-        for step in range(steps):
-            rows = order[step * _BATCH : (step + 1) * _BATCH]
-            grey = torch.from_numpy(pixels[rows]).to(device).float().unsqueeze(1) / 255
-            seen = torch.cat([augment(grey, settings, generator) for _ in range(views)])
-            images = seen.expand(-1, 3, -1, -1).contiguous(memory_format=torch.channels_last)
-            with mixed_precision(device):
-                pooled = network["norm"](pooling(network["stem"](images)).float())
-            value = loss(pooled, torch.from_numpy(rows).to(device))
-            optimiser.zero_grad(set_to_none=True)
-            value.backward()
-            torch.nn.utils.clip_grad_norm_(network.parameters(), 5.0)
-            optimiser.step()
-            schedule.step()
-            total += float(value.detach())
-        bench.say(f"stem, {name}: epoch {epoch + 1} of {epochs}, loss {total / steps:.3f}")
+    stage = Stage(
+        f"stem, {name}", network, optimiser, batches, judged, steps, epochs, clip=5.0, stepped=schedule.step,
+        report=steps,
+    )  # fmt: skip
+    run_stage(stage, say=bench.say)
     network.eval()
 
 
