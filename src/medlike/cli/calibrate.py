@@ -35,9 +35,9 @@ def calibrate(
     from medlike.bundle import Bundle, default
     from medlike.cli.screen import note, print_json, progress, table
     from medlike.cli.screen import out as stdout
+    from medlike.commissioning.site import calibrate as fit
+    from medlike.commissioning.site import read_site
     from medlike.inference import Encoder
-    from medlike.inference.site import calibrate as fit
-    from medlike.inference.site import read_site
 
     given = Bundle.load(bundle or default())
     with Encoder(given) as encoder, progress() as display:

@@ -36,8 +36,8 @@ def commission(
     """
     from medlike import bundle as bundles
     from medlike.cli.screen import note, print_json, print_table, progress, say
-    from medlike.training.commission import commission as judge
-    from medlike.training.commission import sentences
+    from medlike.commissioning.commission import commission as judge
+    from medlike.commissioning.commission import sentences
 
     given = bundles.Bundle.load(bundle or bundles.default())
     with progress() as display:
@@ -60,7 +60,7 @@ def commission(
 def _write(report: dict, out: Path) -> None:
 
     from medlike.cli.screen import note
-    from medlike.training.commission_page import page
+    from medlike.commissioning.page import page
 
     out.mkdir(parents=True, exist_ok=True)
     for name, text in (

@@ -39,8 +39,8 @@ def triage(
     """
     from medlike.bundle import Bundle, default
     from medlike.cli.screen import note, print_json, print_table, progress
+    from medlike.commissioning.site import read_site
     from medlike.inference import Encoder
-    from medlike.inference.site import read_site
 
     with Encoder(Bundle.load(bundle or default())) as encoder, progress() as display:
         task = display.add_task("reading", total=None)

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from html import escape
 from typing import Any
 
-from medlike.training.commission import sentences
+from medlike.commissioning.commission import sentences
 
 _STYLE = """
 body{margin:0 auto;max-width:60rem;padding:24px;font:15px/1.5 system-ui,sans-serif;color:#1c1e21;background:#fff}

@@ -14,11 +14,11 @@ import numpy as np
 import numpy.typing as npt
 
 from medlike.bundle import Bundle
+from medlike.commissioning.site import Site, read_site
 from medlike.datasets.near_duplicates import NEAR, near_pairs
 from medlike.inference.encoder import Encoder
 from medlike.inference.encoding import similarity
 from medlike.inference.outlier import OutlierScorer
-from medlike.inference.site import Site, read_site
 from medlike.metrics.outliers import auroc
 from medlike.metrics.statistics import bootstrap_interval
 

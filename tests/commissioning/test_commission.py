@@ -8,9 +8,9 @@ import pytest
 from PIL import Image
 
 from medlike.bundle import rewrite
+from medlike.commissioning.commission import advice, commission
+from medlike.commissioning.page import histogram, page
 from medlike.errors import BundleError
-from medlike.training.commission import advice, commission
-from medlike.training.commission_page import histogram, page
 
 
 @pytest.fixture(scope="module")

@@ -5,9 +5,9 @@ import pytest
 from PIL import Image
 
 from medlike.bundle import Bundle, rewrite
+from medlike.commissioning.site import calibrate, read_site
 from medlike.errors import BundleError, InputError
 from medlike.inference import Encoder
-from medlike.inference.site import calibrate, read_site
 
 
 @pytest.fixture(scope="module")
