@@ -9,7 +9,8 @@ from PIL import Image
 
 from medlike.bundle import rewrite
 from medlike.commissioning.commission import advice, commission
-from medlike.commissioning.page import histogram, page
+from medlike.commissioning.page import page
+from medlike.display.templates import template
 from medlike.errors import BundleError
 
 
@@ -128,6 +129,6 @@ def test_a_bundle_without_verdicts_is_refused(place, tiny_bundle, tmp_path):
 
 
 def test_the_histogram_shows_counts_and_where_flags_begin():
-    drawn = histogram([7, 3, 0, 5], threshold=0.03, width=400, height=100)
+    drawn = str(template("histogram.html").module.histogram([7, 3, 0, 5], 0.03, 400, 100))
     assert [f">{count}</text>" in drawn for count in (7, 3, 0, 5)] == [True] * 4
     assert '<line x1="12.0" x2="12.0"' in drawn and ">0.03</text>" in drawn

@@ -3,17 +3,16 @@
 import base64
 import io
 from collections.abc import Sequence
-from functools import cache
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from PIL import Image as Pillow
 
 from medlike import files
 from medlike.archive.search.result import Hit, Result
 from medlike.display.sheet import MISSING, NOTICE, absent, described, measure, seen, shown_hit, shown_query, verdict
+from medlike.display.templates import template
 
 LONGEST = 400  # characters of a query in words that are shown in place of its picture
 
@@ -41,18 +40,11 @@ def fragment(result: Result, side: int = 224) -> str:
     return _render("fragment.html", [result], side)
 
 
-def _render(template: str, results: Sequence[Result], side: int, **facts: Any) -> str:
-    style = Markup(_environment().get_template("results.css").render())  # our own, not from outside
+def _render(name: str, results: Sequence[Result], side: int, **facts: Any) -> str:
+    style = Markup(template("results.css").render())  # our own, not from outside
     sections = [_section(result, side) for result in results]
-    return _environment().get_template(template).render(
+    return template(name).render(
         results=sections, style=style, notice=NOTICE, missing=MISSING, **facts
-    )
-
-
-@cache
-def _environment() -> Environment:
-    return Environment(
-        loader=PackageLoader("medlike.display"), autoescape=True, undefined=StrictUndefined, keep_trailing_newline=True
     )
 
 
