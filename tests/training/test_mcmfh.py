@@ -81,6 +81,25 @@ def test_the_same_seed_gives_the_same_codes(trained, parts):
         assert not np.array_equal(crossed(other.network, parts[2], view)[1], codes)
 
 
+def test_interrupted_and_resumed_is_as_never_interrupted(parts, tmp_path):
+    def stop(line):
+        if line.startswith("text, epoch 10 of"):
+            raise InterruptedError
+
+    given = (parts[0], parts[1], preset(16, **WIDTHS), CrossModalRecipe(epochs=12, batch=64))
+    with pytest.raises(InterruptedError):
+        fit_crossmodal(*given, say=stop, folder=tmp_path)
+    lines = []
+    resumed = fit_crossmodal(*given, say=lines.append, folder=tmp_path, resume=True)
+    whole = fit_crossmodal(*given)
+    assert lines[0] == "text, going on after epoch 10 of 12"
+    assert resumed.history == whole.history and resumed.best_epoch == whole.best_epoch
+    state = resumed.network.state_dict()
+    assert all(torch.equal(value, state[name]) for name, value in whole.network.state_dict().items())
+    with pytest.raises(TrainingError, match="belongs to another run: its seed differs"):
+        fit_crossmodal(*given, 1, folder=tmp_path, resume=True)
+
+
 def test_the_best_epoch_is_kept(trained, parts):
     values = [row["validation"] for row in trained.history]
     assert len(values) == 7 and values[trained.best_epoch] == max(values)

@@ -174,7 +174,16 @@ def test_the_second_stage_adds_the_published_reconstruction_error(trained, phant
         train_network([dataset], tmp_path / "out", Plan("compact", 32, stage=2), **given)
     first = train_network([dataset], tmp_path / "first", plan, **given)
     second = Plan("compact", 32, changes=changes, stage=2, device="cpu")
+
+    def stop(line):
+        if line.startswith("decoder, epoch 2 of"):
+            raise InterruptedError
+
+    with pytest.raises(InterruptedError):
+        train_network([dataset], tmp_path / "second", second, say=stop, **given)
+    resumed = train_network([dataset], tmp_path / "resumed", second, resume=True, **given)
     made = train_network([dataset], tmp_path / "second", second, **given)
+    assert made.encoder_digest == resumed.encoder_digest
     assert made.spec["outlier"]["components"] == ["neighbours", "mahalanobis", "reconstruction"]
     errors = [row["validation_error"] for row in made.spec["training"]["decoder"]["history"]]
     assert len(errors) == 3 and errors[-1] < errors[0]
