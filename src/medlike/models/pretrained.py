@@ -60,10 +60,13 @@ def read_state(path: str | Path) -> dict[str, Tensor]:
                 f"{path} cannot be read as plain weights ({reason}); save its state_dict() alone, "
                 "or convert it to safetensors"
             ) from error
-    else:
+    elif path.suffix == ".tflite":
         raise BundleError(
-            f"{path} ends in {path.suffix!r}; known: .safetensors, .pt, .pth, .bin, .ckpt, .tar"
+            f"{path} is a TensorFlow Lite file; convert it once with medlike-research, `python -m "
+            f"medlike_research.development.tflite {path} {path.with_suffix('.safetensors').name}`, and give that file"
         )
+    else:
+        raise BundleError(f"{path} ends in {path.suffix!r}; known: .safetensors, .pt, .pth, .bin, .ckpt, .tar")
     tensors = _tensors(found)
     if not tensors:
         raise BundleError(f"{path} holds no tensors by name; save the network's state_dict()")

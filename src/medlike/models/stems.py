@@ -143,7 +143,4 @@ class Stem(nn.Module):
 
     def load(self, path: str | Path) -> None:
         """Load weights of a file, its classifier passed over. BundleError lists what does not fit."""
-        if isinstance(self.body, mobilenet.MobileNetV2) and Path(path).suffix == ".tflite":
-            mobilenet.load_quantised(self.body, path)
-            return
         fit(self.body, read_state(path), name=self.name, path=path, ignored=self.kind.ignored)

@@ -1,4 +1,8 @@
-"""Weights out of a TensorFlow Lite file: its convolutions in the order in which they run, dequantised.
+"""Convert the weights of a MobileNetV2 1.0 in a TensorFlow Lite file to safetensors, for `medlike train --stem`.
+
+    python -m medlike_research.development.tflite mobilenet_v2_1.0_224_quant.tflite mobilenet_v2.safetensors
+
+Convolutions are read in the order in which they run, and dequantised.
 
 A flatbuffer is read with the standard library alone: only the few tables that weights need. Layout after the
 TensorFlow Lite schema, version 3.
@@ -7,12 +11,16 @@ TensorFlow Lite schema, version 3.
 from __future__ import annotations
 
 import struct
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import torch
+from safetensors.torch import save_file
 
-from medlike.errors import BundleError
+from medlike.errors import BundleError, MedlikeError
+from medlike.models.mobilenet import MobileNetV2, PaddedConv2d
 
 IDENTIFIER = b"TFL3"
 # Fields by their place in the schema's tables.
@@ -114,9 +122,7 @@ def _convolutions(reader: _Reader) -> list[Convolution]:
         order = (3, 0, 1, 2) if depthwise else (0, 3, 1, 2)
         axis = 3 if depthwise else 0
         weight = _values(reader, tensors[kernel], buffers, axis).transpose(order)
-        found.append(
-            Convolution(np.ascontiguousarray(weight), _values(reader, tensors[bias], buffers, 0), depthwise)
-        )
+        found.append(Convolution(np.ascontiguousarray(weight), _values(reader, tensors[bias], buffers, 0), depthwise))
     return found
 
 
@@ -138,3 +144,48 @@ def _values(reader: _Reader, tensor: int, buffers: list[int], axis: int) -> np.n
     # One zero point serves all channels where the file gives one, none means zero.
     zero = zero.reshape(along) if zero.size > 1 else zero if zero.size else np.zeros(1)
     return np.asarray(scale * (stored - zero), np.float32)
+
+
+def convert(path: str | Path, out: str | Path) -> Path:
+    """Write the dequantised weights of a MobileNetV2 1.0 as float32 safetensors; returns the file.
+
+    Raises:
+        BundleError: The file is missing or damaged, or holds another network.
+    """
+    network = MobileNetV2()
+    load_quantised(network, path)
+    draft = Path(out).with_name(Path(out).name + ".draft")
+    save_file(network.state_dict(), str(draft))
+    return draft.replace(out)
+
+
+def load_quantised(network: MobileNetV2, path: str | Path) -> None:
+    """Fill the network with the dequantised weights of a MobileNetV2 1.0 .tflite file, head and classifier
+    passed over.
+
+    Raises BundleError where the file is damaged or holds another network.
+    """
+    layers = [module for module in network.modules() if isinstance(module, PaddedConv2d)]
+    convolved = convolutions(path)
+    if len(convolved) < len(layers):
+        raise BundleError(f"{path} has {len(convolved)} convolutions, MobileNetV2 {len(layers)}; give the 1.0 network")
+    for number, (layer, found) in enumerate(zip(layers, convolved, strict=False)):
+        if tuple(layer.weight.shape) != found.weight.shape:
+            raise BundleError(
+                f"{path} does not fit MobileNetV2 1.0: convolution {number} has shape {found.weight.shape}, "
+                f"expected {tuple(layer.weight.shape)}"
+            )
+    with torch.no_grad():
+        for layer, found in zip(layers, convolved, strict=False):
+            assert layer.bias is not None
+            layer.weight.copy_(torch.from_numpy(found.weight))
+            layer.bias.copy_(torch.from_numpy(found.bias))
+
+
+if __name__ == "__main__":
+    if len(sys.argv) != 3:
+        sys.exit("usage: python -m medlike_research.development.tflite FILE.tflite OUT.safetensors")
+    try:
+        print(convert(*sys.argv[1:]))
+    except MedlikeError as error:
+        sys.exit(str(error))
