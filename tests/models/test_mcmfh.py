@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from medlike.errors import TrainingError
-from medlike.models.crossmodal import DropoutVoting, ExpertLayer, FusionBlock, chosen_weights, unit
 from medlike.models.mcmfh import BITS, CrossModalNetwork, export_crossmodal, preset
+from medlike.models.mcmfh_parts import DropoutVoting, ExpertLayer, FusionBlock, chosen_weights, unit
 
 SMALL = {"image_width": 12, "sentence_width": 10, "width": 8, "heads": 2, "hash_hidden": 6}
 IMAGE, TEXT, BOTH = (1.0, 0.0), (0.0, 1.0), (1.0, 1.0)

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from medlike import bundle
-from medlike.bundle.crossing import BOTH, IMAGE, TEXT
+from medlike.bundle.text_bundle import BOTH, IMAGE, TEXT
 from medlike.datasets import Dataset, Sample
 from medlike.errors import TrainingError
 from medlike.metrics import Relevance, score_codes, score_features

@@ -15,9 +15,9 @@ import numpy as np
 import numpy.typing as npt
 
 from medlike.bundle import bundle as folder
-from medlike.bundle.crossing import golden_rows, golden_values
 from medlike.bundle.phantoms import COUNT, packed_pictures, phantoms
 from medlike.bundle.session import code_values, open_session
+from medlike.bundle.text_bundle import golden_rows, golden_values
 from medlike.errors import BundleError, MissingExtra
 
 # Smaller tensors (batch statistics, biases, scales) stay float32: they cost little and carry much.

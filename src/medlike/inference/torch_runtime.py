@@ -84,7 +84,7 @@ def _build(bundle: Bundle) -> nn.Module:
     if "settings" not in kept:
         raise BundleError(f"bundle {bundle.name} does not say how its network is built; export it again")
     from medlike.models.networks import rebuild
-    from medlike.models.unusual import OutlierMap
+    from medlike.models.outlier_map import OutlierMap
 
     network = rebuild(kept)
     if "outlier_map" in kept:

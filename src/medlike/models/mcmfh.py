@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from medlike.errors import TrainingError
 from medlike.models.changes import with_changes
-from medlike.models.crossmodal import DropoutVoting, FusionBlock, unit
+from medlike.models.mcmfh_parts import DropoutVoting, FusionBlock, unit
 
 BITS = (16, 32, 64, 128)
 
@@ -135,7 +135,7 @@ class _Served(nn.Module):
 def export_crossmodal(network: CrossModalNetwork) -> Any:
     """The network as an onnx.ModelProto for `medlike.bundle.write`, weights under their own names.
 
-    Inputs and outputs are those of `medlike.bundle.crossing`, one row a run. MissingExtra without onnx.
+    Inputs and outputs are those of `medlike.bundle.text_bundle`, one row a run. MissingExtra without onnx.
     """
     from medlike.models.export import served_graph
 

@@ -24,9 +24,7 @@ from medlike.inference.outlier import OutlierScorer, fit_outlier
 from medlike.models.export import export_graph, round_weights
 from medlike.models.networks import record
 from medlike.training.material import Classes, Material
-from medlike.training.pictures import prepare_pictures
-from medlike.training.quality import measure_bundle, measure_strangers
-from medlike.training.unusual import (
+from medlike.training.outlier_fit import (
     choose_weights,
     component_table,
     fit_outlier_map,
@@ -35,6 +33,8 @@ from medlike.training.unusual import (
     settings_with,
     spread_rows,
 )
+from medlike.training.pictures import prepare_pictures
+from medlike.training.quality import measure_bundle, measure_strangers
 
 Say = Callable[[str], None]
 F32 = npt.NDArray[np.float32]

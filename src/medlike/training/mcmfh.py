@@ -17,7 +17,7 @@ from medlike import bundle as bundles
 from medlike.bundle import Bundle
 from medlike.datasets import Dataset, Split, headline_labels, join, may_train
 from medlike.errors import TrainingError
-from medlike.inference.crossing import CrossEncoder
+from medlike.inference.cross_encoder import CrossEncoder
 from medlike.inference.sentences import SentenceEncoder
 from medlike.training.finish import data_terms
 from medlike.training.pair_quality import Cross, measure_pairs, pair_figures

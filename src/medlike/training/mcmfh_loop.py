@@ -13,12 +13,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from medlike.bundle.crossing import IMAGE, TEXT, VIEWS
+from medlike.bundle.text_bundle import IMAGE, TEXT, VIEWS
 from medlike.errors import TrainingError
 from medlike.metrics import score_codes, score_features
 from medlike.models.changes import with_changes
-from medlike.models.crossmodal import unit
 from medlike.models.mcmfh import CrossModalNetwork, CrossModalSettings
+from medlike.models.mcmfh_parts import unit
 from medlike.training.correlation import canonical_correlation, sign_frame
 from medlike.training.losses.bit_balance import bit_balance
 from medlike.training.losses.gating import gating

@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from medlike.models.crossmodal import unit
 from medlike.models.mcmfh import CrossModalSettings
+from medlike.models.mcmfh_parts import unit
 
 
 class PlainHash(nn.Module):

@@ -16,8 +16,8 @@ import torch
 from medlike.errors import TrainingError
 from medlike.inference.outlier import OutlierScorer, OutlierSettings
 from medlike.metrics.outliers import auroc, detection_at
+from medlike.models.outlier_map import OutlierMap
 from medlike.models.pooling import depth_statistics
-from medlike.models.unusual import OutlierMap
 from medlike.training.rotation import balanced_weights, principal_directions
 
 F32 = npt.NDArray[np.float32]

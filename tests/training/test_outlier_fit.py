@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from medlike.training.unusual import (
+from medlike.training.outlier_fit import (
     choose_weights,
     fit_outlier_map,
     map_settings,
@@ -47,7 +47,7 @@ def test_a_strange_row_lands_far_away(rows):
 
 
 def test_its_settings_build_it_again(rows):
-    from medlike.models.unusual import OutlierMap
+    from medlike.models.outlier_map import OutlierMap
 
     made = fit_outlier_map(*rows, CHANNELS, ["a"] * 300, 4)
     again = OutlierMap(**map_settings(made))

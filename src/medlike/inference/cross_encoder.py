@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from medlike.bundle import Bundle, default_text, shipped
-from medlike.bundle.crossing import BOTH, IMAGE, TEXT, cross_values, golden_values
 from medlike.bundle.session import open_session
+from medlike.bundle.text_bundle import BOTH, IMAGE, TEXT, cross_values, golden_values
 from medlike.errors import BundleError, InputError
 from medlike.inference.encoder import GOLDEN_SHARE, Encoder, golden_message
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 class OutlierMap(nn.Module):
     """Pooled depths [N,P] and blended feature [N,D] -> float32 [N, pooled_outputs + feature_outputs].
 
-    Fitted after training and without gradients (see training.unusual). mean, std: buffers [P], as in
+    Fitted after training and without gradients (see training.outlier_fit). mean, std: buffers [P], as in
     DepthPooling; centre: buffer [D]. feature_outputs 0 leaves the blended feature out.
     """
 
