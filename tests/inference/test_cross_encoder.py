@@ -10,7 +10,7 @@ from medlike.inference import CrossEncoder, Encoder
 
 
 @pytest.fixture(scope="module")
-def crossing(tiny_text_bundle):
+def cross_encoder(tiny_text_bundle):
     return CrossEncoder(tiny_text_bundle)
 
 
@@ -33,32 +33,32 @@ def naive(bundle, content, sentences, present):
     return np.packbits(embedding @ weights["to.bits"] > 0, axis=1), embedding
 
 
-def test_the_three_views_are_what_the_network_gives(crossing, pairs):
+def test_the_three_views_are_what_the_network_gives(cross_encoder, pairs):
     content, sentences = pairs
     for given, present in (
         ((content, None), (1, 0)), ((None, sentences), (0, 1)), ((content, sentences), (1, 1)),
     ):  # fmt: skip
-        found = crossing.encode(*given)
+        found = cross_encoder.encode(*given)
         sides = [np.zeros((9, width)) if side is None else side for side, width in zip(given, (32, 384), strict=True)]
-        code, embedding = naive(crossing.bundle, *sides, present)
+        code, embedding = naive(cross_encoder.bundle, *sides, present)
         assert found.code.dtype == np.uint8 and found.code.shape == (9, 2) and len(found) == 9
-        assert found.embedding.dtype == np.float32 and found.embedding.shape == (9, crossing.width)
+        assert found.embedding.dtype == np.float32 and found.embedding.shape == (9, cross_encoder.width)
         np.testing.assert_allclose(found.embedding, embedding, atol=1e-5)
         np.testing.assert_array_equal(found.code, code)
 
 
-def test_a_row_depends_on_nothing_but_itself(crossing, pairs):
+def test_a_row_depends_on_nothing_but_itself(cross_encoder, pairs):
     content, sentences = pairs
-    whole = crossing.encode(content, sentences)
+    whole = cross_encoder.encode(content, sentences)
     for n in range(9):
-        alone = crossing.encode(content[n : n + 1], sentences[n : n + 1])
+        alone = cross_encoder.encode(content[n : n + 1], sentences[n : n + 1])
         np.testing.assert_array_equal(alone.embedding[0], whole.embedding[n])
         np.testing.assert_array_equal(alone.code[0], whole.code[n])
 
 
-def test_no_rows_give_no_rows(crossing):
-    found = crossing.encode(np.zeros((0, 32), np.int8))
-    assert found.code.shape == (0, 2) and found.embedding.shape == (0, crossing.width)
+def test_no_rows_give_no_rows(cross_encoder):
+    found = cross_encoder.encode(np.zeros((0, 32), np.int8))
+    assert found.code.shape == (0, 2) and found.embedding.shape == (0, cross_encoder.width)
 
 
 @pytest.mark.parametrize(
@@ -73,33 +73,33 @@ def test_no_rows_give_no_rows(crossing):
         (np.zeros((2, 32), np.int8), np.zeros((3, 384), np.float32), "2 content vectors and 3 sentences"),
     ],
 )
-def test_what_does_not_fit_is_refused(crossing, content, sentences, reason):
+def test_what_does_not_fit_is_refused(cross_encoder, content, sentences, reason):
     with pytest.raises(InputError, match=reason):
-        crossing.encode(content, sentences)
+        cross_encoder.encode(content, sentences)
 
 
-def test_it_goes_with_the_image_bundle_it_was_trained_on(crossing, tiny_bundle, make_tiny_bundle, tmp_path):
-    crossing.require_images(tiny_bundle)
+def test_it_goes_with_the_image_bundle_it_was_trained_on(cross_encoder, tiny_bundle, make_tiny_bundle, tmp_path):
+    cross_encoder.require_images(tiny_bundle)
     other = make_tiny_bundle(tmp_path / "other", "other-64", seed=1)
     with pytest.raises(BundleError, match=r"encoded by tiny-64 .* not by other-64 .*medlike train mcmfh"):
-        crossing.require_images(other)
+        cross_encoder.require_images(other)
 
 
 def test_it_goes_with_an_encoder_of_the_same_content(
-    crossing, tiny_bundle, tiny_regional_bundle, make_tiny_bundle, tmp_path, monkeypatch
+    cross_encoder, tiny_bundle, tiny_regional_bundle, make_tiny_bundle, tmp_path, monkeypatch
 ):
     # The regional one has the weights of the other, and local codes beside them.
     assert tiny_regional_bundle.encoder_digest != tiny_bundle.encoder_digest
     with pytest.raises(BundleError, match="not by tiny-regional-64"):
-        crossing.require_images(tiny_regional_bundle)  # what it was trained with is not at hand to compare
+        cross_encoder.require_images(tiny_regional_bundle)  # what it was trained with is not at hand to compare
     monkeypatch.setattr("medlike.bundle.bundle.SHIPPED", tiny_bundle.path.parent)
-    crossing.require_images(tiny_regional_bundle)
+    cross_encoder.require_images(tiny_regional_bundle)
     with pytest.raises(BundleError, match="not by other-64"):
-        crossing.require_images(make_tiny_bundle(tmp_path / "other", "other-64", seed=1))
+        cross_encoder.require_images(make_tiny_bundle(tmp_path / "other", "other-64", seed=1))
 
 
-def test_calibrating_the_image_bundle_changes_nothing(crossing, tiny_bundle, tmp_path):
-    crossing.require_images(bundle.rewrite(tiny_bundle, tmp_path / "ours", None, {"terms": "ours"}))
+def test_calibrating_the_image_bundle_changes_nothing(cross_encoder, tiny_bundle, tmp_path):
+    cross_encoder.require_images(bundle.rewrite(tiny_bundle, tmp_path / "ours", None, {"terms": "ours"}))
 
 
 def test_each_kind_is_refused_where_the_other_is_asked_for(tiny_text_bundle, tiny_bundle):
@@ -115,9 +115,9 @@ def test_each_kind_is_refused_where_the_other_is_asked_for(tiny_text_bundle, tin
 
 
 def test_golden_bits_tell_whether_a_host_computes_the_same(tiny_text_bundle, tmp_path):
-    crossing = CrossEncoder(tiny_text_bundle)
-    assert crossing.golden_share == 1
-    crossing.require_golden()
+    cross_encoder = CrossEncoder(tiny_text_bundle)
+    assert cross_encoder.golden_share == 1
+    cross_encoder.require_golden()
     wrong = ~tiny_text_bundle.array("golden.code")
     broken = bundle.rewrite(tiny_text_bundle, tmp_path / "broken", {"golden.code": wrong})
     with pytest.raises(BundleError, match=r"0\.0% of the golden bits .* come out on this host"):

@@ -272,12 +272,12 @@ def test_the_command_makes_a_bundle_that_runs(collection, tiny_bundle, tmp_path)
     assert (made.name, made.bits, made.preset) == ("medlike-text-16", 16, "mcmfh")
     assert made.spec["training"]["sources"]["s"]["terms"] == ["CC0"]
     assert made.spec["training"]["recipe"]["epochs"] == 2
-    crossing = CrossEncoder(made)
-    crossing.require_images(tiny_bundle)
-    crossing.require_golden()
+    cross_encoder = CrossEncoder(made)
+    cross_encoder.require_images(tiny_bundle)
+    cross_encoder.require_golden()
     with SentenceEncoder.load() as encoder:
-        crossing.require_sentences(encoder)
-        assert crossing.encode(sentences=encoder.encode(["effusion"])).code.shape == (1, 2)
+        cross_encoder.require_sentences(encoder)
+        assert cross_encoder.encode(sentences=encoder.encode(["effusion"])).code.shape == (1, 2)
     # Embeddings are kept by what they were made from: a second run computes none.
     again = CliRunner().invoke(build(), [*command, "--replace"])
     assert again.exit_code == 0 and "encoding" not in again.output

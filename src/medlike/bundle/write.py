@@ -66,7 +66,7 @@ def write(
     graph: an onnx.ModelProto with input "image" uint8 [N,224,224] and outputs "bits" and "content" at least;
     its large float32 initialisers are stored as float16. arrays: every other array, by name. spec: name,
     preset, bits, content_dim, and anything of DEFAULTS; a measured `quality` and `terms` should be among it.
-    With `"kind": "text"` in spec, a text bundle: inputs as `bundle.crossing` has them, outputs "bits" and
+    With `"kind": "text"` in spec, a text bundle: inputs as `bundle.text_bundle` has them, outputs "bits" and
     "embedding", and TEXT_REQUIRED under "text". The golden inputs are encoded by the graph as written.
     replace: take the place of a bundle at `path`.
 

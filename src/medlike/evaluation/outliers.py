@@ -22,7 +22,7 @@ def outlier_figures(
 ) -> dict[str, Any] | None:
     """Detection figures over query images of both kinds, or None where one kind is missing.
 
-    score: float [N], higher is stranger; p: conformal p-values [N] or None; units: [N]. The false-alarm
+    score: float [N], higher is less typical; p: conformal p-values [N] or None; units: [N]. The false-alarm
     rate is the one seen with p <= threshold, with an interval by unit, also by modality and by source.
     """
     outside = np.array([s.is_ood for s in data], dtype=bool)

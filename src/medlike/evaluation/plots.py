@@ -181,7 +181,7 @@ def outliers(figures: Mapping[str, Any]) -> str:
             counts = np.array(figures["histogram"][key], float)
             left.stairs(counts / max(counts.sum(), 1), edges, color=colour, fill=True, alpha=0.45, label=text)
             left.stairs(counts / max(counts.sum(), 1), edges, color=colour, lw=1.2)
-        left.set(xlabel="outlier score (higher is stranger)", ylabel="share of images")
+        left.set(xlabel="outlier score (higher is less typical)", ylabel="share of images")
         left.legend()
         right.plot(figures["roc"]["false_alarms"], figures["roc"]["detected"], color=COLOURS[0], lw=1.8)
         right.axvline(0.03, color="black", ls="--", lw=1, label="3 % false alarms")

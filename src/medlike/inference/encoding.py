@@ -23,7 +23,7 @@ DEFAULT_THRESHOLD = 0.03
 
 @dataclass(frozen=True)
 class Outlier:
-    """Verdict on one image. score: higher is stranger; p_value in (0, 1]: at most `threshold` is an outlier.
+    """Verdict on one image. score: higher is less typical; p_value in (0, 1]: at most `threshold` is an outlier.
 
     components: the parts of the score, for explanation only. modality: whose calibration gave the p-value,
     "pooled" where no modality has enough calibration units.
@@ -53,7 +53,7 @@ class Outlier:
 
 @dataclass(frozen=True)
 class Outliers:
-    """Verdicts on N images: score float32 [N], higher is stranger; p float32 [N]; the rest as in Outlier."""
+    """Verdicts on N images: score float32 [N], higher is less typical; p float32 [N]; the rest as in Outlier."""
 
     score: F32
     p: F32

@@ -1,6 +1,6 @@
 """Is this image anything the bundle knows? One score, one conformal p-value, components as explanation.
 
-Score: the mean of two or three standardised components, higher is stranger:
+Score: the mean of two or three standardised components, higher is less typical:
 
     neighbours       distance to the k-th nearest vector of a reference set frozen in the bundle
     mahalanobis      distance to the nearest cluster of it, under the pooled within-cluster covariance

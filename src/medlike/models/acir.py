@@ -63,7 +63,7 @@ class DepthBranch(nn.Module):
     def __init__(self, settings: NetworkSettings) -> None:
         super().__init__()
         # The linear part has a length of about 1; hidden layers want entries of about 1. No layer norm: an image's
-        # length says how unusual it is.
+        # length is an outlier score.
         self.scale = settings.linear**0.5
         self.members = nn.ModuleList(_member(settings) for _ in range(settings.depth_members))
 

@@ -46,9 +46,9 @@ def served_outputs(network: nn.Module, images: Tensor) -> dict[str, Tensor]:
     found = network(images, reconstruct=True) if decodes else network(images)
     outputs = {"bits": found["u"], "content": found["feature"]}
     outputs |= {name: found[name] for name in ("cells", "cell_weight", "modality") if name in found}
-    unusual = getattr(network, "outlier_map", None)
+    outlier_map = getattr(network, "outlier_map", None)
     outputs["outlier_features"] = (
-        found["feature"] if unusual is None else unusual(found["pooled"], found["feature"])
+        found["feature"] if outlier_map is None else outlier_map(found["pooled"], found["feature"])
     )
     if decodes:
         outputs["reconstruction_error"] = ((found["reconstruction"] - images) ** 2).mean(dim=(1, 2, 3))

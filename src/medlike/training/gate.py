@@ -117,10 +117,10 @@ def draw_lists(material: GateMaterial, recipe: CellRecipe, random: np.random.Gen
     boxed = (np.arange(len(rows)) % 2).astype(np.float32)
     bits = 8 * material.codes.shape[1]
     for number, row in enumerate(rows):
-        kin = np.flatnonzero(material.labels == material.labels[row])
-        kin = random.permutation(kin[kin != row])[: max(1, size // 4)]
-        rest = np.setdiff1d(np.arange(len(material.labels)), np.append(kin, row))
-        chosen = np.sort(np.concatenate([kin, random.permutation(rest)[: size - len(kin)]]))
+        same_label = np.flatnonzero(material.labels == material.labels[row])
+        same_label = random.permutation(same_label[same_label != row])[: max(1, size // 4)]
+        rest = np.setdiff1d(np.arange(len(material.labels)), np.append(same_label, row))
+        chosen = np.sort(np.concatenate([same_label, random.permutation(rest)[: size - len(same_label)]]))
         near = hamming.distances(np.ascontiguousarray(material.codes[chosen]), material.codes[row], "numpy")
         whole[number, : len(chosen)] = near / bits
         template = _template(material, int(row), bool(boxed[number]), random)

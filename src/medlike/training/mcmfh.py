@@ -132,11 +132,11 @@ def in_part(pairs: Pairs, split: Split, part: str) -> npt.NDArray[np.bool_]:
     return np.array([sample.path in chosen for sample in pairs.samples], bool)
 
 
-def served(crossing: CrossEncoder) -> Cross:
+def served(cross_encoder: CrossEncoder) -> Cross:
     """A text bundle as `measure_pairs` asks it."""
 
     def cross(pairs: Pairs, image: bool, text: bool) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.uint8]]:
-        found = crossing.encode(pairs.content if image else None, pairs.sentences if text else None)
+        found = cross_encoder.encode(pairs.content if image else None, pairs.sentences if text else None)
         return found.embedding, found.code
 
     return cross

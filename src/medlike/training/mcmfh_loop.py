@@ -166,7 +166,7 @@ def fit_crossmodal(
         _turn_code(network, inputs, seed)
         validation_map = _judge(network, judged, validation)
     network.eval()
-    history = [{name: row[name] for name in ("epoch", "loss", "validation") if name in row} for row in run.history]
+    history = [{n: v for n, v in row.items() if n in ("epoch", "loss", "validation")} for row in run.history]
     return Fit(network, history, run.best["epoch"], validation_map)
 
 

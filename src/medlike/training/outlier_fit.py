@@ -1,7 +1,7 @@
-"""Fitting what tells known images from strange ones: the map to outlier features, reference, calibration.
+"""Fitting what tells known images from outliers: the map to outlier features, reference, calibration.
 
 Three parts of the data, apart from each other: the reference (training pictures, spread over sources and
-labels), the calibration part (one picture a unit), and, where there are any, strange pictures of the
+labels), the calibration part (one picture a unit), and, where there are any, outlier pictures of the
 calibration half, by which the components' weights are chosen, one kind left out at a time.
 """
 
@@ -101,7 +101,7 @@ def one_of_each(units: I64, random: np.random.Generator) -> I64:
 
 
 def component_table(scorer: OutlierScorer, features: F32, errors: F32 | None = None) -> F32:
-    """Standardised components of each row, float32 [N, C], higher is stranger."""
+    """Standardised components of each row, float32 [N, C], higher is less typical."""
     rows = [
         scorer.score(scorer.parts(row, None if errors is None else float(errors[i])))[1]
         for i, row in enumerate(features)
@@ -110,11 +110,11 @@ def component_table(scorer: OutlierScorer, features: F32, errors: F32 | None = N
 
 
 def choose_weights(
-    usual: F32, strange: F32, kinds: Sequence[str]
+    usual: F32, outliers: F32, kinds: Sequence[str]
 ) -> tuple[tuple[float, ...], dict[str, dict[str, float]]]:
     """Weights of the components and, for each kind, what weights chosen without it reach on it.
 
-    usual: [n, C] standardised components of known pictures that took no part in the fit; strange: [m, C], with
+    usual: [n, C] standardised components of known pictures that took no part in the fit; outliers: [m, C], with
     the kind of each. Best: mean over kinds of detection at 3 % false alarms, then of AUROC. With fewer than
     two kinds nothing can be left out: equal weights.
     """
@@ -131,7 +131,7 @@ def choose_weights(
         inside = usual @ np.asarray(w, np.float32) / sum(w)
         table[w] = []
         for kind in found:
-            outside = strange[names == kind] @ np.asarray(w, np.float32) / sum(w)
+            outside = outliers[names == kind] @ np.asarray(w, np.float32) / sum(w)
             table[w].append((float(detection_at(inside, outside)), float(auroc(inside, outside))))
 
     def best(left_out: int | None) -> tuple[float, ...]:
