@@ -136,6 +136,7 @@ def fit_crossmodal(
     def restore(content: dict[str, Any]) -> None:
         scale.data.copy_(content["scale"])
         source.set_state(content["source"])
+        torch.set_rng_state(content["dropout"])
 
     stage = Stage(
         "text",
@@ -155,7 +156,7 @@ def fit_crossmodal(
             "seed": seed, "pairs": _digest(train, validation),
         },
         begin=lambda epoch, run: network.train(),
-        state=lambda: {"scale": scale.data, "source": source.get_state()},
+        state=lambda: {"scale": scale.data, "source": source.get_state(), "dropout": torch.get_rng_state()},
         restore=restore,
         advice="--set rate",
         report=10,
