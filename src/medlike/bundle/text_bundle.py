@@ -51,6 +51,4 @@ def golden_values(session: Any, content: I8, sentences: F32) -> F32:
     """Output "bits" of the golden rows in the three views, float32 [3 N, K]: images, sentences, both."""
     no_content, no_sentence = np.zeros_like(content), np.zeros_like(sentences)
     given = ((content, no_sentence), (no_content, sentences), (content, sentences))
-    return np.concatenate(
-        [cross_values(session, *pair, view)[0] for pair, view in zip(given, VIEWS, strict=True)]
-    )
+    return np.concatenate([cross_values(session, *pair, view)[0] for pair, view in zip(given, VIEWS, strict=True)])

@@ -75,8 +75,7 @@ def false_alarms(site: Site) -> dict[str, Any]:
         "by_modality": {name: _share(flagged[names == name], site.units[names == name]) for name in sorted(set(names))},
         "p_values": np.histogram(outlier.p, bins=20, range=(0, 1))[0].tolist(),
         "flagged": [
-            {"path": site.paths[i], "p_value": float(outlier.p[i]), "score": float(outlier.score[i])}
-            for i in worst
+            {"path": site.paths[i], "p_value": float(outlier.p[i]), "score": float(outlier.score[i])} for i in worst
         ],
     }
 

@@ -101,9 +101,7 @@ def read_site(
     )
 
 
-def calibrate(
-    bundle: Bundle, site: Site, out: str | Path, seed: int = 0, overwrite: bool = False
-) -> Bundle:
+def calibrate(bundle: Bundle, site: Site, out: str | Path, seed: int = 0, overwrite: bool = False) -> Bundle:
     """A copy of the bundle at `out` whose outlier verdicts are fitted to a site; its codes are the same.
 
     Half of the site's units join the reference, one image of each other unit calibrates. Raises InputError where

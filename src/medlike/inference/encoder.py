@@ -81,9 +81,7 @@ class Encoder:
     def features(self, images: Sequence[PreparedImage | npt.NDArray[np.uint8]], output: str) -> Any:
         """An output of the graph for each image, float32 [N, ...]; BundleError where none is so named."""
         if output not in self._names:
-            raise BundleError(
-                f"bundle {self.bundle.name} has no output {output!r}; it has: {', '.join(self._names)}"
-            )
+            raise BundleError(f"bundle {self.bundle.name} has no output {output!r}; it has: {', '.join(self._names)}")
         return self.outputs(images)[output]
 
     @cached_property
@@ -112,9 +110,7 @@ class Encoder:
     def _run(self, picture: npt.NDArray[np.uint8]) -> list[npt.NDArray[Any]]:
         return self._session.run(self._names, {INPUT: picture[None]})
 
-    def encodings(
-        self, given: dict[str, Any], images: Sequence[PreparedImage | npt.NDArray[np.uint8]]
-    ) -> Encodings:
+    def encodings(self, given: dict[str, Any], images: Sequence[PreparedImage | npt.NDArray[np.uint8]]) -> Encodings:
         """Encodings from what `outputs` gave for the same images."""
         masks = [_mask(image) for image in images] if "cells" in self._names else []
         if not np.isfinite(given["bits"]).all():
@@ -122,9 +118,7 @@ class Encoder:
         modality = self.modalities(given.get("modality"))
         outlier = None
         if self._scorer is not None:
-            outlier = self._scorer.verdicts(
-                given["outlier_features"], modality, given.get("reconstruction_error")
-            )
+            outlier = self._scorer.verdicts(given["outlier_features"], modality, given.get("reconstruction_error"))
         return Encodings(
             code=np.packbits(given["bits"] > 0, axis=1),
             content=quantised(given["content"]),

@@ -85,8 +85,7 @@ class Outliers:
             score=np.concatenate([part.score for part in parts]),
             p=np.concatenate([part.p for part in parts]),
             components={
-                name: np.concatenate([part.components[name] for part in parts])
-                for name in parts[0].components
+                name: np.concatenate([part.components[name] for part in parts]) for name in parts[0].components
             },
             threshold=parts[0].threshold,
             modality=[name for part in parts for name in part.modality],

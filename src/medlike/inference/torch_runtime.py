@@ -31,9 +31,7 @@ def load_network(bundle: Bundle) -> nn.Module:
     wanted = {name for name in network.state_dict() if not name.endswith("num_batches_tracked")}
     lacking = sorted(wanted - set(weights))
     # What no output depends on (auxiliary heads) is not exported, and missing here for the same reason.
-    found = network.load_state_dict(
-        {name: value for name, value in weights.items() if name in wanted}, strict=False
-    )
+    found = network.load_state_dict({name: value for name, value in weights.items() if name in wanted}, strict=False)
     if len(lacking) > len(wanted) // 2 or found.unexpected_keys:
         raise BundleError(f"the weights of {bundle.name} do not fit preset {bundle.preset}; export it again")
     return network.eval()
@@ -78,9 +76,7 @@ def _build(bundle: Bundle) -> nn.Module:
     if bundle.preset == "itq":
         from medlike.models.rotation import RotationNetwork
 
-        return RotationNetwork(
-            kept["stem"], kept["bits"], kept["content"], kept["features"], kept["modalities"]
-        )
+        return RotationNetwork(kept["stem"], kept["bits"], kept["content"], kept["features"], kept["modalities"])
     if "settings" not in kept:
         raise BundleError(f"bundle {bundle.name} does not say how its network is built; export it again")
     from medlike.models.networks import rebuild

@@ -87,9 +87,7 @@ def round_weights(network: nn.Module, smallest: int = 1024) -> nn.Module:
     return network
 
 
-def export_graph(
-    network: nn.Module, outputs: Sequence[str] | None = None, served: Served = served_outputs
-) -> Any:
+def export_graph(network: nn.Module, outputs: Sequence[str] | None = None, served: Served = served_outputs) -> Any:
     """The network as an onnx.ModelProto for `medlike.bundle.write`: see `trace`.
 
     outputs: which of those that `served` gives, "bits" and "content" among them; all by default. Round the
@@ -167,9 +165,7 @@ def _folded(program: Any) -> Any:
     def free_of_weights(node: Any) -> bool | None:
         return False if any(value is not None and value.name in weights for value in node.inputs) else None
 
-    optimizer.fold_constants(
-        program.model, input_size_limit=256, output_size_limit=4096, should_fold=free_of_weights
-    )
+    optimizer.fold_constants(program.model, input_size_limit=256, output_size_limit=4096, should_fold=free_of_weights)
     optimizer.remove_unused_nodes(program.model)
     return onnx_ir.to_proto(program.model)
 

@@ -251,9 +251,7 @@ def _copied(linear: torch.nn.Linear) -> torch.nn.Linear:
 
 
 @torch.no_grad()
-def _validated(
-    expert: Any, recipe: CellRecipe, views: CellViews, modality: F32 | None, seed: int
-) -> dict[str, float]:
+def _validated(expert: Any, recipe: CellRecipe, views: CellViews, modality: F32 | None, seed: int) -> dict[str, float]:
     """Share of cells found again in the copy by their code, and entropies of the bits."""
     random = np.random.default_rng((seed, 13))
     device = expert.mean.device

@@ -219,9 +219,7 @@ def _network(settings: RotationSettings, stem_weights: str | Path, modalities: i
 
     if not Path(stem_weights).is_file():
         raise TrainingError(f"no stem weights at {stem_weights}; give the safetensors file with --stem")
-    network = RotationNetwork(
-        settings.stem, settings.bits, settings.content, settings.features, modalities
-    ).eval()
+    network = RotationNetwork(settings.stem, settings.bits, settings.content, settings.features, modalities).eval()
     network.stem.load(stem_weights)
     return network
 

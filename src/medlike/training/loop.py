@@ -179,9 +179,7 @@ class _FirstStage:
             self.histogram = content["histogram"].to(next(self.network.parameters()).device)
 
 
-def validation_map(
-    feed: Feed, part: Material, other: Feed, queries: Material, seed: int, coded: bool = True
-) -> float:
+def validation_map(feed: Feed, part: Material, other: Feed, queries: Material, seed: int, coded: bool = True) -> float:
     """mAP of queries against at most 3,000 training pictures: of codes, expected over ties, or of features."""
     name = "u" if coded else "feature"
     items = served_outputs(feed, len(part), (name,))[name]

@@ -85,8 +85,7 @@ def _name(sample: object, level: str) -> str:
 def classes_of(dataset: Dataset) -> Classes:
     """The classes of a training part: every level's names, sorted. Raises TrainingError for a single label."""
     names = {
-        level: sorted({_name(sample, level) for sample in dataset} - {""})
-        for level in ("modality", "region", "label")
+        level: sorted({_name(sample, level) for sample in dataset} - {""}) for level in ("modality", "region", "label")
     }
     if len(names["label"]) < 2:
         raise TrainingError(
@@ -116,9 +115,7 @@ def material(
     """Pictures and labels of a part of the data. Raises TrainingError where it is empty."""
     if not len(dataset):
         raise TrainingError(f"a part of {dataset.name} is empty; give more images or another split")
-    return Material(
-        dataset, prepare_pictures(dataset, cache, say), classes.of(dataset), split.units(dataset)
-    )
+    return Material(dataset, prepare_pictures(dataset, cache, say), classes.of(dataset), split.units(dataset))
 
 
 def sampling_weights(part: Dataset, sampling: str) -> npt.NDArray[np.float64]:
