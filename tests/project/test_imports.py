@@ -26,7 +26,8 @@ def test_what_the_core_offers_needs_no_package_of_an_extra():
     """scipy, torch, onnx and the like come with extras; searching, evaluating and commissioning run without them."""
     absent = ["scipy", "torch", "onnx", "matplotlib", "tokenizers", "transformers", "cv2", "kornia"]
     rooms = ["archive.archive", "archive.search.text_query", "evaluation.arrays", "evaluation.bundles",
-             "evaluation.report", "inference.site", "inference.sentences", "training.commission", "cli.app"]  # fmt: skip
+             "evaluation.report", "inference.site", "inference.sentences", "training.commission",
+             "cli.app"]  # fmt: skip
     code = (
         f"import importlib, sys; sys.modules.update(dict.fromkeys({absent}))\n"
         f"for room in {rooms}: importlib.import_module('medlike.' + room)"
