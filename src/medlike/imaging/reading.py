@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Literal
 
 from medlike.errors import ImageError
+from medlike.imaging.frames import Frames, frame_choice
 from medlike.imaging.image import Image
 from medlike.imaging.silence import reason
 
-Frames = Literal["middle", "all"] | int
 Kind = Literal["dicom", "raster"]
 
 _RASTER = (
@@ -65,17 +65,6 @@ def read(path: str | Path, frames: Frames = "middle", segmentations: bool = True
         raise ImageError("there is not enough memory to decode it") from None
     except (OSError, ValueError) as error:
         raise ImageError(f"it cannot be read: {reason(error)}") from None
-
-
-def frame_choice(frames: Frames) -> Callable[[int], range]:
-    """A frame setting as a function from frame count to the 0-based frames wanted. Raises ImageError."""
-    if frames == "middle":
-        return lambda count: range(count // 2, count // 2 + 1)
-    if frames == "all":
-        return range
-    if isinstance(frames, int) and not isinstance(frames, bool) and frames >= 1:
-        return lambda count: range(0, count, frames)
-    raise ImageError(f'frames={frames!r}: give "middle", "all" or a whole number n, for every n-th frame')
 
 
 def sniff(start: bytes) -> Kind | None:

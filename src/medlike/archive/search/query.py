@@ -67,11 +67,6 @@ class Query:
         )
 
 
-def as_query(given: Any) -> Query:
-    """A Query as it is; anything else as the image of one."""
-    return given if isinstance(given, Query) else Query(image=given)
-
-
 def _box(region: Any) -> tuple[float, float, float, float]:
     try:
         x0, y0, x1, y1 = (float(edge) for edge in region)

@@ -67,8 +67,10 @@ class Settings:
         if not 0 < self.region_weight <= 1:
             raise QueryError(f"region_weight is {self.region_weight!r}: give a number above 0, at most 1")
         _at_least("depth", self.depth, 1, "give a number of images")
-        weights(self.weights)
-        conditions(self.where)
+        if self.weights is not None:
+            weights(self.weights)
+        if self.where is not None:
+            conditions(self.where)
 
     @classmethod
     def of(cls, **given: Any) -> "Settings":

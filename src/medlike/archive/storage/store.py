@@ -18,7 +18,7 @@ from medlike import files as durable
 from medlike import strict_json
 from medlike.archive.storage.database import Database, storage_errors, transaction
 from medlike.archive.storage.rows import EncodingRow, ImageRow, NewImage, Shown
-from medlike.archive.storage.schema import SCHEMA, has_outlier_facts, upgrade
+from medlike.archive.storage.schema import HAS_OUTLIER_FACTS, SCHEMA, upgrade
 from medlike.errors import ArchiveError
 
 FILE = "store.sqlite"
@@ -158,7 +158,8 @@ class Store:
     def encoding(self, row: int, bundle: str) -> EncodingRow | None:
         """The encoding of a row under a bundle (its digest)."""
         with storage_errors(self.path):
-            columns = _SELECT_ENCODING if has_outlier_facts(self.connection) else _SELECT_FIRST
+            whole = self.connection.execute(HAS_OUTLIER_FACTS).fetchone()
+            columns = _SELECT_ENCODING if whole else _SELECT_FIRST
             sql = f"SELECT {columns} FROM encodings WHERE row = ? AND bundle = ?"
             found = self.connection.execute(sql, (row, bundle)).fetchone()
         return EncodingRow(*found) if found else None
