@@ -62,6 +62,8 @@ KINDS = {
     "tiled": (DEEP, {"tile": (16, 16)}),
     "strips": (DEEP, {"rowsperstrip": 7}),
     "deflate": (DEEP, {"compression": "zlib"}),
+    "signed 16 deflate": (DEEP.view(np.int16), {"compression": "zlib", "rowsperstrip": 7}),
+    "float deflate": (DEEP.astype(np.float32) / 7, {"compression": "zlib"}),
     "predictor": (DEEP, {"compression": "zlib", "predictor": True}),
     "rgb": (RGB, {"photometric": "rgb"}),
     "rgb tiled": (RGB, {"photometric": "rgb", "tile": (16, 16)}),

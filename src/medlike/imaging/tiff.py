@@ -29,6 +29,9 @@ _ASSOCIATED, _UNASSOCIATED = 1, 2
 #: Compressions that tifffile undoes by itself: none, deflate (two numbers), PackBits.
 _BY_TIFFFILE = (1, 8, 32946, 32773)
 
+#: Raw modes of Pillow for big-endian samples, and for those in the order of this machine.
+_SWAPPED = {"I;16BS": "I;16NS", "F;32BF": "F;32NF"}
+
 
 class Page(NamedTuple):
     """A decoded page. pixels: any type, [H, W] or [H, W, 3], over black. inverted: their lowest value is white."""
@@ -143,7 +146,18 @@ def _opened(path: Path, file: Any, index: int) -> ImageFile.ImageFile:
     picture = PillowImage.open(source, formats=["TIFF"])
     if index:
         picture.seek(index)
+    picture.tile = [_in_native_order(tile) for tile in picture.tile]
     return picture
+
+
+def _in_native_order(tile: Any) -> Any:
+    """A tile of Pillow whose raw mode has the byte order of this machine, in which libtiff gives all samples.
+
+    Pillow 13 sets it so for unsigned 16 bits alone: it reads signed and float samples of big-endian files as noise.
+    """
+    if tile.codec_name != "libtiff" or tile.args[0] not in _SWAPPED:
+        return tile
+    return tile._replace(args=(_SWAPPED[tile.args[0]], *tile.args[1:]))
 
 
 def _by_tifffile(page: Any, colours: int) -> Page:
