@@ -152,8 +152,8 @@ def evaluate_bundles(
     results["comparisons"] = compare(assessments, assessments[0])
     results["alarms"] = [{"method": a.name, **alarm} for a in assessments for alarm in a.alarms]
     suspects = {s["name"] for method in results["methods"].values() for s in method.get("suspect_training_images", ())}
-    names = [(image_name(row), sample.path) for row, sample in enumerate(data) if image_name(row) in suspects]
-    return Outcome(results, chosen, assessments, represented, names)
+    listed = [(image_name(row), sample.path) for row, sample in enumerate(data) if image_name(row) in suspects]
+    return Outcome(results, chosen, assessments, represented, listed)
 
 
 class _Cast:
