@@ -22,7 +22,7 @@ from medlike.imaging.arrays import over_black, pillow_pixels, wide_samples
 from medlike.imaging.limits import check_size
 from medlike.imaging.silence import silence
 
-_WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB = 0, 1, 2
+_WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _SEPARATED = 0, 1, 2, 5
 _ORIENTATION = 274
 _ASSOCIATED, _UNASSOCIATED = 1, 2
 
@@ -122,6 +122,8 @@ def _page(path: Path, file: Any, page: Any, index: int) -> Page:
         if colours == 1 or raw_modes is None or kind != 1 or page.planarconfig != 1:
             raise _not_read(page)
         return _flattened(wide_samples(lambda: _opened(path, file, index), *raw_modes), page, colours)
+    if page.photometric == _SEPARATED and bits > 8:
+        raise _not_read(page)  # Pillow narrows its inks to 8 bits
     try:
         with _opened(path, file, index) as picture:
             pixels = pillow_pixels(picture)
