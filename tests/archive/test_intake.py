@@ -280,3 +280,14 @@ def test_memory_does_not_grow_with_the_number_of_files(archive, pictures, monkey
         tracemalloc.stop()
     early, late = max(peaks[1:4]), max(peaks[-4:])
     assert len(peaks) >= 10 and late < early * 1.3, peaks
+
+
+def test_files_are_read_again_where_reading_has_changed(archive, pictures, monkeypatch):
+    folder = pictures(3)
+    archive.add(folder)
+    reads = []
+    load = imaging.load
+    monkeypatch.setattr(imaging, "load", lambda *given: reads.append(given[0].path) or load(*given))
+    assert archive.add(folder).unchanged == 3 and reads == []
+    monkeypatch.setattr(ingest, "READER", ingest.READER + 1)
+    assert archive.add(folder).unchanged == 3 and len(reads) == 3

@@ -224,9 +224,7 @@ class Bundle:
 
     @cached_property
     def _arrays(self) -> dict[str, npt.NDArray[Any]]:
-        from safetensors.numpy import load_file
-
-        return load_file(self.path / ARRAYS)
+        return _loaded(self.path / ARRAYS)
 
     def array_names(self) -> list[str]:
         """Names of the arrays beside the network's weights."""
@@ -243,9 +241,7 @@ class Bundle:
 
     def weights(self) -> dict[str, npt.NDArray[Any]]:
         """The network's weights by name, as stored: float16 or float32."""
-        from safetensors.numpy import load_file
-
-        return load_file(self.path / WEIGHTS)
+        return _loaded(self.path / WEIGHTS)
 
     def golden_inputs(self) -> npt.NDArray[np.uint8]:
         """Golden inputs of an image bundle, uint8 [N, 224, 224]."""
@@ -260,6 +256,17 @@ class Bundle:
         if code.dtype != np.uint8 or code.ndim != 2 or code.shape[1] * 8 != self.bits:
             raise BundleError(f"the golden code of {self.path} is {code.dtype} {code.shape}; fetch it again")
         return np.unpackbits(code, axis=1).astype(bool)
+
+
+def _loaded(file: Path) -> dict[str, npt.NDArray[Any]]:
+    """Return the arrays of a safetensors file. BundleError where it is none, whatever digest is stated of it."""
+    from safetensors import SafetensorError
+    from safetensors.numpy import load_file
+
+    try:
+        return load_file(file)
+    except (SafetensorError, OSError, ValueError, KeyError) as error:
+        raise BundleError(f"{file} cannot be read ({error}); fetch the bundle again") from error
 
 
 def _kind(spec: dict[str, Any]) -> str:

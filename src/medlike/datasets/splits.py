@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from medlike import strict_json
+from medlike.datasets.image_names import write_private
 from medlike.datasets.near_duplicates import NEAR, components, near_pairs
 from medlike.datasets.sample import Dataset, Sample
 from medlike.errors import DatasetError
@@ -67,7 +68,10 @@ class Split:
         return table.get(f"{sample.collection}/{sample.path}") if found is None else found
 
     def save(self, path: str | Path) -> None:
-        """Write as JSON: format, name, digest, settings, and for every part its [path, unit] rows."""
+        """Write as JSON: format, name, digest, settings, and for every part its [path, unit] rows.
+
+        A path can name a patient: only the file's owner may read it.
+        """
         rows: dict[str, list] = {part: [] for part in PARTS}
         for p in sorted(self.part_of):
             rows[self.part_of[p]].append([p, self.unit_of[p]])
@@ -77,10 +81,7 @@ class Split:
             f'"{part}": [\n' + ",\n".join(json.dumps(row, ensure_ascii=False) for row in rows[part]) + "\n]"
             for part in PARTS
         ]
-        target = Path(path)
-        temporary = target.with_name(target.name + ".tmp")
-        temporary.write_text("{\n" + ",\n".join(lines) + "\n}\n", encoding="utf-8")
-        temporary.replace(target)
+        write_private(Path(path), "{\n" + ",\n".join(lines) + "\n}\n")
 
     @classmethod
     def load(cls, path: str | Path) -> Split:

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from medlike.datasets.image_names import write_names
 from medlike.escaping import printable_json
 from medlike.evaluation import plots
 from medlike.evaluation.arrays import METHOD, ArraysOutcome
@@ -35,7 +36,9 @@ def write_report(outcome: Outcome, out: Path, draw_all: bool = False) -> Path:
     sheets = contact_sheets(
         arena, main.pooled, lambda row: nearest_rows(arena, query, gallery, row, 8, content), draw_all
     )
-    return _write(outcome.results, main.name, out, confused, sheets)
+    page = _write(outcome.results, main.name, out, confused, sheets)
+    write_names(out, ("name", "path"), outcome.names)
+    return page
 
 
 def write_arrays_report(outcome: ArraysOutcome, out: Path) -> Path:

@@ -11,7 +11,7 @@ from pydicom.multival import MultiValue
 from medlike.imaging import vocabulary
 from medlike.imaging.deidentification import deidentify
 from medlike.imaging.dicom_numbers import number, numbers
-from medlike.imaging.dicom_people import people_and_dates
+from medlike.imaging.dicom_people import as_text, people_and_dates
 from medlike.imaging.dicom_photometry import functional_group
 from medlike.imaging.image import Value
 from medlike.imaging.manifest import is_placeholder
@@ -204,7 +204,6 @@ def _text(dataset: Dataset, keyword: str) -> str:
             return ""
         if isinstance(value, MultiValue | list | tuple):
             value = "\\".join(str(one) for one in value)
-        # Undecodable bytes arrive as surrogates, which no database takes.
-        return str(value).replace("\x00", "").encode("utf-8", "replace").decode("utf-8").strip()
+        return as_text(value)
     except Exception:  # pydicom raises what the damage happens to provoke
         return ""

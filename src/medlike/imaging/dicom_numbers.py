@@ -70,6 +70,8 @@ def _number(value: Any) -> Number:
         value = value.decode("latin-1")
     # Decimal strings come as numbers that remember their text; the text is what a report quotes.
     text = "" if value is None else str(value).strip(" \0\t\r\n")
+    if "_" in text:  # a separator in Python, and in no decimal string
+        return Number(None, text)
     try:
         parsed = float(text.replace(",", ".") if _DECIMAL_COMMA.fullmatch(text) else value)
     except (TypeError, ValueError, OverflowError):

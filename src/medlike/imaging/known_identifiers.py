@@ -133,9 +133,13 @@ def _add_person(words: _Words, person: str, number: int) -> None:
     """Add the words of a name in all its groups: alphabetic, ideographic, phonetic. Source: PS3.5 6.2.1."""
     for group in person.split("="):
         components = [_parts(component) for component in group.split("^")[:5]]
-        flat = [part for parts in components[:3] for part in parts]
+        # Pieces without hyphens or apostrophes, since these are left out where words are run together.
+        flat = [part for parts in components[:3] for part in parts if not re.search("[-'’]", part)]
         # The family name first and the given name first, run together.
         joined = ["".join(flat), "".join(flat[::-1]), "".join(flat[:2]), "".join(flat[1::-1])] if len(flat) > 1 else []
+        # Each component by itself: ONEILL, DELACRUZ, mariajose.
+        joined += ["".join(part for part in parts if part in flat) for parts in components[:3] if len(parts) > 1]
+        joined += _logins(*("".join(part for part in parts if part in flat) for parts in components[:2]))
         for word in joined:
             if len(word) >= 4 or (len(word) > 1 and unspaced(word[0])):
                 words.strong.setdefault(word, set()).add(number)
@@ -145,6 +149,13 @@ def _add_person(words: _Words, person: str, number: int) -> None:
                 place.setdefault(word, set()).add(number)
             if len(part) > 1 and not unspaced(part[0]):
                 words.initials.setdefault(part[0], set()).add(number)
+
+
+def _logins(family: str = "", given: str = "") -> list[str]:
+    """A family name with an initial run to it, as users of machines are called: jsmith, smithj."""
+    if not given or len(family) < 4 or unspaced(family[0]):
+        return []
+    return [given[0] + family, family + given[0]]
 
 
 def _parts(component: str) -> list[str]:
@@ -168,8 +179,7 @@ def _split(word: str, alone: bool) -> Iterator[str]:
     """Family and given name of a Chinese, Japanese or Korean name that is written as one word."""
     if alone and len(word) in (3, 4) and script(word[0]) in ("CJK", "HANGUL"):
         yield word[1:] if len(word) == 3 else word[2:]
-        if len(word) == 4:
-            yield word[:2]
+        yield word[0] if len(word) == 3 else word[:2]
 
 
 def _is_strong(word: str) -> bool:
@@ -295,10 +305,12 @@ def _number_form(value: str) -> Iterator[str]:
         body = "0*" + r"[\s._/-]?".join(together.lstrip("0"))
     else:
         body = r"[\W_]{0,3}".join(map(re.escape, pieces))
-    yield f"{_edge(together[0], '<!')}{body}{_edge(together[-1], '!')}"
+    # So many digits are no chance: letters may touch them, as in "chestAB12345".
+    sure = sum(sign.isdecimal() for sign in together) >= _SHORTEST_NUMBER + 1
+    yield f"{_edge(together[0], '<!', sure)}{body}{_edge(together[-1], '!', sure)}"
 
 
-def _edge(sign: str, way: str) -> str:
+def _edge(sign: str, way: str, sure: bool) -> str:
     if sign.isdecimal():
         return rf"(?{way}\d)"
-    return "" if unspaced(sign) else rf"(?{way}[^\W\d_])"
+    return "" if sure or unspaced(sign) else rf"(?{way}[^\W\d_])"

@@ -56,7 +56,7 @@ def read_raster(path: Path, choose) -> Iterator[Image]:
     except ImageError:
         raise
     except Exception as error:
-        raise _refusal(path, error) from None
+        raise _refusal(error) from None
 
 
 def _stored_values(path: Path, start: bytes) -> tuple[np.ndarray, dict[str, Any]] | None:
@@ -118,12 +118,12 @@ def _image(
     return Image(pixels, photometry, frame=frame, frames=frames, metadata={**facts}, path=str(path))
 
 
-def _refusal(path: Path, error: Exception) -> Exception:
+def _refusal(error: Exception) -> Exception:
     if isinstance(error, PermissionError | FileNotFoundError | IsADirectoryError):
         return error
     if isinstance(error, PillowImage.DecompressionBombError):
         size = next(iter(re.findall(r"\d+", str(error))), "too many")
         return ImageError(f"the picture has {size} pixels; the limit is {MAX_PIXELS}: scale it down first")
     if isinstance(error, PillowImage.UnidentifiedImageError):
-        return ImageError(f"its first bytes look like a {path.suffix or 'picture'} file, the rest does not")
+        return ImageError("its first bytes look like a picture, the rest does not")
     return ImageError(f"it cannot be decoded: {reason(error)}")

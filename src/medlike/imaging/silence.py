@@ -42,6 +42,7 @@ def silence() -> Iterator[None]:
 
 
 def reason(error: BaseException) -> str:
-    """An exception as one line for a report: at most 200 characters, never empty."""
-    words = " ".join(str(error).split()) or type(error).__name__
+    """Return an exception as one line for a report: at most 200 characters, never empty, without the file's name."""
+    message = error.strerror if isinstance(error, OSError) and error.filename is not None else str(error)
+    words = " ".join((message or "").split()) or type(error).__name__
     return words if len(words) <= 200 else words[:199] + "…"

@@ -119,6 +119,12 @@ class Encoder:
         masks = [_mask(image) for image in images] if "cells" in self._names else []
         if not np.isfinite(given["bits"]).all():
             raise BundleError(f"bundle {self.bundle.name} gives values that are not finite; export it again")
+        found = given["content"].shape[1:]
+        if found != (self.bundle.content_dim,):
+            raise BundleError(
+                f"bundle {self.bundle.name} gives content of shape {list(found)}, its specification says "
+                f"{self.bundle.content_dim} numbers; export it again"
+            )
         modality = self.modalities(given.get("modality"))
         outlier = None
         if self._scorer is not None:

@@ -1,4 +1,4 @@
-"""The commissioning report as a page that needs nothing else. It shows no picture."""
+"""The commissioning report as a page that needs nothing else. It shows no picture and no file name."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def page(report: dict[str, Any]) -> str:
         _listed(
             "Flagged, the strangest first",
             ("image", "p", "score"),
-            [(r["path"], f"{r['p_value']:.4f}", f"{r['score']:.2f}") for r in report["false_alarms"]["flagged"]],
+            [(r["name"], f"{r['p_value']:.4f}", f"{r['score']:.2f}") for r in report["false_alarms"]["flagged"]],
         ),
         _listed(
             "Scanners",
@@ -73,7 +73,7 @@ def page(report: dict[str, Any]) -> str:
                 for p in report["near_duplicates"]["listed"]
             ],
         ),
-        _listed("Refused", ("file", "reason"), [(r["path"], r["reason"]) for r in report["skipped"]]),
+        _listed("Refused", ("file", "reason"), [(r["name"], r["reason"]) for r in report["skipped"]]),
         '<p class="soft">drift: AUROC of a scanner\'s outlier scores against those of the calibration; 0.5 is '
         "none. own neighbours: share of the ten nearest that come from the same scanner; far above chance, the "
         "scanner is recognised rather than the anatomy, or has an anatomy of its own.</p>",

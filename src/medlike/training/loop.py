@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from medlike.codes.packing import pack
+from medlike.datasets.image_names import write_private
 from medlike.errors import TrainingError
 from medlike.metrics.retrieval import score_codes, score_features
 from medlike.models.networks import record
@@ -293,7 +294,7 @@ def _report_nan(
 ) -> None:
     paths = [part.dataset.samples[row].path for row in rows]
     note = {"epoch": epoch + 1, "step": step + 1, "parts": parts, "paths": paths}
-    (folder / "nan.json").write_text(json.dumps(note, indent=1), encoding="utf-8")
+    write_private(folder / "nan.json", json.dumps(note, indent=1))
     terms = ", ".join(f"{name} {value:g}" for name, value in parts.items())
     raise TrainingError(
         f"the loss of epoch {epoch + 1}, step {step + 1} is not finite ({terms}); the batch is in "

@@ -33,6 +33,9 @@ from medlike.inference.encoding import Encodes, require_golden
 if TYPE_CHECKING:
     from medlike.imaging import Prepared, Source
 
+#: Raised where files are read, or texts de-identified, otherwise than before: then `add` reads known files again.
+READER = 2
+
 GROUP = 256  # images a commit
 PATIENCE = 1.0  # seconds until a smaller group is committed
 BATCH = 32  # images encoded at once
@@ -241,6 +244,7 @@ class Intake:
             "texts": records.plain(source.texts),
             "identifiers": records.plain(source.identifiers),
             "boxes": records.plain(source.boxes),
+            "reader": READER,
             "settings": [self.settings.pixels, self.settings.frames, self.settings.keep_identifiers],
         }
         return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
