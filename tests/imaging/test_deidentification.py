@@ -158,7 +158,9 @@ def test_a_date_is_looked_for_in_metadata_and_no_rule_is():
     who = {"names_in_file": "Doe^Jane", "dates_in_file": "19600102", "numbers_in_file": "4711X"}
     facts = {"body_part": "DOE JANE", "model": "4711X of 1960-01-02", "region": "chest", "age": 3, "kind": "20240229"}
     assert nameless(facts, who) == {**facts, "body_part": "[name] [name]", "model": "[id] of [date]"}
-    assert nameless({"label": "4711X Doe"}, who, numbers=False) == {"label": "4711X [name]"}
+    assert nameless({"remark": "4711X Doe"}, who, numbers=False) == {"remark": "4711X [name]"}
+    # Words of the collection, the same for many patients, are no patient's name.
+    assert nameless({"label": "CT_doe_lesion"}, who) == {"label": "CT_doe_lesion"}
 
 
 def test_control_characters_and_halves_of_characters_go():

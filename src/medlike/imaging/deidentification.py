@@ -142,13 +142,18 @@ def without_known(text: str, identifiers: Mapping[str, str], numbers: bool = Tru
     return found if count else text
 
 
+#: Metadata that holds words of a collection, the same for many patients: labels and the like.
+VOCABULARY = ("region", "label", "class", "source", "task", "licence")
+
+
 def nameless(facts: Mapping[str, Value], who: Mapping[str, str], numbers: bool = True) -> dict[str, Value]:
     """Return facts without the names, dates and numbers that the same object says of its people.
 
-    A code string has room for a name: BodyPartExamined may be "DOE JANE". `numbers`: as in `without_known`.
+    A code string has room for a name: BodyPartExamined may be "DOE JANE". Columns of a collection's own vocabulary stay
+    as they are: a patient called Brown takes nothing from the label brown_fat. `numbers`: as in `without_known`.
     """
     return {
-        key: without_known(value, who, numbers) if isinstance(value, str) and key != "region" else value
+        key: without_known(value, who, numbers) if isinstance(value, str) and key not in VOCABULARY else value
         for key, value in facts.items()
     }
 
