@@ -191,6 +191,19 @@ def quantised(content: F32) -> I8:
     return np.rint(scaled).astype(np.int8)
 
 
+def unit_length(content: I8) -> F32:
+    """Return content vectors scaled to length 1, so that the dot product of two is their similarity.
+
+    Args:
+        content: int8 [N, D].
+
+    Returns:
+        float32 [N, D]. A row of zeros stays one.
+    """
+    wide = content.astype(np.float32)
+    return wide / np.maximum(np.linalg.norm(wide, axis=1, keepdims=True), np.float32(1))
+
+
 def similarity(query: I8, content: I8) -> F32:
     """Pearson correlation of content vectors: int8 [D] against int8 [N, D] -> float32 [N] in [-1, 1].
 
