@@ -97,5 +97,5 @@ def test_an_archive_of_an_earlier_medlike_stays_as_open_as_it_is(archive, captio
     with Archive.open(archive.path, encoder=archive._encoder) as old:
         assert old.verify() == []
         old.add(captioned(3))
-        old._bundles.folder.write()
+        old._bundles.current().folder.write()
     assert stat.S_IMODE(file.stat().st_mode) == 0o644 and "shared" not in json.loads(file.read_text())

@@ -156,8 +156,10 @@ def _is_there(source: str) -> bool:
 
 
 def _frames(text: str) -> "Frames":
-    if text == "all" or text == "middle":
-        return text
+    if text == "all":
+        return "all"
+    if text == "middle":
+        return "middle"
     if text.isdecimal() and int(text) > 0:
         return int(text)
     raise typer.BadParameter(f"{text!r} is neither all, middle, nor a number from 1", param_hint="--frames")

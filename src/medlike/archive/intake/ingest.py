@@ -41,16 +41,22 @@ WRITES = 16  # pixel files waiting to be written
 
 @dataclass
 class AddReport:
-    """What an `add` did. Counts are of images; skipped and duplicates name files.
+    """Report what `Archive.add` or `Archive.drain` did. Counts are of images.
 
-    added: new ids. replaced: ids that were there with other pixels, metadata or texts. unchanged: stored
-    before, nothing to do. skipped: (path, reason) of each file or frame that was refused. duplicates: (path,
-    id) of images equal to a stored one from another file. seconds by stage: read (summed over threads),
-    encode, commit, index, total. files: gone through. generation: of the last commit. texts: stored with the
-    images; deidentified: names, dates, numbers and addresses that were taken out of them by rule before.
-    archives: folders below the sources that are archives or backups, and were passed over. dropped: by column
-    of the manifests, cells that are no value of it and were left out: how many, and the first. remarks: (path,
-    remark) of images that were taken although part of their file was repaired or left out to show them.
+    Attributes:
+        added: Images with a new id.
+        replaced: Images whose id was stored with other pixels, metadata or texts.
+        unchanged: Images that were stored already.
+        skipped: (path, reason) of each file or frame that was refused.
+        duplicates: (path, id) of each image equal to a stored one from another file.
+        seconds: Time by stage: read (summed over threads), encode, commit, index, total.
+        files: Files that were read or skipped.
+        generation: Generation of the last commit.
+        texts: Texts that were stored with the images.
+        deidentified: Names, dates, numbers and addresses that were removed from the texts before storing.
+        archives: Folders below the sources that were passed over because they are archives or backups.
+        dropped: By manifest column, how many cells were left out because their value is invalid, and the first one.
+        remarks: (path, remark) of each image whose file was repaired or partly left out.
     """
 
     added: int = 0
