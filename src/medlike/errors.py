@@ -1,4 +1,4 @@
-"""All exceptions of medlike, as one tree. Each message names the value, the limit and the next action.
+"""All exceptions of medlike, as one tree.
 
     MedlikeError
     ├── InputError            a value given by the user cannot be used
@@ -13,6 +13,8 @@
     ├── PluginError           a part that another package adds cannot be loaded
     └── MissingExtra          an optional package is not installed
         └── TextNotInstalled  text search needs a part that is not installed
+
+Each message names the value, the limit and the next action.
 """
 
 

@@ -24,7 +24,7 @@ _NUMBER = re.compile(r"[+-]?\d{1,30}(\.\d{1,30})?([eE][+-]?\d{1,3})?")
 
 
 def printable(text: str) -> str:
-    """Return a text with every control character shown as an escape; a line break becomes the two characters \\n."""
+    """Return a text with every control character shown as an escape, line breaks too."""
     return text.translate(_IN_TEXT)
 
 

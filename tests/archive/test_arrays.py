@@ -50,7 +50,7 @@ def test_a_vector_without_content_is_zero(population):
 def test_the_table_has_metadata_groups_and_texts(worded):
     table = worded.to_pandas(texts=True)
     assert list(table.index) == worded.ids() and table.index.name == "id"
-    assert list(table["modality"][:3]) == ["XR", "US", "XR"] and list(table["grade"][:4]) == [0, 1, 2, 0]
+    assert list(table["modality"][:3]) == ["XR", "US", "XR"] and list(table["grade"][:4]) == ["0", "1", "2", "0"]
     assert table["patient"].nunique() == 5 and not table["patient"].str.contains("patient").any()
     assert table["text.text"].iloc[1] == "Fetal head, axial plane."
     assert "age" not in table and not [name for name in worded.to_pandas() if name.startswith("text.")]

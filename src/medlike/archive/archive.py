@@ -289,7 +289,9 @@ class Archive:
         """
         return ticket_status(self._spool, self._links, ticket)
 
-    def drain(self, frames: "Frames" = "all", progress: Progress[AddReport] | None = None, wait: float = 0.0) -> AddReport:
+    def drain(
+        self, frames: "Frames" = "all", progress: Progress[AddReport] | None = None, wait: float = 0.0
+    ) -> AddReport:
         """Commit all received files, with their pixels. Files that cannot be read are set aside with the reason.
 
         Args:
@@ -470,7 +472,9 @@ class Archive:
         from medlike.archive.search.receipts import TEXTS
 
         with self.session(viewer) as session:
-            return (nearest_texts if receipt.get("of") == TEXTS else search).repeat(session, receipt)
+            if receipt.get("of") == TEXTS:
+                return nearest_texts.repeat(session, receipt)
+            return search.repeat(session, receipt)
 
     def nearest_texts(
         self, query: "Query", k: int = 10, *, viewer: Viewer = OWNER, **settings: Unpack["TextSettings"]

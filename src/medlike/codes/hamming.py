@@ -267,9 +267,8 @@ def _select_all(
 
 def _numpy_distances(table: NDArray[Any], query: NDArray[Any]) -> Distances:
     flips = np.bitwise_count(table ^ query)
-    if flips.shape[1] == 1:
-        return flips[:, 0].astype(np.int32)
-    return flips.sum(axis=1, dtype=np.int32)
+    sums: Distances = flips[:, 0].astype(np.int32) if flips.shape[1] == 1 else flips.sum(axis=1, dtype=np.int32)
+    return sums
 
 
 def _words(codes: Codes, query: Codes) -> tuple[NDArray[Any], NDArray[Any]]:

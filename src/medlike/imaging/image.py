@@ -3,12 +3,12 @@
 import hashlib
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 
+from medlike.types import F64, Array, Box, JsonObject
+
 Value = str | int | float
-Box = tuple[float, float, float, float]
 
 
 @dataclass(frozen=True)
@@ -27,10 +27,10 @@ class Lut:
     entries: tuple[int, ...]
     bits: int
 
-    def __call__(self, values: np.ndarray) -> np.ndarray:
+    def __call__(self, values: Array) -> F64:
         """Return the output values of stored values: any shape, to float64 of that shape."""
         index = np.clip(values - self.first, 0, len(self.entries) - 1).astype(np.int64)
-        return np.asarray(self.entries, np.float64)[index]
+        return np.take(np.asarray(self.entries, np.float64), index)
 
 
 @dataclass(frozen=True)
@@ -74,15 +74,15 @@ class Photometry:
     scale: tuple[float, float] | None = None
     padding: tuple[float, float] | None = None
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> JsonObject:
         """Return plain values for JSON; `from_dict` reads them."""
         return asdict(self)
 
     @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> "Photometry":
+    def from_dict(cls, values: JsonObject) -> "Photometry":
         """Return the photometry of a dictionary made by `as_dict`."""
 
-        def lut(value: dict[str, Any] | None) -> Lut | None:
+        def lut(value: JsonObject | None) -> Lut | None:
             return None if value is None else Lut(value["first"], tuple(value["entries"]), value["bits"])
 
         scale, padding = values.get("scale"), values.get("padding")
@@ -118,7 +118,7 @@ class Image:
         remarks: Sentences for a report on what was repaired or left out.
     """
 
-    pixels: np.ndarray
+    pixels: Array
     photometry: Photometry = Photometry()
     spacing: tuple[float, float] | None = None
     frame: int = 0

@@ -13,8 +13,9 @@ import numpy as np
 from medlike import strict_json
 from medlike.errors import ImageError
 from medlike.imaging import vocabulary
-from medlike.imaging.image import Box, Value
+from medlike.imaging.image import Value
 from medlike.imaging.silence import reason
+from medlike.types import Box
 
 #: Column -> identifier. `group` is whatever may not be torn apart: a patient or a case.
 _IDENTIFIERS = {

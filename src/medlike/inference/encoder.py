@@ -166,7 +166,8 @@ class Encoder:
         self.close()
 
     def _run(self, picture: U8) -> list[Array]:
-        return self._session.run(self._names, {INPUT: picture[None]})
+        outputs: list[Array] = self._session.run(self._names, {INPUT: picture[None]})
+        return outputs
 
     def encodings(
         self, given: dict[str, F32], images: Sequence[Square]

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import numpy as np
-import numpy.typing as npt
+from numpy.typing import NDArray
+
+from medlike.types import F32, I8, U8, U64, JsonObject, Mask
 
 if TYPE_CHECKING:
     from medlike.imaging import Prepared
 
-U8 = npt.NDArray[np.uint8]
-I8 = npt.NDArray[np.int8]
-U64 = npt.NDArray[np.uint64]
-F32 = npt.NDArray[np.float32]
-Mask = npt.NDArray[np.bool_]
+Kind = TypeVar("Kind", bound=np.generic)
 
 DEFAULT_THRESHOLD = 0.03
 
@@ -44,7 +42,7 @@ class Outlier:
         """Return True if the p-value is at most the threshold."""
         return self.p_value <= self.threshold
 
-    def verdict(self) -> dict[str, Any]:
+    def verdict(self) -> JsonObject:
         """Return the verdict for JSON: is_outlier, p_value, score, threshold, components, modality."""
         return {
             "is_outlier": self.is_outlier,
@@ -193,8 +191,9 @@ class Encodings:
         )
 
 
-def _joined(parts: list[Any]) -> Any:
-    return None if any(part is None for part in parts) else np.concatenate(parts)
+def _joined(parts: list[NDArray[Kind] | None]) -> NDArray[Kind] | None:
+    present = [part for part in parts if part is not None]
+    return np.concatenate(present) if len(present) == len(parts) else None
 
 
 def _joined_outliers(parts: list[Outliers | None]) -> Outliers | None:
@@ -214,7 +213,8 @@ def quantised(content: F32) -> I8:
     # Below this a row is constant but for rounding, and scaling it up would show noise as content.
     flat = peak <= 1e-12 * np.maximum(np.abs(content).max(axis=1, keepdims=True), 1e-30)
     scaled = np.where(flat, 0.0, centred / np.where(flat, 1.0, peak) * 127.0)
-    return np.rint(scaled).astype(np.int8)
+    rounded: I8 = np.rint(scaled).astype(np.int8)
+    return rounded
 
 
 def unit_length(content: I8) -> F32:
@@ -227,7 +227,8 @@ def unit_length(content: I8) -> F32:
         float32 [N, D]. A row of zeros stays one.
     """
     wide = content.astype(np.float32)
-    return wide / np.maximum(np.linalg.norm(wide, axis=1, keepdims=True), np.float32(1))
+    scaled: F32 = wide / np.maximum(np.linalg.norm(wide, axis=1, keepdims=True), np.float32(1))
+    return scaled
 
 
 def similarity(query: I8, content: I8) -> F32:

@@ -34,9 +34,15 @@ F64 = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class OutlierSettings:
-    """k: which neighbour's distance counts. normalise: compare directions, not lengths, in the neighbour
-    distance. shrinkage: share of the mean variance put into the covariance. threshold: p at most this is an
-    outlier. least_units: calibration units a modality needs for a p-value of its own."""
+    """Settings of the outlier score.
+
+    Attributes:
+        k: Which neighbour's distance counts.
+        normalise: If true, compare directions, not lengths, in the neighbour distance.
+        shrinkage: Share of the mean variance put into the covariance.
+        threshold: Largest p-value of an outlier.
+        least_units: Calibration units that a modality needs for a p-value of its own.
+    """
 
     k: int = 5
     normalise: bool = True

@@ -63,8 +63,11 @@ class Postings:
 
 @dataclass(frozen=True)
 class Marked:
-    """A text with the words of a query found in it. words: as they are written there. snippet: the text around
-    them, each between square brackets.
+    """Hold the words of a query that a text has.
+
+    Attributes:
+        words: The words as the text has them.
+        snippet: The text around them, each between square brackets.
     """
 
     words: tuple[str, ...]
@@ -81,8 +84,9 @@ class Words:
         self._placed: WeakKeyDictionary[Segment, dict[str, Any]] = WeakKeyDictionary()
 
     def best(self, fields: Sequence[Field], wanted: Sequence[str], k: int) -> Candidates:
-        """The k best texts by (-BM25, id of the image): `similarity` is BM25, higher is better; those with none
-        of the words are left out.
+        """Return the k best texts by (-BM25, id of the image); `similarity` is BM25, higher is better.
+
+        Texts with none of the words are left out.
 
         fields: of an index of texts. BM25's statistics are of all texts that live in them, whatever a filter lets
         pass. Source: Robertson and Zaragoza, The Probabilistic Relevance Framework: BM25 and Beyond, 2009.

@@ -83,6 +83,7 @@ class Field:
 
     @property
     def codes(self) -> NDArray[np.uint8]:
+        """Return the codes of the part's rows: uint8 [rows, bits / 8]."""
         return self.part.segment.array("codes")[: self.part.rows]
 
     def allowed(self, positions: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -97,7 +98,8 @@ class Field:
             return np.ones(len(positions), bool)
         # Not np.isin, which takes as long as a scan of a megabyte.
         at = np.minimum(self.skip.searchsorted(positions), len(self.skip) - 1)
-        return self.skip[at] != positions
+        kept: NDArray[np.bool_] = self.skip[at] != positions
+        return kept
 
 
 def candidates(

@@ -98,8 +98,12 @@ class Filter:
     """A filter made ready for one search: SQL has been asked, columns are looked up part by part."""
 
     def __init__(self, found: Sequence[Condition], store: Store, hashed: Hashed | None = None) -> None:
-        """hashed: (column, value) -> keyed hash, so that a study, series or patient can be given by its true
-        name.
+        """Compile conditions.
+
+        Args:
+            found: The conditions.
+            store: Where the fields are that have no column in the index.
+            hashed: (column, value) -> keyed hash, so that a study, series or patient can be given by its true name.
         """
         self.by_column = [
             _with_hashes(condition, hashed) if condition.field in HASH_COLUMNS else condition
@@ -223,9 +227,10 @@ def _reads_as(text: str, condition: Condition) -> bool:
     except ValueError:
         return False
     limit = condition.value
-    return {
+    satisfied = {
         "gt": number > limit, "gte": number >= limit, "lt": number < limit, "lte": number <= limit,
-    }[condition.operator]  # fmt: skip
+    }  # fmt: skip
+    return bool(satisfied[condition.operator])
 
 
 def _text(value: str | int | float) -> str:
@@ -233,9 +238,7 @@ def _text(value: str | int | float) -> str:
 
 
 def _ask(store: Store, found: Sequence[Condition]) -> NDArray[np.int64]:
-    """Rows whose other metadata satisfy every condition, ascending; names and values are bound, never
-    pasted.
-    """
+    """Return the rows whose other metadata satisfy every condition, ascending. Names and values are bound."""
     clauses, values = [], []
     for condition in found:
         clause, bound = _clause(condition)

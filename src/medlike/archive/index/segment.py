@@ -1,5 +1,4 @@
-"""A segment: flat arrays of some rows of the store, in row order, memory-mapped from a folder or held in
-memory.
+"""A segment: flat arrays of some rows of the store, in row order, memory-mapped or in memory.
 
     segment.json        format, bundle, generations, shapes
     rows.bin            int64 [N], row numbers of the store, ascending
@@ -88,9 +87,7 @@ class Layout:
 
 
 class Segment:
-    """Rows added in the generations (since, until]. `array` and `column` give what the module's text
-    lists.
-    """
+    """Hold the rows added in the generations (since, until], with the arrays that the module's docstring lists."""
 
     def __init__(
         self,
@@ -143,8 +140,10 @@ class Segment:
 
     @classmethod
     def open(cls, folder: Path, layout: Layout) -> "Segment":
-        """Map a segment's files. Raises ArchiveError where one is missing or has another size than it
-        says.
+        """Map a segment's files.
+
+        Raises:
+            ArchiveError: A file is missing or has another size than stated.
         """
         try:
             facts = strict_json.loads(durable.read(folder / FILE, LARGEST))
@@ -213,9 +212,7 @@ class Writer:
             self._append(name, np.asarray(codes, "<u4"))
 
     def copy(self, segment: Segment, kept: NDArray[np.bool_] | None = None) -> None:
-        """Append the rows of a segment that are `kept` (bool [N], None = all); their dictionaries are
-        joined.
-        """
+        """Append the rows of a segment that are `kept` (bool [N], None = all), and join their dictionaries."""
         tables = {}
         for name in FILTER_COLUMNS:
             known, column = self._codes[name], segment.column(name)

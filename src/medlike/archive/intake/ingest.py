@@ -92,6 +92,7 @@ class Settings:
 
     @property
     def workers(self) -> int:
+        """Return how many threads read files."""
         return self.threads or min(8, len(os.sched_getaffinity(0)))
 
 

@@ -326,9 +326,17 @@ def page(results: Sequence[Result], path: str | Path | None = None, title: str =
 class Drawing(Protocol):
     """What draws results. The room `display` lies above this one, and puts itself into `drawing`."""
 
-    def sheet(self, result: Result, path: Path | None, **settings: Any) -> Any: ...
-    def page(self, found: Sequence[Result], path: str | Path | None, title: str) -> str: ...
-    def fragment(self, result: Result) -> str: ...
+    def sheet(self, result: Result, path: Path | None, **settings: Any) -> Any:
+        """Draw a contact sheet, and write it if a path is given."""
+        ...
+
+    def page(self, found: Sequence[Result], path: str | Path | None, title: str) -> str:
+        """Return several results as an HTML page, and write it if a path is given."""
+        ...
+
+    def fragment(self, result: Result) -> str:
+        """Return one result as HTML for a notebook."""
+        ...
 
 
 drawing: Drawing | None = None

@@ -36,7 +36,8 @@ class Record:
 
     @property
     def id(self) -> str:
-        return self.columns["id"]
+        """Return the public id."""
+        return str(self.columns["id"])
 
 
 def of_image(

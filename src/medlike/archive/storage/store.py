@@ -180,10 +180,11 @@ class Store:
         return found
 
     def text(self, number: int) -> tuple[str, str, str] | None:
-        """(id of the image, kind, text) of a text by its number."""
+        """Return (id of the image, kind, text) of a text by its number."""
         sql = "SELECT images.id, texts.kind, text FROM texts JOIN images ON images.row = texts.row WHERE number = ?"
         with storage_errors(self.path):
-            return self.connection.execute(sql, (number,)).fetchone()
+            found: tuple[str, str, str] | None = self.connection.execute(sql, (number,)).fetchone()
+        return found
 
     def text_numbers(self, row: int) -> list[int]:
         """The numbers of the texts of a row, ascending."""
