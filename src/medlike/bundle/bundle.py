@@ -20,7 +20,6 @@ import json
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -29,6 +28,7 @@ from medlike import strict_json
 from medlike.bundle import graph_files, specification
 from medlike.bundle.phantoms import unpacked_pictures
 from medlike.errors import BundleError
+from medlike.types import Array, JsonObject
 
 FORMAT = 1
 SPECIFICATION = "bundle.json"
@@ -43,7 +43,7 @@ DEFAULT_TEXT = "medlike-text-16"
 SHIPPED = Path(__file__).parent / "shipped"
 
 
-def canonical(spec: dict[str, Any]) -> bytes:
+def canonical(spec: JsonObject) -> bytes:
     """Return the bytes of a specification that are digested: sorted keys, no spaces, UTF-8, without "digest"."""
     body = {key: value for key, value in spec.items() if key != "digest"}
     return json.dumps(body, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
@@ -55,7 +55,7 @@ def file_digest(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def encoder_digest(files: dict[str, dict[str, Any]]) -> str:
+def encoder_digest(files: dict[str, JsonObject]) -> str:
     """Return the SHA-256 over the digests of graph and weights, which determine the codes."""
     return hashlib.sha256((files[GRAPH]["sha256"] + files[WEIGHTS]["sha256"]).encode()).hexdigest()
 
@@ -124,7 +124,7 @@ class Bundle:
     """
 
     path: Path
-    spec: dict[str, Any]
+    spec: JsonObject
 
     @staticmethod
     def load(name_or_path: str | Path, kind: str | None = "image") -> Bundle:
@@ -133,6 +133,9 @@ class Bundle:
         Args:
             name_or_path: The name of a shipped bundle, or a folder.
             kind: "image" or "text"; None accepts both.
+
+        Returns:
+            The bundle, every byte of it checked.
 
         Raises:
             BundleError: The bundle is missing, damaged, or of another format or kind.
@@ -248,7 +251,7 @@ class Bundle:
         return sum((self.path / name).stat().st_size for name in (SPECIFICATION, *FILES))
 
     @cached_property
-    def _arrays(self) -> dict[str, npt.NDArray[Any]]:
+    def _arrays(self) -> dict[str, Array]:
         from safetensors.numpy import load_file
 
         return load_file(self.path / ARRAYS)
@@ -257,7 +260,7 @@ class Bundle:
         """Return the names of the arrays beside the network's weights."""
         return sorted(self._arrays)
 
-    def array(self, name: str) -> npt.NDArray[Any]:
+    def array(self, name: str) -> Array:
         """Return an array of the bundle.
 
         Args:
@@ -273,7 +276,7 @@ class Bundle:
                 f"bundle {self.name} has no array {name!r}; it has: {', '.join(self.array_names())}"
             ) from None
 
-    def weights(self) -> dict[str, npt.NDArray[Any]]:
+    def weights(self) -> dict[str, Array]:
         """Return the network's weights by name, as stored: float16 or float32."""
         from safetensors.numpy import load_file
 
@@ -302,7 +305,7 @@ class Bundle:
         return np.unpackbits(code, axis=1).astype(bool)
 
 
-def _kind(spec: dict[str, Any]) -> str:
+def _kind(spec: JsonObject) -> str:
     return str(spec.get("kind", KINDS[0]))
 
 

@@ -6,7 +6,6 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -30,6 +29,7 @@ from medlike.evaluation.protocols import Arena, across_sources, everything_arena
 from medlike.evaluation.provenance import program
 from medlike.evaluation.representation import Representation
 from medlike.training.pictures import collection_digest
+from medlike.types import JsonObject
 
 Say = Callable[[str], None]
 
@@ -49,7 +49,7 @@ class Settings:
 class Outcome:
     """What was measured. results: fit for JSON. queries, gallery and ranking feed the contact sheets."""
 
-    results: dict[str, Any]
+    results: JsonObject
     arena: Arena
     assessments: list[Assessment]
     representations: dict[str, tuple[Representation, Representation]]
@@ -83,7 +83,7 @@ def evaluate_bundles(
 
     assessments: list[Assessment] = []
     represented: dict[str, tuple[Representation, Representation]] = {}
-    results: dict[str, Any] = {
+    results: JsonObject = {
         **program(),
         "command": _command(names, data.name, settings),
         "data": {"name": data.name, "images": len(data), "digest": collection_digest(list(data))},
@@ -102,7 +102,7 @@ def evaluate_bundles(
         "outliers": {},
     }
 
-    def add(name: str, kind: str, whole: Representation, facts: dict[str, Any] | None = None) -> Assessment:
+    def add(name: str, kind: str, whole: Representation, facts: JsonObject | None = None) -> Assessment:
         query, gallery = whole[cast.queries], whole[cast.gallery]
         inside = None
         if len(train) and not settings.everything:
@@ -233,7 +233,7 @@ def _inside(arena: Arena, train: Dataset, split: Split | None) -> Arena:
     return Arena("train inside the gallery", arena.queries, gallery, arena.units, units)
 
 
-def _outliers(results: dict[str, Any], name: str, cast: _Cast, encoded: Encoded, units: dict[str, int]) -> None:
+def _outliers(results: JsonObject, name: str, cast: _Cast, encoded: Encoded, units: dict[str, int]) -> None:
     if encoded.score is None or encoded.p is None:
         return
     rows = cast.outlier_rows
@@ -248,7 +248,7 @@ def _alarms(
     encoded: Encoded,
     cast: _Cast,
     units: dict[str, int],
-    results: dict[str, Any],
+    results: JsonObject,
     name: str,
 ) -> None:
     rule = results["outliers"].get(name, {}).get("rule")
@@ -271,7 +271,7 @@ def _alarms(
         assessment.figures["suspect_training_images"] = _suspects(encoded, cast, units)
 
 
-def _suspects(encoded: Encoded, cast: _Cast, units: dict[str, int], most: int = 20) -> list[dict[str, Any]]:
+def _suspects(encoded: Encoded, cast: _Cast, units: dict[str, int], most: int = 20) -> list[JsonObject]:
     """Training images whose neighbours contradict their label; images of one patient do not vouch for each other."""
     rows = cast.train
     doubt = alarms.suspects(
@@ -326,5 +326,5 @@ def _command(names: Sequence[str], data: str, settings: Settings) -> str:
     return " ".join(["medlike evaluate", *given])
 
 
-def _unique(name: str, taken: dict[str, Any], digest: str) -> str:
+def _unique(name: str, taken: JsonObject, digest: str) -> str:
     return name if name not in taken else f"{name} {digest[:8]}"

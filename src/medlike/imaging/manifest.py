@@ -276,5 +276,5 @@ def _boxes(text: str) -> list[Box] | None:
     return boxes or None
 
 
-def _finite(number: Any) -> bool:
+def _finite(number: object) -> bool:
     return isinstance(number, int | float) and not isinstance(number, bool) and abs(number) < _LARGEST

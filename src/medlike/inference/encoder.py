@@ -120,6 +120,9 @@ class Encoder:
     def outputs(self, images: Sequence[Square]) -> dict[str, F32]:
         """Return all outputs of the graph for one or more prepared images, by name: float32 [N, ...].
 
+        Args:
+            images: Arrays uint8 [224, 224], or results of `imaging.prepare`; at least one.
+
         Raises:
             InputError: An image is not uint8 [224, 224].
         """
@@ -128,6 +131,10 @@ class Encoder:
 
     def features(self, images: Sequence[Square], output: str) -> F32:
         """Return one output of the graph for prepared images: float32 [N, ...].
+
+        Args:
+            images: As for `outputs`.
+            output: Name of the output.
 
         Raises:
             BundleError: The bundle has no output of this name.
@@ -172,7 +179,15 @@ class Encoder:
     def encodings(
         self, given: dict[str, F32], images: Sequence[Square]
     ) -> Encodings:
-        """Return encodings from what `outputs` returned for the same prepared images."""
+        """Return encodings from what `outputs` returned for the same prepared images.
+
+        Args:
+            given: Outputs of the graph by name, float32 [N, ...].
+            images: The N images.
+
+        Raises:
+            BundleError: The graph gives values that are not finite.
+        """
         masks = [_mask(image) for image in images] if "cells" in self._names else []
         if not np.isfinite(given["bits"]).all():
             raise BundleError(f"bundle {self.bundle.name} gives values that are not finite; export it again")

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from medlike.archive.intake import text_codes as text_codes
 from medlike.archive.intake.reader import read
@@ -28,10 +28,10 @@ from medlike.archive.storage.rows import ImageRow, NewImage
 from medlike.archive.storage.store import Store
 from medlike.archive.text_encoder import TextEncoder
 from medlike.errors import ArchiveFull, ImageError, QueryError
-from medlike.inference.encoding import Encodes, require_golden
+from medlike.inference.encoding import Encodes, Encoding, require_golden
 
 if TYPE_CHECKING:
-    from medlike.imaging import Prepared, Source
+    from medlike.imaging import Frames, Prepared, Source
 
 GROUP = 256  # images a commit
 PATIENCE = 1.0  # seconds until a smaller group is committed
@@ -82,7 +82,7 @@ class Settings:
     """How to take images in. pixels: "copy" keeps them, "reference" keeps a preview and the path."""
 
     pixels: str = "reference"
-    frames: Any = "middle"
+    frames: "Frames" = "middle"
     keep_identifiers: bool = False
     threads: int = 0
 
@@ -149,7 +149,7 @@ class Intake:
         )
         self._began = time.perf_counter()
         self._batch: list[Taken] = []
-        self._group: list[tuple[Taken, Any]] = []
+        self._group: list[tuple[Taken, Encoding]] = []
         self._oldest = 0.0
         self._ids: set[str] = set()
         self._finished: list[Finished] = []

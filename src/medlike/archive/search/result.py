@@ -115,6 +115,9 @@ class Hit:
     def from_dict(cls, facts: Mapping[str, Any]) -> "Hit":
         """Return the hit of a dictionary made by `to_dict`.
 
+        Args:
+            facts: The dictionary.
+
         Raises:
             KeyError, TypeError, ValueError: The data is not a hit.
         """
