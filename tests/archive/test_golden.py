@@ -4,7 +4,6 @@ import json
 
 import numpy as np
 import pytest
-
 from tests.archive.golden import FILE, answers
 
 
