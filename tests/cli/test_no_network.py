@@ -39,7 +39,7 @@ for words in json.loads(sys.argv[1]):
         continue
     if "FIRST" in words:
         with Archive.open("a") as archive:
-            words[words.index("FIRST")] = archive.store.images([1])[1].id
+            words[words.index("FIRST")] = archive._store.images([1])[1].id
     sys.argv = ["medlike", *words]
     said = io.StringIO()
     with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from medlike.archive.index.indexes import Indexes
 from medlike.archive.storage import upkeep
@@ -20,6 +20,7 @@ from medlike.archive.storage.pictures import Pictures
 from medlike.archive.storage.store import Store
 from medlike.archive.viewer import OWNER, Viewer
 from medlike.errors import QueryError
+from medlike.types import JsonObject
 
 if TYPE_CHECKING:
     from medlike.archive.index.index import Index
@@ -149,7 +150,7 @@ class Session:
         """Return the id key."""
         return self.loaded.identity
 
-    def sources(self, ids: Sequence[str]) -> dict[str, dict[str, Any]]:
+    def sources(self, ids: Sequence[str]) -> dict[str, JsonObject]:
         """Return where images came from, by id, for the ids that have a link; nothing the viewer may not see."""
         if not ids or not self.viewer.may("source"):
             return {}

@@ -86,7 +86,7 @@ def demo(
             shipped / MANIFEST, progress=lambda so_far: display.update(task, completed=so_far.files)
         )
         console.print(f"[b]{len(opened)}[/b] images in the archive, [b]{report.added}[/b] of them new")
-        asked = [question for question in QUESTIONS if question.region is None or opened.folder.bundle.local_bits]
+        asked = [question for question in QUESTIONS if question.region is None or opened.bundle.local_bits]
         results = _answers(opened, shipped, asked)
         for question, result in zip(asked, results, strict=True):
             show(result, f"{question.title}  {question.words}".rstrip())
@@ -108,9 +108,9 @@ def _opened(place: Path) -> "Archive":
     if not (place / "archive.json").exists():
         return Archive.create(place)
     opened, bundle = Archive.open(place), Bundle.load(default())
-    if opened.folder.bundle.digest != bundle.digest:
+    if opened.bundle.digest != bundle.digest:
         opened.reindex(bundle)
-    text, has = default_text_bundle(bundle), opened.folder.text
+    text, has = default_text_bundle(bundle), opened.text_bundle
     if text is not None and (has is None or not encode_alike(has, TextBundleFacts.of(text))):
         opened.reindex(text_bundle=text)
     return opened

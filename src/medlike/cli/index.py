@@ -14,6 +14,7 @@ from medlike.cli.options import ArchiveFolder, Report, ReportFormat, archive_fol
 if TYPE_CHECKING:
     from medlike import Archive
     from medlike.archive.intake.ingest import AddReport
+    from medlike.imaging import Frames
 
 SHOWN = 20
 
@@ -116,9 +117,9 @@ def index(
                 raise
     if opened is None:
         opened = Archive.open(folder, bundle=bundle)
-        if keep_identifiers and not opened.folder.keep_identifiers:
+        if keep_identifiers and not opened.keep_identifiers:
             fail(f"{folder} was made without --keep-identifiers; make a new archive to keep them")
-        if shared and not opened.folder.shared:
+        if shared and not opened.shared:
             fail(f"{folder} was made without --shared; make a new archive to share it")
         if text_bundle != "default":
             _require_text_bundle(opened, text_bundle)
@@ -143,20 +144,22 @@ def _require_text_bundle(opened: "Archive", given: str) -> None:
     """Exit where an archive that is there has another text bundle, or none: indexing does not change it."""
     from medlike.archive.storage.folder import TextBundleFacts, encode_alike, loaded_text_bundle
 
-    has = opened.folder.text
+    has = opened.text_bundle
     wanted = None if given == "none" else TextBundleFacts.of(loaded_text_bundle(given))
     if has != wanted and (has is None or wanted is None or not encode_alike(has, wanted)):
         named = "no text bundle" if has is None else f"text bundle {has.name}"
-        fail(f"{opened.folder.path} has {named}; to change that run `medlike reindex --text-bundle {given}`")
+        fail(f"{opened.path} has {named}; to change that run `medlike reindex --text-bundle {given}`")
 
 
 def _is_there(source: str) -> bool:
     return os.path.lexists(source) or any(glob.iglob(source, recursive=True))  # noqa: PTH207 (absolute patterns)
 
 
-def _frames(text: str) -> str | int:
-    if text in ("all", "middle"):
-        return text
+def _frames(text: str) -> "Frames":
+    if text == "all":
+        return "all"
+    if text == "middle":
+        return "middle"
     if text.isdecimal() and int(text) > 0:
         return int(text)
     raise typer.BadParameter(f"{text!r} is neither all, middle, nor a number from 1", param_hint="--frames")

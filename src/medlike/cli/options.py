@@ -69,10 +69,10 @@ def full_id(opened: "Archive", given: str) -> str:
     given = given.lower()
     if len(given) >= WHOLE:
         return given
-    rows = opened.store.select("removed IS NULL AND substr(id, 1, ?) = ?", (len(given), given))
-    if len(rows) > 1:
-        raise typer.BadParameter(f"{given} begins {len(rows)} ids; give more digits", param_hint="ID")
-    return opened.store.images(rows)[rows[0]].id if rows else given
+    ids = opened.ids(given)
+    if len(ids) > 1:
+        raise typer.BadParameter(f"{given} begins {len(ids)} ids; give more digits", param_hint="ID")
+    return ids[0] if ids else given
 
 
 def conditions(texts: Sequence[str]) -> dict[str, dict[str, Any]]:

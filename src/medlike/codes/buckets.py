@@ -6,12 +6,12 @@ bucket, then at those one bit away, and so on, until it has enough.
 
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from medlike.errors import QueryError
+from medlike.types import Array
 
 BITS = 16
 _FEW = 64  # buckets that are looked at one by one; more are looked at together
@@ -21,7 +21,7 @@ _FEW = 64  # buckets that are looked at one by one; more are looked at together
 class BucketTable:
     """Rows by code. order: int32 or int64 [N], rows sorted by (code, row); starts: int64 [65537], into order."""
 
-    order: NDArray[Any]
+    order: Array
     starts: NDArray[np.int64]
 
     @staticmethod
@@ -88,7 +88,7 @@ class BucketTable:
         distances = np.concatenate([near[nearer], np.full(len(ties), last, np.int32)])
         return distances, np.concatenate([rows[nearer], ties]), last
 
-    def _ring(self, codes: NDArray[np.int64], k: int, mask: NDArray[np.bool_] | None) -> NDArray[Any]:
+    def _ring(self, codes: NDArray[np.int64], k: int, mask: NDArray[np.bool_] | None) -> Array:
         """The first k rows, ascending, that have one of some codes."""
         starts, stops = self.starts[codes], self.starts[codes + 1]
         if mask is None:

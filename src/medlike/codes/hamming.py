@@ -4,10 +4,11 @@ Small inputs are answered by numpy alone, so that nothing is compiled for them; 
 kernels on all cores. Both give identical answers.
 """
 
+import itertools
 from collections.abc import Iterator
 from functools import cache
 from types import ModuleType
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 from medlike.codes.packing import words
 from medlike.codes.threads import cores, share
 from medlike.errors import QueryError
+from medlike.types import Array
 
 Codes = NDArray[np.uint8]
 Distances = NDArray[np.int32]
@@ -43,7 +45,7 @@ def distances(codes: Codes, query: Codes, engine: Engine = "auto") -> Distances:
     out = np.empty(len(table), np.uint16)
     flat = table.reshape(-1)
 
-    def worker(counter: Any) -> None:
+    def worker(counter: "itertools.count[int]") -> None:
         while (start := next(counter) * STEP) < len(table):
             stop = min(start + STEP, len(table))
             kernels.fill_distances(flat, wanted, start, stop, out[start:stop])
@@ -56,7 +58,7 @@ def nearest(
     codes: Codes,
     query: Codes,
     k: int,
-    mask: NDArray[Any] | None = None,
+    mask: Array | None = None,
     radius: int | None = None,
     engine: Engine = "auto",
 ) -> tuple[Distances, Rows]:
@@ -73,7 +75,7 @@ def nearest_many(
     codes: Codes,
     queries: Codes,
     k: int,
-    mask: NDArray[Any] | None = None,
+    mask: Array | None = None,
     radius: int | None = None,
     engine: Engine = "auto",
 ) -> list[tuple[Distances, Rows]]:
@@ -85,7 +87,7 @@ def nearest_with_ties(
     codes: Codes,
     query: Codes,
     k: int,
-    mask: NDArray[Any] | None = None,
+    mask: Array | None = None,
     radius: int | None = None,
     engine: Engine = "auto",
 ) -> tuple[Distances, Rows]:
@@ -104,7 +106,7 @@ def nearest_and_more(
     codes: Codes,
     queries: Codes,
     k: int,
-    mask: NDArray[Any] | None = None,
+    mask: Array | None = None,
     radius: int | None = None,
     engine: Engine = "auto",
 ) -> list[tuple[Distances, Rows, int]]:
@@ -117,7 +119,7 @@ def nearest_and_more(
 
 
 def within(
-    codes: Codes, query: Codes, radius: int, mask: NDArray[Any] | None = None, engine: Engine = "auto"
+    codes: Codes, query: Codes, radius: int, mask: Array | None = None, engine: Engine = "auto"
 ) -> tuple[Distances, Rows]:
     """Every row within a Hamming radius, ordered by (distance, row). Arguments as in `nearest`."""
     parts = list(within_blocks(codes, query, radius, mask, engine))
@@ -130,7 +132,7 @@ def within(
 
 
 def within_blocks(
-    codes: Codes, query: Codes, radius: int, mask: NDArray[Any] | None = None, engine: Engine = "auto"
+    codes: Codes, query: Codes, radius: int, mask: Array | None = None, engine: Engine = "auto"
 ) -> Iterator[tuple[Distances, Rows]]:
     """The rows within a radius, piece by piece in row order, so that memory stays flat whatever their number.
 
@@ -170,7 +172,7 @@ def _search(
     codes: Codes,
     queries: Codes,
     k: int,
-    mask: NDArray[Any] | None,
+    mask: Array | None,
     radius: int | None,
     engine: Engine,
     ties: bool,
@@ -199,8 +201,8 @@ def _search(
 
 
 def _select(
-    table: NDArray[Any],
-    queries: NDArray[Any],
+    table: Array,
+    queries: Array,
     k: int,
     allowed: NDArray[np.bool_] | None,
     limit: int,
@@ -217,7 +219,7 @@ def _select(
     most = min(_steps(len(table)), 1 + table.nbytes * number // WORTH)
     step = len(table) if most == 1 else STEP
 
-    def worker(counter: Any) -> _Chosen:
+    def worker(counter: "itertools.count[int]") -> _Chosen:
         keys = np.empty((number, capacity), np.int64)
         counts = np.zeros((number, bits + 2), np.int64)
         state = np.zeros((number, 4), np.int64)
@@ -265,14 +267,13 @@ def _select_all(
     return near[order], rows[order], last
 
 
-def _numpy_distances(table: NDArray[Any], query: NDArray[Any]) -> Distances:
+def _numpy_distances(table: Array, query: Array) -> Distances:
     flips = np.bitwise_count(table ^ query)
-    if flips.shape[1] == 1:
-        return flips[:, 0].astype(np.int32)
-    return flips.sum(axis=1, dtype=np.int32)
+    sums: Distances = flips[:, 0].astype(np.int32) if flips.shape[1] == 1 else flips.sum(axis=1, dtype=np.int32)
+    return sums
 
 
-def _words(codes: Codes, query: Codes) -> tuple[NDArray[Any], NDArray[Any]]:
+def _words(codes: Codes, query: Codes) -> tuple[Array, Array]:
     codes, query = np.asarray(codes), np.asarray(query)
     if codes.dtype != np.uint8 or codes.ndim != 2:
         raise QueryError(f"codes are {codes.dtype} {list(codes.shape)}: they must be uint8 [N, bytes]")
@@ -284,7 +285,7 @@ def _words(codes: Codes, query: Codes) -> tuple[NDArray[Any], NDArray[Any]]:
     return table, np.array(query, order="C").view(table.dtype)
 
 
-def _mask(mask: NDArray[Any] | None, rows: int) -> NDArray[np.bool_] | None:
+def _mask(mask: Array | None, rows: int) -> NDArray[np.bool_] | None:
     if mask is None:
         return None
     mask = np.asarray(mask)

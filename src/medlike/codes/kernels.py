@@ -248,6 +248,7 @@ def select(words, queries, mask, start, stop, k, ties, keys, counts, state, reac
 
 @compiled
 def select_one(words, query, mask, start, stop, k, ties, keys, counts, state, buffer):  # type: ignore[no-untyped-def]
+    """Continue the selection of the nearest rows for codes of one word."""
     held, limit, under, dropped = state[0], state[1], state[2], state[3]
     bound = limit + 1 if ties and not dropped else limit
     for block in range(start, stop, BLOCK):
@@ -306,9 +307,7 @@ def squeeze(keys, held, limit, room):  # type: ignore[no-untyped-def]
 
 @compiled
 def collect(words, query, mask, start, stop, radius, near, rows):  # type: ignore[no-untyped-def]
-    """Every row of start..stop within `radius`, in row order, into near uint16 and rows int64; returns how
-    many.
-    """
+    """Write each row of start..stop within `radius`, in order, into near (uint16) and rows (int64); return how many."""
     held = 0
     buffer = np.empty(BLOCK, np.uint16)
     # FAR is no distance, whatever the radius.

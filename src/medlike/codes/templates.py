@@ -95,6 +95,7 @@ def _resampled(numbers: NDArray[np.int64], scale: float) -> NDArray[np.int64] | 
     rows, columns = (
         ((2 * np.arange(side) + 1) * full) // (2 * side) for side, full in zip(sides, numbers.shape, strict=True)
     )
-    return numbers[np.ix_(rows, columns)]
+    chosen: NDArray[np.int64] = numbers[np.ix_(rows, columns)]
+    return chosen
 
 

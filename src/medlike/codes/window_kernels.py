@@ -7,13 +7,13 @@ smallest sum is within its limit is looked at window by window.
 """
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from medlike.codes.kernels import compiled, popcount, prefetch
 from medlike.codes.templates import CELLS, GRID, Template
+from medlike.types import Array
 
 TOGETHER = 8  # images
 LANES = TOGETHER * CELLS
@@ -54,11 +54,11 @@ class Plan:
             np.asarray([arrangement.bits for arrangement in template.arrangements]),
         )
 
-    def arguments(self) -> tuple[NDArray[Any], ...]:
+    def arguments(self) -> tuple[Array, ...]:
         """As `scan` takes them."""
         return self.codes, self.starts, self.cell, self.shift, self.shapes, self.bits
 
-    def scratch(self) -> tuple[NDArray[Any], ...]:
+    def scratch(self) -> tuple[Array, ...]:
         """Memory of one thread: images, planes, sums, smallest sums, forbidden windows, masks known and theirs."""
         number = len(self.bits)
         return (

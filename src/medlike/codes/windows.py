@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from medlike.codes.templates import CELLS, GRID, Arrangement, Template
 from medlike.codes.threads import share
 from medlike.errors import QueryError
+from medlike.types import Array
 
 STEP = 1024  # images a thread takes at a time
 SMALL = 2000  # images up to which numpy answers in a moment
@@ -164,7 +165,7 @@ def _matches(parts: Sequence[Matches]) -> Matches:
     return Matches(*(np.concatenate([getattr(part, name) for part in parts]) for name in Matches.__dataclass_fields__))
 
 
-def _check(cells: NDArray[Any], masks: NDArray[Any] | None, template: Template) -> None:
+def _check(cells: Array, masks: Array | None, template: Template) -> None:
     words = template.codes.shape[1]
     if cells.dtype != np.uint64 or cells.shape[1:] != (GRID, GRID, words):
         raise QueryError(

@@ -14,6 +14,7 @@ from PIL import Image as Pillow
 from medlike import files
 from medlike.archive.search.result import Hit, Result
 from medlike.display.sheet import MISSING, NOTICE, absent, described, measure, seen, shown_hit, shown_query, verdict
+from medlike.types import JsonObject
 
 LONGEST = 400  # characters of a query in words that are shown in place of its picture
 
@@ -56,7 +57,7 @@ def _environment() -> Environment:
     )
 
 
-def _section(result: Result, side: int) -> dict[str, Any]:
+def _section(result: Result, side: int) -> JsonObject:
     """What a template shows of a result."""
     words = None
     if result.in_words_only:
@@ -75,7 +76,7 @@ def _section(result: Result, side: int) -> dict[str, Any]:
     }
 
 
-def _hit(result: Result, hit: Hit, side: int) -> dict[str, Any]:
+def _hit(result: Result, hit: Hit, side: int) -> JsonObject:
     below = described(hit)
     return {
         "rank": hit.rank,

@@ -3,7 +3,7 @@
 import io
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,9 +13,12 @@ from PIL import ImageDraw, ImageFont
 from medlike import files as durable
 from medlike.archive.search.result import Box, Hit, Picture, Result
 from medlike.errors import InputError
+from medlike.types import JsonObject
+
+Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
 if TYPE_CHECKING:
-    from PIL.ImageFont import FreeTypeFont
+    pass
 
 NOTICE = "medlike is a research tool, not a medical device"
 
@@ -114,7 +117,7 @@ def seen(result: Result) -> str:
     return f"Query, seen as {result.modality}" if result.modality and not strange else "Query"
 
 
-def verdict(outlier: dict[str, Any] | None) -> str:
+def verdict(outlier: JsonObject | None) -> str:
     """The verdict on the query as a sentence; empty where there is none."""
     if outlier is None:
         return ""
@@ -286,11 +289,11 @@ def _place(
     band.paste(picture, (x + (side - picture.width) // 2, y + (side - picture.height) // 2))
 
 
-def _font(size: int) -> "FreeTypeFont | Any":
+def _font(size: int) -> Font:
     return ImageFont.load_default(size)
 
 
-def _fitted(text: str, font: Any, room: float) -> str:
+def _fitted(text: str, font: Font, room: float) -> str:
     """A text cut to fit a width, with an ellipsis."""
     if font.getlength(text) <= room:
         return text
@@ -299,7 +302,7 @@ def _fitted(text: str, font: Any, room: float) -> str:
     return text.rstrip(" ·") + "…"
 
 
-def _wrapped(text: str, font: Any, room: float) -> list[str]:
+def _wrapped(text: str, font: Font, room: float) -> list[str]:
     lines: list[str] = []
     for word in text.split():
         if lines and font.getlength(f"{lines[-1]} {word}") <= room:

@@ -6,7 +6,6 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -31,6 +30,7 @@ from medlike.evaluation.protocols import Arena, across_sources, everything_arena
 from medlike.evaluation.provenance import program
 from medlike.evaluation.representation import Representation
 from medlike.training.pictures import collection_digest
+from medlike.types import JsonObject
 
 Say = Callable[[str], None]
 
@@ -53,7 +53,7 @@ class Outcome:
     names: (name, path) of the images that the results name, "image 17" for the 17th of the collection.
     """
 
-    results: dict[str, Any]
+    results: JsonObject
     arena: Arena
     assessments: list[Assessment]
     representations: dict[str, tuple[Representation, Representation]]
@@ -89,7 +89,7 @@ def evaluate_bundles(
     row_of = {sample.path: row for row, sample in enumerate(data)}
     assessments: list[Assessment] = []
     represented: dict[str, tuple[Representation, Representation]] = {}
-    results: dict[str, Any] = {
+    results: JsonObject = {
         **program(),
         "command": _command(names, data.name, settings),
         "data": {"name": data.name, "images": len(data), "digest": collection_digest(list(data))},
@@ -108,7 +108,7 @@ def evaluate_bundles(
         "outliers": {},
     }
 
-    def add(name: str, kind: str, whole: Representation, facts: dict[str, Any] | None = None) -> Assessment:
+    def add(name: str, kind: str, whole: Representation, facts: JsonObject | None = None) -> Assessment:
         query, gallery = whole[cast.queries], whole[cast.gallery]
         inside = None
         if len(train) and not settings.everything:
@@ -241,7 +241,7 @@ def _inside(arena: Arena, train: Dataset, split: Split | None) -> Arena:
     return Arena("train inside the gallery", arena.queries, gallery, arena.units, units)
 
 
-def _outliers(results: dict[str, Any], name: str, cast: _Cast, encoded: Encoded, units: dict[str, int]) -> None:
+def _outliers(results: JsonObject, name: str, cast: _Cast, encoded: Encoded, units: dict[str, int]) -> None:
     if encoded.score is None or encoded.p is None:
         return
     rows = cast.outlier_rows
@@ -256,7 +256,7 @@ def _alarms(
     encoded: Encoded,
     cast: _Cast,
     units: dict[str, int],
-    results: dict[str, Any],
+    results: JsonObject,
     name: str,
     row_of: dict[str, int],
 ) -> None:
@@ -282,7 +282,7 @@ def _alarms(
 
 def _suspects(
     encoded: Encoded, cast: _Cast, units: dict[str, int], row_of: dict[str, int], most: int = 20
-) -> list[dict[str, Any]]:
+) -> list[JsonObject]:
     """Training images whose neighbours contradict their label; images of one patient do not vouch for each other."""
     rows = cast.train
     doubt = alarms.suspects(
@@ -337,5 +337,5 @@ def _command(names: Sequence[str], data: str, settings: Settings) -> str:
     return " ".join(["medlike evaluate", *given])
 
 
-def _unique(name: str, taken: dict[str, Any], digest: str) -> str:
+def _unique(name: str, taken: JsonObject, digest: str) -> str:
     return name if name not in taken else f"{name} {digest[:8]}"

@@ -5,6 +5,7 @@ from medlike.imaging.deidentification import deidentify, nameless, plain
 from medlike.imaging.discovery import Source, discover, load
 from medlike.imaging.fingerprints import fingerprint, perceptual_hash
 from medlike.imaging.frames import Frames
+from medlike.imaging.given import as_image
 from medlike.imaging.image import Image, Lut, Photometry, Window
 from medlike.imaging.letterbox import Letterbox, letterbox
 from medlike.imaging.limits import MAX_PIXELS
@@ -23,6 +24,7 @@ __all__ = [
     "Prepared",
     "Source",
     "Window",
+    "as_image",
     "decode_pixels",
     "deidentify",
     "discover",

@@ -6,6 +6,8 @@ from typing import Any, NamedTuple
 from pydicom.dataset import Dataset
 from pydicom.multival import MultiValue
 
+from medlike.types import Json
+
 #: One comma that cannot part thousands: other than three digits follow it, or other than 1 to 3 come before, or a 0.
 _DECIMAL_COMMA = re.compile(r"[+-]?(\d*,(?!\d{3}(?!\d))\d+|\d{4,},\d{3}|0+\d*,\d{3}|,\d{3})([eE][+-]?\d+)?")
 
@@ -65,7 +67,7 @@ def number(dataset: Dataset, keyword: str) -> float | None:
     return listed[0] if listed else None
 
 
-def _number(value: Any) -> Number:
+def _number(value: Json) -> Number:
     if isinstance(value, bytes):
         value = value.decode("latin-1")
     # Decimal strings come as numbers that remember their text; the text is what a report quotes.

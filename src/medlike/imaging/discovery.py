@@ -9,10 +9,11 @@ from pathlib import Path
 
 from medlike.errors import ImageError
 from medlike.imaging.frames import Frames, frame_choice
-from medlike.imaging.image import Box, Image, Value
+from medlike.imaging.image import Image, Value
 from medlike.imaging.manifest import read_manifest
 from medlike.imaging.reading import first_bytes, other_kind, read, sniff
 from medlike.imaging.silence import reason
+from medlike.types import Box
 
 #: In a folder, files so named are images by intent: if they turn out not to be, that is reported.
 _IMAGE_SUFFIXES = """

@@ -11,8 +11,7 @@ FINGERPRINT = 16
 
 
 def fingerprint(grey: np.ndarray) -> np.ndarray:
-    """A picture as 16 x 16 grey: uint8 [16, 16], box means. Source: methods, "Structure-aware contrastive
-    hashing".
+    """Return a picture as 16 x 16 grey: uint8 [16, 16], box means ("Structure-aware contrastive hashing").
 
     grey: uint8 [H, W]; what is not square is letterboxed first.
     """

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image as PillowImage
 
+from medlike.types import U8, Box, Mask
+
 SIZE = 224
 GRID = 14
-
-Box = tuple[float, float, float, float]
 
 
 @dataclass(frozen=True)
@@ -72,18 +72,17 @@ class Letterbox:
             (y1 - self.top) * self.height / self.inner_height,
         )
 
-    def valid_cells(self, grid: int = GRID) -> np.ndarray:
+    def valid_cells(self, grid: int = GRID) -> Mask:
         """Which cells show the picture: bool [grid, grid], true where the cell's centre is image.
 
         A picture so thin that it passes between the centres keeps the cells its middle line lies in.
         """
         rows = self._valid(self.top, self.inner_height, grid)
         columns = self._valid(self.left, self.inner_width, grid)
-        return rows[:, None] & columns[None, :]
+        return np.logical_and.outer(rows, columns)
 
     def cells(self, box: Sequence[float], grid: int = GRID) -> tuple[int, int, int, int]:
-        """The cells that hold a box of source pixels: row0, column0, row1, column1, half-open, at least one
-        cell.
+        """Return the cells that hold a box of source pixels: row0, column0, row1, column1, half-open, at least one.
 
         Rows floor(y0 / side) to ceil(y1 / side) in letterboxed pixels, columns likewise, kept inside the
         grid.
@@ -94,7 +93,7 @@ class Letterbox:
         column0, column1 = _span(x0 / side, x1 / side, grid)
         return row0, column0, row1, column1
 
-    def _valid(self, start: int, length: int, grid: int) -> np.ndarray:
+    def _valid(self, start: int, length: int, grid: int) -> Mask:
         centres = (np.arange(grid) + 0.5) * (self.size / grid)
         valid = (centres >= start) & (centres < start + length)
         if not valid.any():
@@ -102,7 +101,7 @@ class Letterbox:
         return valid
 
 
-def letterbox(grey: np.ndarray, size: int = SIZE) -> tuple[np.ndarray, Letterbox]:
+def letterbox(grey: U8, size: int = SIZE) -> tuple[U8, Letterbox]:
     """Scale a picture into a square, padded with 0.
 
     grey: uint8 [H, W]. Returns uint8 [size, size] and the Letterbox. Resampling is Pillow's bilinear filter,

@@ -13,8 +13,9 @@ import numpy as np
 from medlike import strict_json
 from medlike.errors import ImageError
 from medlike.imaging import vocabulary
-from medlike.imaging.image import Box, Value
+from medlike.imaging.image import Value
 from medlike.imaging.silence import reason
+from medlike.types import Box
 
 #: Column -> identifier. `group` is whatever may not be torn apart: a patient or a case.
 _IDENTIFIERS = {
@@ -275,5 +276,5 @@ def _boxes(text: str) -> list[Box] | None:
     return boxes or None
 
 
-def _finite(number: Any) -> bool:
+def _finite(number: object) -> bool:
     return isinstance(number, int | float) and not isinstance(number, bool) and abs(number) < _LARGEST

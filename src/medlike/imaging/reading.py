@@ -43,8 +43,7 @@ _PREFIX = b"DICM\x02\x00"
 
 
 def read(path: str | Path, frames: Frames = "middle", segmentations: bool = True) -> Iterator[Image]:
-    """The images in a file: DICOM, PNG, JPEG, TIFF, BMP, WebP, GIF, PNM or JPEG 2000, told by content, not
-    by name.
+    """Return the images in a file: DICOM, PNG, JPEG, TIFF, BMP, WebP, GIF, PNM or JPEG 2000, by content, not name.
 
     frames: which of several frames or pages: "middle" (the one at index count // 2), "all", or n: every n-th
     from the first. segmentations: whether a DICOM segmentation object is read; its pixels are no picture, and `load`
@@ -125,8 +124,11 @@ def _why_missing(path: Path) -> str:
 
 
 def _dicom_without_preamble(start: bytes) -> bool:
-    """Whether the first element is one that a DICOM data set can begin with: group 0002 or 0008, a low
-    element number, and an explicit value representation or a short length, in either byte order."""
+    """Return True if the first element is one that a DICOM data set can begin with.
+
+    It has group 0002 or 0008, a low element number, and an explicit value representation or a short length, in either
+    byte order.
+    """
     if len(start) < 8:
         return False
     for order in ("little", "big"):

@@ -108,8 +108,7 @@ def sex(text: str) -> str | None:
 
 
 def age(text: str) -> float | None:
-    """An age in years, from a DICOM age string (045Y, 006M, 010W, 021D) or a plain number of years; else
-    None.
+    """Return an age in years, from a DICOM age string (045Y, 006M, 010W, 021D) or a number of years; else None.
 
     Outside of 0 .. 150 it is None. Source: DICOM PS3.5 6.2, AS.
     """
@@ -125,8 +124,7 @@ def age(text: str) -> float | None:
 
 
 def code_string(text: str) -> str | None:
-    """A DICOM code string (CS: capitals, digits, space, underscore, hyphen, at most 16), or None for
-    anything freer.
+    """Return a DICOM code string (capitals, digits, space, underscore, hyphen, at most 16); else None.
 
     What passes can hold a code, not a sentence; it may be shown. Source: DICOM PS3.5 6.2, CS.
     """

@@ -34,7 +34,7 @@ from medlike import Archive
 import medlike.archive.search.search
 began = time.perf_counter()
 with Archive.open(sys.argv[1]) as archive:
-    number = len(archive.index.view())
+    number = len(archive._indexes.images.view())
     print(time.perf_counter() - began, number)
 """
 _IMPORT = "import time; began = time.perf_counter(); import {}; print(time.perf_counter() - began)"
@@ -103,8 +103,8 @@ def _small(folder: Path, number: int) -> tuple[Path, str, str]:
     files = write_files(folder / "images", number)
     with Archive.create(folder / "archive", text_bundle=None) as archive:
         archive.add(folder / "images")
-        row = archive.store.select("removed IS NULL", ())[0]
-        return folder / "archive", str(files[0]), archive.store.images([row])[row].id
+        row = archive._store.select("removed IS NULL", ())[0]
+        return folder / "archive", str(files[0]), archive._store.images([row])[row].id
 
 
 def _python(code: str, *arguments: str, environment: dict[str, str] | None = None) -> tuple[str, str]:

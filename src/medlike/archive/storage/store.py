@@ -12,7 +12,6 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Any
 
 from medlike import files as durable
 from medlike import strict_json
@@ -20,6 +19,7 @@ from medlike.archive.storage.database import Database, storage_errors, transacti
 from medlike.archive.storage.rows import EncodingRow, ImageRow, NewImage, Shown
 from medlike.archive.storage.schema import HAS_OUTLIER_FACTS, SCHEMA, upgrade
 from medlike.errors import ArchiveError
+from medlike.types import Json
 
 FILE = "store.sqlite"
 TEXTS = 64  # texts that an image may have
@@ -149,7 +149,7 @@ class Store:
                 found[row] = Shown(id, width, height, facts)
         return found
 
-    def select(self, where: str, values: Sequence[Any] = ()) -> list[int]:
+    def select(self, where: str, values: Sequence[object] = ()) -> list[int]:
         """Row numbers that satisfy an SQL condition on `images`, ascending; values are bound."""
         with storage_errors(self.path):
             sql = f"SELECT row FROM images WHERE {where} ORDER BY row"
@@ -180,10 +180,11 @@ class Store:
         return found
 
     def text(self, number: int) -> tuple[str, str, str] | None:
-        """(id of the image, kind, text) of a text by its number."""
+        """Return (id of the image, kind, text) of a text by its number."""
         sql = "SELECT images.id, texts.kind, text FROM texts JOIN images ON images.row = texts.row WHERE number = ?"
         with storage_errors(self.path):
-            return self.connection.execute(sql, (number,)).fetchone()
+            found: tuple[str, str, str] | None = self.connection.execute(sql, (number,)).fetchone()
+        return found
 
     def text_numbers(self, row: int) -> list[int]:
         """The numbers of the texts of a row, ascending."""
@@ -240,7 +241,7 @@ class Store:
         with storage_errors(self.path):
             return int(self.connection.execute(sql, (generation, generation)).fetchone()[0])
 
-    def _images(self, rest: str, values: Iterable[Any]) -> list[ImageRow]:
+    def _images(self, rest: str, values: Iterable[object]) -> list[ImageRow]:
         with storage_errors(self.path):
             found = self.connection.execute(f"SELECT {_SELECT_IMAGE} FROM images {rest}", tuple(values))
             return [_image(values) for values in found]
@@ -327,5 +328,5 @@ def alive(generation: int | None = None) -> tuple[str, tuple[int, ...]]:
     return "images.added <= ? AND (images.removed IS NULL OR images.removed > ?)", (generation, generation)
 
 
-def _image(values: Sequence[Any]) -> ImageRow:
+def _image(values: Sequence[Json]) -> ImageRow:
     return ImageRow(*values[:-2], strict_json.loads(values[-2]), strict_json.loads(values[-1]))  # type: ignore[call-arg]
