@@ -57,7 +57,7 @@ def _environment() -> Environment:
 
 
 def _section(result: Result, side: int) -> dict[str, Any]:
-    """What a template shows of a result."""
+    """Return what a template shows of a result."""
     words = None
     if result.in_words_only:
         words = result.query_text or ""
