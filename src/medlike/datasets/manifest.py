@@ -24,10 +24,14 @@ _KNOWN = {
 
 
 def read_manifest(path: str | Path, name: str | None = None, check_files: bool = True) -> Dataset:
-    """A manifest as a Dataset, in file order.
+    """Read a manifest as a Dataset, in file order.
 
-    path: the CSV, or the folder that holds manifest.csv. name: defaults to the folder's name.
-    Raises DatasetError: no such manifest, no `path` column, missing files, duplicate paths, bad boxes.
+    Args:
+        path: The CSV, or the folder that holds manifest.csv.
+        name: Defaults to the folder's name.
+
+    Raises:
+        DatasetError: No such manifest, no `path` column, missing files, duplicate paths, bad boxes.
     """
     manifest = Path(path)
     if manifest.is_dir():

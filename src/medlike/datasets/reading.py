@@ -16,9 +16,9 @@ from medlike.errors import DatasetError
 
 
 def read_collection(path: str | Path, name: str | None = None) -> Dataset:
-    """A manifest, MedMNIST npz, ChestX-ray14, RadImageNet, RadIN-CT, Open-i, ROCO or a folder per class, by layout.
+    """Read a manifest, MedMNIST npz, ChestX-ray14, RadImageNet, RadIN-CT, Open-i, ROCO or a folder per class, by layout.
 
-    Raises DatasetError where it is none of them.
+    Raises DatasetError if it is none of them.
     """
     target = Path(path)
     if not target.exists():
