@@ -16,7 +16,7 @@ from medlike.errors import DatasetError
 
 
 def read_collection(path: str | Path, name: str | None = None) -> Dataset:
-    """Read a manifest, MedMNIST npz, ChestX-ray14, RadImageNet, RadIN-CT, Open-i, ROCO or a folder per class, by layout.
+    """Read a manifest, MedMNIST, ChestX-ray14, RadImageNet, RadIN-CT, Open-i, ROCO or a folder per class, by layout.
 
     Raises DatasetError if it is none of them.
     """

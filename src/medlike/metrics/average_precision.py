@@ -98,7 +98,7 @@ def _expected(
 
 
 def _block(before: np.ndarray, relevant_before: np.ndarray, count: np.ndarray) -> np.ndarray:
-    """Return the sum of (R0 + j) / (before + j), j = 1..count, for `count` relevant items in a row after `before` items."""
+    """Return the sum of (R0 + j) / (before + j), j = 1..count: `count` relevant items in a row after `before`."""
     harmonic = _harmonic(int((before + count).max(initial=0)))
     inverse = harmonic[before + count] - harmonic[before]
     return count - (before - relevant_before) * inverse
