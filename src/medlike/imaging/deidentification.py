@@ -105,7 +105,7 @@ class Deidentified:
 
 
 def plain(text: str) -> str:
-    """A text without control characters and halves of characters, its white space tidied."""
+    """Return a text without control characters and lone surrogates, its white space tidied."""
     kept = "".join(" " if unicodedata.category(sign) in ("Cc", "Cs") else sign for sign in text)
     return " ".join(kept.split())
 
@@ -154,7 +154,7 @@ def nameless(facts: Mapping[str, Value], who: Mapping[str, str], numbers: bool =
 
 
 def _replaced(text: str, passages: list[Passage]) -> tuple[str, int]:
-    """The text with passages replaced, and how many there were; marks that stand there already stay."""
+    """Return the text with passages replaced, and how many there were; existing marks stay."""
     if not passages:
         return text, 0
     marks = [match.span() for match in _MARK.finditer(text)]

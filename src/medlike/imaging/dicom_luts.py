@@ -70,7 +70,7 @@ def fit_output(lut: Lut) -> tuple[Lut, str | None]:
 
 
 def _data(element: Any, little: bool) -> tuple[np.ndarray, np.ndarray]:
-    """LUT data as words, uint16, and as bytes, uint8, the low byte of a word first."""
+    """Return LUT data as words, uint16, and as bytes, uint8, the low byte of a word first."""
     value = element.value
     if isinstance(value, bytes):
         if element.VR == "OB":

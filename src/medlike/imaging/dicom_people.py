@@ -51,7 +51,7 @@ def _said(dataset: Dataset, depth: int) -> Iterator[tuple[str, str]]:
 
 
 def _kind(dataset: Dataset, tag: int) -> str:
-    """What an element holds, without reading its value: most are numbers of the image."""
+    """Return the kind of an element without reading its value: most are numbers of the image."""
     element = dataset.get_item(tag)
     vr = str(getattr(element, "VR", None) or "")
     if vr in ("", "UN"):

@@ -60,12 +60,12 @@ class Photometry:
     padding: tuple[float, float] | None = None
 
     def as_dict(self) -> dict[str, Any]:
-        """As plain values for JSON; `from_dict` turns them back."""
+        """Return plain values for JSON; `from_dict` turns them back."""
         return asdict(self)
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "Photometry":
-        """From the plain values of `as_dict`."""
+        """Make a Photometry from the plain values of `as_dict`."""
 
         def lut(value: dict[str, Any] | None) -> Lut | None:
             return None if value is None else Lut(value["first"], tuple(value["entries"]), value["bits"])
@@ -112,22 +112,22 @@ class Image:
 
     @property
     def height(self) -> int:
-        """Rows."""
+        """Return the number of rows."""
         return int(self.pixels.shape[0])
 
     @property
     def width(self) -> int:
-        """Columns."""
+        """Return the number of columns."""
         return int(self.pixels.shape[1])
 
     @property
     def colour(self) -> bool:
-        """Whether the pixels are RGB."""
+        """Return whether the pixels are RGB."""
         return self.pixels.ndim == 3
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256, hex, of the decoded pixels with their shape and type, little-endian."""
+        """Return the SHA-256, hex, of the decoded pixels with their shape and type, little-endian."""
         pixels = np.ascontiguousarray(self.pixels, self.pixels.dtype.newbyteorder("<"))
         seed = f"{pixels.dtype.str} {pixels.shape}\n".encode()
         return hashlib.sha256(seed + pixels.tobytes()).hexdigest()

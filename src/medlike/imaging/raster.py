@@ -60,7 +60,7 @@ def read_raster(path: Path, choose) -> Iterator[Image]:
 
 
 def _stored_values(path: Path, start: bytes) -> tuple[np.ndarray, dict[str, Any]] | None:
-    """Pixels and photometry of a kind whose values Pillow scales, None for the others."""
+    """Return pixels and photometry of a kind whose values Pillow scales, None for other kinds."""
     if start[:1] == b"P" and start[1:2].isdigit():
         values = pnm_pixels(path)
         if values is None:
@@ -105,7 +105,7 @@ def _image(
     bits: int = 16,
     scale: tuple[float, float] | None = None,
 ) -> Image:
-    """bits: of a sample, if the file declares fewer than its type has.
+    """Make an image from pixels. bits: of a sample, if the file declares fewer than its type has.
 
     A picture that is partly transparent was drawn, not scanned: no percentile stretches it.
     """
