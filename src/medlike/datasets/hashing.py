@@ -1,4 +1,4 @@
-"""Samples into pictures: reading, preparing and hashing every image of a collection."""
+"""Read, prepare and hash every image of a collection."""
 
 from __future__ import annotations
 

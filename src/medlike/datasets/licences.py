@@ -1,4 +1,4 @@
-"""What an image's terms allow: training of weights that are given away, and being drawn in a report."""
+"""Decide what an image's terms allow: training of published weights, and being drawn in a report."""
 
 from __future__ import annotations
 

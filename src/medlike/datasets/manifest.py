@@ -1,4 +1,4 @@
-"""Reading manifest.csv: one row an image, frozen.
+"""Read manifest.csv: one row per image.
 
 The only required column is `path` (relative to the manifest's folder, or absolute). Known columns: class,
 source, group, modality, region, label, task, width, height, boxes_xywh, mask, text, extra, licence, and apart,

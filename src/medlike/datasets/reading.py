@@ -1,4 +1,4 @@
-"""Any labelled collection, told by its layout."""
+"""Read any labelled collection, recognised by its layout."""
 
 from __future__ import annotations
 

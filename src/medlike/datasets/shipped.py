@@ -1,4 +1,4 @@
-"""Where the samples are that come with medlike."""
+"""Find the sample images that come with medlike."""
 
 from pathlib import Path
 

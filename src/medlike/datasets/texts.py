@@ -1,4 +1,4 @@
-"""Which texts of a collection say something: placeholders are dropped."""
+"""Drop placeholders from the texts of a collection."""
 
 from __future__ import annotations
 

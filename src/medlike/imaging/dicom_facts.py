@@ -1,4 +1,4 @@
-"""What a DICOM file says besides its pixels: searchable facts, and identifiers that are kept apart."""
+"""Read the facts of a DICOM file besides its pixels: searchable metadata, and identifiers that are stored apart."""
 
 import math
 import re

@@ -1,4 +1,4 @@
-"""Look-up tables of DICOM files: descriptor and data into a table, by what the entries show where the two disagree."""
+"""Make look-up tables of DICOM files from descriptor and data; the entries decide if the two disagree."""
 
 from dataclasses import replace
 from typing import Any

@@ -1,4 +1,4 @@
-"""How a DICOM file wants its values shown: rescale, look-up tables, windows, of the file or of one frame.
+"""Read how a DICOM file says to display its values: rescale, look-up tables, windows, of the file or of one frame.
 
 A rule is applied whole or not at all. Where slope, intercept or modality table cannot be read, or only one of slope
 and intercept is there, none of them is applied, nor any window or VOI table, whose values are in the units that they

@@ -1,4 +1,4 @@
-"""What there is to read: folders, globs, files and manifests into sources, lazily and in order."""
+"""Turn folders, globs, files and manifests into sources to read, lazily and in order."""
 
 import dataclasses
 import glob

@@ -1,4 +1,4 @@
-"""What an object says of its people, looked up in a text: their names, its dates, ids and UIDs, in any formatting.
+"""Find the names, dates, ids and UIDs of an object in a text, in any formatting.
 
 A word of a name is *strong* or *weak*. A strong one is taken out wherever it stands as a word; in scripts without
 spaces, and from six letters on, also inside of a word. A weak one (an initial, a particle, a function word such as

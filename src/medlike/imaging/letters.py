@@ -1,4 +1,4 @@
-"""Texts as names and numbers are compared in them: one form of each letter and digit, whatever the script."""
+"""Fold texts for comparing names and numbers: one form of each letter and digit, whatever the script."""
 
 import unicodedata
 from dataclasses import dataclass

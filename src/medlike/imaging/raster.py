@@ -1,4 +1,4 @@
-"""Raster files into images: PNG, JPEG, TIFF, BMP, WebP, GIF, PNM, JPEG 2000."""
+"""Turn raster files into images: PNG, JPEG, TIFF, BMP, WebP, GIF, PNM, JPEG 2000."""
 
 import re
 from collections.abc import Iterator

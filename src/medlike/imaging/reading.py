@@ -1,4 +1,4 @@
-"""One file into images."""
+"""Read the images of one file."""
 
 import stat
 from collections.abc import Callable, Iterator

@@ -1,4 +1,4 @@
-"""Metrics of outlier detection. Higher score = stranger; the positive class is out-of-distribution (OOD)."""
+"""Metrics of outlier detection. A higher score means less alike; the positive class is out-of-distribution (OOD)."""
 
 from __future__ import annotations
 
