@@ -63,13 +63,13 @@ QUESTIONS = (
 
 
 def demo(
-    folder: Annotated[
-        Path, typer.Argument(help="Where the archive, the contact sheet and the page go.")
-    ] = Path("medlike-demo"),
+    folder: Annotated[Path, typer.Argument(help="Folder for the archive, the contact sheet and the page.")] = Path(
+        "medlike-demo"
+    ),
 ) -> None:
-    """Index the samples that come with medlike, search them, and draw the answers.
+    """Index the sample images that come with medlike, search them, and draw the results.
 
-    Takes seconds and needs no network. Running it again uses the archive that is there.
+    It takes seconds and needs no network. Run it again to use the same archive.
     """
     from medlike.cli.answers import show
     from medlike.cli.screen import out, progress, say
@@ -82,9 +82,7 @@ def demo(
     place = folder / "archive"
     with _opened(place) as opened, progress() as display:
         task = display.add_task("Indexing the samples", total=None)
-        report = opened.add(
-            shipped / MANIFEST, progress=lambda so_far: display.update(task, completed=so_far.files)
-        )
+        report = opened.add(shipped / MANIFEST, progress=lambda so_far: display.update(task, completed=so_far.files))
         console.print(f"[b]{len(opened)}[/b] images in the archive, [b]{report.added}[/b] of them new")
         asked = [question for question in QUESTIONS if question.region is None or opened.bundle.local_bits]
         results = _answers(opened, shipped, asked)

@@ -1,4 +1,4 @@
-"""medlike index: put images into an archive."""
+"""medlike index: add images to an archive."""
 
 import glob
 import os
@@ -40,8 +40,8 @@ def index(
         list[str],
         typer.Argument(
             metavar="SOURCE...",
-            help="Folders (searched through, archives in them passed over), files, globs, or manifests (CSV with a "
-            "column path).",
+            help="Folders, files, globs, or manifests (CSV with a column path). Folders are searched with all their "
+            "subfolders; archives in them are skipped.",
         ),
     ],
     archive: ArchiveFolder = None,
@@ -50,7 +50,8 @@ def index(
         typer.Option(
             "--bundle",
             "-b",
-            help="For a new archive: a shipped bundle's name, or a folder. For one there is: its own, calibrated.",
+            help="For a new archive: the name of a shipped bundle, or the folder of one. For an existing archive: a "
+            "calibrated copy of its bundle.",
             show_default="the default bundle",
         ),
     ] = None,
@@ -58,8 +59,8 @@ def index(
         str,
         typer.Option(
             "--text-bundle",
-            help="For a new archive, to search by what words mean: a shipped text bundle, a folder, or none.",
-            show_default="the default one, where it fits and medlike[text] is installed",
+            help="For a new archive: the text bundle for search by meaning, by name or folder; none to do without.",
+            show_default="medlike-text-16, if it fits the bundle and medlike[text] is installed",
         ),
     ] = "default",
     pixels: Annotated[
@@ -69,33 +70,33 @@ def index(
         bool,
         typer.Option(
             "--keep-identifiers",
-            help="For a new archive: keep names and dates in its private folder, beside UIDs and paths.",
+            help="For a new archive: store names and dates in its private folder, beside UIDs and paths.",
         ),
     ] = False,
     shared: Annotated[
         bool,
         typer.Option(
             "--shared",
-            help="For a new archive: other users of the machine may read it, as the umask says, all but its private "
-            "folder.",
+            help="For a new archive: let other users of this machine read it, as far as your umask allows. The private "
+            "folder stays closed.",
         ),
     ] = False,
     frames: Annotated[
         str,
         typer.Option(
-            metavar="all|middle|N", help="Of a multi-frame file: every frame, the middle, or every Nth."
+            metavar="all|middle|N", help="Frames of a multi-frame file to index: all, the middle one, or every Nth."
         ),
     ] = "middle",
     segmentations: Annotated[
         bool,
-        typer.Option("--segmentations", help="Index DICOM segmentation objects too, which are no pictures."),
+        typer.Option("--segmentations", help="Also index DICOM segmentation objects, which are skipped by default."),
     ] = False,
     format: ReportFormat = Report.table,
 ) -> None:
-    """Put images into an archive; make the archive where there is none.
+    """Add images to an archive; create the archive if it does not exist.
 
-    Running it again adds what is new and skips what is unchanged. A file that cannot be read never stops the
-    rest: it is listed at the end with its reason, and the exit code is 3.
+    Run it again to add new files; unchanged files are skipped. A file that cannot be read never stops the others:
+    it is listed at the end with the reason, and the exit code is 3.
     """
     from medlike import Archive
     from medlike.cli.screen import print_json, progress

@@ -33,10 +33,18 @@ _Chosen = tuple[NDArray[np.int64], list[list[int]]]  # of one thread: candidates
 
 
 def distances(codes: Codes, query: Codes, engine: Engine = "auto") -> Distances:
-    """Hamming distance of every row to the query.
+    """Return the Hamming distance of every row to the query.
 
-    codes: uint8 [N, B]; query: uint8 [B]. Returns int32 [N], 0 to 8 B, lower is nearer. Raises QueryError
-    where widths differ.
+    Args:
+        codes: uint8 [N, B].
+        query: uint8 [B].
+        engine: numpy, compiled, or by the size of the codes.
+
+    Returns:
+        int32 [N], 0 to 8 B, lower is nearer.
+
+    Raises:
+        QueryError: The widths differ.
     """
     table, wanted = _words(codes, query)
     if not _compiled(codes, engine):
@@ -62,11 +70,22 @@ def nearest(
     radius: int | None = None,
     engine: Engine = "auto",
 ) -> tuple[Distances, Rows]:
-    """The k nearest rows, ordered by (distance, row).
+    """Return the k nearest rows, ordered by (distance, row).
 
-    codes: uint8 [N, B]; query: uint8 [B]; mask: bool [N], or packed uint8 [ceil(N / 8)] most significant bit
-    first, True = may be answered; radius: largest distance answered. Returns distances int32 [m] and rows
-    int64 [m] with m <= k. Raises QueryError for k < 0 or shapes that do not fit.
+    Args:
+        codes: uint8 [N, B].
+        query: uint8 [B].
+        k: Number of rows.
+        mask: bool [N], or packed uint8 [ceil(N / 8)] most significant bit first; only rows that are True can be
+            returned.
+        radius: Largest distance returned.
+        engine: numpy, compiled, or by the size of the codes.
+
+    Returns:
+        Distances int32 [m] and rows int64 [m] with m <= k.
+
+    Raises:
+        QueryError: k is negative, or shapes do not fit.
     """
     return nearest_many(codes, np.asarray(query)[None], k, mask, radius, engine)[0]
 
@@ -79,7 +98,7 @@ def nearest_many(
     radius: int | None = None,
     engine: Engine = "auto",
 ) -> list[tuple[Distances, Rows]]:
-    """`nearest` for each of queries uint8 [Q, B], all under one mask; codes are read once for all."""
+    """Return `nearest` for each of queries uint8 [Q, B] under one mask; codes are read once for all of them."""
     return [(near[:k], rows[:k]) for near, rows, _ in _search(codes, queries, k, mask, radius, engine, False)]
 
 
@@ -91,9 +110,9 @@ def nearest_with_ties(
     radius: int | None = None,
     engine: Engine = "auto",
 ) -> tuple[Distances, Rows]:
-    """The k nearest rows and every other row as near as the last of them, ordered by (distance, row).
+    """Return the k nearest rows and every other row as near as the last of them, ordered by (distance, row).
 
-    Arguments as in `nearest`. The answer can hold every row: codes collide by the million in large archives.
+    Arguments are those of `nearest`. The result can hold every row: codes collide by the million in large archives.
     """
     near, rows, complete = nearest_and_more(codes, np.asarray(query)[None], k, mask, radius, engine)[0]
     if len(near) < k or k == 0 or near[k - 1] <= complete:
@@ -110,10 +129,13 @@ def nearest_and_more(
     radius: int | None = None,
     engine: Engine = "auto",
 ) -> list[tuple[Distances, Rows, int]]:
-    """The k nearest rows of each query, ties as far as there is room, and how far the answer is complete.
+    """Return the k nearest rows of each query, ties as far as there is room, and how far the result is complete.
 
-    Arguments as in `nearest_many`. Returns (distances, rows, complete) for each query, ordered by (distance,
-    row): at least the k nearest, and every row that may be answered at a distance of at most `complete`.
+    Arguments are those of `nearest_many`.
+
+    Returns:
+        (distances, rows, complete) for each query, ordered by (distance, row): at least the k nearest, and every
+        row under the mask at a distance of at most `complete`.
     """
     return _search(codes, queries, k, mask, radius, engine, True)
 
@@ -121,7 +143,7 @@ def nearest_and_more(
 def within(
     codes: Codes, query: Codes, radius: int, mask: Array | None = None, engine: Engine = "auto"
 ) -> tuple[Distances, Rows]:
-    """Every row within a Hamming radius, ordered by (distance, row). Arguments as in `nearest`."""
+    """Return every row within a Hamming radius, ordered by (distance, row). Arguments are those of `nearest`."""
     parts = list(within_blocks(codes, query, radius, mask, engine))
     if not parts:
         return _nothing()
@@ -134,9 +156,10 @@ def within(
 def within_blocks(
     codes: Codes, query: Codes, radius: int, mask: Array | None = None, engine: Engine = "auto"
 ) -> Iterator[tuple[Distances, Rows]]:
-    """The rows within a radius, piece by piece in row order, so that memory stays flat whatever their number.
+    """Yield the rows within a radius, piece by piece in row order, so that memory stays flat whatever their number.
 
-    Yields (distances int32 [m], rows int64 [m]), m at most 262,144, never empty.
+    Yields:
+        Distances int32 [m] and rows int64 [m], m at most 262,144, never empty.
     """
     table, wanted = _words(codes, query)
     allowed = _mask(mask, len(table))
@@ -253,7 +276,7 @@ def _select_all(
     engine: Engine,
     ties: bool,
 ) -> tuple[Distances, Rows, int]:
-    """Selection when nearly every row is wanted, or when there are few: sort by counting."""
+    """Select by counting sort, for nearly every row or for few rows."""
     found = distances(codes, query, engine)
     counted = found if allowed is None else found[allowed]
     totals = np.cumsum(np.bincount(counted, minlength=limit + 1)[: limit + 1])
@@ -311,7 +334,7 @@ def _steps(rows: int) -> int:
 
 
 def engine(codes: Codes) -> Engine:
-    """The engine that "auto" stands for; parts of these codes are to be searched with the same."""
+    """Return the engine that "auto" stands for; search parts of these codes with the same engine."""
     return "compiled" if _compiled(codes, "auto") else "numpy"
 
 

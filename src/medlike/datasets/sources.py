@@ -1,7 +1,7 @@
-"""What is known of the sources of a collection beyond its rows: a CSV with a row for each source.
+"""Read facts about the sources of a collection: a CSV with a row for each source.
 
-Columns: `source` (as in the manifest); `apart`: yes for images that would mislead, because their backgrounds give
-their classes away for example; `origin`: the same word for sources that share a hospital or an origin; `caution`: a
+Columns: `source` (as in the manifest); `apart`: yes for images that would mislead, because their backgrounds reveal
+their classes for example; `origin`: the same word for sources that share a hospital or an origin; `caution`: a
 sentence for readers of figures; `licence`: terms, in place of those of the rows. All but `source` may be empty.
 """
 

@@ -23,12 +23,12 @@ class Number(NamedTuple):
 
     @property
     def unreadable(self) -> bool:
-        """True if the file says something here that is no number."""
+        """Return True if the file states a value here that is not a number."""
         return self.value is None and self.text != ""
 
     @property
     def repaired(self) -> bool:
-        """True if the text is no decimal string of PS3.5 6.2 but can only mean this number."""
+        """Return True if the text is not a decimal string of PS3.5 6.2 but can only mean this number."""
         return self.value is not None and "," in self.text
 
 

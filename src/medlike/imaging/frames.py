@@ -9,7 +9,7 @@ Frames = Literal["middle", "all"] | int
 
 
 def frame_choice(frames: Frames) -> Callable[[int], range]:
-    """A frame setting as a function from frame count to the 0-based frames wanted. Raises ImageError."""
+    """Return a frame setting as a function from frame count to the 0-based frames to read. Raises ImageError."""
     if frames == "middle":
         return lambda count: range(count // 2, count // 2 + 1)
     if frames == "all":

@@ -33,7 +33,7 @@ class Letterbox:
 
     @classmethod
     def of(cls, height: int, width: int, size: int = SIZE) -> "Letterbox":
-        """The letterbox of height x width pixels: isotropic, centred (an odd pixel goes below, or right)."""
+        """Make the letterbox of height x width pixels: isotropic, centred (an odd pixel goes below, or right)."""
         longest = max(height, width)
         inner_height = max(1, (2 * height * size + longest) // (2 * longest))
         inner_width = max(1, (2 * width * size + longest) // (2 * longest))
@@ -49,11 +49,11 @@ class Letterbox:
 
     @property
     def scale(self) -> float:
-        """Letterboxed pixels to a source pixel, along the longer side."""
+        """Return how many letterboxed pixels a source pixel takes, along the longer side."""
         return self.size / max(self.height, self.width)
 
     def to_box(self, box: Sequence[float]) -> Box:
-        """A box in source pixels to letterboxed pixels."""
+        """Map a box from source pixels to letterboxed pixels."""
         x0, y0, x1, y1 = box
         return (
             self.left + x0 * self.inner_width / self.width,
@@ -63,7 +63,7 @@ class Letterbox:
         )
 
     def from_box(self, box: Sequence[float]) -> Box:
-        """A box in letterboxed pixels to source pixels; not clipped to the picture."""
+        """Map a box from letterboxed pixels to source pixels; it is not clipped to the picture."""
         x0, y0, x1, y1 = box
         return (
             (x0 - self.left) * self.width / self.inner_width,
@@ -75,7 +75,7 @@ class Letterbox:
     def valid_cells(self, grid: int = GRID) -> Mask:
         """Which cells show the picture: bool [grid, grid], true where the cell's centre is image.
 
-        A picture so thin that it passes between the centres keeps the cells its middle line lies in.
+        In a picture so thin that it passes between the centres, the cells around its middle line are valid.
         """
         rows = self._valid(self.top, self.inner_height, grid)
         columns = self._valid(self.left, self.inner_width, grid)
@@ -84,8 +84,7 @@ class Letterbox:
     def cells(self, box: Sequence[float], grid: int = GRID) -> tuple[int, int, int, int]:
         """Return the cells that hold a box of source pixels: row0, column0, row1, column1, half-open, at least one.
 
-        Rows floor(y0 / side) to ceil(y1 / side) in letterboxed pixels, columns likewise, kept inside the
-        grid.
+        Rows floor(y0 / side) to ceil(y1 / side) in letterboxed pixels, columns likewise, clipped to the grid.
         """
         x0, y0, x1, y1 = self.to_box(box)
         side = self.size / grid

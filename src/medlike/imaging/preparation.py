@@ -1,4 +1,4 @@
-"""What the encoder takes: an image rendered, letterboxed and fingerprinted."""
+"""Prepare an image for the encoder: render, letterbox and fingerprint it."""
 
 from dataclasses import dataclass
 

@@ -1,4 +1,4 @@
-"""Raster files into images: PNG, JPEG, TIFF, BMP, WebP, GIF, PNM, JPEG 2000."""
+"""Turn raster files into images: PNG, JPEG, TIFF, BMP, WebP, GIF, PNM, JPEG 2000."""
 
 import re
 from collections.abc import Iterator
@@ -106,7 +106,7 @@ def _image(
     bits: int = 16,
     scale: tuple[float, float] | None = None,
 ) -> Image:
-    """bits: of a sample, if the file declares fewer than its type has.
+    """Make an image from pixels. bits: of a sample, if the file declares fewer than its type has.
 
     A picture that is partly transparent was drawn, not scanned: no percentile stretches it.
     """

@@ -1,4 +1,4 @@
-"""One file into images."""
+"""Read the images of one file."""
 
 import stat
 from collections.abc import Callable, Iterator
@@ -45,10 +45,16 @@ _PREFIX = b"DICM\x02\x00"
 def read(path: str | Path, frames: Frames = "middle", segmentations: bool = True) -> Iterator[Image]:
     """Return the images in a file: DICOM, PNG, JPEG, TIFF, BMP, WebP, GIF, PNM or JPEG 2000, by content, not name.
 
-    frames: which of several frames or pages: "middle" (the one at index count // 2), "all", or n: every n-th
-    from the first. segmentations: whether a DICOM segmentation object is read; its pixels are no picture, and `load`
-    refuses it unless its source asks for it. Frames are decoded one at a time. Raises ImageError, with the reason,
-    and nothing else, when the first image is asked for; a file damaged further on gives the images before the damage.
+    Frames are decoded one at a time. A file damaged further on gives the images before the damage.
+
+    Args:
+        path: The file.
+        frames: Which of several frames or pages: "middle" (the one at index count // 2), "all", or n: every n-th from
+            the first.
+        segmentations: Whether to read a DICOM segmentation object. `load` refuses it unless its source allows it.
+
+    Raises:
+        ImageError: The file cannot be used, with the reason, when the first image is requested.
     """
     choose = frame_choice(frames)
     file = Path(path)
@@ -67,7 +73,7 @@ def read(path: str | Path, frames: Frames = "middle", segmentations: bool = True
 
 
 def sniff(start: bytes) -> Kind | None:
-    """What a file is by its first 512 bytes: "dicom", "raster", or None for neither."""
+    """Return the kind of a file by its first 512 bytes: "dicom", "raster", or None for neither."""
     if start[128:132] == b"DICM":
         return "dicom"
     if start.startswith(_RASTER) or (start[:4] == b"RIFF" and start[8:12] == b"WEBP"):
@@ -79,7 +85,7 @@ def sniff(start: bytes) -> Kind | None:
 
 
 def other_kind(start: bytes) -> str | None:
-    """What a file that is no picture is, by its first 512 bytes, in words; None where that cannot be told."""
+    """Return the kind of a file that is no picture in words, by its first 512 bytes; None if unknown."""
     for magic, name in _OTHER.items():
         if start.startswith(magic):
             return name
@@ -90,7 +96,7 @@ def other_kind(start: bytes) -> str | None:
 
 
 def first_bytes(path: Path) -> bytes:
-    """The first 512 bytes of a regular file. Raises ImageError for anything else, OSError as `open` does."""
+    """Return the first 512 bytes of a regular file. Raises ImageError for anything else, OSError as `open` does."""
     if not stat.S_ISREG(path.stat().st_mode):
         raise ImageError("it is a folder" if path.is_dir() else "it is no regular file")
     with path.open("rb") as file:
