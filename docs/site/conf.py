@@ -33,6 +33,8 @@ myst_links_external_new_tab = False
 autodoc_typehints = "signature"
 autodoc_member_order = "bysource"
 autodoc_preserve_defaults = True
+# Fields are explained once, in the docstring of their class.
+napoleon_use_ivar = True
 maximum_signature_line_length = 88
 python_use_unqualified_type_names = True
 

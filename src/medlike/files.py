@@ -22,7 +22,10 @@ def write(path: Path, data: bytes, mode: int | None = None, sync_folder: bool = 
     With `sync_folder` false the caller must `sync_folder(path.parent)` before it relies on the name.
 
     Args:
-        mode: permissions, which the umask narrows; None: those of the folder, as `create` gives them.
+        path: The file.
+        data: Its whole content.
+        mode: Permissions, which the umask narrows; None for those of the folder, as `create` gives them.
+        sync_folder: If true, also make the name durable.
     """
     partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}{PARTIAL}")
     with disk_errors(path):
@@ -47,7 +50,8 @@ def create(path: Path, mode: int | None = None, flags: int = os.O_EXCL) -> int:
     """Create a file open to read and write, and return its descriptor.
 
     Args:
-        mode: permissions, which the umask narrows. None: whoever may read the folder may read the file, whatever
+        path: The file.
+        mode: Permissions, which the umask narrows. None: whoever may read the folder may read the file, whatever
             the umask; only the owner may write it.
         flags: of `os.open`, besides those to create it. 0: a file that is there is opened as it is.
     """
@@ -136,7 +140,8 @@ def make_folder(path: Path, mode: int | None = None) -> None:
     """Make a folder and its parents where they are missing, durably.
 
     Args:
-        mode: permissions of each, which the umask narrows; None: those of the folder that each is made in.
+        path: The folder.
+        mode: Permissions of each, which the umask narrows; None: those of the folder that each is made in.
     """
     missing = []
     at = path
@@ -156,7 +161,8 @@ def make_own_folder(path: Path, shared: bool = False) -> None:
     """Make a folder that its owner alone may enter; one that is there is narrowed to that.
 
     Args:
-        shared: the umask decides who else may enter; a folder that is there stays as it is.
+        path: The folder.
+        shared: The umask decides who else may enter; a folder that is there stays as it is.
 
     Raises:
         ArchiveError: the folder is another user's.

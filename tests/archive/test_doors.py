@@ -24,9 +24,9 @@ def picture(pictures):
 def put_sidecar(archive, content, ticket=TICKET, data=None):
     """A sidecar as it lies in a backup from elsewhere."""
     text = content if isinstance(content, bytes) else json.dumps(content).encode()
-    (archive.folder.spool / f"{ticket}.json").write_bytes(text)
+    (archive._folder.spool / f"{ticket}.json").write_bytes(text)
     if data is not None:
-        (archive.folder.spool / f"{ticket}.png").write_bytes(data)
+        (archive._folder.spool / f"{ticket}.png").write_bytes(data)
 
 
 @pytest.mark.parametrize("kind", ["parent", "absolute", "another", "folder", "null", "number", "sidecar", "long"])
@@ -44,7 +44,7 @@ def test_a_sidecar_cannot_name_a_file_outside_of_its_own(archive, tmp_path, pict
     report = archive.drain()
     assert report.added == 1 and report.skipped[0][0] == TICKET and "names the file" in report.skipped[0][1]
     assert victim.read_bytes() == picture
-    (refused,) = archive.spool.refused()
+    (refused,) = archive._spool.refused()
     assert refused.path.read_bytes() == picture and "names the file" in refused.reason
     assert archive.drain().skipped == [] and archive.verify() == []
 
@@ -68,7 +68,7 @@ def test_a_bad_sidecar_is_set_aside_and_never_blocks_the_rest(archive, picture, 
     assert archive.drain().added == 1
     (refused,) = archive.info()["refused"]
     assert refused["name"] == TICKET and "damaged" in refused["reason"]
-    kept = archive.folder.spool / "refused" / f"{TICKET}.damaged"
+    kept = archive._folder.spool / "refused" / f"{TICKET}.damaged"
     assert json.loads(kept.read_bytes()) == {"file": f"{TICKET}.png", **BAD[kind]}
     archive.remove([])
     assert archive.verify() == []
@@ -78,11 +78,11 @@ def test_a_bad_sidecar_is_set_aside_and_never_blocks_the_rest(archive, picture, 
 def test_a_sidecar_that_is_no_json_is_set_aside_as_it_is(archive, content):
     put_sidecar(archive, content)
     archive.drain()
-    assert (archive.folder.spool / "refused" / f"{TICKET}.damaged").read_bytes() == content
+    assert (archive._folder.spool / "refused" / f"{TICKET}.damaged").read_bytes() == content
 
 
 def test_a_sidecar_of_any_size_is_not_read(archive):
-    with (archive.folder.spool / f"{TICKET}.json").open("wb") as file:
+    with (archive._folder.spool / f"{TICKET}.json").open("wb") as file:
         file.truncate(1 << 40)
     archive.drain()
     assert "at most" in archive.info()["refused"][0]["reason"]
@@ -91,7 +91,7 @@ def test_a_sidecar_of_any_size_is_not_read(archive):
 def test_links_pipes_and_folders_in_the_spool_are_not_followed(archive, tmp_path, picture):
     secret = tmp_path / "secret.png"
     secret.write_bytes(picture)
-    spool = archive.folder.spool
+    spool = archive._folder.spool
     tickets = [f"{number:020d}-{'0' * 16}" for number in range(6)]
     for ticket in tickets:
         put_sidecar(archive, {"file": f"{ticket}.png", **FACTS}, ticket)
@@ -106,12 +106,12 @@ def test_links_pipes_and_folders_in_the_spool_are_not_followed(archive, tmp_path
     archive.receive(picture, "good.png")
     assert archive.drain().added == 1
     assert len(archive.info()["refused"]) == 6 and secret.read_bytes() == picture
-    archive.remove([archive.store.images([1])[1].id], erase=True)
+    archive.remove([archive._store.images([1])[1].id], erase=True)
     assert secret.read_bytes() == picture
 
 
 def test_a_stray_name_in_the_spool_is_named_and_left_alone(archive, picture):
-    stray = archive.folder.spool / "notes.json"
+    stray = archive._folder.spool / "notes.json"
     stray.write_text("{}")
     archive.receive(picture, "good.png")
     assert archive.drain().added == 1 and stray.exists()
@@ -144,13 +144,13 @@ def test_a_stray_name_in_the_spool_is_named_and_left_alone(archive, picture):
 def test_facts_are_checked_when_they_arrive(archive, picture, facts, said):
     with pytest.raises(InputError, match=said):
         archive.receive(picture, **facts)
-    assert list(archive.folder.spool.iterdir()) == []
+    assert list(archive._folder.spool.iterdir()) == []
 
 
 def test_ordinary_facts_arrive_as_they_are(archive, picture):
     metadata = {"age": 45, "label": "Lunge links", "ratio": -0.5, "flag": True, "none": None, "tags": ["a", "b"]}
     archive.receive(picture, "bad\udcff.png", metadata, {"report": "klar 𝔸"}, {"patient_id": "12345"})
-    (entry,) = archive.spool.entries()
+    (entry,) = archive._spool.entries()
     assert entry.metadata == metadata and entry.name == "bad\\udcff.png" and entry.identifiers["patient_id"] == "12345"
     assert archive.drain().added == 1
 
@@ -177,7 +177,7 @@ def test_a_pipe_for_a_lock_is_refused_and_not_waited_for(archive):
 def test_a_digest_in_the_database_is_no_path(archive, picture, digest, tmp_path):
     archive.receive(picture, "a.png")
     archive.drain()
-    archive.store.connection.execute("UPDATE images SET pixels = ?, preview = ?", (digest, digest))
+    archive._store.connection.execute("UPDATE images SET pixels = ?, preview = ?", (digest, digest))
     assert sum("no SHA-256" in str(problem) for problem in archive.verify()) == 2
     with pytest.raises(ArchiveError, match="no SHA-256"):
         archive.backup(tmp_path / "backup")
@@ -187,7 +187,7 @@ def test_a_folder_of_the_index_behind_a_link_is_not_emptied(archive, tmp_path, p
     archive.receive(picture, "a.png")
     archive.drain()
     archive.reindex()
-    (place,) = archive.folder.index.iterdir()
+    (place,) = archive._folder.index.iterdir()
     elsewhere = tmp_path / "elsewhere"
     place.rename(elsewhere)
     (elsewhere / "mine").mkdir()
@@ -208,7 +208,7 @@ def test_an_index_that_names_other_folders_is_built_anew(archive, picture, encod
     archive.receive(picture, "a.png")
     archive.drain()
     archive.reindex()
-    (place,) = archive.folder.index.iterdir()
+    (place,) = archive._folder.index.iterdir()
     facts = json.loads((place / "index.json").read_text())
     (place / "index.json").write_text(json.dumps(facts | change))
     archive.close()
@@ -222,7 +222,7 @@ def test_a_segment_states_no_other_types_than_the_layout(archive, picture, encod
     archive.receive(picture, "a.png")
     archive.drain()
     archive.reindex()
-    file = next(archive.folder.index.glob("*/*/segment.json"))
+    file = next(archive._folder.index.glob("*/*/segment.json"))
     facts = json.loads(file.read_text())
     facts["arrays"][name][0] = kind
     file.write_text(json.dumps(facts))

@@ -33,34 +33,34 @@ def first(folder, pattern):
 
 
 def sql(archive, statement):
-    archive.store.connection.execute(statement)
+    archive._store.connection.execute(statement)
 
 
 DAMAGE = {
-    "a preview is missing": ("previews", lambda a: first(a.folder.previews, "*.jpg").unlink()),
-    "a preview is damaged": ("previews", lambda a: first(a.folder.previews, "*.jpg").write_bytes(b"x")),
-    "pixels are missing": ("pixels", lambda a: first(a.folder.pixels, "*.pixels").unlink()),
-    "pixels are damaged": ("pixels", lambda a: first(a.folder.pixels, "*.pixels").write_bytes(b"x")),
+    "a preview is missing": ("previews", lambda a: first(a._folder.previews, "*.jpg").unlink()),
+    "a preview is damaged": ("previews", lambda a: first(a._folder.previews, "*.jpg").write_bytes(b"x")),
+    "pixels are missing": ("pixels", lambda a: first(a._folder.pixels, "*.pixels").unlink()),
+    "pixels are damaged": ("pixels", lambda a: first(a._folder.pixels, "*.pixels").write_bytes(b"x")),
     "other pixels": (
         "pixels",
-        lambda a: first(a.folder.pixels, "*.pixels").write_bytes(
-            first(a.folder.pixels, "*.pixels").read_bytes()[:-40] + b"\0" * 40
+        lambda a: first(a._folder.pixels, "*.pixels").write_bytes(
+            first(a._folder.pixels, "*.pixels").read_bytes()[:-40] + b"\0" * 40
         ),
     ),
-    "a file of no image": ("pixels", lambda a: (a.folder.pixels / "stray.pixels").write_bytes(b"x")),
+    "a file of no image": ("pixels", lambda a: (a._folder.pixels / "stray.pixels").write_bytes(b"x")),
     "a row without encoding": ("store", lambda a: sql(a, "DELETE FROM encodings WHERE row = 1")),
     "a code of another width": ("store", lambda a: sql(a, "UPDATE encodings SET code = x'00' WHERE row = 1")),
     "a changed code": ("index", lambda a: sql(a, "UPDATE encodings SET code = zeroblob(8) WHERE row = 2")),
     "impossible generations": ("store", lambda a: sql(a, "UPDATE images SET added = 99 WHERE row = 1")),
     "a lost generation": ("store", lambda a: sql(a, "DELETE FROM generations WHERE generation = 1")),
     "a lost row": ("index", lambda a: sql(a, "DELETE FROM images WHERE row = 3")),
-    "no link": ("private", lambda a: a.links.connection.execute("DELETE FROM links")),
+    "no link": ("private", lambda a: a._links.connection.execute("DELETE FROM links")),
     "a link of nothing": (
-        "private", lambda a: a.links.connection.execute("INSERT INTO links VALUES ('x', '', 0, '{}')"),
+        "private", lambda a: a._links.connection.execute("INSERT INTO links VALUES ('x', '', 0, '{}')"),
     ),
-    "a damaged sidecar": ("spool", lambda a: first(a.folder.spool, "*.json").write_text("{")),
-    "another key": ("private", lambda a: (a.folder.private / "key").write_text("00" * 32)),
-    "a lost received file": ("spool", lambda a: first(a.folder.spool, "*.dcm").unlink()),
+    "a damaged sidecar": ("spool", lambda a: first(a._folder.spool, "*.json").write_text("{")),
+    "another key": ("private", lambda a: (a._folder.private / "key").write_text("00" * 32)),
+    "a lost received file": ("spool", lambda a: first(a._folder.spool, "*.dcm").unlink()),
 }  # fmt: skip
 
 
@@ -75,7 +75,7 @@ def test_verify_finds(filled, damage, encoder):
 
 def test_a_crash_costs_no_index(filled, encoder):
     """What an interrupted build left goes; what is whole stays, so that a large archive is not built anew."""
-    folder = filled.folder.index / filled.folder.bundle.digest[:16]
+    folder = filled._folder.index / filled._folder.bundle.digest[:16]
     before = {path.name for path in folder.iterdir()}
     (folder / "half-built").mkdir()
     (folder / "half-built" / "codes.bin").write_bytes(b"x")
@@ -91,14 +91,14 @@ def test_verify_finds_a_word_index_that_lies(archive, tmp_path, pictures):
     (tmp_path / "m.csv").write_text("path,text\npictures/0000.png,clear lungs\n")
     archive.add(tmp_path / "m.csv")
     assert archive.verify() == []
-    archive.store.connection.execute("DROP TRIGGER text_deleted")
-    archive.store.connection.execute("DELETE FROM texts")
+    archive._store.connection.execute("DROP TRIGGER text_deleted")
+    archive._store.connection.execute("DELETE FROM texts")
     assert any("word index" in str(problem) for problem in archive.verify())
 
 
 def test_verify_beside_a_writer_reports_no_difference(archive):
-    archive.store.connection.execute("PRAGMA busy_timeout=100")
-    writer = sqlite3.connect(archive.folder.store, isolation_level=None)
+    archive._store.connection.execute("PRAGMA busy_timeout=100")
+    writer = sqlite3.connect(archive._folder.store, isolation_level=None)
     writer.execute("BEGIN IMMEDIATE")
     with pytest.raises(ArchiveLocked, match="try again later"):
         archive.verify()
@@ -195,7 +195,7 @@ def test_a_spool_on_a_full_disk_acknowledges_nothing(small_disk, noise, tiny_bun
         with pytest.raises(ArchiveFull, match="free space"):
             for path in sorted(noise.iterdir()):
                 tickets.append(archive.receive(path.read_bytes(), path.name))
-        assert 0 < len(tickets) < 60 and len(list(archive.spool.entries())) == len(tickets)
+        assert 0 < len(tickets) < 60 and len(list(archive._spool.entries())) == len(tickets)
         with pytest.raises(ArchiveFull, match="free space"):
             archive.drain()
         subprocess.run(["mount", "-o", "remount,size=16m", small_disk], check=True)

@@ -106,7 +106,7 @@ def test_filters_equal_the_naive_reading(population, rows, wanted):
         where.setdefault(field, {})[operator] = value
     made = Filter(conditions(where), population.store)
     passed = set()
-    for part in population.archive.index.view().parts:
+    for part in population.archive._indexes.images.view().parts:
         mask = made.mask(part)
         for at in range(part.rows):
             if mask is None or mask[at]:
@@ -156,7 +156,7 @@ def test_what_was_typed_is_found_as_number_and_as_text(population):
 
     def found(*texts):
         made = Filter(conditions(parse(texts)), population.store)
-        part = population.archive.index.view().parts[0]
+        part = population.archive._indexes.images.view().parts[0]
         return np.flatnonzero(made.mask(part)).tolist()
 
     assert found("age=40") == [0] and found("age=40,41.0") == [0, 1] and found("age!=40.0") == [1, 2, 3]
@@ -193,7 +193,7 @@ def test_filters_that_make_no_sense_are_named(where, message):
 
 def test_hashed_columns_take_true_names_and_hashes_but_no_order(population):
     population.add(3, patient=["aa" * 16, "bb" * 16, None])
-    part = population.archive.index.view().parts[0]
+    part = population.archive._indexes.images.view().parts[0]
 
     def hashed(column, value):
         return {"P1": "aa" * 16}.get(value)
@@ -211,7 +211,7 @@ def test_hashed_columns_take_true_names_and_hashes_but_no_order(population):
 
 def test_a_number_column_compared_with_words_is_refused(population):
     population.add(2, age=3)
-    part = population.archive.index.view().parts[0]
+    part = population.archive._indexes.images.view().parts[0]
     with pytest.raises(QueryError, match="holds numbers"):
         Filter(conditions({"age": {"gte": "old"}}), population.store).mask(part)
 

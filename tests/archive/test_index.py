@@ -21,7 +21,7 @@ from medlike.errors import QueryError
 def opened(population):
     facts = population.bundle
     layout = Layout(facts.digest, facts.bits, facts.content_dim, facts.local_bits)
-    return Index(population.archive.folder.index, population.store, layout)
+    return Index(population.archive._folder.index, population.store, layout)
 
 
 def ids(view):
@@ -164,7 +164,7 @@ def test_a_damaged_segment_is_built_anew(population):
 def test_a_wrong_byte_is_found_by_verify(population):
     population.add(20)
     opened(population).rebuild()
-    file = next(population.archive.folder.index.glob("*/*/content.bin"))
+    file = next(population.archive._folder.index.glob("*/*/content.bin"))
     data = bytearray(file.read_bytes())
     data[100] ^= 1
     file.write_bytes(bytes(data))

@@ -29,8 +29,8 @@ def test_stores_what_the_bundle_says(archive, pictures, encoder):
     assert set(report.seconds) == {"read", "encode", "commit", "index", "total"}
     for path in folder.iterdir():
         image = next(imaging.read(path))
-        row = archive.store.find(archive.identity.public_id(None, 0, image.digest))
-        stored = archive.store.encoding(row.row, archive.folder.bundle.digest)
+        row = archive._store.find(archive._identity.public_id(None, 0, image.digest))
+        stored = archive._store.encoding(row.row, archive._folder.bundle.digest)
         expected = encoder.encode([imaging.prepare(image)])[0]
         assert stored.code == expected.code.tobytes() and stored.content == expected.content.tobytes()
         assert stored.outlier_p == pytest.approx(expected.outlier.p_value)
@@ -44,7 +44,7 @@ def test_ids_are_keyed(tmp_path, tiny_bundle, encoder, pictures):
     for name in "ab":
         with Archive.create(tmp_path / name, tiny_bundle, encoder=encoder) as made:
             made.add(folder)
-            found.add(made.store.images([1])[1].id)
+            found.add(made._store.images([1])[1].id)
     assert len(found) == 2 and all(len(id) == 32 and int(id, 16) >= 0 for id in found)
 
 
@@ -53,7 +53,7 @@ def test_a_second_run_reads_nothing_again(archive, pictures, monkeypatch):
     archive.add(folder)
     monkeypatch.setattr(imaging, "load", None)  # would fail if it were called
     report = archive.add(folder)
-    assert (report.added, report.unchanged) == (0, 6) and archive.store.generation() == 1
+    assert (report.added, report.unchanged) == (0, 6) and archive._store.generation() == 1
 
 
 def test_a_changed_file_is_read_again(archive, pictures):
@@ -69,18 +69,18 @@ def test_equal_pixels_are_a_duplicate_of_the_first(archive, pictures, tmp_path):
     folder = pictures(2)
     (tmp_path / "copy.png").write_bytes((folder / "0000.png").read_bytes())
     report = archive.add([folder, tmp_path / "copy.png"])
-    first = archive.identity.public_id(None, 0, next(imaging.read(folder / "0000.png")).digest)
+    first = archive._identity.public_id(None, 0, next(imaging.read(folder / "0000.png")).digest)
     assert report.added == 2 and report.duplicates == [(str(tmp_path / "copy.png"), first)]
 
 
 def test_a_sop_instance_is_replaced_not_doubled(archive, scan, tmp_path):
     path = scan("a.dcm", seed=1, SOPInstanceUID="1.2.3")
     assert archive.add(path).added == 1
-    first = archive.store.images([1])[1]
+    first = archive._store.images([1])[1]
     scan("a.dcm", seed=2, SOPInstanceUID="1.2.3")
     report = archive.add(path)
     assert (report.added, report.replaced, len(archive)) == (0, 1, 1)
-    now = archive.store.find(first.id)
+    now = archive._store.find(first.id)
     assert now.pixels != first.pixels
     # Two files of one instance in one run: the second is judged against the first.
     one, two = scan("b.dcm", seed=3, SOPInstanceUID="1.2.4"), scan("c.dcm", seed=4, SOPInstanceUID="1.2.4")
@@ -103,7 +103,7 @@ def test_a_manifest_adds_labels_to_stored_images(archive, pictures, tmp_path):
     rows = [{"path": f"pictures/{i:04}.png", "label": "CT_head", "modality": "CT"} for i in range(3)]
     report = archive.add(manifest(tmp_path / "manifest.csv", rows))
     assert (report.added, report.replaced) == (0, 3)
-    assert {image.label for image in archive.store.images([4, 5, 6]).values()} == {"CT_head"}
+    assert {image.label for image in archive._store.images([4, 5, 6]).values()} == {"CT_head"}
     assert archive.add(tmp_path / "manifest.csv").unchanged == 3
 
 
@@ -113,7 +113,7 @@ def test_a_manifest_that_names_a_file_twice_settles(archive, pictures):
     first, again = (archive.add(manifest(folder / "m.csv", rows)) for _ in range(2))
     assert (first.added, again.added, again.replaced, again.unchanged) == (2, 0, 0, 2)
     assert again.generation == first.generation and len(again.skipped) == 1
-    assert {row.metadata["label"] for row in archive.store.images([1, 2]).values()} == {"b", "c"}
+    assert {row.metadata["label"] for row in archive._store.images([1, 2]).values()} == {"b", "c"}
 
 
 def test_bad_files_never_stop_a_batch(archive, pictures, tmp_path):
@@ -143,7 +143,7 @@ def test_names_in_other_scripts(archive, pictures):
     folder = pictures(3, name="снимки 画像 صور")
     (folder / "0000.png").rename(folder / "šířka\u202e写真.png")
     assert archive.add(folder).added == 3
-    assert {archive.source(image.id)["path"] for image in archive.store.images([1, 2, 3]).values()} == {
+    assert {archive.source(image.id)["path"] for image in archive._store.images([1, 2, 3]).values()} == {
         str(path) for path in folder.iterdir()
     }
 
@@ -151,10 +151,10 @@ def test_names_in_other_scripts(archive, pictures):
 def test_pixels_are_kept_lossless_and_bare(archive, scan):
     path = scan("a.dcm", PatientName="Mustermann^Erika")
     archive.add(path, pixels="copy")
-    row = archive.store.images([1])[1]
-    kept = archive.pixels.read(row.pixels)
+    row = archive._store.images([1])[1]
+    kept = archive._pixels.read(row.pixels)
     assert (kept == next(imaging.read(path)).pixels).all() and kept.dtype == np.int16
-    data = archive.pixels.path(row.pixels).read_bytes()
+    data = archive._pixels.path(row.pixels).read_bytes()
     assert b"Mustermann" not in data and row.preview is None
 
 
@@ -171,7 +171,7 @@ def test_identifiers_go_to_the_private_folder_only(tmp_path, tiny_bundle, encode
     path = scan("a.dcm", PatientName="Mustermann^Erika", PatientID="P-0815", SOPInstanceUID="1.2.840.99")
     with Archive.create(tmp_path / "a", tiny_bundle, keep_identifiers=keep, encoder=encoder) as archive:
         archive.add(path)
-        row = archive.store.images([1])[1]
+        row = archive._store.images([1])[1]
         source = archive.source(row.id)
         assert source["sop_uid"] == "1.2.840.99" and len(row.patient) == 32
         assert ("P-0815" in source.values()) == keep
@@ -191,7 +191,7 @@ def test_frames_are_images_of_their_own(archive, tmp_path):
     assert archive.add(tmp_path / "stack.tif").added == 1
     report = archive.add(tmp_path / "stack.tif", frames="all")
     assert (report.added, report.unchanged) == (4, 1)
-    assert sorted(image.frame for image in archive.store.images(range(1, 9)).values()) == [0, 1, 2, 3, 4]
+    assert sorted(image.frame for image in archive._store.images(range(1, 9)).values()) == [0, 1, 2, 3, 4]
 
 
 def test_an_interrupt_keeps_whole_groups_and_resumes(archive, pictures, monkeypatch):
@@ -221,7 +221,7 @@ def test_groups_are_commits(archive, pictures, monkeypatch):
 def test_a_slow_group_is_committed_after_a_second(archive, pictures, monkeypatch):
     monkeypatch.setattr(ingest, "PATIENCE", 0.0)
     archive.add(pictures(3))
-    assert archive.store.generation() == 3
+    assert archive._store.generation() == 3
 
 
 def test_a_wrong_setting_names_the_right_ones(archive, pictures):
@@ -280,3 +280,14 @@ def test_memory_does_not_grow_with_the_number_of_files(archive, pictures, monkey
         tracemalloc.stop()
     early, late = max(peaks[1:4]), max(peaks[-4:])
     assert len(peaks) >= 10 and late < early * 1.3, peaks
+
+
+def test_files_are_read_again_where_reading_has_changed(archive, pictures, monkeypatch):
+    folder = pictures(3)
+    archive.add(folder)
+    reads = []
+    load = imaging.load
+    monkeypatch.setattr(imaging, "load", lambda *given: reads.append(given[0].path) or load(*given))
+    assert archive.add(folder).unchanged == 3 and reads == []
+    monkeypatch.setattr(ingest, "READER", ingest.READER + 1)
+    assert archive.add(folder).unchanged == 3 and len(reads) == 3

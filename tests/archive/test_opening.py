@@ -37,7 +37,7 @@ def test_info_tells_parts_bundle_and_generation(archive, pictures, tiny_bundle):
 def test_opens_where_it_was_made(archive, pictures, encoder):
     archive.add(pictures(2))
     with Archive.open(archive.path, encoder=encoder) as again:
-        assert len(again) == 2 and again.folder == archive.folder
+        assert len(again) == 2 and again._folder == archive._folder
 
 
 def test_finds_its_bundle_by_itself(archive, pictures):
@@ -110,7 +110,7 @@ def test_an_archive_without_stored_components_says_so_until_it_is_written_to(arc
     archive.add(folder)
     by_image = archive.search(Query(image=folder / "0001.png"))
     old = by_image.hits[0].id
-    archive.store.connection.execute("ALTER TABLE encodings DROP COLUMN outlier_facts")
+    archive._store.connection.execute("ALTER TABLE encodings DROP COLUMN outlier_facts")
     with Archive.open(archive.path) as reader:
         found = reader.search(Query(id=old)).outlier
         assert found.pop("note").startswith("indexed by an earlier medlike")
@@ -148,11 +148,11 @@ def test_a_shipped_bundle_fitted_to_a_site_keeps_its_name_and_is_found_again(tmp
     shipped = Bundle.load("medlike-itq-64")
     rewrite(shipped, tmp_path / "ours", {"extra": np.ones(1, np.float32)})
     with Archive.create(tmp_path / "archive", tmp_path / "ours") as made:
-        assert made.folder.bundle.name == shipped.name
+        assert made._folder.bundle.name == shipped.name
     with Archive.open(tmp_path / "archive") as opened:
-        assert opened.encoder.bundle.path == tmp_path / "ours"
+        assert opened._encoder.bundle.path == tmp_path / "ours"
     with Archive.create(tmp_path / "plain", shipped) as made:
-        assert made.folder.bundle.path is None
+        assert made._folder.bundle.path is None
 
 
 def test_notices_that_its_bundle_was_replaced(tmp_path, pictures):
@@ -206,7 +206,7 @@ def test_a_thread_that_ended_holds_no_file(archive):
         return len(list(Path("/proc/self/fd").iterdir()))
 
     def read():
-        assert archive.store.count() == 0 and archive.links.find(["x"]) == {}
+        assert archive._store.count() == 0 and archive._links.find(["x"]) == {}
 
     read()
     before = descriptors()
@@ -338,7 +338,7 @@ def test_no_permission_is_said(stranger):
 READ = """
 from tempfile import TemporaryDirectory
 with Archive.open(folder, loaded) as archive, TemporaryDirectory() as place:
-    id = archive.store.images([1])[1].id
+    id = archive._store.images([1])[1].id
     hits = archive.search(Query(id=id), include_self=True).hits
     print(len(archive), len(hits), hits[0].distance, hits[0].source is not None, archive.info()["images"])
     print([problem.part for problem in archive.verify()], archive.backup(place + "/backup", links=True).images)
@@ -351,10 +351,10 @@ def test_reading_needs_no_permission_to_write(stranger):
     assert attempt(READ) == ["3 3 0 True 3", "['permissions'] 3"]
     assert sorted(folder.rglob("*")) == before
     (folder / "archive" / "private").chmod(0o700)  # as it is made: where images came from is for its owner
-    steps = "id = opened.store.images([1])[1].id; print([hit.source for hit in opened.search(Query(id=id)).hits])"
+    steps = "id = opened._store.images([1])[1].id; print([hit.source for hit in opened.search(Query(id=id)).hits])"
     assert attempt(f"opened = Archive.open(folder, loaded); {steps}") == ["[None, None]"]
     steps = "print(len(opened.search(Query(id=id), where={'frames': 1}).hits), opened.info()['bytes']['private'])"
-    steps = f"opened = Archive.open(folder, loaded); id = opened.store.images([1])[1].id; {steps}"
+    steps = f"opened = Archive.open(folder, loaded); id = opened._store.images([1])[1].id; {steps}"
     assert attempt(steps) == ["2 0"]
 
 
@@ -366,7 +366,7 @@ def test_who_may_not_write_follows_who_may(stranger, pictures, encoder, tiny_bun
 archive = Archive.open(folder, loaded)
 print(len(archive), flush=True)
 for line in sys.stdin:
-    print(len(archive), len(archive.search(Query(id=archive.store.images([1])[1].id), k=99).hits), flush=True)
+    print(len(archive), len(archive.search(Query(id=archive._store.images([1])[1].id), k=99).hits), flush=True)
 """
     words = [folder / "new", folder / "archive", tiny_bundle.path, steps]
     command = [sys.executable, "-c", STRANGER, *words]

@@ -68,7 +68,7 @@ def test_a_shared_archive_can_be_read_by_others_but_for_its_private_parts(
     with umask(0o027):
         Archive.create(path, tiny_bundle, shared=True, text_bundle=None, encoder=encoder).close()
     with umask(0o077), Archive.open(path, encoder=encoder) as archive:  # a later umask changes nothing
-        assert archive.folder.shared
+        assert archive._folder.shared
         archive.add(captioned(30), pixels="copy")
         archive.backup(tmp_path / "backup")
         found = modes(path)
@@ -94,8 +94,8 @@ def test_an_archive_of_an_earlier_medlike_stays_as_open_as_it_is(archive, captio
     del facts["shared"]
     file.write_text(json.dumps(facts))
     archive.path.chmod(0o755)
-    with Archive.open(archive.path, encoder=archive.encoder) as old:
+    with Archive.open(archive.path, encoder=archive._encoder) as old:
         assert old.verify() == []
         old.add(captioned(3))
-        old.bundles.folder.write()
+        old._bundles.current().folder.write()
     assert stat.S_IMODE(file.stat().st_mode) == 0o644 and "shared" not in json.loads(file.read_text())

@@ -2,7 +2,6 @@ import numpy as np
 import pytest
 
 from medlike import Query
-from medlike.archive.search.query import as_query
 from medlike.errors import ImageError, QueryError
 
 
@@ -60,10 +59,11 @@ def test_what_is_no_image_is_named(tmp_path):
         Query(image=np.zeros((2, 3, 4, 5))).read()
 
 
-def test_anything_else_becomes_the_image_of_a_query():
-    query = Query(id="0" * 32)
-    assert as_query(query) is query
-    assert as_query("a.png").image == "a.png"
+def test_anything_else_becomes_the_image_of_a_query(archive, pictures):
+    folder = pictures(3)
+    archive.add(folder)
+    given = folder / "0001.png"
+    assert [hit.id for hit in archive.search(given)] == [hit.id for hit in archive.search(Query(image=given))]
 
 
 def test_the_keywords_an_editor_shows_are_the_settings():

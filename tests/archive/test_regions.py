@@ -29,7 +29,7 @@ def gallery(tmp_path, tiny_regional_bundle):
 
 
 def everything(archive):
-    part = archive.index.view().parts[0]
+    part = archive._indexes.images.view().parts[0]
     return (
         part, np.asarray(part.segment.array("cells")), np.asarray(part.segment.array("cell_mask")),
         [bytes(id).hex() for id in part.segment.array("ids")],
@@ -62,7 +62,7 @@ def region_template(archive, asked, rows, columns, orientations=8, scales=SCALES
 
 def square(archive):
     """The id of a stored image of 224 x 224 pixels."""
-    return next(row.id for row in archive.store.images(range(1, 41)).values() if (row.width, row.height) == (224, 224))
+    return next(row.id for row in archive._store.images(range(1, 41)).values() if (row.width, row.height) == (224, 224))
 
 
 @pytest.mark.parametrize("engine", [2000, 0])

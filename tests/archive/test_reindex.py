@@ -21,7 +21,7 @@ def other(tmp_path_factory):
 
 def codes(archive, digest):
     return {
-        image.id: encoding.code for image, encoding in archive.store.rows(digest) if image.removed is None
+        image.id: encoding.code for image, encoding in archive._store.rows(digest) if image.removed is None
     }
 
 
@@ -32,11 +32,11 @@ def test_every_image_gets_the_new_bundles_code(archive, pictures, scan, other):
     archive.add(scan("a.dcm", SOPInstanceUID="1.2"), pixels="copy")
     report = archive.reindex(bundle, encoder=encoder)
     assert (report.encoded, report.from_preview, report.lost, report.switched) == (6, 0, [], True)
-    assert archive.folder.bundle.digest == bundle.digest
+    assert archive._folder.bundle.digest == bundle.digest
     stored = codes(archive, bundle.digest)
     for path in [*folder.iterdir(), folder.parent / "a.dcm"]:
         image = next(imaging.read(path))
-        id = archive.identity.public_id(image.identifiers.get("sop_uid"), 0, image.digest)
+        id = archive._identity.public_id(image.identifiers.get("sop_uid"), 0, image.digest)
         assert stored[id] == encoder.encode([imaging.prepare(image)]).code[0].tobytes()
     assert archive.verify() == []
     assert archive.search(Query(image=folder / "0002.png")).hits[0].distance == 0
@@ -50,7 +50,7 @@ def test_other_readers_follow_the_switch(archive, pictures, other, encoder):
     archive.add(folder)
     with Archive.open(archive.path) as reader:
         assert (
-            reader.search(Query(image=folder / "0000.png")).receipt["bundle"] == archive.folder.bundle.digest
+            reader.search(Query(image=folder / "0000.png")).receipt["bundle"] == archive._folder.bundle.digest
         )
         archive.reindex(bundle, encoder=new)
         result = reader.search(Query(image=folder / "0000.png"))
@@ -78,13 +78,13 @@ def test_lost_images_stop_the_switch_until_told_otherwise(archive, pictures, oth
     bundle, encoder = other
     folder = pictures(3)
     archive.add(folder)
-    before = archive.folder
+    before = archive._folder
     (folder / "0001.png").unlink()
-    lost = archive.store.images([2])[2].id
-    archive.pixels.preview_path(archive.store.images([2])[2].preview).unlink()
+    lost = archive._store.images([2])[2].id
+    archive._pixels.preview_path(archive._store.images([2])[2].preview).unlink()
     report = archive.reindex(bundle, encoder=encoder)
     assert not report.switched and report.lost == [lost]
-    assert archive.folder == before and len(archive.search(Query(image=folder / "0000.png")).hits) == 3
+    assert archive._folder == before and len(archive.search(Query(image=folder / "0000.png")).hits) == 3
     report = archive.reindex(bundle, encoder=encoder, drop_lost=True)
     assert report.switched and len(archive) == 2 and report.encoded == 0  # the others were kept from before
 
@@ -104,10 +104,10 @@ def test_an_interrupted_reindex_goes_on(archive, pictures, other, monkeypatch):
 
     with pytest.raises(KeyboardInterrupt):
         archive.reindex(bundle, encoder=encoder, progress=interrupt)
-    assert archive.folder.bundle.name == "tiny-64" and archive.verify() == []
+    assert archive._folder.bundle.name == "tiny-64" and archive.verify() == []
     assert archive.search(Query(image=folder / "0000.png")).hits[0].distance == 0
     assert archive.reindex(bundle, encoder=encoder).encoded == 2
-    assert archive.folder.bundle.name == "other-64" and archive.verify() == []
+    assert archive._folder.bundle.name == "other-64" and archive.verify() == []
 
 
 def test_images_added_after_a_switch_use_the_new_bundle(archive, pictures, other):
@@ -120,13 +120,13 @@ def test_images_added_after_a_switch_use_the_new_bundle(archive, pictures, other
 
 def test_compact_drops_the_earlier_bundles_encodings(archive, pictures, other):
     bundle, encoder = other
-    was = archive.folder.bundle.digest
+    was = archive._folder.bundle.digest
     archive.add(pictures(3))
     archive.reindex(bundle, encoder=encoder)
     assert len(codes(archive, was)) == 3
     archive.compact()
     assert codes(archive, was) == {} and len(codes(archive, bundle.digest)) == 3
-    assert [path.name for path in archive.folder.index.iterdir() if any(path.glob("*/"))] == [
+    assert [path.name for path in archive._folder.index.iterdir() if any(path.glob("*/"))] == [
         bundle.digest[:16]
     ]
 
@@ -137,8 +137,8 @@ def test_without_a_bundle_the_index_is_built_again(archive, pictures):
     folder = pictures(3)
     archive.add(folder)
     archive.reindex()
-    shutil.rmtree(archive.folder.index)
-    archive.folder.index.mkdir()
+    shutil.rmtree(archive._folder.index)
+    archive._folder.index.mkdir()
     with Archive.open(archive.path) as again:
         assert len(again.search(Query(image=folder / "0000.png")).hits) == 3
         again.reindex()
@@ -150,7 +150,7 @@ def encoding_threads():
 
 
 def test_encoders_made_by_an_archive_are_closed_with_it(worded, tiny_regional_bundle, encoder):
-    picture = worded.source(worded.store.images([1])[1].id)["path"]
+    picture = worded.source(worded._store.images([1])[1].id)["path"]
     before = encoding_threads()
     with Archive.open(worded.path) as again:
         again.search(Query(image=picture))

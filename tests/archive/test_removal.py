@@ -42,10 +42,10 @@ def test_removed_images_are_seen_by_searches_of_the_past_only(archive, pictures)
 def test_removed_images_can_come_back(archive, pictures):
     folder = pictures(2)
     archive.add(folder)
-    ids = [image.id for image in archive.store.images([1, 2]).values()]
+    ids = [image.id for image in archive._store.images([1, 2]).values()]
     archive.remove(ids)
     assert archive.add(folder).added == 2
-    assert [image.id for image in archive.store.images([3, 4]).values()] == ids and len(archive) == 2
+    assert [image.id for image in archive._store.images([3, 4]).values()] == ids and len(archive) == 2
 
 
 @pytest.fixture
@@ -73,9 +73,9 @@ def labelled(archive, scan, pictures, tmp_path):
     archive.add(pictures(120))
     archive.compact()
     archive.add(tmp_path / "manifest.csv", pixels="copy")
-    victim = archive.identity.public_id("1.2.840.777.0", 0, "")
-    row = archive.store.find(victim)
-    encoding = archive.store.encoding(row.row, archive.folder.bundle.digest)
+    victim = archive._identity.public_id("1.2.840.777.0", 0, "")
+    row = archive._store.find(victim)
+    encoding = archive._store.encoding(row.row, archive._folder.bundle.digest)
     needles = {
         "id": victim.encode(),
         "raw id": bytes.fromhex(victim),
@@ -107,14 +107,14 @@ def test_erasure_leaves_no_byte(labelled):
 def test_erasure_takes_earlier_versions_and_leaves_others(labelled):
     archive, victim, _ = labelled
     others = {
-        f"xylophagous{i}".encode(): archive.identity.public_id(f"1.2.840.777.{i}", 0, "") for i in (1, 2)
+        f"xylophagous{i}".encode(): archive._identity.public_id(f"1.2.840.777.{i}", 0, "") for i in (1, 2)
     }
     archive.remove([victim], erase=True)
     for text, id in others.items():
-        row = archive.store.find(id)
-        assert text.decode() in " ".join(archive.store.texts(row.row).values())
-        assert archive.pixels.read(row.pixels) is not None and archive.picture(id) is not None
-    words = archive.store.connection.execute("SELECT count(*) FROM words WHERE words MATCH 'nodule'")
+        row = archive._store.find(id)
+        assert text.decode() in " ".join(archive._store.texts(row.row).values())
+        assert archive._pixels.read(row.pixels) is not None and archive.picture(id) is not None
+    words = archive._store.connection.execute("SELECT count(*) FROM words WHERE words MATCH 'nodule'")
     assert words.fetchone()[0] == 2
 
 
@@ -128,18 +128,18 @@ def test_receipts_say_how_many_images_were_erased(archive, pictures):
     again = archive.repeat(result.receipt)
     assert again.erased == 2 and [hit.id for hit in again.hits] == ids[2:]
     # A receipt from between saw only one of them.
-    assert archive.store.erased(2) == 1 and archive.store.erased(archive.store.generation()) == 0
+    assert archive._store.erased(2) == 1 and archive._store.erased(archive._store.generation()) == 0
 
 
 def test_pixels_that_another_image_needs_stay(archive, scan):
     one, two = scan("a.dcm", seed=5, SOPInstanceUID="1.2.1"), scan("b.dcm", seed=5, SOPInstanceUID="1.2.2")
     archive.add([one, two], pixels="copy")
-    first, second = archive.store.images([1, 2]).values()
+    first, second = archive._store.images([1, 2]).values()
     assert first.pixels == second.pixels and first.id != second.id
     archive.remove(first.id, erase=True)
-    assert archive.pixels.read(second.pixels) is not None and archive.verify() == []
+    assert archive._pixels.read(second.pixels) is not None and archive.verify() == []
     archive.remove(second.id, erase=True)
-    assert archive.pixels.read(second.pixels) is None and archive.verify() == []
+    assert archive._pixels.read(second.pixels) is None and archive.verify() == []
 
 
 @pytest.mark.parametrize("stage", ["purge", "unshared", "log_emptied"])
@@ -167,18 +167,18 @@ def begun(archive, scan, monkeypatch):
     """An archive in which an erasure is announced and cannot go on; the scan that was announced; go_on()."""
     path = scan("a.dcm", SOPInstanceUID="1.2.3")
     archive.add([path, scan("b.dcm", seed=1)])
-    removal.announce_erasure(archive.store, [archive.identity.public_id("1.2.3", 0, "")])
+    removal.announce_erasure(archive._store, [archive._identity.public_id("1.2.3", 0, "")])
     monkeypatch.setattr("medlike.archive.archive.log_emptied", lambda connection, patience: False)
     return archive, path, monkeypatch.undo
 
 
 def test_an_announced_erasure_may_be_asked_for_again(begun):
     archive, _, _ = begun
-    id = archive.identity.public_id("1.2.3", 0, "")
+    id = archive._identity.public_id("1.2.3", 0, "")
     report = archive.remove(id, erase=True)
     assert (report.removed, report.erased, report.unknown) == (0, 1, [])
     # Counted once for receipts.
-    assert archive.store.erased(1) == 1 and archive.info()["erasing"] == 0 and archive.verify() == []
+    assert archive._store.erased(1) == 1 and archive.info()["erasing"] == 0 and archive.verify() == []
 
 
 def test_an_image_added_again_during_its_erasure_keeps_its_link(begun):
@@ -187,14 +187,14 @@ def test_an_image_added_again_during_its_erasure_keeps_its_link(begun):
     go_on()
     archive.remove([])
     assert archive.info()["erasing"] == 0
-    assert archive.source(archive.identity.public_id("1.2.3", 0, ""))["path"] == str(path)
+    assert archive.source(archive._identity.public_id("1.2.3", 0, ""))["path"] == str(path)
     assert archive.verify() == []
 
 
 def test_a_reader_that_does_not_let_go_is_named(labelled, monkeypatch):
     archive, victim, needles = labelled
     monkeypatch.setattr(removal, "PATIENCE", 0.2)
-    reader = sqlite3.connect(archive.folder.store, isolation_level=None)
+    reader = sqlite3.connect(archive._folder.store, isolation_level=None)
     reader.execute("BEGIN")
     reader.execute("SELECT count(*) FROM images").fetchone()
     with pytest.raises(ArchiveLocked, match="held by a reader"):
@@ -209,8 +209,8 @@ def test_a_reader_that_does_not_let_go_is_named(labelled, monkeypatch):
 
 def test_compact_does_not_wait_for_readers(archive, pictures):
     archive.add(pictures(3))
-    archive.remove([archive.store.images([1])[1].id])
-    reader = sqlite3.connect(archive.folder.store, isolation_level=None)
+    archive.remove([archive._store.images([1])[1].id])
+    reader = sqlite3.connect(archive._folder.store, isolation_level=None)
     reader.execute("BEGIN")
     assert reader.execute("SELECT count(*) FROM images").fetchone() == (3,)
     assert archive.compact().rows == 1

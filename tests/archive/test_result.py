@@ -72,7 +72,7 @@ def test_sheet_and_page_are_written(result, tmp_path):
 
 def test_what_was_found_is_drawn_as_of_its_generation(archive, pictures):
     archive.add(pictures(4))
-    first, *others = (row.id for row in archive.store.images([1, 2, 3, 4]).values())
+    first, *others = (row.id for row in archive._store.images([1, 2, 3, 4]).values())
     found = archive.search(Query(id=first))
     archive.remove([first, *others[:2]])
     again = archive.repeat(found.receipt)

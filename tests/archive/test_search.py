@@ -135,7 +135,7 @@ def test_searches_beside_a_writer_see_one_generation_each(population, monkeypatc
         generation = result.receipt["generation"]
         expected = population.expected(row["code"], row["content"], 15, accepts=without(asked), generation=generation)
         assert shown(result) == expected
-    assert population.archive.index.verify() == []
+    assert population.archive._indexes.images.verify() == []
 
 
 def test_a_receipt_says_how_many_images_were_erased_since(population):
@@ -153,7 +153,7 @@ def test_a_receipt_says_how_many_images_were_erased_since(population):
 def test_a_receipt_of_another_archive_is_refused_and_one_without_a_name_taken_with_a_word(population):
     asked = population.add(3)[0]
     receipt = population.archive.search(Query(id=asked)).receipt
-    assert len(receipt["archive"]) == 32 and receipt["archive"] != population.archive.folder.key
+    assert len(receipt["archive"]) == 32 and receipt["archive"] != population.archive._folder.key
     with pytest.raises(QueryError, match="the receipt is of archive 0000000000000000, this is"):
         population.archive.repeat(receipt | {"archive": "0" * 32})
     former = {name: value for name, value in receipt.items() if name != "archive"}

@@ -56,7 +56,7 @@ def test_switching_bundles_beside_searches_never_changes_an_answer_half_way(
             thread.join()
     assert not failures, failures[0]
     assert {result.receipt["bundle"] for result in results} == digests
-    used = archive.folder.bundle.digest
+    used = archive._folder.bundle.digest
     for result in results:
         assert [hit.rank for hit in result] == [1, 2, 3, 4, 5]
         if result.receipt["bundle"] == used:
@@ -77,4 +77,4 @@ def test_a_session_under_a_former_bundle_ends_under_it(archive, pictures, other_
         worker.start()
         worker.join()
         assert session.folder.bundle.digest == former and len(session.index.view()) == 4
-    assert archive.folder.bundle.digest == other_bundle.digest
+    assert archive._folder.bundle.digest == other_bundle.digest

@@ -47,8 +47,8 @@ def test_pictures_and_texts_are_ranked_by_code_then_embedding_then_id(worded, ti
         asked = CrossEncoder(tiny_text_bundle).encode(None, sentences.encode(["pleural effusion"]))
     fixed = np.rint(asked.embedding[0].astype(np.float64) * 2**14)
     keys = []
-    for image, _ in worded.store.rows(worded.folder.bundle.digest):
-        stored = worded.store.encoding(image.row, tiny_text_bundle.digest)
+    for image, _ in worded._store.rows(worded._folder.bundle.digest):
+        stored = worded._store.encoding(image.row, tiny_text_bundle.digest)
         near = int(np.bitwise_count(np.frombuffer(stored.code, np.uint8) ^ asked.code[0]).sum())
         alike = np.float32(np.frombuffer(stored.content, "<i2").astype(np.float64) @ fixed / 2**28)
         keys.append((near, -float(alike), image.id))
@@ -87,9 +87,9 @@ def test_the_stored_image_itself_and_its_patient_can_be_left_out(worded):
     query = Query(id=asked, text="effusion")
     assert asked not in [hit.id for hit in worded.search(query, k=100)]
     assert asked in [hit.id for hit in worded.search(query, **ALL)]
-    own = worded.store.find(asked).patient
+    own = worded._store.find(asked).patient
     for hit in worded.search(query, k=100, exclude_own_patient=True):
-        assert worded.store.find(hit.id).patient != own
+        assert worded._store.find(hit.id).patient != own
 
 
 def test_many_queries_of_all_kinds_at_once(worded, tmp_path):
@@ -219,7 +219,7 @@ def test_without_the_text_part_words_are_enough(worded, pictures, monkeypatch, t
     monkeypatch.undo()
     waiting = worded.search(Query(text="nodule"), k=100, weights={"words": 0, "pictures": 0})
     assert len(waiting) == 8
-    worded.reindex(text_bundle=worded.folder.text.path)
+    worded.reindex(text_bundle=worded._folder.text.path)
     assert len(worded.search(Query(text="nodule"), k=100, weights={"words": 0, "pictures": 0})) == 9
 
 

@@ -18,7 +18,7 @@ def ids(result):
 
 
 def test_texts_are_stored_without_names_and_dates(worded):
-    texts = {text for (text,) in worded.store.connection.execute("SELECT text FROM texts")}
+    texts = {text for (text,) in worded._store.connection.execute("SELECT text FROM texts")}
     assert "Small pneumothorax on the right, seen by [name] on [date]." in texts
     assert not any("Smith" in text or "2024" in text or "Replace this" in text for text in texts)
 
@@ -52,15 +52,15 @@ def test_every_image_and_text_has_the_code_that_the_bundle_gives(worded, tiny_te
     from medlike.inference import CrossEncoder, SentenceEncoder
 
     crosses = CrossEncoder(tiny_text_bundle)
-    rows = list(worded.store.rows(worded.folder.bundle.digest))
+    rows = list(worded._store.rows(worded._folder.bundle.digest))
     content = np.stack([np.frombuffer(encoding.content, np.int8) for _, encoding in rows])
     expected = crosses.encode(content, None)
     for (image, _), code, embedding in zip(rows, expected.code, expected.embedding, strict=True):
-        stored = worded.store.encoding(image.row, tiny_text_bundle.digest)
+        stored = worded._store.encoding(image.row, tiny_text_bundle.digest)
         assert stored.code == code.tobytes()
         assert np.allclose(np.frombuffer(stored.content, "<i2") / UNIT, embedding, atol=1 / UNIT)
     sql = "SELECT text, code FROM texts JOIN text_encodings USING (number)"
-    found = worded.store.connection.execute(sql).fetchall()
+    found = worded._store.connection.execute(sql).fetchall()
     assert len(found) == 8
     with SentenceEncoder.load() as sentences:
         codes = crosses.encode(None, sentences.encode([text for text, _ in found])).code
@@ -86,7 +86,7 @@ def test_a_text_bundle_added_later_needs_no_pixels_and_goes_on_where_it_stopped(
 
         with pytest.raises(KeyboardInterrupt):
             archive.reindex(text_bundle=tiny_text_bundle, progress=stop)
-        assert archive.folder.text is None and archive.search(Query(text="effusion")).weights == {"words": 1.0}
+        assert archive._folder.text is None and archive.search(Query(text="effusion")).weights == {"words": 1.0}
         report = archive.reindex(text_bundle=tiny_text_bundle)
         assert (report.text.images, report.text.texts, report.switched) == (8, 32, True)
         result = archive.search(Query(text="effusion on the left"), k=40)
@@ -128,7 +128,7 @@ def test_a_text_bundle_that_says_more_of_itself_and_codes_alike_may_take_its_pla
 def test_another_image_bundle_drops_the_text_bundle_that_does_not_fit(worded, make_tiny_bundle, tmp_path):
     other = make_tiny_bundle(tmp_path / "other", "other-64", seed=5)
     report = worded.reindex(other)
-    assert report.text_dropped == "tiny-text-16" and worded.folder.text is None
+    assert report.text_dropped == "tiny-text-16" and worded._folder.text is None
     assert worded.search(Query(text="effusion")).weights == {"words": 1.0}
     assert worded.verify() == []
 
@@ -139,7 +139,7 @@ def test_an_image_bundle_of_the_same_content_keeps_the_text_bundle(
     monkeypatch.setattr("medlike.bundle.bundle.SHIPPED", tiny_bundle.path.parent)
     before = worded.search(Query(text="effusion"), weights={"words": 0})
     report = worded.reindex(tiny_regional_bundle)
-    assert report.text_dropped is None and worded.folder.text.name == "tiny-text-16"
+    assert report.text_dropped is None and worded._folder.text.name == "tiny-text-16"
     assert worded.search(Query(text="effusion"), weights={"words": 0}).hits == before.hits and worded.verify() == []
     Archive.create(tmp_path / "new", tiny_regional_bundle, text_bundle=tiny_text_bundle).close()
 
@@ -167,8 +167,8 @@ def test_a_backup_holds_texts_and_their_codes(worded, tmp_path, encoder):
 
 
 def test_verify_names_a_missing_code_and_a_changed_word_index(worded):
-    connection = sqlite3.connect(worded.folder.store)
-    connection.execute("DELETE FROM encodings WHERE bundle = ? AND row = 1", (worded.folder.text.digest,))
+    connection = sqlite3.connect(worded._folder.store)
+    connection.execute("DELETE FROM encodings WHERE bundle = ? AND row = 1", (worded._folder.text.digest,))
     connection.execute("UPDATE texts SET text = 'something else' WHERE number = (SELECT min(number) FROM texts)")
     connection.commit()
     connection.close()
@@ -178,7 +178,7 @@ def test_verify_names_a_missing_code_and_a_changed_word_index(worded):
 
 def test_an_archive_of_an_earlier_medlike_takes_a_text_bundle(archive, captioned, tiny_text_bundle):
     archive.add(captioned())
-    archive.store.connection.execute("DROP TABLE text_encodings")
+    archive._store.connection.execute("DROP TABLE text_encodings")
     assert archive.search(Query(text="effusion")).hits
     archive.reindex(text_bundle=tiny_text_bundle)
     assert len(archive.search(Query(text="effusion"), k=20).hits) == 10
@@ -190,10 +190,10 @@ def test_the_nearest_texts_of_an_image(worded, tiny_text_bundle, tmp_path):
     picture = tmp_path / "captioned" / "0001.png"
     hits = worded.nearest_texts(Query(image=picture), k=20)
     asked = worded.search(Query(image=picture), k=1)[0]
-    row = worded.store.find(asked.id).row
-    content = np.frombuffer(worded.store.encoding(row, worded.folder.bundle.digest).content, np.int8)
+    row = worded._store.find(asked.id).row
+    content = np.frombuffer(worded._store.encoding(row, worded._folder.bundle.digest).content, np.int8)
     code = CrossEncoder(tiny_text_bundle).encode(content[None], None).code[0]
-    stored = worded.store.connection.execute("SELECT code FROM text_encodings").fetchall()
+    stored = worded._store.connection.execute("SELECT code FROM text_encodings").fetchall()
     assert [hit.distance for hit in hits] == sorted(
         int(np.bitwise_count(np.frombuffer(one, np.uint8) ^ code).sum()) for (one,) in stored
     )

@@ -40,7 +40,7 @@ def test_each_source_that_is_shown_passes_the_hook(archive, pictures):
 
 
 def test_kept_identifiers_are_a_right_of_their_own(archive):
-    archive.links.write(())
+    archive._links.write(())
     from medlike.archive.storage.identity import Link, as_source
 
     link = Link("a" * 32, "/x.dcm", 0, {"sop_uid": "1.2", "study_date": "20200101", "patient_name": "A^B"})

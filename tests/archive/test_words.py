@@ -24,16 +24,16 @@ def write(population, texts):
                 row = population.rows[id]["row"]
                 commit.connection.execute("INSERT INTO texts VALUES (?, ?, 'text', ?)", (64 * row, row, text))
     # The texts came a generation after their images; a rebuild takes them up.
-    population.archive.indexes.texts.rebuild()
+    population.archive._indexes.texts.rebuild()
     return ids
 
 
 def best(population, wanted, k=1000):
     archive = population.archive
-    fields = [Field.of(part, None) for part in archive.indexes.texts.view().parts]
-    found = archive.indexes.words.best(fields, wanted, k)
+    fields = [Field.of(part, None) for part in archive._indexes.texts.view().parts]
+    found = archive._indexes.words.best(fields, wanted, k)
     return {
-        archive.store.images([int(fields[part].part.segment.images[at])]).popitem()[1].id: float(score)
+        archive._store.images([int(fields[part].part.segment.images[at])]).popitem()[1].id: float(score)
         for part, at, score in zip(found.part, found.position, found.similarity, strict=True)
     }
 
@@ -74,8 +74,8 @@ def test_postings_grow_with_the_archive(worded, captioned, monkeypatch):
         file.unlink()
     worded.add(folder / "manifest.csv")
     grown = worded.search(Query(text="effusion radiograph"), **only)
-    worded.indexes.words._held.clear()
-    worded.indexes.words._placed.clear()
+    worded._indexes.words._held.clear()
+    worded._indexes.words._placed.clear()
     anew = worded.search(Query(text="effusion radiograph"), **only)
     assert len(grown) == 12 and [hit.as_dict() for hit in grown] == [hit.as_dict() for hit in anew]
     assert worded.verify() == []
@@ -83,7 +83,7 @@ def test_postings_grow_with_the_archive(worded, captioned, monkeypatch):
 
 def test_the_past_is_answered_as_it_was(worded, captioned):
     before = worded.search(Query(text="effusion chest"), k=20)
-    generation = worded.store.generation()
+    generation = worded._store.generation()
     worded.remove(before[0].id)
     folder = captioned(25, name="later", seed=7).parent
     worded.add(folder / "manifest.csv")

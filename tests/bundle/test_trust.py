@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 
 from medlike.bundle import Bundle, shipped
-from medlike.bundle.bundle import GRAPH, SPECIFICATION, WEIGHTS, canonical, file_digest
+from medlike.bundle.bundle import ARRAYS, GRAPH, SPECIFICATION, WEIGHTS, canonical, file_digest
 from medlike.bundle.graph_files import named_files
 from medlike.bundle.phantoms import packed_pictures, unpacked_pictures
 from medlike.errors import BundleError
+from medlike.inference.encoder import Encoder
 
 DIGESTS = {
     "medlike-compact-64": "8ec7db92fb9b539b71282bca65e473fd1fe200688bbb6c83fe4ec6bd52b5f57d",
@@ -127,6 +128,20 @@ def test_a_specification_that_is_beyond_json_is_refused(copy, text):
     (copy / SPECIFICATION).write_text(f'{{"format": 1, "bits": {text}}}')
     with pytest.raises(BundleError, match="cannot be read"):
         Bundle.load(copy)
+
+
+@pytest.mark.parametrize("data", [b"", b"\xff" * 64, b"short"])
+def test_arrays_that_are_none_are_refused_whatever_their_digest(copy, data):
+    (copy / ARRAYS).write_bytes(data)
+    forge(copy)
+    with pytest.raises(BundleError, match="cannot be read"):
+        Bundle.load(copy).array("golden.inputs")
+
+
+def test_content_of_another_size_than_stated_is_refused_before_it_is_stored(copy):
+    forge(copy, content_dim=Bundle.load(copy).content_dim + 1)
+    with Encoder(Bundle.load(copy)) as encoder, pytest.raises(BundleError, match="content of shape"):
+        encoder.encode([np.zeros((224, 224), np.uint8)])
 
 
 def test_files_beside_the_stated_ones_are_no_part_of_a_bundle(copy):

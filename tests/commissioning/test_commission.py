@@ -2,6 +2,7 @@
 
 import json
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -35,8 +36,13 @@ def place(tmp_path_factory, tiny_pictures):
 
 
 @pytest.fixture(scope="module")
-def report(place, tiny_bundle):
+def judged(place, tiny_bundle):
     return commission(tiny_bundle, [place / "manifest.csv"])
+
+
+@pytest.fixture(scope="module")
+def report(judged):
+    return judged.report
 
 
 def test_images_of_a_study_find_each_other(report):
@@ -47,11 +53,12 @@ def test_images_of_a_study_find_each_other(report):
     assert retrieval["chance_first"] == pytest.approx(1 / 80)
 
 
-def test_a_picture_of_two_patients_is_noticed(report):
+def test_a_picture_of_two_patients_is_noticed(report, judged):
     pairs = report["near_duplicates"]
     assert pairs["patients_differ"] >= 1 and pairs["equal"] == 1
     first = pairs["listed"][0]
-    assert first["patients_differ"] and {first["one"][-8:], first["other"][-9:]} & {"03-0.png", "again.png"}
+    files = {name: Path(path).name for name, path, _ in judged.names}
+    assert first["patients_differ"] and {files[first["one"]], files[first["other"]]} == {"03-0.png", "again.png"}
     assert any("different patients" in line for line in report["advice"])
 
 
@@ -77,13 +84,23 @@ def test_pictures_unlike_the_calibration_drift(place, tiny_bundle, tmp_path):
         )
         lines.append(f"{number}.png,n{number},Noise")
     (tmp_path / "manifest.csv").write_text("\n".join(lines) + "\n")
-    usual = commission(tiny_bundle, [place])["scanners"][0]["drift"]
-    found = commission(tiny_bundle, [tmp_path / "manifest.csv"])
+    usual = commission(tiny_bundle, [place]).report["scanners"][0]["drift"]
+    found = commission(tiny_bundle, [tmp_path / "manifest.csv"]).report
     assert abs(found["scanners"][0]["drift"] - 0.5) > abs(usual - 0.5)
 
 
-def test_files_that_are_no_images_are_listed(report):
-    assert [row["path"][-10:] for row in report["skipped"]] == ["broken.png"]
+def test_files_that_are_no_images_are_listed(report, judged):
+    assert [row["name"] for row in report["skipped"]] == ["file 1"]
+    assert judged.names[-1][0] == "file 1" and judged.names[-1][1].endswith("broken.png")
+
+
+def test_no_file_name_is_in_the_report(report, judged, place):
+    """Nor any part of a path: all images are named by their number, and the list leads back to each file."""
+    texts = json.dumps(report) + page(report)
+    assert not re.search(r"\.png|\bagain\b|" + re.escape(place.name), texts)
+    assert [name for name, _, _ in judged.names] == [*(f"image {n}" for n in range(1, 82)), "file 1"]
+    assert {Path(path).name for _, path, _ in judged.names} == {file.name for file in place.glob("*.png")}
+    assert all(frame == 0 for _, _, frame in judged.names[:-1])
 
 
 def test_advice_is_given_where_figures_ask_for_it(report):
@@ -104,14 +121,14 @@ def test_advice_is_given_where_figures_ask_for_it(report):
 def test_the_page_needs_nothing_else_and_shows_no_picture(report):
     text = page(report)
     assert not re.search(r"https?://|<script|<img|src=", text)
-    assert "North One" in text and "again.png" in text and "not a medical device" in text
+    assert "North One" in text and "image 7" in text and "not a medical device" in text
     assert text.count("<rect") == 20
     json.dumps(report, allow_nan=False)
 
 
 def test_names_in_the_page_are_escaped(report):
-    harmful = report | {"skipped": [{"path": "<b>x.png", "reason": "a & b"}]}
-    assert "&lt;b&gt;x.png" in page(harmful) and "a &amp; b" in page(harmful)
+    harmful = report | {"skipped": [{"name": "<b>x", "reason": "a & b"}]}
+    assert "&lt;b&gt;x" in page(harmful) and "a &amp; b" in page(harmful)
 
 
 def test_a_bundle_whose_golden_bits_differ_is_refused(place, tiny_bundle, tmp_path):

@@ -226,6 +226,21 @@ def test_suspect_training_images_are_voted_on_by_other_patients(collection, tiny
         alarms, "suspects", lambda features, labels, units: seen.update(units=units) or np.zeros(len(labels))
     )
     data = read_manifest(collection)
-    bundles.evaluate_bundles([str(tiny_bundle.path)], data, tmp_path, settings=Settings(minimum=20, floors=False))
+    measured = bundles.evaluate_bundles(
+        [str(tiny_bundle.path)], data, tmp_path, settings=Settings(minimum=20, floors=False)
+    )
     # Two images a patient: units are those of the split, not a number an image.
     assert len(np.unique(seen["units"])) < len(seen["units"])
+
+    write_report(measured, tmp_path)
+    suspects = measured.results["methods"]["tiny-64"]["suspect_training_images"]
+    written = (tmp_path / "results.json").read_text() + (tmp_path / "report.html").read_text()
+    assert suspects[0]["name"] in written and not re.search(r"\d\.png", written)
+    with (tmp_path / "names.csv").open(newline="") as file:
+        listed = {row["name"]: row["path"] for row in csv.DictReader(file)}
+    assert set(listed) == {suspect["name"] for suspect in suspects}
+    assert all(data[int(name.removeprefix("image ")) - 1].path == path for name, path in listed.items())
+    for name in ("names.csv", "split.json"):
+        assert (tmp_path / name).stat().st_mode & 0o077 == 0
+    write_report(replace(measured, names=[]), tmp_path)
+    assert not (tmp_path / "names.csv").exists(), "the list of an earlier report would name other files"

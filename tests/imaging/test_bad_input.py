@@ -213,7 +213,7 @@ def test_documents_and_reports(write_dicom):
         ("a.bin", b"\0" * 1000, "neither DICOM"),
         ("a.dcm", b"\0" * 128 + b"DICM", "no DICOM element|no pixel data"),
         ("a.dcm", b"\0" * 128 + b"DICM" + b"\xff" * 300, "DICOM|pixel"),
-        ("a.png", b"\x89PNG\r\n\x1a\n", "png"),
+        ("a.png", b"\x89PNG\r\n\x1a\n", "look like a picture"),
         ("a.jpg", b"\xff\xd8\xff\xe0", "decoded|look like"),
         ("a.tif", b"II*\0\x08\0\0\0", "no pages"),
         ("a.tif", b"II*\0\xff\xff\xff\xff", "no pages"),
@@ -376,3 +376,13 @@ def test_frames_before_the_damage_are_given(write_dicom):
         for image in read(path, frames="all"):
             given.append(image.frame)
     assert given == [0, 1]
+
+
+def test_a_reason_names_no_file(tmp_path):
+    """Reasons stand in reports that are passed on; who may see the path sees it beside them."""
+    from medlike.imaging.silence import reason
+
+    (tmp_path / "anna.mueller").write_bytes(b"\x89PNG\r\n\x1a\n")
+    assert refusal(tmp_path / "anna.mueller") == "its first bytes look like a picture, the rest does not"
+    assert reason(OSError(5, "Input/output error", str(tmp_path / "mueller.png"))) == "Input/output error"
+    assert reason(OSError("broken data stream")) == "broken data stream"

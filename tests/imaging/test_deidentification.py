@@ -103,6 +103,12 @@ def test_what_stands_beside_a_name_stays():
         ("Becker^Eva", "Evaluation", "Evaluation"),
         ("ＫＯＷＡＬＳＫＡ", "kowalska x ｋowalska", "[name] x [name]"),
         ("Kowalska", "Ko\u200bwalska x", "[name] x"),
+        ("O'Neill^Seán", "ONEILL oneill2 O’Neill", "[name] [name]2 [name]’[name]"),
+        ("García-López^María José", "GARCIALOPEZ mariajose x", "[name] [name] x"),
+        ("de la Cruz^Ana", "DELACRUZ_ANA of de", "[name]_[name] of de"),
+        ("शर्मा^राम", "शर्माराम x", "[name] x"),
+        ("Smith^John", "jsmith smithj_1 JSMITH smithy", "[name] [name]_1 [name] smithy"),
+        ("王小东", "患者王先生复查, 国王", "患者[name]先生复查, 国王"),
     ):  # fmt: skip
         assert deidentify(text, {"patient_name": name}).text == clean
 
@@ -137,6 +143,8 @@ def test_an_id_of_the_file_is_found_in_every_formatting(written):
     for text in (f"CT {written} chest", f"CT_{written}_chest"):
         assert "1" not in deidentify(text, {"numbers_in_file": "00123456"}).text.replace("１", "1")
     assert deidentify("1234567 and 2 mm", {"numbers_in_file": "x\\ACC-9/7"}).text == "[id] and 2 mm"
+    for text in ("chestAB12345", "CHESTab-12345CT", "AB12345"):
+        assert "12345" not in deidentify(text, {"patient_id": "AB-12345"}).text
     assert deidentify("ACC97, acc_9_7 ACC978", {"accession_number": "ACC-9/7"}).text.startswith("[id], [id] ")
 
 
@@ -150,7 +158,9 @@ def test_a_date_is_looked_for_in_metadata_and_no_rule_is():
     who = {"names_in_file": "Doe^Jane", "dates_in_file": "19600102", "numbers_in_file": "4711X"}
     facts = {"body_part": "DOE JANE", "model": "4711X of 1960-01-02", "region": "chest", "age": 3, "kind": "20240229"}
     assert nameless(facts, who) == {**facts, "body_part": "[name] [name]", "model": "[id] of [date]"}
-    assert nameless({"label": "4711X Doe"}, who, numbers=False) == {"label": "4711X [name]"}
+    assert nameless({"remark": "4711X Doe"}, who, numbers=False) == {"remark": "4711X [name]"}
+    # Words of the collection, the same for many patients, are no patient's name.
+    assert nameless({"label": "CT_doe_lesion"}, who) == {"label": "CT_doe_lesion"}
 
 
 def test_control_characters_and_halves_of_characters_go():

@@ -123,6 +123,11 @@ def test_run_lengths_in_several_items(write_dicom):
     dataset = pydicom.dcmread(path)
     dataset.compress(RLELossless)
     frames = list(pydicom.encaps.generate_frames(dataset.PixelData, number_of_frames=4))
+    # As many items as frames need no table, whatever it says.
+    for table in ([0, 0, 0, 0], [0, 6, 12, 18], [7, 5, 3, 1]):
+        dataset.PixelData = items([even(frame) for frame in frames], table)
+        dataset.save_as(path)
+        check(path)
     parts = [halves(frame) for frame in frames]
     flat = [part for frame in parts for part in frame]
     dataset.PixelData = items(flat, right_table(parts))

@@ -39,6 +39,9 @@ def test_a_preamble_that_is_too_short(write_dicom, missing):
         (b"\x20\x00\x13\x00IS\x02\x007 ", b"\x20\x00\x13\x00IS\x02\x001A"),  # a value that IS does not allow
         (b"\x20\x00\x13\x00IS", b"\x20\x00\x13\x001A"),  # a value representation that does not exist
         (b"\x10\x00\x20\x00LO", b"\x10\x00\x20\x00??"),
+        (b"\x10\x00\x20\x00LO", b"\x10\x00\x20\x00ZZ"),
+        (b"\x28\x00\x10\x00US", b"\x28\x00\x10\x00ZZ"),
+        (b"\x08\x00\x18\x00UI", b"\x08\x00\x18\x00ZZ"),
     ],
 )
 def test_elements_that_cannot_be_read_do_not_stand_in_the_way(write_dicom, written, damaged):

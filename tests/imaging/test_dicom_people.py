@@ -74,3 +74,31 @@ def test_the_store_holds_none_of_them(full_of_people, tmp_path, tiny_bundle):
     stored = b"".join(path.read_bytes() for path in outside).decode("utf-8", "replace").lower()
     assert not [word for word in [*GONE, "hartwig"] if len(word) > 1 and word in stored]
     assert "follow-up of [name]" in stored
+
+
+@pytest.mark.parametrize("representation", ["LO", "ST", "UT", "UN"])
+def test_a_name_counts_whatever_the_file_calls_its_representation(write_dicom, representation):
+    path = write_dicom("a.dcm", PIXELS)
+    data = pydicom.dcmread(path)
+    name = b"Zanetti^Bruna" if representation == "UN" else "Zanetti^Bruna"
+    data.add(pydicom.DataElement("OtherPatientNames", representation, name))
+    data.StudyDescription = "chest of ZANETTI_Bruna"
+    data.save_as(path)
+    (image,) = read(path)
+    assert image.texts["description"] == "chest of [name]_[name]"
+
+
+@pytest.mark.parametrize(
+    ("name", "words", "clean"),
+    [("王^小东", "胸部王小东正位", "胸部[name]正位"), ("Müller^Jörg", "MÜLLER_JÖRG: müller", "[name]_[name]: [name]")],
+)
+def test_utf_8_that_the_file_does_not_declare_hides_no_name(write_dicom, name, words, clean):
+    path = write_dicom("a.dcm", PIXELS)
+    data = pydicom.dcmread(path)
+    assert "SpecificCharacterSet" not in data
+    data.PatientName = name.encode()
+    data.ImageComments = words.encode().decode("latin-1")
+    data.save_as(path)
+    (image,) = read(path)
+    assert image.texts["comments"] == clean
+    assert name in image.identifiers["names_in_file"].split("\\")

@@ -197,6 +197,14 @@ PLAIN = {
 SLOPE, INTERCEPT, CENTER, WIDTH = "1111111.50", "2222222.50", "3333333.50", "4444444.50"
 
 
+def test_an_underscore_makes_no_number(write_dicom):
+    """Python reads "1_000" as 1000; a decimal string knows no such separator."""
+    path = broken(write_dicom, "a.dcm", PLAIN, **{SLOPE: "2         ", INTERCEPT: "-1_024    "})
+    image = one(path)
+    assert (image.photometry.slope, image.photometry.intercept, image.photometry.windows) == (1.0, 0.0, ())
+    assert "RescaleIntercept '-1_024'" in image.remarks[0]
+
+
 def test_decimal_commas_are_read_with_a_remark(write_dicom):
     path = broken(
         write_dicom,

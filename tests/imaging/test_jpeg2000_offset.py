@@ -1,6 +1,7 @@
 """A JPEG 2000 image area that begins beside the origin of its grid is read as Pillow reads it, not sheared."""
 
 import io
+import struct
 
 import numpy as np
 import pytest
@@ -35,6 +36,21 @@ def test_raster_of_16_bits(tmp_path):
     pixels[:, 20:30] = 40000
     path = tmp_path / "a.jp2"
     path.write_bytes(codestream(pixels, tile_size=(128, 128)))
+    np.testing.assert_array_equal(next(read(path)).pixels, pixels)
+
+
+@pytest.mark.parametrize("long", [False, True])
+def test_boxes_of_any_size_may_stand_before_the_codestream(tmp_path, long):
+    """A colour profile is often longer than 4096 bytes, and may hold the bytes that begin a codestream."""
+    pixels = np.random.default_rng(1).integers(0, 65536, (ROWS, COLUMNS), np.uint16)
+    out = io.BytesIO()
+    PillowImage.fromarray(pixels).save(out, "JPEG2000", num_resolutions=2)
+    content, note = b"\xff\x4f\xff\x51" * 2500, out.getvalue()
+    place = note.index(b"jp2c") - 4
+    length = len(content)
+    size = struct.pack(">I4sQ", 1, b"xml ", 16 + length) if long else struct.pack(">I4s", 8 + length, b"xml ")
+    path = tmp_path / "a.jp2"
+    path.write_bytes(note[:place] + size + content + note[place:])
     np.testing.assert_array_equal(next(read(path)).pixels, pixels)
 
 

@@ -62,6 +62,8 @@ KINDS = {
     "tiled": (DEEP, {"tile": (16, 16)}),
     "strips": (DEEP, {"rowsperstrip": 7}),
     "deflate": (DEEP, {"compression": "zlib"}),
+    "signed 16 deflate": (DEEP.view(np.int16), {"compression": "zlib", "rowsperstrip": 7}),
+    "float deflate": (DEEP.astype(np.float32) / 7, {"compression": "zlib"}),
     "predictor": (DEEP, {"compression": "zlib", "predictor": True}),
     "rgb": (RGB, {"photometric": "rgb"}),
     "rgb tiled": (RGB, {"photometric": "rgb", "tile": (16, 16)}),
@@ -264,3 +266,9 @@ def test_samples_count_against_the_limit_before_anything_is_decoded(tmp_path):
     (tmp_path / "a.tif").write_bytes(raw)
     with pytest.raises(ImageError, match="limit"):
         one(tmp_path / "a.tif")
+
+
+def test_inks_of_16_bits_are_refused(tmp_path):
+    tifffile.imwrite(tmp_path / "inks.tif", np.full((6, 5, 4), 40_000, np.uint16), photometric="separated")
+    with pytest.raises(ImageError, match="4 x 16 bits"):
+        list(read(tmp_path / "inks.tif"))

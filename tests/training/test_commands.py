@@ -1,6 +1,8 @@
 """The commands around training, in processes of their own: what they print, write and end with."""
 
+import csv
 import json
+import stat
 import subprocess
 import sys
 from pathlib import Path
@@ -27,7 +29,15 @@ def test_a_site_is_judged_and_its_report_written(tiny_bundle, phantom_collection
     report = json.loads(done.stdout)
     assert report["images"] == 24 and report["bundle"]["name"] == "tiny-64"
     assert json.loads((tmp_path / "report" / "results.json").read_text()) == report
-    assert (tmp_path / "report" / "report.html").read_text().startswith("<!doctype html>")
+    page = (tmp_path / "report" / "report.html").read_text()
+    assert page.startswith("<!doctype html>")
+    assert not any(word in page + done.stdout for word in ("us_breast", "broken", str(tmp_path)))
+    names = tmp_path / "report" / "names.csv"
+    with names.open(newline="") as file:
+        rows = list(csv.reader(file))
+    assert rows[0] == ["name", "path", "frame"] and len(rows) == 26
+    assert Path(rows[1][1]) == tmp_path / "site" / "us_breast-0-0.png" and rows[25][0] == "file 1"
+    assert stat.S_IMODE(names.stat().st_mode) == 0o600
 
 
 def test_a_site_without_images_is_an_error(tiny_bundle, tmp_path):

@@ -26,31 +26,13 @@ def test_the_readme_says_what_the_shipped_bundles_reach():
         assert abs(evaluated[name]["map_expected"] - of["map_expected"]) < 1e-3, f"docs/evaluate is of another {name}"
 
 
-def test_the_page_on_bundles_says_what_the_untrained_one_reaches():
-    text = (ROOT / "docs" / "bundle.md").read_text(encoding="utf-8")
-    of = quality("medlike-itq-64")
-    within, outliers = of["map_expected_within_source"], of["outliers"]
-    named = ", ".join(f"{within[s]:.3f}" for s in ("brain_tumor_mri", "busi", "knee_oai", "medpix2"))
-    for row in (
-        f"| mAP, 64 bits (headline labels of dev, {of['gallery']} gallery, {of['query']} queries) | "
-        f"{of['map_expected']:.3f} |",
-        f"| mAP, content vectors by cosine | {of['map_expected_content']:.3f} |",
-        f"| mAP within source: brain MR, breast ultrasound, knees, MedPix | {named} |",
-        f"| outliers, grey: AUROC; found at 3 % false alarms | {outliers['auroc']:.3f}; "
-        f"{100 * outliers['detected_at_3_percent']:.1f} % |",
-        f"| found at p <= 0.03; false alarms, by image; by unit | {100 * outliers['detected']:.1f} %; "
-        f"{100 * outliers['false_alarms']:.1f} %; {100 * outliers['false_alarms_by_unit']:.1f} % |",
-    ):
-        assert row in text, f"docs/bundle.md lacks: {row}"
-
-
 @pytest.mark.parametrize("page", PAGES, ids=[p.name for p in PAGES])
 def test_inserted_figures_are_those_of_the_results(page):
     text = page.read_text(encoding="utf-8")
     assert filled(text, page.parent) == text, f"{page.name} differs from the results; run: make docs"
 
 
-@pytest.mark.parametrize("name", ["README.md", "docs/acir.md", "docs/hmar.md", "docs/mcmfh.md"])
+@pytest.mark.parametrize("name", ["README.md", "docs/acir.md", "docs/hmar.md", "docs/inference.md", "docs/mcmfh.md"])
 def test_measured_figures_stand_in_inserts_and_nowhere_else(name):
     """Three digits behind the point are measured: an insert is written from results, a sentence could say anything."""
     page = (ROOT / name).read_text(encoding="utf-8")

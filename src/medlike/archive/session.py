@@ -9,16 +9,18 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from medlike.archive.index.indexes import Indexes
 from medlike.archive.storage import upkeep
-from medlike.archive.storage.folder import Folder
+from medlike.archive.storage.folder import FILE, Folder
 from medlike.archive.storage.identity import Identity, Links, as_source
 from medlike.archive.storage.pictures import Pictures
 from medlike.archive.storage.store import Store
 from medlike.archive.viewer import OWNER, Viewer
 from medlike.errors import QueryError
+from medlike.types import JsonObject
 
 if TYPE_CHECKING:
     from medlike.archive.index.index import Index
@@ -45,6 +47,7 @@ class Loaded:
         self._text_encoder: TextEncoder | None = None
         self._lock = threading.RLock()
         self.indexes = Indexes.of(folder, store)
+        self.archive_id = folder.archive_id
 
     @property
     def encoder(self) -> "Encodes":
@@ -118,6 +121,11 @@ class Session:
         return self.loaded.folder
 
     @property
+    def archive_id(self) -> str:
+        """Return the 32 hex digits that name the archive."""
+        return self.loaded.archive_id
+
+    @property
     def encoder(self) -> "Encodes":
         """Return the encoder of images."""
         return self.loaded.encoder
@@ -142,7 +150,7 @@ class Session:
         """Return the id key."""
         return self.loaded.identity
 
-    def sources(self, ids: Sequence[str]) -> dict[str, dict[str, Any]]:
+    def sources(self, ids: Sequence[str]) -> dict[str, JsonObject]:
         """Return where images came from, by id, for the ids that have a link; nothing the viewer may not see."""
         if not ids or not self.viewer.may("source"):
             return {}
@@ -173,6 +181,7 @@ class Bundles:
         self.store, self.links, self.pictures = store, links, pictures
         self._lock = threading.RLock()
         self._stated = folder.bundle, folder.text  # as archive.json had them when it was last read or written
+        self._file: tuple[int, ...] = ()  # the state of archive.json when it was last read
         self._loaded = Loaded(folder, store)
 
     @contextmanager
@@ -189,9 +198,13 @@ class Bundles:
 
     def current(self) -> Loaded:
         """Return what is loaded under the bundles that archive.json names now."""
+        file = _state(self._loaded.folder.path / FILE)
+        if file and file == self._file:
+            return self._loaded
         folder = Folder.open(self._loaded.folder.path)
         stated = folder.bundle, folder.text
         with self._lock:
+            self._file = file
             if stated != self._stated:
                 # A session under the former bundles goes on: what it uses is closed with the last one.
                 known = self._loaded.folder
@@ -235,3 +248,12 @@ class Bundles:
         with self._lock:
             self._loaded.close()
             self._loaded = self._loaded.without_indexes()
+
+
+def _state(file: Path) -> tuple[int, ...]:
+    """What changes when a file is replaced; empty where it cannot be looked at, so that reading it says why."""
+    try:
+        found = file.stat()
+    except OSError:
+        return ()
+    return found.st_mtime_ns, found.st_size, found.st_ino

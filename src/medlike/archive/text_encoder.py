@@ -46,7 +46,7 @@ class TextEncoder:
         return found
 
     def close(self) -> None:
-        """Let the threads go."""
+        """Stop the threads."""
         if "sentences" in vars(self):
             self.sentences.close()
 
@@ -55,19 +55,24 @@ class TextEncoder:
         self.crosses.require_golden()
 
     def images(self, content: NDArray[np.int8]) -> Codes:
-        """Of images alone. content: int8 [N, D]."""
+        """Encode images without text, from their content vectors int8 [N, D]."""
         return self._codes(content, None)
 
     @property
     def reads(self) -> bool:
-        """Whether sentences can be encoded here."""
+        """Return True if sentences can be encoded here."""
         from medlike.inference.sentence_weights import text_installed
 
         return text_installed()
 
     def texts(self, texts: Sequence[str]) -> list[tuple[bytes, bytes] | None]:
-        """Code and embedding of each text as bytes; None for one in which nothing can be read, and for all where
-        sentences cannot be encoded here.
+        """Return code and embedding of each text as bytes.
+
+        Args:
+            texts: N texts.
+
+        Returns:
+            N pairs; None for a text with no known token, and for all if sentences cannot be encoded here.
         """
         # Captions repeat; each is read once.
         found: dict[str, tuple[bytes, bytes]] = {}
@@ -78,7 +83,7 @@ class TextEncoder:
         return [found.get(text) for text in texts]
 
     def query(self, text: str | None, content: NDArray[np.int8] | None) -> Codes:
-        """Of a query: its text, its image's content int8 [D], or both together."""
+        """Encode a query: its text, its image's content vector int8 [D], or both."""
         sentence = None if text is None else self.sentences.encode([text])
         return self._codes(None if content is None else content[None], sentence)
 

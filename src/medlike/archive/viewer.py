@@ -1,4 +1,4 @@
-"""Viewers: who looks at the private part of an archive, what they may see, and the hook that each look passes."""
+"""Viewers: what a user is permitted to see of the private part of an archive, and the hook for auditing."""
 
 from collections.abc import Sequence
 from typing import Literal, Protocol
@@ -9,31 +9,35 @@ Private = Literal["source", "identifiers", "filters"]
 
 
 class Viewer(Protocol):
-    """Somebody who searches. The service gives each request one; an archive's owner is the default."""
+    """Decide and record what one user sees. The service makes one for each request; the default is the owner."""
 
     def may(self, what: Private) -> bool:
-        """Return whether the viewer may see something private. Asked before it is read."""
+        """Return True if the viewer is permitted to see something private. Called before it is read.
+
+        Args:
+            what: The kind of private fact.
+        """
         ...
 
     def saw(self, what: Private, names: Sequence[str]) -> None:
-        """Note that something private is shown now. What this raises keeps it from being shown.
+        """Record that something private is about to be shown. An exception raised here prevents that.
 
         Args:
-            what: The kind of what is shown.
+            what: The kind of private fact.
             names: Public ids of the images, or the fields of a filter.
         """
         ...
 
 
 class Owner:
-    """The owner of an archive: may see everything, and is not watched."""
+    """See everything, and record nothing: the owner of the archive."""
 
     def may(self, what: Private) -> bool:
         """Return True."""
         return True
 
     def saw(self, what: Private, names: Sequence[str]) -> None:
-        """Note nothing."""
+        """Record nothing."""
 
 
 OWNER = Owner()

@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from medlike.bundle import bundle as folder
 from medlike.bundle.phantoms import COUNT, packed_pictures, phantoms
 from medlike.bundle.session import code_values, open_session
 from medlike.bundle.text_bundle import golden_rows, golden_values
 from medlike.errors import BundleError, MissingExtra
+from medlike.types import Array, Json, JsonObject
 
 # Smaller tensors (batch statistics, biases, scales) stay float32: they cost little and carry much.
 HALF_FROM = 1024
@@ -30,7 +30,7 @@ FIXED = (
     "format", "kind", "bits", "content_dim", "local_bits", "outputs", "preset", "precision", "text", "golden",
     "files",
 )  # fmt: skip
-EITHER: dict[str, Any] = {
+EITHER: JsonObject = {
     "labels": {},
     "network": {},
     "precision": "float32",
@@ -38,7 +38,7 @@ EITHER: dict[str, Any] = {
     "quality": {},
     "terms": "",
 }
-DEFAULTS: dict[str, dict[str, Any]] = {
+DEFAULTS: dict[str, JsonObject] = {
     "image": {
         **EITHER,
         "local_bits": None,
@@ -56,8 +56,8 @@ TEXT_REQUIRED = ("image_encoder_digest", "image_bundle", "sentence_digest", "sen
 def write(
     path: str | Path,
     graph: Any,
-    arrays: Mapping[str, npt.NDArray[Any]],
-    spec: Mapping[str, Any],
+    arrays: Mapping[str, Array],
+    spec: Mapping[str, Json],
     *,
     replace: bool = False,
 ) -> folder.Bundle:
@@ -97,8 +97,8 @@ def write(
 def rewrite(
     bundle: folder.Bundle,
     path: str | Path,
-    arrays: Mapping[str, npt.NDArray[Any]] | None = None,
-    spec: Mapping[str, Any] | None = None,
+    arrays: Mapping[str, Array] | None = None,
+    spec: Mapping[str, Json] | None = None,
     *,
     replace: bool = False,
 ) -> folder.Bundle:
@@ -120,13 +120,13 @@ def rewrite(
     return folder.Bundle.load(path, kind=None)
 
 
-def _golden(draft: Path, spec: Mapping[str, Any]) -> tuple[npt.NDArray[Any], dict[str, npt.NDArray[Any]]]:
+def _golden(draft: Path, spec: Mapping[str, Json]) -> tuple[Array, dict[str, Array]]:
     """Values of the golden inputs as the graph in `draft` gives them, and the arrays that keep both."""
     session = open_session(draft / folder.GRAPH)
     if spec.get("kind") == "text":
         content, sentences = golden_rows(spec["content_dim"], spec["text"]["sentence_width"])
         values = golden_values(session, content, sentences)
-        inputs: dict[str, npt.NDArray[Any]] = {"golden.content": content, "golden.sentences": sentences}
+        inputs: dict[str, Array] = {"golden.content": content, "golden.sentences": sentences}
     else:
         pictures = phantoms(COUNT)
         values = code_values(session, pictures)
@@ -134,7 +134,7 @@ def _golden(draft: Path, spec: Mapping[str, Any]) -> tuple[npt.NDArray[Any], dic
     return values, inputs | {"golden.code": np.packbits(values > 0, axis=1)}
 
 
-def _complete(spec: Mapping[str, Any], outputs: list[str]) -> dict[str, Any]:
+def _complete(spec: Mapping[str, Json], outputs: list[str]) -> JsonObject:
     missing = [key for key in REQUIRED if key not in spec]
     if missing:
         raise BundleError(f"the specification lacks {', '.join(missing)}")
@@ -158,11 +158,11 @@ def _complete(spec: Mapping[str, Any], outputs: list[str]) -> dict[str, Any]:
     return {**DEFAULTS[kind], **spec, "format": folder.FORMAT, "outputs": outputs}
 
 
-def _externalised(model: Any) -> dict[str, npt.NDArray[Any]]:
+def _externalised(model: Any) -> dict[str, Array]:
     """Take the float initialisers out of the graph; large ones become float16 followed by a Cast."""
     from onnx import TensorProto, helper, numpy_helper
 
-    weights: dict[str, npt.NDArray[Any]] = {}
+    weights: dict[str, Array] = {}
     casts = []
     for tensor in model.graph.initializer:
         if tensor.data_type not in (TensorProto.FLOAT, TensorProto.FLOAT16):
@@ -206,13 +206,13 @@ def _point_into(model: Any, weights: Path) -> None:
             tensor.external_data.add(key=key, value=value)
 
 
-def _save_arrays(path: Path, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
+def _save_arrays(path: Path, arrays: Mapping[str, Array]) -> None:
     from safetensors.numpy import save_file
 
     save_file({name: np.ascontiguousarray(value) for name, value in arrays.items()}, path)
 
 
-def _seal(draft: Path, spec: dict[str, Any]) -> None:
+def _seal(draft: Path, spec: JsonObject) -> None:
     spec["files"] = {
         name: {"bytes": (draft / name).stat().st_size, "sha256": folder.file_digest(draft / name)}
         for name in folder.FILES
@@ -241,7 +241,7 @@ class _beside:
     def __enter__(self) -> Path:
         return self.draft
 
-    def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
+    def __exit__(self, kind: object, error: object, trace: object) -> None:
         if kind is not None:
             shutil.rmtree(self.draft, ignore_errors=True)
             return

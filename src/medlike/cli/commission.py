@@ -1,13 +1,16 @@
-"""medlike commission: how a bundle does on a place's own images, before going live."""
+"""medlike commission: measure a bundle on images of a site before it goes live."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from medlike.cli.exits import REFUSED
 from medlike.cli.options import Report, ReportFormat
 from medlike.escaping import printable_json
+
+if TYPE_CHECKING:
+    from medlike.training.commission import Commissioned
 
 EXAMPLES = """[b]Examples[/b]
 
@@ -19,20 +22,23 @@ medlike commission --data site.csv --bundle site-bundle --format json
 
 def commission(
     data: Annotated[
-        list[Path], typer.Option("--data", metavar="SITE", help="A folder or manifest of some 500 images of the place.")
+        list[Path], typer.Option("--data", metavar="SITE", help="Folder or manifest of about 500 images of your site.")
     ],
     out: Annotated[
-        Path | None, typer.Option("--out", metavar="DIR", help="Folder for report.html and results.json.")
+        Path | None, typer.Option("--out", metavar="DIR", help="Folder for report.html, results.json and names.csv.")
     ] = None,
     bundle: Annotated[
         str | None,
-        typer.Option("--bundle", "-b", help="A shipped bundle's name, or a folder.", show_default="the default bundle"),
+        typer.Option(
+            "--bundle", "-b", help="Name of a shipped bundle, or the folder of one.", show_default="the default bundle"
+        ),
     ] = None,
     format: ReportFormat = Report.table,
 ) -> None:
-    """Judge a bundle on a place's own unlabelled images: false alarms, studies, near-duplicates, scanners.
+    """Measure a bundle on unlabelled images of your site: false alarms, studies, near-duplicates, scanners.
 
-    The report holds file names and no pictures. Files that cannot be read are listed, and the exit code is then 3.
+    The report holds no pictures and no file names: it says "image 17", and names.csv beside it, which is for you alone,
+    says which file that is. Files that cannot be read are listed, and the exit code is then 3.
     """
     from medlike import bundle as bundles
     from medlike.cli.screen import note, print_json, print_table, progress, say
@@ -42,32 +48,35 @@ def commission(
     given = bundles.Bundle.load(bundle or bundles.default())
     with progress() as display:
         task = display.add_task("Reading", total=None)
-        report = judge(given, data, progress=lambda count: display.update(task, completed=count))
+        judged = judge(given, data, progress=lambda count: display.update(task, completed=count))
+    report = judged.report
     if out is not None:
-        _write(report, out)
+        _write(judged, out)
     if format is Report.json:
         print_json(report)
     else:
         print_table(("", ""), sentences(report))
         for line in report["advice"]:
             say(f"- {line}")
+    paths = {name: path for name, path, _ in judged.names}
     for row in report["skipped"]:
-        note(f"{row['path']}: {row['reason']}")
+        note(f"{paths[row['name']]}: {row['reason']}")
     if report["skipped"]:
         raise typer.Exit(REFUSED)
 
 
-def _write(report: dict, out: Path) -> None:
-
+def _write(judged: "Commissioned", out: Path) -> None:
     from medlike.cli.screen import note
     from medlike.commissioning.page import page
+    from medlike.datasets.image_names import write_names
 
     out.mkdir(parents=True, exist_ok=True)
     for name, text in (
-        ("results.json", printable_json(report, indent=1) + "\n"),
-        ("report.html", page(report)),
+        ("results.json", printable_json(judged.report, indent=1) + "\n"),
+        ("report.html", page(judged.report)),
     ):
         draft = out / (name + ".tmp")
         draft.write_text(text, encoding="utf-8")
         draft.replace(out / name)
-    note(f"report: {out / 'report.html'}")
+    names = write_names(out, ("name", "path", "frame"), judged.names)
+    note(f"report: {out / 'report.html'}; which file each image is, for you alone: {names}")

@@ -33,7 +33,7 @@ class Arrangement:
 
     @property
     def shape(self) -> tuple[int, int]:
-        """Height and width in cells."""
+        """Return height and width in cells."""
         return self.cells.shape[0], self.cells.shape[1]
 
 
@@ -51,11 +51,18 @@ class Template:
         orientations: int = 8,
         scales: Sequence[float] = SCALES,
     ) -> "Template":
-        """From the cells of a region.
+        """Make a template from the cells of a region.
 
-        cells: uint64 [h, w, L / 64]; counted: bool [h, w], False in padding (None: all are). orientations: 8
-        or 1. Windows larger than the grid are left out, and so are arrangements equal to an earlier one.
-        Raises QueryError where no cell is counted or an argument makes no sense.
+        Windows larger than the grid are left out, and so are arrangements equal to an earlier one.
+
+        Args:
+            cells: uint64 [h, w, L / 64].
+            counted: bool [h, w], False in padding; None if all are counted.
+            orientations: 8 or 1.
+            scales: Sizes of the window beside the query's, of SCALES.
+
+        Raises:
+            QueryError: No cell is counted, or an argument makes no sense.
         """
         if cells.ndim != 3 or not (1 <= cells.shape[0] <= GRID and 1 <= cells.shape[1] <= GRID):
             raise QueryError(f"the region's cells are {list(cells.shape)}: they must be [h, w, words] within the grid")
@@ -84,7 +91,7 @@ class Template:
 
 
 def _resampled(numbers: NDArray[np.int64], scale: float) -> NDArray[np.int64] | None:
-    """The cells of a window `scale` times as large, nearest ones; None where it exceeds the grid.
+    """Return the cells of a window `scale` times as large, by nearest neighbour; None if it exceeds the grid.
 
     Sides are rounded half up, in whole tenths, so that 0.7 x 5 is 4 and no float decides.
     """
@@ -95,6 +102,7 @@ def _resampled(numbers: NDArray[np.int64], scale: float) -> NDArray[np.int64] | 
     rows, columns = (
         ((2 * np.arange(side) + 1) * full) // (2 * side) for side, full in zip(sides, numbers.shape, strict=True)
     )
-    return numbers[np.ix_(rows, columns)]
+    chosen: NDArray[np.int64] = numbers[np.ix_(rows, columns)]
+    return chosen
 
 

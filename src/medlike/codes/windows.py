@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from medlike.codes.templates import CELLS, GRID, Arrangement, Template
 from medlike.codes.threads import share
 from medlike.errors import QueryError
+from medlike.types import Array
 
 STEP = 1024  # images a thread takes at a time
 SMALL = 2000  # images up to which numpy answers in a moment
@@ -52,11 +53,17 @@ def match(
     limit: float | NDArray[np.float64] = np.inf,
     engine: Engine = "auto",
 ) -> Matches:
-    """The best window of each image, where it is within a limit.
+    """Return the best window of each image, if it is within a limit.
 
-    cells: uint64 [N, 14, 14, L / 64]; masks: uint8 [N, 25], np.packbits of the valid cells (None: all are
-    valid); rows: int64 [M], ascending: which images (None: all). limit: largest distance answered, one or
-    float64 [M]. Images without a window that fits are not answered.
+    Images without a window that fits are left out.
+
+    Args:
+        cells: uint64 [N, 14, 14, L / 64].
+        masks: uint8 [N, 25], np.packbits of the valid cells; None if all are valid.
+        template: The region and its arrangements.
+        rows: int64 [M], ascending: the images to compare; None for all.
+        limit: Largest distance returned, one number or float64 [M].
+        engine: numpy, compiled, or by the number of images.
     """
     _check(cells, masks, template)
     chosen = np.arange(len(cells)) if rows is None else np.asarray(rows, np.int64)
@@ -75,10 +82,18 @@ def match(
 def agreement(
     query: NDArray[np.uint64], stored: NDArray[np.uint64], arrangement: Arrangement, top: int, left: int
 ) -> NDArray[np.float32]:
-    """How well each cell of a window agrees with the query cell laid over it.
+    """Return how well each cell of a window agrees with the query cell above it.
 
-    query: uint64 [C, W], a template's codes; stored: uint64 [14, 14, W]. Returns float32 [14, 14], share of
-    equal bits, higher is more alike; NaN outside of the window and where the query's cell is not counted.
+    Args:
+        query: uint64 [C, W], a template's codes.
+        stored: uint64 [14, 14, W].
+        arrangement: How the query's cells lie in the window.
+        top: First row of the window.
+        left: First column of the window.
+
+    Returns:
+        float32 [14, 14], share of equal bits, higher is more alike; NaN outside of the window and where the query's
+        cell is not counted.
     """
     height, width = arrangement.shape
     shown = np.full((GRID, GRID), np.nan, np.float32)
@@ -90,7 +105,7 @@ def agreement(
 
 
 def unpacked(masks: NDArray[np.uint8]) -> NDArray[np.bool_]:
-    """Masks uint8 [N, 25] as bool [N, 14, 14]."""
+    """Return masks uint8 [N, 25] as bool [N, 14, 14]."""
     return np.unpackbits(masks, axis=1, count=CELLS).astype(bool).reshape(-1, GRID, GRID)
 
 
@@ -164,7 +179,7 @@ def _matches(parts: Sequence[Matches]) -> Matches:
     return Matches(*(np.concatenate([getattr(part, name) for part in parts]) for name in Matches.__dataclass_fields__))
 
 
-def _check(cells: NDArray[Any], masks: NDArray[Any] | None, template: Template) -> None:
+def _check(cells: Array, masks: Array | None, template: Template) -> None:
     words = template.codes.shape[1]
     if cells.dtype != np.uint64 or cells.shape[1:] != (GRID, GRID, words):
         raise QueryError(

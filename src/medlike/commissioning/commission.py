@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import numpy.typing as npt
 
 from medlike.bundle import Bundle
 from medlike.commissioning.site import Site, read_site
+from medlike.datasets.image_names import image_name
 from medlike.datasets.near_duplicates import NEAR, near_pairs
 from medlike.inference.encoder import Encoder
 from medlike.inference.encoding import similarity
@@ -32,10 +34,22 @@ LISTED = 50
 DRIFTED = 0.75
 
 
+@dataclass(frozen=True)
+class Commissioned:
+    """A report that may be passed on, and what its names stand for, which may not.
+
+    report: plain values for JSON; images are "image 1", files that are refused "file 1". names: (name, path, frame)
+    of every image, then (name, path, "") of every file that is refused.
+    """
+
+    report: dict[str, Any]
+    names: list[tuple[str, str, int | str]]
+
+
 def commission(
     bundle: Bundle, sources: Iterable[str | Path], progress: Progress = lambda count: None
-) -> dict[str, Any]:
-    """The report on a place as plain values for JSON; see commission_page for people.
+) -> Commissioned:
+    """Judge a bundle on a place's images; see commission_page for the report as a page.
 
     False alarms (all images are taken to be usual), retrieval of the same study, near-duplicates, drift by
     scanner, agreement of predicted and stated modality, and what to do. Raises InputError where no image can be
@@ -50,7 +64,7 @@ def commission(
         "units": len(set(site.units.tolist())),
         "patients": len(set(site.patients) - {""}),
         "studies": len(set(site.studies) - {""}),
-        "skipped": [{"path": path, "reason": reason} for path, reason in site.refused],
+        "skipped": [{"name": f"file {n}", "reason": reason} for n, (_, reason) in enumerate(site.refused, 1)],
         "false_alarms": false_alarms(site),
         "modality": modality_agreement(site),
         "retrieval": study_retrieval(site),
@@ -58,7 +72,10 @@ def commission(
         "scanners": scanner_drift(site, bundle),
     }
     report["advice"] = advice(report)
-    return report
+    pairs = zip(site.paths, site.frames, strict=True)
+    names: list[tuple[str, str, int | str]] = [(image_name(row), *pair) for row, pair in enumerate(pairs)]
+    names += [(f"file {number}", path, "") for number, (path, _) in enumerate(site.refused, 1)]
+    return Commissioned(report, names)
 
 
 def false_alarms(site: Site) -> dict[str, Any]:
@@ -75,7 +92,8 @@ def false_alarms(site: Site) -> dict[str, Any]:
         "by_modality": {name: _share(flagged[names == name], site.units[names == name]) for name in sorted(set(names))},
         "p_values": np.histogram(outlier.p, bins=20, range=(0, 1))[0].tolist(),
         "flagged": [
-            {"path": site.paths[i], "p_value": float(outlier.p[i]), "score": float(outlier.score[i])} for i in worst
+            {"name": image_name(i), "p_value": float(outlier.p[i]), "score": float(outlier.score[i])}
+            for i in worst
         ],
     }
 
@@ -141,7 +159,7 @@ def near_duplicates(site: Site) -> dict[str, Any]:
         whose = {site.patients[left], site.patients[right]}
         strangers = len(whose) == 2 and "" not in whose
         equal, across = equal + same, across + strangers
-        found.append({"one": site.paths[left], "other": site.paths[right], "equal": same, "patients_differ": strangers})
+        found.append({"one": image_name(left), "other": image_name(right), "equal": same, "patients_differ": strangers})
     found.sort(key=lambda pair: (not pair["patients_differ"], not pair["equal"]))
     return {"pairs": len(found), "equal": equal, "patients_differ": across, "listed": found[:LISTED]}
 

@@ -15,8 +15,9 @@ from medlike.datasets.near_duplicates import components, near_pairs
 from medlike.errors import BundleError, ImageError, InputError
 from medlike.imaging import Frames, Image, Prepared, discover, load, perceptual_hash, prepare
 from medlike.inference.encoder import Encoder
-from medlike.inference.encoding import F32, Encodings
+from medlike.inference.encoding import Encodings
 from medlike.inference.outlier import OutlierScorer, extend_outlier
+from medlike.types import F32
 
 BATCH = 64
 # Whose images count as one unit, the first of these that an image has.

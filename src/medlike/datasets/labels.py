@@ -21,12 +21,12 @@ REGION_PARENTS = {"brain": "head"}
 HEADLINE_MINIMUM = 40
 
 def region_of(sample: Sample) -> str:
-    """The region under its one name: thorax is chest, spine_muscle is spine."""
+    """Return the region under its one name: thorax is chest, spine_muscle is spine."""
     return REGION_NAMES.get(sample.region, sample.region)
 
 
 def node_path(sample: Sample) -> tuple[str, ...]:
-    """The sample's path in the label tree: modality, region (parent first), label.
+    """Return the sample's path in the label tree: modality, region (parent first), label.
 
     A brain MR of a glioma is ("MR", "head", "brain", "MR_brain_glioma_tumor"). Unknown levels are left out.
     """
@@ -37,7 +37,7 @@ def node_path(sample: Sample) -> tuple[str, ...]:
 
 
 def coarse_class(sample: Sample) -> str:
-    """Modality and outermost region: MR_head for MR_brain_*, CT_chest for CT_thorax; OOD_* stay."""
+    """Return modality and outermost region: MR_head for MR_brain_*, CT_chest for CT_thorax; OOD_* stay."""
     if sample.is_ood:
         return sample.coarse
     region = region_of(sample)
@@ -84,19 +84,19 @@ def can_be_headline(sample: Sample) -> bool:
 
 
 def headline_labels(dataset: Dataset, minimum: int = HEADLINE_MINIMUM) -> tuple[str, ...]:
-    """The labels of the headline figures, sorted: those that can be and have at least `minimum` images."""
+    """Return the labels of the headline figures, sorted: the eligible ones with at least `minimum` images."""
     counts = Counter(s.label for s in dataset if can_be_headline(s))
     return tuple(sorted(label for label, n in counts.items() if n >= minimum))
 
 
 def headline(dataset: Dataset, minimum: int = HEADLINE_MINIMUM) -> Dataset:
-    """The samples of the headline figures. Images kept apart are out even where their label is a headline label."""
+    """Return the samples of the headline figures. Sources set apart are left out, whatever their labels."""
     labels = set(headline_labels(dataset, minimum))
     return dataset.where(lambda s: can_be_headline(s) and s.label in labels)
 
 
 def label_tree(samples: Iterable[Sample]) -> dict[str, dict[str, list[str]]]:
-    """modality -> outermost region -> sorted labels, of the samples that are not OOD."""
+    """Return modality -> outermost region -> sorted labels, of the samples that are not OOD."""
     tree: dict[str, dict[str, set[str]]] = {}
     for sample in samples:
         if sample.is_ood or not sample.label:

@@ -1,4 +1,4 @@
-"""What an image's terms allow: training of weights that are given away, and being drawn in a report."""
+"""Decide what an image's terms allow: training of published weights, and being drawn in a report."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ _UNSURE = re.compile(r"not stated|none given|file terms vary|\bterms not\b|\(rep
 
 
 def image_terms(licence: str) -> str:
-    """The part that speaks of the image: what follows `image:` where boxes and image have different terms."""
+    """Return the terms of the image: what follows `image:` if boxes and image have different terms."""
     return licence.split("image:", 1)[1].strip() if "image:" in licence else licence.strip()
 
 
 def may_train(sample: Sample) -> bool:
-    """False where the terms say non-commercial, no derivatives or research only: not for shipped weights."""
+    """Return False if the terms say non-commercial, no derivatives or research only: not for shipped weights."""
     return not _RESTRICTED.search(image_terms(sample.licence))
 
 
 def may_draw(sample: Sample) -> bool:
-    """True where the terms are stated and allow the picture to be shown in a published report."""
+    """Return True if the terms are stated and allow the picture to be shown in a published report."""
     terms = image_terms(sample.licence)
     return bool(_OPEN.match(terms)) and not _RESTRICTED.search(terms) and not _UNSURE.search(terms)

@@ -1,4 +1,4 @@
-"""Reading manifest.csv: one row an image, frozen.
+"""Read manifest.csv: one row per image.
 
 The only required column is `path` (relative to the manifest's folder, or absolute). Known columns: class,
 source, group, modality, region, label, task, width, height, boxes_xywh, mask, text, extra, licence, and apart,
@@ -24,10 +24,15 @@ _KNOWN = {
 
 
 def read_manifest(path: str | Path, name: str | None = None, check_files: bool = True) -> Dataset:
-    """A manifest as a Dataset, in file order.
+    """Read a manifest as a Dataset, in file order.
 
-    path: the CSV, or the folder that holds manifest.csv. name: defaults to the folder's name.
-    Raises DatasetError: no such manifest, no `path` column, missing files, duplicate paths, bad boxes.
+    Args:
+        path: The CSV, or the folder that holds manifest.csv.
+        name: Defaults to the folder's name.
+        check_files: Refuse a manifest that names files which are not there.
+
+    Raises:
+        DatasetError: No such manifest, no `path` column, missing files, duplicate paths, bad boxes.
     """
     manifest = Path(path)
     if manifest.is_dir():

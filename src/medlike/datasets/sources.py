@@ -1,7 +1,7 @@
-"""What is known of the sources of a collection beyond its rows: a CSV with a row for each source.
+"""Read facts about the sources of a collection: a CSV with a row for each source.
 
-Columns: `source` (as in the manifest); `apart`: yes for images that would mislead, because their backgrounds give
-their classes away for example; `origin`: the same word for sources that share a hospital or an origin; `caution`: a
+Columns: `source` (as in the manifest); `apart`: yes for images that would mislead, because their backgrounds reveal
+their classes for example; `origin`: the same word for sources that share a hospital or an origin; `caution`: a
 sentence for readers of figures; `licence`: terms, in place of those of the rows. All but `source` may be empty.
 """
 
@@ -11,14 +11,14 @@ import csv
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from medlike.datasets.sample import Dataset
 from medlike.errors import DatasetError
+from medlike.types import Json, JsonObject
 
 COLUMNS = ("source", "apart", "origin", "caution", "licence")
 
-Sources = Mapping[str, Mapping[str, Any]]
+Sources = Mapping[str, Mapping[str, Json]]
 
 
 def read_sources(path: str | Path) -> Sources:
@@ -43,13 +43,13 @@ def read_sources(path: str | Path) -> Sources:
     if "source" not in columns or not set(columns) <= set(COLUMNS):
         names, known = ", ".join(columns) or "nothing", ", ".join(COLUMNS)
         raise DatasetError(f"{file} has the columns {names}; known: {known}, the first needed")
-    found: dict[str, dict[str, Any]] = {}
+    found: dict[str, JsonObject] = {}
     for number, row in enumerate(rows, 1):
         values = {name: (row[name] or "").strip() for name in columns}
         source = values.pop("source")
         if not source or source in found:
             raise DatasetError(f"{file}, row {number}: source is {source!r}; name each source once")
-        facts: dict[str, Any] = {name: value for name, value in values.items() if value}
+        facts: JsonObject = {name: value for name, value in values.items() if value}
         if "apart" in facts:
             facts["apart"] = yes(facts["apart"], f"{file}, row {number}")
         found[source] = facts

@@ -13,6 +13,7 @@ from medlike import files
 from medlike.archive.search.result import Hit, Result
 from medlike.display.sheet import MISSING, NOTICE, absent, described, measure, seen, shown_hit, shown_query, verdict
 from medlike.display.templates import template
+from medlike.types import JsonObject
 
 LONGEST = 400  # characters of a query in words that are shown in place of its picture
 
@@ -48,7 +49,7 @@ def _render(name: str, results: Sequence[Result], side: int, **facts: Any) -> st
     )
 
 
-def _section(result: Result, side: int) -> dict[str, Any]:
+def _section(result: Result, side: int) -> JsonObject:
     """What a template shows of a result."""
     words = None
     if result.in_words_only:
@@ -67,7 +68,7 @@ def _section(result: Result, side: int) -> dict[str, Any]:
     }
 
 
-def _hit(result: Result, hit: Hit, side: int) -> dict[str, Any]:
+def _hit(result: Result, hit: Hit, side: int) -> JsonObject:
     below = described(hit)
     return {
         "rank": hit.rank,

@@ -3,7 +3,7 @@
 import io
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,9 +13,12 @@ from PIL import ImageDraw, ImageFont
 from medlike import files as durable
 from medlike.archive.search.result import Box, Hit, Picture, Result
 from medlike.errors import InputError
+from medlike.types import JsonObject
+
+Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
 if TYPE_CHECKING:
-    from PIL.ImageFont import FreeTypeFont
+    pass
 
 NOTICE = "medlike is a research tool, not a medical device"
 
@@ -41,10 +44,19 @@ _LINES = ("modality", "region", "body_part", "view", "label")
 def draw(
     results: Sequence[Result], columns: int = 5, tile: int = 216, rows: int = 4, agreement: bool | None = None
 ) -> Pillow.Image:
-    """One band for each result: its query at the left, hits in rank order, left to right, then down.
+    """Draw one band for each result: its query at the left, hits in rank order, left to right, then down.
 
-    columns: hits in a row. tile: side of an image, pixels. rows: at most so many rows of hits for each query.
-    Returns an RGB picture. Images whose pixels are gone are drawn as an empty tile that says so.
+    Images whose pixels are gone are drawn as an empty tile that says so.
+
+    Args:
+        results: Results to draw.
+        columns: Hits in a row.
+        tile: Side of an image, pixels.
+        rows: At most this many rows of hits for each query.
+        agreement: Whether cells that agree are tinted; None: for searches by region only.
+
+    Returns:
+        An RGB picture.
     """
     bands = [_band(result, columns, tile, rows, agreement) for result in results]
     width = max((band.width for band in bands), default=640) + 2 * _MARGIN
@@ -60,7 +72,7 @@ def draw(
 
 
 def written_as(path: Path) -> str:
-    """What a picture is written as under a name: PNG or JPEG. Raises InputError for any other suffix."""
+    """Return the format that a name stands for: PNG or JPEG. Raises InputError for any other suffix."""
     found = _SUFFIXES.get(path.suffix.lower())
     if found is None:
         raise InputError(f"{path} cannot be drawn: give a name that ends in {', '.join(_SUFFIXES)}")
@@ -75,7 +87,7 @@ def write(picture: Pillow.Image, path: Path) -> None:
 
 
 def caption(hit: Hit) -> str:
-    """The metadata line of a hit: modality, body part, label, as far as they are known and differ."""
+    """Return the metadata line of a hit: modality, body part, label, as far as they are known and differ."""
     found: list[str] = []
     said: set[str] = set()
     for name in _LINES:
@@ -90,7 +102,7 @@ def caption(hit: Hit) -> str:
 
 
 def measure(hit: Hit) -> str:
-    """Distance and similarity as they are shown; of a search in words the place in each ranking."""
+    """Return distance and similarity as text; for a search by text the rank in each ranking."""
     if hit.score is not None:
         return " · ".join(f"{name} {place}" for name, place in hit.ranks.items()) or "in no ranking"
     if hit.distance is None or hit.similarity is None:
@@ -102,19 +114,19 @@ def measure(hit: Hit) -> str:
 
 
 def described(hit: Hit) -> str:
-    """What is said below a hit: the words of the query that its texts hold, else its metadata."""
+    """Return the line below a hit: the words of the query that its texts hold, else its metadata."""
     return ", ".join(hit.words) or caption(hit)
 
 
 def seen(result: Result) -> str:
-    """What the query was taken for; of an outlier, a modality would be a wrong certainty."""
+    """Return the title of the query, with the modality it was judged as unless it is an outlier."""
     if result.in_words_only:
         return "Query in words"
     strange = result.outlier is not None and result.outlier["is_outlier"]
     return f"Query, seen as {result.modality}" if result.modality and not strange else "Query"
 
 
-def verdict(outlier: dict[str, Any] | None) -> str:
+def verdict(outlier: JsonObject | None) -> str:
     """The verdict on the query as a sentence; empty where there is none."""
     if outlier is None:
         return ""
@@ -132,11 +144,14 @@ def thumbnail(
     box: Box | None = None,
     agreement: NDArray[np.float32] | None = None,
 ) -> Pillow.Image:
-    """A picture uint8 [H, W] or [H, W, 3] as RGB inside side x side pixels; small ones are enlarged.
+    """Return a picture uint8 [H, W] or [H, W, 3] as RGB inside side x side pixels; small ones are enlarged.
 
-    box: drawn as a frame, in pixels of the image, whose width and height are `size` (None: those of the
-    picture). agreement: float32 [14, 14], tints the cells that agree in most of their bits; NaN are
-    left as they are.
+    Args:
+        picture: The pixels.
+        side: Largest side, pixels.
+        box: Drawn as a frame, in pixels of the image.
+        size: Width and height of the image; None for those of the picture.
+        agreement: float32 [14, 14], tints the cells that agree in most of their bits; NaN are left as they are.
     """
     image = Pillow.fromarray(np.ascontiguousarray(picture)).convert("RGB")
     width, height = size or image.size
@@ -158,18 +173,18 @@ def thumbnail(
 
 
 def absent(result: Result) -> str:
-    """What is said in place of the query's picture: a file's is not kept, a stored image's should be there."""
+    """Return the text in place of a missing query picture: files are not stored, but a stored image should be there."""
     return MISSING if result.receipt.get("query", {}).get("kind") == "id" else "pixels not kept"
 
 
 def shown_query(result: Result, side: int) -> Pillow.Image | None:
-    """The query with its region; None where its pixels are gone."""
+    """Draw the query with its region; None if its pixels are gone."""
     picture = result.query_picture()
     return None if picture is None else thumbnail(picture, side, result.query_size, result.query_box)
 
 
 def shown_hit(result: Result, hit: Hit, side: int, tinted: bool) -> Pillow.Image | None:
-    """A hit with its box, and with its agreement map if `tinted`; None where its pixels are gone."""
+    """Draw a hit with its box, and with its agreement map if `tinted`; None if its pixels are gone."""
     picture = result.hit_picture(hit.id)
     if picture is None:
         return None
@@ -286,11 +301,11 @@ def _place(
     band.paste(picture, (x + (side - picture.width) // 2, y + (side - picture.height) // 2))
 
 
-def _font(size: int) -> "FreeTypeFont | Any":
+def _font(size: int) -> Font:
     return ImageFont.load_default(size)
 
 
-def _fitted(text: str, font: Any, room: float) -> str:
+def _fitted(text: str, font: Font, room: float) -> str:
     """A text cut to fit a width, with an ellipsis."""
     if font.getlength(text) <= room:
         return text
@@ -299,7 +314,7 @@ def _fitted(text: str, font: Any, room: float) -> str:
     return text.rstrip(" ·") + "…"
 
 
-def _wrapped(text: str, font: Any, room: float) -> list[str]:
+def _wrapped(text: str, font: Font, room: float) -> list[str]:
     lines: list[str] = []
     for word in text.split():
         if lines and font.getlength(f"{lines[-1]} {word}") <= room:

@@ -6,7 +6,6 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -19,6 +18,7 @@ from medlike.datasets import (
     headline_labels,
     make_split,
 )
+from medlike.datasets.image_names import image_name
 from medlike.datasets.labels import can_be_headline, cautions
 from medlike.errors import DatasetError
 from medlike.evaluation import alarms, floors
@@ -30,6 +30,7 @@ from medlike.evaluation.protocols import Arena, across_sources, everything_arena
 from medlike.evaluation.provenance import program
 from medlike.evaluation.representation import Representation
 from medlike.training.pictures import collection_digest
+from medlike.types import JsonObject
 
 Say = Callable[[str], None]
 
@@ -47,12 +48,16 @@ class Settings:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What was measured. results: fit for JSON. queries, gallery and ranking feed the contact sheets."""
+    """What was measured. results: fit for JSON. queries, gallery and ranking feed the contact sheets.
 
-    results: dict[str, Any]
+    names: (name, path) of the images that the results name, "image 17" for the 17th of the collection.
+    """
+
+    results: JsonObject
     arena: Arena
     assessments: list[Assessment]
     representations: dict[str, tuple[Representation, Representation]]
+    names: list[tuple[str, str]]
 
 
 def evaluate_bundles(
@@ -81,9 +86,10 @@ def evaluate_bundles(
     cast = _Cast(chosen, train, others)
     pictures = picture_summaries(cast.data, cache) if settings.floors else None
 
+    row_of = {sample.path: row for row, sample in enumerate(data)}
     assessments: list[Assessment] = []
     represented: dict[str, tuple[Representation, Representation]] = {}
-    results: dict[str, Any] = {
+    results: JsonObject = {
         **program(),
         "command": _command(names, data.name, settings),
         "data": {"name": data.name, "images": len(data), "digest": collection_digest(list(data))},
@@ -102,7 +108,7 @@ def evaluate_bundles(
         "outliers": {},
     }
 
-    def add(name: str, kind: str, whole: Representation, facts: dict[str, Any] | None = None) -> Assessment:
+    def add(name: str, kind: str, whole: Representation, facts: JsonObject | None = None) -> Assessment:
         query, gallery = whole[cast.queries], whole[cast.gallery]
         inside = None
         if len(train) and not settings.everything:
@@ -131,7 +137,7 @@ def evaluate_bundles(
             main.figures["map_cross_source"] = mean_over(crossed)
         add(f"{label}, float features", "ceiling", encoded.features())
         _outliers(results, label, cast, encoded, units)
-        _alarms(main, encoded, cast, units, results, label)
+        _alarms(main, encoded, cast, units, results, label, row_of)
         if settings.floors:
             _tuned_floors(add, label, encoded, cast, bundle.bits)
     if settings.floors and pictures is not None:
@@ -144,7 +150,9 @@ def evaluate_bundles(
             results["outliers"]["colour spread of the stored image (floor)"] = floor
     results["comparisons"] = compare(assessments, assessments[0])
     results["alarms"] = [{"method": a.name, **alarm} for a in assessments for alarm in a.alarms]
-    return Outcome(results, chosen, assessments, represented)
+    suspects = {s["name"] for method in results["methods"].values() for s in method.get("suspect_training_images", ())}
+    listed = [(image_name(row), sample.path) for row, sample in enumerate(data) if image_name(row) in suspects]
+    return Outcome(results, chosen, assessments, represented, listed)
 
 
 class _Cast:
@@ -233,7 +241,7 @@ def _inside(arena: Arena, train: Dataset, split: Split | None) -> Arena:
     return Arena("train inside the gallery", arena.queries, gallery, arena.units, units)
 
 
-def _outliers(results: dict[str, Any], name: str, cast: _Cast, encoded: Encoded, units: dict[str, int]) -> None:
+def _outliers(results: JsonObject, name: str, cast: _Cast, encoded: Encoded, units: dict[str, int]) -> None:
     if encoded.score is None or encoded.p is None:
         return
     rows = cast.outlier_rows
@@ -248,8 +256,9 @@ def _alarms(
     encoded: Encoded,
     cast: _Cast,
     units: dict[str, int],
-    results: dict[str, Any],
+    results: JsonObject,
     name: str,
+    row_of: dict[str, int],
 ) -> None:
     rule = results["outliers"].get(name, {}).get("rule")
     own = assessment.pooled.units
@@ -268,10 +277,12 @@ def _alarms(
         if alarm is not None:
             assessment.alarms.append({"name": alarm.name, "message": alarm.message})
     if len(cast.train) > 20 and any(a is not None and "false outlier" in a.name for a in found):
-        assessment.figures["suspect_training_images"] = _suspects(encoded, cast, units)
+        assessment.figures["suspect_training_images"] = _suspects(encoded, cast, units, row_of)
 
 
-def _suspects(encoded: Encoded, cast: _Cast, units: dict[str, int], most: int = 20) -> list[dict[str, Any]]:
+def _suspects(
+    encoded: Encoded, cast: _Cast, units: dict[str, int], row_of: dict[str, int], most: int = 20
+) -> list[JsonObject]:
     """Training images whose neighbours contradict their label; images of one patient do not vouch for each other."""
     rows = cast.train
     doubt = alarms.suspects(
@@ -283,7 +294,7 @@ def _suspects(encoded: Encoded, cast: _Cast, units: dict[str, int], most: int = 
     order = np.lexsort((-strange, -doubt))[:most]
     return [
         {
-            "path": cast.training[int(i)].path,
+            "name": image_name(row_of[cast.training[int(i)].path]),
             "label": cast.training[int(i)].label,
             "neighbours_that_disagree": float(doubt[i]),
             "outlier_score": float(strange[i]),
@@ -326,5 +337,5 @@ def _command(names: Sequence[str], data: str, settings: Settings) -> str:
     return " ".join(["medlike evaluate", *given])
 
 
-def _unique(name: str, taken: dict[str, Any], digest: str) -> str:
+def _unique(name: str, taken: JsonObject, digest: str) -> str:
     return name if name not in taken else f"{name} {digest[:8]}"

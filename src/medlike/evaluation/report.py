@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 import os
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from medlike.datasets.image_names import write_names
 from medlike.escaping import printable_json
 from medlike.evaluation import plots
 from medlike.evaluation.arrays import METHOD, ArraysOutcome
@@ -17,6 +18,10 @@ from medlike.evaluation.neighbours import confusion, nearest_rows
 from medlike.evaluation.outliers import flagged_too_often
 from medlike.evaluation.sheets import Sheet, contact_sheets
 from medlike.evaluation.tables import between, method_rows, part_cells, part_rows, shown, write_csv, write_latex
+from medlike.types import Json, JsonObject
+
+if TYPE_CHECKING:
+    from jinja2 import Template
 
 # More labels than these can neither be read on a map nor told apart by its shades.
 MOST_ON_A_MAP = 60
@@ -35,7 +40,9 @@ def write_report(outcome: Outcome, out: Path, draw_all: bool = False) -> Path:
     sheets = contact_sheets(
         arena, main.pooled, lambda row: nearest_rows(arena, query, gallery, row, 8, content), draw_all
     )
-    return _write(outcome.results, main.name, out, confused, sheets)
+    page = _write(outcome.results, main.name, out, confused, sheets)
+    write_names(out, ("name", "path"), outcome.names)
+    return page
 
 
 def write_arrays_report(outcome: ArraysOutcome, out: Path) -> Path:
@@ -47,7 +54,7 @@ def write_arrays_report(outcome: ArraysOutcome, out: Path) -> Path:
 
 
 def _write(
-    results: dict[str, Any],
+    results: JsonObject,
     main: str,
     out: Path,
     confused: tuple[list[str], np.ndarray] | None,
@@ -84,7 +91,7 @@ def _write(
     return write_text(out / "report.html", page)
 
 
-def write_json(path: Path, value: Any) -> Path:
+def write_json(path: Path, value: object) -> Path:
     """Write JSON that every reader takes: NaN becomes null."""
     return write_text(path, printable_json(plain(value), indent=1, allow_nan=False) + "\n")
 
@@ -98,7 +105,7 @@ def write_text(path: Path, text: str) -> Path:
     return path
 
 
-def plain(value: Any) -> Any:
+def plain(value: Json) -> Json:
     """Numbers, texts, lists and dictionaries only; NaN and infinity become None."""
     if isinstance(value, dict):
         return {str(k): plain(v) for k, v in value.items()}
@@ -111,7 +118,7 @@ def plain(value: Any) -> Any:
     return value
 
 
-def template(name: str) -> Any:
+def template(name: str) -> Template:
     """A page template by name; texts are escaped; filters: `three` of numbers, `between` of intervals."""
     from jinja2 import Environment, PackageLoader
 

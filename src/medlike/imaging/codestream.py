@@ -1,6 +1,6 @@
-"""What a compressed frame says of itself, read without decoding it.
+"""Read the facts that a compressed frame states, without decoding it.
 
-PS3.5 8.2.1 to 8.2.4 and A.4 leave to the codestream what it can say by itself: size, components, precision, sign and
+PS3.5 8.2.1 to 8.2.4 and A.4 leave to the codestream what it can state: size, components, precision, sign and
 colour transform. The header only repeats it, and is often wrong.
 """
 
@@ -72,8 +72,8 @@ def read_codestream(data: bytes) -> Codestream:
     try:
         if data.startswith(_START_OF_IMAGE):
             return _jpeg(data)
-        start = data.find(_START_OF_CODESTREAM, 0, 4096) if data.startswith((b"\0\0\0\x0c", b"\xff\x4f")) else -1
-        if start >= 0:
+        start = _in_boxes(data) if data.startswith(_JP2[:4]) else 0
+        if data.startswith(_START_OF_CODESTREAM, start):
             return _jpeg_2000(data[start:])
     except (struct.error, IndexError):
         raise ImageError("the compressed frame ends inside its own header: it is truncated") from None
@@ -165,6 +165,21 @@ def _with_spectral_selection(data: bytes, scan: int) -> bytes:
     if data[end - 1 : end + 1] != b"\0\0":
         return data
     return data[:end] + b"\x3f" + data[end + 1 :]
+
+
+def _in_boxes(data: bytes) -> int:
+    """Return where the codestream of a JP2 file begins, behind boxes of any size (T.800 I.4). Raises struct.error."""
+    position = 0
+    while True:
+        length, kind = struct.unpack_from(">I4s", data, position)
+        header = 8
+        if length == 1:
+            (length,) = struct.unpack_from(">Q", data, position + 8)
+            header = 16
+        if kind == b"jp2c":
+            return position + header
+        # A box that is shorter than its header is damage, one of length 0 goes to the end of the file.
+        position += length if length >= header else len(data)
 
 
 def _jpeg_2000(data: bytes) -> Codestream:

@@ -1,9 +1,8 @@
-"""Taking identifiers out of texts by rule, before anything is stored: names, dates, numbers, addresses.
+"""Remove identifiers from texts by rule, before anything is stored: names, dates, numbers, addresses.
 
-Two kinds of rules. What the same object says of its people (the patient's name, the physicians', ids, UIDs) is
-taken out wherever it stands. What looks like an identifier (a title and a name, a date, a phone number, an e-mail
-address, a long number) is taken out too. No rule knows every name: a text that went through this may still name
-somebody.
+There are two kinds of rules. One replaces what the same object states about people (the names of the patient and the
+physicians, ids, UIDs) anywhere in a text. The other replaces what looks like an identifier: a title and a name, a date,
+a phone number, an e-mail address, a long number. No rule knows every name: a text may still name a person afterwards.
 """
 
 import re
@@ -105,7 +104,7 @@ class Deidentified:
 
 
 def plain(text: str) -> str:
-    """A text without control characters and halves of characters, its white space tidied."""
+    """Return a text without control characters and lone surrogates, its white space tidied."""
     kept = "".join(" " if unicodedata.category(sign) in ("Cc", "Cs") else sign for sign in text)
     return " ".join(kept.split())
 
@@ -142,19 +141,24 @@ def without_known(text: str, identifiers: Mapping[str, str], numbers: bool = Tru
     return found if count else text
 
 
+#: Metadata that holds words of a collection, the same for many patients: labels and the like.
+VOCABULARY = ("region", "label", "class", "source", "task", "licence")
+
+
 def nameless(facts: Mapping[str, Value], who: Mapping[str, str], numbers: bool = True) -> dict[str, Value]:
     """Return facts without the names, dates and numbers that the same object says of its people.
 
-    A code string has room for a name: BodyPartExamined may be "DOE JANE". `numbers`: as in `without_known`.
+    A code string has room for a name: BodyPartExamined may be "DOE JANE". Columns of a collection's own vocabulary stay
+    as they are: a patient called Brown takes nothing from the label brown_fat. `numbers`: as in `without_known`.
     """
     return {
-        key: without_known(value, who, numbers) if isinstance(value, str) and key != "region" else value
+        key: without_known(value, who, numbers) if isinstance(value, str) and key not in VOCABULARY else value
         for key, value in facts.items()
     }
 
 
 def _replaced(text: str, passages: list[Passage]) -> tuple[str, int]:
-    """The text with passages replaced, and how many there were; marks that stand there already stay."""
+    """Return the text with passages replaced, and how many there were; existing marks stay."""
     if not passages:
         return text, 0
     marks = [match.span() for match in _MARK.finditer(text)]

@@ -1,4 +1,4 @@
-"""DICOM files opened: with or without preamble, deflated or not, with elements that cannot be read set aside."""
+"""Open DICOM files, with or without preamble, deflated or not, and set unreadable elements aside."""
 
 import struct
 import zlib
@@ -10,6 +10,7 @@ from pydicom.datadict import dictionary_has_tag, dictionary_VR
 from pydicom.dataelem import DataElement, RawDataElement
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.filereader import read_dataset, read_preamble
+from pydicom.valuerep import VR
 
 from medlike.errors import ImageError
 from medlike.imaging.dicom_header import PIXELS
@@ -22,6 +23,8 @@ _SEARCHED = 1 << 16
 
 #: So many value representations are mended in one file.
 _MENDED = 8
+
+_REPRESENTATIONS = frozenset(one.value for one in VR)
 
 #: What follows the preamble: the prefix, and the first element of group 2.
 _PREFIX = b"DICM\x02\x00"
@@ -49,6 +52,7 @@ def open_dicom(path: Path) -> Dataset:
         if len(header) > 0:
             raise ImageError("the file ends inside of its pixel data: it is truncated")
         raise ImageError("no DICOM element can be read from it")
+    _take_representations_of_the_dictionary(dataset)
     meta = getattr(dataset, "file_meta", None)
     if meta is None:
         meta = dataset.file_meta = FileMetaDataset()
@@ -120,6 +124,14 @@ def _with_known_representation(content: bytes, dataset: Dataset) -> bytes | None
             if content[place - 4 : place] == struct.pack("<HH", tag.group, tag.element):
                 return content[:place] + dictionary_VR(tag).encode() + content[place + 2 :]
     return None
+
+
+def _take_representations_of_the_dictionary(dataset: Dataset) -> None:
+    """Leave a value representation of two capitals that does not exist to the dictionary (PS3.6), for all elements."""
+    for tag in list(dataset.keys()):
+        raw = dataset.get_item(tag)
+        if isinstance(raw, RawDataElement) and raw.VR is not None and raw.VR not in _REPRESENTATIONS:
+            dataset[tag] = raw._replace(VR=None)
 
 
 def _check_inflated(content: bytes) -> None:

@@ -1,9 +1,9 @@
-"""Everything in a DICOM file that says who, when or which: found by value representation, wherever it stands."""
+"""Collect names, dates and ids from all of a DICOM file, by value representation."""
 
 import re
 from collections.abc import Iterator
 
-from pydicom.datadict import dictionary_VR, keyword_for_tag
+from pydicom.datadict import dictionary_has_tag, dictionary_VR, keyword_for_tag
 from pydicom.dataset import Dataset
 from pydicom.multival import MultiValue
 from pydicom.sequence import Sequence
@@ -32,6 +32,20 @@ def people_and_dates(dataset: Dataset) -> dict[str, str]:
     return {key: "\\".join(values) for key, values in found.items() if values}
 
 
+def as_text(value: object) -> str:
+    """Return a value of an element as text, without what no database takes.
+
+    UTF-8 that the file does not declare arrives as Latin-1, in which it would hide a name. No other text is
+    well-formed UTF-8 by chance. Source: PS3.3 C.12.1.1.2.
+    """
+    # Undecodable bytes arrive as surrogates.
+    text = str(value).replace("\x00", "").encode("utf-8", "replace").decode("utf-8").strip()
+    try:
+        return text.encode("latin-1").decode("utf-8")
+    except UnicodeError:
+        return text
+
+
 def _said(dataset: Dataset, depth: int) -> Iterator[tuple[str, str]]:
     for tag in list(dataset.keys()):
         try:
@@ -43,22 +57,21 @@ def _said(dataset: Dataset, depth: int) -> Iterator[tuple[str, str]]:
             elif key in ("names_in_file", "dates_in_file", "numbers_in_file"):
                 value = dataset[tag].value
                 for one in value if isinstance(value, MultiValue | list | tuple) else [value]:
-                    text = str(one if one is not None else "").replace("\x00", "").encode("utf-8", "replace").decode()
-                    if text.strip():
-                        yield key, text.strip()
+                    text = as_text("" if one is None else one)
+                    if text:
+                        yield key, text
         except Exception:  # a damaged element says nothing
             continue
 
 
 def _kind(dataset: Dataset, tag: int) -> str:
-    """What an element holds, without reading its value: most are numbers of the image."""
-    element = dataset.get_item(tag)
-    vr = str(getattr(element, "VR", None) or "")
-    if vr in ("", "UN"):
-        try:
-            vr = dictionary_VR(tag)
-        except KeyError:
-            return ""
+    """What an element holds, without reading its value: most are numbers of the image.
+
+    The dictionary decides, for a file may call its representation LO; the file does where the dictionary is silent.
+    """
+    vr = str(getattr(dataset.get_item(tag), "VR", None) or "")
+    if vr != "SQ" and dictionary_has_tag(tag):
+        vr = dictionary_VR(tag)
     if vr == "SQ":
         return "sequence"
     if vr == "PN":

@@ -17,7 +17,7 @@ _LOGGERS = ("PIL", "tifffile", "pydicom", "pylibjpeg")
 
 @contextmanager
 def silence() -> Iterator[None]:
-    """Python warnings are dropped inside the block, in every thread; after the last block they are as before.
+    """Drop Python warnings inside the block, in every thread; after the last block they are as before.
 
     The decoders' loggers get a handler that prints nothing; an application's own handlers still hear them.
     `warnings.catch_warnings` restores the filters in the order in which threads happen to leave, so they can
@@ -42,6 +42,7 @@ def silence() -> Iterator[None]:
 
 
 def reason(error: BaseException) -> str:
-    """An exception as one line for a report: at most 200 characters, never empty."""
-    words = " ".join(str(error).split()) or type(error).__name__
+    """Return an exception as one line for a report: at most 200 characters, never empty, without the file's name."""
+    message = error.strerror if isinstance(error, OSError) and error.filename is not None else str(error)
+    words = " ".join((message or "").split()) or type(error).__name__
     return words if len(words) <= 200 else words[:199] + "…"

@@ -22,12 +22,15 @@ from medlike.imaging.arrays import over_black, pillow_pixels, wide_samples
 from medlike.imaging.limits import check_size
 from medlike.imaging.silence import silence
 
-_WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB = 0, 1, 2
+_WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _SEPARATED = 0, 1, 2, 5
 _ORIENTATION = 274
 _ASSOCIATED, _UNASSOCIATED = 1, 2
 
 #: Compressions that tifffile undoes by itself: none, deflate (two numbers), PackBits.
 _BY_TIFFFILE = (1, 8, 32946, 32773)
+
+#: Raw modes of Pillow for big-endian samples, and for those in the order of this machine.
+_SWAPPED = {"I;16BS": "I;16NS", "F;32BF": "F;32NF"}
 
 
 class Page(NamedTuple):
@@ -99,7 +102,7 @@ def _orientation(page: Any) -> int:
 
 
 def _page(path: Path, file: Any, page: Any, index: int) -> Page:
-    """A page as stored, not turned."""
+    """Read a page as stored, not rotated."""
     colours, samples = (3 if page.photometric == _RGB else 1), int(page.samplesperpixel)
     bits, kind = int(page.bitspersample), int(page.sampleformat)
     # Colour of more than 8 bits, signed bytes and wide numbers: Pillow narrows or misreads them. Colour that is
@@ -119,6 +122,8 @@ def _page(path: Path, file: Any, page: Any, index: int) -> Page:
         if colours == 1 or raw_modes is None or kind != 1 or page.planarconfig != 1:
             raise _not_read(page)
         return _flattened(wide_samples(lambda: _opened(path, file, index), *raw_modes), page, colours)
+    if page.photometric == _SEPARATED and bits > 8:
+        raise _not_read(page)  # Pillow narrows its inks to 8 bits
     try:
         with _opened(path, file, index) as picture:
             pixels = pillow_pixels(picture)
@@ -131,7 +136,7 @@ def _page(path: Path, file: Any, page: Any, index: int) -> Page:
 
 
 def _opened(path: Path, file: Any, index: int) -> ImageFile.ImageFile:
-    """A page as a Pillow picture that no orientation turns."""
+    """Open a page as a Pillow picture that no orientation rotates."""
     turned = [page.tags[_ORIENTATION] for page in file.pages if _orientation(page) != 1]
     source: Any = path
     if turned:
@@ -143,7 +148,18 @@ def _opened(path: Path, file: Any, index: int) -> ImageFile.ImageFile:
     picture = PillowImage.open(source, formats=["TIFF"])
     if index:
         picture.seek(index)
+    picture.tile = [_in_native_order(tile) for tile in picture.tile]
     return picture
+
+
+def _in_native_order(tile: Any) -> Any:
+    """A tile of Pillow whose raw mode has the byte order of this machine, in which libtiff gives all samples.
+
+    Pillow 13 sets it so for unsigned 16 bits alone: it reads signed and float samples of big-endian files as noise.
+    """
+    if tile.codec_name != "libtiff" or tile.args[0] not in _SWAPPED:
+        return tile
+    return tile._replace(args=(_SWAPPED[tile.args[0]], *tile.args[1:]))
 
 
 def _by_tifffile(page: Any, colours: int) -> Page:
@@ -164,7 +180,7 @@ def _by_tifffile(page: Any, colours: int) -> Page:
 
 
 def _flattened(pixels: np.ndarray, page: Any, colours: int) -> Page:
-    """Samples [H, W, S] to [H, W] or [H, W, 3], over black by the first extra sample if that is alpha."""
+    """Return samples [H, W, S] as [H, W] or [H, W, 3], over black by the first extra sample if that is alpha."""
     extra = tuple(int(one) for one in page.extrasamples or ())
     # Four samples of colour that say nothing of the fourth are read as RGBA everywhere.
     kind = extra[0] if extra else _UNASSOCIATED if (colours, pixels.shape[2]) == (3, 4) else 0

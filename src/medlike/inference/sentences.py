@@ -139,7 +139,7 @@ def _session(graph: bytes, weights: dict[str, npt.NDArray[np.float32]]) -> Any:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     options.inter_op_num_threads = 1
-    options.log_severity_level = 3
+    options.log_severity_level = 4
     needed = [name for name in weights if name.encode() in graph]
     options.add_external_initializers(
         needed, [onnxruntime.OrtValue.ortvalue_from_numpy(np.ascontiguousarray(weights[name])) for name in needed]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -11,6 +11,7 @@ import numpy.typing as npt
 from medlike.bundle import Bundle
 from medlike.bundle.session import code_values, open_session
 from medlike.errors import BundleError, MissingExtra
+from medlike.types import Array, JsonObject
 
 if TYPE_CHECKING:
     from torch import nn
@@ -46,7 +47,7 @@ def torch_outputs(
 
     from medlike.models.export import as_network_input, served_outputs
 
-    rows: list[dict[str, Any]] = []
+    rows: list[JsonObject] = []
     with torch.inference_mode():
         for start in range(0, len(pictures), 16):
             batch = torch.from_numpy(np.ascontiguousarray(pictures[start : start + 16]))
@@ -62,7 +63,7 @@ def equal_bits(bundle: Bundle, pictures: npt.NDArray[np.uint8]) -> float:
     return float((ours == theirs).mean())
 
 
-def _scalars(bundle: Bundle) -> dict[str, npt.NDArray[Any]]:
+def _scalars(bundle: Bundle) -> dict[str, Array]:
     """Single numbers by name, which stand in the graph itself and not among the weights."""
     import onnx
 

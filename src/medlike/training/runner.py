@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from medlike.datasets.image_names import write_private
 from medlike.errors import TrainingError
 from medlike.training.checkpoints import resumed_checkpoint, write_checkpoint
 from medlike.training.curves import keep_history
@@ -230,7 +231,7 @@ def _refuse(
     if folder is None:
         raise TrainingError(f"{message}; lower {stage.advice}")
     note = {"epoch": epoch + 1, "step": step + 1, "parts": parts, **batch}
-    (folder / "nan.json").write_text(json.dumps(note, indent=1), encoding="utf-8")
+    write_private(folder / "nan.json", json.dumps(note, indent=1))
     raise TrainingError(
         f"{message}; the batch is in {folder / 'nan.json'}, the last good epoch in {folder / stage.checkpoint}: "
         f"lower {stage.advice} and --resume"

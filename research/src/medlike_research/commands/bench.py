@@ -16,10 +16,10 @@ medlike bench train --quick
 medlike bench train --preset acir --protocol end-to-end --format json
 """
 
-Quick = Annotated[bool, typer.Option("--quick", help="A tenth of the size or less: under two minutes.")]
+Quick = Annotated[bool, typer.Option("--quick", help="Run at a tenth of the size or less, in under two minutes.")]
 Images = Annotated[
     int | None,
-    typer.Option("--images", min=8, help="How many images, in place of the bench's own number."),
+    typer.Option("--images", min=8, help="Number of images, instead of the default of the bench."),
 ]
 
 
@@ -27,41 +27,44 @@ Images = Annotated[
 BENCHES = {
     "hamming": (
         "hamming",
-        "Exact search over hash codes against faiss: one query, 64 at once, filters, ties, 16 bits.",
+        "Measure exact search over hash codes against faiss: one query, 64 at once, filters, ties, 16 bits.",
     ),
     "regions": (
         "regions",
-        "Search for a region in every image against chunked numpy: one and eight orientations, three scales.",
+        "Measure search for a region against chunked numpy: one and eight orientations, three scales.",
     ),
     "text": (
         "texts",
-        "Search in words over a million images with texts, without the encoder; look up 16-bit codes.",
+        "Measure search by text over a million images, without the encoder, and the look-up of 16-bit codes.",
     ),
     "encode": (
         "encode",
-        "Images a second of the shipped bundles, over those of ResNet-50 in torch on the same cores.",
+        "Measure images per second of the shipped bundles against ResNet-50 in torch on the same cores.",
     ),
     "ingest": (
         "ingest",
-        "DICOM files on disk to searchable images, stage by stage; and until a received image is safe.",
+        "Measure indexing of DICOM files stage by stage, and the time until a received image is safe.",
     ),
     "startup": (
         "startup",
-        "How long a fresh process takes: the import, a first and a second search, opening a large archive.",
+        "Measure a fresh process: the import, a first and a second search, opening a large archive.",
     ),
-    "memory": ("memory", "What an opened archive holds in memory, and searching it within 512 MB."),
-    "growth": ("growth", "Time and bytes from 10,000 to 10 M images: add, search, filter, remove, verify, reopen."),
+    "memory": ("memory", "Measure the memory of an open archive, and search it within 512 MB."),
+    "growth": (
+        "growth",
+        "Measure time and bytes from 10,000 to 10 M images: add, search, filter, remove, verify, reopen.",
+    ),
 }
 
 
 def examples(name: str) -> str:
-    """What the help of a bench ends with."""
+    """Return the examples at the end of a bench's help."""
     second = "--images 200000" if name == "regions" else f"--format json > {name}.json"
     return f"[b]Examples[/b]\n\nmedlike bench {name} --quick\n\nmedlike bench {name} {second}\n"
 
 
 def command(name: str) -> Callable[..., None]:
-    """The command of a bench of BENCHES, with its help."""
+    """Return the command of a bench of BENCHES, with its help."""
     module, about = BENCHES[name]
 
     def run(quick: Quick = False, images: Images = None, format: ReportFormat = Report.table) -> None:
@@ -84,10 +87,10 @@ def train(
         str | None, typer.Option("--protocol", help="end-to-end or frozen.", show_default="both")
     ] = None,
     device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda.")] = "auto",
-    quick: Annotated[bool, typer.Option("--quick", help="A few small batches.")] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="Run a few small batches.")] = False,
     format: ReportFormat = Report.table,
 ) -> None:
-    """Training images a second, and the share of time spent waiting for data."""
+    """Measure training images per second and the share of time spent waiting for data."""
     from medlike.cli.screen import print_json, print_table
     from medlike.errors import TrainingError
 
@@ -108,9 +111,7 @@ def train(
     print_table(("preset", "protocol", "device", "batch", "images/s", "waiting"), rows)
 
 
-app = typer.Typer(
-    add_completion=False, no_args_is_help=True, help="Measure speed, beside a peer in the same run."
-)
+app = typer.Typer(add_completion=False, no_args_is_help=True, help="Measure speed against a peer in the same run.")
 for _name in BENCHES:
     app.command(_name, epilog=examples(_name))(guarded(command(_name)))
 app.command("train", epilog=TRAIN)(guarded(train))

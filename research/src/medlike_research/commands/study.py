@@ -26,29 +26,31 @@ def study(
         ),
     ],
     out: Annotated[
-        Path, typer.Option("--out", metavar="DIR", help="Folder for cells and report; a second run goes on there.")
+        Path, typer.Option("--out", metavar="DIR", help="Folder for cells and report. Run again to continue there.")
     ],
     data: Annotated[
         list[Path] | None,
         typer.Option(
             "--data",
             metavar="MANIFEST",
-            help="Collections, the first one gives the headlines; by default those in MEDLIKE_DEV.",
+            help="Collections; headline figures are those of the first. By default the ones in MEDLIKE_DEV.",
         ),
     ] = None,
     split: Annotated[
         Path | None,
-        typer.Option("--split", metavar="FILE", help="Split file; by default the published one, or one is made."),
+        typer.Option(
+            "--split", metavar="FILE", help="Split file. By default the published one, or a new one for other data."
+        ),
     ] = None,
     bundle: Annotated[
-        str | None, typer.Option("--bundle", "-b", metavar="B", help="Bundle under study, by name or path.")
+        str | None, typer.Option("--bundle", "-b", metavar="B", help="Name or folder of the bundle to study.")
     ] = None,
     stem: Annotated[
         Path | None,
         typer.Option("--stem", metavar="FILE", envvar="MEDLIKE_STEM", help="ImageNet weights, for cells that train."),
     ] = None,
     preset: Annotated[str, typer.Option("--preset", help="Network of the cells that train.")] = "compact",
-    bits: Annotated[str, typer.Option("--bits", help="Code lengths, with commas.")] = "16,32,64,128",
+    bits: Annotated[str, typer.Option("--bits", help="Code lengths, separated by commas.")] = "16,32,64,128",
     seeds: Annotated[int, typer.Option("--seeds", min=1, help="Runs of every trained cell.")] = 3,
     epochs: Annotated[
         int | None, typer.Option("--epochs", min=1, help="Epochs of trained cells, instead of the recipe's.")
@@ -59,10 +61,11 @@ def study(
     ] = 3,
     only: Annotated[
         list[str] | None,
-        typer.Option("--only", metavar="PATTERN", help="Cells to run, like '*-64-*'; may be repeated."),
+        typer.Option("--only", metavar="PATTERN", help="Run only the cells that match, such as '*-64-*'. Repeatable."),
     ] = None,
     work: Annotated[
-        Path | None, typer.Option("--work", metavar="DIR", help="Caches that studies share; by default beside --out.")
+        Path | None,
+        typer.Option("--work", metavar="DIR", help="Folder for caches that studies share. By default beside --out."),
     ] = None,
     device: Annotated[str, typer.Option("--device", help="cpu or cuda.")] = "cpu",
     limit: Annotated[
@@ -70,12 +73,14 @@ def study(
         typer.Option(
             "--limit",
             min=20,
-            help="At most so many images a part, to try a study out; cells that train need about 200.",
+            help="Use at most this many images per part, to try a study. Cells that train need about 200.",
         ),
     ] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="List the cells and the hours, run nothing.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="List the cells and the estimated hours without running anything.")
+    ] = False,
 ) -> None:
-    """Run a study: print its hours, run what is missing, keep every cell, write report.html."""
+    """Run a study: estimate its hours, run the missing cells, store each result, write report.html."""
     need("report", "scipy")
     from medlike.cli.screen import note, say, table
     from medlike.cli.screen import out as console

@@ -1,6 +1,7 @@
 """The commands' own help as Markdown: python -m medlike_research.docs.reference > docs/cli.md"""
 
 import inspect
+import textwrap
 from collections.abc import Iterator
 from enum import Enum
 from typing import Any, get_args, get_origin, get_type_hints
@@ -9,14 +10,21 @@ import typer
 
 INTRODUCTION = """# Commands
 
-Written by `make docs` from the commands' own help; do not edit.
+`make docs` writes this page from the help of the commands; do not edit it.
 
-Exit codes: 0 done, 1 failed, 2 usage, 3 done with some inputs refused, 130 interrupted. What went wrong is
-one line on stderr. Progress and notes go to stderr too, so stdout holds the answer alone.
-Names, labels, texts and reasons come from files, so control characters and those that turn the direction of writing
-are shown as escapes (`\\x1b`, `\\u202e`). In CSV a text that begins like a formula has an apostrophe before it; numbers
-stay numbers.
-`MEDLIKE_TRACEBACK=1` shows where a failure came from. Shell completion: `medlike --install-completion`.
+| exit code | meaning |
+|---:|---|
+| 0 | done |
+| 1 | failed; one line on stderr names the reason |
+| 2 | wrong usage |
+| 3 | done, but some inputs were refused |
+| 130 | interrupted |
+
+Results go to stdout; progress and notes go to stderr. Names, labels and texts come from files, so control characters
+and those that change the direction of writing appear as escapes (`\\x1b`, `\\u202e`). In CSV, a text that begins like
+a formula gets an apostrophe in front of it; numbers do not change.
+
+Set `MEDLIKE_TRACEBACK=1` to see where a failure comes from. `medlike --install-completion` installs shell completion.
 """
 
 
@@ -28,12 +36,22 @@ def reference() -> str:
         usage = " ".join([path, *(word for word, _, _ in given)])
         parts.append(f"## {path}\n\n{inspect.getdoc(function)}\n\n```\n{usage}\n```\n")
         if given:
-            parts.append("\n".join(f"- `{name}`: {text}" for _, name, text in given) + "\n")
+            parts.append("\n".join(_item(name, text) for _, name, text in given) + "\n")
         paragraphs = [" ".join(part.split()) for part in (epilog or "").split("\n\n")]
         examples = [part for part in paragraphs if part.startswith("medlike ")]
         if examples:
             parts.append("```\n" + "\n".join(examples) + "\n```\n")
     return "\n".join(parts)
+
+
+def _item(name: str, text: str) -> str:
+    """Return a list item of at most 120 characters a line; the name is never folded."""
+    # A name of several words is one word to textwrap while its blanks are no blanks.
+    whole = f"`{name}`:".replace(" ", "\0")
+    lines = textwrap.wrap(
+        f"- {whole} {text}", 120, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False
+    )
+    return "\n".join(lines).replace("\0", " ")
 
 
 def every_command() -> Iterator[tuple[str, Any, str | None]]:

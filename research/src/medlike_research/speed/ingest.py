@@ -42,7 +42,7 @@ def bench(quick: bool = False, images: int | None = None, tell: Callable[[str], 
             idle, busy, began = _idle(), time.process_time(), time.perf_counter()
             report = archive.add(Path(folder) / "files")
             wall, cpu, idle = time.perf_counter() - began, time.process_time() - busy, _idle() - idle
-            first = archive.store.images(archive.store.select("removed IS NULL", ())[:1])
+            first = archive._store.images(archive._store.select("removed IS NULL", ())[:1])
             if report.added != number or not archive.search(Query(id=next(iter(first.values())).id), k=1).hits:
                 raise AssertionError(f"{report.added} of {number} images were taken in: {report.skipped[:3]}")
             tell("stage by stage")
@@ -51,7 +51,7 @@ def bench(quick: bool = False, images: int | None = None, tell: Callable[[str], 
             prepared, prepare = _spent(imaging.prepare, loaded)
             _, preview = _spent(pixel_files.encode_preview, loaded)
             _, record = _spent(
-                lambda image: records.of_image(image, archive.identity, "reference", False, "bench"), loaded
+                lambda image: records.of_image(image, archive._identity, "reference", False, "bench"), loaded
             )
             with Encoder(encoder.bundle, threads=1) as alone:
                 _, encode = _spent(lambda image: alone.encode([image]), prepared)

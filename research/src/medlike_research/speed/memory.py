@@ -32,7 +32,7 @@ _OURS = (
     + """
 from medlike import Archive, Query
 with Archive.open(sys.argv[1]) as archive:
-    number = len(archive.index.view())
+    number = len(archive._indexes.images.view())
     opened = megabytes()
     spent = []
     for row in range(int(sys.argv[2])):

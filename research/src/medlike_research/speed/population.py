@@ -35,7 +35,7 @@ class Populated:
     @property
     def index(self) -> Index:
         """The archive's index."""
-        return self.archive.index
+        return self.archive._indexes.images
 
     def stored_id(self, row: int) -> str:
         """The id of a row, counted from 0."""
@@ -52,7 +52,7 @@ class Populated:
             named = labels[start : start + PAGE] if labels else ["a"] * len(part)
             rows = range(self.rows + 1, self.rows + 1 + len(part))
             content = self._random.integers(-127, 128, (len(part), CONTENT), dtype=np.int8)
-            with self.archive.store.commit("add") as commit:
+            with self.archive._store.commit("add") as commit:
                 commit.connection.executemany(
                     _IMAGE,
                     (
@@ -76,8 +76,8 @@ def populated(
     facts = BundleFacts(name="bench", digest="be" * 32, bits=8 * codes.shape[1], content_dim=CONTENT)
     with Archive(create(path, facts, False, text)) as archive:
         made = Populated(archive, facts)
-        archive.store.connection.execute("PRAGMA synchronous=OFF")
+        archive._store.connection.execute("PRAGMA synchronous=OFF")
         made.add(codes, labels)
-        archive.store.connection.execute("PRAGMA synchronous=FULL")
-        archive.index.rebuild()
+        archive._store.connection.execute("PRAGMA synchronous=FULL")
+        archive._indexes.images.rebuild()
         yield made

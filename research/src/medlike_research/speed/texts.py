@@ -98,8 +98,8 @@ def _search(archive: Archive, ranks: Any, **settings: Any) -> Any:
     asked = EncodedQuery(np.empty(0, np.uint8), np.empty(0, np.int8), None, {}, text=wording)
     return archive.repeat(
         {
-            "bundle": archive.folder.bundle.digest,
-            "generation": archive.store.generation(),
+            "bundle": archive._folder.bundle.digest,
+            "generation": archive._store.generation(),
             "settings": {"k": K, **settings},
             "query": asked.facts(),
         }
@@ -121,7 +121,7 @@ def described(folder: str | Path, number: int) -> Iterator[Archive]:
             of_pictures, of_texts = _embeddings(random, count), _embeddings(random, count)
             rows = range(start + 1, start + count + 1)
             own = crossed[start : start + count]
-            with archive.store.commit("encode") as commit:
+            with archive._store.commit("encode") as commit:
                 execute = commit.connection.executemany
                 execute(
                     "INSERT INTO texts VALUES (?, ?, 'report', ?)",
@@ -144,7 +144,7 @@ def described(folder: str | Path, number: int) -> Iterator[Archive]:
                         for row, code, vector in zip(rows, own[::-1], of_texts, strict=True)
                     ],
                 )
-        archive.indexes.rebuild()
+        archive._indexes.rebuild()
         yield archive
 
 

@@ -21,6 +21,7 @@ from medlike.archive.index.candidates import Candidates, Field, candidates, orde
 from medlike.archive.index.segment import Segment
 from medlike.archive.storage.database import storage_errors
 from medlike.archive.storage.store import Store
+from medlike.types import Array, JsonObject
 
 K1, B = 1.2, 0.75  # as in FTS5's bm25()
 LEAST = 1e-6  # weight of a word that more than half of the texts have, as there
@@ -63,8 +64,11 @@ class Postings:
 
 @dataclass(frozen=True)
 class Marked:
-    """A text with the words of a query found in it. words: as they are written there. snippet: the text around
-    them, each between square brackets.
+    """Hold the words of a query that a text has.
+
+    Attributes:
+        words: The words as the text has them.
+        snippet: The text around them, each between square brackets.
     """
 
     words: tuple[str, ...]
@@ -78,11 +82,12 @@ class Words:
         self.store = store
         self._lock = threading.Lock()
         self._held: OrderedDict[str, tuple[int, int, Postings]] = OrderedDict()  # word -> purge, last number, postings
-        self._placed: WeakKeyDictionary[Segment, dict[str, Any]] = WeakKeyDictionary()
+        self._placed: WeakKeyDictionary[Segment, JsonObject] = WeakKeyDictionary()
 
     def best(self, fields: Sequence[Field], wanted: Sequence[str], k: int) -> Candidates:
-        """The k best texts by (-BM25, id of the image): `similarity` is BM25, higher is better; those with none
-        of the words are left out.
+        """Return the k best texts by (-BM25, id of the image); `similarity` is BM25, higher is better.
+
+        Texts with none of the words are left out.
 
         fields: of an index of texts. BM25's statistics are of all texts that live in them, whatever a filter lets
         pass. Source: Robertson and Zaragoza, The Probabilistic Relevance Framework: BM25 and Beyond, 2009.
@@ -182,7 +187,7 @@ class Words:
             self._held.popitem(last=False)
         return postings
 
-    def _ask(self, sql: str, bound: tuple[Any, ...], needs: str = "") -> list[tuple[int, int]]:
+    def _ask(self, sql: str, bound: tuple[object, ...], needs: str = "") -> list[tuple[int, int]]:
         connection = self.store.connection
         with storage_errors(self.store.path):
             if needs:
@@ -223,7 +228,7 @@ def _postings(rows: list[tuple[int, int]]) -> Postings:
     return Postings(table[:, 0].copy(), table[:, 1].astype(np.float64))
 
 
-def _pair(postings: Postings) -> tuple[NDArray[Any], NDArray[Any]]:
+def _pair(postings: Postings) -> tuple[Array, Array]:
     return postings.numbers, postings.counts
 
 

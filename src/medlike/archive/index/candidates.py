@@ -15,6 +15,7 @@ from medlike.archive.index.index import Part
 from medlike.archive.index.segment import UNIT
 from medlike.codes import hamming
 from medlike.inference.encoding import similarity
+from medlike.types import Array
 
 FEW = 256  # rows left out that are cheaper to drop from the answer than to mask in the scan
 BLOCK = 1 << 14  # content vectors compared at a time
@@ -27,11 +28,11 @@ class Candidates:
     ids: >u8 [M, 2]. windows: int64 [M], where in the image a region was found (see regions.py), -1 for none.
     """
 
-    distance: NDArray[Any]
+    distance: Array
     similarity: NDArray[np.float32]
     part: NDArray[np.int64]
     position: NDArray[np.int64]
-    ids: NDArray[Any]
+    ids: Array
     windows: NDArray[np.int64]
 
     def __len__(self) -> int:
@@ -83,6 +84,7 @@ class Field:
 
     @property
     def codes(self) -> NDArray[np.uint8]:
+        """Return the codes of the part's rows: uint8 [rows, bits / 8]."""
         return self.part.segment.array("codes")[: self.part.rows]
 
     def allowed(self, positions: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -97,15 +99,16 @@ class Field:
             return np.ones(len(positions), bool)
         # Not np.isin, which takes as long as a scan of a megabyte.
         at = np.minimum(self.skip.searchsorted(positions), len(self.skip) - 1)
-        return self.skip[at] != positions
+        kept: NDArray[np.bool_] = self.skip[at] != positions
+        return kept
 
 
 def candidates(
     field: Field,
     number: int,
-    near: NDArray[Any],
+    near: Array,
     rows: NDArray[np.int64],
-    alike: NDArray[Any] | None,
+    alike: Array | None,
 ) -> Candidates:
     """Rows of the field of that number, with their distances.
 
@@ -147,7 +150,7 @@ def reduced(block: Candidates, k: int, mode: str) -> Candidates:
     return block.take(block.ids[:, 0].astype(np.uint64) <= limit)
 
 
-def similarities(field: Field, rows: NDArray[np.int64], content: NDArray[Any]) -> NDArray[np.float32]:
+def similarities(field: Field, rows: NDArray[np.int64], content: Array) -> NDArray[np.float32]:
     """Similarity of some rows to a content vector: float32 [M].
 
     int8: their correlation. int16: embeddings in fixed point, their dot product. Both are exact integers until

@@ -4,12 +4,12 @@ import itertools
 import math
 from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from medlike.codes.threads import share
+from medlike.types import Array, Json, Type
 
 STEP = 1 << 20  # rows a thread takes at a time
 WORTH = 1 << 22  # rows that pay for waking one more thread
@@ -25,7 +25,7 @@ class Column:
     distinct; a list of str or float, or an array of 32-character byte strings for keyed hashes.
     """
 
-    def __init__(self, codes: NDArray[Any], values: Sequence[Any] | NDArray[np.bytes_]) -> None:
+    def __init__(self, codes: Array, values: Sequence[Json] | NDArray[np.bytes_]) -> None:
         self.codes = codes
         self.values = values
 
@@ -74,7 +74,7 @@ class Column:
         return chosen
 
 
-def _choose(codes: NDArray[Any], ranges: Ranges, table: NDArray[np.bool_] | None, chosen: NDArray[np.bool_]) -> None:
+def _choose(codes: Array, ranges: Ranges, table: NDArray[np.bool_] | None, chosen: NDArray[np.bool_]) -> None:
     if table is not None:
         np.take(table, codes, out=chosen)
         return
@@ -115,12 +115,12 @@ def complement(chosen: Ranges, size: int) -> Ranges:
     return found
 
 
-def narrowest(size: int) -> np.dtype[Any]:
+def narrowest(size: int) -> Type:
     """The smallest unsigned type that holds the codes 0 .. size."""
     return np.dtype(np.uint8 if size < 256 else np.uint16 if size < 65536 else np.uint32)
 
 
-def usable(value: Any, number: bool) -> Value | None:
+def usable(value: Json, number: bool) -> Value | None:
     """A field's value as a column holds it: float for number columns, str for others, None for absent."""
     if value is None:
         return None

@@ -15,7 +15,6 @@ import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +25,7 @@ from medlike.archive.index.segment import HASH_COLUMNS
 from medlike.archive.storage.rows import FILTER_COLUMNS, NUMBER_COLUMNS
 from medlike.archive.storage.store import Store
 from medlike.errors import QueryError
+from medlike.types import Json, JsonObject
 
 OPERATORS = ("eq", "ne", "in", "gt", "gte", "lt", "lte", "exists")
 _SIGNS = {"=": "eq", "==": "eq", "!=": "ne", ">": "gt", ">=": "gte", "<": "lt", "<=": "lte"}
@@ -43,10 +43,10 @@ class Condition:
 
     field: str
     operator: str
-    value: Any
+    value: Json
 
 
-def conditions(where: Mapping[str, Any] | None) -> tuple[Condition, ...]:
+def conditions(where: Mapping[str, Json] | None) -> tuple[Condition, ...]:
     """Read a filter; None and {} filter nothing. Raises QueryError that names what is known."""
     if where is None:
         return ()
@@ -69,13 +69,13 @@ def conditions(where: Mapping[str, Any] | None) -> tuple[Condition, ...]:
     return tuple(found)
 
 
-def parse(texts: Sequence[str]) -> dict[str, dict[str, Any]]:
+def parse(texts: Sequence[str]) -> dict[str, JsonObject]:
     """Read `modality=CT`, `modality=CT,MR`, `sex!=M`, `age>=40` into a filter; all of them must hold.
 
     What is compared by size becomes a number where it reads as one; all else stays as it was typed. Raises
     QueryError where a text is no condition.
     """
-    where: dict[str, dict[str, Any]] = {}
+    where: dict[str, JsonObject] = {}
     for text in texts:
         match = _TEXT_FORM.fullmatch(text)
         if match is None:
@@ -84,7 +84,7 @@ def parse(texts: Sequence[str]) -> dict[str, dict[str, Any]]:
             )
         field, sign, written = match.groups()
         operator = _SIGNS[sign]
-        value: Any = _read(written) if operator in _SQL else _unquoted(written)
+        value: object = _read(written) if operator in _SQL else _unquoted(written)
         if operator == "eq" and "," in written:
             operator, value = "in", [_unquoted(part.strip()) for part in written.split(",") if part.strip()]
         operators = where.setdefault(field, {})
@@ -98,8 +98,12 @@ class Filter:
     """A filter made ready for one search: SQL has been asked, columns are looked up part by part."""
 
     def __init__(self, found: Sequence[Condition], store: Store, hashed: Hashed | None = None) -> None:
-        """hashed: (column, value) -> keyed hash, so that a study, series or patient can be given by its true
-        name.
+        """Compile conditions.
+
+        Args:
+            found: The conditions.
+            store: Where the fields are that have no column in the index.
+            hashed: (column, value) -> keyed hash, so that a study, series or patient can be given by its true name.
         """
         self.by_column = [
             _with_hashes(condition, hashed) if condition.field in HASH_COLUMNS else condition
@@ -133,7 +137,7 @@ def holds_field(store: Store, field: str) -> bool:
     return store.connection.execute(sql, (_path(field),)).fetchone() is not None
 
 
-def _condition(field: str, operator: Any, value: Any) -> Condition:
+def _condition(field: str, operator: object, value: Json) -> Condition:
     if operator not in OPERATORS:
         raise QueryError(f"{operator!r} is no operator for {field}: use one of {', '.join(OPERATORS)}")
     if operator == "exists":
@@ -147,7 +151,7 @@ def _condition(field: str, operator: Any, value: Any) -> Condition:
     return Condition(field, operator, _value(field, value))
 
 
-def _value(field: str, value: Any) -> str | int | float:
+def _value(field: str, value: object) -> str | int | float:
     if isinstance(value, bool):
         return int(value)
     if isinstance(value, int) and not -(2**63) <= value < 2**63:
@@ -177,7 +181,7 @@ def _with_hashes(condition: Condition, hashed: Hashed | None) -> Condition:
     if condition.operator == "exists":
         return condition
 
-    def known(value: Any) -> str:
+    def known(value: object) -> str:
         text = str(value)
         return text if _HASH.fullmatch(text) or hashed is None else hashed(condition.field, text) or text
 
@@ -223,9 +227,10 @@ def _reads_as(text: str, condition: Condition) -> bool:
     except ValueError:
         return False
     limit = condition.value
-    return {
+    satisfied = {
         "gt": number > limit, "gte": number >= limit, "lt": number < limit, "lte": number <= limit,
-    }[condition.operator]  # fmt: skip
+    }  # fmt: skip
+    return bool(satisfied[condition.operator])
 
 
 def _text(value: str | int | float) -> str:
@@ -233,9 +238,7 @@ def _text(value: str | int | float) -> str:
 
 
 def _ask(store: Store, found: Sequence[Condition]) -> NDArray[np.int64]:
-    """Rows whose other metadata satisfy every condition, ascending; names and values are bound, never
-    pasted.
-    """
+    """Return the rows whose other metadata satisfy every condition, ascending. Names and values are bound."""
     clauses, values = [], []
     for condition in found:
         clause, bound = _clause(condition)
@@ -244,7 +247,7 @@ def _ask(store: Store, found: Sequence[Condition]) -> NDArray[np.int64]:
     return np.asarray(store.select(" AND ".join(clauses), values), np.int64)
 
 
-def _clause(condition: Condition) -> tuple[str, list[Any]]:
+def _clause(condition: Condition) -> tuple[str, list[object]]:
     path = _path(condition.field)
     value, field = condition.value, "json_extract(metadata, ?)"
     if condition.operator == "exists":
@@ -269,7 +272,7 @@ def _path(field: str) -> str:
     return "$." + json.dumps(field, ensure_ascii=False)
 
 
-def _forms(value: str | int | float) -> list[Any]:
+def _forms(value: str | int | float) -> list[object]:
     """A number as itself and as text; a text that reads as a number also as that."""
     if not isinstance(value, str):
         return [value, _text(value)]

@@ -263,9 +263,7 @@ class Index:
             raise
 
     def _published(self, newest: int) -> _State:
-        """What the files lack, as one more segment on disk; then merge. Starts from the files: others write
-        too.
-        """
+        """Write what the files lack as one more segment, then merge. Starts from the files: others write too."""
         with self._published_alone():
             state = self._without_purged(self._still_true(self._load(), newest), newest)
             kept = list(state.segments)
@@ -363,7 +361,8 @@ def _positions(rows: NDArray[np.int64], wanted: NDArray[np.int64]) -> NDArray[np
     at = np.searchsorted(rows, wanted)
     inside = at < len(rows)
     at = at[inside]
-    return at[rows[at] == wanted[inside]]
+    positions: NDArray[np.int64] = at[rows[at] == wanted[inside]]
+    return positions
 
 
 def _alike(segments: Sequence[Segment]) -> Sequence[Segment]:

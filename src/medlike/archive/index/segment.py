@@ -1,5 +1,4 @@
-"""A segment: flat arrays of some rows of the store, in row order, memory-mapped from a folder or held in
-memory.
+"""A segment: flat arrays of some rows of the store, in row order, memory-mapped or in memory.
 
     segment.json        format, bundle, generations, shapes
     rows.bin            int64 [N], row numbers of the store, ascending
@@ -38,6 +37,7 @@ from medlike.archive.index.columns import Column, narrowest, usable
 from medlike.archive.storage.rows import FILTER_COLUMNS, NUMBER_COLUMNS, EncodingRow, ImageRow, TextFacts
 from medlike.codes.buckets import BucketTable
 from medlike.errors import ArchiveError
+from medlike.types import Array, JsonObject, Type
 
 FORMAT = 1
 FILE = "segment.json"
@@ -70,9 +70,9 @@ class Layout:
         """Name of the folder in index/."""
         return f"{self.bundle[:16]}-{self.of}" if self.of else self.bundle[:16]
 
-    def arrays(self) -> dict[str, tuple[np.dtype[Any], tuple[int, ...]]]:
+    def arrays(self) -> dict[str, tuple[Type, tuple[int, ...]]]:
         """Name -> type and shape of one row."""
-        found: dict[str, tuple[np.dtype[Any], tuple[int, ...]]] = {
+        found: dict[str, tuple[Type, tuple[int, ...]]] = {
             "rows": (np.dtype("<i8"), ()),
             "added": (np.dtype("<i8"), ()),
             "ids": (np.dtype("u1"), (16,)),
@@ -88,17 +88,15 @@ class Layout:
 
 
 class Segment:
-    """Rows added in the generations (since, until]. `array` and `column` give what the module's text
-    lists.
-    """
+    """Hold the rows added in the generations (since, until], with the arrays that the module's docstring lists."""
 
     def __init__(
         self,
         layout: Layout,
         since: int,
         until: int,
-        arrays: dict[str, NDArray[Any]],
-        values: dict[str, Any],
+        arrays: dict[str, Array],
+        values: JsonObject,
         folder: Path | None = None,
     ) -> None:
         self.layout = layout
@@ -113,7 +111,7 @@ class Segment:
     def __len__(self) -> int:
         return len(self._arrays["rows"])
 
-    def array(self, name: str) -> NDArray[Any]:
+    def array(self, name: str) -> Array:
         """One of the arrays of the layout."""
         return self._arrays[name]
 
@@ -143,8 +141,10 @@ class Segment:
 
     @classmethod
     def open(cls, folder: Path, layout: Layout) -> "Segment":
-        """Map a segment's files. Raises ArchiveError where one is missing or has another size than it
-        says.
+        """Map a segment's files.
+
+        Raises:
+            ArchiveError: A file is missing or has another size than stated.
         """
         try:
             facts = strict_json.loads(durable.read(folder / FILE, LARGEST))
@@ -171,7 +171,7 @@ class Writer:
         self.layout = layout
         self.folder = folder
         self._counts = dict.fromkeys([*layout.arrays(), *FILTER_COLUMNS], 0)
-        self._memory: dict[str, list[NDArray[Any]]] = {name: [] for name in self._counts}
+        self._memory: dict[str, list[Array]] = {name: [] for name in self._counts}
         self._codes: dict[str, dict[Any, int]] = {name: {None: 0} for name in FILTER_COLUMNS}
         if folder is not None:
             durable.make_folder(folder)
@@ -182,7 +182,7 @@ class Writer:
         """Append rows of the store, ascending."""
         images = [row[0] for row in rows]
         encodings = [row[1] for row in rows]
-        fields: dict[str, Any] = {
+        fields: JsonObject = {
             "rows": [image.row for image in images],
             "added": [image.added for image in images],
             "ids": b"".join(bytes.fromhex(image.id) for image in images),
@@ -213,9 +213,7 @@ class Writer:
             self._append(name, np.asarray(codes, "<u4"))
 
     def copy(self, segment: Segment, kept: NDArray[np.bool_] | None = None) -> None:
-        """Append the rows of a segment that are `kept` (bool [N], None = all); their dictionaries are
-        joined.
-        """
+        """Append the rows of a segment that are `kept` (bool [N], None = all), and join their dictionaries."""
         tables = {}
         for name in FILTER_COLUMNS:
             known, column = self._codes[name], segment.column(name)
@@ -233,7 +231,7 @@ class Writer:
         """Sort the dictionaries, make everything durable, and open the segment."""
         arrays: dict[str, tuple[str, tuple[int, ...]]] = {}
         sizes: dict[str, int] = {}
-        values: dict[str, Any] = {}
+        values: JsonObject = {}
         for name in FILTER_COLUMNS:
             # A value is kept only where a row still has it: what was erased must not live on in a dictionary.
             used = self._used(name)
@@ -279,7 +277,7 @@ class Writer:
                     file.close()
             shutil.rmtree(self.folder, ignore_errors=True)
 
-    def _append(self, name: str, array: NDArray[Any]) -> None:
+    def _append(self, name: str, array: Array) -> None:
         self._counts[name] += len(array)
         if self.folder is None:
             self._memory[name].append(np.ascontiguousarray(array))
@@ -287,7 +285,7 @@ class Writer:
             with durable.disk_errors(self.folder):
                 self._files[name].write(np.ascontiguousarray(array).data)
 
-    def _pieces(self, name: str) -> Iterable[NDArray[Any]]:
+    def _pieces(self, name: str) -> Iterable[Array]:
         if self.folder is None:
             yield from self._memory[name]
             return
@@ -303,7 +301,7 @@ class Writer:
             used[piece] = True
         return used
 
-    def _recode(self, name: str, table: NDArray[Any]) -> None:
+    def _recode(self, name: str, table: Array) -> None:
         if self.folder is None:
             self._memory[name] = [table[piece] for piece in self._memory[name]]
             return
@@ -317,7 +315,7 @@ class Writer:
             self._files[name] = (self.folder / f"{name}.bin").open("ab")
 
 
-def _require_layout(stated: dict[str, tuple[np.dtype[Any], tuple[int, ...]]], layout: Layout) -> None:
+def _require_layout(stated: dict[str, tuple[Type, tuple[int, ...]]], layout: Layout) -> None:
     """Raise ValueError where a segment's arrays are not exactly those of the layout, all of one length."""
     wanted = layout.arrays()
     if set(stated) != {*wanted, *FILTER_COLUMNS}:
@@ -330,7 +328,7 @@ def _require_layout(stated: dict[str, tuple[np.dtype[Any], tuple[int, ...]]], la
             raise ValueError(f"{name} is stated as {kind} {shape}")
 
 
-def _map(path: Path, kind: np.dtype[Any], shape: tuple[int, ...]) -> NDArray[Any]:
+def _map(path: Path, kind: Type, shape: tuple[int, ...]) -> Array:
     facts = path.lstat()
     if not stat.S_ISREG(facts.st_mode):
         raise ValueError(f"{path.name} is no regular file")

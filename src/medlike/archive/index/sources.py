@@ -38,16 +38,20 @@ class StoredImages:
         self.store, self.bundle = store, bundle
 
     def rows(self, since: int, until: int) -> Iterator[Row]:
+        """Yield the rows added in (since, until], ascending."""
         for image, encoding in self.store.rows(self.bundle, since, until):
             yield image, encoding, None
 
     def removals(self, since: int, until: int) -> Sequence[tuple[int, int]]:
+        """Return (row, generation) of the rows removed in (since, until]."""
         return self.store.removals(since, until)
 
     def count(self, since: int) -> int:
+        """Return how many rows were added after a generation."""
         return _one(self.store, "SELECT count(*) FROM images WHERE added > ?", (since,))
 
     def present(self) -> NDArray[np.int64]:
+        """Return the numbers that the store holds."""
         return _numbers(self.store, "SELECT row FROM images")
 
 
@@ -62,6 +66,7 @@ class StoredTexts:
         self._nothing = EncodingRow(bytes(width[0]), bytes(width[1]))
 
     def rows(self, since: int, until: int) -> Iterator[Row]:
+        """Yield the rows added in (since, until], ascending."""
         columns = ", ".join(f"images.{name}" for name in _COLUMNS)
         coded, join, bound = "NULL, NULL", "", []
         if self.bundle is not None:
@@ -89,6 +94,7 @@ class StoredTexts:
             last = page[-1][0]
 
     def removals(self, since: int, until: int) -> Sequence[tuple[int, int]]:
+        """Return (row, generation) of the rows removed in (since, until]."""
         sql = (
             "SELECT texts.number, images.removed FROM images JOIN texts ON texts.row = images.row "
             "WHERE images.removed > ? AND images.removed <= ? ORDER BY texts.number"
@@ -97,10 +103,12 @@ class StoredTexts:
             return self.store.connection.execute(sql, (since, until)).fetchall()
 
     def count(self, since: int) -> int:
+        """Return how many rows were added after a generation."""
         sql = "SELECT count(*) FROM images JOIN texts ON texts.row = images.row WHERE images.added > ?"
         return _one(self.store, sql, (since,))
 
     def present(self) -> NDArray[np.int64]:
+        """Return the numbers that the store holds."""
         return _numbers(self.store, "SELECT number FROM texts")
 
 

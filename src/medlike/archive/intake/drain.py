@@ -20,7 +20,7 @@ def arrivals(spool: Spool) -> list[Entry]:
 
 @dataclass(frozen=True)
 class Ticket:
-    """What became of a received file.
+    """State of a received file.
 
     Attributes:
         state: "received" and waiting to be committed, "indexed", or "refused".

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from medlike.archive.intake import text_codes as text_codes
 from medlike.archive.intake.reader import read
@@ -28,10 +28,13 @@ from medlike.archive.storage.rows import ImageRow, NewImage
 from medlike.archive.storage.store import Store
 from medlike.archive.text_encoder import TextEncoder
 from medlike.errors import ArchiveFull, ImageError, QueryError
-from medlike.inference.encoding import Encodes, require_golden
+from medlike.inference.encoding import Encodes, Encoding, require_golden
 
 if TYPE_CHECKING:
-    from medlike.imaging import Prepared, Source
+    from medlike.imaging import Frames, Prepared, Source
+
+#: Raised where files are read, or texts de-identified, otherwise than before: then `add` reads known files again.
+READER = 2
 
 GROUP = 256  # images a commit
 PATIENCE = 1.0  # seconds until a smaller group is committed
@@ -41,16 +44,22 @@ WRITES = 16  # pixel files waiting to be written
 
 @dataclass
 class AddReport:
-    """What an `add` did. Counts are of images; skipped and duplicates name files.
+    """Report what `Archive.add` or `Archive.drain` did. Counts are of images.
 
-    added: new ids. replaced: ids that were there with other pixels, metadata or texts. unchanged: stored
-    before, nothing to do. skipped: (path, reason) of each file or frame that was refused. duplicates: (path,
-    id) of images equal to a stored one from another file. seconds by stage: read (summed over threads),
-    encode, commit, index, total. files: gone through. generation: of the last commit. texts: stored with the
-    images; deidentified: names, dates, numbers and addresses that were taken out of them by rule before.
-    archives: folders below the sources that are archives or backups, and were passed over. dropped: by column
-    of the manifests, cells that are no value of it and were left out: how many, and the first. remarks: (path,
-    remark) of images that were taken although part of their file was repaired or left out to show them.
+    Attributes:
+        added: Images with a new id.
+        replaced: Images whose id was stored with other pixels, metadata or texts.
+        unchanged: Images that were stored already.
+        skipped: (path, reason) of each file or frame that was refused.
+        duplicates: (path, id) of each image equal to a stored one from another file.
+        seconds: Time by stage: read (summed over threads), encode, commit, index, total.
+        files: Files that were read or skipped.
+        generation: Generation of the last commit.
+        texts: Texts that were stored with the images.
+        deidentified: Names, dates, numbers and addresses that were removed from the texts before storing.
+        archives: Folders below the sources that were passed over because they are archives or backups.
+        dropped: By manifest column, how many cells were left out because their value is invalid, and the first one.
+        remarks: (path, remark) of each image whose file was repaired or partly left out.
     """
 
     added: int = 0
@@ -76,7 +85,7 @@ class Settings:
     """How to take images in. pixels: "copy" keeps them, "reference" keeps a preview and the path."""
 
     pixels: str = "reference"
-    frames: Any = "middle"
+    frames: "Frames" = "middle"
     keep_identifiers: bool = False
     threads: int = 0
 
@@ -86,6 +95,7 @@ class Settings:
 
     @property
     def workers(self) -> int:
+        """Return how many threads read files."""
         return self.threads or min(8, len(os.sched_getaffinity(0)))
 
 
@@ -142,7 +152,7 @@ class Intake:
         )
         self._began = time.perf_counter()
         self._batch: list[Taken] = []
-        self._group: list[tuple[Taken, Any]] = []
+        self._group: list[tuple[Taken, Encoding]] = []
         self._oldest = 0.0
         self._ids: set[str] = set()
         self._finished: list[Finished] = []
@@ -241,6 +251,7 @@ class Intake:
             "texts": records.plain(source.texts),
             "identifiers": records.plain(source.identifiers),
             "boxes": records.plain(source.boxes),
+            "reader": READER,
             "settings": [self.settings.pixels, self.settings.frames, self.settings.keep_identifiers],
         }
         return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()

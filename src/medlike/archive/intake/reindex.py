@@ -18,7 +18,7 @@ from medlike.archive.storage.pixels import Pixels
 from medlike.archive.storage.rows import ImageRow
 from medlike.archive.storage.store import Store
 from medlike.errors import ImageError
-from medlike.inference.encoding import Encodes, require_golden
+from medlike.inference.encoding import Encodes, Encoding, require_golden
 
 if TYPE_CHECKING:
     from medlike.imaging import Prepared
@@ -65,7 +65,7 @@ def encode_again(
         (bundle,),
     )
     batch: list[tuple[ImageRow, Prepared]] = []
-    group: list = []
+    group: list[tuple[ImageRow, Encoding]] = []
 
     def load(row: int) -> "list[tuple[ImageRow, Prepared | None, bool]]":
         found = store.images([row])[row]

@@ -6,7 +6,7 @@ until the last is done.
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -14,6 +14,7 @@ from medlike.archive.storage.database import storage_errors
 from medlike.archive.storage.rows import EncodingRow
 from medlike.archive.storage.store import TEXTS, Commit, Store
 from medlike.archive.text_encoder import TextEncoder, as_bytes
+from medlike.types import Json
 
 if TYPE_CHECKING:
     from medlike.archive.storage.record import Record
@@ -120,7 +121,9 @@ def _put(commit: Commit, digest: str, found: Sequence[tuple[int, tuple[bytes, by
     commit.connection.executemany("INSERT OR REPLACE INTO text_encodings VALUES (?, ?, ?, ?)", rows)
 
 
-def _pages(store: Store, sql: str, before: tuple[Any, ...], after: tuple[Any, ...]) -> Iterator[list[tuple[int, Any]]]:
+def _pages(
+    store: Store, sql: str, before: tuple[object, ...], after: tuple[object, ...]
+) -> Iterator[list[tuple[int, Json]]]:
     last = 0
     while True:
         with storage_errors(store.path):

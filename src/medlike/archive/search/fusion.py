@@ -96,4 +96,5 @@ def _positions(field: Field, rows: NDArray[np.int64]) -> NDArray[np.int64]:
     at = np.searchsorted(held, rows)
     inside = at < len(held)
     at = at[inside]
-    return at[held[at] == rows[inside]]
+    positions: NDArray[np.int64] = at[held[at] == rows[inside]]
+    return positions

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 from medlike.archive.index.candidates import Field
 from medlike.archive.index.filters import Filter, conditions
 from medlike.archive.index.index import Part
-from medlike.archive.search.clock import Clock
 from medlike.archive.search.encoded_query import EncodedQuery, encode_queries, read_images
-from medlike.archive.search.query import Query, as_query
+from medlike.archive.search.query import Query
 from medlike.archive.search.receipts import TEXTS, compared, recalled, receipt
+from medlike.archive.search.search import Clock
 from medlike.archive.search.settings import Settings
 from medlike.archive.search.text_query import content_query
 from medlike.archive.search.text_result import TextHit, TextResult
@@ -35,7 +35,7 @@ def nearest_texts(
     Raises QueryError without a text bundle, or where the archive holds no texts.
     """
     settings = Settings(k=k, where=where, generation=generation, include_self=include_self)
-    asked_for: Query = as_query(query)
+    asked_for = query if isinstance(query, Query) else Query(image=query)
     if asked_for.region is not None:
         raise QueryError("texts belong to whole images: leave the region out")
     clock, view = Clock(), session.index.view(generation)

@@ -1,11 +1,10 @@
-"""What is searched for: an image, one that is stored already, words, or words with an image."""
+"""Query: an image, a region of it, a stored image, a text, or a text with an image."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from medlike.errors import ImageError, QueryError
+from medlike.errors import QueryError
 
 if TYPE_CHECKING:
     from medlike.imaging import Image
@@ -17,16 +16,21 @@ TITLE = "Query"
 
 @dataclass(frozen=True, eq=False)
 class Query:
-    """One question to an archive.
+    """Ask an archive for images like an image, a region of it, a stored image, or a text.
 
-    image: a path, an array [H, W] or [H, W, 3], a Pillow picture, or an `imaging.Image`; of a multi-frame
-    file the middle frame. id: of a stored image, instead of `image`. region: x0, y0, x1, y1, half-open, in
-    the image's own pixels. text: words to search by, alone or with an image. title: what sheets and pages call
-    the query, in place of "Query"; a file's name is never shown there, since it may name somebody.
-    Raises QueryError where the parts do not make a question.
+    Attributes:
+        image: A path, an array [H, W] or [H, W, 3], a Pillow picture, or an `Image`. Of a file with several frames the
+            middle one is used.
+        id: Public id of a stored image, instead of `image`.
+        region: The box to search for: x0, y0, x1, y1, half-open, in pixels of the query's image.
+        text: Words to search by, alone or with an image.
+        title: What sheets and pages call the query. They never show the name of its file, which can name a person.
+
+    Raises:
+        QueryError: There is no image, id or text, there are both image and id, or the region is not a box.
     """
 
-    image: Any = None
+    image: object = None
     id: str | None = None
     region: Sequence[float] | None = None
     text: str | None = None
@@ -47,32 +51,24 @@ class Query:
             raise QueryError(f"the text is {self.text!r}: give at least one word")
 
     def read(self) -> "Image":
-        """The image to be encoded. Raises ImageError where it cannot be read, QueryError where it is none."""
-        from medlike import imaging
+        """Return the image to be encoded.
 
-        given = self.image
-        if isinstance(given, imaging.Image):
-            return given
-        if isinstance(given, str | Path):
-            for image in imaging.read(given, "middle"):
-                return image
-            raise ImageError(f"{given} holds no image")
-        if _is_pillow(given):
-            return imaging.from_pil(given)
-        if hasattr(given, "__array__") or isinstance(given, list | tuple):
-            return imaging.from_array(given)
-        raise QueryError(
-            f"{type(given).__name__} cannot be searched for: "
-            "give a path, an array, a Pillow picture or an Image"
-        )
+        Raises:
+            ImageError: The image cannot be read.
+            QueryError: It is of no kind that can be an image.
+        """
+        from medlike.imaging import as_image
+
+        image = as_image(self.image)
+        if image is None:
+            raise QueryError(
+                f"{type(self.image).__name__} cannot be searched for: "
+                "give a path, an array, a Pillow picture or an Image"
+            )
+        return image
 
 
-def as_query(given: Any) -> Query:
-    """A Query as it is; anything else as the image of one."""
-    return given if isinstance(given, Query) else Query(image=given)
-
-
-def _box(region: Any) -> tuple[float, float, float, float]:
+def _box(region: Sequence[float]) -> tuple[float, float, float, float]:
     try:
         x0, y0, x1, y1 = (float(edge) for edge in region)
     except (TypeError, ValueError):
@@ -83,8 +79,3 @@ def _box(region: Any) -> tuple[float, float, float, float]:
     if x1 <= x0 or y1 <= y0:
         raise QueryError(f"the region {list(edges)} is empty or inverted: x0 < x1 and y0 < y1 must hold")
     return edges
-
-
-def _is_pillow(given: Any) -> bool:
-    # By name, so that Pillow need not be imported for a search by id.
-    return any(kind.__module__ == "PIL.Image" and kind.__name__ == "Image" for kind in type(given).__mro__)

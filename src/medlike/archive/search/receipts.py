@@ -25,7 +25,7 @@ def receipt(
 ) -> dict[str, Any]:
     """The receipt of a search. answer: what must come out again, as JSON holds it."""
     return {
-        "archive": session.folder.archive_id,
+        "archive": session.archive_id,
         "generation": generation,
         "bundle": session.folder.bundle.digest,
         "settings": {name: value for name, value in asdict(settings).items() if name != "generation"},
@@ -46,9 +46,9 @@ def recalled(session: "Session", given: Mapping[str, Any]) -> tuple[Settings, En
     except (KeyError, TypeError, ValueError) as error:
         raise QueryError(f"this is no receipt of a search ({error}): give the `receipt` of a result") from None
     archive = given.get("archive")
-    if archive not in (None, session.folder.archive_id):
+    if archive not in (None, session.archive_id):
         raise QueryError(
-            f"the receipt is of archive {str(archive)[:16]}, this is {session.folder.archive_id[:16]}: "
+            f"the receipt is of archive {str(archive)[:16]}, this is {session.archive_id[:16]}: "
             "repeat it there, or search anew"
         )
     used = session.index.layout.bundle

@@ -1,4 +1,4 @@
-"""What a search answers: hits in a total order, the verdict on the query, timings, and a receipt."""
+"""Results of a search: hits in a total order, the verdict on the query, timings, and a receipt."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
@@ -26,23 +26,30 @@ Found = TypeVar("Found", bound=_Hit)
 
 @dataclass(frozen=True)
 class Hit:
-    """One stored image that was found.
+    """Describe one stored image that a search returned.
 
-    rank: from 1. distance: differing bits, lower is nearer; for a region the share of differing bits.
-    similarity: of content, -1 to 1, higher is more alike. box: x0, y0, x1, y1, half-open, pixels of the
-    stored image; None for a search by the whole image. metadata: searchable fields. source: path, frame and
-    UIDs, None where not permitted. others: further images of the same study or series, best first, where hits
-    are grouped; group_size: how many images of it pass the filter, this one included. orientation: how the
-    region lies there: 0 to 7, quarter turns anticlockwise, from 4 on mirrored first. scale: its size beside
-    the query's. size: width and height of the image. agreement: float32 [14, 14], share of equal local bits
-    of each cell, higher is more alike, NaN outside of the match; None where the bundle has no local codes.
-    texts: report, caption and the like by kind, as they are stored.
-
-    Where words were searched for: score: of the fused rankings, higher is better. ranks: the place in each ranking
-    that the image is in: words, texts, pictures, image. words: those of the query that its texts hold, as written
-    there, without "of", "the" and the like. snippet: the text around them, each in square brackets. distance,
-    similarity: to the query's image; of a query in words alone those of the cross-modal codes, None where there are
-    none.
+    Attributes:
+        rank: Place in the result, from 1.
+        id: Public id of the image, 32 hex digits.
+        distance: Differing bits of the codes, lower is nearer; for a region the share of differing bits, 0 to 1. None
+            for a query in words if the archive has no cross-modal codes.
+        similarity: Similarity of the content vectors, -1 to 1, higher is more alike. None as for `distance`.
+        box: Where the region lies: x0, y0, x1, y1, half-open, in pixels of the stored image. None for a search by the
+            whole image.
+        metadata: Searchable fields, by name.
+        source: Path, frame and UIDs. None if the viewer is not permitted to see them, or there is no link.
+        others: Further images of the same study or series, best first, if hits are grouped.
+        group_size: Images of the study or series that pass the filter, this one included, if hits are grouped.
+        orientation: How the region lies: 0 to 7, in quarter turns anticlockwise, from 4 on mirrored first.
+        scale: Size of the region beside the query's.
+        size: Width and height of the image in pixels.
+        texts: Stored texts of the image, by kind (report, caption and others).
+        score: Fused score of a search with words, higher is better.
+        ranks: Place of the image in each fused ranking that holds it: words, texts, pictures, image.
+        words: Words of the query in the image's texts, as written there, without common words such as "of".
+        snippet: The text around these words, each in square brackets.
+        agreement: Share of equal local bits of each cell: float32 [14, 14], 0 to 1, NaN outside of the match. None if
+            the bundle has no local codes.
     """
 
     rank: int
@@ -65,10 +72,11 @@ class Hit:
     agreement: NDArray[np.float32] | None = field(default=None, repr=False, compare=False)
 
     def as_dict(self) -> dict[str, Any]:
-        """As JSON holds it.
+        """Return the hit for JSON, without the fields that do not apply.
 
-        `others` and `group_size` only where hits are grouped, `orientation` and `scale` only with a box, `texts`
-        only where there are any, `score`, `ranks`, `words` and `snippet` only where words were searched for.
+        Returns:
+            A dictionary. "others" and "group_size" are there if hits are grouped, "orientation" and "scale" with a
+            box, "texts" if there are any, and "score", "ranks", "words" and "snippet" for a search with words.
         """
         facts: dict[str, Any] = {
             "rank": self.rank,
@@ -105,7 +113,14 @@ class Hit:
 
     @classmethod
     def from_dict(cls, facts: Mapping[str, Any]) -> "Hit":
-        """Return the hit that `to_dict` packed. Raises KeyError, TypeError or ValueError where it is none."""
+        """Return the hit of a dictionary made by `to_dict`.
+
+        Args:
+            facts: The dictionary.
+
+        Raises:
+            KeyError, TypeError, ValueError: The data is not a hit.
+        """
         box, size = facts["box"], facts["size"]
         given = {name: facts[name] for name in _HIT_FIELDS}
         given |= {
@@ -123,13 +138,17 @@ _HIT_FIELDS = tuple(each.name for each in fields(Hit))
 
 @dataclass(frozen=True, eq=False)
 class Answer(Generic[Found]):
-    """What every answer holds; it is the sequence of its hits.
+    """Hold what every result has; it is the sequence of its hits.
 
-    outlier: verdict on the query's image (is_outlier, p_value, score, threshold, components, modality), None where the
-    bundle gives none. receipt: generation, bundle, settings and query, with which `Archive.repeat` gives the same
-    answer again. seconds: by stage, of all queries that were encoded together. modality: as predicted for the query.
-    warnings: what the user should know. erased: images that an earlier search with this receipt saw and that are gone
-    for good.
+    Attributes:
+        hits: The hits, best first.
+        outlier: Verdict on the query's image: is_outlier, p_value, score, threshold, components, modality. None if the
+            bundle gives none.
+        receipt: Generation, bundle, settings and query; `Archive.repeat` gives the same result for it.
+        seconds: Time by stage, of all queries that were encoded together.
+        modality: Predicted modality of the query's image.
+        warnings: Sentences for the user.
+        erased: Images that an earlier search with this receipt could return and that have been erased.
     """
 
     HITS: ClassVar[str] = "hits"  # the name of the hits in `as_dict`
@@ -152,7 +171,7 @@ class Answer(Generic[Found]):
         return self.hits[index]
 
     def as_dict(self) -> dict[str, Any]:
-        """The hits, outlier, receipt, seconds; and warnings, erased where there is something to say."""
+        """Return hits, outlier, receipt and seconds for JSON; "warnings" and "erased" if there are any."""
         facts: dict[str, Any] = {
             self.HITS: [hit.as_dict() for hit in self.hits],
             "outlier": self.outlier,
@@ -176,12 +195,23 @@ class ResultPictures:
 
 @dataclass(frozen=True, eq=False)
 class Result(Answer[Hit]):
-    """The answer to one query, its hits in the total order.
+    """Hold the result of one query; it is the sequence of its hits.
 
-    title: what sheets and pages call the query; never the name of its file, which may name somebody.
-    query_box, query_size: the region searched for, and the width and height of the image it is in. query_text: the
-    words searched for; weights: of the rankings that were fused then, by name. pictures: of query and hits, where the
-    archive is at hand: neither pickled nor in `to_dict`.
+    Attributes:
+        hits: The hits, ordered by (distance, -similarity, id).
+        outlier: Verdict on the query's image: is_outlier, p_value, score, threshold, components, modality. None if the
+            bundle gives none.
+        receipt: Generation, bundle, settings and query; `Archive.repeat` gives the same result for it.
+        seconds: Time by stage, of all queries that were encoded together.
+        modality: Predicted modality of the query's image.
+        warnings: Sentences for the user.
+        erased: Images that an earlier search with this receipt could return and that have been erased.
+        title: What sheets and pages call the query; never the name of its file.
+        query_box: The region of the query: x0, y0, x1, y1, half-open, in pixels of the query's image.
+        query_size: Width and height of the query's image in pixels.
+        query_text: The words of the query.
+        weights: Weights of the fused rankings, by name, for a search with words.
+        pictures: Pictures of query and hits while the archive is open. Neither pickled nor in `to_dict`.
     """
 
     title: str = TITLE
@@ -196,20 +226,24 @@ class Result(Answer[Hit]):
         return {**vars(self), "pictures": None}
 
     def query_picture(self) -> Picture | None:
-        """Return what to show of the query: uint8 [H, W] or [H, W, 3]; None where nothing is at hand."""
+        """Return a picture of the query: uint8 [H, W] or [H, W, 3]; None if the archive is not open."""
         return None if self.pictures is None else self.pictures.query()
 
     def hit_picture(self, id: str) -> Picture | None:
-        """Return what to show of a hit: uint8 [H, W] or [H, W, 3]; None where nothing is at hand."""
+        """Return a picture of a hit: uint8 [H, W] or [H, W, 3]; None if the archive is not open or the pixels are gone.
+
+        Args:
+            id: Public id of the hit.
+        """
         return None if self.pictures is None else self.pictures.hit(id)
 
     @property
     def in_words_only(self) -> bool:
-        """Whether the query had words and no image."""
+        """Return True if the query had words and no image."""
         return self.query_text is not None and self.receipt.get("query", {}).get("kind") == "text"
 
     def as_dict(self) -> dict[str, Any]:
-        """As of every answer; and weights where words were searched for."""
+        """Return the result for JSON; "weights" is there for a search with words."""
         return super().as_dict() | ({} if self.weights is None else {"weights": self.weights})
 
     def to_dict(self) -> dict[str, Any]:
@@ -225,10 +259,13 @@ class Result(Answer[Hit]):
 
     @classmethod
     def from_dict(cls, facts: Mapping[str, Any]) -> "Result":
-        """Return the result that `to_dict` packed.
+        """Return the result of a dictionary made by `to_dict`.
+
+        Args:
+            facts: The dictionary.
 
         Raises:
-            QueryError: The data is no result, or of another version.
+            QueryError: The data is not a result, or of another version.
         """
         try:
             require_version(facts, "the result")
@@ -244,15 +281,31 @@ class Result(Answer[Hit]):
             raise QueryError(f"this is no result ({error}): give what `Result.to_dict` made") from None
 
     def to_json(self, indent: int | None = None) -> str:
-        """`as_dict` as a JSON text."""
+        """Return `as_dict` as JSON text.
+
+        Args:
+            indent: Spaces for each level; None for one line.
+        """
         return printable_json(self.as_dict(), indent=indent)
 
     def sheet(self, path: str | Path | None = None, **settings: Any) -> Any:
-        """A contact sheet as a Pillow picture: query, hits, distances. Written as PNG or JPEG to `path`."""
+        """Draw a contact sheet of the query and its hits.
+
+        Args:
+            path: Where to write it as PNG or JPEG; not written unless given.
+            **settings: As for `medlike.display.sheet.draw`.
+
+        Returns:
+            The sheet as a Pillow picture.
+        """
         return _drawn().sheet(self, None if path is None else Path(path), **settings)
 
     def page(self, path: str | Path | None = None) -> str:
-        """A self-contained HTML page, written to `path` where that is given."""
+        """Return a self-contained HTML page of the query and its hits.
+
+        Args:
+            path: Where to write the page; not written unless given.
+        """
         return page([self], path)
 
     def _repr_html_(self) -> str:
@@ -263,16 +316,30 @@ _RESULT_FIELDS = tuple(each.name for each in fields(Result) if each.name != "pic
 
 
 def page(results: Sequence[Result], path: str | Path | None = None, title: str = "medlike") -> str:
-    """Several results as one self-contained HTML page, written to `path` where that is given."""
+    """Return several results as one self-contained HTML page.
+
+    Args:
+        results: The results, in the order of the page.
+        path: Where to write the page; not written unless given.
+        title: Title of the page.
+    """
     return _drawn().page(results, path, title)
 
 
 class Drawing(Protocol):
     """What draws results. The room `display` lies above this one, and puts itself into `drawing`."""
 
-    def sheet(self, result: Result, path: Path | None, **settings: Any) -> Any: ...
-    def page(self, found: Sequence[Result], path: str | Path | None, title: str) -> str: ...
-    def fragment(self, result: Result) -> str: ...
+    def sheet(self, result: Result, path: Path | None, **settings: Any) -> Any:
+        """Draw a contact sheet, and write it if a path is given."""
+        ...
+
+    def page(self, found: Sequence[Result], path: str | Path | None, title: str) -> str:
+        """Return several results as an HTML page, and write it if a path is given."""
+        ...
+
+    def fragment(self, result: Result) -> str:
+        """Return one result as HTML for a notebook."""
+        ...
 
 
 drawing: Drawing | None = None

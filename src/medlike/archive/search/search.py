@@ -1,6 +1,7 @@
 """Searching an archive: from queries to results, and from a receipt to the same result again."""
 
 import difflib
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -13,11 +14,10 @@ from medlike.archive.index.candidates import Candidates, Field, ordered
 from medlike.archive.index.filters import Condition, Filter, conditions, holds_field
 from medlike.archive.index.index import Index, Part, View
 from medlike.archive.index.segment import HASH_COLUMNS
-from medlike.archive.search.clock import Clock
 from medlike.archive.search.encoded_query import EncodedQuery, encode_queries, query_picture, read_images
 from medlike.archive.search.fusion import FusedRanking, weights
 from medlike.archive.search.hits import Groups, hits
-from medlike.archive.search.query import as_query
+from medlike.archive.search.query import Query
 from medlike.archive.search.ranking import Answer, members, rank, reach
 from medlike.archive.search.receipts import compared, recalled, receipt
 from medlike.archive.search.regions import RegionRanking
@@ -48,7 +48,7 @@ def search_many(session: "Session", queries: Sequence[Any], **settings: Any) -> 
     chosen = Settings.of(**settings)
     index, clock = session.index, Clock()
     view = index.view(chosen.generation)
-    given = [as_query(query) for query in queries]
+    given = [query if isinstance(query, Query) else Query(image=query) for query in queries]
     images = read_images(session, given)
     clock.stage("read")
     encoded = encode_queries(session, given, images, view, chosen.exclude_own_patient)
@@ -84,6 +84,20 @@ def _with_pictures(session: "Session", result: Result, id: str | None, image: "I
     return replace(result, pictures=ResultPictures(query, stored))
 
 
+class Clock:
+    """Seconds by stage."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self._last = time.perf_counter()
+
+    def stage(self, name: str) -> None:
+        """The time since the last stage went into this one."""
+        now = time.perf_counter()
+        self.seconds[name] = self.seconds.get(name, 0.0) + now - self._last
+        self._last = now
+
+
 class _Ranking:
     """One query by its whole code; `RegionRanking` has the same two methods."""
 
@@ -108,7 +122,7 @@ class _Ranking:
 def _answer(
     session: "Session", index: Index, view: View, encoded: Sequence[EncodedQuery], settings: Settings, clock: Clock
 ) -> list[Result]:
-    wanted = conditions(settings.where)
+    wanted = conditions(settings.where) if settings.where else ()
     chosen = Filter(wanted, session.store, session.hashed) if wanted else None
     bases = [_base(part, chosen) for part in view.parts]
     clock.stage("filter")

@@ -16,23 +16,26 @@ GROUPS = ("series", "study")
 
 @dataclass(frozen=True)
 class Settings:
-    """How to search.
+    """Settings of a search.
 
-    k: hits wanted. where: a filter (see filters.py). rank: "content" by (distance, -similarity, id); "radius"
-    all within `radius` by similarity; "hamming" by (distance, id). radius: largest distance answered, in
-    bits; for rank="radius" an eighth of the bits unless given. group_by: "series" or "study": one hit for
-    each, the best; the best `others` of its other images behind it. exclude_own_patient: leave out images of
-    the query's own patient. include_self: a query by id may find that image itself (by default it does not:
-    people ask for more like it). generation: search as of an earlier generation.
-
-    For a query with a region: orientations: 8, turned and mirrored too, or 1. scales: 3, also 0.7 and 1.4
-    times as large, or 1. region_weight: share of the region in the distance, above 0, at most 1; the rest
-    goes to the whole images' codes. shortlist: look only at so many images, the nearest by their whole codes;
-    None: all, exactly.
-
-    For a query with text: weights: of the rankings that are fused, 1 unless given, 0 to leave one out: words (the
-    texts' words), texts (their meaning), pictures (what the pictures mean), image (how like the query's own image
-    they are). depth: so many images of each ranking count.
+    Attributes:
+        k: How many hits to return.
+        where: A filter, such as {"modality": "CT"}; `medlike.archive.index.filters` explains it.
+        rank: "content" orders by (distance, -similarity, id); "radius" orders all images within `radius` by similarity;
+            "hamming" orders by (distance, id).
+        radius: Largest distance of a hit, in bits; an eighth of the bits for rank="radius" unless given.
+        group_by: "series" or "study": return the best image of each, with the best of its other images.
+        others: How many other images of a group to return.
+        exclude_own_patient: If true, leave out images of the query's own patient.
+        include_self: If true, a query by id can return that image itself.
+        generation: Search as of an earlier generation.
+        orientations: For a region: 8 to match it turned and mirrored too, or 1.
+        scales: For a region: 3 to match it 0.7 and 1.4 times as large too, or 1.
+        region_weight: Share of the region in the distance, above 0, at most 1. The rest is the whole image's.
+        shortlist: For a region: compare only this many images, the nearest by their whole codes. None compares all.
+        weights: For words: weights of the fused rankings, 1 unless given, 0 to leave one out. "words" is the words of
+            the texts, "texts" their meaning, "pictures" the meaning of the pictures, "image" the query's image.
+        depth: For words: how many images of each ranking count.
     """
 
     k: int = 10
@@ -67,12 +70,18 @@ class Settings:
         if not 0 < self.region_weight <= 1:
             raise QueryError(f"region_weight is {self.region_weight!r}: give a number above 0, at most 1")
         _at_least("depth", self.depth, 1, "give a number of images")
-        weights(self.weights)
-        conditions(self.where)
+        if self.weights is not None:
+            weights(self.weights)
+        if self.where is not None:
+            conditions(self.where)
 
     @classmethod
     def of(cls, **given: Any) -> "Settings":
-        """From keywords. An unknown one is an error that lists the known ones."""
+        """Return settings from keywords.
+
+        Raises:
+            QueryError: A keyword is unknown, or a value makes no sense.
+        """
         known = [field.name for field in fields(cls)]
         for name in given:
             if name not in known:
@@ -81,7 +90,7 @@ class Settings:
 
 
 class SearchSettings(TypedDict, total=False):
-    """The fields of `Settings` but k as keywords of a search; `Settings` says what each means."""
+    """Type the keywords of a search: the fields of `Settings` without k."""
 
     where: Mapping[str, Any] | None
     rank: Literal["content", "radius", "hamming"]
@@ -100,7 +109,7 @@ class SearchSettings(TypedDict, total=False):
 
 
 class TextSettings(TypedDict, total=False):
-    """Keywords of a search of texts."""
+    """Type the keywords of a search of texts."""
 
     where: Mapping[str, Any] | None
     generation: int | None
@@ -108,7 +117,7 @@ class TextSettings(TypedDict, total=False):
 
 
 def _plain(value: Any) -> Any:
-    """A value as JSON holds it, so that a receipt can: numbers of numpy become Python's, collections lists."""
+    """Return a value as JSON, and so a receipt, holds it: numbers of NumPy become Python's, collections lists."""
     if isinstance(value, np.generic | np.ndarray):
         return value.tolist()
     if isinstance(value, Mapping):

@@ -1,4 +1,4 @@
-"""What a search of texts answers."""
+"""Results of a search of stored texts."""
 
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -8,10 +8,15 @@ from medlike.archive.search.result import Answer
 
 @dataclass(frozen=True)
 class TextHit:
-    """One stored text that was found.
+    """Describe one stored text that a search returned.
 
-    rank: from 1. id: of its image. kind: report, caption and the like. distance: differing bits of the cross-modal
-    codes, lower is nearer. similarity: of the embeddings, -1 to 1, higher is more alike.
+    Attributes:
+        rank: Place in the result, from 1.
+        id: Public id of the image that the text belongs to.
+        kind: Report, caption or another kind.
+        text: The text.
+        distance: Differing bits of the cross-modal codes, lower is nearer.
+        similarity: Similarity of the embeddings, -1 to 1, higher is more alike.
     """
 
     rank: int
@@ -22,12 +27,15 @@ class TextHit:
     similarity: float
 
     def as_dict(self) -> dict[str, Any]:
-        """As JSON holds it."""
+        """Return the hit for JSON."""
         return dict(vars(self))
 
 
 @dataclass(frozen=True, eq=False)
 class TextResult(Answer[TextHit]):
-    """The answer to one query in stored texts, in the order (distance, -similarity, id of the image)."""
+    """Hold the stored texts nearest to one query, ordered by (distance, -similarity, id of the image).
+
+    It is the sequence of its hits, and has the attributes of `Result` from `hits` to `erased`.
+    """
 
     HITS: ClassVar[str] = "texts"

@@ -25,8 +25,13 @@ class Ranking(Protocol):
 
     fields: Sequence[Field]
 
-    def first(self, k: int) -> Candidates: ...
-    def members(self, positions: Sequence[NDArray[np.int64]]) -> Candidates: ...
+    def first(self, k: int) -> Candidates:
+        """Return the first k images."""
+        ...
+
+    def members(self, positions: Sequence[NDArray[np.int64]]) -> Candidates:
+        """Return the images at given positions of each field, in the order."""
+        ...
 
 
 @dataclass(frozen=True)

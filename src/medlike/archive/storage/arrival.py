@@ -2,9 +2,9 @@
 
 import math
 from collections.abc import Mapping
-from typing import Any
 
 from medlike.errors import InputError
+from medlike.types import Json, JsonObject
 
 SIDECAR = 16 << 20  # bytes of a sidecar
 NAME = 4096  # characters of a file name
@@ -17,11 +17,11 @@ LARGEST = 2**63  # whole numbers lie below it, as the database holds them
 
 
 def checked(
-    name: Any,
-    metadata: Mapping[str, Any] | None = None,
+    name: object,
+    metadata: Mapping[str, Json] | None = None,
     texts: Mapping[str, str] | None = None,
     identifiers: Mapping[str, str] | None = None,
-) -> dict[str, Any]:
+) -> JsonObject:
     """Return the facts of a received file as JSON holds them, with every limit checked.
 
     Args:
@@ -49,7 +49,7 @@ def checked(
     return {"name": name.encode(errors="backslashreplace").decode(), **facts}
 
 
-def _keyed(kind: str, given: Any) -> dict[str, Any]:
+def _keyed(kind: str, given: object) -> JsonObject:
     if given is None:
         return {}
     if not isinstance(given, Mapping):
@@ -62,7 +62,7 @@ def _keyed(kind: str, given: Any) -> dict[str, Any]:
     return dict(given)
 
 
-def _require_value(place: str, value: Any) -> None:
+def _require_value(place: str, value: object) -> None:
     if value is None or isinstance(value, bool):
         return
     if isinstance(value, int):
@@ -75,7 +75,7 @@ def _require_value(place: str, value: Any) -> None:
         _require_text(place, value, VALUE)
 
 
-def _require_text(place: str, value: Any, most: int) -> None:
+def _require_text(place: str, value: object, most: int) -> None:
     if not isinstance(value, str):
         raise InputError(f"{place} is {_shown(value)}: give a text")
     if len(value) > most:
@@ -84,7 +84,7 @@ def _require_text(place: str, value: Any, most: int) -> None:
         raise InputError(f"{place} holds half of a surrogate pair: give Unicode text")
 
 
-def _shown(value: Any) -> str:
+def _shown(value: object) -> str:
     kind = type(value).__name__
     if isinstance(value, int) and value.bit_length() > 256:
         return f"a whole number of {value.bit_length()} bits"

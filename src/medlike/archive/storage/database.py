@@ -26,7 +26,8 @@ class Database:
         """This thread's connection, in autocommit mode: commits are fsynced, deleted cells are zeroed."""
         held = getattr(self._local, "held", None)
         if held is not None and held.process == os.getpid() and not held.outdated(self.path):
-            return held.connection
+            connection: sqlite3.Connection = held.connection
+            return connection
         still = _state(self.path) if unwritten(self.path) else None
         connection = self.opened()
         held = self._local.held = _Held(connection, still)

@@ -152,26 +152,32 @@ class Folder:
 
     @property
     def store(self) -> Path:
+        """Return the path of the database."""
         return self.path / "store.sqlite"
 
     @property
     def pixels(self) -> Path:
+        """Return the folder of stored pixels."""
         return self.path / "pixels"
 
     @property
     def previews(self) -> Path:
+        """Return the folder of previews."""
         return self.path / "pixels" / "previews"
 
     @property
     def private(self) -> Path:
+        """Return the private folder."""
         return self.path / "private"
 
     @property
     def index(self) -> Path:
+        """Return the folder of derived arrays."""
         return self.path / "index"
 
     @property
     def spool(self) -> Path:
+        """Return the folder of received files."""
         return self.path / "spool"
 
     @classmethod

@@ -9,12 +9,12 @@ import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from medlike import files as durable
 from medlike import strict_json
 from medlike.archive.storage.database import Database, storage_errors, transaction
 from medlike.errors import ArchiveError
+from medlike.types import Json, JsonObject
 
 KEY_FILE = "key"
 LINKS_FILE = "links.sqlite"
@@ -77,7 +77,7 @@ class Link:
     id: str
     path: str | None
     frame: int = 0
-    identifiers: Mapping[str, Any] = field(default_factory=dict)
+    identifiers: Mapping[str, Json] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -207,7 +207,7 @@ class Links:
                     connection.execute("DELETE FROM links WHERE id = ?", (id,))
 
 
-def kept(identifiers: Mapping[str, Any], keep_identifiers: bool) -> dict[str, Any]:
+def kept(identifiers: Mapping[str, Json], keep_identifiers: bool) -> JsonObject:
     """The identifiers that go to the link table: all of them, or UIDs, numbers and dates of the imaging only."""
 
     def bare(name: str) -> bool:
@@ -221,7 +221,7 @@ def kept(identifiers: Mapping[str, Any], keep_identifiers: bool) -> dict[str, An
     }
 
 
-def as_source(link: Link, named: bool = True) -> dict[str, Any]:
+def as_source(link: Link, named: bool = True) -> JsonObject:
     """Return a link as `hit.source` shows it. named: with kept identifiers, such as names and patient ids."""
     identifiers = link.identifiers if named else kept(link.identifiers, False)
     return {"path": link.path, "frame": link.frame, **identifiers}

@@ -35,7 +35,7 @@ class WriterLock:
         self._counting = threading.Lock()
 
     def state(self) -> str:
-        """ "free", "held" by a writer, or "died": the last writer did not release it. Takes nothing."""
+        """Return "free", "held" by a writer, or "died" if the last writer did not release it. Takes nothing."""
         try:
             descriptor = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
         except FileNotFoundError:

@@ -11,10 +11,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy.typing as npt
-
 from medlike import files as durable
 from medlike.errors import ArchiveError, ImageError
+from medlike.types import Array
 
 if TYPE_CHECKING:
     from medlike.imaging import Image
@@ -56,7 +55,7 @@ class Pixels:
         _require_digest(sha256)
         return self.folder / "previews" / sha256[:2] / f"{sha256}.jpg"
 
-    def read(self, digest: str) -> npt.NDArray | None:
+    def read(self, digest: str) -> Array | None:
         """The pixels of a digest, None where they are not kept. Raises ArchiveError for a damaged file."""
         from medlike.imaging import decode_pixels
 

@@ -4,12 +4,13 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from medlike.archive.storage.identity import Identity, Link, kept
 from medlike.archive.storage.rows import TEXT_COLUMNS, EncodingRow
+from medlike.types import Json, JsonObject
 
 if TYPE_CHECKING:
     from medlike.imaging import Image
@@ -28,7 +29,7 @@ class Record:
     texts: without what names somebody, as far as the rules know; replaced: how many passages were taken out.
     """
 
-    columns: dict[str, Any]
+    columns: JsonObject
     texts: Mapping[str, str]
     link: Link
     by_pixels: bool
@@ -36,7 +37,8 @@ class Record:
 
     @property
     def id(self) -> str:
-        return self.columns["id"]
+        """Return the public id."""
+        return str(self.columns["id"])
 
 
 def of_image(
@@ -50,7 +52,7 @@ def of_image(
     facts = nameless(image.metadata, image.identifiers, numbers=False)
     metadata = {name: plain(value) for name, value in facts.items() if plain(value) is not None}
     height, width = image.pixels.shape[:2]
-    columns: dict[str, Any] = {
+    columns: JsonObject = {
         "id": identity.public_id(sop_uid, image.frame, image.digest),
         **{name: _text(metadata.get(name)) for name in TEXT_COLUMNS if name not in _HASHED},
         **{
@@ -101,12 +103,12 @@ def of_encoding(encoding: "Encoding") -> EncodingRow:
     )
 
 
-def same(a: Any, b: Any) -> bool:
+def same(a: object, b: object) -> bool:
     """Whether two values are equal once stored as JSON."""
     return json.dumps(a, sort_keys=True) == json.dumps(b, sort_keys=True)
 
 
-def plain(value: Any) -> Any:
+def plain(value: Json) -> Json:
     """A value as JSON holds it: numpy scalars and arrays, tuples, dataclasses and paths become plain ones."""
     if value is None or isinstance(value, str | bool | int):
         return value
@@ -123,11 +125,11 @@ def plain(value: Any) -> Any:
     return str(value)
 
 
-def _text(value: Any) -> str | None:
+def _text(value: object) -> str | None:
     return None if value is None or value == "" else str(value)
 
 
-def _number(value: Any) -> float | None:
+def _number(value: Json) -> float | None:
     try:
         number = None if value is None or value == "" else float(value)
         return number if number is None or math.isfinite(number) else None

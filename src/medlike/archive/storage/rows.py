@@ -2,7 +2,9 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import NamedTuple
+
+from medlike.types import Json, JsonObject
 
 # Metadata fields that are columns of their own: a filter on them goes to the derived index.
 TEXT_COLUMNS = (
@@ -43,8 +45,8 @@ class ImageRow:
     pixels: str
     kind: str
     preview: str | None
-    facts: dict[str, Any]
-    metadata: dict[str, Any]
+    facts: JsonObject
+    metadata: JsonObject
 
 
 class Shown(NamedTuple):
@@ -53,7 +55,7 @@ class Shown(NamedTuple):
     id: str
     width: int
     height: int
-    metadata: dict[str, Any]
+    metadata: JsonObject
 
 
 @dataclass(frozen=True)
@@ -81,7 +83,7 @@ class EncodingRow:
 class NewImage:
     """What one commit writes for one image: columns of `images`, its encoding, its texts (kind -> text)."""
 
-    columns: Mapping[str, Any]
+    columns: Mapping[str, Json]
     encoding: EncodingRow
     texts: Mapping[str, str] = field(default_factory=dict)
 

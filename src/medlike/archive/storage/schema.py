@@ -65,16 +65,14 @@ CREATE TABLE IF NOT EXISTS text_encodings(
 SCHEMA = _FIRST + _TEXT_ENCODINGS
 
 
+#: Gives a row where verdicts can be stored whole; the store of an earlier medlike is upgraded at its next write.
+HAS_OUTLIER_FACTS = "SELECT 1 FROM pragma_table_info('encodings') WHERE name = 'outlier_facts'"
+
+
 def upgrade(connection: sqlite3.Connection) -> None:
     """Add the tables and columns that the store of an earlier medlike lacks."""
     sql = "SELECT 1 FROM sqlite_master WHERE name = 'text_encodings'"
     if connection.execute(sql).fetchone() is None:
         connection.execute(_TEXT_ENCODINGS)
-    if not has_outlier_facts(connection):
+    if not connection.execute(HAS_OUTLIER_FACTS).fetchone():
         connection.execute("ALTER TABLE encodings ADD COLUMN outlier_facts TEXT")
-
-
-def has_outlier_facts(connection: sqlite3.Connection) -> bool:
-    """Whether verdicts can be stored whole; the store of an earlier medlike must be upgraded first."""
-    sql = "SELECT 1 FROM pragma_table_info('encodings') WHERE name = 'outlier_facts'"
-    return connection.execute(sql).fetchone() is not None

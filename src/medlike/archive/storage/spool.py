@@ -16,12 +16,12 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from medlike import files as durable
 from medlike import strict_json
 from medlike.archive.storage import arrival
 from medlike.errors import ArchiveError, InputError
+from medlike.types import Json
 
 REFUSED = "refused"
 _ABANDONED = 3600.0  # seconds
@@ -38,7 +38,7 @@ class Entry:
     ticket: str
     path: Path
     name: str
-    metadata: Mapping[str, Any] = field(default_factory=dict)
+    metadata: Mapping[str, Json] = field(default_factory=dict)
     texts: Mapping[str, str] = field(default_factory=dict)
     identifiers: Mapping[str, str] = field(default_factory=dict)
     reason: str | None = None
@@ -54,7 +54,7 @@ class Spool:
         self,
         data: bytes,
         name: str = "",
-        metadata: Mapping[str, Any] | None = None,
+        metadata: Mapping[str, Json] | None = None,
         texts: Mapping[str, str] | None = None,
         identifiers: Mapping[str, str] | None = None,
     ) -> str:

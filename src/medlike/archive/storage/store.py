@@ -12,14 +12,14 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Any
 
 from medlike import files as durable
 from medlike import strict_json
 from medlike.archive.storage.database import Database, storage_errors, transaction
 from medlike.archive.storage.rows import EncodingRow, ImageRow, NewImage, Shown
-from medlike.archive.storage.schema import SCHEMA, has_outlier_facts, upgrade
+from medlike.archive.storage.schema import HAS_OUTLIER_FACTS, SCHEMA, upgrade
 from medlike.errors import ArchiveError
+from medlike.types import Json
 
 FILE = "store.sqlite"
 TEXTS = 64  # texts that an image may have
@@ -149,7 +149,7 @@ class Store:
                 found[row] = Shown(id, width, height, facts)
         return found
 
-    def select(self, where: str, values: Sequence[Any] = ()) -> list[int]:
+    def select(self, where: str, values: Sequence[object] = ()) -> list[int]:
         """Row numbers that satisfy an SQL condition on `images`, ascending; values are bound."""
         with storage_errors(self.path):
             sql = f"SELECT row FROM images WHERE {where} ORDER BY row"
@@ -158,7 +158,8 @@ class Store:
     def encoding(self, row: int, bundle: str) -> EncodingRow | None:
         """The encoding of a row under a bundle (its digest)."""
         with storage_errors(self.path):
-            columns = _SELECT_ENCODING if has_outlier_facts(self.connection) else _SELECT_FIRST
+            whole = self.connection.execute(HAS_OUTLIER_FACTS).fetchone()
+            columns = _SELECT_ENCODING if whole else _SELECT_FIRST
             sql = f"SELECT {columns} FROM encodings WHERE row = ? AND bundle = ?"
             found = self.connection.execute(sql, (row, bundle)).fetchone()
         return EncodingRow(*found) if found else None
@@ -179,10 +180,11 @@ class Store:
         return found
 
     def text(self, number: int) -> tuple[str, str, str] | None:
-        """(id of the image, kind, text) of a text by its number."""
+        """Return (id of the image, kind, text) of a text by its number."""
         sql = "SELECT images.id, texts.kind, text FROM texts JOIN images ON images.row = texts.row WHERE number = ?"
         with storage_errors(self.path):
-            return self.connection.execute(sql, (number,)).fetchone()
+            found: tuple[str, str, str] | None = self.connection.execute(sql, (number,)).fetchone()
+        return found
 
     def text_numbers(self, row: int) -> list[int]:
         """The numbers of the texts of a row, ascending."""
@@ -239,7 +241,7 @@ class Store:
         with storage_errors(self.path):
             return int(self.connection.execute(sql, (generation, generation)).fetchone()[0])
 
-    def _images(self, rest: str, values: Iterable[Any]) -> list[ImageRow]:
+    def _images(self, rest: str, values: Iterable[object]) -> list[ImageRow]:
         with storage_errors(self.path):
             found = self.connection.execute(f"SELECT {_SELECT_IMAGE} FROM images {rest}", tuple(values))
             return [_image(values) for values in found]
@@ -326,5 +328,5 @@ def alive(generation: int | None = None) -> tuple[str, tuple[int, ...]]:
     return "images.added <= ? AND (images.removed IS NULL OR images.removed > ?)", (generation, generation)
 
 
-def _image(values: Sequence[Any]) -> ImageRow:
+def _image(values: Sequence[Json]) -> ImageRow:
     return ImageRow(*values[:-2], strict_json.loads(values[-2]), strict_json.loads(values[-1]))  # type: ignore[call-arg]

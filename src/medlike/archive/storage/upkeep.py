@@ -4,7 +4,6 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from medlike import files as durable
 from medlike import strict_json
@@ -17,6 +16,7 @@ from medlike.archive.storage.removal import unfinished
 from medlike.archive.storage.spool import Spool
 from medlike.archive.storage.store import Store
 from medlike.errors import ArchiveError
+from medlike.types import JsonObject
 
 
 @dataclass
@@ -96,7 +96,7 @@ def recover(store: Store, links: Links, pixels: Pixels, spool: Spool) -> None:
     spool.sweep()
 
 
-def inventory(folder: Folder, store: Store, spool: Spool) -> dict[str, Any]:
+def inventory(folder: Folder, store: Store, spool: Spool) -> JsonObject:
     """What an archive holds, as `Archive.info` gives it."""
     with store.snapshot():
         images, generation = store.count(), store.generation()
