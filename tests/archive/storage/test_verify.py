@@ -14,7 +14,7 @@ from PIL import Image
 from medlike import Archive, Result
 from medlike.errors import ArchiveFull, ArchiveLocked
 
-CRASH = Path(__file__).parent / "crash"
+CRASH = Path(__file__).parents[1] / "crash"
 
 
 @pytest.fixture
