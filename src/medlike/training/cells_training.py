@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from medlike.errors import TrainingError
+from medlike.files import drafted
 from medlike.models.experts import GRID
 from medlike.training.cells import CellViews
 from medlike.training.curves import keep_history
@@ -158,11 +159,10 @@ def fit_cells(
         row = {"epoch": epoch, **sums, **_validated(expert, recipe, validation, validation_modality, seed)}
         row["seconds"] = time.perf_counter() - started
         history.append({name: value if name == "epoch" else round(float(value), 6) for name, value in row.items()})
-        draft = folder / (CHECKPOINT + ".draft")
         state = {"expert": expert.state_dict(), "optimiser": optimiser.state_dict()}
         state["held"] = None if held is None else held.state_dict()
-        torch.save({"identity": identity, **state, "history": history}, draft)
-        draft.replace(folder / CHECKPOINT)
+        with drafted(folder / CHECKPOINT, alone=True) as draft:
+            torch.save({"identity": identity, **state, "history": history}, draft)
         keep_history(history, folder, STAGE, ("found", "entropy"))
         say(f"cells, epoch {epoch} of {recipe.cell_epochs}: {row['found']:.3f} found, entropy {row['entropy']:.3f}")
     return history

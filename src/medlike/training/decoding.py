@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from medlike.errors import TrainingError
+from medlike.files import drafted
 from medlike.training.curves import keep_history
 from medlike.training.feed import mixed_precision
 from medlike.training.loop import load_checkpoint
@@ -96,10 +97,9 @@ def fit_decoder(
         history.append({name: value if name == "epoch" else round(float(value), 6) for name, value in row.items()})
         if score < best["error"]:
             best = {"error": score, "state": _kept(decoder)}
-        draft = folder / (CHECKPOINT + ".draft")
         state = {"decoder": decoder.state_dict(), "optimiser": optimiser.state_dict()}
-        torch.save({"identity": identity, **state, "history": history, "best": best}, draft)
-        draft.replace(folder / CHECKPOINT)
+        with drafted(folder / CHECKPOINT, alone=True) as draft:
+            torch.save({"identity": identity, **state, "history": history, "best": best}, draft)
         keep_history(history, folder, "decoder")
         say(f"decoder, epoch {epoch + 1} of {recipe.decoder_epochs}: error {score:.5f}")
     decoder.load_state_dict(best["state"])

@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 
 from medlike.codes.packing import pack
-from medlike.datasets.image_names import write_private
 from medlike.errors import TrainingError
+from medlike.files import PRIVATE, drafted, write_text
 from medlike.metrics.retrieval import score_codes, score_features
 from medlike.models.networks import record
 from medlike.training.curves import keep_history
@@ -294,7 +294,7 @@ def _report_nan(
 ) -> None:
     paths = [part.dataset.samples[row].path for row in rows]
     note = {"epoch": epoch + 1, "step": step + 1, "parts": parts, "paths": paths}
-    write_private(folder / "nan.json", json.dumps(note, indent=1))
+    write_text(folder / "nan.json", json.dumps(note, indent=1), PRIVATE)
     terms = ", ".join(f"{name} {value:g}" for name, value in parts.items())
     raise TrainingError(
         f"the loss of epoch {epoch + 1}, step {step + 1} is not finite ({terms}); the batch is in "
@@ -313,22 +313,21 @@ def _write_checkpoint(
     histogram: Tensor | None,
     start: torch.nn.Linear | None,
 ) -> None:
-    draft = folder / (CHECKPOINT + ".draft")
-    torch.save(
-        {
-            "identity": identity,
-            "network": network.state_dict(),
-            "optimiser": optimiser.state_dict(),
-            "mean": mean.state,
-            "mean_steps": mean.steps,
-            "history": history,
-            "best": best,
-            "histogram": histogram,
-            "start": None if start is None else start.state_dict(),
-        },
-        draft,
-    )
-    draft.replace(folder / CHECKPOINT)
+    with drafted(folder / CHECKPOINT, alone=True) as draft:
+        torch.save(
+            {
+                "identity": identity,
+                "network": network.state_dict(),
+                "optimiser": optimiser.state_dict(),
+                "mean": mean.state,
+                "mean_steps": mean.steps,
+                "history": history,
+                "best": best,
+                "histogram": histogram,
+                "start": None if start is None else start.state_dict(),
+            },
+            draft,
+        )
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:

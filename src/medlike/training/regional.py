@@ -18,6 +18,7 @@ import torch
 
 from medlike.codes.packing import pack
 from medlike.errors import TrainingError
+from medlike.files import drafted
 from medlike.models.hmar import RegionalNetwork
 from medlike.models.networks import record
 from medlike.training.cells import CellViews, cell_views
@@ -191,9 +192,8 @@ def require_stage(work: Path, first: int) -> None:
 
 
 def _keep_stage(network: RegionalNetwork, stage: int, work: Path) -> None:
-    draft = stage_file(work, stage).with_suffix(".draft")
-    torch.save({"identity": {"network": record(network), "stage": stage}, "state": network.state_dict()}, draft)
-    draft.replace(stage_file(work, stage))
+    with drafted(stage_file(work, stage), alone=True) as draft:
+        torch.save({"identity": {"network": record(network), "stage": stage}, "state": network.state_dict()}, draft)
 
 
 def _read_stage(network: RegionalNetwork, stage: int, work: Path) -> None:

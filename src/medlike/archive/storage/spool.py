@@ -130,9 +130,9 @@ class Spool:
         with durable.disk_errors(folder):
             for path in files:
                 # A link or a pipe is kept as well, under a name that nothing reads.
-                path.rename(folder / (path.name if durable.is_regular(path) else path.name + DAMAGED))
+                durable.move(path, folder / (path.name if durable.is_regular(path) else path.name + DAMAGED))
             # Last: an interruption before leaves the damaged sidecar, and the next attempt begins again.
-            self._sidecar(ticket).rename(folder / f"{ticket}{DAMAGED}")
+            durable.move(self._sidecar(ticket), folder / f"{ticket}{DAMAGED}")
             durable.sync_folders([folder, self.folder])
 
     def done(self, entry: Entry) -> None:
