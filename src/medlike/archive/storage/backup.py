@@ -263,6 +263,7 @@ def _unpack_sealed(container: Path, target: Path, passphrase: str) -> bytes:
                         with os.fdopen(descriptor, "wb") as copy:
                             shutil.copyfileobj(content, copy, 1 << 20)
                         durable.sync_files([target / member.name])
+                durable.sync_folders(sorted({path.parent for path in durable.files(target)}))
         except (tarfile.TarError, EOFError) as error:
             raise ArchiveError(f"the backup is damaged ({error}): take another backup") from None
         stream.drain()

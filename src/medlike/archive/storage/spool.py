@@ -174,7 +174,8 @@ class Spool:
                     doomed.append(path)
         for path in doomed:
             path.unlink(missing_ok=True)
-        durable.sync_folders(sorted({path.parent for path in doomed}))
+        # What `done` deleted must not come back either.
+        durable.sync_folders(sorted({self.folder, *(path.parent for path in doomed)}))
         return len(doomed)
 
     def sweep(self) -> None:
