@@ -12,6 +12,9 @@ from medlike_research.speed import encode, gallery, growth, hamming, ingest, mem
 from medlike_research.speed.drawn import write_files
 from medlike_research.speed.population import populated
 
+# Each runs a bench: `make check` leaves them to `make test`.
+pytestmark = pytest.mark.slow
+
 
 def names(found):
     return [" ".join(line.split()[:2]) for line in found.printed()]
