@@ -57,6 +57,12 @@ def operations(folder, mark):
     step("add", archive.add, pictures[:6], threads=1)
     step("add copies", archive.add, pictures[6:12], pixels="copy", threads=1)
     step("receive", archive.receive, pictures[12].read_bytes(), "12.png", texts={"caption": "clear lungs"})
+    ticket = step("receive damaged", archive.receive, pictures[13].read_bytes(), "13.png")
+    with (disk / "archive" / "spool" / f"{ticket}.json").open("w") as damaged:
+        damaged.write("{")
+        damaged.flush()
+        os.fsync(damaged.fileno())
+    step("set aside", archive.drain)
     step("receive refused", archive.receive, b"no picture", "x.png")
     step("drain", archive.drain)
     step("index", archive.search, Query(image=str(pictures[0])), 3)
@@ -68,9 +74,14 @@ def operations(folder, mark):
     step("backup without names", archive.backup, disk / "bare")
     step("backup under a passphrase", archive.backup, disk / "sealed", links=True, passphrase="open sesame")
     step("close", archive.close)
-    for name, given in (("backup", {}), ("bare", {}), ("sealed", {"passphrase": "open sesame"})):
+    given = {
+        "backup": {},
+        "bare": {"key": disk / "archive" / "private" / "key"},
+        "sealed": {"passphrase": "open sesame"},
+    }
+    for name, secret in given.items():
         target, encoder = disk / f"restored {name}", workload.StandIn()
-        again = step(f"restore {name}", Archive.restore, disk / name, target, encoder=encoder, **given)
+        again = step(f"restore {name}", Archive.restore, disk / name, target, encoder=encoder, **secret)
         step(f"close {name}", again.close)
 
 
@@ -123,6 +134,8 @@ def broken(disk, history):
                 found = [*early(disk, old, new), *published(disk, new)]
             elif op == b"W":
                 found = unlocked(disk, inode)
+            elif op == b"U":
+                found = orphaned(disk, data.decode())
             # To know all problems the record goes on.
             found = list(found)
             disk.apply(op, inode, a, data)
@@ -154,6 +167,15 @@ def published(disk, new):
             yield f"{shown(new)} is published before the folder {shown(path)} is safe"
         elif file.loose and not NEVER_SYNCED.search(path) and not path.endswith((LOCK, "-wal", ".partial")):
             yield f"{shown(new)} is published before the content of {shown(path)} is safe"
+
+
+def orphaned(disk, path):
+    """A received file that is deleted while the disk still has the sidecar that names it."""
+    archive = disk.top.entries.get("archive")
+    spool = archive and archive.entries.get("spool")
+    name = Path(path).stem + ".json"
+    if spool and Path(path).parent.name == "spool" and not path.endswith(".json") and name in spool.safe_entries:
+        yield f"{shown(path)} is deleted before its sidecar is gone for good"
 
 
 def unlocked(disk, inode):
@@ -241,9 +263,10 @@ def switched_off(folder, only):
         found = pool.map(lambda pair: run(folder, f"without {pair[0]}", pair[0])[0], numbers)
         silent = 0
         for (_, site), problems in zip(numbers, found, strict=True):
-            silent += not problems
-            print(f"{'yes' if problems else 'NO ':4} {site!s:62} {problems[0] if problems else ''}"[:200], flush=True)
-    print(f"{len(numbers) - silent} of {len(numbers)} sites noticed")
+            silent += not problems and not site.covered
+            verdict = "yes" if problems else "-" if site.covered else "NO"
+            print(f"{verdict:4} {site!s:62} {problems[0] if problems else site.covered}"[:200], flush=True)
+    print(f"{silent} of {len(numbers)} sites are missed by nobody")
     return 1 if silent else 0
 
 
