@@ -26,10 +26,8 @@ FULL = "PRAGMA synchronous=FULL"
 LATER = "the same folder is synced again before anything relies on it"
 UNREACHED = "no operation of order.py comes here"
 COVERED = {
-    ("archive/index/segment.py", "__init__", "make_folder"): LATER,
     ("archive/storage/backup.py", "database", "make_folder"): LATER,
     ("archive/storage/backup.py", "_unpack", "make_folder"): LATER,
-    ("archive/storage/backup.py", "_finish", "make_folder"): LATER,
     ("archive/storage/backup.py", "_finish", "sync_folders"): LATER,
     ("archive/storage/backup.py", "_copy_database", "sync_folders"): LATER,
     ("archive/storage/backup.py", "_copy_database", "sync_files"): "SQLite has synced the copy when it closes it",
