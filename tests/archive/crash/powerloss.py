@@ -218,7 +218,7 @@ def run(folder, cuts, seed, steps, deaf):
         done = moment
         left = folder / "left" / "disk"
         shutil.rmtree(left.parent, ignore_errors=True)
-        left.parent.mkdir()
+        left.mkdir(parents=True)
         disk.write(left, random.Random(number) if number % 2 else None)
         if not created and not (left / "archive" / "archive.json").exists():
             continue
