@@ -6,7 +6,8 @@
 # make faults FOLDER=...   which inputs of a folder are read right, refused or read wrong
 # make soak   two thousand generated DICOM files against independent decoders (some minutes)
 # make docs-site   build the documentation as a site that works offline, in build/site
-# make crash  a thousand kills and a thousand power cuts on an archive (about half an hour)
+# make crash  a thousand kills and a thousand power cuts on an archive, and every operation with each call that syncs
+#             switched off in turn (about half an hour)
 
 PYTHON ?= python3
 VENV   := .venv
@@ -59,6 +60,7 @@ types: $(DEV)
 	$(BIN)/mypy
 
 check: lint types text
+	sh tests/system-packages.sh gcc libc6-dev
 	$(BIN)/python -m pytest -m "not slow and not gpu"
 
 test: $(DEV)
@@ -88,6 +90,7 @@ crash: $(DEV)
 	sh tests/system-packages.sh gcc libc6-dev
 	$(BIN)/python tests/archive/crash/kills.py --runs 1000
 	$(BIN)/python tests/archive/crash/powerloss.py --cuts 1000
+	$(BIN)/python tests/archive/crash/order.py --sites
 
 clean:
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache

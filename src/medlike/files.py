@@ -13,13 +13,14 @@ from typing import BinaryIO
 from medlike.errors import ArchiveError, ArchiveFull
 
 PARTIAL = ".partial"
+PRIVATE = 0o600  # readable and writable for the owner alone
 _NOT_PLAIN = "{} is {}, which an archive never holds: delete it, or restore the archive from a backup"
 
 
 def write(path: Path, data: bytes, mode: int | None = None, sync_folder: bool = True) -> None:
     """Write a whole file: after the return it is there entirely, before it there is the old one or none.
 
-    With `sync_folder` false the caller must `sync_folder(path.parent)` before it relies on the name.
+    With `sync_folder` false the caller must `sync_folders([path.parent])` before it relies on the name.
 
     Args:
         path: The file.
@@ -27,23 +28,89 @@ def write(path: Path, data: bytes, mode: int | None = None, sync_folder: bool = 
         mode: Permissions, which the umask narrows; None for those of the folder, as `create` gives them.
         sync_folder: If true, also make the name durable.
     """
-    partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}{PARTIAL}")
-    with disk_errors(path):
+    with disk_errors(path), drafted(path, mode, sync_folder=sync_folder) as draft:
+        draft.write_bytes(data)
+
+
+def write_text(path: Path, text: str, mode: int = 0o666) -> Path:
+    """Write a whole text file in UTF-8, and return its path.
+
+    Args:
+        path: The file; a link there is replaced, not followed.
+        text: Its content, with the ends of lines as they are.
+        mode: permissions, which the umask narrows; PRIVATE for a file that its owner alone may read.
+    """
+    with drafted(path, mode) as draft:
+        draft.write_text(text, encoding="utf-8", newline="")
+    return path
+
+
+@contextmanager
+def drafted(path: Path, mode: int | None = 0o666, alone: bool = False, sync_folder: bool = True) -> Iterator[Path]:
+    """Yield an empty draft beside `path`, which takes its place when the block ends; on an error the draft goes.
+
+    The draft is fsynced before the rename, its folder after it.
+
+    Args:
+        path: The file to write or to replace.
+        mode: permissions, which the umask narrows; None: those of the folder, as `create` gives them.
+        alone: No other process writes this file meanwhile: its draft has a fixed name, so that the next attempt
+            overwrites what a killed process left.
+        sync_folder: Make the name durable too; else the caller must do it before it relies on the name.
+
+    Raises:
+        OSError: The file cannot be written; `disk_errors` turns it into an error with the next action.
+    """
+    draft = path.with_name(f".{path.name}{'' if alone else '.' + secrets.token_hex(4)}{PARTIAL}")
+    try:
+        os.close(create(draft, mode, os.O_TRUNC | os.O_NOFOLLOW if alone else os.O_EXCL))
+        yield draft
+        sync_files([draft])
+        move(draft, path)
+    except BaseException:
+        draft.unlink(missing_ok=True)
+        raise
+    if sync_folder:
+        sync_folders([path.parent])
+
+
+@contextmanager
+def drafted_folder(path: Path, mode: int = 0o777, replace: bool = False) -> Iterator[Path]:
+    """Yield an empty folder beside `path`, which takes its place, durably, when the block ends; on an error it goes.
+
+    Args:
+        path: The folder to make.
+        mode: permissions, which the umask narrows.
+        replace: A folder that is there already makes way. Otherwise it stays and the draft goes: another process
+            has made the same one meanwhile.
+
+    Raises:
+        OSError: The folder cannot be written.
+    """
+    draft = path.with_name(f".{path.name}.{secrets.token_hex(4)}{PARTIAL}")
+    former = draft.with_name(draft.name + ".old")
+    draft.mkdir(mode)
+    try:
+        yield draft
+        inside = [entry for entry in draft.rglob("*") if not entry.is_symlink()]
+        sync_files(entry for entry in inside if entry.is_file())
+        sync_folders([*(entry for entry in inside if entry.is_dir()), draft])
+        if replace and path.exists():
+            move(path, former)
         try:
-            descriptor = create(partial, mode)
-            try:
-                view = memoryview(data)
-                while view:
-                    view = view[os.write(descriptor, view) :]
-                os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
-            partial.rename(path)
-        except BaseException:
-            partial.unlink(missing_ok=True)
-            raise
-        if sync_folder:
-            sync_folders([path.parent])
+            move(draft, path)
+        except OSError:
+            if not path.is_dir():
+                raise
+        sync_folders([path.parent])
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+        shutil.rmtree(former, ignore_errors=True)
+
+
+def move(path: Path, target: Path) -> None:
+    """Rename a file or folder; the name is durable once its folder is synced."""
+    path.rename(target)
 
 
 def create(path: Path, mode: int | None = None, flags: int = os.O_EXCL) -> int:
@@ -126,10 +193,19 @@ def require_plain(path: Path, folder: bool = False) -> None:
         raise ArchiveError(_NOT_PLAIN.format(path, "no folder" if folder else "no regular file"))
 
 
+def sync_files(files: Iterable[Path]) -> None:
+    """fsync the content of files, whoever wrote it."""
+    _sync(files, os.O_RDONLY)
+
+
 def sync_folders(folders: Iterable[Path]) -> None:
     """fsync folders, so that the names in them survive."""
-    for folder in folders:
-        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    _sync(folders, os.O_RDONLY | os.O_DIRECTORY)
+
+
+def _sync(paths: Iterable[Path], flags: int) -> None:
+    for path in paths:
+        descriptor = os.open(path, flags | os.O_CLOEXEC)
         try:
             os.fsync(descriptor)
         finally:

@@ -1,7 +1,6 @@
 """Batches are prepared ahead and stay what they were; stems find their weights; devices and splits are chosen."""
 
 import threading
-import time
 
 import numpy as np
 import pytest
@@ -20,19 +19,20 @@ from medlike.training.weights import load_stem
 def test_the_next_item_is_made_while_the_last_is_used():
     made: list[int] = []
     names = set()
+    more = threading.Condition()
 
     def items():
         for number in range(4):
             names.add(threading.current_thread().name)
-            made.append(number)
+            with more:
+                made.append(number)
+                more.notify()
             yield number
 
     seen = []
     for number in ahead(items()):
-        deadline = time.monotonic() + 10
-        while len(made) < min(number + 2, 4) and time.monotonic() < deadline:
-            time.sleep(0.001)
-        assert len(made) == min(number + 2, 4)
+        with more:
+            assert more.wait_for(lambda number=number: len(made) == min(number + 2, 4), timeout=60), made
         seen.append(number)
     assert seen == [0, 1, 2, 3]
     assert all(name.startswith("medlike-feed") for name in names)

@@ -101,9 +101,8 @@ def test_killed_and_resumed_is_as_never_killed(trained, phantom_data, small, tmp
     words = [str(word) for word in words]
     first = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=dict(os.environ))
     history = tmp_path / "again.run" / "history.csv"
-    deadline = time.monotonic() + 110
     while not history.is_file():
-        assert first.poll() is None and time.monotonic() < deadline, "it ended before it could be killed"
+        assert first.poll() is None, "it ended before it could be killed"
         time.sleep(0.01)
     first.send_signal(signal.SIGKILL)
     assert first.wait() == -signal.SIGKILL

@@ -139,7 +139,8 @@ def test_hadamard_rows_are_orthogonal():
 
 
 @pytest.mark.parametrize(
-    ("classes", "bits", "least"), [(20, 64, 32), (128, 64, 32), (60, 24, 6), (200, 64, 18)]
+    ("classes", "bits", "least"),
+    [(20, 64, 32), (128, 64, 32), (60, 24, 6), pytest.param(200, 64, 18, marks=pytest.mark.slow)],
 )
 def test_centres_are_far_apart(classes, bits, least):
     centres = hash_centres(classes, bits)

@@ -5,7 +5,6 @@ import json
 import signal
 import subprocess
 import sys
-import time
 from dataclasses import replace
 
 import numpy as np
@@ -142,7 +141,7 @@ def test_a_report_names_only_what_has_a_part_in_it(bench, tmp_path):
 
 def test_a_killed_study_goes_on_where_it_was(collection, tmp_path):
     script = f"""
-import sys, time
+import sys
 from pathlib import Path
 from medlike.datasets import read_manifest
 from medlike.datasets.splits import make_split
@@ -156,22 +155,26 @@ bench = Bench(data, data, split, Path({str(tmp_path)!r}))
 def cell(n):
     def run():
         print("ran", n, flush=True)
-        time.sleep(0.4)
+        sys.stdin.readline()  # go on
         return {{"value": n}}
     return Cell(str(n), run, 1.0)
 study = Study("slow", "?", lambda b: [cell(n) for n in range(6)], lambda b, d: Summary([("t", ("n",), [[len(d)]])]))
 run_study(study, bench, Path({str(tmp_path / "out")!r}), say=lambda t: None)
 """
-    begun = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
+    begun = subprocess.Popen(
+        [sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1
+    )
     for line in begun.stdout:
         if line.startswith("ran 2"):
-            time.sleep(0.1)
             begun.send_signal(signal.SIGKILL)
             break
+        begun.stdin.write("\n")
     begun.wait()
     kept = sorted(p.name for p in (tmp_path / "out" / "cells").glob("*.json"))
     assert kept == ["0.json", "1.json"]
-    again = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    again = subprocess.run(
+        [sys.executable, "-c", script], stdin=subprocess.DEVNULL, capture_output=True, text=True, check=True
+    )
     assert [line.split()[1] for line in again.stdout.splitlines()] == ["2", "3", "4", "5"]
     assert json.loads((tmp_path / "out" / "results.json").read_text())["cells_done"] == 6
 

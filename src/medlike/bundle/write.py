@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
-import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ from medlike.bundle.phantoms import COUNT, packed_pictures, phantoms
 from medlike.bundle.session import code_values, open_session
 from medlike.bundle.text_bundle import golden_rows, golden_values
 from medlike.errors import BundleError, MissingExtra
+from medlike.files import drafted_folder
 from medlike.types import Array, Json, JsonObject
 
 # Smaller tensors (batch statistics, biases, scales) stay float32: they cost little and carry much.
@@ -222,34 +222,16 @@ def _seal(draft: Path, spec: JsonObject) -> None:
     (draft / folder.SPECIFICATION).write_text(text, encoding="utf-8")
     for name in (folder.SPECIFICATION, *folder.FILES):
         (draft / name).chmod(0o644)
-        with (draft / name).open("rb") as file:
-            os.fsync(file.fileno())
 
 
-class _beside:
-    """A draft folder beside `path` that takes its place on success and vanishes on failure."""
-
-    def __init__(self, path: Path, replace: bool) -> None:
-        self.path = path
-        if path.exists() and not (path / folder.SPECIFICATION).is_file():
-            raise BundleError(f"{path} exists and is not a bundle; choose another path")
-        if path.exists() and not replace:
-            raise BundleError(f"a bundle is already at {path}; choose another path or ask to replace it")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self.draft = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
-
-    def __enter__(self) -> Path:
-        return self.draft
-
-    def __exit__(self, kind: object, error: object, trace: object) -> None:
-        if kind is not None:
-            shutil.rmtree(self.draft, ignore_errors=True)
-            return
-        self.draft.chmod(0o755)
-        if self.path.exists():
-            old = self.draft.with_name(self.draft.name + ".old")
-            self.path.rename(old)
-            self.draft.rename(self.path)
-            shutil.rmtree(old)
-        else:
-            self.draft.rename(self.path)
+@contextmanager
+def _beside(path: Path, replace: bool) -> Iterator[Path]:
+    """Yield a draft folder that becomes the bundle at `path` on success and vanishes on failure."""
+    if path.exists() and not (path / folder.SPECIFICATION).is_file():
+        raise BundleError(f"{path} exists and is not a bundle; choose another path")
+    if path.exists() and not replace:
+        raise BundleError(f"a bundle is already at {path}; choose another path or ask to replace it")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with drafted_folder(path, 0o700, replace=True) as draft:
+        yield draft
+        draft.chmod(0o755)

@@ -86,6 +86,7 @@ def card(
     from medlike.cli.screen import note
     from medlike.errors import InputError
     from medlike.escaping import printable_lines
+    from medlike.files import write_text
     from medlike.training.card import model_card
 
     found = None
@@ -98,7 +99,5 @@ def card(
     if out is None:
         print(printable_lines(text), end="")
         return
-    draft = out.with_name(out.name + ".tmp")
-    draft.write_text(printable_lines(text), encoding="utf-8")
-    draft.replace(out)
+    write_text(out, printable_lines(text))
     note(f"card: {out}")

@@ -69,14 +69,13 @@ def _write(judged: "Commissioned", out: Path) -> None:
     from medlike.cli.screen import note
     from medlike.commissioning.page import page
     from medlike.datasets.image_names import write_names
+    from medlike.files import write_text
 
     out.mkdir(parents=True, exist_ok=True)
     for name, text in (
         ("results.json", printable_json(judged.report, indent=1) + "\n"),
         ("report.html", page(judged.report)),
     ):
-        draft = out / (name + ".tmp")
-        draft.write_text(text, encoding="utf-8")
-        draft.replace(out / name)
+        write_text(out / name, text)
     names = write_names(out, ("name", "path", "frame"), judged.names)
     note(f"report: {out / 'report.html'}; which file each image is, for you alone: {names}")

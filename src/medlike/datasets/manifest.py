@@ -16,6 +16,7 @@ from medlike.datasets.sample import Dataset, Sample
 from medlike.datasets.sources import yes
 from medlike.datasets.texts import meaningful
 from medlike.errors import DatasetError
+from medlike.files import drafted
 
 _KNOWN = {
     "path", "class", "source", "orig", "group", "modality", "region", "label", "task", "width", "height",
@@ -80,9 +81,7 @@ def write_manifest(dataset: Dataset, path: str | Path) -> None:
         "path", "class", "source", "group", "modality", "region", "label", "task", "width", "height",
         "boxes_xywh", "mask", "text", "extra", "licence", "apart", "origin", "caution",
     ]  # fmt: skip
-    target = Path(path)
-    temporary = target.with_name(target.name + ".tmp")
-    with temporary.open("w", newline="", encoding="utf-8") as stream:
+    with drafted(Path(path)) as draft, draft.open("w", newline="", encoding="utf-8") as stream:
         writer = csv.writer(stream)
         writer.writerow(columns)
         for s in dataset:
@@ -96,7 +95,6 @@ def write_manifest(dataset: Dataset, path: str | Path) -> None:
                 json.dumps(dict(s.extra)) if s.extra else "", s.licence,
                 "yes" if s.apart else "", s.origin, s.caution,
             ])  # fmt: skip
-    temporary.replace(target)
 
 
 def _sample(row: dict[str, str], root: Path, collection: str, where: str) -> Sample:

@@ -16,10 +16,10 @@ from pathlib import Path
 import numpy as np
 
 from medlike import strict_json
-from medlike.datasets.image_names import write_private
 from medlike.datasets.near_duplicates import NEAR, components, near_pairs
 from medlike.datasets.sample import Dataset, Sample
 from medlike.errors import DatasetError
+from medlike.files import PRIVATE, write_text
 
 PARTS = ("train", "validation", "calibration", "gallery", "query")
 SHARES: Mapping[str, float] = {
@@ -81,7 +81,7 @@ class Split:
             f'"{part}": [\n' + ",\n".join(json.dumps(row, ensure_ascii=False) for row in rows[part]) + "\n]"
             for part in PARTS
         ]
-        write_private(Path(path), "{\n" + ",\n".join(lines) + "\n}\n")
+        write_text(Path(path), "{\n" + ",\n".join(lines) + "\n}\n", PRIVATE)
 
     @classmethod
     def load(cls, path: str | Path) -> Split:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,6 +17,7 @@ from medlike.evaluation.neighbours import confusion, nearest_rows
 from medlike.evaluation.outliers import flagged_too_often
 from medlike.evaluation.sheets import Sheet, contact_sheets
 from medlike.evaluation.tables import between, method_rows, part_cells, part_rows, shown, write_csv, write_latex
+from medlike.files import write_text
 from medlike.types import Json, JsonObject
 
 if TYPE_CHECKING:
@@ -94,15 +94,6 @@ def _write(
 def write_json(path: Path, value: object) -> Path:
     """Write JSON that every reader takes: NaN becomes null."""
     return write_text(path, printable_json(plain(value), indent=1, allow_nan=False) + "\n")
-
-
-def write_text(path: Path, text: str) -> Path:
-    """Write a file so that it is either the old one or the new one, whole."""
-    # Processes that run cells of one study beside each other must not share a draft.
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(path)
-    return path
 
 
 def plain(value: Json) -> Json:

@@ -10,13 +10,13 @@ from typing import Any
 import torch
 
 from medlike.errors import TrainingError
+from medlike.files import drafted
 
 
 def write_checkpoint(path: Path, content: Mapping[str, Any]) -> None:
     """Write a checkpoint, whole or not at all. content: tensors and plain values, with an "identity"."""
-    draft = path.with_name(path.name + ".draft")
-    torch.save(dict(content), draft)
-    draft.replace(path)
+    with drafted(path) as draft:
+        torch.save(dict(content), draft)
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from medlike import __version__
 from medlike.bundle import Bundle
 from medlike.datasets import Dataset, Split, join
 from medlike.errors import TrainingError
+from medlike.files import write_text
 from medlike.models.changes import with_changes
 from medlike.models.heads import check_bits
 from medlike.models.hmar import WEIGHT_STRIDE, RegionalNetwork
@@ -374,6 +375,4 @@ def _training_record(ready: Prepared, plan: Plan, trained: Trained, begun: float
 
 
 def _write_record(work: Path, kept: Mapping[str, Any], trained: Trained) -> None:
-    draft = work / (RECORD + ".draft")
-    draft.write_text(json.dumps({**kept, "history": trained.history}, indent=1, ensure_ascii=False), encoding="utf-8")
-    draft.replace(work / RECORD)
+    write_text(work / RECORD, json.dumps({**kept, "history": trained.history}, indent=1, ensure_ascii=False))

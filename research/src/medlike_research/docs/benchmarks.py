@@ -11,7 +11,7 @@ from typing import Any
 
 from medlike import strict_json
 from medlike.evaluation.plots import figure
-from medlike.evaluation.report import write_text
+from medlike.files import write_text
 
 ORDER = ("hamming", "regions", "text", "encode", "ingest", "startup", "memory", "growth")
 UNITS = {"ratio": "", "seconds": " s", "megabytes": " MB", "bytes": " bytes"}

@@ -19,8 +19,8 @@ from typing import Any
 from medlike import strict_json
 from medlike.bundle import Bundle, shipped
 from medlike.errors import DatasetError
-from medlike.evaluation.report import write_text
 from medlike.evaluation.tables import ORACLE, between
+from medlike.files import write_text
 from medlike.training.card import quality_part, regional_part
 from medlike_research.docs.markdown import table_lines
 

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from medlike import strict_json
-from medlike.evaluation.report import write_text
 from medlike.evaluation.tables import shown
+from medlike.files import write_text
 from medlike_research.studies.page import command, facts
 
 

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from medlike.evaluation.report import template, write_json, write_text
+from medlike.evaluation.report import template, write_json
 from medlike.evaluation.tables import write_csv, write_latex
+from medlike.files import write_text
 
 if TYPE_CHECKING:
     from medlike_research.studies.study import Study, Summary

@@ -36,6 +36,7 @@ def tune_stem(frozen: Start, start: Path | None, epochs: int, name: str = "ce", 
     import torch.nn.functional as F
     from safetensors.torch import save_file
 
+    from medlike.files import drafted
     from medlike.models.pooling import DepthPooling
     from medlike.models.presets import preset
     from medlike.models.stems import Stem
@@ -70,9 +71,8 @@ def tune_stem(frozen: Start, start: Path | None, epochs: int, name: str = "ce", 
         _epochs(network, pooling, held.pictures.pixels, self_supervised, _agreement, bench, "self-supervised", 2)
     _epochs(network, pooling, part.pictures.pixels, epochs, entropy, bench, "cross-entropy", 1)
     file.parent.mkdir(parents=True, exist_ok=True)
-    draft = file.with_suffix(".draft")
-    save_file({k: v.detach().cpu().contiguous() for k, v in bare_state(stem).items()}, str(draft))
-    draft.replace(file)
+    with drafted(file, alone=True) as draft:
+        save_file({k: v.detach().cpu().contiguous() for k, v in bare_state(stem).items()}, str(draft))
     return file
 
 

@@ -20,7 +20,6 @@ A segment never changes. Which of its rows live as of a generation is the index'
 import contextlib
 import json
 import math
-import os
 import shutil
 import stat
 from collections.abc import Iterable, Sequence
@@ -256,9 +255,8 @@ class Writer:
             return Segment(self.layout, since, until, held, loose)
         with durable.disk_errors(self.folder):
             for file in self._files.values():
-                file.flush()
-                os.fsync(file.fileno())
                 file.close()
+            durable.sync_files(self.folder / f"{name}.bin" for name in self._files)
         for name, data in values.items():
             durable.write(self.folder / f"{name}.values", data, sync_folder=False)
         facts = {
@@ -311,7 +309,7 @@ class Writer:
                 for piece in self._pieces(name):
                     file.write(table[piece].data)
             self._files[name].close()
-            fresh.replace(self.folder / f"{name}.bin")
+            durable.move(fresh, self.folder / f"{name}.bin")
             self._files[name] = (self.folder / f"{name}.bin").open("ab")
 
 

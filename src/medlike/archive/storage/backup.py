@@ -262,8 +262,8 @@ def _unpack_sealed(container: Path, target: Path, passphrase: str) -> bytes:
                         descriptor = durable.create(target / member.name, 0o600 if owned else None)
                         with os.fdopen(descriptor, "wb") as copy:
                             shutil.copyfileobj(content, copy, 1 << 20)
-                            copy.flush()
-                            os.fsync(copy.fileno())
+                        durable.sync_files([target / member.name])
+                durable.sync_folders(sorted({path.parent for path in durable.files(target)}))
         except (tarfile.TarError, EOFError) as error:
             raise ArchiveError(f"the backup is damaged ({error}): take another backup") from None
         stream.drain()
@@ -332,8 +332,7 @@ def _copy_database(source: Path, target: Path) -> None:
         with storage_errors(target), closing(sqlite3.connect(target)) as copy:
             origin.backup(copy)
             copy.execute("PRAGMA journal_mode=WAL")
-    with target.open("rb") as file:
-        os.fsync(file.fileno())
+    durable.sync_files([target])
     durable.sync_folders([target.parent])
 
 

@@ -8,7 +8,6 @@ that is changed, moved, left out or taken from another file is noticed, and so i
 comes from a fresh salt, so that no two files share one.
 """
 
-import os
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -103,20 +102,10 @@ class Decrypting:
 @contextmanager
 def encrypted(path: Path, passphrase: str) -> Iterator[Encrypting]:
     """Write an encrypted file that appears whole, durably, when the block ends without an error."""
-    partial = path.with_name(f".{path.name}{durable.PARTIAL}")
-    with durable.disk_errors(path):
-        try:
-            with os.fdopen(durable.create(partial, 0o600, os.O_TRUNC | os.O_NOFOLLOW), "wb") as file:
-                stream = Encrypting(file, passphrase)
-                yield stream
-                stream.finish()
-                file.flush()
-                os.fsync(file.fileno())
-            partial.rename(path)
-            durable.sync_folders([path.parent])
-        except BaseException:
-            partial.unlink(missing_ok=True)
-            raise
+    with durable.disk_errors(path), durable.drafted(path, 0o600, alone=True) as draft, draft.open("wb") as file:
+        stream = Encrypting(file, passphrase)
+        yield stream
+        stream.finish()
 
 
 def _cipher(passphrase: str, header: bytes) -> "AESGCM":

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from medlike.errors import ArchiveLocked
-from medlike.files import create, disk_errors, sync_folders
+from medlike.files import create, disk_errors, sync_files, sync_folders
 
 FILE = "writer.lock"
 WAITING = "writer.waiting"
@@ -170,7 +170,7 @@ class WriterLock:
         os.pwrite(descriptor, name, 0)
         os.ftruncate(descriptor, len(name))
         # A power cut must not hide that there was a writer.
-        os.fsync(descriptor)
+        sync_files([self.path])
         sync_folders([self.path.parent])
         return died
 

@@ -130,9 +130,9 @@ class Spool:
         with durable.disk_errors(folder):
             for path in files:
                 # A link or a pipe is kept as well, under a name that nothing reads.
-                path.rename(folder / (path.name if durable.is_regular(path) else path.name + DAMAGED))
+                durable.move(path, folder / (path.name if durable.is_regular(path) else path.name + DAMAGED))
             # Last: an interruption before leaves the damaged sidecar, and the next attempt begins again.
-            self._sidecar(ticket).rename(folder / f"{ticket}{DAMAGED}")
+            durable.move(self._sidecar(ticket), folder / f"{ticket}{DAMAGED}")
             durable.sync_folders([folder, self.folder])
 
     def done(self, entry: Entry) -> None:
@@ -174,7 +174,8 @@ class Spool:
                     doomed.append(path)
         for path in doomed:
             path.unlink(missing_ok=True)
-        durable.sync_folders(sorted({path.parent for path in doomed}))
+        # What `done` deleted must not come back either.
+        durable.sync_folders(sorted({self.folder, *(path.parent for path in doomed)}))
         return len(doomed)
 
     def sweep(self) -> None:

@@ -66,7 +66,9 @@ def test_under_a_passphrase_nothing_can_be_read(filled, tmp_path, encoder, pictu
     (file,) = (tmp_path / "backup").iterdir()
     content = file.read_bytes()
     key = (filled.path / "private" / "key").read_bytes().strip()
-    for plain in (key, b"SQLite format 3", b"archive.json", b"Doe", b".pixels", b"ustar", str(tmp_path).encode()):
+    # Each is too long to stand in random bytes by chance.
+    plains = (key, b"SQLite format 3", b"archive.json", b"Doe^Jane", b".pixels\0", b"ustar\0", str(tmp_path).encode())
+    for plain in plains:
         assert plain not in content
     for wrong in (None, "", "battery staple"):
         with pytest.raises(ArchiveError, match="passphrase"):

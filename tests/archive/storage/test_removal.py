@@ -2,7 +2,6 @@
 
 import csv
 import sqlite3
-import time
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -199,9 +198,8 @@ def test_a_reader_that_does_not_let_go_is_named(labelled, monkeypatch):
     reader.execute("SELECT count(*) FROM images").fetchone()
     with pytest.raises(ArchiveLocked, match="held by a reader"):
         archive.remove([victim], erase=True)
-    began = time.monotonic()
     archive.remove(["0" * 32])  # other writes go on
-    assert archive.info()["erasing"] and time.monotonic() - began < 10
+    assert archive.info()["erasing"]
     reader.close()
     archive.remove([])
     assert traces(archive.path, needles) == [] and archive.verify() == []

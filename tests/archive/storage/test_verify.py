@@ -1,11 +1,9 @@
-"""Damage that verify must find, full disks, and crashes: kill -9 and power cuts."""
+"""Damage that verify must find, and full disks."""
 
-import json
 import sqlite3
 import subprocess
 import sys
 from contextlib import suppress
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,8 +11,6 @@ from PIL import Image
 
 from medlike import Archive, Result
 from medlike.errors import ArchiveFull, ArchiveLocked
-
-CRASH = Path(__file__).parent / "crash"
 
 
 @pytest.fixture
@@ -200,44 +196,3 @@ def test_a_spool_on_a_full_disk_acknowledges_nothing(small_disk, noise, tiny_bun
             archive.drain()
         subprocess.run(["mount", "-o", "remount,size=16m", small_disk], check=True)
         assert archive.drain().added == len(tickets) and archive.verify() == []
-
-
-def crash(program, *options):
-    run = subprocess.run(
-        [sys.executable, CRASH / program, *options], capture_output=True, text=True, timeout=900
-    )
-    return run.returncode, run.stdout + run.stderr
-
-
-@pytest.mark.slow
-def test_two_hundred_kills_lose_nothing():
-    status, output = crash("kills.py", "--runs", "200")
-    assert status == 0 and "200 kills" in output, output
-
-
-@pytest.mark.slow
-def test_power_cuts_lose_nothing_that_was_acknowledged():
-    status, output = crash("powerloss.py", "--cuts", "80")
-    assert status == 0, output
-
-
-@pytest.mark.slow
-def test_the_power_cut_test_would_notice():
-    status, output = crash("powerloss.py", "--cuts", "20", "--deaf")
-    assert status == 1 and "broken" in output, output
-
-
-def test_promises_are_told_from_broken_ones():
-    sys.path.insert(0, str(CRASH))
-    try:
-        from workload import Promises
-    finally:
-        sys.path.remove(str(CRASH))
-    promises = Promises(["a", "b", "c", "d"])
-    for line in (
-        '["begin", "add", ["a", "b"], 0]', '["end", "add", ["a", "b"], 1]', '["begin", "add", ["c"], 0]',
-        '["begin", "remove", ["b"], 0]', '["end", "remove", ["b"], 2]',
-    ):  # fmt: skip
-        promises.told(*json.loads(line))
-    assert promises.state == {"a": "in", "b": "out", "c": "doubt", "d": "out"}
-    assert len(promises.broken({"b", "d"}, 1)) == 4

@@ -158,11 +158,11 @@ def test_ordinary_facts_arrive_as_they_are(archive, picture):
 @pytest.mark.parametrize("part", ["private", "spool", "pixels", "index", "store.sqlite", "archive.json", "private/key"])
 def test_no_part_of_an_archive_may_be_a_link(archive, tmp_path, part):
     archive.close()
-    elsewhere = tmp_path / "elsewhere"
-    (archive.path / part).rename(elsewhere)
-    (archive.path / part).symlink_to(elsewhere)
+    folder, elsewhere = archive.path, tmp_path / "elsewhere"
+    (folder / part).rename(elsewhere)
+    (folder / part).symlink_to(elsewhere)
     with pytest.raises(ArchiveError, match="is a symbolic link, which an archive never holds"):
-        Archive.open(archive.path)
+        Archive.open(folder)
 
 
 def test_a_pipe_for_a_lock_is_refused_and_not_waited_for(archive):
