@@ -13,8 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from medlike.datasets.image_names import write_private
 from medlike.errors import TrainingError
+from medlike.files import write_text
 from medlike.training.checkpoints import resumed_checkpoint, write_checkpoint
 from medlike.training.curves import keep_history
 
@@ -231,7 +231,7 @@ def _refuse(
     if folder is None:
         raise TrainingError(f"{message}; lower {stage.advice}")
     note = {"epoch": epoch + 1, "step": step + 1, "parts": parts, **batch}
-    write_private(folder / "nan.json", json.dumps(note, indent=1))
+    write_text(folder / "nan.json", json.dumps(note, indent=1), mode=0o600)
     raise TrainingError(
         f"{message}; the batch is in {folder / 'nan.json'}, the last good epoch in {folder / stage.checkpoint}: "
         f"lower {stage.advice} and --resume"

@@ -20,6 +20,7 @@ import torch
 from safetensors.torch import save_file
 
 from medlike.errors import BundleError, MedlikeError
+from medlike.files import drafted
 from medlike.models.mobilenet import MobileNetV2, PaddedConv2d
 
 IDENTIFIER = b"TFL3"
@@ -154,9 +155,9 @@ def convert(path: str | Path, out: str | Path) -> Path:
     """
     network = MobileNetV2()
     load_quantised(network, path)
-    draft = Path(out).with_name(Path(out).name + ".draft")
-    save_file(network.state_dict(), str(draft))
-    return draft.replace(out)
+    with drafted(Path(out)) as draft:
+        save_file(network.state_dict(), str(draft))
+    return Path(out)
 
 
 def load_quantised(network: MobileNetV2, path: str | Path) -> None:
