@@ -1,10 +1,13 @@
 # make demo   index the samples, search them, draw the answers
 # make check  the quick loop: lint, types, fast tests
 # make test   everything, with its real peers
-# make docs   write docs/cli.md from the commands' own help, and figures in README and docs from the results
+# make docs   write docs/cli.md from the commands' own help, figures in README and docs from the results, and the
+#             drawing of the rooms from the imports
 # make faults FOLDER=...   which inputs of a folder are read right, refused or read wrong
 # make soak   two thousand generated DICOM files against independent decoders (some minutes)
-# make crash  a thousand kills and a thousand power cuts on an archive (about half an hour)
+# make docs-site   build the documentation as a site that works offline, in build/site
+# make crash  a thousand kills and a thousand power cuts on an archive, and every operation with each call that syncs
+#             switched off in turn (about half an hour)
 
 PYTHON ?= python3
 VENV   := .venv
@@ -36,9 +39,9 @@ $(CORE): pyproject.toml | $(BIN)/python
 	$(PIP) -e ".[text]"
 	@touch $@
 
-$(DEV): $(CORE)
+$(DEV): research/pyproject.toml $(CORE)
 	$(PIP) $(TORCH)
-	$(PIP) -e ".[train,text,report,test,bench,dev]"
+	$(PIP) -e ".[train,text,report,test,docs,dev]" -e "research[bench]"
 	$(PIP) --no-deps --upgrade --target $(VENV)/open-clip $(OPEN_CLIP)
 	@touch $@
 
@@ -50,13 +53,14 @@ text: $(CORE)
 	@$(BIN)/medlike text install
 
 lint: $(DEV)
-	$(BIN)/ruff check src tests benchmarks samples
+	$(BIN)/ruff check src tests research samples tools docs/site
 	$(BIN)/lint-imports
 
 types: $(DEV)
 	$(BIN)/mypy
 
 check: lint types text
+	sh tests/system-packages.sh gcc libc6-dev
 	$(BIN)/python -m pytest -m "not slow and not gpu"
 
 test: $(DEV)
@@ -64,10 +68,12 @@ test: $(DEV)
 	$(MAKE) lint types text
 	$(BIN)/python -m pytest -m "not gpu"
 
-docs: $(CORE)
-	$(BIN)/python -m medlike.cli.reference > docs/cli.md.new && mv docs/cli.md.new docs/cli.md
-	$(BIN)/python -m medlike.evaluation.studies.inserts README.md docs/acir.md docs/hmar.md docs/mcmfh.md
-	$(BIN)/python -m medlike.evaluation.speed.page docs/benchmarks
+docs: $(DEV)
+	$(BIN)/python -m medlike_research.docs.reference > docs/cli.md.new && mv docs/cli.md.new docs/cli.md
+	$(BIN)/python -m medlike_research.docs.inserts README.md docs/acir.md docs/hmar.md docs/mcmfh.md \
+	  docs/inference.md docs/results/bundles.md
+	$(BIN)/python -m medlike_research.docs.benchmarks docs/benchmarks
+	$(BIN)/python tools/import_graph.py docs/images/rooms.svg
 
 faults: $(CORE)
 	$(BIN)/python tests/imaging/faults.py $(FOLDER)
@@ -76,10 +82,15 @@ soak: $(DEV)
 	sh tests/system-packages.sh dcmtk openjph-tools
 	$(BIN)/python tests/imaging/differential/soak.py --runs 2000
 
+docs-site: $(CORE)
+	$(PIP) -e ".[docs]"
+	$(BIN)/python -m sphinx -W --keep-going -q -c docs/site . build/site
+
 crash: $(DEV)
 	sh tests/system-packages.sh gcc libc6-dev
 	$(BIN)/python tests/archive/crash/kills.py --runs 1000
 	$(BIN)/python tests/archive/crash/powerloss.py --cuts 1000
+	$(BIN)/python tests/archive/crash/order.py --sites
 
 clean:
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache

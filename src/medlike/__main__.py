@@ -1,4 +1,4 @@
-"""python -m medlike"""
+"""Run `python -m medlike`."""
 
 from medlike.cli import main
 

@@ -8,8 +8,8 @@ begins like a formula. Here each of them is shown as an escape or as plain text.
 import csv
 import json
 import re
-from collections.abc import Iterable, Sequence
-from typing import Any, TextIO
+from collections.abc import Callable, Iterable, Sequence
+from typing import TextIO
 
 # C1 controls, line separators, marks and overrides of direction (Unicode TR9), and halves of surrogate pairs.
 _HIDDEN = (
@@ -24,7 +24,7 @@ _NUMBER = re.compile(r"[+-]?\d{1,30}(\.\d{1,30})?([eE][+-]?\d{1,3})?")
 
 
 def printable(text: str) -> str:
-    """Return a text with every control character shown as an escape; a line break becomes the two characters \\n."""
+    """Return a text with every control character shown as an escape, line breaks too."""
     return text.translate(_IN_TEXT)
 
 
@@ -33,17 +33,26 @@ def printable_lines(text: str) -> str:
     return "\n".join(printable(line) for line in text.split("\n"))
 
 
-def printable_json(value: Any, **settings: Any) -> str:
+def printable_json(
+    value: object,
+    indent: int | None = None,
+    allow_nan: bool = True,
+    default: Callable[[object], object] | None = None,
+) -> str:
     """Return a value as JSON, names in every script as they are, control characters as escapes of JSON.
 
     Args:
         value: What `json.dumps` takes.
-        settings: Of `json.dumps`.
+        indent: As for `json.dumps`.
+        allow_nan: As for `json.dumps`.
+        default: As for `json.dumps`.
     """
-    return json.dumps(value, ensure_ascii=False, **settings).translate(_IN_JSON)
+    return json.dumps(
+        value, ensure_ascii=False, indent=indent, allow_nan=allow_nan, default=default
+    ).translate(_IN_JSON)
 
 
-def write_rows(file: TextIO, rows: Iterable[Sequence[Any]]) -> None:
+def write_rows(file: TextIO, rows: Iterable[Sequence[object]]) -> None:
     """Write rows as CSV that no spreadsheet runs.
 
     A text that begins like a formula gets an apostrophe before it, and its row quotation marks around every text.
@@ -61,7 +70,7 @@ def write_rows(file: TextIO, rows: Iterable[Sequence[Any]]) -> None:
         (plain if guarded == texts else quoted).writerow(guarded)
 
 
-def _cell(value: Any) -> Any:
+def _cell(value: object) -> object:
     return value if value is None or isinstance(value, int | float) else printable(str(value))
 
 

@@ -91,8 +91,8 @@ def _no_number(name: str) -> NoReturn:
     raise Unreadable(f"it holds {name}, which is no JSON")
 
 
-def _require_shallow(value: Any, depth: int) -> None:
-    level = [value]
+def _require_shallow(value: object, depth: int) -> None:
+    level: list[Any] = [value]
     for _ in range(depth + 1):
         level = [item for item in level if isinstance(item, dict | list)]
         if not level:

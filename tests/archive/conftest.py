@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from medlike import Archive
-from medlike.archive.rows import EncodingRow, NewImage
+from medlike.archive.storage.rows import EncodingRow, NewImage
 
 DEFAULTS = {
     "width": 64, "height": 48, "frame": 0, "frames": 1, "kind": "reference", "preview": None,
@@ -20,8 +20,8 @@ class Population:
 
     def __init__(self, archive, seed=0):
         self.archive = archive
-        self.store = archive.store
-        self.bundle = archive.folder.bundle
+        self.store = archive._store
+        self.bundle = archive._folder.bundle
         self.random = np.random.default_rng(seed)
         # Durability is tested elsewhere; here it would cost most of the time.
         self.store.connection.execute("PRAGMA synchronous=OFF")

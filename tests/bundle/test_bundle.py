@@ -195,10 +195,10 @@ def test_the_text_bundle_is_shipped_and_goes_with_the_default_image_bundle():
 
     assert bundle.shipped("text") == [bundle.default_text()]
     assert bundle.default_text() not in bundle.shipped()
-    crossing = CrossEncoder(Bundle.load(bundle.default_text(), kind="text"))
-    crossing.require_images(Bundle.load(bundle.default()))
-    crossing.require_golden()
-    assert crossing.bundle.bytes < 5_000_000
+    cross_encoder = CrossEncoder(Bundle.load(bundle.default_text(), kind="text"))
+    cross_encoder.require_images(Bundle.load(bundle.default()))
+    cross_encoder.require_golden()
+    assert cross_encoder.bundle.bytes < 5_000_000
 
 
 def test_the_default_bundle_is_shipped():

@@ -7,6 +7,9 @@ from PIL import Image
 
 from .conftest import medlike, processor_seconds
 
+# All samples are encoded.
+pytestmark = pytest.mark.slow
+
 # Read by Python at its start: whatever wants to connect anywhere is stopped and named.
 NO_NETWORK = """
 import sys

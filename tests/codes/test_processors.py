@@ -12,7 +12,8 @@ import hashlib
 import numpy as np
 from medlike.codes import hamming
 from medlike.codes.dots import dots, products
-from medlike.codes.windows import Template, match
+from medlike.codes.windows import match
+from medlike.codes.templates import Template
 
 random = np.random.default_rng(0)
 digest = hashlib.sha256()

@@ -3,7 +3,6 @@
 import itertools
 import os
 import threading
-import time
 
 import pytest
 
@@ -21,13 +20,14 @@ def test_every_step_is_taken_once(steps):
 
 @pytest.mark.skipif(threads.cores() < 2 or threads._getcpu() is None, reason="needs two cores and sched_getcpu")
 def test_other_threads_keep_off_the_core_of_the_caller():
+    both = threading.Barrier(2)
     allowed, caller, seen = os.sched_getaffinity(0), threading.get_ident(), []
 
     def worker(counter):
         if threading.get_ident() != caller:
             seen.append(os.sched_getaffinity(0))
         next(counter)
-        time.sleep(0.02)  # so that the other has begun
+        both.wait(60)
 
     threads.share(2, worker)  # now the pool has its thread
     seen.clear()

@@ -6,7 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from medlike.codes import windows
-from medlike.codes.windows import GRID, SCALES, Template, agreement, match
+from medlike.codes.templates import GRID, SCALES, Template
+from medlike.codes.windows import agreement, match
 from medlike.errors import QueryError
 
 

@@ -4,7 +4,8 @@ import csv
 import os
 import stat
 
-from medlike.datasets.image_names import image_name, write_names, write_private
+from medlike.datasets.image_names import image_name, write_names
+from medlike.files import PRIVATE, write_text
 
 
 def test_names_count_from_one():
@@ -26,13 +27,13 @@ def test_a_private_file_is_its_owners_whatever_was_there(tmp_path):
     path.chmod(0o666)
     before = os.umask(0)
     try:
-        write_private(path, "new")
+        write_text(path, "new", PRIVATE)
     finally:
         os.umask(before)
     assert path.read_text() == "new" and stat.S_IMODE(path.stat().st_mode) == 0o600
     path.unlink()
     other.write_text("untouched")
     path.symlink_to(other)
-    write_private(path, "new")
+    write_text(path, "new", PRIVATE)
     assert other.read_text() == "untouched" and not path.is_symlink()
     assert sorted(file.name for file in tmp_path.iterdir()) == ["list", "other"]

@@ -1,10 +1,8 @@
-import os
-
 import numpy as np
 import pytest
 from PIL import Image
 
-from medlike.datasets import development, join, may_draw, may_train, read_manifest, write_manifest
+from medlike.datasets import join, may_draw, may_train, read_manifest, write_manifest
 from medlike.datasets.texts import is_placeholder
 from medlike.errors import DatasetError
 
@@ -104,14 +102,15 @@ def test_texts_that_say_something(text):
     assert not is_placeholder(text)
 
 
-@pytest.mark.collections
-@pytest.mark.skipif("MEDLIKE_DEV" not in os.environ, reason="no development collections (MEDLIKE_DEV)")
-def test_both_development_collections_read():
-    data = development()
-    assert len(data) == 11_933
-    assert sum(s.is_ood for s in data) == 590
-    assert sum(bool(s.text) for s in data) == 1_940
-    assert sum(bool(s.boxes) for s in data) == 1_191 + 677
-    assert all(s.mask is None or s.mask.is_file() for s in data)
-    assert sum(may_draw(s) for s in data if s.source == "covid_cxr_lungbox") == 78
-    assert not any(may_train(s) for s in data if s.source == "mias_mammo")
+def test_what_is_known_of_a_source_can_stand_in_the_rows(tmp_path):
+    columns = "path,source,apart,origin,caution\n"
+    data = read_manifest(write(tmp_path, columns + "images/a.png,x,yes,here,old\nimages/b.png,x,,,\n"))
+    assert [(s.apart, s.origin, s.caution) for s in data] == [(True, "here", "old"), (False, "", "")]
+    assert data[0].extra == {}
+    write_manifest(data, tmp_path / "again.csv")
+    assert [(s.apart, s.origin, s.caution) for s in read_manifest(tmp_path / "again.csv")] == [
+        (True, "here", "old"),
+        (False, "", ""),
+    ]
+    with pytest.raises(DatasetError, match="row 1: apart is 'maybe'; write yes or no"):
+        read_manifest(write(tmp_path, columns + "images/a.png,x,maybe,,\n"))

@@ -171,6 +171,19 @@ def test_the_command_compares_two_bundles(collection, tiny_bundle, tiny_regional
     assert (tmp_path / "report.html").is_file()
 
 
+def test_what_is_known_of_sources_is_given_in_a_file(collection, tiny_bundle, tmp_path):
+    (tmp_path / "sources.csv").write_text("source,apart,caution\nsouth,yes,scanned from paper\n")
+    result = CliRunner().invoke(
+        build(),
+        ["evaluate", "-b", str(tiny_bundle.path), "--data", str(collection), "--out", str(tmp_path), "--minimum", "20",
+         "--no-floors", "--sources", str(tmp_path / "sources.csv"), "--format", "json"],
+    )  # fmt: skip
+    assert result.exit_code == 0, result.output
+    found = json.loads(result.stdout)
+    assert list(found["methods"]["tiny-64"]["by_source"]) == ["north"]
+    assert found["traps"] == ["south (75 images): scanned from paper."]
+
+
 def test_everything_mode_uses_every_image_once(collection, tiny_bundle, tmp_path):
     result = evaluate_bundles(
         [str(tiny_bundle.path)], read_manifest(collection), tmp_path,

@@ -159,6 +159,7 @@ print(sum(1 for _ in discover([sys.argv[1]])), tracemalloc.get_traced_memory()[1
 """
 
 
+@pytest.mark.slow
 def test_a_long_manifest_is_not_held(tmp_path):
     """In a process of its own: what other tests left behind, such as the table of interned names, is not counted."""
     with (tmp_path / "m.csv").open("w") as file:

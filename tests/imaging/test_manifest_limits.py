@@ -28,7 +28,7 @@ def test_a_cell_never_stops_the_rows_after_it(tmp_path, archive_of, column, cell
         writer.writerows([["path", column], ["bad.png", cell], [good.name, ""]])
     report = archive.add(tmp_path / "manifest.csv")
     assert report.added >= 1 and archive.verify() == []
-    digest = {row.pixels for row in archive.store.images([1, 2]).values()}
+    digest = {row.pixels for row in archive._store.images([1, 2]).values()}
     assert len(digest) == report.added
 
 

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
-from medlike.bundle import Bundle, rewrite
-from medlike.errors import BundleError, InputError
+from medlike.bundle import Bundle, default, rewrite
+from medlike.errors import BundleError, ImageError, InputError
 from medlike.inference import Encoder, Encodings, check
 
 
@@ -102,9 +102,9 @@ def test_nothing_gives_nothing_of_the_right_shape(tiny_regional_bundle, tiny_pic
     "image",
     [np.zeros((224, 224), np.float32), np.zeros((10, 10), np.uint8), np.zeros((224, 224, 3), np.uint8)],
 )
-def test_an_unprepared_image_is_refused(tiny_bundle, image):
+def test_outputs_refuse_an_unprepared_image(tiny_bundle, image):
     with Encoder(tiny_bundle) as encoder, pytest.raises(InputError, match="prepare it to uint8"):
-        encoder.encode([image])
+        encoder.outputs([image])
 
 
 def test_no_threads_are_refused(tiny_bundle):
@@ -165,3 +165,47 @@ def test_a_noise_picture_is_an_outlier_for_the_shipped_bundle():
     noise = np.random.default_rng(0).integers(0, 256, (2, 224, 224)).astype(np.uint8)
     with Encoder(Bundle.load("medlike-itq-64")) as encoder:
         assert encoder.encode(list(noise)).outlier.is_outlier.all()
+
+
+def test_paths_arrays_and_images_are_encoded_alike(tiny_regional_bundle, tmp_path):
+    from PIL import Image as PillowImage
+
+    from medlike import imaging
+
+    grey = np.random.default_rng(3).integers(0, 256, (90, 140)).astype(np.uint8)
+    picture = PillowImage.fromarray(grey)
+    picture.save(tmp_path / "a.png")
+    image = imaging.from_array(grey)
+    given = [tmp_path / "a.png", str(tmp_path / "a.png"), grey, picture, image, imaging.prepare(image)]
+    with Encoder(tiny_regional_bundle, threads=2) as encoder:
+        found = encoder.encode(given)
+        stack = encoder.encode(np.stack([grey, grey]))
+        colour = encoder.encode([np.stack([grey] * 3, axis=2)])
+    assert (found.code == found.code[0]).all() and (found.content == found.content[0]).all()
+    assert not found.cell_mask.all() and (found.cell_mask == found.cell_mask[0]).all()
+    assert (stack.code == found.code[:2]).all() and (colour.code == found.code[:1]).all()
+    vectors = found.vectors()
+    assert vectors.dtype == np.float32 and np.allclose((vectors * vectors).sum(axis=1), 1)
+
+
+@pytest.mark.parametrize("one", ["a.png", np.zeros((50, 60), np.uint8), np.zeros((50, 60, 3), np.uint8)])
+def test_one_image_in_place_of_several_is_refused(tiny_bundle, one):
+    with Encoder(tiny_bundle) as encoder, pytest.raises(InputError, match="put it into a list"):
+        encoder.encode(one)
+
+
+def test_what_is_no_image_is_refused(tiny_bundle, tmp_path):
+    with Encoder(tiny_bundle) as encoder:
+        with pytest.raises(InputError, match="dict cannot be encoded: give a path"):
+            encoder.encode([{}])
+        with pytest.raises(ImageError):
+            encoder.encode([tmp_path / "missing.png"])
+
+
+def test_an_encoder_takes_the_name_or_folder_of_a_bundle(tiny_bundle):
+    with Encoder(tiny_bundle.path) as encoder:
+        assert encoder.bundle.digest == tiny_bundle.digest
+    with Encoder() as encoder:
+        assert encoder.bundle.name == default()
+    with pytest.raises(BundleError, match="no bundle 'nothing'"):
+        Encoder("nothing")

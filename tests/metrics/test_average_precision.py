@@ -285,6 +285,6 @@ def test_five_thousand_queries_against_thirty_thousand_codes_take_seconds():
 
     rng = np.random.default_rng(0)
     codes, labels = rng.integers(0, 256, (35_000, 8), dtype=np.uint8), rng.integers(0, 16, 35_000)
-    start = time.perf_counter()
+    start = time.process_time()
     score_codes(codes[:5000], codes[5000:], Relevance.of(labels[:5000], labels[5000:]))
-    assert time.perf_counter() - start < 20
+    assert time.process_time() - start < 20

@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from medlike.errors import TrainingError
-from medlike.models.crossmodal import DropoutVoting, ExpertLayer, FusionBlock, chosen_weights, unit
-from medlike.models.mcmfh import BITS, CrossModalNetwork, PlainHash, export_crossmodal, preset
+from medlike.models.mcmfh import BITS, CrossModalNetwork, export_crossmodal, preset
+from medlike.models.mcmfh_parts import DropoutVoting, ExpertLayer, FusionBlock, chosen_weights, unit
 
 SMALL = {"image_width": 12, "sentence_width": 10, "width": 8, "heads": 2, "hash_hidden": 6}
 IMAGE, TEXT, BOTH = (1.0, 0.0), (0.0, 1.0), (1.0, 1.0)
@@ -153,11 +153,3 @@ def test_presets_are_by_length_and_unknown_settings_are_listed():
         preset(16, width=10)
     with pytest.raises(TrainingError, match="experts and chosen must be at least 1"):
         preset(16, experts=0)
-
-
-def test_the_plain_rival_averages_its_sides():
-    torch.manual_seed(0)
-    rival = PlainHash(preset(16, **SMALL)).eval()
-    image, sentence = rows()
-    alone = [run(rival, image, sentence, view)["u"] for view in (IMAGE, TEXT)]
-    torch.testing.assert_close(run(rival, image, sentence, BOTH)["u"], (alone[0] + alone[1]) / 2)

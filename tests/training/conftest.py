@@ -43,3 +43,11 @@ def trained(phantom_data, tmp_path_factory):
     dataset, split, cache = phantom_data
     out = tmp_path_factory.mktemp("trained") / "small"
     return train_network([dataset], out, Plan("compact", 32, changes=SMALL, device="cpu"), split=split, cache=cache)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    """What needs a trained network is slow: `make check` leaves it out."""
+    for item in items:
+        if "trained" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.slow)

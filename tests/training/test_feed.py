@@ -1,14 +1,13 @@
 """Batches are prepared ahead and stay what they were; stems find their weights; devices and splits are chosen."""
 
 import threading
-import time
 
 import numpy as np
 import pytest
 import torch
 
 from medlike.bundle import Bundle
-from medlike.datasets import development, development_split, read_collection
+from medlike.datasets import read_collection
 from medlike.errors import TrainingError
 from medlike.models.networks import build, rebuild, record
 from medlike.training.feed import ahead
@@ -20,19 +19,20 @@ from medlike.training.weights import load_stem
 def test_the_next_item_is_made_while_the_last_is_used():
     made: list[int] = []
     names = set()
+    more = threading.Condition()
 
     def items():
         for number in range(4):
             names.add(threading.current_thread().name)
-            made.append(number)
+            with more:
+                made.append(number)
+                more.notify()
             yield number
 
     seen = []
     for number in ahead(items()):
-        deadline = time.monotonic() + 10
-        while len(made) < min(number + 2, 4) and time.monotonic() < deadline:
-            time.sleep(0.001)
-        assert len(made) == min(number + 2, 4)
+        with more:
+            assert more.wait_for(lambda number=number: len(made) == min(number + 2, 4), timeout=60), made
         seen.append(number)
     assert seen == [0, 1, 2, 3]
     assert all(name.startswith("medlike-feed") for name in names)
@@ -91,9 +91,3 @@ def test_a_split_is_made_once_and_kept(phantom_collection, tmp_path):
     made = find_split(dataset, tmp_path, said.append)
     assert (tmp_path / "split.json").is_file() and "near-duplicates" in said[0]
     assert find_split(dataset, tmp_path).digest == made.digest
-
-
-@pytest.mark.collections
-def test_the_frozen_split_is_taken_where_it_knows_every_image(collections, tmp_path):
-    assert find_split(development(), tmp_path).digest == development_split().digest
-    assert not (tmp_path / "split.json").exists()

@@ -5,11 +5,11 @@ import pytest
 import torch
 
 from medlike import bundle
-from medlike.bundle.crossing import BOTH, IMAGE, TEXT
+from medlike.bundle.text_bundle import BOTH, IMAGE, TEXT
 from medlike.datasets import Dataset, Sample
 from medlike.errors import TrainingError
 from medlike.metrics import Relevance, score_codes, score_features
-from medlike.models.mcmfh import CrossModalNetwork, PlainHash, preset
+from medlike.models.mcmfh import CrossModalNetwork, preset
 from medlike.training.mcmfh_loop import CrossModalRecipe, crossed, fit_crossmodal, loss_terms, positives
 from medlike.training.pair_quality import measure_pairs
 from medlike.training.pairs import Pairs, cases_of
@@ -81,6 +81,25 @@ def test_the_same_seed_gives_the_same_codes(trained, parts):
         assert not np.array_equal(crossed(other.network, parts[2], view)[1], codes)
 
 
+def test_interrupted_and_resumed_is_as_never_interrupted(parts, tmp_path):
+    def stop(line):
+        if line.startswith("text, epoch 10 of"):
+            raise InterruptedError
+
+    given = (parts[0], parts[1], preset(16, **WIDTHS), CrossModalRecipe(epochs=12, batch=64))
+    with pytest.raises(InterruptedError):
+        fit_crossmodal(*given, say=stop, folder=tmp_path)
+    lines = []
+    resumed = fit_crossmodal(*given, say=lines.append, folder=tmp_path, resume=True)
+    whole = fit_crossmodal(*given)
+    assert lines[0] == "text, going on after epoch 10 of 12"
+    assert resumed.history == whole.history and resumed.best_epoch == whole.best_epoch
+    state = resumed.network.state_dict()
+    assert all(torch.equal(value, state[name]) for name, value in whole.network.state_dict().items())
+    with pytest.raises(TrainingError, match="belongs to another run: its seed differs"):
+        fit_crossmodal(*given, 1, folder=tmp_path, resume=True)
+
+
 def test_the_best_epoch_is_kept(trained, parts):
     values = [row["validation"] for row in trained.history]
     assert len(values) == 7 and values[trained.best_epoch] == max(values)
@@ -118,7 +137,7 @@ def test_the_validation_figure_is_of_the_network_that_is_returned(parts, turned)
         for kind, score in ((0, score_features), (1, score_codes))
     ]
     assert fit.validation == pytest.approx(np.mean(values))
-    assert (fit.validation == fit.history[fit.best_epoch]["validation"]) != turned
+    assert (round(fit.validation, 6) == fit.history[fit.best_epoch]["validation"]) != turned
 
 
 def test_frozen_parts_stay_as_they_were_drawn(trained):
@@ -171,12 +190,6 @@ def test_ablations_train(parts, changes):
     recipe = CrossModalRecipe(epochs=1, batch=64).with_changes(**changes)
     fit = fit_crossmodal(parts[0], parts[1], preset(16, experts=1, votes=False, **WIDTHS), recipe)
     assert len(fit.history) == 2 and np.isfinite(fit.history[1]["loss"])
-
-
-def test_the_plain_rival_learns_too(parts):
-    recipe = CrossModalRecipe(epochs=6, batch=64, start="random", turned=False)
-    fit = fit_crossmodal(parts[0], parts[1], preset(16, **WIDTHS), recipe, 0, PlainHash)
-    assert found(fit.network, parts[2], parts[3])[0] > 0.4
 
 
 def test_a_paired_query_sees_its_other_half(trained, parts):
@@ -259,12 +272,12 @@ def test_the_command_makes_a_bundle_that_runs(collection, tiny_bundle, tmp_path)
     assert (made.name, made.bits, made.preset) == ("medlike-text-16", 16, "mcmfh")
     assert made.spec["training"]["sources"]["s"]["terms"] == ["CC0"]
     assert made.spec["training"]["recipe"]["epochs"] == 2
-    crossing = CrossEncoder(made)
-    crossing.require_images(tiny_bundle)
-    crossing.require_golden()
+    cross_encoder = CrossEncoder(made)
+    cross_encoder.require_images(tiny_bundle)
+    cross_encoder.require_golden()
     with SentenceEncoder.load() as encoder:
-        crossing.require_sentences(encoder)
-        assert crossing.encode(sentences=encoder.encode(["effusion"])).code.shape == (1, 2)
+        cross_encoder.require_sentences(encoder)
+        assert cross_encoder.encode(sentences=encoder.encode(["effusion"])).code.shape == (1, 2)
     # Embeddings are kept by what they were made from: a second run computes none.
     again = CliRunner().invoke(build(), [*command, "--replace"])
     assert again.exit_code == 0 and "encoding" not in again.output

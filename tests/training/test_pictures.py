@@ -7,7 +7,6 @@ import pytest
 
 from medlike.datasets import prepare_samples, read_manifest
 from medlike.errors import DatasetError
-from medlike.training.drafts import whole_folder
 from medlike.training.pictures import prepare_pictures
 
 
@@ -56,17 +55,3 @@ def test_a_picture_that_cannot_be_read_leaves_nothing_half_done(write_phantoms, 
     with pytest.raises(DatasetError, match=broken.name):
         prepare_pictures(read_manifest(folder / "manifest.csv"), tmp_path / "cache")
     assert list((tmp_path / "cache").iterdir()) == []
-
-
-def test_a_folder_is_whole_or_not_there_and_the_first_writer_wins(tmp_path):
-    target = tmp_path / "kept"
-    with pytest.raises(RuntimeError), whole_folder(target) as draft:
-        (draft / "half").touch()
-        raise RuntimeError
-    assert not list(tmp_path.iterdir())
-    with whole_folder(target) as draft:
-        with whole_folder(tmp_path / "other") as faster:
-            (faster / "first").touch()
-        (tmp_path / "other").rename(target)
-        (draft / "second").touch()
-    assert [file.name for file in target.iterdir()] == ["first"] and list(tmp_path.iterdir()) == [target]

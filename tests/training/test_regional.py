@@ -112,6 +112,24 @@ def test_the_joint_bundle_gives_global_and_local_codes_in_one_pass(regional, tra
     np.testing.assert_array_equal(found.code, expected.code, "the whole-image code was to stay as it was")
 
 
+def test_interrupted_cells_resumed_are_as_never_interrupted(regional, phantom_data, small, trained, tmp_path):
+    dataset, split, cache = phantom_data
+
+    def stop(line):
+        if line.startswith("cells, epoch 1 of"):
+            raise InterruptedError
+
+    start = trained.path.with_name(trained.path.name + ".run")
+    plan = Plan("hmar-compact", 32, changes=small | CELLS, device="cpu", start=start)
+    given = ([dataset], tmp_path / "joint", plan)
+    with pytest.raises(InterruptedError):
+        train_network(*given, split=split, cache=cache, say=stop)
+    lines = []
+    made = train_network(*given, split=split, cache=cache, resume=True, say=lines.append)
+    assert "cells, going on after epoch 1 of 2" in lines
+    assert made.encoder_digest == regional.encoder_digest
+
+
 def test_the_record_holds_entropies_curves_and_the_gate(regional):
     kept = regional.spec["training"]["regional"]
     assert 0 <= kept["entropy"]["worst"] <= kept["entropy"]["mean"] <= 1

@@ -20,7 +20,6 @@ import json
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -29,6 +28,7 @@ from medlike import strict_json
 from medlike.bundle import graph_files, specification
 from medlike.bundle.phantoms import unpacked_pictures
 from medlike.errors import BundleError
+from medlike.types import Array, JsonObject
 
 FORMAT = 1
 SPECIFICATION = "bundle.json"
@@ -43,25 +43,29 @@ DEFAULT_TEXT = "medlike-text-16"
 SHIPPED = Path(__file__).parent / "shipped"
 
 
-def canonical(spec: dict[str, Any]) -> bytes:
-    """A specification as the bytes that are digested: sorted keys, no spaces, UTF-8, without "digest"."""
+def canonical(spec: JsonObject) -> bytes:
+    """Return the bytes of a specification that are digested: sorted keys, no spaces, UTF-8, without "digest"."""
     body = {key: value for key, value in spec.items() if key != "digest"}
     return json.dumps(body, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
 
 
 def file_digest(path: Path) -> str:
-    """sha256 of a file, hex."""
+    """Return the SHA-256 of a file, in hex."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def encoder_digest(files: dict[str, dict[str, Any]]) -> str:
-    """What fixes the codes: sha256 over the digests of graph and weights."""
+def encoder_digest(files: dict[str, JsonObject]) -> str:
+    """Return the SHA-256 over the digests of graph and weights, which determine the codes."""
     return hashlib.sha256((files[GRAPH]["sha256"] + files[WEIGHTS]["sha256"]).encode()).hexdigest()
 
 
 def require_covered(graph: Path) -> None:
-    """Raise BundleError where a graph reads another file than the bundle's weights: the digest would not cover it."""
+    """Check that a graph reads no file but the bundle's weights; the digest would not cover it.
+
+    Raises:
+        BundleError: It is no ONNX graph, or reads another file.
+    """
     try:
         names = graph_files.named_files(graph.read_bytes())
     except (ValueError, RecursionError) as error:
@@ -75,23 +79,30 @@ def require_covered(graph: Path) -> None:
 
 
 def shipped(kind: str | None = "image") -> list[str]:
-    """Names of the bundles of a kind that come with medlike; None: of both kinds."""
+    """Return the names of the shipped bundles of a kind; None for both kinds."""
     found = sorted(SHIPPED.glob(f"*/{SPECIFICATION}"))
     return [file.parent.name for file in found if kind is None or _kind_of(file) == kind]
 
 
 def default() -> str:
-    """Name of the image bundle that new archives use unless told otherwise."""
+    """Return the name of the image bundle that new archives use by default."""
     return DEFAULT
 
 
 def default_text() -> str:
-    """Name of the text bundle that goes with the default image bundle."""
+    """Return the name of the text bundle of the default image bundle."""
     return DEFAULT_TEXT
 
 
 def locate(name_or_path: str | Path) -> Path:
-    """Folder of a bundle given by path or by the name of a shipped one. BundleError where there is none."""
+    """Return the folder of a bundle.
+
+    Args:
+        name_or_path: A folder, or the name of a shipped bundle.
+
+    Raises:
+        BundleError: There is none.
+    """
     path = Path(name_or_path).expanduser()
     if (path / SPECIFICATION).is_file():
         return path
@@ -105,19 +116,29 @@ def locate(name_or_path: str | Path) -> Path:
 
 @dataclass(frozen=True)
 class Bundle:
-    """A trained model, checked against its digest when loaded.
+    """Hold a trained model on disk. `load` checks every byte against the digest.
 
-    path: its folder. spec: the content of bundle.json.
+    Attributes:
+        path: The folder.
+        spec: Content of bundle.json.
     """
 
     path: Path
-    spec: dict[str, Any]
+    spec: JsonObject
 
     @staticmethod
     def load(name_or_path: str | Path, kind: str | None = "image") -> Bundle:
-        """Read a bundle by path or shipped name. kind: image or text; None takes both.
+        """Load a bundle.
 
-        BundleError: missing, damaged, of another format or kind.
+        Args:
+            name_or_path: The name of a shipped bundle, or a folder.
+            kind: "image" or "text"; None accepts both.
+
+        Returns:
+            The bundle, every byte of it checked.
+
+        Raises:
+            BundleError: The bundle is missing, damaged, or of another format or kind.
         """
         path = locate(name_or_path)
         file = path / SPECIFICATION
@@ -143,7 +164,11 @@ class Bundle:
         return bundle
 
     def verify(self) -> None:
-        """Compare every byte with the digest. BundleError names the file that is missing or differs."""
+        """Compare every byte with the digest.
+
+        Raises:
+            BundleError: A file is missing or differs; the message names it.
+        """
         wrong = specification.problem(self.spec, FILES)
         if wrong is not None:
             raise BundleError(f"{self.path / SPECIFICATION}: {wrong}; fetch the bundle again")
@@ -166,72 +191,82 @@ class Bundle:
 
     @property
     def name(self) -> str:
+        """Return the name."""
         return str(self.spec["name"])
 
     @property
     def kind(self) -> str:
-        """image: pictures to codes. text: content vectors and sentences to codes in one space."""
+        """Return "image" (pictures to codes) or "text" (content vectors and sentences to codes of one space)."""
         return _kind(self.spec)
 
     @property
     def preset(self) -> str:
+        """Return the name of the network's preset."""
         return str(self.spec["preset"])
 
     @property
     def digest(self) -> str:
-        """sha256 hex over everything in the bundle."""
+        """Return the SHA-256 of everything in the bundle, in hex."""
         return str(self.spec["digest"])
 
     @property
     def encoder_digest(self) -> str:
-        """sha256 hex over graph and weights: equal means equal codes."""
+        """Return the SHA-256 of graph and weights, in hex; bundles that agree in it give equal codes."""
         return encoder_digest(self.spec["files"])
 
     @property
     def bits(self) -> int:
-        """Bits of a code."""
+        """Return the length of a code in bits."""
         return int(self.spec["bits"])
 
     @property
     def content_dim(self) -> int:
-        """Length of the content vector that an image bundle gives and a text bundle takes."""
+        """Return the length of the content vector that an image bundle gives and a text bundle takes."""
         return int(self.spec["content_dim"])
 
     @property
     def local_bits(self) -> int | None:
-        """Bits of a local code, None where the bundle has no regional expert."""
+        """Return the length of a local code in bits, None if the bundle has no regional expert."""
         value = self.spec.get("local_bits")
         return None if value is None else int(value)
 
     @property
     def modalities(self) -> list[str]:
-        """Names of the columns of output "modality"; empty where the bundle predicts none."""
+        """Return the names of the columns of output "modality"; empty if the bundle predicts none."""
         return list(self.spec.get("modalities") or [])
 
     @property
     def outputs(self) -> list[str]:
-        """Names of the graph's outputs."""
+        """Return the names of the graph's outputs."""
         return list(self.spec["outputs"])
 
     @property
     def graph(self) -> Path:
+        """Return the path of the ONNX graph."""
         return self.path / GRAPH
 
     @property
     def bytes(self) -> int:
-        """Size of the folder's files."""
+        """Return the size of the folder's files in bytes."""
         return sum((self.path / name).stat().st_size for name in (SPECIFICATION, *FILES))
 
     @cached_property
-    def _arrays(self) -> dict[str, npt.NDArray[Any]]:
+    def _arrays(self) -> dict[str, Array]:
         return _loaded(self.path / ARRAYS)
 
     def array_names(self) -> list[str]:
-        """Names of the arrays beside the network's weights."""
+        """Return the names of the arrays beside the network's weights."""
         return sorted(self._arrays)
 
-    def array(self, name: str) -> npt.NDArray[Any]:
-        """An array of the bundle by name. BundleError where it has none of that name."""
+    def array(self, name: str) -> Array:
+        """Return an array of the bundle.
+
+        Args:
+            name: One of `array_names`.
+
+        Raises:
+            BundleError: The bundle has no array of this name.
+        """
         try:
             return self._arrays[name]
         except KeyError:
@@ -239,26 +274,34 @@ class Bundle:
                 f"bundle {self.name} has no array {name!r}; it has: {', '.join(self.array_names())}"
             ) from None
 
-    def weights(self) -> dict[str, npt.NDArray[Any]]:
-        """The network's weights by name, as stored: float16 or float32."""
+    def weights(self) -> dict[str, Array]:
+        """Return the network's weights by name, as stored: float16 or float32."""
         return _loaded(self.path / WEIGHTS)
 
     def golden_inputs(self) -> npt.NDArray[np.uint8]:
-        """Golden inputs of an image bundle, uint8 [N, 224, 224]."""
+        """Return the golden inputs of an image bundle: uint8 [N, 224, 224].
+
+        Raises:
+            BundleError: They are damaged.
+        """
         try:
             return unpacked_pictures(self.array("golden.inputs"), int(self.spec["golden"]["count"]))
         except ValueError as error:
             raise BundleError(f"the golden inputs of {self.path} are damaged ({error}); fetch it again") from None
 
     def golden_bits(self) -> npt.NDArray[np.bool_]:
-        """Bits of the golden inputs where the bundle was made, bool [N, K]."""
+        """Return the bits that the bundle's maker computed for the golden inputs: bool [N, K].
+
+        Raises:
+            BundleError: They are damaged.
+        """
         code = self.array("golden.code")
         if code.dtype != np.uint8 or code.ndim != 2 or code.shape[1] * 8 != self.bits:
             raise BundleError(f"the golden code of {self.path} is {code.dtype} {code.shape}; fetch it again")
         return np.unpackbits(code, axis=1).astype(bool)
 
 
-def _loaded(file: Path) -> dict[str, npt.NDArray[Any]]:
+def _loaded(file: Path) -> dict[str, Array]:
     """Return the arrays of a safetensors file. BundleError where it is none, whatever digest is stated of it."""
     from safetensors import SafetensorError
     from safetensors.numpy import load_file
@@ -269,7 +312,7 @@ def _loaded(file: Path) -> dict[str, npt.NDArray[Any]]:
         raise BundleError(f"{file} cannot be read ({error}); fetch the bundle again") from error
 
 
-def _kind(spec: dict[str, Any]) -> str:
+def _kind(spec: JsonObject) -> str:
     return str(spec.get("kind", KINDS[0]))
 
 

@@ -30,9 +30,7 @@ def open_session(graph: str | Path) -> Any:
         return onnxruntime.InferenceSession(str(graph), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # the runtime's exceptions share no base class
         reason = str(error).splitlines()[0][:300]
-        raise BundleError(
-            f"the runtime cannot open {graph}: {reason}; fetch or export the bundle again"
-        ) from error
+        raise BundleError(f"the runtime cannot open {graph}: {reason}; fetch or export the bundle again") from error
 
 
 def code_values(session: Any, pictures: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:

@@ -3,14 +3,15 @@
 import math
 import re
 from collections.abc import Callable, Mapping
-from typing import Any
+
+from medlike.types import Json
 
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 LONGEST = 200  # characters of a name
-Check = Callable[[Any], bool]
+Check = Callable[[Json], bool]
 
 
-def problem(spec: Mapping[str, Any], files: tuple[str, ...]) -> str | None:
+def problem(spec: Mapping[str, Json], files: tuple[str, ...]) -> str | None:
     """Return what is wrong with a specification as a sentence that names key and value; None where it is sound.
 
     Args:
@@ -34,7 +35,7 @@ def problem(spec: Mapping[str, Any], files: tuple[str, ...]) -> str | None:
     return _problem_of_outlier(spec.get("outlier"))
 
 
-def _problem_of_text(text: Any) -> str | None:
+def _problem_of_text(text: Json) -> str | None:
     if not isinstance(text, dict):
         return f"text is {_shown(text)}, not an object"
     for key in ("sentence_width", "embedding_dim"):
@@ -46,7 +47,7 @@ def _problem_of_text(text: Any) -> str | None:
     return None
 
 
-def _problem_of_outlier(outlier: Any) -> str | None:
+def _problem_of_outlier(outlier: Json) -> str | None:
     if not outlier:
         return None if outlier is None or outlier == {} else f"outlier is {_shown(outlier)}, not an object"
     if not isinstance(outlier, dict):
@@ -65,27 +66,27 @@ def _problem_of_outlier(outlier: Any) -> str | None:
     return None
 
 
-def _whole(value: Any, least: int, most: int) -> bool:
+def _whole(value: Json, least: int, most: int) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and least <= value <= most
 
 
-def _number(value: Any) -> bool:
+def _number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
-def _digest(value: Any) -> bool:
+def _digest(value: object) -> bool:
     return isinstance(value, str) and _DIGEST.fullmatch(value) is not None
 
 
-def _name(value: Any) -> bool:
+def _name(value: object) -> bool:
     return isinstance(value, str) and 0 < len(value) <= LONGEST and value.isprintable()
 
 
-def _names(value: Any, most: int) -> bool:
+def _names(value: Json, most: int) -> bool:
     return isinstance(value, list) and len(value) <= most and all(map(_name, value))
 
 
-def _shown(value: Any) -> str:
+def _shown(value: Json) -> str:
     return f"{value!r:.60}" if not isinstance(value, int) or abs(value) < 2**64 else "a number of 2**64 or more"
 
 

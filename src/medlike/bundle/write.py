@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
-import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from medlike.bundle import bundle as folder
-from medlike.bundle.crossing import golden_rows, golden_values
 from medlike.bundle.phantoms import COUNT, packed_pictures, phantoms
 from medlike.bundle.session import code_values, open_session
+from medlike.bundle.text_bundle import golden_rows, golden_values
 from medlike.errors import BundleError, MissingExtra
+from medlike.files import drafted_folder
+from medlike.types import Array, Json, JsonObject
 
 # Smaller tensors (batch statistics, biases, scales) stay float32: they cost little and carry much.
 HALF_FROM = 1024
@@ -30,7 +30,7 @@ FIXED = (
     "format", "kind", "bits", "content_dim", "local_bits", "outputs", "preset", "precision", "text", "golden",
     "files",
 )  # fmt: skip
-EITHER: dict[str, Any] = {
+EITHER: JsonObject = {
     "labels": {},
     "network": {},
     "precision": "float32",
@@ -38,7 +38,7 @@ EITHER: dict[str, Any] = {
     "quality": {},
     "terms": "",
 }
-DEFAULTS: dict[str, dict[str, Any]] = {
+DEFAULTS: dict[str, JsonObject] = {
     "image": {
         **EITHER,
         "local_bits": None,
@@ -56,8 +56,8 @@ TEXT_REQUIRED = ("image_encoder_digest", "image_bundle", "sentence_digest", "sen
 def write(
     path: str | Path,
     graph: Any,
-    arrays: Mapping[str, npt.NDArray[Any]],
-    spec: Mapping[str, Any],
+    arrays: Mapping[str, Array],
+    spec: Mapping[str, Json],
     *,
     replace: bool = False,
 ) -> folder.Bundle:
@@ -66,7 +66,7 @@ def write(
     graph: an onnx.ModelProto with input "image" uint8 [N,224,224] and outputs "bits" and "content" at least;
     its large float32 initialisers are stored as float16. arrays: every other array, by name. spec: name,
     preset, bits, content_dim, and anything of DEFAULTS; a measured `quality` and `terms` should be among it.
-    With `"kind": "text"` in spec, a text bundle: inputs as `bundle.crossing` has them, outputs "bits" and
+    With `"kind": "text"` in spec, a text bundle: inputs as `bundle.text_bundle` has them, outputs "bits" and
     "embedding", and TEXT_REQUIRED under "text". The golden inputs are encoded by the graph as written.
     replace: take the place of a bundle at `path`.
 
@@ -97,8 +97,8 @@ def write(
 def rewrite(
     bundle: folder.Bundle,
     path: str | Path,
-    arrays: Mapping[str, npt.NDArray[Any]] | None = None,
-    spec: Mapping[str, Any] | None = None,
+    arrays: Mapping[str, Array] | None = None,
+    spec: Mapping[str, Json] | None = None,
     *,
     replace: bool = False,
 ) -> folder.Bundle:
@@ -120,13 +120,13 @@ def rewrite(
     return folder.Bundle.load(path, kind=None)
 
 
-def _golden(draft: Path, spec: Mapping[str, Any]) -> tuple[npt.NDArray[Any], dict[str, npt.NDArray[Any]]]:
+def _golden(draft: Path, spec: Mapping[str, Json]) -> tuple[Array, dict[str, Array]]:
     """Values of the golden inputs as the graph in `draft` gives them, and the arrays that keep both."""
     session = open_session(draft / folder.GRAPH)
     if spec.get("kind") == "text":
         content, sentences = golden_rows(spec["content_dim"], spec["text"]["sentence_width"])
         values = golden_values(session, content, sentences)
-        inputs: dict[str, npt.NDArray[Any]] = {"golden.content": content, "golden.sentences": sentences}
+        inputs: dict[str, Array] = {"golden.content": content, "golden.sentences": sentences}
     else:
         pictures = phantoms(COUNT)
         values = code_values(session, pictures)
@@ -134,7 +134,7 @@ def _golden(draft: Path, spec: Mapping[str, Any]) -> tuple[npt.NDArray[Any], dic
     return values, inputs | {"golden.code": np.packbits(values > 0, axis=1)}
 
 
-def _complete(spec: Mapping[str, Any], outputs: list[str]) -> dict[str, Any]:
+def _complete(spec: Mapping[str, Json], outputs: list[str]) -> JsonObject:
     missing = [key for key in REQUIRED if key not in spec]
     if missing:
         raise BundleError(f"the specification lacks {', '.join(missing)}")
@@ -158,11 +158,11 @@ def _complete(spec: Mapping[str, Any], outputs: list[str]) -> dict[str, Any]:
     return {**DEFAULTS[kind], **spec, "format": folder.FORMAT, "outputs": outputs}
 
 
-def _externalised(model: Any) -> dict[str, npt.NDArray[Any]]:
+def _externalised(model: Any) -> dict[str, Array]:
     """Take the float initialisers out of the graph; large ones become float16 followed by a Cast."""
     from onnx import TensorProto, helper, numpy_helper
 
-    weights: dict[str, npt.NDArray[Any]] = {}
+    weights: dict[str, Array] = {}
     casts = []
     for tensor in model.graph.initializer:
         if tensor.data_type not in (TensorProto.FLOAT, TensorProto.FLOAT16):
@@ -206,13 +206,13 @@ def _point_into(model: Any, weights: Path) -> None:
             tensor.external_data.add(key=key, value=value)
 
 
-def _save_arrays(path: Path, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
+def _save_arrays(path: Path, arrays: Mapping[str, Array]) -> None:
     from safetensors.numpy import save_file
 
     save_file({name: np.ascontiguousarray(value) for name, value in arrays.items()}, path)
 
 
-def _seal(draft: Path, spec: dict[str, Any]) -> None:
+def _seal(draft: Path, spec: JsonObject) -> None:
     spec["files"] = {
         name: {"bytes": (draft / name).stat().st_size, "sha256": folder.file_digest(draft / name)}
         for name in folder.FILES
@@ -222,34 +222,16 @@ def _seal(draft: Path, spec: dict[str, Any]) -> None:
     (draft / folder.SPECIFICATION).write_text(text, encoding="utf-8")
     for name in (folder.SPECIFICATION, *folder.FILES):
         (draft / name).chmod(0o644)
-        with (draft / name).open("rb") as file:
-            os.fsync(file.fileno())
 
 
-class _beside:
-    """A draft folder beside `path` that takes its place on success and vanishes on failure."""
-
-    def __init__(self, path: Path, replace: bool) -> None:
-        self.path = path
-        if path.exists() and not (path / folder.SPECIFICATION).is_file():
-            raise BundleError(f"{path} exists and is not a bundle; choose another path")
-        if path.exists() and not replace:
-            raise BundleError(f"a bundle is already at {path}; choose another path or ask to replace it")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self.draft = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
-
-    def __enter__(self) -> Path:
-        return self.draft
-
-    def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
-        if kind is not None:
-            shutil.rmtree(self.draft, ignore_errors=True)
-            return
-        self.draft.chmod(0o755)
-        if self.path.exists():
-            old = self.draft.with_name(self.draft.name + ".old")
-            self.path.rename(old)
-            self.draft.rename(self.path)
-            shutil.rmtree(old)
-        else:
-            self.draft.rename(self.path)
+@contextmanager
+def _beside(path: Path, replace: bool) -> Iterator[Path]:
+    """Yield a draft folder that becomes the bundle at `path` on success and vanishes on failure."""
+    if path.exists() and not (path / folder.SPECIFICATION).is_file():
+        raise BundleError(f"{path} exists and is not a bundle; choose another path")
+    if path.exists() and not replace:
+        raise BundleError(f"a bundle is already at {path}; choose another path or ask to replace it")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with drafted_folder(path, 0o700, replace=True) as draft:
+        yield draft
+        draft.chmod(0o755)

@@ -10,7 +10,7 @@ from medlike.escaping import write_rows
 
 if TYPE_CHECKING:
     from medlike import Hit, Result
-    from medlike.archive.nearest_texts import TextResult
+    from medlike.archive.search.text_result import TextResult
 
 FIELDS = ("rank", "id", "distance", "similarity", "box", "source", "modality", "region", "label")
 TEXT_FIELDS = ("rank", "id", "kind", "text", "distance", "similarity")
@@ -18,8 +18,8 @@ TEXT_FIELDS = ("rank", "id", "kind", "text", "distance", "similarity")
 
 def show(result: "Result", title: str | None = None) -> None:
     """Print a result as a table, the verdict on the query before it."""
-    from medlike.archive.sheet import measure
     from medlike.cli.screen import out, print_table, say
+    from medlike.display.sheet import measure
 
     console = out()
     if title:
@@ -69,8 +69,8 @@ def show_texts(result: "TextResult") -> None:
 
 
 def _show_verdict(outlier: dict[str, Any] | None) -> None:
-    from medlike.archive.sheet import verdict
     from medlike.cli.screen import say
+    from medlike.display.sheet import verdict
 
     if outlier is not None:
         say(verdict(outlier), style="bold red" if outlier["is_outlier"] else None)

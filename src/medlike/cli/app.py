@@ -7,7 +7,6 @@ import typer
 from medlike import __version__
 from medlike.cli import (
     backup,
-    bench,
     bundle,
     calibrate,
     commission,
@@ -21,12 +20,12 @@ from medlike.cli import (
     remove,
     restore,
     search,
-    study,
     text,
     train,
     triage,
     verify,
 )
+from medlike.cli.added import Commands
 from medlike.cli.exits import guarded
 
 
@@ -34,6 +33,7 @@ def build() -> typer.Typer:
     """All commands, each wrapped so that no traceback reaches the user."""
     app = typer.Typer(
         name="medlike",
+        cls=Commands,
         no_args_is_help=True,
         rich_markup_mode="rich",
         pretty_exceptions_enable=False,
@@ -44,28 +44,23 @@ def build() -> typer.Typer:
     app.callback()(_root)
     for panel, commands in (
         ("Search", (demo, index, search, triage)),
-        ("Measure", (evaluate, study)),
+        ("Measure", (evaluate,)),
         ("Train", (train, calibrate, commission)),
-        ("Look after an archive", (info, verify, remove, compact, backup, restore, reindex)),
+        ("Maintain an archive", (info, verify, remove, compact, backup, restore, reindex)),
     ):
         for module in commands:
             name = module.__name__.rpartition(".")[2]
             app.command(name, epilog=module.EXAMPLES, rich_help_panel=panel)(guarded(getattr(module, name)))
-    bundles = typer.Typer(no_args_is_help=True, help="Look at bundles: trained models on disk.")
+    bundles = typer.Typer(no_args_is_help=True, help="Show bundles: trained models on disk.")
     bundles.command("info", epilog=bundle.EXAMPLES)(guarded(bundle.info))
     bundles.command("card", epilog=bundle.CARD)(guarded(bundle.card))
     app.add_typer(bundles, name="bundle", rich_help_panel="Models")
-    models = typer.Typer(no_args_is_help=True, help="Look at network presets: what can be trained.")
+    models = typer.Typer(no_args_is_help=True, help="Show the networks that can be trained.")
     models.command("info", epilog=model.EXAMPLES)(guarded(model.info))
     app.add_typer(models, name="model", rich_help_panel="Models")
-    texts = typer.Typer(no_args_is_help=True, help="Install what searching by words needs.")
+    texts = typer.Typer(no_args_is_help=True, help="Install the weights for search by text.")
     texts.command("install", epilog=text.EXAMPLES)(guarded(text.install))
     app.add_typer(texts, name="text", rich_help_panel="Models")
-    benches = typer.Typer(no_args_is_help=True, help="Measure speed, beside a peer in the same run.")
-    for name in bench.BENCHES:
-        benches.command(name, epilog=bench.examples(name))(guarded(bench.command(name)))
-    benches.command("train", epilog=bench.TRAIN)(guarded(bench.train))
-    app.add_typer(benches, name="bench", rich_help_panel="Measure")
     return app
 
 
@@ -78,7 +73,7 @@ def _show_version(asked: bool) -> None:
 def _root(
     version: Annotated[
         bool,
-        typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version and end."),
+        typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version and exit."),
     ] = False,
 ) -> None:
     """Find medical images like this one."""

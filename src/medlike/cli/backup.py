@@ -16,26 +16,29 @@ medlike backup /mnt/backup/monday --archive archive/ --links --passphrase-file s
 
 
 def backup(
-    target: Annotated[Path, typer.Argument(help="A new folder for the backup.")],
+    target: Annotated[Path, typer.Argument(help="New folder for the backup.")],
     archive: ArchiveFolder = None,
     links: Annotated[
-        bool, typer.Option("--links", help="Save the link table too: it says whose images these are.")
+        bool,
+        typer.Option(
+            "--links", help="Include the link table (paths, UIDs, true dates): it says whose images these are."
+        ),
     ] = False,
     passphrase_file: Passphrase = None,
     with_id_key: Annotated[
         bool,
         typer.Option(
             "--with-id-key",
-            help="Without a passphrase: save the key of the ids too, in plain. Whoever has it can test whether an "
-            "image with a known UID is in the archive. Without it a restored archive takes no new images.",
+            help="Without a passphrase: include the id key, unencrypted. Its holder can test whether an image with a "
+            "known UID is in the archive. Without it a restored archive cannot add images.",
         ),
     ] = False,
     format: ReportFormat = Report.table,
 ) -> None:
-    """Save an archive into a folder; it may be searched and written to meanwhile.
+    """Copy an archive to a new folder while it is in use.
 
-    Under a passphrase the whole backup is one encrypted file. Without one it is a folder in plain, and the key of
-    the ids stays out unless --with-id-key is given. The link table (paths, UIDs, true dates) needs --links.
+    With a passphrase the backup is one encrypted file. Without one it is not encrypted and leaves out the id key,
+    unless you give --with-id-key. The link table (paths, UIDs, true dates) is only included with --links.
     """
     from medlike import Archive
     from medlike.cli.screen import note, out, print_json

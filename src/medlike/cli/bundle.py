@@ -1,4 +1,4 @@
-"""medlike bundle info, medlike bundle card: what a bundle is."""
+"""medlike bundle info, medlike bundle card: describe a bundle."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -27,11 +27,11 @@ medlike bundle card my-bundle --results report/results.json --out my-bundle/READ
 
 def info(
     bundle: Annotated[
-        str | None, typer.Argument(help="A shipped bundle's name, or a folder; none lists those shipped.")
+        str | None, typer.Argument(help="Name or folder of a bundle. Without it, all shipped bundles.")
     ] = None,
     format: ReportFormat = Report.table,
 ) -> None:
-    """What a bundle is: bits, size, digest, measured quality, terms. Without a name: those that ship."""
+    """Show a bundle: bits, size, digest, measured quality, terms."""
     from medlike.bundle import Bundle, default, shipped
     from medlike.cli.screen import print_json, print_table, size
 
@@ -69,21 +69,24 @@ def _facts(bundle: "Bundle", default: str) -> dict[str, Any]:
 
 
 def card(
-    bundle: Annotated[str, typer.Argument(help="A shipped bundle's name, or a folder.")],
+    bundle: Annotated[str, typer.Argument(help="Name of a shipped bundle, or the folder of one.")],
     results: Annotated[
         Path | None,
-        typer.Option("--results", metavar="FILE", help="results.json of `medlike evaluate` on it, to be added."),
+        typer.Option(
+            "--results", metavar="FILE", help="Add the figures of a results.json that `medlike evaluate` wrote."
+        ),
     ] = None,
     out: Annotated[
-        Path | None, typer.Option("--out", metavar="FILE", help="Markdown file.", show_default="stdout")
+        Path | None, typer.Option("--out", metavar="FILE", help="Markdown file to write.", show_default="stdout")
     ] = None,
 ) -> None:
-    """The model card of a bundle as Markdown: data and their terms, quality by source, limits."""
+    """Write the model card of a bundle as Markdown: training data and terms, quality by source, limits."""
     from medlike import strict_json
     from medlike.bundle import Bundle
     from medlike.cli.screen import note
     from medlike.errors import InputError
     from medlike.escaping import printable_lines
+    from medlike.files import write_text
     from medlike.training.card import model_card
 
     found = None
@@ -96,7 +99,5 @@ def card(
     if out is None:
         print(printable_lines(text), end="")
         return
-    draft = out.with_name(out.name + ".tmp")
-    draft.write_text(printable_lines(text), encoding="utf-8")
-    draft.replace(out)
+    write_text(out, printable_lines(text))
     note(f"card: {out}")

@@ -18,26 +18,26 @@ medlike calibrate --data manifest.csv --out our-bundle --format json
 
 def calibrate(
     data: Annotated[
-        list[str], typer.Option("--data", help="The site's images: folders, files, manifests; may be repeated.")
+        list[str], typer.Option("--data", help="Images of your site: a folder, file or manifest. Repeatable.")
     ],
-    out: Annotated[Path, typer.Option("--out", help="Folder of the fitted bundle.")],
+    out: Annotated[Path, typer.Option("--out", help="Folder of the new bundle.")],
     bundle: Annotated[
-        str | None, typer.Option("--bundle", "-b", help="A shipped bundle's name, or a folder.")
+        str | None, typer.Option("--bundle", "-b", help="Name of a shipped bundle, or the folder of one.")
     ] = None,
-    replace: Annotated[bool, typer.Option("--replace", help="Replace a bundle that is at --out.")] = False,
+    replace: Annotated[bool, typer.Option("--replace", help="Replace an existing bundle at --out.")] = False,
     format: ReportFormat = Report.table,
 ) -> None:
-    """Fit a bundle's outlier verdicts to a site's own images, without training.
+    """Fit a bundle's outlier verdicts to images of your site. No training, no labels.
 
-    Half of the site's patients join what the bundle knows, the others set the threshold. Codes stay the same.
-    Some 500 images of at least 70 patients are wanted, as they come: no labels, no choice.
+    Half of the patients extend what the bundle knows, the other half set the threshold. Codes stay the same.
+    Give about 500 images of at least 70 patients, unselected.
     """
     from medlike.bundle import Bundle, default
     from medlike.cli.screen import note, print_json, progress, table
     from medlike.cli.screen import out as stdout
+    from medlike.commissioning.site import calibrate as fit
+    from medlike.commissioning.site import read_site
     from medlike.inference import Encoder
-    from medlike.inference.site import calibrate as fit
-    from medlike.inference.site import read_site
 
     given = Bundle.load(bundle or default())
     with Encoder(given) as encoder, progress() as display:

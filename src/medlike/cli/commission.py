@@ -1,4 +1,4 @@
-"""medlike commission: how a bundle does on a place's own images, before going live."""
+"""medlike commission: measure a bundle on images of a site before it goes live."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -22,26 +22,28 @@ medlike commission --data site.csv --bundle site-bundle --format json
 
 def commission(
     data: Annotated[
-        list[Path], typer.Option("--data", metavar="SITE", help="A folder or manifest of some 500 images of the place.")
+        list[Path], typer.Option("--data", metavar="SITE", help="Folder or manifest of about 500 images of your site.")
     ],
     out: Annotated[
         Path | None, typer.Option("--out", metavar="DIR", help="Folder for report.html, results.json and names.csv.")
     ] = None,
     bundle: Annotated[
         str | None,
-        typer.Option("--bundle", "-b", help="A shipped bundle's name, or a folder.", show_default="the default bundle"),
+        typer.Option(
+            "--bundle", "-b", help="Name of a shipped bundle, or the folder of one.", show_default="the default bundle"
+        ),
     ] = None,
     format: ReportFormat = Report.table,
 ) -> None:
-    """Judge a bundle on a place's own unlabelled images: false alarms, studies, near-duplicates, scanners.
+    """Measure a bundle on unlabelled images of your site: false alarms, studies, near-duplicates, scanners.
 
     The report holds no pictures and no file names: it says "image 17", and names.csv beside it, which is for you alone,
     says which file that is. Files that cannot be read are listed, and the exit code is then 3.
     """
     from medlike import bundle as bundles
     from medlike.cli.screen import note, print_json, print_table, progress, say
-    from medlike.training.commission import commission as judge
-    from medlike.training.commission import sentences
+    from medlike.commissioning.commission import commission as judge
+    from medlike.commissioning.commission import sentences
 
     given = bundles.Bundle.load(bundle or bundles.default())
     with progress() as display:
@@ -65,16 +67,15 @@ def commission(
 
 def _write(judged: "Commissioned", out: Path) -> None:
     from medlike.cli.screen import note
+    from medlike.commissioning.page import page
     from medlike.datasets.image_names import write_names
-    from medlike.training.commission_page import page
+    from medlike.files import write_text
 
     out.mkdir(parents=True, exist_ok=True)
     for name, text in (
         ("results.json", printable_json(judged.report, indent=1) + "\n"),
         ("report.html", page(judged.report)),
     ):
-        draft = out / (name + ".tmp")
-        draft.write_text(text, encoding="utf-8")
-        draft.replace(out / name)
+        write_text(out / name, text)
     names = write_names(out, ("name", "path", "frame"), judged.names)
     note(f"report: {out / 'report.html'}; which file each image is, for you alone: {names}")

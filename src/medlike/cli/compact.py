@@ -1,4 +1,4 @@
-"""medlike compact: forget for good what was removed."""
+"""medlike compact: delete removed images for good."""
 
 from medlike.cli.options import ArchiveFolder, Report, ReportFormat, archive_folder
 
@@ -9,9 +9,9 @@ medlike compact --archive archive/
 
 
 def compact(archive: ArchiveFolder = None, format: ReportFormat = Report.table) -> None:
-    """Drop removed images and earlier generations for good, and merge the index.
+    """Delete removed images and earlier generations for good, and merge the index.
 
-    Receipts from before cannot be repeated afterwards.
+    Receipts of earlier searches cannot be repeated afterwards.
     """
     from medlike import Archive
     from medlike.cli.screen import out, print_json

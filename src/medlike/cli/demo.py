@@ -63,30 +63,28 @@ QUESTIONS = (
 
 
 def demo(
-    folder: Annotated[
-        Path, typer.Argument(help="Where the archive, the contact sheet and the page go.")
-    ] = Path("medlike-demo"),
+    folder: Annotated[Path, typer.Argument(help="Folder for the archive, the contact sheet and the page.")] = Path(
+        "medlike-demo"
+    ),
 ) -> None:
-    """Index the samples that come with medlike, search them, and draw the answers.
+    """Index the sample images that come with medlike, search them, and draw the results.
 
-    Takes seconds and needs no network. Running it again uses the archive that is there.
+    It takes seconds and needs no network. Run it again to use the same archive.
     """
-    from medlike.archive.result import page
-    from medlike.archive.sheet import draw, write
     from medlike.cli.answers import show
     from medlike.cli.screen import out, progress, say
     from medlike.datasets.shipped import MANIFEST, samples
+    from medlike.display.page import page
+    from medlike.display.sheet import draw, write
 
     began = time.perf_counter()
     shipped, console = samples(), out()
     place = folder / "archive"
     with _opened(place) as opened, progress() as display:
         task = display.add_task("Indexing the samples", total=None)
-        report = opened.add(
-            shipped / MANIFEST, progress=lambda so_far: display.update(task, completed=so_far.files)
-        )
+        report = opened.add(shipped / MANIFEST, progress=lambda so_far: display.update(task, completed=so_far.files))
         console.print(f"[b]{len(opened)}[/b] images in the archive, [b]{report.added}[/b] of them new")
-        asked = [question for question in QUESTIONS if question.region is None or opened.folder.bundle.local_bits]
+        asked = [question for question in QUESTIONS if question.region is None or opened.bundle.local_bits]
         results = _answers(opened, shipped, asked)
         for question, result in zip(asked, results, strict=True):
             show(result, f"{question.title}  {question.words}".rstrip())
@@ -102,15 +100,15 @@ def demo(
 def _opened(place: Path) -> "Archive":
     """The archive of an earlier demo, brought to the bundles of this medlike; else a new one."""
     from medlike import Archive, Bundle
-    from medlike.archive.folder import TextBundleFacts, default_text_bundle, encode_alike
+    from medlike.archive.storage.folder import TextBundleFacts, default_text_bundle, encode_alike
     from medlike.bundle import default
 
     if not (place / "archive.json").exists():
         return Archive.create(place)
     opened, bundle = Archive.open(place), Bundle.load(default())
-    if opened.folder.bundle.digest != bundle.digest:
+    if opened.bundle.digest != bundle.digest:
         opened.reindex(bundle)
-    text, has = default_text_bundle(bundle), opened.folder.text
+    text, has = default_text_bundle(bundle), opened.text_bundle
     if text is not None and (has is None or not encode_alike(has, TextBundleFacts.of(text))):
         opened.reindex(text_bundle=text)
     return opened

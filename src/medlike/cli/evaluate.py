@@ -28,7 +28,7 @@ def evaluate(
             "-b",
             metavar="B",
             rich_help_panel=_BUNDLES,
-            help="Bundle by name or path; several are compared with the first.",
+            help="Name or folder of a bundle. Repeatable: the others are compared with the first.",
         ),
     ] = None,
     data: Annotated[
@@ -37,7 +37,8 @@ def evaluate(
             "--data",
             metavar="MANIFEST",
             rich_help_panel=_BUNDLES,
-            help="manifest.csv, its folder, a folder a class, a MedMNIST npz, or another layout that `train` reads.",
+            help="manifest.csv, its folder, a folder with one subfolder per class, a MedMNIST npz, or another layout "
+            "that `train` reads.",
         ),
     ] = None,
     out: Annotated[
@@ -50,19 +51,28 @@ def evaluate(
             "--split",
             metavar="FILE",
             rich_help_panel=_BUNDLES,
-            help="Split file; by default the published one where it knows the images, else DIR's own.",
+            help="Split file. By default the one in DIR, which is made if it does not exist.",
+        ),
+    ] = None,
+    sources: Annotated[
+        Path | None,
+        typer.Option(
+            "--sources",
+            metavar="FILE",
+            rich_help_panel=_BUNDLES,
+            help="CSV with facts about each source: apart, origin, caution, licence (see docs/evaluation.md).",
         ),
     ] = None,
     minimum: Annotated[
         int,
-        typer.Option("--minimum", min=2, rich_help_panel=_BUNDLES, help="Images that a label needs to take part."),
+        typer.Option("--minimum", min=2, rich_help_panel=_BUNDLES, help="Leave out labels with fewer images."),
     ] = 40,
     everything: Annotated[
         bool,
         typer.Option(
             "--everything",
             rich_help_panel=_BUNDLES,
-            help="Every image queries all others: for collections no bundle was trained on.",
+            help="Use every image as a query against all others, for collections that no bundle was trained on.",
         ),
     ] = False,
     floors: Annotated[
@@ -84,7 +94,9 @@ def evaluate(
     ] = None,
     query_codes: Annotated[
         Path | None,
-        typer.Option("--query-codes", metavar="NPY", rich_help_panel=_ARRAYS, help="Query codes, packed alike."),
+        typer.Option(
+            "--query-codes", metavar="NPY", rich_help_panel=_ARRAYS, help="Query codes, packed in the same way."
+        ),
     ] = None,
     labels: Annotated[
         Path | None,
@@ -114,7 +126,7 @@ def evaluate(
             "--units",
             metavar="NPY",
             rich_help_panel=_ARRAYS,
-            help="The same of the gallery: images of a query's own unit are left out of its ranking.",
+            help="Patient or case of each gallery image: a query's ranking leaves out its own.",
         ),
     ] = None,
     draw_all: Annotated[
@@ -128,9 +140,10 @@ def evaluate(
     k: Annotated[int, typer.Option("--k", min=1, help="Cut-off of map_at_k, map_at_k_hits and ndcg_at_k.")] = 100,
     format: ReportFormat = Report.table,
 ) -> None:
-    """Measure retrieval (exact under ties), outlier detection and what goes wrong with codes.
+    """Measure retrieval and outlier detection, and check codes for known faults.
 
-    Unqualified mAP is map_expected: full list, raw codes, expectation over random tie order."""
+    mAP without a suffix is map_expected: over the full list, averaged over all orders of equal distances.
+    """
     if out is not None:
         need("report", "matplotlib")
     arrays = {
@@ -153,7 +166,7 @@ def evaluate(
         raise InputError(
             "give --bundle, --data and --out, or the four arrays --codes, --query-codes, --labels, --query-labels"
         )
-    _bundles(bundle, data, out, split, minimum, everything, floors, draw_all, k, format)
+    _bundles(bundle, data, out, split, sources, minimum, everything, floors, draw_all, k, format)
 
 
 def _arrays(
@@ -205,6 +218,7 @@ def _bundles(
     data: Path,
     out: Path,
     split: Path | None,
+    sources: Path | None,
     minimum: int,
     everything: bool,
     floors: bool,
@@ -213,7 +227,7 @@ def _bundles(
     format: Report,
 ) -> None:
     from medlike.cli import screen
-    from medlike.datasets import Split, read_collection
+    from medlike.datasets import Split, read_collection, read_sources, with_sources
     from medlike.evaluation.bundles import Settings, evaluate_bundles
     from medlike.evaluation.report import plain, write_report
     from medlike.evaluation.tables import between, shown
@@ -221,7 +235,7 @@ def _bundles(
     settings = Settings(k=k, minimum=minimum, everything=everything, floors=floors)
     outcome = evaluate_bundles(
         names,
-        read_collection(data),
+        with_sources(read_collection(data), read_sources(sources) if sources else {}),
         out,
         None if split is None else Split.load(split),
         settings,

@@ -1,4 +1,4 @@
-"""medlike index: put images into an archive."""
+"""medlike index: add images to an archive."""
 
 import glob
 import os
@@ -13,7 +13,8 @@ from medlike.cli.options import ArchiveFolder, Report, ReportFormat, archive_fol
 
 if TYPE_CHECKING:
     from medlike import Archive
-    from medlike.archive.ingest import AddReport
+    from medlike.archive.intake.ingest import AddReport
+    from medlike.imaging import Frames
 
 SHOWN = 20
 
@@ -39,8 +40,8 @@ def index(
         list[str],
         typer.Argument(
             metavar="SOURCE...",
-            help="Folders (searched through, archives in them passed over), files, globs, or manifests (CSV with a "
-            "column path).",
+            help="Folders, files, globs, or manifests (CSV with a column path). Folders are searched with all their "
+            "subfolders; archives in them are skipped.",
         ),
     ],
     archive: ArchiveFolder = None,
@@ -49,7 +50,8 @@ def index(
         typer.Option(
             "--bundle",
             "-b",
-            help="For a new archive: a shipped bundle's name, or a folder. For one there is: its own, calibrated.",
+            help="For a new archive: the name of a shipped bundle, or the folder of one. For an existing archive: a "
+            "calibrated copy of its bundle.",
             show_default="the default bundle",
         ),
     ] = None,
@@ -57,8 +59,8 @@ def index(
         str,
         typer.Option(
             "--text-bundle",
-            help="For a new archive, to search by what words mean: a shipped text bundle, a folder, or none.",
-            show_default="the default one, where it fits and medlike[text] is installed",
+            help="For a new archive: the text bundle for search by meaning, by name or folder; none to do without.",
+            show_default="medlike-text-16, if it fits the bundle and medlike[text] is installed",
         ),
     ] = "default",
     pixels: Annotated[
@@ -68,33 +70,33 @@ def index(
         bool,
         typer.Option(
             "--keep-identifiers",
-            help="For a new archive: keep names and dates in its private folder, beside UIDs and paths.",
+            help="For a new archive: store names and dates in its private folder, beside UIDs and paths.",
         ),
     ] = False,
     shared: Annotated[
         bool,
         typer.Option(
             "--shared",
-            help="For a new archive: other users of the machine may read it, as the umask says, all but its private "
-            "folder.",
+            help="For a new archive: let other users of this machine read it, as far as your umask allows. The private "
+            "folder stays closed.",
         ),
     ] = False,
     frames: Annotated[
         str,
         typer.Option(
-            metavar="all|middle|N", help="Of a multi-frame file: every frame, the middle, or every Nth."
+            metavar="all|middle|N", help="Frames of a multi-frame file to index: all, the middle one, or every Nth."
         ),
     ] = "middle",
     segmentations: Annotated[
         bool,
-        typer.Option("--segmentations", help="Index DICOM segmentation objects too, which are no pictures."),
+        typer.Option("--segmentations", help="Also index DICOM segmentation objects, which are skipped by default."),
     ] = False,
     format: ReportFormat = Report.table,
 ) -> None:
-    """Put images into an archive; make the archive where there is none.
+    """Add images to an archive; create the archive if it does not exist.
 
-    Running it again adds what is new and skips what is unchanged. A file that cannot be read never stops the
-    rest: it is listed at the end with its reason, and the exit code is 3.
+    Run it again to add new files; unchanged files are skipped. A file that cannot be read never stops the others:
+    it is listed at the end with the reason, and the exit code is 3.
     """
     from medlike import Archive
     from medlike.cli.screen import print_json, progress
@@ -116,9 +118,9 @@ def index(
                 raise
     if opened is None:
         opened = Archive.open(folder, bundle=bundle)
-        if keep_identifiers and not opened.folder.keep_identifiers:
+        if keep_identifiers and not opened.keep_identifiers:
             fail(f"{folder} was made without --keep-identifiers; make a new archive to keep them")
-        if shared and not opened.folder.shared:
+        if shared and not opened.shared:
             fail(f"{folder} was made without --shared; make a new archive to share it")
         if text_bundle != "default":
             _require_text_bundle(opened, text_bundle)
@@ -141,22 +143,24 @@ def index(
 
 def _require_text_bundle(opened: "Archive", given: str) -> None:
     """Exit where an archive that is there has another text bundle, or none: indexing does not change it."""
-    from medlike.archive.folder import TextBundleFacts, encode_alike, loaded_text_bundle
+    from medlike.archive.storage.folder import TextBundleFacts, encode_alike, loaded_text_bundle
 
-    has = opened.folder.text
+    has = opened.text_bundle
     wanted = None if given == "none" else TextBundleFacts.of(loaded_text_bundle(given))
     if has != wanted and (has is None or wanted is None or not encode_alike(has, wanted)):
         named = "no text bundle" if has is None else f"text bundle {has.name}"
-        fail(f"{opened.folder.path} has {named}; to change that run `medlike reindex --text-bundle {given}`")
+        fail(f"{opened.path} has {named}; to change that run `medlike reindex --text-bundle {given}`")
 
 
 def _is_there(source: str) -> bool:
     return os.path.lexists(source) or any(glob.iglob(source, recursive=True))  # noqa: PTH207 (absolute patterns)
 
 
-def _frames(text: str) -> str | int:
-    if text in ("all", "middle"):
-        return text
+def _frames(text: str) -> "Frames":
+    if text == "all":
+        return "all"
+    if text == "middle":
+        return "middle"
     if text.isdecimal() and int(text) > 0:
         return int(text)
     raise typer.BadParameter(f"{text!r} is neither all, middle, nor a number from 1", param_hint="--frames")

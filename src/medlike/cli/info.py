@@ -1,4 +1,4 @@
-"""medlike info: what an archive holds."""
+"""medlike info: show what an archive holds."""
 
 from medlike.cli.options import ArchiveFolder, Report, ReportFormat, archive_folder
 from medlike.cli.screen import size
@@ -12,7 +12,7 @@ medlike info --archive archive/ --format json
 
 
 def info(archive: ArchiveFolder = None, format: ReportFormat = Report.table) -> None:
-    """What an archive holds: images, bytes by part and an image, bundle, generation."""
+    """Show what an archive holds: images, bytes by part and per image, bundle, generation."""
     from medlike import Archive
     from medlike.cli.screen import print_json, print_table
 

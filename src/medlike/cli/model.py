@@ -1,4 +1,4 @@
-"""medlike model info: how large a network is."""
+"""medlike model info: show the size of a network."""
 
 from typing import Annotated, Any
 
@@ -16,15 +16,12 @@ medlike model info acir --bits 128 --format json
 
 
 def info(
-    preset: Annotated[str | None, typer.Argument(help="A preset's name; none lists them all.")] = None,
+    preset: Annotated[str | None, typer.Argument(help="Name of a preset. Without it, all presets.")] = None,
     bits: Annotated[int, typer.Option("--bits", min=8, max=512, help="Length of the code.")] = 64,
-    classes: Annotated[
-        int, typer.Option("--classes", min=1, help="Classes of the auxiliary classifier.")
-    ] = 16,
+    classes: Annotated[int, typer.Option("--classes", min=1, help="Classes of the auxiliary classifier.")] = 16,
     format: ReportFormat = Report.table,
 ) -> None:
-    """Parameters and multiply-adds (10^9, one image of 224x224) of a network preset, with and without
-    decoder."""
+    """Show parameters and multiply-adds (10^9, one image of 224x224) of a network, with and without decoder."""
     need("train", "torch")
     from medlike.cli.screen import out, print_json, table
     from medlike.models.counts import counts

@@ -36,11 +36,11 @@ class Report(StrEnum):
 ArchiveFolder = Annotated[
     Path | None,
     typer.Option(
-        "--archive", "-a", metavar="DIR", envvar="MEDLIKE_ARCHIVE", help="The archive's folder.",
-        show_default="your own, in the user's data directory",
+        "--archive", "-a", metavar="DIR", envvar="MEDLIKE_ARCHIVE", help="Folder of the archive.",
+        show_default="an archive in your data directory",
     ),
 ]  # fmt: skip
-ReportFormat = Annotated[Report, typer.Option("--format", "-f", help="Table for people, JSON for programs.")]
+ReportFormat = Annotated[Report, typer.Option("--format", "-f", help="Output format: a table, or JSON for programs.")]
 
 
 def refuse(context: typer.Context, names: Collection[str], why: str) -> None:
@@ -69,15 +69,15 @@ def full_id(opened: "Archive", given: str) -> str:
     given = given.lower()
     if len(given) >= WHOLE:
         return given
-    rows = opened.store.select("removed IS NULL AND substr(id, 1, ?) = ?", (len(given), given))
-    if len(rows) > 1:
-        raise typer.BadParameter(f"{given} begins {len(rows)} ids; give more digits", param_hint="ID")
-    return opened.store.images(rows)[rows[0]].id if rows else given
+    ids = opened.ids(given)
+    if len(ids) > 1:
+        raise typer.BadParameter(f"{given} begins {len(ids)} ids; give more digits", param_hint="ID")
+    return ids[0] if ids else given
 
 
 def conditions(texts: Sequence[str]) -> dict[str, dict[str, Any]]:
     """Read the texts of --where into a filter; typer.BadParameter where one is no condition."""
-    from medlike.archive.filters import parse
+    from medlike.archive.index.filters import parse
     from medlike.errors import QueryError
 
     try:
@@ -90,7 +90,8 @@ Passphrase = Annotated[
     Path | None,
     typer.Option(
         "--passphrase-file", metavar="FILE",
-        help="Passphrase of an encrypted backup: the first line of a file, or - to type it. Also MEDLIKE_PASSPHRASE.",
+        help="Read the passphrase of an encrypted backup from the first line of a file; - to type it. The environment "
+        "variable MEDLIKE_PASSPHRASE works too.",
     ),
 ]  # fmt: skip
 

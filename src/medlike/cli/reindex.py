@@ -1,4 +1,4 @@
-"""medlike reindex: encode an archive again, under another bundle or the same."""
+"""medlike reindex: rebuild the index of an archive, or encode its images with another bundle."""
 
 from dataclasses import asdict
 from typing import Annotated
@@ -22,21 +22,20 @@ def reindex(
     archive: ArchiveFolder = None,
     bundle: Annotated[
         str | None,
-        typer.Option("--bundle", "-b", help="Encode every image again under this bundle, then switch to it."),
+        typer.Option("--bundle", "-b", help="Encode every image with this bundle, then switch to it."),
     ] = None,
     text_bundle: Annotated[
         str | None,
         typer.Option(
             "--text-bundle",
-            help="Encode the stored images and texts under this text bundle too, without their pixels; none: use none.",
+            help="Encode stored images and texts with this text bundle; needs no pixels. none: use no text bundle.",
         ),
     ] = None,
     format: ReportFormat = Report.table,
 ) -> None:
-    """Build the index again from the store; with --bundle, encode every image again first.
+    """Rebuild the index from the store. With --bundle, encode every image again first.
 
-    Searches go on under the old bundle until the switch. Images whose pixels are gone are counted; the
-    exit code is then 3.
+    Searches use the old bundle until the switch. Images whose pixels are gone are counted; the exit code is then 3.
     """
     from medlike import Archive
     from medlike.cli.screen import note, out, print_json, progress, say

@@ -1,4 +1,4 @@
-"""medlike remove: take images out of an archive."""
+"""medlike remove: remove images from an archive."""
 
 from typing import Annotated
 
@@ -17,19 +17,19 @@ medlike remove 1f0c9a... --archive archive/ --erase --yes
 
 def remove(
     ids: Annotated[
-        list[str], typer.Argument(metavar="ID...", help="Ids, as hits show them, or their first digits, at least 4.")
+        list[str], typer.Argument(metavar="ID...", help="Ids of images, or at least the first 4 digits of each.")
     ],
     archive: ArchiveFolder = None,
     erase: Annotated[
-        bool, typer.Option("--erase", help="Leave no trace in the folder: rows, pixels, texts and links.")
+        bool, typer.Option("--erase", help="Leave no trace in the archive: rows, pixels, texts and links.")
     ] = False,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Erase without asking.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before erasing.")] = False,
     format: ReportFormat = Report.table,
 ) -> None:
-    """Take images out of an archive. Without --erase, searches as of an earlier generation still see them.
+    """Remove images from an archive. Without --erase, repeated searches of earlier generations still see them.
 
-    Erasing cannot be undone and does not reach backups or the original files. Unknown ids are listed; the
-    exit code is then 3.
+    You cannot undo --erase, and it does not reach backups or the original files. Unknown ids are listed; the exit
+    code is then 3.
     """
     from medlike import Archive
     from medlike.cli.screen import note, out, print_json

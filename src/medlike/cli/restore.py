@@ -14,19 +14,21 @@ medlike restore /mnt/backup/monday --archive restored/
 
 
 def restore(
-    source: Annotated[Path, typer.Argument(help="The folder that holds the backup.")],
+    source: Annotated[Path, typer.Argument(help="Folder of the backup.")],
     archive: ArchiveFolder = None,
     passphrase_file: Passphrase = None,
     key: Annotated[
         Path | None,
         typer.Option(
-            "--key", metavar="FILE", help="The original archive's private/key, for a backup that was made without it."
+            "--key",
+            metavar="FILE",
+            help="The id key (private/key of the original archive), if the backup does not include it.",
         ),
     ] = None,
 ) -> None:
-    """Make an archive of a backup, in a new folder. The index is built again.
+    """Restore a backup to a new folder and rebuild its index.
 
-    Without the key of its ids the archive is searched as before and takes no new images.
+    Without its id key the archive can be searched as before, but cannot add images.
     """
     from medlike import Archive
     from medlike.cli.screen import out, say

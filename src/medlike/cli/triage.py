@@ -1,4 +1,4 @@
-"""medlike triage: what in a folder does not belong."""
+"""medlike triage: list the outliers in a folder."""
 
 import sys
 from typing import Annotated
@@ -18,29 +18,33 @@ medlike triage incoming/ --bundle our-bundle --threshold 0.01 --format csv
 
 
 def triage(
-    sources: Annotated[
-        list[str], typer.Argument(metavar="SOURCE...", help="Folders, files, globs or manifests.")
-    ],
+    sources: Annotated[list[str], typer.Argument(metavar="SOURCE...", help="Folders, files, globs or manifests.")],
     bundle: Annotated[
-        str | None, typer.Option("--bundle", "-b", help="A shipped bundle's name, or a folder.")
+        str | None, typer.Option("--bundle", "-b", help="Name of a shipped bundle, or the folder of one.")
     ] = None,
     threshold: Annotated[
         float | None,
-        typer.Option("--threshold", min=0, max=1, help="List p at most this; default: the bundle's."),
+        typer.Option(
+            "--threshold",
+            min=0,
+            max=1,
+            help="List images with a p-value of at most this.",
+            show_default="the bundle's threshold",
+        ),
     ] = None,
-    all_images: Annotated[bool, typer.Option("--all", help="List every image, strangest first.")] = False,
+    all_images: Annotated[bool, typer.Option("--all", help="List every image, outliers first.")] = False,
     format: Annotated[
-        Format, typer.Option("--format", "-f", help="Table for people, JSON or CSV for programs.")
+        Format, typer.Option("--format", "-f", help="Output format: a table, or JSON or CSV for programs.")
     ] = Format.table,
 ) -> None:
-    """List the images that are nothing the bundle knows, strangest first.
+    """List images unlike anything the bundle knows, the clearest outliers first.
 
-    Exit code 3 where some files could not be read; those are listed as well.
+    Files that cannot be read are listed too; the exit code is then 3.
     """
     from medlike.bundle import Bundle, default
     from medlike.cli.screen import note, print_json, print_table, progress
+    from medlike.commissioning.site import read_site
     from medlike.inference import Encoder
-    from medlike.inference.site import read_site
 
     with Encoder(Bundle.load(bundle or default())) as encoder, progress() as display:
         task = display.add_task("reading", total=None)
@@ -66,8 +70,7 @@ def triage(
     else:
         head = ("path", "frame", "p", "score", "judged as")
         cells = [
-            (row["path"], row["frame"], f"{row['p_value']:.4f}", f"{row['score']:.2f}", row["modality"])
-            for row in rows
+            (row["path"], row["frame"], f"{row['p_value']:.4f}", f"{row['score']:.2f}", row["modality"]) for row in rows
         ]
         if format is Format.csv:
             write_rows(sys.stdout, [head, *cells])

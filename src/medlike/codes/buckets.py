@@ -6,12 +6,12 @@ bucket, then at those one bit away, and so on, until it has enough.
 
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from medlike.errors import QueryError
+from medlike.types import Array
 
 BITS = 16
 _FEW = 64  # buckets that are looked at one by one; more are looked at together
@@ -21,12 +21,12 @@ _FEW = 64  # buckets that are looked at one by one; more are looked at together
 class BucketTable:
     """Rows by code. order: int32 or int64 [N], rows sorted by (code, row); starts: int64 [65537], into order."""
 
-    order: NDArray[Any]
+    order: Array
     starts: NDArray[np.int64]
 
     @staticmethod
     def of(codes: NDArray[np.uint8]) -> "BucketTable":
-        """From codes uint8 [N, 2]. Raises QueryError for other widths."""
+        """Build the table from codes uint8 [N, 2]. Raises QueryError for other widths."""
         if codes.dtype != np.uint8 or codes.ndim != 2 or codes.shape[1] != BITS // 8:
             raise QueryError(f"codes are {codes.dtype} {list(codes.shape)}: a bucket table takes uint8 [N, 2]")
         numbers = _numbers(codes)
@@ -43,9 +43,16 @@ class BucketTable:
     def nearest(
         self, query: NDArray[np.uint8], k: int, mask: NDArray[np.bool_] | None = None, radius: int | None = None
     ) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
-        """The k nearest rows, ordered by (distance, row); as `hamming.nearest` over the same codes.
+        """Return the k nearest rows, ordered by (distance, row), as `hamming.nearest` does.
 
-        query: uint8 [2]; mask: bool [N], True = may be answered. Returns distances int32 [m], rows int64 [m].
+        Args:
+            query: uint8 [2].
+            k: Number of rows.
+            mask: bool [N]; only rows that are True can be returned.
+            radius: Largest distance returned.
+
+        Returns:
+            Distances int32 [m] and rows int64 [m].
         """
         query = np.asarray(query)
         if query.dtype != np.uint8 or query.shape != (BITS // 8,):
@@ -71,10 +78,11 @@ class BucketTable:
     def nearest_and_more(
         self, query: NDArray[np.uint8], k: int, mask: NDArray[np.bool_] | None = None, room: int = 1 << 15
     ) -> tuple[NDArray[np.int32], NDArray[np.int64], int]:
-        """The k nearest rows with all that are as near as the last of them, as `hamming.nearest_and_more`.
+        """Return the k nearest rows with all that are as near as the last of them, as `hamming.nearest_and_more` does.
 
-        Returns distances int32 [m], rows int64 [m], ordered by (distance, row), and up to which distance they
-        are complete: one less than that of the last where its ties are more than `room`.
+        Returns:
+            Distances int32 [m], rows int64 [m], ordered by (distance, row), and the distance up to which they are
+            complete: one less than that of the last row if its ties are more than `room`.
         """
         near, rows = self.nearest(query, k, mask)
         if len(near) < k or not k:
@@ -88,7 +96,7 @@ class BucketTable:
         distances = np.concatenate([near[nearer], np.full(len(ties), last, np.int32)])
         return distances, np.concatenate([rows[nearer], ties]), last
 
-    def _ring(self, codes: NDArray[np.int64], k: int, mask: NDArray[np.bool_] | None) -> NDArray[Any]:
+    def _ring(self, codes: NDArray[np.int64], k: int, mask: NDArray[np.bool_] | None) -> Array:
         """The first k rows, ascending, that have one of some codes."""
         starts, stops = self.starts[codes], self.starts[codes + 1]
         if mask is None:
@@ -117,7 +125,7 @@ def _numbers(codes: NDArray[np.uint8]) -> NDArray[np.int64]:
 
 @cache
 def _rings() -> tuple[NDArray[np.int64], ...]:
-    """All 16-bit numbers by how many bits they have, 0 to 16."""
+    """Return all 16-bit numbers, grouped by how many bits are set in them, 0 to 16."""
     numbers = np.arange(1 << BITS)
     bits = np.bitwise_count(numbers)
     return tuple(numbers[bits == number] for number in range(BITS + 1))

@@ -9,9 +9,15 @@ from medlike.codes.kernels import compiled
 def dots(
     vectors: NDArray[np.int8], rows: NDArray[np.int64], query: NDArray[np.int8]
 ) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
-    """Dot product of some rows with a query, and of these rows with themselves.
+    """Return the dot product of some rows with a query, and of these rows with themselves.
 
-    vectors: int8 [N, D], D below 130,000; rows: int64 [M]; query: int8 [D]. Returns two int32 [M], exact.
+    Args:
+        vectors: int8 [N, D], D below 130,000.
+        rows: int64 [M].
+        query: int8 [D].
+
+    Returns:
+        Two arrays int32 [M], exact.
     """
     products, squares = np.empty(len(rows), np.int32), np.empty(len(rows), np.int32)
     _dots(vectors, rows, query, products, squares)
@@ -21,7 +27,7 @@ def dots(
 def products(
     vectors: NDArray[np.int16], rows: NDArray[np.int64], query: NDArray[np.int16]
 ) -> NDArray[np.int64]:
-    """Dot product of some rows with a query. vectors: int16 [N, D]; rows: int64 [M]. int64 [M], exact."""
+    """Return the dot product of some rows with a query: int64 [M], exact. vectors: int16 [N, D]; rows: int64 [M]."""
     found = np.empty(len(rows), np.int64)
     _products(vectors, rows, query, found)
     return found

@@ -4,10 +4,11 @@ Small inputs are answered by numpy alone, so that nothing is compiled for them; 
 kernels on all cores. Both give identical answers.
 """
 
+import itertools
 from collections.abc import Iterator
 from functools import cache
 from types import ModuleType
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 from medlike.codes.packing import words
 from medlike.codes.threads import cores, share
 from medlike.errors import QueryError
+from medlike.types import Array
 
 Codes = NDArray[np.uint8]
 Distances = NDArray[np.int32]
@@ -31,10 +33,18 @@ _Chosen = tuple[NDArray[np.int64], list[list[int]]]  # of one thread: candidates
 
 
 def distances(codes: Codes, query: Codes, engine: Engine = "auto") -> Distances:
-    """Hamming distance of every row to the query.
+    """Return the Hamming distance of every row to the query.
 
-    codes: uint8 [N, B]; query: uint8 [B]. Returns int32 [N], 0 to 8 B, lower is nearer. Raises QueryError
-    where widths differ.
+    Args:
+        codes: uint8 [N, B].
+        query: uint8 [B].
+        engine: numpy, compiled, or by the size of the codes.
+
+    Returns:
+        int32 [N], 0 to 8 B, lower is nearer.
+
+    Raises:
+        QueryError: The widths differ.
     """
     table, wanted = _words(codes, query)
     if not _compiled(codes, engine):
@@ -43,7 +53,7 @@ def distances(codes: Codes, query: Codes, engine: Engine = "auto") -> Distances:
     out = np.empty(len(table), np.uint16)
     flat = table.reshape(-1)
 
-    def worker(counter: Any) -> None:
+    def worker(counter: "itertools.count[int]") -> None:
         while (start := next(counter) * STEP) < len(table):
             stop = min(start + STEP, len(table))
             kernels.fill_distances(flat, wanted, start, stop, out[start:stop])
@@ -56,15 +66,26 @@ def nearest(
     codes: Codes,
     query: Codes,
     k: int,
-    mask: NDArray[Any] | None = None,
+    mask: Array | None = None,
     radius: int | None = None,
     engine: Engine = "auto",
 ) -> tuple[Distances, Rows]:
-    """The k nearest rows, ordered by (distance, row).
+    """Return the k nearest rows, ordered by (distance, row).
 
-    codes: uint8 [N, B]; query: uint8 [B]; mask: bool [N], or packed uint8 [ceil(N / 8)] most significant bit
-    first, True = may be answered; radius: largest distance answered. Returns distances int32 [m] and rows
-    int64 [m] with m <= k. Raises QueryError for k < 0 or shapes that do not fit.
+    Args:
+        codes: uint8 [N, B].
+        query: uint8 [B].
+        k: Number of rows.
+        mask: bool [N], or packed uint8 [ceil(N / 8)] most significant bit first; only rows that are True can be
+            returned.
+        radius: Largest distance returned.
+        engine: numpy, compiled, or by the size of the codes.
+
+    Returns:
+        Distances int32 [m] and rows int64 [m] with m <= k.
+
+    Raises:
+        QueryError: k is negative, or shapes do not fit.
     """
     return nearest_many(codes, np.asarray(query)[None], k, mask, radius, engine)[0]
 
@@ -73,11 +94,11 @@ def nearest_many(
     codes: Codes,
     queries: Codes,
     k: int,
-    mask: NDArray[Any] | None = None,
+    mask: Array | None = None,
     radius: int | None = None,
     engine: Engine = "auto",
 ) -> list[tuple[Distances, Rows]]:
-    """`nearest` for each of queries uint8 [Q, B], all under one mask; codes are read once for all."""
+    """Return `nearest` for each of queries uint8 [Q, B] under one mask; codes are read once for all of them."""
     return [(near[:k], rows[:k]) for near, rows, _ in _search(codes, queries, k, mask, radius, engine, False)]
 
 
@@ -85,13 +106,13 @@ def nearest_with_ties(
     codes: Codes,
     query: Codes,
     k: int,
-    mask: NDArray[Any] | None = None,
+    mask: Array | None = None,
     radius: int | None = None,
     engine: Engine = "auto",
 ) -> tuple[Distances, Rows]:
-    """The k nearest rows and every other row as near as the last of them, ordered by (distance, row).
+    """Return the k nearest rows and every other row as near as the last of them, ordered by (distance, row).
 
-    Arguments as in `nearest`. The answer can hold every row: codes collide by the million in large archives.
+    Arguments are those of `nearest`. The result can hold every row: codes collide by the million in large archives.
     """
     near, rows, complete = nearest_and_more(codes, np.asarray(query)[None], k, mask, radius, engine)[0]
     if len(near) < k or k == 0 or near[k - 1] <= complete:
@@ -104,22 +125,25 @@ def nearest_and_more(
     codes: Codes,
     queries: Codes,
     k: int,
-    mask: NDArray[Any] | None = None,
+    mask: Array | None = None,
     radius: int | None = None,
     engine: Engine = "auto",
 ) -> list[tuple[Distances, Rows, int]]:
-    """The k nearest rows of each query, ties as far as there is room, and how far the answer is complete.
+    """Return the k nearest rows of each query, ties as far as there is room, and how far the result is complete.
 
-    Arguments as in `nearest_many`. Returns (distances, rows, complete) for each query, ordered by (distance,
-    row): at least the k nearest, and every row that may be answered at a distance of at most `complete`.
+    Arguments are those of `nearest_many`.
+
+    Returns:
+        (distances, rows, complete) for each query, ordered by (distance, row): at least the k nearest, and every
+        row under the mask at a distance of at most `complete`.
     """
     return _search(codes, queries, k, mask, radius, engine, True)
 
 
 def within(
-    codes: Codes, query: Codes, radius: int, mask: NDArray[Any] | None = None, engine: Engine = "auto"
+    codes: Codes, query: Codes, radius: int, mask: Array | None = None, engine: Engine = "auto"
 ) -> tuple[Distances, Rows]:
-    """Every row within a Hamming radius, ordered by (distance, row). Arguments as in `nearest`."""
+    """Return every row within a Hamming radius, ordered by (distance, row). Arguments are those of `nearest`."""
     parts = list(within_blocks(codes, query, radius, mask, engine))
     if not parts:
         return _nothing()
@@ -130,11 +154,12 @@ def within(
 
 
 def within_blocks(
-    codes: Codes, query: Codes, radius: int, mask: NDArray[Any] | None = None, engine: Engine = "auto"
+    codes: Codes, query: Codes, radius: int, mask: Array | None = None, engine: Engine = "auto"
 ) -> Iterator[tuple[Distances, Rows]]:
-    """The rows within a radius, piece by piece in row order, so that memory stays flat whatever their number.
+    """Yield the rows within a radius, piece by piece in row order, so that memory stays flat whatever their number.
 
-    Yields (distances int32 [m], rows int64 [m]), m at most 262,144, never empty.
+    Yields:
+        Distances int32 [m] and rows int64 [m], m at most 262,144, never empty.
     """
     table, wanted = _words(codes, query)
     allowed = _mask(mask, len(table))
@@ -170,7 +195,7 @@ def _search(
     codes: Codes,
     queries: Codes,
     k: int,
-    mask: NDArray[Any] | None,
+    mask: Array | None,
     radius: int | None,
     engine: Engine,
     ties: bool,
@@ -199,8 +224,8 @@ def _search(
 
 
 def _select(
-    table: NDArray[Any],
-    queries: NDArray[Any],
+    table: Array,
+    queries: Array,
     k: int,
     allowed: NDArray[np.bool_] | None,
     limit: int,
@@ -217,7 +242,7 @@ def _select(
     most = min(_steps(len(table)), 1 + table.nbytes * number // WORTH)
     step = len(table) if most == 1 else STEP
 
-    def worker(counter: Any) -> _Chosen:
+    def worker(counter: "itertools.count[int]") -> _Chosen:
         keys = np.empty((number, capacity), np.int64)
         counts = np.zeros((number, bits + 2), np.int64)
         state = np.zeros((number, 4), np.int64)
@@ -251,7 +276,7 @@ def _select_all(
     engine: Engine,
     ties: bool,
 ) -> tuple[Distances, Rows, int]:
-    """Selection when nearly every row is wanted, or when there are few: sort by counting."""
+    """Select by counting sort, for nearly every row or for few rows."""
     found = distances(codes, query, engine)
     counted = found if allowed is None else found[allowed]
     totals = np.cumsum(np.bincount(counted, minlength=limit + 1)[: limit + 1])
@@ -265,14 +290,13 @@ def _select_all(
     return near[order], rows[order], last
 
 
-def _numpy_distances(table: NDArray[Any], query: NDArray[Any]) -> Distances:
+def _numpy_distances(table: Array, query: Array) -> Distances:
     flips = np.bitwise_count(table ^ query)
-    if flips.shape[1] == 1:
-        return flips[:, 0].astype(np.int32)
-    return flips.sum(axis=1, dtype=np.int32)
+    sums: Distances = flips[:, 0].astype(np.int32) if flips.shape[1] == 1 else flips.sum(axis=1, dtype=np.int32)
+    return sums
 
 
-def _words(codes: Codes, query: Codes) -> tuple[NDArray[Any], NDArray[Any]]:
+def _words(codes: Codes, query: Codes) -> tuple[Array, Array]:
     codes, query = np.asarray(codes), np.asarray(query)
     if codes.dtype != np.uint8 or codes.ndim != 2:
         raise QueryError(f"codes are {codes.dtype} {list(codes.shape)}: they must be uint8 [N, bytes]")
@@ -284,7 +308,7 @@ def _words(codes: Codes, query: Codes) -> tuple[NDArray[Any], NDArray[Any]]:
     return table, np.array(query, order="C").view(table.dtype)
 
 
-def _mask(mask: NDArray[Any] | None, rows: int) -> NDArray[np.bool_] | None:
+def _mask(mask: Array | None, rows: int) -> NDArray[np.bool_] | None:
     if mask is None:
         return None
     mask = np.asarray(mask)
@@ -310,7 +334,7 @@ def _steps(rows: int) -> int:
 
 
 def engine(codes: Codes) -> Engine:
-    """The engine that "auto" stands for; parts of these codes are to be searched with the same."""
+    """Return the engine that "auto" stands for; search parts of these codes with the same engine."""
     return "compiled" if _compiled(codes, "auto") else "numpy"
 
 

@@ -21,7 +21,7 @@ FAR = 65535  # the distance of a row that the mask (uint8, 1 = may be answered) 
 
 
 def _probe() -> None:
-    """Never called."""
+    """Do nothing; this is never called."""
 
 
 try:
@@ -35,7 +35,7 @@ compiled: Any = numba.njit(nogil=True, cache=_CACHED, boundscheck=False)
 
 
 def _popcount(typingctx, value):  # type: ignore[no-untyped-def]
-    """Number of set bits of an unsigned integer. LLVM turns it into vpopcnt where the processor has it."""
+    """Return the number of set bits of an unsigned integer. LLVM turns it into vpopcnt if the processor has it."""
     if not isinstance(value, types.Integer):
         return None
 
@@ -51,7 +51,7 @@ popcount: Any = intrinsic(_popcount)
 
 
 def _prefetch(typingctx, array, item):  # type: ignore[no-untyped-def]
-    """Ask for the cache line that holds an item of an array (counted flat) before it is needed."""
+    """Prefetch the cache line that holds an item of an array (counted flat)."""
     if not isinstance(array, types.Array) or not isinstance(item, types.Integer):
         return None
 
@@ -71,7 +71,7 @@ prefetch: Any = intrinsic(_prefetch)
 
 
 def _below(typingctx, buffer, start, bound):  # type: ignore[no-untyped-def]
-    """Which of 64 numbers of a uint16 array, from one on, are less than a bound: one bit each, lowest first."""
+    """Return which of 64 numbers of a uint16 array are less than a bound: one bit each, lowest first."""
     if not isinstance(buffer, types.Array) or buffer.dtype != types.uint16:
         return None
 
@@ -92,7 +92,7 @@ below: Any = intrinsic(_below)
 
 
 def _lowest(typingctx, value):  # type: ignore[no-untyped-def]
-    """Number of the lowest set bit of a uint64 that is not 0."""
+    """Return the number of the lowest set bit of a uint64 that is not 0."""
 
     def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
         kind = arguments[0].type
@@ -107,14 +107,15 @@ lowest: Any = intrinsic(_lowest)
 
 
 def _eight_rows(width: int) -> Any:
-    """An intrinsic for rows of 2, 4 or 8 words: distances of 8 rows from words[at] on into out[row : row + 8] (uint16).
+    """Return an intrinsic for rows of 2, 4 or 8 words.
 
-    As many vectors as a row has words are added crosswise until one holds all eight sums, in order. Left to itself the
-    compiler takes twice as long for rows of 8 words, each added up alone, and half as long again for rows of 2.
+    It writes the distances of 8 rows from words[at] on to out[row : row + 8] (uint16). As many vectors as a row has
+    words are added crosswise until one holds all eight sums, in order. The compiler alone takes twice as long for
+    rows of 8 words, each added up by itself, and half as long again for rows of 2.
     """
 
     def eight_rows(typingctx, words, at, query, out, row):  # type: ignore[no-untyped-def]
-        """Distances of 8 rows."""
+        """Write the distances of 8 rows."""
         if not isinstance(words, types.Array) or not isinstance(query, types.Array):
             return None
 
@@ -163,7 +164,7 @@ eight_words: Any = _eight_rows(8)
 
 @compiled
 def flips(words, query, row):  # type: ignore[no-untyped-def]
-    """Distance of one row, for words and a query of any width."""
+    """Return the distance of one row, for words and a query of any width."""
     width = query.shape[0]
     total = np.uint16(0)
     for w in range(width):
@@ -173,7 +174,7 @@ def flips(words, query, row):  # type: ignore[no-untyped-def]
 
 @compiled
 def fill_distances(words, query, start, stop, out):  # type: ignore[no-untyped-def]
-    """Distances of rows start..stop into out[0 : stop - start].
+    """Write the distances of rows start..stop to out[0 : stop - start].
 
     words: uint [N W], row after row (flat, so that the compiler sees a stride of one); query: uint [W]; out:
     uint16.
@@ -202,7 +203,7 @@ def fill_distances(words, query, start, stop, out):  # type: ignore[no-untyped-d
 
 @compiled
 def leave_out(buffer, mask, start, stop):  # type: ignore[no-untyped-def]
-    """Distances of rows start..stop that the mask (uint8, 1 = may be answered) leaves out become FAR."""
+    """Set the distances of rows start..stop that the mask (uint8, 1 = may be returned) leaves out to FAR."""
     allowed = mask[start:stop]
     for j in range(stop - start):
         # 1 leaves the distance, 0 makes it FAR.
@@ -211,9 +212,9 @@ def leave_out(buffer, mask, start, stop):  # type: ignore[no-untyped-def]
 
 @compiled
 def block_distances(words, query, mask, start, stop, buffer):  # type: ignore[no-untyped-def]
-    """Distances of rows start..stop, at most BLOCK, into a buffer of as many; FAR after them to the strip's end.
+    """Write the distances of rows start..stop, at most BLOCK, to a buffer, and FAR after them to the end of the strip.
 
-    mask: uint8 [N], 1 = may be answered, or empty where all may.
+    mask: uint8 [N], 1 = may be returned, or empty if all may.
     """
     fill_distances(words, query, start, stop, buffer)
     if mask.shape[0]:
@@ -224,12 +225,12 @@ def block_distances(words, query, mask, start, stop, buffer):  # type: ignore[no
 
 @compiled
 def select(words, queries, mask, start, stop, k, ties, keys, counts, state, reached):  # type: ignore[no-untyped-def]
-    """Go on selecting the k nearest by (distance, row) of each query with rows start..stop, above all rows seen before.
+    """Continue to select the k nearest by (distance, row) of each query with rows start..stop, above all earlier rows.
 
     queries: uint [Q, W]; mask as in `block_distances`; keys int64 [Q, capacity], capacity > 2 k: candidates so far,
-    rows ascending; counts int64 [Q, bits + 2]: candidates by distance; state int64 [Q, 4]: candidates held; limit,
+    rows ascending; counts int64 [Q, bits + 2]: candidates by distance; state int64 [Q, 4]: number of candidates; limit,
     the distance of the k-th nearest so far; how many are under it; whether rows at it were dropped. ties: rows at
-    the limit are kept too, as long as there is room. reached int64 [Q]: the least limit of any thread.
+    the limit are stored too, as long as there is room. reached int64 [Q]: the least limit of any thread.
     """
     buffer = np.empty(BLOCK, np.uint16)
     size = max(BLOCK, stop - start)
@@ -248,6 +249,7 @@ def select(words, queries, mask, start, stop, k, ties, keys, counts, state, reac
 
 @compiled
 def select_one(words, query, mask, start, stop, k, ties, keys, counts, state, buffer):  # type: ignore[no-untyped-def]
+    """Continue the selection of the nearest rows for codes of one word."""
     held, limit, under, dropped = state[0], state[1], state[2], state[3]
     bound = limit + 1 if ties and not dropped else limit
     for block in range(start, stop, BLOCK):
@@ -306,9 +308,7 @@ def squeeze(keys, held, limit, room):  # type: ignore[no-untyped-def]
 
 @compiled
 def collect(words, query, mask, start, stop, radius, near, rows):  # type: ignore[no-untyped-def]
-    """Every row of start..stop within `radius`, in row order, into near uint16 and rows int64; returns how
-    many.
-    """
+    """Write each row of start..stop within `radius`, in order, into near (uint16) and rows (int64); return how many."""
     held = 0
     buffer = np.empty(BLOCK, np.uint16)
     # FAR is no distance, whatever the radius.

@@ -26,10 +26,14 @@ def unpack(codes: ArrayLike) -> NDArray[np.bool_]:
 
 
 def words(codes: NDArray[np.uint8]) -> NDArray[np.unsignedinteger]:
-    """See packed codes as the widest machine words that fit, without copying where memory allows it.
+    """View packed codes as the widest machine words that fit, without copying if memory allows it.
 
-    codes: uint8 [N, B]. Returns uint64, uint32, uint16 or uint8 [N, W] with W words of B / W bytes. The order
-    of bits inside a word depends on the processor, which a Hamming distance does not see.
+    Args:
+        codes: uint8 [N, B].
+
+    Returns:
+        uint64, uint32, uint16 or uint8 [N, W] with W words of B / W bytes. The order of bits inside a word depends on
+        the processor; a Hamming distance does not.
     """
     width = codes.shape[1]
     if width == 0:

@@ -18,7 +18,7 @@ _kept_off: tuple[int, int] = (-1, 0)  # the core that they were last sent from, 
 
 
 def cores() -> int:
-    """How many cores this process may use."""
+    """Return how many cores this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
@@ -68,7 +68,7 @@ def _step_aside() -> None:
 
 @cache
 def _getcpu() -> Callable[[], Any] | None:
-    """The C library's sched_getcpu, where there is one."""
+    """Return sched_getcpu of the C library, None if there is none."""
     if not hasattr(os, "sched_setaffinity"):
         return None
     return getattr(ctypes.CDLL(None), "sched_getcpu", None)

@@ -7,13 +7,13 @@ smallest sum is within its limit is looked at window by window.
 """
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from medlike.codes.kernels import compiled, popcount, prefetch
-from medlike.codes.windows import CELLS, GRID, Template
+from medlike.codes.templates import CELLS, GRID, Template
+from medlike.types import Array
 
 TOGETHER = 8  # images
 LANES = TOGETHER * CELLS
@@ -37,7 +37,7 @@ class Plan:
 
     @staticmethod
     def of(template: Template) -> "Plan":
-        """From a template."""
+        """Make a plan from a template."""
         starts, cell, shift = [0], [], []
         for arrangement in template.arrangements:
             for (i, j), number in np.ndenumerate(arrangement.cells):
@@ -54,11 +54,11 @@ class Plan:
             np.asarray([arrangement.bits for arrangement in template.arrangements]),
         )
 
-    def arguments(self) -> tuple[NDArray[Any], ...]:
+    def arguments(self) -> tuple[Array, ...]:
         """As `scan` takes them."""
         return self.codes, self.starts, self.cell, self.shift, self.shapes, self.bits
 
-    def scratch(self) -> tuple[NDArray[Any], ...]:
+    def scratch(self) -> tuple[Array, ...]:
         """Memory of one thread: images, planes, sums, smallest sums, forbidden windows, masks known and theirs."""
         number = len(self.bits)
         return (
@@ -79,7 +79,7 @@ def scan(  # type: ignore[no-untyped-def]
     stored, masks, rows, limits, codes, starts, cell, shift, shapes, bits,
     images, planes, sums, least, forbidden, laid, known, windows, ring, best, which, place,
 ):  # fmt: skip
-    """Best window of stored[rows]: best float64 [M], which int64 [M] (-1: none within limits), place int64 [M]."""
+    """Find the best window of stored[rows]: best float64 [M], which (-1: none within limits) and place int64 [M]."""
     words = codes.shape[1]
     for first in range(0, rows.shape[0], TOGETHER):
         number = min(TOGETHER, rows.shape[0] - first)
@@ -140,7 +140,7 @@ def _gather(image, words, images, start):  # type: ignore[no-untyped-def]
 
 @compiled
 def _plane(images, code, plane):  # type: ignore[no-untyped-def]
-    """Distances of the cells of all images to one query cell."""
+    """Compute the distances of the cells of all images to one query cell."""
     q0 = code[0]
     near = images[0]
     if code.shape[0] == 1:
@@ -155,7 +155,7 @@ def _plane(images, code, plane):  # type: ignore[no-untyped-def]
 
 @compiled
 def _sum(planes, cell, shift, start, stop, sums):  # type: ignore[no-untyped-def]
-    """Sums of one arrangement's windows, by first cell; those that leave an image mean nothing."""
+    """Sum one arrangement's windows, by first cell; sums of windows that leave an image mean nothing."""
     for t in range(LANES):
         sums[t] = 0
     n = start
@@ -196,7 +196,7 @@ def _smallest(sums):  # type: ignore[no-untyped-def]
 
 @compiled
 def _find(planes, b, wanted, a, last, cell, shift, starts, forbidden, sums):  # type: ignore[no-untyped-def]
-    """The first arrangement of a..last, and in it the first window of image b, whose sum is `wanted`."""
+    """Return the first arrangement of a..last, and in it the first window of image b, with the sum `wanted`."""
     for arrangement in range(a, last):
         _sum(planes, cell, shift, starts[arrangement], starts[arrangement + 1], sums)
         for t in range(CELLS):
@@ -238,7 +238,7 @@ def _lay(  # type: ignore[no-untyped-def]
 
 @compiled
 def _same(known, m, masks, row):  # type: ignore[no-untyped-def]
-    """Whether two masks are equal. Without a way out on the first difference, which would keep it from vectors."""
+    """Return whether two masks are equal. No early exit: it would prevent vectorisation."""
     differs = np.uint8(0)
     for i in range(25):
         differs |= known[m, i] ^ masks[row, i]
@@ -247,7 +247,7 @@ def _same(known, m, masks, row):  # type: ignore[no-untyped-def]
 
 @compiled
 def _learn(mask, everything, cell, shift, starts, shapes, window, known):  # type: ignore[no-untyped-def]
-    """Which windows a mask forbids, uint16 [A, 196], NEVER or 0; the mask goes into `known`."""
+    """Compute which windows a mask forbids, uint16 [A, 196], NEVER or 0, and store the mask in `known`."""
     if not everything:
         for i in range(25):
             known[i] = mask[i]

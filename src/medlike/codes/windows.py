@@ -15,83 +15,16 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from medlike.codes.templates import CELLS, GRID, Arrangement, Template
 from medlike.codes.threads import share
 from medlike.errors import QueryError
+from medlike.types import Array
 
-GRID = 14
-CELLS = GRID * GRID
-SCALES = (1.0, 0.7, 1.4)
 STEP = 1024  # images a thread takes at a time
 SMALL = 2000  # images up to which numpy answers in a moment
 CHUNK = 64  # images that numpy compares at a time
 
 Engine = Literal["auto", "numpy", "compiled"]
-
-
-@dataclass(frozen=True)
-class Arrangement:
-    """The query's cells turned, flipped and resampled: a window to be laid over an image.
-
-    cells: int64 [h, w], which query cell lies there (row by row), -1 = not counted. orientation: 0 to 7,
-    quarter turns anticlockwise, from 4 on of the query mirrored left to right. scale: of SCALES. bits:
-    counted cells times L.
-    """
-
-    cells: NDArray[np.int64]
-    orientation: int
-    scale: float
-    bits: int
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        """Height and width in cells."""
-        return self.cells.shape[0], self.cells.shape[1]
-
-
-@dataclass(frozen=True)
-class Template:
-    """A query region: codes uint64 [C, L / 64] of its cells, row by row, and the arrangements to be tried."""
-
-    codes: NDArray[np.uint64]
-    arrangements: tuple[Arrangement, ...]
-
-    @staticmethod
-    def of(
-        cells: NDArray[np.uint64],
-        counted: NDArray[np.bool_] | None = None,
-        orientations: int = 8,
-        scales: Sequence[float] = SCALES,
-    ) -> "Template":
-        """From the cells of a region.
-
-        cells: uint64 [h, w, L / 64]; counted: bool [h, w], False in padding (None: all are). orientations: 8
-        or 1. Windows larger than the grid are left out, and so are arrangements equal to an earlier one.
-        Raises QueryError where no cell is counted or an argument makes no sense.
-        """
-        if cells.ndim != 3 or not (1 <= cells.shape[0] <= GRID and 1 <= cells.shape[1] <= GRID):
-            raise QueryError(f"the region's cells are {list(cells.shape)}: they must be [h, w, words] within the grid")
-        if orientations not in (1, 8):
-            raise QueryError(f"orientations is {orientations!r}: use 8 or 1")
-        if not scales or any(scale not in SCALES for scale in scales):
-            raise QueryError(f"scales are {list(scales)}: use some of {', '.join(map(str, SCALES))}")
-        height, width, words = cells.shape
-        shown = np.ones((height, width), bool) if counted is None else np.asarray(counted, bool)
-        if not shown.any():
-            raise QueryError("the region lies in padding: choose one inside the image")
-        numbers = np.where(shown, np.arange(height * width).reshape(height, width), -1)
-        found: list[Arrangement] = []
-        for scale in scales:
-            scaled = _resampled(numbers, scale)
-            if scaled is None or not (scaled >= 0).any():
-                continue
-            for orientation in range(orientations):
-                turned = np.rot90(np.fliplr(scaled) if orientation >= 4 else scaled, orientation % 4)
-                if any(np.array_equal(turned, other.cells) for other in found):
-                    continue
-                bits = int((turned >= 0).sum()) * words * 64
-                found.append(Arrangement(np.ascontiguousarray(turned), orientation, float(scale), bits))
-        codes = np.ascontiguousarray(cells.reshape(height * width, words))
-        return Template(codes, tuple(found))
 
 
 @dataclass(frozen=True)
@@ -120,11 +53,17 @@ def match(
     limit: float | NDArray[np.float64] = np.inf,
     engine: Engine = "auto",
 ) -> Matches:
-    """The best window of each image, where it is within a limit.
+    """Return the best window of each image, if it is within a limit.
 
-    cells: uint64 [N, 14, 14, L / 64]; masks: uint8 [N, 25], np.packbits of the valid cells (None: all are
-    valid); rows: int64 [M], ascending: which images (None: all). limit: largest distance answered, one or
-    float64 [M]. Images without a window that fits are not answered.
+    Images without a window that fits are left out.
+
+    Args:
+        cells: uint64 [N, 14, 14, L / 64].
+        masks: uint8 [N, 25], np.packbits of the valid cells; None if all are valid.
+        template: The region and its arrangements.
+        rows: int64 [M], ascending: the images to compare; None for all.
+        limit: Largest distance returned, one number or float64 [M].
+        engine: numpy, compiled, or by the number of images.
     """
     _check(cells, masks, template)
     chosen = np.arange(len(cells)) if rows is None else np.asarray(rows, np.int64)
@@ -143,10 +82,18 @@ def match(
 def agreement(
     query: NDArray[np.uint64], stored: NDArray[np.uint64], arrangement: Arrangement, top: int, left: int
 ) -> NDArray[np.float32]:
-    """How well each cell of a window agrees with the query cell laid over it.
+    """Return how well each cell of a window agrees with the query cell above it.
 
-    query: uint64 [C, W], a template's codes; stored: uint64 [14, 14, W]. Returns float32 [14, 14], share of
-    equal bits, higher is more alike; NaN outside of the window and where the query's cell is not counted.
+    Args:
+        query: uint64 [C, W], a template's codes.
+        stored: uint64 [14, 14, W].
+        arrangement: How the query's cells lie in the window.
+        top: First row of the window.
+        left: First column of the window.
+
+    Returns:
+        float32 [14, 14], share of equal bits, higher is more alike; NaN outside of the window and where the query's
+        cell is not counted.
     """
     height, width = arrangement.shape
     shown = np.full((GRID, GRID), np.nan, np.float32)
@@ -158,23 +105,8 @@ def agreement(
 
 
 def unpacked(masks: NDArray[np.uint8]) -> NDArray[np.bool_]:
-    """Masks uint8 [N, 25] as bool [N, 14, 14]."""
+    """Return masks uint8 [N, 25] as bool [N, 14, 14]."""
     return np.unpackbits(masks, axis=1, count=CELLS).astype(bool).reshape(-1, GRID, GRID)
-
-
-def _resampled(numbers: NDArray[np.int64], scale: float) -> NDArray[np.int64] | None:
-    """The cells of a window `scale` times as large, nearest ones; None where it exceeds the grid.
-
-    Sides are rounded half up, in whole tenths, so that 0.7 x 5 is 4 and no float decides.
-    """
-    tenths = round(10 * scale)
-    sides = [max(1, (side * tenths + 5) // 10) for side in numbers.shape]
-    if max(sides) > GRID:
-        return None
-    rows, columns = (
-        ((2 * np.arange(side) + 1) * full) // (2 * side) for side, full in zip(sides, numbers.shape, strict=True)
-    )
-    return numbers[np.ix_(rows, columns)]
 
 
 def _numpy(
@@ -247,7 +179,7 @@ def _matches(parts: Sequence[Matches]) -> Matches:
     return Matches(*(np.concatenate([getattr(part, name) for part in parts]) for name in Matches.__dataclass_fields__))
 
 
-def _check(cells: NDArray[Any], masks: NDArray[Any] | None, template: Template) -> None:
+def _check(cells: Array, masks: Array | None, template: Template) -> None:
     words = template.codes.shape[1]
     if cells.dtype != np.uint64 or cells.shape[1:] != (GRID, GRID, words):
         raise QueryError(

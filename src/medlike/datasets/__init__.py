@@ -1,6 +1,5 @@
 """Labelled collections, label trees and grouped splits."""
 
-from medlike.datasets.frozen import development_split
 from medlike.datasets.hashing import hash_samples, open_sample, prepare_batches, prepare_samples
 from medlike.datasets.labels import (
     coarse_class,
@@ -9,12 +8,12 @@ from medlike.datasets.labels import (
     label_tree,
     node_path,
     region_of,
-    shared_depth,
 )
-from medlike.datasets.licences import may_draw, may_train, trainable
-from medlike.datasets.manifest import development, read_manifest, write_manifest
+from medlike.datasets.licences import may_draw, may_train
+from medlike.datasets.manifest import read_manifest, write_manifest
 from medlike.datasets.reading import read_collection
 from medlike.datasets.sample import Dataset, Sample, files_digest, join
+from medlike.datasets.sources import read_sources, with_sources
 from medlike.datasets.splits import PARTS, Split, find_units, make_split
 
 __all__ = [
@@ -23,8 +22,6 @@ __all__ = [
     "Sample",
     "Split",
     "coarse_class",
-    "development",
-    "development_split",
     "files_digest",
     "find_units",
     "hash_samples",
@@ -41,8 +38,8 @@ __all__ = [
     "prepare_samples",
     "read_collection",
     "read_manifest",
+    "read_sources",
     "region_of",
-    "shared_depth",
-    "trainable",
+    "with_sources",
     "write_manifest",
 ]

@@ -16,11 +16,11 @@ _COLUMNS = ("Image Index", "Finding Labels", "Patient ID")
 
 
 def read_chestxray14(path: str | Path, name: str = "chestxray14") -> Dataset:
-    """The images that the table names and that are there; `group` is the patient, `label` the findings.
+    """Read the images that the table names; `group` is the patient, `label` the findings.
 
     path: the folder with the table, or the table. Several findings stay joined by `|` as in the table;
-    `findings` gives them as columns. Boxes come from BBox_List_2017.csv where it lies beside. Rows whose file
-    is missing are an error, because half a download would otherwise pass for the collection.
+    `findings` gives them as columns. Boxes come from BBox_List_2017.csv if it lies beside the table. A missing file
+    is an error, because half a download would otherwise pass for the collection.
     """
     table = Path(path)
     if table.is_dir():
@@ -79,7 +79,7 @@ def read_chestxray14(path: str | Path, name: str = "chestxray14") -> Dataset:
 
 
 def findings(dataset: Dataset) -> tuple[tuple[str, ...], np.ndarray]:
-    """The names of the findings, sorted, and which image has which: bool [N, L]. `No Finding` is none."""
+    """Return the names of the findings, sorted, and which image has which: bool [N, L]. `No Finding` is none."""
     sets = [set(s.label.split("|")) - {"No Finding", ""} for s in dataset]
     names = tuple(sorted(set().union(*sets)))
     return names, np.array([[n in present for n in names] for present in sets], dtype=bool).reshape(
@@ -88,7 +88,7 @@ def findings(dataset: Dataset) -> tuple[tuple[str, ...], np.ndarray]:
 
 
 def _boxes(table: Path) -> dict[str, tuple[tuple[float, float, float, float], ...]]:
-    """Boxes by image: the table has x, y, w, h in four columns of which only the first has a usable name."""
+    """Read the boxes by image: the table has x, y, w, h in four columns of which only the first has a usable name."""
     found: dict[str, tuple[tuple[float, float, float, float], ...]] = {}
     if not table.is_file():
         return found

@@ -12,10 +12,10 @@ IMAGE_ENDINGS = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".g
 
 
 def read_folders(path: str | Path, name: str | None = None) -> Dataset:
-    """Every image below PATH, labelled with the name of the folder directly below PATH that it lies in.
+    """Read every image below PATH, labelled with the name of the folder directly below PATH that it lies in.
 
-    Files without a known ending are taken for DICOM when they have none at all. The order is that of the
-    paths. Raises DatasetError: no such folder, no image, images that lie in no class folder only.
+    Files without an ending are read as DICOM. The order is that of the paths. Raises DatasetError if there is no such
+    folder, no image, or only images outside of class folders.
     """
     root = Path(path)
     if not root.is_dir():
@@ -38,7 +38,7 @@ def read_folders(path: str | Path, name: str | None = None) -> Dataset:
 
 
 def images_below(root: Path) -> Iterator[Path]:
-    """Image files below a folder in the order of their paths; hidden files and folders are passed over."""
+    """Yield the image files below a folder in the order of their paths; hidden files and folders are skipped."""
     for file in sorted(root.rglob("*")):
         hidden = any(part.startswith(".") for part in file.relative_to(root).parts)
         ending = file.suffix.lower()

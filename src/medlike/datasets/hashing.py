@@ -1,4 +1,4 @@
-"""Samples into pictures: reading, preparing and hashing every image of a collection."""
+"""Read, prepare and hash every image of a collection."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ T = TypeVar("T")
 
 
 def open_sample(sample: Sample) -> Image:
-    """The image of a sample (the middle frame of a file with several). Raises ImageError."""
+    """Open the image of a sample (the middle frame of a file with several). Raises ImageError."""
     from medlike.imaging import from_array, read
 
     if sample.item is not None:
@@ -28,7 +28,7 @@ def open_sample(sample: Sample) -> Image:
 
 
 def hash_samples(dataset: Dataset, threads: int = 2) -> np.ndarray:
-    """The 64-bit perceptual hash of every sample: uint64 [N], in the dataset's order.
+    """Compute the 64-bit perceptual hash of every sample: uint64 [N], in the dataset's order.
 
     Raises DatasetError with the number and the first of the samples that cannot be read.
     """
@@ -39,14 +39,14 @@ def hash_samples(dataset: Dataset, threads: int = 2) -> np.ndarray:
 
 
 def prepare_samples(dataset: Dataset, threads: int = 2) -> Iterator[Prepared]:
-    """Every sample as the encoder takes it, in the dataset's order, a few at a time in memory."""
+    """Yield every sample prepared for the encoder, in the dataset's order, a few at a time in memory."""
     from medlike.imaging import prepare
 
     return _each(dataset, prepare, threads)
 
 
 def prepare_batches(dataset: Dataset, size: int = 64) -> Iterator[list[Prepared]]:
-    """As `prepare_samples`, `size` at a time; the last batch may be smaller."""
+    """Yield prepared samples in batches of `size`; the last batch may be smaller."""
     pictures = prepare_samples(dataset)
     while batch := list(islice(pictures, size)):
         yield batch

@@ -5,11 +5,11 @@ beside it, for its owner alone, says which file that is.
 """
 
 import io
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
 from medlike.escaping import write_rows
+from medlike.files import PRIVATE, write_text
 
 NAMES = "names.csv"
 
@@ -36,22 +36,4 @@ def write_names(folder: Path, head: Sequence[str], rows: Sequence[Sequence[str |
         return path
     text = io.StringIO()
     write_rows(text, [head, *rows])
-    write_private(path, text.getvalue())
-    return path
-
-
-def write_private(path: Path, text: str) -> None:
-    """Write a file whole, readable for its owner alone whatever the umask, the mode of an older one or a link."""
-    # A file of tempfile is made with mode 0600.
-    with tempfile.NamedTemporaryFile(
-        "w", encoding="utf-8", newline="", dir=path.parent, prefix=f".{path.name}.",
-        delete=False,
-    ) as draft:  # fmt: skip
-        made = Path(draft.name)
-        try:
-            draft.write(text)
-            draft.flush()
-            made.replace(path)
-        except BaseException:
-            made.unlink(missing_ok=True)
-            raise
+    return write_text(path, text.getvalue(), PRIVATE)

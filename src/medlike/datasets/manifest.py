@@ -1,33 +1,39 @@
-"""Reading manifest.csv: one row an image, frozen.
+"""Read manifest.csv: one row per image.
 
 The only required column is `path` (relative to the manifest's folder, or absolute). Known columns: class,
-source, group, modality, region, label, task, width, height, boxes_xywh, mask, text, extra, licence; any
-other column goes to `extra`.
+source, group, modality, region, label, task, width, height, boxes_xywh, mask, text, extra, licence, and apart,
+origin, caution as in medlike.datasets.sources; any other column goes to `extra`.
 """
 
 from __future__ import annotations
 
 import csv
 import json
-import os
 from pathlib import Path
 
 from medlike import strict_json
-from medlike.datasets.sample import Dataset, Sample, join
+from medlike.datasets.sample import Dataset, Sample
+from medlike.datasets.sources import yes
 from medlike.datasets.texts import meaningful
 from medlike.errors import DatasetError
+from medlike.files import drafted
 
 _KNOWN = {
     "path", "class", "source", "orig", "group", "modality", "region", "label", "task", "width", "height",
-    "boxes_xywh", "mask", "text", "extra", "licence",
+    "boxes_xywh", "mask", "text", "extra", "licence", "apart", "origin", "caution",
 }  # fmt: skip
 
 
 def read_manifest(path: str | Path, name: str | None = None, check_files: bool = True) -> Dataset:
-    """A manifest as a Dataset, in file order.
+    """Read a manifest as a Dataset, in file order.
 
-    path: the CSV, or the folder that holds manifest.csv. name: defaults to the folder's name.
-    Raises DatasetError: no such manifest, no `path` column, missing files, duplicate paths, bad boxes.
+    Args:
+        path: The CSV, or the folder that holds manifest.csv.
+        name: Defaults to the folder's name.
+        check_files: Refuse a manifest that names files which are not there.
+
+    Raises:
+        DatasetError: No such manifest, no `path` column, missing files, duplicate paths, bad boxes.
     """
     manifest = Path(path)
     if manifest.is_dir():
@@ -69,28 +75,13 @@ def missing_files(dataset: Dataset) -> None:
         )
 
 
-def development(names: tuple[str, ...] = ("dev", "dev2"), folder: str | Path | None = None) -> Dataset:
-    """The development collections as one Dataset, paths prefixed with the collection (dev/images/...).
-
-    folder: the one that holds dev and dev2; defaults to the environment variable MEDLIKE_DEV.
-    """
-    folder = folder or os.environ.get("MEDLIKE_DEV")
-    if not folder:
-        raise DatasetError(
-            "the development collections are not known: set MEDLIKE_DEV to the folder with dev/ and dev2/"
-        )
-    return join(*(read_manifest(Path(folder) / n, name=n) for n in names))
-
-
 def write_manifest(dataset: Dataset, path: str | Path) -> None:
     """Write a Dataset of files as a manifest with absolute paths (for readers of other layouts)."""
     columns = [
         "path", "class", "source", "group", "modality", "region", "label", "task", "width", "height",
-        "boxes_xywh", "mask", "text", "extra", "licence",
+        "boxes_xywh", "mask", "text", "extra", "licence", "apart", "origin", "caution",
     ]  # fmt: skip
-    target = Path(path)
-    temporary = target.with_name(target.name + ".tmp")
-    with temporary.open("w", newline="", encoding="utf-8") as stream:
+    with drafted(Path(path)) as draft, draft.open("w", newline="", encoding="utf-8") as stream:
         writer = csv.writer(stream)
         writer.writerow(columns)
         for s in dataset:
@@ -102,8 +93,8 @@ def write_manifest(dataset: Dataset, path: str | Path) -> None:
                 "" if s.width is None else s.width, "" if s.height is None else s.height,
                 json.dumps(boxes) if boxes else "", s.mask or "", s.text,
                 json.dumps(dict(s.extra)) if s.extra else "", s.licence,
+                "yes" if s.apart else "", s.origin, s.caution,
             ])  # fmt: skip
-    temporary.replace(target)
 
 
 def _sample(row: dict[str, str], root: Path, collection: str, where: str) -> Sample:
@@ -129,6 +120,9 @@ def _sample(row: dict[str, str], root: Path, collection: str, where: str) -> Sam
         mask=root / mask if mask else None,
         text=meaningful(values.get("text", "")),
         licence=values.get("licence", values.get("license", "")),
+        apart=yes(values.get("apart", ""), where),
+        origin=values.get("origin", ""),
+        caution=values.get("caution", ""),
         collection=collection,
         extra=_extra(values),
     )

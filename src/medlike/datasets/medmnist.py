@@ -29,10 +29,10 @@ _SETS = {
 
 
 def read_medmnist(path: str | Path, name: str | None = None) -> Dataset:
-    """The images of a MedMNIST file in stored order; `extra["part"]` is the part its authors put them in.
+    """Read the images of a MedMNIST file in stored order; `extra["part"]` is the part its authors put them in.
 
-    Labels are SET_NUMBER (pneumoniamnist_1); of several labels an image, their numbers joined by `|`. Raises
-    DatasetError where arrays are missing, of other shapes, or three-dimensional.
+    Labels are SET_NUMBER (pneumoniamnist_1); the numbers of several labels of an image are joined by `|`. Raises
+    DatasetError if arrays are missing, of other shapes, or three-dimensional.
     """
     file = Path(path)
     name = name or file.stem
@@ -84,7 +84,7 @@ def read_medmnist(path: str | Path, name: str | None = None) -> Dataset:
 
 
 def _written(values: np.ndarray) -> str:
-    """One number for a class; for several findings at once (0 or 1 each) the numbers of those present."""
+    """Return the number of a class as text; for several findings at once (0 or 1 each) the numbers of those present."""
     if len(values) == 1:
         return str(int(values[0]))
     return "|".join(str(n) for n in np.flatnonzero(values)) or "none"

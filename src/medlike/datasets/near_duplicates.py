@@ -12,7 +12,7 @@ _CHUNK = 4_000_000
 
 
 def near_pairs(hashes: np.ndarray, distance: int = NEAR) -> np.ndarray:
-    """Pairs that join everything within `distance` bits, int64 [P, 2] of positions, first < second.
+    """Return pairs that join everything within `distance` bits, int64 [P, 2] of positions, first < second.
 
     hashes: uint64 [N]. Every pair of *distinct* hashes within the distance is there; positions that carry an
     equal hash are joined as a chain, so connected components are those of the full graph.
@@ -83,7 +83,7 @@ def _band(hashes: np.ndarray, band: int) -> np.ndarray:
 
 
 def _chunks(counts: np.ndarray) -> list[np.ndarray]:
-    """Rows in runs whose candidates together stay below a few million, so memory stays bounded."""
+    """Split rows into runs whose candidates together stay below a few million, so memory stays bounded."""
     total = np.cumsum(counts)
     if not len(total):
         return []

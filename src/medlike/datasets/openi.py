@@ -21,12 +21,12 @@ _REMOVED = re.compile(r"[\s-]*\bX{4,}\b")
 
 
 def read_openi(path: str | Path, name: str = "openi", complete: bool = True) -> Dataset:
-    """The images of every report; `group` is the report, so that a split keeps its images together.
+    """Read the images of every report; `group` is the report, so that a split keeps its images together.
 
     path: the folder that holds `ecgen-radiology` and, anywhere below it, the PNG files. text: findings and
     impression without the XXXX of de-identification. label: the distinct MeSH headings that the coders gave the
-    report (`major`, what stands before the first `/`), sorted, joined by `|`; `normal` where that is the heading.
-    complete: an image that is missing is an error, because half a download would otherwise pass for the collection;
+    report (`major`, the part before the first `/`), sorted, joined by `|`; `normal` if that is the heading.
+    complete: if True, a missing image is an error, because half a download would otherwise pass for the collection;
     else it is left out. Raises DatasetError.
     """
     root = Path(path)
@@ -75,7 +75,7 @@ def read_openi(path: str | Path, name: str = "openi", complete: bool = True) -> 
 
 
 def _label(tree: ElementTree.Element) -> str:
-    """The MeSH headings of a report: `Cardiomegaly/borderline` and `Cardiomegaly/mild` are one, Cardiomegaly."""
+    """Return the MeSH headings of a report: `Cardiomegaly/borderline` and `Cardiomegaly/mild` are one, Cardiomegaly."""
     headings = {(major.text or "").split("/")[0].strip() for major in tree.iter("major")} - {""}
     return "|".join(sorted(headings - {NORMAL})) or (NORMAL if headings else "")
 

@@ -253,7 +253,7 @@ def _grey(signal: Floats) -> NDArray[np.uint8]:
 
 
 def _blur(values: Floats, across: float, down: float | None = None) -> Floats:
-    """Blur with Gaussians (sigmas in pixels) by plain sums: no library's thread count shows in the pixels."""
+    """Blur with Gaussians (sigmas in pixels) by plain sums: the result does not depend on a library's thread count."""
     for axis, sigma in ((1, across), (0, across if down is None else down)):
         reach = max(1, round(3 * sigma))
         taps = np.exp(-0.5 * (np.arange(-reach, reach + 1) / sigma) ** 2)

@@ -37,7 +37,7 @@ RADIN_CT = (
 
 
 def read_radimagenet(path: str | Path, name: str = "radimagenet") -> Dataset:
-    """Every image of a RadImageNet folder; labels are CT_abd_liver_lesion, US_liver and the like.
+    """Read every image of a RadImageNet folder; labels are CT_abd_liver_lesion, US_liver and the like.
 
     path: the folder `radiology_ai`, or the one that holds it. Raises DatasetError for any other layout.
     """
@@ -75,10 +75,10 @@ def read_radimagenet(path: str | Path, name: str = "radimagenet") -> Dataset:
 
 
 def read_radin_ct(path: str | Path, name: str = "radin_ct") -> Dataset:
-    """The 16 CT classes that hashing papers use, under their own names (abd_normal, ..., uterine_pathology).
+    """Read the 16 CT classes that hashing papers use, under their own names (abd_normal, ..., uterine_pathology).
 
-    path: a RadImageNet folder, or one with a folder a class as those papers keep it (liver_lesion_ct/...).
-    Raises DatasetError that lists the classes that were not found when there are fewer than two.
+    path: a RadImageNet folder, or one with a folder per class as in those papers (liver_lesion_ct/...).
+    Raises DatasetError that lists the missing classes if there are fewer than two.
     """
     root = Path(path)
     try:
@@ -106,13 +106,13 @@ def read_radin_ct(path: str | Path, name: str = "radin_ct") -> Dataset:
 
 
 def holds_radin_ct(path: Path) -> bool:
-    """Whether a folder has a folder for each of two or more of the 16 classes, and no other folder."""
+    """Return whether a folder has a folder for each of two or more of the 16 classes, and no other folder."""
     classes = [radin_ct_class(folder.name) for folder in path.iterdir() if folder.is_dir()]
     return len(classes) > 1 and None not in classes
 
 
 def radin_ct_class(folder: str, anatomy: str = "") -> str | None:
-    """The class that a folder name means, or None; case and `_ct` do not matter, `normal` goes by anatomy."""
+    """Return the class that a folder name means, or None; case and `_ct` do not matter, `normal` goes by anatomy."""
     label = folder.lower().removesuffix("_ct").strip("_")
     if label == "normal":
         label = f"{anatomy.lower()}_normal"

@@ -1,4 +1,4 @@
-"""Any labelled collection, told by its layout."""
+"""Read any labelled collection, recognised by its layout."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from medlike.errors import DatasetError
 
 
 def read_collection(path: str | Path, name: str | None = None) -> Dataset:
-    """A manifest, MedMNIST npz, ChestX-ray14, RadImageNet, RadIN-CT, Open-i, ROCO or a folder per class, by layout.
+    """Read a manifest, MedMNIST, ChestX-ray14, RadImageNet, RadIN-CT, Open-i, ROCO or a folder per class, by layout.
 
-    Raises DatasetError where it is none of them.
+    Raises DatasetError if it is none of them.
     """
     target = Path(path)
     if not target.exists():

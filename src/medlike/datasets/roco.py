@@ -18,11 +18,11 @@ _ARTICLE = re.compile(r"PMC\d+")
 
 
 def read_roco(path: str | Path, name: str = "roco", complete: bool = True) -> Dataset:
-    """Every figure with its caption; `group` is the article where it is known (from the CSV or dlinks.txt).
+    """Read every figure with its caption; `group` is the article if it is known (from the CSV or dlinks.txt).
 
     path: the folder that holds train, validation and test, or the one above it (`data` or `all_data`). label: the
     kind, radiology or non-radiology: ROCO names no finding. extra: part, the authors' own; cuis, the UMLS concepts
-    of the caption joined by `|`, where cuis.txt is there. complete: an image that is missing is an error; else it is
+    of the caption joined by `|`, if cuis.txt exists. complete: if True, a missing image is an error; else it is
     left out (articles have been withdrawn since). Raises DatasetError.
     """
     root = _root(Path(path))
@@ -65,7 +65,7 @@ def read_roco(path: str | Path, name: str = "roco", complete: bool = True) -> Da
 
 
 def holds_roco(path: Path) -> bool:
-    """Whether a folder, or `data` or `all_data` in it, has ROCO's layout."""
+    """Return whether a folder, or `data` or `all_data` in it, has ROCO's layout."""
     return any((_root(path) / part / kind).is_dir() for part in PARTS for kind in KINDS)
 
 
@@ -75,7 +75,7 @@ def _root(path: Path) -> Path:
 
 
 def _captions(folder: Path) -> tuple[dict[str, str], dict[str, str]]:
-    """Caption and article of each figure: from the CSV (id, name, caption) where there is one, else captions.txt."""
+    """Read caption and article of each figure: from the CSV (id, name, caption) if there is one, else captions.txt."""
     captions, articles = {}, {}
     for file in sorted(folder.glob("*.csv")):
         with file.open(newline="", encoding="utf-8-sig") as stream:
@@ -95,7 +95,7 @@ def _links(folder: Path) -> dict[str, str]:
 
 
 def _table(file: Path) -> dict[str, str]:
-    """Lines of a number, a tab, and the rest; {} where the file is not there."""
+    """Read lines of a number, a tab, and the rest; {} if the file does not exist."""
     if not file.is_file():
         return {}
     rows = (line.split("\t", 1) for line in file.read_text(encoding="utf-8").splitlines() if "\t" in line)

@@ -22,6 +22,8 @@ class Sample:
     group: patient or case, empty where unknown; counts within its source only.
     boxes: x0, y0, x1, y1, source pixels, half-open. mask: file or None.
     text: report or caption, empty where there is none or only a placeholder.
+    apart: in no headline figure, and in training only a share of such images. origin: hospital or earlier collection
+    that several sources share, empty for the source's own. caution: a sentence on the source, for readers of figures.
     """
 
     path: str
@@ -39,17 +41,20 @@ class Sample:
     mask: Path | None = None
     text: str = ""
     licence: str = ""
+    apart: bool = False
+    origin: str = ""
+    caution: str = ""
     collection: str = ""
     item: tuple[str, int] | None = None
     extra: Mapping[str, object] = field(default_factory=dict, compare=False)
 
     @property
     def is_ood(self) -> bool:
-        """True for what is no radiological image: class `OOD_*` or task `ood`."""
+        """Return True for an image that is not radiological: class `OOD_*` or task `ood`."""
         return self.task == "ood" or self.coarse.startswith("OOD_") or self.label.startswith("OOD_")
 
     def pixels(self) -> np.ndarray:
-        """The array of an image kept inside an archive of arrays: uint8 [H, W] or [H, W, 3].
+        """Return the array of an image inside an archive of arrays: uint8 [H, W] or [H, W, 3].
 
         Raises DatasetError for a sample that is a file: read those with medlike.imaging.
         """
@@ -61,7 +66,7 @@ class Sample:
 
 @lru_cache(maxsize=3)
 def _array(file: Path, key: str) -> np.ndarray:
-    """One array of an archive, kept because samples are read one by one and each reading unpacks it whole."""
+    """Load one array of an archive, cached because each reading unpacks it whole and samples are read one by one."""
     with np.load(file) as arrays:
         return np.asarray(arrays[key])
 
@@ -93,16 +98,16 @@ class Dataset:
         return self.samples[row]
 
     def where(self, keep: Callable[[Sample], bool]) -> Dataset:
-        """The samples for which `keep` is true, in the same order."""
+        """Return the samples for which `keep` is true, in the same order."""
         return replace(self, samples=tuple(s for s in self.samples if keep(s)))
 
     def column(self, name: str) -> np.ndarray:
-        """One field of all samples, str [N]; `name` is a field of Sample (label, source, ...)."""
+        """Return one field of all samples, str [N]; `name` is a field of Sample (label, source, ...)."""
         return np.array([str(getattr(s, name)) for s in self.samples], dtype=np.str_)
 
 
 def files_digest(data: Dataset) -> str:
-    """sha256 over files, sizes and times of the samples, in order: what a cache on this machine was made from."""
+    """Return the sha256 over files, sizes and times of the samples, in order: the key of a cache on this machine."""
     digest = hashlib.sha256()
     for sample in data:
         facts = sample.file.stat()
@@ -111,9 +116,9 @@ def files_digest(data: Dataset) -> str:
 
 
 def join(*datasets: Dataset, name: str | None = None) -> Dataset:
-    """Several collections as one; every path gets its collection's name in front (dev/images/...).
+    """Join several collections; every path gets its collection's name in front (dev/images/...).
 
-    Raises DatasetError when two collections carry the same name.
+    Raises DatasetError if two collections have the same name.
     """
     names = [d.name for d in datasets]
     for n in names:

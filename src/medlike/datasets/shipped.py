@@ -1,4 +1,4 @@
-"""Where the samples are that come with medlike."""
+"""The sample images that come with medlike."""
 
 from pathlib import Path
 
@@ -8,12 +8,12 @@ MANIFEST, QUERIES = "manifest.csv", "queries.csv"
 
 
 def samples() -> Path:
-    """Return the folder of the shipped samples: of the checkout that medlike runs from, else of the installed package.
+    """Return the folder of the sample images that come with medlike.
 
     It holds manifest.csv, queries.csv, ATTRIBUTION.csv and the images that they name.
 
     Raises:
-        DatasetError: Neither the checkout nor the package has them.
+        DatasetError: Neither the copy of the repository nor the installed package has them.
     """
     package = Path(__file__).parents[1]
     places = [package.parents[1] / "samples", package / "samples"]

@@ -16,10 +16,10 @@ from pathlib import Path
 import numpy as np
 
 from medlike import strict_json
-from medlike.datasets.image_names import write_private
 from medlike.datasets.near_duplicates import NEAR, components, near_pairs
 from medlike.datasets.sample import Dataset, Sample
 from medlike.errors import DatasetError
+from medlike.files import PRIVATE, write_text
 
 PARTS = ("train", "validation", "calibration", "gallery", "query")
 SHARES: Mapping[str, float] = {
@@ -40,19 +40,19 @@ class Split:
 
     @cached_property
     def digest(self) -> str:
-        """sha256 over the sorted lines `path<TAB>part<TAB>unit`: two splits are the same if this is."""
+        """Return the sha256 over the sorted lines `path<TAB>part<TAB>unit`; equal splits have equal digests."""
         lines = (f"{p}\t{self.part_of[p]}\t{self.unit_of[p]}\n" for p in sorted(self.part_of))
         return hashlib.sha256("".join(lines).encode()).hexdigest()
 
     def part(self, dataset: Dataset, *names: str) -> Dataset:
-        """The samples of one or several parts, in the dataset's order; unknown samples are left out."""
+        """Return the samples of one or several parts, in the dataset's order; unknown samples are left out."""
         for name in names:
             if name not in PARTS:
                 raise DatasetError(f"{name!r} is no part; the parts are {', '.join(PARTS)}")
         return dataset.where(lambda s: self._lookup(self.part_of, s) in names)
 
     def units(self, dataset: Dataset) -> np.ndarray:
-        """The unit of every sample, int64 [N]; raises DatasetError for samples the split does not know."""
+        """Return the unit of every sample, int64 [N]; raises DatasetError for samples the split does not know."""
         found = [self._lookup(self.unit_of, s) for s in dataset]
         unknown = [s.path for s, u in zip(dataset, found, strict=True) if u is None]
         if unknown:
@@ -63,7 +63,7 @@ class Split:
         return np.array(found, dtype=np.int64)
 
     def _lookup(self, table: Mapping, sample: Sample):
-        """By path, or with the collection's name in front, so a joint split serves each collection alone."""
+        """Look a sample up by path, or with the collection's name in front, so a joint split serves each collection."""
         found = table.get(sample.path)
         return table.get(f"{sample.collection}/{sample.path}") if found is None else found
 
@@ -81,7 +81,7 @@ class Split:
             f'"{part}": [\n' + ",\n".join(json.dumps(row, ensure_ascii=False) for row in rows[part]) + "\n]"
             for part in PARTS
         ]
-        write_private(Path(path), "{\n" + ",\n".join(lines) + "\n}\n")
+        write_text(Path(path), "{\n" + ",\n".join(lines) + "\n}\n", PRIVATE)
 
     @classmethod
     def load(cls, path: str | Path) -> Split:
@@ -108,7 +108,7 @@ class Split:
 
 
 def find_units(dataset: Dataset, hashes: np.ndarray, distance: int = NEAR) -> np.ndarray:
-    """The unit of every sample: int64 [N], numbered by first appearance.
+    """Find the unit of every sample: int64 [N], numbered by first appearance.
 
     hashes: uint64 [N], perceptual hashes of the same samples. An empty group joins nothing.
     """
@@ -135,9 +135,9 @@ def make_split(
     shares: Mapping[str, float] = SHARES,
     distance: int = NEAR,
 ) -> Split:
-    """Deal units to the five parts so that every label of every source comes near the shares.
+    """Distribute units over the five parts so that every label of every source comes near the shares.
 
-    Greedy: large units first; each goes where it lowers the chi-square distance to the wanted counts most.
+    Greedy: large units first; each goes to the part where it lowers the chi-square distance to the target counts most.
     The seed orders units of equal size. The same input and seed give the same split everywhere.
     """
     if set(shares) != set(PARTS) or abs(sum(shares.values()) - 1) > 1e-9 or min(shares.values()) <= 0:

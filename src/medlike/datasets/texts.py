@@ -1,4 +1,4 @@
-"""Which texts of a collection say something: placeholders are dropped."""
+"""Drop placeholders from the texts of a collection."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ _PLACEHOLDER = re.compile(
 
 
 def is_placeholder(text: str) -> bool:
-    """True for empty text and for text that a form left behind ("Replace this", "IN PROGRESS")."""
+    """Return True for empty text and for text that a form left behind ("Replace this", "IN PROGRESS")."""
     stripped = " ".join(text.split())
     return len(stripped) < 3 or bool(_PLACEHOLDER.match(stripped))
 
 
 def meaningful(text: str) -> str:
-    """The text with white space tidied, or "" where it is a placeholder."""
+    """Return the text with white space tidied, or "" if it is a placeholder."""
     return "" if is_placeholder(text) else " ".join(text.split())

@@ -6,7 +6,6 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -16,6 +15,7 @@ from medlike.evaluation.parts import part_figures, parted
 from medlike.evaluation.provenance import program
 from medlike.evaluation.representation import Representation
 from medlike.metrics import Relevance, RetrievalScores, bootstrap_interval, recall_gain, score_codes
+from medlike.types import JsonObject
 
 METHOD = "codes"
 
@@ -74,8 +74,8 @@ class ArraysOutcome:
     labels and units: of queries and of gallery images; units are integers, those of the gallery -1 where not given.
     """
 
-    figures: dict[str, Any]
-    results: dict[str, Any]
+    figures: JsonObject
+    results: JsonObject
     scores: RetrievalScores
     query: Representation
     gallery: Representation
@@ -126,7 +126,7 @@ def evaluate_arrays(
 
 def _figures(
     scores: RetrievalScores, wanted: np.ndarray, units: np.ndarray, codes: np.ndarray, by_query: bool, left_out: bool
-) -> dict[str, Any]:
+) -> JsonObject:
     """The metrics as a dictionary fit for JSON."""
     ap = scores.values["map_expected"]
     interval = bootstrap_interval(ap, units)
@@ -157,8 +157,8 @@ def _figures(
 
 
 def _results(
-    figures: dict[str, Any], arrays: tuple[np.ndarray, ...], files: Mapping[str, Path | None]
-) -> dict[str, Any]:
+    figures: JsonObject, arrays: tuple[np.ndarray, ...], files: Mapping[str, Path | None]
+) -> JsonObject:
     """What results.json holds. arrays: all that was measured, for the digest; files: where each was, by option."""
     named = " ".join(f"--{option} {file.name}" for option, file in files.items() if file is not None)
     digest = hashlib.sha256()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 
@@ -12,6 +11,7 @@ from medlike.evaluation.parts import part_figures
 from medlike.evaluation.protocols import Arena, Retrieval, mean_over, pooled, source_oracle, within_sources
 from medlike.evaluation.representation import Representation
 from medlike.metrics import bootstrap_interval, holm, paired_permutation, recall_gain
+from medlike.types import Json, JsonObject
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Assessment:
     kind: str
     pooled: Retrieval
     within: Mapping[str, Retrieval]
-    figures: dict[str, Any]
+    figures: JsonObject
     alarms: list[dict[str, str]] = field(default_factory=list)
 
     def within_ap(self) -> tuple[np.ndarray, np.ndarray]:
@@ -44,12 +44,12 @@ def assess(
     gallery: Representation,
     inside: tuple[Arena, Representation] | None = None,
     k: int = 100,
-    facts: Mapping[str, Any] | None = None,
+    facts: Mapping[str, Json] | None = None,
 ) -> Assessment:
     """Measure one method. inside: the arena with training images in the gallery, and its representation."""
     whole = pooled(arena, query, gallery, k)
     within = within_sources(arena, query, gallery, k)
-    figures: dict[str, Any] = {
+    figures: JsonObject = {
         "kind": kind,
         "bits": query.bits,
         "bytes_per_image": query.bytes_per_image,
@@ -72,15 +72,15 @@ def assess(
     return result
 
 
-def assess_oracle(arena: Arena, k: int = 100) -> dict[str, Any]:
+def assess_oracle(arena: Arena, k: int = 100) -> JsonObject:
     """The source-only oracle's figures."""
     return retrieval_summary(source_oracle(arena, k))
 
 
-def retrieval_figures(outcome: Retrieval) -> dict[str, Any]:
+def retrieval_figures(outcome: Retrieval) -> JsonObject:
     """Everything about one retrieval, curves included."""
     scores = outcome.scores
-    figures: dict[str, Any] = {
+    figures: JsonObject = {
         **retrieval_summary(outcome),
         **scores.means(),
         "precision_recall_curve": _means(scores.curve),
@@ -92,7 +92,7 @@ def retrieval_figures(outcome: Retrieval) -> dict[str, Any]:
     return figures
 
 
-def retrieval_summary(outcome: Retrieval) -> dict[str, Any]:
+def retrieval_summary(outcome: Retrieval) -> JsonObject:
     """mAP with its interval by unit, and how many queries it rests on."""
     interval = bootstrap_interval(outcome.ap, outcome.units)
     return {
@@ -106,12 +106,12 @@ def retrieval_summary(outcome: Retrieval) -> dict[str, Any]:
     }
 
 
-def compare(methods: Sequence[Assessment], baseline: Assessment) -> list[dict[str, Any]]:
+def compare(methods: Sequence[Assessment], baseline: Assessment) -> list[JsonObject]:
     """Every method against the baseline, pooled and within source, paired by query and tested by unit.
 
     Holm's correction runs over all rows of the answer: that is the family.
     """
-    rows: list[dict[str, Any]] = []
+    rows: list[JsonObject] = []
     for method in methods:
         if method is baseline:
             continue

@@ -6,7 +6,6 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -15,13 +14,12 @@ from medlike.datasets import (
     Dataset,
     Sample,
     Split,
-    development_split,
     find_units,
     headline_labels,
     make_split,
 )
 from medlike.datasets.image_names import image_name
-from medlike.datasets.labels import APART, can_be_headline, known_traps
+from medlike.datasets.labels import can_be_headline, cautions
 from medlike.errors import DatasetError
 from medlike.evaluation import alarms, floors
 from medlike.evaluation.assessment import Assessment, assess, assess_oracle, compare
@@ -32,6 +30,7 @@ from medlike.evaluation.protocols import Arena, across_sources, everything_arena
 from medlike.evaluation.provenance import program
 from medlike.evaluation.representation import Representation
 from medlike.training.pictures import collection_digest
+from medlike.types import JsonObject
 
 Say = Callable[[str], None]
 
@@ -54,7 +53,7 @@ class Outcome:
     names: (name, path) of the images that the results name, "image 17" for the 17th of the collection.
     """
 
-    results: dict[str, Any]
+    results: JsonObject
     arena: Arena
     assessments: list[Assessment]
     representations: dict[str, tuple[Representation, Representation]]
@@ -90,7 +89,7 @@ def evaluate_bundles(
     row_of = {sample.path: row for row, sample in enumerate(data)}
     assessments: list[Assessment] = []
     represented: dict[str, tuple[Representation, Representation]] = {}
-    results: dict[str, Any] = {
+    results: JsonObject = {
         **program(),
         "command": _command(names, data.name, settings),
         "data": {"name": data.name, "images": len(data), "digest": collection_digest(list(data))},
@@ -103,13 +102,13 @@ def evaluate_bundles(
         "gallery": len(chosen.gallery),
         "labels": sorted(set(chosen.gallery.column("label").tolist())),
         "labels_left_out": left_out,
-        "traps": known_traps(data),
+        "traps": cautions(data),
         "source_oracle": assess_oracle(chosen, settings.k),
         "methods": {},
         "outliers": {},
     }
 
-    def add(name: str, kind: str, whole: Representation, facts: dict[str, Any] | None = None) -> Assessment:
+    def add(name: str, kind: str, whole: Representation, facts: JsonObject | None = None) -> Assessment:
         query, gallery = whole[cast.queries], whole[cast.gallery]
         inside = None
         if len(train) and not settings.everything:
@@ -191,8 +190,6 @@ def _arena(
         of_path = {s.path: int(u) for s, u in zip(data, units, strict=True)}
         own = np.array([of_path[s.path] for s in kept], dtype=np.int64)
         return everything_arena(kept, own), of_path, None
-    if split is None:
-        split = _known_split(data)
     if split is None and (out / "split.json").is_file():
         split = Split.load(out / "split.json")
     if split is None:
@@ -215,21 +212,11 @@ def _require_two(labels: tuple[str, ...], data: Dataset, settings: Settings) -> 
         )
 
 
-def _known_split(data: Dataset) -> Split | None:
-    """The published split of the development collections, where the data are those."""
-    try:
-        split = development_split()
-        split.units(data)
-    except DatasetError:
-        return None
-    return split
-
-
 def _train(data: Dataset, arena: Arena, split: Split | None) -> Dataset:
     if split is None:
         return Dataset("train", ())
     labels = set(arena.gallery.column("label").tolist())
-    return split.part(data, "train").where(lambda s: s.label in labels and not s.is_ood and s.source not in APART)
+    return split.part(data, "train").where(lambda s: s.label in labels and not s.is_ood and not s.apart)
 
 
 def _left_out(data: Dataset, arena: Arena) -> dict[str, int]:
@@ -244,7 +231,7 @@ def _other_queries(data: Dataset, arena: Arena, split: Split | None) -> Dataset:
     seen = {s.path for s in arena.queries}
     if split is None:
         return data.where(lambda s: s.is_ood)
-    return split.part(data, "query").where(lambda s: s.path not in seen and (s.is_ood or s.source not in APART))
+    return split.part(data, "query").where(lambda s: s.path not in seen and (s.is_ood or not s.apart))
 
 
 def _inside(arena: Arena, train: Dataset, split: Split | None) -> Arena:
@@ -254,7 +241,7 @@ def _inside(arena: Arena, train: Dataset, split: Split | None) -> Arena:
     return Arena("train inside the gallery", arena.queries, gallery, arena.units, units)
 
 
-def _outliers(results: dict[str, Any], name: str, cast: _Cast, encoded: Encoded, units: dict[str, int]) -> None:
+def _outliers(results: JsonObject, name: str, cast: _Cast, encoded: Encoded, units: dict[str, int]) -> None:
     if encoded.score is None or encoded.p is None:
         return
     rows = cast.outlier_rows
@@ -269,7 +256,7 @@ def _alarms(
     encoded: Encoded,
     cast: _Cast,
     units: dict[str, int],
-    results: dict[str, Any],
+    results: JsonObject,
     name: str,
     row_of: dict[str, int],
 ) -> None:
@@ -295,7 +282,7 @@ def _alarms(
 
 def _suspects(
     encoded: Encoded, cast: _Cast, units: dict[str, int], row_of: dict[str, int], most: int = 20
-) -> list[dict[str, Any]]:
+) -> list[JsonObject]:
     """Training images whose neighbours contradict their label; images of one patient do not vouch for each other."""
     rows = cast.train
     doubt = alarms.suspects(
@@ -350,5 +337,5 @@ def _command(names: Sequence[str], data: str, settings: Settings) -> str:
     return " ".join(["medlike evaluate", *given])
 
 
-def _unique(name: str, taken: dict[str, Any], digest: str) -> str:
+def _unique(name: str, taken: JsonObject, digest: str) -> str:
     return name if name not in taken else f"{name} {digest[:8]}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ import numpy as np
 from medlike.bundle import Bundle
 from medlike.datasets import Dataset, files_digest, prepare_batches
 from medlike.evaluation.representation import Representation
+from medlike.files import drafted
 
 
 @dataclass(frozen=True)
@@ -113,7 +113,5 @@ def picture_summaries(data: Dataset, cache: Path) -> Pictures:
 def keep(target: Path, arrays: dict[str, np.ndarray]) -> None:
     """Write an npz so that it is either whole or not there, also beside another process that writes the same."""
     target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.with_name(f"{target.name}.{os.getpid()}.tmp")
-    with temporary.open("wb") as stream:
+    with drafted(target) as draft, draft.open("wb") as stream:
         np.savez(stream, **arrays)  # type: ignore[arg-type]
-    temporary.replace(target)

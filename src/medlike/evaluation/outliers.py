@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 
@@ -11,6 +10,7 @@ from medlike.datasets import Dataset, open_sample
 from medlike.evaluation.alarms import ALLOWED_ALARMS
 from medlike.evaluation.parts import part_figures, parted
 from medlike.metrics import aupr, auroc, bootstrap_interval, detection_at, false_alarms_at, roc_curve
+from medlike.types import Json, JsonObject
 
 
 def outlier_figures(
@@ -19,10 +19,10 @@ def outlier_figures(
     p: np.ndarray | None,
     units: np.ndarray,
     threshold: float = ALLOWED_ALARMS,
-) -> dict[str, Any] | None:
+) -> JsonObject | None:
     """Detection figures over query images of both kinds, or None where one kind is missing.
 
-    score: float [N], higher is stranger; p: conformal p-values [N] or None; units: [N]. The false-alarm
+    score: float [N], higher is less typical; p: conformal p-values [N] or None; units: [N]. The false-alarm
     rate is the one seen with p <= threshold, with an interval by unit, also by modality and by source.
     """
     outside = np.array([s.is_ood for s in data], dtype=bool)
@@ -30,7 +30,7 @@ def outlier_figures(
         return None
     inside = ~outside
     labels, sources, modalities = (data.column(name) for name in ("label", "source", "modality"))
-    figures: dict[str, Any] = {
+    figures: JsonObject = {
         "inside": int(inside.sum()),
         "outside": int(outside.sum()),
         "auroc": auroc(score[inside], score[outside]),
@@ -72,7 +72,7 @@ def outlier_figures(
     return figures
 
 
-def flagged_too_often(rule: Mapping[str, Any]) -> list[str]:
+def flagged_too_often(rule: Mapping[str, Json]) -> list[str]:
     """Modalities and sources of which more known images are flagged than the rule allows, beyond their intervals.
 
     rule: of `outlier_figures`. One text each, the worst first.

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 
 from medlike.metrics import bootstrap_interval
+from medlike.types import JsonObject
 
 Parts: TypeAlias = Mapping[str, tuple[np.ndarray, np.ndarray]]
 
@@ -17,7 +18,7 @@ def parted(column: np.ndarray, values: np.ndarray, units: np.ndarray) -> Parts:
     return {str(name): (values[column == name], units[column == name]) for name in np.unique(column)}
 
 
-def part_figures(name: str, parts: Parts) -> dict[str, Any]:
+def part_figures(name: str, parts: Parts) -> JsonObject:
     """The mean of each part under `name`; under `name`_interval, _queries and _units what it rests on.
 
     parts: float [Q], NaN left out, and units [Q] of each. Intervals are 95 %, by unit; a part of fewer than two units

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from medlike.errors import MissingExtra
+from medlike.types import Json, JsonObject
 
 # Distinct also for colour-blind readers (Okabe and Ito), black last for oracles and floors.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C6D1F", "#000000")
@@ -28,7 +29,7 @@ _STYLE: Any = {
     "font.family": "sans-serif",
 }
 _LEGEND_ROW = 0.17  # inches
-Figures = Mapping[str, Mapping[str, Any]]
+Figures = Mapping[str, Mapping[str, Json]]
 
 
 @contextmanager
@@ -173,7 +174,7 @@ def apart(values: Sequence[float], ratio: float = 1.6) -> list[float]:
     return kept[::-1]
 
 
-def outliers(figures: Mapping[str, Any]) -> str:
+def outliers(figures: Mapping[str, Json]) -> str:
     """Histograms of the outlier score, detection against false alarms, and precision against recall."""
     with figure(10.2, 3.2, 3) as ((left, right, last), result):
         edges = np.array(figures["histogram"]["edges"])
@@ -181,7 +182,7 @@ def outliers(figures: Mapping[str, Any]) -> str:
             counts = np.array(figures["histogram"][key], float)
             left.stairs(counts / max(counts.sum(), 1), edges, color=colour, fill=True, alpha=0.45, label=text)
             left.stairs(counts / max(counts.sum(), 1), edges, color=colour, lw=1.2)
-        left.set(xlabel="outlier score (higher is stranger)", ylabel="share of images")
+        left.set(xlabel="outlier score (higher is less typical)", ylabel="share of images")
         left.legend()
         right.plot(figures["roc"]["false_alarms"], figures["roc"]["detected"], color=COLOURS[0], lw=1.8)
         right.axvline(0.03, color="black", ls="--", lw=1, label="3 % false alarms")
@@ -226,7 +227,7 @@ def _legend(axes: Any) -> None:
     page.legend(handles, names, loc="outside lower left", ncols=columns)
 
 
-def _styles(methods: Mapping[str, Any]) -> list[dict[str, Any]]:
+def _styles(methods: Mapping[str, Json]) -> list[JsonObject]:
     """A colour each; where they come round again the line is dashed, then dotted."""
     kinds = ("-", (0, (5, 2)), (0, (1, 1.5)))
     return [

@@ -6,16 +6,16 @@ image of the query's own unit (patient, near-duplicate) never takes part in its 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
 from medlike.datasets import Dataset, Sample, Split, coarse_class
-from medlike.datasets.labels import APART, CROSS_SOURCE_CLASSES, headline_labels, kin_of
+from medlike.datasets.labels import headline_labels, origin_of
 from medlike.errors import DatasetError
 from medlike.evaluation.parts import Parts, parted
-from medlike.evaluation.representation import Encode, Representation, rank
+from medlike.evaluation.representation import Representation, rank
 from medlike.metrics import Relevance, RetrievalScores, score, score_counts
 
 
@@ -80,7 +80,7 @@ def headline_arena(
     wanted = set(headline_labels(data) if labels is None else labels)
     if not wanted:
         raise DatasetError(f"{data.name} has no label with enough images; lower --minimum, or give more images")
-    chosen = data.where(lambda s: s.label in wanted and not s.is_ood and s.source not in APART)
+    chosen = data.where(lambda s: s.label in wanted and not s.is_ood and not s.apart)
     queries = split.part(chosen, "query")
     gallery = split.part(chosen, *(("gallery", "train") if train_in_gallery else ("gallery",)))
     name = "train inside the gallery" if train_in_gallery else "headline"
@@ -127,25 +127,28 @@ def across_sources(
     query: Representation,
     represented: Representation,
     units: np.ndarray,
-    classes: tuple[str, ...] = CROSS_SOURCE_CLASSES,
+    classes: tuple[str, ...] | None = None,
+    lenient: frozenset[str] = frozenset(),
     k: int = 100,
 ) -> dict[str, Retrieval]:
     """Query and gallery from different sources of one coarse class; images of other classes are distractors.
 
     queries, gallery: parts of a split, so that no unit is in both; query, represented: their representations.
     Gallery images of the query's class from its own source, or from kin of it, are left out of the ranking.
-    Medical MNIST takes part in XR_hand only, which has no other second source. Classes without one are
-    left out.
+    classes: the coarse classes; by default all of the queries. Those without a second source are left out. lenient:
+    classes in which images kept apart take part and kin counts as another source, for want of better ones.
     """
     found: dict[str, Retrieval] = {}
     of_query = np.array([coarse_class(s) for s in queries])
     of_gallery = np.array([coarse_class(s) for s in gallery])
+    if classes is None:
+        classes = tuple(sorted({coarse_class(s) for s in queries if not s.is_ood}))
     for name in classes:
-        hand = name == "XR_hand"
-        q = np.flatnonzero((of_query == name) & [hand or s.source not in APART for s in queries])
+        open_to_all = name in lenient
+        q = np.flatnonzero((of_query == name) & [open_to_all or not s.apart for s in queries])
         own_class = of_gallery == name
-        g = np.flatnonzero([s.source not in APART or (hand and c) for s, c in zip(gallery, own_class, strict=True)])
-        families = _families([queries[int(row)] for row in q] + [gallery[int(row)] for row in g], not hand)
+        g = np.flatnonzero([not s.apart or (open_to_all and c) for s, c in zip(gallery, own_class, strict=True)])
+        families = _families([queries[int(row)] for row in q] + [gallery[int(row)] for row in g], not open_to_all)
         own = np.array([families[queries[int(row)].source] for row in q], dtype=np.int64)
         other = np.array([families[gallery[int(row)].source] for row in g], dtype=np.int64)
         other[~own_class[g]] = -1
@@ -154,29 +157,6 @@ def across_sources(
         relevance = Relevance.of(np.full(len(q), name), of_gallery[g], own, other)
         scores = rank(query[q], represented[g], relevance, k)
         found[name] = Retrieval(scores, _rows(queries, q), np.asarray(units)[q])
-    return found
-
-
-def leave_one_source_out(
-    data: Dataset,
-    split: Split,
-    train: Callable[[Dataset], Encode],
-    sources: tuple[str, ...] | None = None,
-    k: int = 100,
-) -> dict[str, Retrieval]:
-    """Train without a source and its kin, retrieve within it: all its images, each against the others.
-
-    train: takes the training samples and gives an encode function. sources: by default all in which there is
-    something to retrieve. Queries whose every relevant image is of their own unit are left out and counted.
-    """
-    found: dict[str, Retrieval] = {}
-    for source in sources or sources_to_leave_out(data):
-        away = kin_of(source)
-        encode = train(_without(split.part(data, "train"), away))
-        own = _of(data, source)
-        arena = everything_arena(own, split.units(own))
-        represented = encode(arena.queries)
-        found[source] = pooled(arena, represented, represented, k)
     return found
 
 
@@ -201,20 +181,11 @@ def mean(values: np.ndarray) -> float:
     return float(values.mean()) if len(values) else float("nan")
 
 
-def _without(data: Dataset, sources: frozenset[str]) -> Dataset:
-    return data.where(lambda s: s.source not in sources and not s.is_ood)
-
-
-def _of(data: Dataset, source: str) -> Dataset:
-    return data.where(lambda s: s.source == source)
-
-
 def _families(samples: list[Sample], with_kin: bool) -> dict[str, int]:
     """A number for each source; kin share one where `with_kin`."""
-    names = sorted({s.source for s in samples})
-    keys = {n: "|".join(sorted(kin_of(n))) if with_kin else n for n in names}
+    keys = {s.source: origin_of(s) if with_kin else s.source for s in samples}
     numbers = {key: n for n, key in enumerate(sorted(set(keys.values())))}
-    return {n: numbers[keys[n]] for n in names}
+    return {source: numbers[key] for source, key in keys.items()}
 
 
 def _rows(data: Dataset, rows: np.ndarray) -> Dataset:

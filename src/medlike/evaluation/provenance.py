@@ -7,7 +7,8 @@ import platform
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+
+from medlike.types import JsonObject
 
 
 def program() -> dict[str, str]:
@@ -24,7 +25,7 @@ def code_version() -> str:
     here = Path(__file__).resolve()
 
     def git(*words: str) -> str:
-        options: dict[str, Any] = {"capture_output": True, "text": True, "timeout": 10, "check": True}
+        options: JsonObject = {"capture_output": True, "text": True, "timeout": 10, "check": True}
         return subprocess.run(["git", *words], cwd=here.parent, **options).stdout.strip()
 
     try:
@@ -35,9 +36,9 @@ def code_version() -> str:
         return __version__
 
 
-def machine() -> dict[str, Any]:
+def machine() -> JsonObject:
     """What a result was made on."""
-    facts: dict[str, Any] = {
+    facts: JsonObject = {
         "system": f"{platform.system()} {platform.machine()}",
         "cores": len(os.sched_getaffinity(0)),
         "python": sys.version.split()[0],

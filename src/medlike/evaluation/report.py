@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import math
-import os
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -18,6 +17,11 @@ from medlike.evaluation.neighbours import confusion, nearest_rows
 from medlike.evaluation.outliers import flagged_too_often
 from medlike.evaluation.sheets import Sheet, contact_sheets
 from medlike.evaluation.tables import between, method_rows, part_cells, part_rows, shown, write_csv, write_latex
+from medlike.files import write_text
+from medlike.types import Json, JsonObject
+
+if TYPE_CHECKING:
+    from jinja2 import Template
 
 # More labels than these can neither be read on a map nor told apart by its shades.
 MOST_ON_A_MAP = 60
@@ -50,7 +54,7 @@ def write_arrays_report(outcome: ArraysOutcome, out: Path) -> Path:
 
 
 def _write(
-    results: dict[str, Any],
+    results: JsonObject,
     main: str,
     out: Path,
     confused: tuple[list[str], np.ndarray] | None,
@@ -87,21 +91,12 @@ def _write(
     return write_text(out / "report.html", page)
 
 
-def write_json(path: Path, value: Any) -> Path:
+def write_json(path: Path, value: object) -> Path:
     """Write JSON that every reader takes: NaN becomes null."""
     return write_text(path, printable_json(plain(value), indent=1, allow_nan=False) + "\n")
 
 
-def write_text(path: Path, text: str) -> Path:
-    """Write a file so that it is either the old one or the new one, whole."""
-    # Processes that run cells of one study beside each other must not share a draft.
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(path)
-    return path
-
-
-def plain(value: Any) -> Any:
+def plain(value: Json) -> Json:
     """Numbers, texts, lists and dictionaries only; NaN and infinity become None."""
     if isinstance(value, dict):
         return {str(k): plain(v) for k, v in value.items()}
@@ -114,7 +109,7 @@ def plain(value: Any) -> Any:
     return value
 
 
-def template(name: str) -> Any:
+def template(name: str) -> Template:
     """A page template by name; texts are escaped; filters: `three` of numbers, `between` of intervals."""
     from jinja2 import Environment, PackageLoader
 

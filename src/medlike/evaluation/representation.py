@@ -18,7 +18,7 @@ class Representation:
     """N images as packed codes or as float features, exactly one of the two.
 
     codes: uint8 [N, bits / 8], ranked by Hamming distance. features: float [N, D], ranked by cosine.
-    outlier: float [N], higher is stranger, or None. outlier_p: its p-value [N], or None.
+    outlier: float [N], higher is less typical, or None. outlier_p: its p-value [N], or None.
     """
 
     codes: np.ndarray | None = None

@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from medlike.escaping import write_rows
+from medlike.types import JsonObject
 
-Rows = Sequence[Sequence[Any]]
+Rows = Sequence[Sequence[object]]
 
 ORACLE = "source-only oracle"  # what recognising the source alone would earn
 
@@ -25,7 +25,7 @@ _ESCAPES = {
 }
 
 
-def shown(cell: Any) -> str:
+def shown(cell: object) -> str:
     """A cell for people: three decimals, four below a thousandth, one from 10, none from 100 on; nothing if missing."""
     if _missing(cell):
         return ""
@@ -64,13 +64,13 @@ def escape(text: str) -> str:
     return "".join(_ESCAPES.get(c, c) for c in text)
 
 
-def method_rows(results: dict[str, Any]) -> tuple[list[str], list[list[Any]]]:
+def method_rows(results: JsonObject) -> tuple[list[str], list[list[object]]]:
     """One row a method: what every quality table shows, the source-only oracle last."""
     head = [
         "method", "kind", "bits", "bytes", "mAP", "low", "high", "worst ties", "best ties", "mAP@k",
         "mAP@k hits", "within source", "cross source", "train in gallery", "nDCG", "P@10",
     ]  # fmt: skip
-    rows: list[list[Any]] = []
+    rows: list[list[object]] = []
     for name, f in results["methods"].items():
         low, high = f["map_interval"]
         rows.append([
@@ -86,10 +86,10 @@ def method_rows(results: dict[str, Any]) -> tuple[list[str], list[list[Any]]]:
     return head, rows
 
 
-def part_rows(results: dict[str, Any], part: str) -> tuple[list[str], list[list[Any]]]:
+def part_rows(results: JsonObject, part: str) -> tuple[list[str], list[list[object]]]:
     """One row a label (part `by_label`), modality or source; of every method its mAP and both ends of the interval."""
     methods = {name: f for name, f in results["methods"].items() if part in f}
-    first: dict[str, Any] = next(iter(methods.values()), {})
+    first: JsonObject = next(iter(methods.values()), {})
     head = [part.removeprefix("by_"), "queries", "units"]
     head += [f"{name}{end}" for name in methods for end in ("", " low", " high")]
     rows = [
@@ -102,28 +102,28 @@ def part_rows(results: dict[str, Any], part: str) -> tuple[list[str], list[list[
     return head, rows
 
 
-def part_cells(head: Sequence[str], rows: Rows) -> tuple[list[str], list[list[Any]]]:
+def part_cells(head: Sequence[str], rows: Rows) -> tuple[list[str], list[list[object]]]:
     """The same for a page of paper: a method's mAP and interval in one cell."""
     told = [[*row[:3], *(_with_interval(*row[n : n + 3]) for n in range(3, len(row), 3))] for row in rows]
     return [*head[:3], *head[3::3]], told
 
 
-def between(interval: Sequence[Any]) -> str:
+def between(interval: Sequence[object]) -> str:
     """An interval for people, nothing where there is none."""
     low, high = interval
     return "" if _missing(low) or _missing(high) else f"{shown(low)} to {shown(high)}"
 
 
-def _with_interval(mean: Any, low: Any, high: Any) -> str:
+def _with_interval(mean: object, low: object, high: object) -> str:
     interval = between((low, high))
     return f"{shown(mean)} ({interval})" if interval else shown(mean)
 
 
-def _missing(cell: Any) -> bool:
+def _missing(cell: object) -> bool:
     return cell is None or (isinstance(cell, float) and math.isnan(cell))
 
 
-def _cell(cell: Any) -> str:
+def _cell(cell: object) -> str:
     if _missing(cell):
         return "--"
     return escape(shown(cell))

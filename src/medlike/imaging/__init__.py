@@ -4,12 +4,14 @@ from medlike.imaging.arrays import from_array, from_pil
 from medlike.imaging.deidentification import deidentify, nameless, plain
 from medlike.imaging.discovery import Source, discover, load
 from medlike.imaging.fingerprints import fingerprint, perceptual_hash
+from medlike.imaging.frames import Frames
+from medlike.imaging.given import as_image
 from medlike.imaging.image import Image, Lut, Photometry, Window
 from medlike.imaging.letterbox import Letterbox, letterbox
 from medlike.imaging.limits import MAX_PIXELS
 from medlike.imaging.lossless import decode_pixels, encode_pixels
 from medlike.imaging.preparation import Prepared, prepare
-from medlike.imaging.reading import Frames, read
+from medlike.imaging.reading import read
 from medlike.imaging.rendering import preview, render, render_colour
 
 __all__ = [
@@ -22,6 +24,7 @@ __all__ = [
     "Prepared",
     "Source",
     "Window",
+    "as_image",
     "decode_pixels",
     "deidentify",
     "discover",

@@ -17,11 +17,18 @@ KEPT = ("uint8", "uint16", "int16", "float32")
 def from_array(
     array: Any, metadata: Mapping[str, Value] | None = None, window: tuple[float, float] | None = None
 ) -> Image:
-    """An image from an array.
+    """Make an image from an array.
 
-    array: [H, W], [H, W, 1], [H, W, 3] RGB or [H, W, 4] RGBA (laid over black), of booleans, integers or
-    floats, or what numpy can turn into that. Floats that all lie within 0 .. 1 are taken to be on that
-    scale; other values by the window rule. window: center and width to show it with. Raises ImageError.
+    Floats that all lie within 0 .. 1 are on that scale; other values follow the window rule.
+
+    Args:
+        array: [H, W], [H, W, 1], [H, W, 3] RGB or [H, W, 4] RGBA (blended with black), of booleans, integers or
+            floats, or what numpy can convert to that.
+        metadata: Searchable facts.
+        window: Center and width to display it with.
+
+    Raises:
+        ImageError: The array is no image.
     """
     try:
         pixels = np.asarray(array)
@@ -51,7 +58,7 @@ def from_array(
 
 
 def from_pil(picture: PillowImage.Image, metadata: Mapping[str, Value] | None = None) -> Image:
-    """An image from a Pillow picture of any mode, upright by its EXIF orientation. Raises ImageError."""
+    """Make an image from a Pillow picture of any mode, upright by its EXIF orientation. Raises ImageError."""
     check_size(picture.height, picture.width)
     try:
         pixels = pillow_pixels(picture)
@@ -61,9 +68,9 @@ def from_pil(picture: PillowImage.Image, metadata: Mapping[str, Value] | None = 
 
 
 def pillow_pixels(picture: PillowImage.Image) -> np.ndarray:
-    """Pixels of a Pillow picture, upright: grey of 8, 16 or float bits, or RGB; equal channels become grey.
+    """Return the pixels of a Pillow picture, upright: grey of 8, 16 or float bits, or RGB; equal channels become grey.
 
-    Transparency is laid over black. Raises what Pillow raises on damaged data.
+    Transparency is blended with black. Raises what Pillow raises on damaged data.
     """
     picture = ImageOps.exif_transpose(picture)
     mode = picture.mode
@@ -83,11 +90,10 @@ def pillow_pixels(picture: PillowImage.Image) -> np.ndarray:
 
 
 def kept_type(pixels: np.ndarray) -> np.ndarray:
-    """Pixels as uint8, uint16, int16 or float32 in this machine's byte order, contiguous.
+    """Return pixels as uint8, uint16, int16 or float32 in this machine's byte order, contiguous.
 
-    Other integers become uint16 or int16 where that holds every type of their width (int8) or every value
-    present; else, as other floats, float32. Raises ImageError for what is no number, or finite only in a
-    wider float.
+    Other integers become uint16 or int16 if that holds every value of their type (int8) or every value present; else,
+    like other floats, float32. Raises ImageError for values that are no numbers, or finite only in a wider float.
     """
     native = pixels.dtype.newbyteorder("=")
     if native.name in KEPT:

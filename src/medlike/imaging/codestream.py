@@ -1,6 +1,6 @@
-"""What a compressed frame says of itself, read without decoding it.
+"""Read the facts that a compressed frame states, without decoding it.
 
-PS3.5 8.2.1 to 8.2.4 and A.4 leave to the codestream what it can say by itself: size, components, precision, sign and
+PS3.5 8.2.1 to 8.2.4 and A.4 leave to the codestream what it can state: size, components, precision, sign and
 colour transform. The header only repeats it, and is often wrong.
 """
 

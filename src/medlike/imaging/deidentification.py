@@ -1,9 +1,8 @@
-"""Taking identifiers out of texts by rule, before anything is stored: names, dates, numbers, addresses.
+"""Remove identifiers from texts by rule, before anything is stored: names, dates, numbers, addresses.
 
-Two kinds of rules. What the same object says of its people (the patient's name, the physicians', ids, UIDs) is
-taken out wherever it stands. What looks like an identifier (a title and a name, a date, a phone number, an e-mail
-address, a long number) is taken out too. No rule knows every name: a text that went through this may still name
-somebody.
+There are two kinds of rules. One replaces what the same object states about people (the names of the patient and the
+physicians, ids, UIDs) anywhere in a text. The other replaces what looks like an identifier: a title and a name, a date,
+a phone number, an e-mail address, a long number. No rule knows every name: a text may still name a person afterwards.
 """
 
 import re
@@ -105,7 +104,7 @@ class Deidentified:
 
 
 def plain(text: str) -> str:
-    """A text without control characters and halves of characters, its white space tidied."""
+    """Return a text without control characters and lone surrogates, its white space tidied."""
     kept = "".join(" " if unicodedata.category(sign) in ("Cc", "Cs") else sign for sign in text)
     return " ".join(kept.split())
 
@@ -159,7 +158,7 @@ def nameless(facts: Mapping[str, Value], who: Mapping[str, str], numbers: bool =
 
 
 def _replaced(text: str, passages: list[Passage]) -> tuple[str, int]:
-    """The text with passages replaced, and how many there were; marks that stand there already stay."""
+    """Return the text with passages replaced, and how many there were; existing marks stay."""
     if not passages:
         return text, 0
     marks = [match.span() for match in _MARK.finditer(text)]

@@ -1,4 +1,4 @@
-"""DICOM files into images: opened, checked against their own header, decoded frame by frame."""
+"""Turn DICOM files into images: opened, checked against their own header, decoded frame by frame."""
 
 import dataclasses
 from collections.abc import Iterator

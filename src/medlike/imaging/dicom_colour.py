@@ -1,4 +1,4 @@
-"""Three components into RGB: what they are, by the codestream first, by the header second."""
+"""Convert three components to RGB. The codestream decides what they are, then the header."""
 
 import numpy as np
 

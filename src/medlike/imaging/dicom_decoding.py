@@ -1,4 +1,4 @@
-"""Frames of DICOM pixel data into stored values: grey, palette or RGB.
+"""Decode frames of DICOM pixel data to stored values: grey, palette or RGB.
 
 The codestream decides, not the header (PS3.5 8.2.1 to 8.2.4): which coding it is, its size, components, precision,
 sign and colour. What the header says is used where the codestream leaves something open: the sign of JPEG and JPEG-LS,

@@ -1,4 +1,4 @@
-"""What a DICOM file says besides its pixels: searchable facts, and identifiers that are kept apart."""
+"""Read the facts of a DICOM file besides its pixels: searchable metadata, and identifiers that are stored apart."""
 
 import math
 import re
@@ -63,9 +63,9 @@ TEXTS = {
 
 
 def metadata(dataset: Dataset) -> dict[str, Value]:
-    """Searchable facts that name nobody: codes of closed vocabularies, numbers, and the make of the machine.
+    """Return searchable facts that name nobody: codes of closed vocabularies, numbers, and the make of the machine.
 
-    Keys, each present where the file says it: modality (radiographs are XR; dicom_modality then has the
+    Keys, each present if the file states it: modality (radiographs are XR; dicom_modality then has the
     file's code), region, body_part, laterality, view, sex, age (years), manufacturer, model, rows, columns,
     slice_thickness, kvp, magnetic_field. Free text is never among them: a description gives its region at
     most.
@@ -111,16 +111,16 @@ def metadata(dataset: Dataset) -> dict[str, Value]:
 
 
 def identifiers(dataset: Dataset) -> dict[str, str]:
-    """Who, where, when, UIDs and free text, as strings; only what the file says.
+    """Return names, places, dates, UIDs and free text of the file, as strings.
 
-    Besides IDENTIFIERS: names_in_file, dates_in_file and numbers_in_file, all there are (see dicom_people).
+    Besides IDENTIFIERS these are names_in_file, dates_in_file and numbers_in_file (see dicom_people).
     """
     found = {key: _text(dataset, keyword) for key, keyword in IDENTIFIERS.items()}
     return {key: value for key, value in found.items() if value} | people_and_dates(dataset)
 
 
 def texts(dataset: Dataset, who: Mapping[str, str]) -> tuple[dict[str, str], int]:
-    """The words that belong to the picture, by kind, and how many passages were taken out of them by rule.
+    """Return the texts of the image by kind, and how many passages the rules replaced in them.
 
     who: the identifiers of the same object. Elements of a kind are joined.
     """
@@ -136,9 +136,9 @@ def texts(dataset: Dataset, who: Mapping[str, str]) -> tuple[dict[str, str], int
 
 
 def spacing(dataset: Dataset, frame: int) -> tuple[float, float] | None:
-    """Millimetres between rows and between columns of a frame, or None.
+    """Return the millimetres between rows and between columns of a frame, or None.
 
-    Of the patient where known (PixelSpacing, ultrasound regions), else at the detector.
+    They refer to the patient if known (PixelSpacing, ultrasound regions), else to the detector.
     """
     measures = functional_group(dataset, frame, "PixelMeasuresSequence") or dataset
     for holder, keyword in (
@@ -187,7 +187,7 @@ def _age(dataset: Dataset) -> float | None:
 
 
 def _date(text: str) -> date | None:
-    """YYYYMMDD, or YYYY.MM.DD of ACR-NEMA (PS3.5 6.2, DA), as a date, or None."""
+    """Parse YYYYMMDD, or YYYY.MM.DD of ACR-NEMA (PS3.5 6.2, DA), as a date, or return None."""
     if re.match(r"\d{4}\.\d{2}\.\d{2}", text):
         text = text.replace(".", "")
     try:
@@ -197,7 +197,7 @@ def _date(text: str) -> date | None:
 
 
 def _text(dataset: Dataset, keyword: str) -> str:
-    """An element as text, "" where it is absent or unreadable."""
+    """Return an element as text, "" if it is absent or unreadable."""
     try:
         value = dataset.get(keyword)
         if value is None:

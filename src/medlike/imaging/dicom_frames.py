@@ -1,4 +1,4 @@
-"""Encapsulated pixel data into frames: items, offset tables, frames in several items (PS3.5 A.4)."""
+"""Split encapsulated pixel data into frames: items, offset tables, frames in several items (PS3.5 A.4)."""
 
 import struct
 from itertools import pairwise

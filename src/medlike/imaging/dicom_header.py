@@ -1,4 +1,4 @@
-"""The Image Pixel module of a DICOM header: read, and checked before anything is decoded (PS3.3 C.7.6.3)."""
+"""Read and check the Image Pixel module of a DICOM header before anything is decoded (PS3.3 C.7.6.3)."""
 
 from dataclasses import dataclass
 

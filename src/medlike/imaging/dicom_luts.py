@@ -1,4 +1,4 @@
-"""Look-up tables of DICOM files: descriptor and data into a table, by what the entries show where the two disagree."""
+"""Make look-up tables of DICOM files from descriptor and data; the entries decide if the two disagree."""
 
 from dataclasses import replace
 from typing import Any
@@ -70,7 +70,7 @@ def fit_output(lut: Lut) -> tuple[Lut, str | None]:
 
 
 def _data(element: Any, little: bool) -> tuple[np.ndarray, np.ndarray]:
-    """LUT data as words, uint16, and as bytes, uint8, the low byte of a word first."""
+    """Return LUT data as words, uint16, and as bytes, uint8, the low byte of a word first."""
     value = element.value
     if isinstance(value, bytes):
         if element.VR == "OB":

@@ -6,6 +6,8 @@ from typing import Any, NamedTuple
 from pydicom.dataset import Dataset
 from pydicom.multival import MultiValue
 
+from medlike.types import Json
+
 #: One comma that cannot part thousands: other than three digits follow it, or other than 1 to 3 come before, or a 0.
 _DECIMAL_COMMA = re.compile(r"[+-]?(\d*,(?!\d{3}(?!\d))\d+|\d{4,},\d{3}|0+\d*,\d{3}|,\d{3})([eE][+-]?\d+)?")
 
@@ -21,12 +23,12 @@ class Number(NamedTuple):
 
     @property
     def unreadable(self) -> bool:
-        """True if the file says something here that is no number."""
+        """Return True if the file states a value here that is not a number."""
         return self.value is None and self.text != ""
 
     @property
     def repaired(self) -> bool:
-        """True if the text is no decimal string of PS3.5 6.2 but can only mean this number."""
+        """Return True if the text is not a decimal string of PS3.5 6.2 but can only mean this number."""
         return self.value is not None and "," in self.text
 
 
@@ -65,7 +67,7 @@ def number(dataset: Dataset, keyword: str) -> float | None:
     return listed[0] if listed else None
 
 
-def _number(value: Any) -> Number:
+def _number(value: Json) -> Number:
     if isinstance(value, bytes):
         value = value.decode("latin-1")
     # Decimal strings come as numbers that remember their text; the text is what a report quotes.

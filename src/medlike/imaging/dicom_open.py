@@ -1,4 +1,4 @@
-"""DICOM files opened: with or without preamble, deflated or not, with elements that cannot be read set aside."""
+"""Open DICOM files, with or without preamble, deflated or not, and set unreadable elements aside."""
 
 import struct
 import zlib

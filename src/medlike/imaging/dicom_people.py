@@ -1,4 +1,4 @@
-"""Everything in a DICOM file that says who, when or which: found by value representation, wherever it stands."""
+"""Collect names, dates and ids from all of a DICOM file, by value representation."""
 
 import re
 from collections.abc import Iterator

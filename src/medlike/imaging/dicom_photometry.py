@@ -1,4 +1,4 @@
-"""How a DICOM file wants its values shown: rescale, look-up tables, windows, of the file or of one frame.
+"""Read how a DICOM file says to display its values: rescale, look-up tables, windows, of the file or of one frame.
 
 A rule is applied whole or not at all. Where slope, intercept or modality table cannot be read, or only one of slope
 and intercept is there, none of them is applied, nor any window or VOI table, whose values are in the units that they
@@ -115,7 +115,7 @@ def functional_group(dataset: Dataset, frame: int, keyword: str) -> Dataset | No
 
 
 def _rescale(reading: _Reading, holder: Dataset) -> tuple[float, float]:
-    """Slope and intercept, both or, where that changes nothing, neither (PS3.3 C.11.1)."""
+    """Return slope and intercept: both, or neither unless a missing one changes nothing (PS3.3 C.11.1)."""
     slope, intercept = (
         (reading.numbers(holder, keyword) or [Number(None, "")])[0] for keyword in ("RescaleSlope", "RescaleIntercept")
     )
@@ -132,7 +132,7 @@ def _rescale(reading: _Reading, holder: Dataset) -> tuple[float, float]:
 
 
 def _windows(reading: _Reading, holder: Dataset) -> tuple[Window, ...]:
-    """Centres and widths, paired by position; a pair of which one is missing is left out (PS3.3 C.11.2.1.2)."""
+    """Return centres and widths, paired by position; an incomplete pair is left out (PS3.3 C.11.2.1.2)."""
     centers, widths = reading.numbers(holder, "WindowCenter"), reading.numbers(holder, "WindowWidth")
     try:
         function = str(holder.get("VOILUTFunction") or "LINEAR").strip().upper()
@@ -164,7 +164,7 @@ def _modality_lut(reading: _Reading, holder: Dataset, signed: bool) -> Lut | Non
 
 
 def _voi_lut(reading: _Reading, holder: Dataset, signed: bool) -> Lut | None:
-    """The first table that can be read. Tables and windows are alternatives (PS3.3 C.11.2)."""
+    """Return the first readable table. Tables and windows are alternatives (PS3.3 C.11.2)."""
     try:
         items = list(holder.get("VOILUTSequence") or [])
     except Exception:  # pydicom raises what the damage happens to provoke
@@ -187,13 +187,13 @@ def _why(error: Exception) -> str:
 
 
 def _encoding(dataset: Dataset) -> tuple[bool, bool]:
-    """Whether words are little-endian, and whether value representations are written in the file."""
+    """Return whether words are little-endian, and whether value representations are written in the file."""
     syntax = dataset.file_meta.TransferSyntaxUID
     return syntax.is_little_endian, not syntax.is_implicit_VR
 
 
 def _inverted(reading: _Reading) -> bool:
-    """Whether the lowest value is white. Presentation LUT Shape, the last step, decides over the interpretation."""
+    """Return whether the lowest value is white. Presentation LUT Shape, the last step, overrides the interpretation."""
     dataset = reading.dataset
     inverted = dataset.get("PhotometricInterpretation") == "MONOCHROME1"
     shape = dataset.get("PresentationLUTShape")
@@ -204,7 +204,7 @@ def _inverted(reading: _Reading) -> bool:
 
 
 def _padding(reading: _Reading, bits: int) -> tuple[float, float] | None:
-    """The range of stored values that pad the picture, both ends included."""
+    """Return the range of stored values that pad the picture, both ends included."""
     dataset = reading.dataset
     value_keyword, limit_keyword = next((_PADDING[one] for one in _PADDING if one in dataset), _PADDING["PixelData"])
     value, limit = number(dataset, value_keyword), number(dataset, limit_keyword)

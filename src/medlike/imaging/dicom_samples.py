@@ -64,7 +64,7 @@ def _shaped(samples: np.ndarray, header: PixelHeader) -> np.ndarray:
 
 
 def _upsampled(samples: np.ndarray, header: PixelHeader) -> np.ndarray:
-    """Y Y Cb Cr of each two pixels into Y Cb Cr of each (PS3.3 C.7.6.3.1.2)."""
+    """Expand Y Y Cb Cr of each two pixels to Y Cb Cr of each (PS3.3 C.7.6.3.1.2)."""
     pairs = samples.reshape(header.rows, header.columns // 2, 4)
     pixels = np.empty((header.rows, header.columns // 2, 2, 3), samples.dtype)
     pixels[..., 0] = pairs[..., :2]

@@ -1,4 +1,4 @@
-"""What there is to read: folders, globs, files and manifests into sources, lazily and in order."""
+"""Turn folders, globs, files and manifests into sources to read, lazily and in order."""
 
 import dataclasses
 import glob
@@ -8,10 +8,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from medlike.errors import ImageError
-from medlike.imaging.image import Box, Image, Value
+from medlike.imaging.frames import Frames, frame_choice
+from medlike.imaging.image import Image, Value
 from medlike.imaging.manifest import read_manifest
-from medlike.imaging.reading import Frames, first_bytes, frame_choice, other_kind, read, sniff
+from medlike.imaging.reading import first_bytes, other_kind, read, sniff
 from medlike.imaging.silence import reason
+from medlike.types import Box
 
 #: In a folder, files so named are images by intent: if they turn out not to be, that is reported.
 _IMAGE_SUFFIXES = """
@@ -61,14 +63,21 @@ def discover(
     passed_over: Tell | None = None,
     segmentations: bool = False,
 ) -> Iterator[Source]:
-    """The files that the given folders (recursive), globs, files and CSV manifests name, in the order given.
+    """Yield the files that the given folders (recursive), globs, files and CSV manifests name, in the order given.
 
-    Lazy: a folder at a time is listed, a row at a time is read. A folder's entries come sorted by name. In
-    folders, hidden files, DICOMDIR, and files that by name or content are no images are passed over; a file
-    given by itself, or named by a manifest, never is. Archives and their backups are passed over as well;
-    passed_over is called with the folder of each. Links are followed, each folder is entered once. What
-    cannot be used comes as a Source with a `problem`. segmentations: what each Source says of them. Raises ImageError
-    for a wrong `frames`, at once.
+    Lazy: one folder at a time is listed, one row at a time is read. Entries of a folder are sorted by name. Links are
+    followed; each folder is entered once. In folders, hidden files, DICOMDIR, and files that are no images by name or
+    content are skipped; a file that you name yourself, or that a manifest names, never is. Archives and their backups
+    are skipped as well. A file that cannot be used comes as a Source with a `problem`.
+
+    Args:
+        sources: Folders, globs, files and manifests.
+        frames: As for `read`.
+        passed_over: Called with the folder of each archive or backup.
+        segmentations: Stored in each Source.
+
+    Raises:
+        ImageError: `frames` is wrong; raised at once.
     """
     frame_choice(frames)
     named = map(_nameable, _discover(sources, frames, passed_over or (lambda folder: None)))
@@ -76,9 +85,9 @@ def discover(
 
 
 def load(source: Source, frames: Frames | None = None) -> Iterator[Image]:
-    """The images of a source, the manifest's facts laid over the file's. Raises ImageError.
+    """Yield the images of a source; the facts of a manifest override those of the file. Raises ImageError.
 
-    frames: as for `read`; None: as the source says. A manifest's boxes hold for every frame.
+    frames: as for `read`; None to use those of the source. A manifest's boxes hold for every frame.
     """
     if source.problem is not None:
         raise ImageError(source.problem)
@@ -116,7 +125,7 @@ def _discover(sources: Iterable[str | Path], frames: Frames, tell: Tell) -> Iter
 
 
 def _archive_on_the_way(match: str, pattern: str) -> Path | None:
-    """The archive that a pattern, not a name written out in it, has led to or into."""
+    """Return the archive that the wildcards of a pattern, not a name written out in it, have led to or into."""
     written = next(at for at, part in enumerate(Path(pattern).parts) if glob.has_magic(part))
     parts = Path(match).parts
     folders = (Path(*parts[:length]) for length in range(written + 1, len(parts) + 1))
@@ -128,7 +137,7 @@ def _is_archive(folder: Path) -> bool:
 
 
 def _nameable(source: Source) -> Source:
-    """A path whose bytes are no text cannot be stored, shown or asked for again: refused, and shown escaped."""
+    """Refuse a path whose bytes are not valid text, and show it escaped: it cannot be stored or shown."""
     try:
         source.path.encode()
     except UnicodeEncodeError:
@@ -172,7 +181,7 @@ def _manifest(path: Path, frames: Frames) -> Iterator[Source]:
 
 
 def _folder(root: Path, frames: Frames, tell: Tell) -> Iterator[Source]:
-    """Depth first, without recursion: a stack of listings, so that depth is bounded by memory alone."""
+    """Walk a folder depth first, without recursion: a stack of listings, so that only memory bounds the depth."""
     entered = {_identity(root)}
     inside = root.resolve()
     stack = [iter(_listing(root))]
@@ -221,7 +230,7 @@ def _is_folder(path: Path) -> bool:
 
 
 def _wanted(path: Path) -> bool:
-    """Whether a file met in a folder is to be read: by its name, else by its first bytes; in doubt yes."""
+    """Return whether to read a file of a folder: by its name, else by its first bytes; if in doubt, True."""
     if path.name.lower() in _OTHER_NAMES:
         return False
     suffix = path.suffix.lower()

@@ -11,10 +11,9 @@ FINGERPRINT = 16
 
 
 def fingerprint(grey: np.ndarray) -> np.ndarray:
-    """A picture as 16 x 16 grey: uint8 [16, 16], box means. Source: methods, "Structure-aware contrastive
-    hashing".
+    """Return a picture as 16 x 16 grey: uint8 [16, 16], box means ("Structure-aware contrastive hashing").
 
-    grey: uint8 [H, W]; what is not square is letterboxed first.
+    Source: methods, "Structure-aware contrastive hashing". grey: uint8 [H, W]; other shapes are letterboxed first.
     """
     if grey.shape[0] != grey.shape[1]:
         grey, _ = letterbox(grey, SIZE)
@@ -25,7 +24,7 @@ def fingerprint(grey: np.ndarray) -> np.ndarray:
 
 
 def perceptual_hash(grey: np.ndarray) -> np.uint64:
-    """The 64-bit perceptual hash (pHash): near-duplicates differ in few bits.
+    """Return the 64-bit perceptual hash (pHash): near-duplicates differ in few bits.
 
     grey: uint8 [H, W]. The picture is scaled to 32 x 32 without regard to its shape; bit (8 r + c), most
     significant first, is whether coefficient (r, c) of its cosine transform is above the median of the

@@ -1,37 +1,47 @@
-"""The Image: pixels as stored, and what is known of them."""
+"""Image: pixels as stored, and what is known about them."""
 
 import hashlib
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 
+from medlike.types import F64, Array, Box, JsonObject
+
 Value = str | int | float
-Box = tuple[float, float, float, float]
 
 
 @dataclass(frozen=True)
 class Lut:
-    """A look-up table. Stored values below `first` take the first entry, those past the end the last.
+    """Map stored values by a table (DICOM PS3.3 C.11.1.1 and C.11.2.1.1).
 
-    first: stored value of entry 0. entries: output values. bits: output range is 0 .. 2**bits - 1.
-    Source: DICOM PS3.3 C.11.1.1 and C.11.2.1.1.
+    Stored values below `first` take the first entry, those past the end the last.
+
+    Attributes:
+        first: Stored value of entry 0.
+        entries: Output values.
+        bits: Output range is 0 to 2**bits - 1.
     """
 
     first: int
     entries: tuple[int, ...]
     bits: int
 
-    def __call__(self, values: np.ndarray) -> np.ndarray:
-        """Map values, any shape, to float64 of that shape."""
+    def __call__(self, values: Array) -> F64:
+        """Return the output values of stored values: any shape, to float64 of that shape."""
         index = np.clip(values - self.first, 0, len(self.entries) - 1).astype(np.int64)
-        return np.asarray(self.entries, np.float64)[index]
+        return np.take(np.asarray(self.entries, np.float64), index)
 
 
 @dataclass(frozen=True)
 class Window:
-    """A display window, in modality units (after rescale). Source: DICOM PS3.3 C.11.2.1.2."""
+    """Hold a display window (DICOM PS3.3 C.11.2.1.2).
+
+    Attributes:
+        center: Centre in modality units, after rescaling.
+        width: Width in modality units.
+        function: LINEAR, LINEAR_EXACT or SIGMOID.
+    """
 
     center: float
     width: float
@@ -40,13 +50,18 @@ class Window:
 
 @dataclass(frozen=True)
 class Photometry:
-    """What a file says of how its stored values are to be shown.
+    """Hold how a file's stored values are to be shown.
 
-    bits: bits stored in a sample. slope, intercept: stored value to modality unit (CT: Hounsfield).
-    modality_lut: in place of slope and intercept. windows: in the file's order. voi_lut: in place of windows.
-    inverted: the lowest value is white (MONOCHROME1). scale: lowest and highest stored value of the scale the
-    picture is on, where that is known; None: the window rule finds it. padding: lowest and highest stored value,
-    both included, of what pads the picture: shown black, and in no window or contrast.
+    Attributes:
+        bits: Bits stored in a sample.
+        slope: Factor from stored value to modality unit (CT: Hounsfield).
+        intercept: Modality unit of stored value 0.
+        modality_lut: Table instead of slope and intercept.
+        windows: Display windows, in the file's order.
+        voi_lut: Table instead of windows.
+        inverted: True if the lowest value is white (MONOCHROME1).
+        scale: Lowest and highest stored value of the picture's scale if known; None lets the window rule find it.
+        padding: Lowest and highest stored value, both included, of padding; it is shown black and ignored by windows.
     """
 
     bits: int = 8
@@ -59,15 +74,15 @@ class Photometry:
     scale: tuple[float, float] | None = None
     padding: tuple[float, float] | None = None
 
-    def as_dict(self) -> dict[str, Any]:
-        """As plain values for JSON; `from_dict` turns them back."""
+    def as_dict(self) -> JsonObject:
+        """Return plain values for JSON; `from_dict` reads them."""
         return asdict(self)
 
     @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> "Photometry":
-        """From the plain values of `as_dict`."""
+    def from_dict(cls, values: JsonObject) -> "Photometry":
+        """Return the photometry of a dictionary made by `as_dict`."""
 
-        def lut(value: dict[str, Any] | None) -> Lut | None:
+        def lut(value: JsonObject | None) -> Lut | None:
             return None if value is None else Lut(value["first"], tuple(value["entries"]), value["bits"])
 
         scale, padding = values.get("scale"), values.get("padding")
@@ -86,18 +101,24 @@ class Photometry:
 
 @dataclass(frozen=True, eq=False)
 class Image:
-    """One picture: a file, or one frame of it.
+    """Hold one picture, a file or one frame of it, and what is known about it.
 
-    pixels: uint8, uint16, int16 or float32, [H, W] or [H, W, 3] (RGB), as stored in the file: unscaled, not
-    windowed. spacing: millimetres between rows and between columns, or None. frame: 0-based, of `frames`.
-    metadata: searchable, names nobody. texts: words that belong to the picture (report, caption).
-    replaced: how many passages were taken out of the texts by rule. identifiers: who, when, UIDs; to be kept
-    apart. path: as given, None for arrays.
-    boxes: [x0, y0, x1, y1], half-open, pixels of this frame, or None. remarks: what of the file was repaired or
-    left out to show it, in words for a report.
+    Attributes:
+        pixels: uint8, uint16, int16 or float32, [H, W] or [H, W, 3] (RGB), as stored: neither rescaled nor windowed.
+        photometry: How stored values become grey levels.
+        spacing: Millimetres between rows and between columns, or None.
+        frame: Number of the frame, from 0.
+        frames: How many frames the file has.
+        metadata: Searchable fields, by name; they identify nobody.
+        texts: Texts of the picture, by kind (report, caption and others).
+        identifiers: Names, dates and UIDs, by name; to be stored apart.
+        path: The path as given, None for an array.
+        boxes: Labelled boxes: x0, y0, x1, y1, half-open, in pixels of this frame; or None.
+        replaced: Passages that rules removed from the texts.
+        remarks: Sentences for a report on what was repaired or left out.
     """
 
-    pixels: np.ndarray
+    pixels: Array
     photometry: Photometry = Photometry()
     spacing: tuple[float, float] | None = None
     frame: int = 0
@@ -112,22 +133,22 @@ class Image:
 
     @property
     def height(self) -> int:
-        """Rows."""
+        """Return the number of rows."""
         return int(self.pixels.shape[0])
 
     @property
     def width(self) -> int:
-        """Columns."""
+        """Return the number of columns."""
         return int(self.pixels.shape[1])
 
     @property
     def colour(self) -> bool:
-        """Whether the pixels are RGB."""
+        """Return True if the pixels are RGB."""
         return self.pixels.ndim == 3
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256, hex, of the decoded pixels with their shape and type, little-endian."""
+        """Return the SHA-256, in hex, of the decoded pixels (little-endian) with their shape and type."""
         pixels = np.ascontiguousarray(self.pixels, self.pixels.dtype.newbyteorder("<"))
         seed = f"{pixels.dtype.str} {pixels.shape}\n".encode()
         return hashlib.sha256(seed + pixels.tobytes()).hexdigest()

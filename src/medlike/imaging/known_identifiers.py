@@ -1,4 +1,4 @@
-"""What an object says of its people, looked up in a text: their names, its dates, ids and UIDs, in any formatting.
+"""Find the names, dates, ids and UIDs of an object in a text, in any formatting.
 
 A word of a name is *strong* or *weak*. A strong one is taken out wherever it stands as a word; in scripts without
 spaces, and from six letters on, also inside of a word. A weak one (an initial, a particle, a function word such as
@@ -159,7 +159,7 @@ def _logins(family: str = "", given: str = "") -> list[str]:
 
 
 def _parts(component: str) -> list[str]:
-    """The words of a component, folded; a hyphenated or apostrophised one whole and in parts."""
+    """Return the words of a component, folded; a hyphenated or apostrophised one whole and in parts."""
     found: list[str] = []
     for word in re.split(r"[\s,;.·・_^]+", fold(component).lower):
         word = word.strip("-'’()*\"")
@@ -170,13 +170,13 @@ def _parts(component: str) -> list[str]:
 
 
 def _spellings(word: str) -> Iterator[str]:
-    """The word as spelt where umlauts are written out (Mueller), or with the umlaut (Müller, folded to muller)."""
+    """Yield the word with umlauts written out (Mueller), or with the umlaut (Müller, folded to muller)."""
     if re.search("ae|oe|ue", word):
         yield re.sub("([aou])e", r"\1", word)
 
 
 def _split(word: str, alone: bool) -> Iterator[str]:
-    """Family and given name of a Chinese, Japanese or Korean name that is written as one word."""
+    """Split a Chinese, Japanese or Korean name that is written as one word into family and given name."""
     if alone and len(word) in (3, 4) and script(word[0]) in ("CJK", "HANGUL"):
         yield word[1:] if len(word) == 3 else word[2:]
         yield word[0] if len(word) == 3 else word[:2]
@@ -189,7 +189,7 @@ def _is_strong(word: str) -> bool:
 
 
 def _names(folded: Folded, words: _Words) -> list[tuple[int, int]]:
-    """Spans of the folded text that are names."""
+    """Return the spans of the folded text that are names."""
     accepted: list[tuple[int, int, set[int]]] = []
     for word, persons in words.strong.items():
         for start, end in _occurrences(folded, word):
@@ -248,7 +248,7 @@ def _occurrences(folded: Folded, word: str) -> Iterator[tuple[int, int]]:
 
 
 def _is_word(folded: Folded, start: int, end: int) -> bool:
-    """Whether no letter of the same script touches a span; digits, "_" and a change of case within a word part it."""
+    """Return whether no letter of the same script touches a span; digits, "_" and a change of case end a word."""
     text = folded.text
     first, last = text[start], text[end - 1]
     if start and script(text[start - 1]) == script(first) != "":
@@ -264,13 +264,13 @@ def _is_word(folded: Folded, start: int, end: int) -> bool:
 
 
 def _beside(folded: Folded, one: tuple[int, int], other: tuple[int, int]) -> bool:
-    """Whether at most three signs that join words lie between two spans, which do not overlap."""
+    """Return whether at most three signs that join words lie between two spans, which do not overlap."""
     (_, end), (start, _) = sorted((one, other))
     return end <= start <= end + 3 and all(sign in _BETWEEN_WORDS for sign in folded.text[end:start])
 
 
 def _date_forms(value: str) -> Iterator[str]:
-    """A date (DA, DT, or as manifests have it) as patterns for folded text: in figures, with a month in words."""
+    """Yield a date (DA, DT, or as in manifests) as patterns for folded text: in figures, with a month in words."""
     match = re.match(r"\s*(\d{4})[-./]?(\d{1,2})[-./]?(\d{1,2})(?!\d\d:)", fold(value).text)
     try:
         day = date(*map(int, match.groups())) if match else None
@@ -295,7 +295,7 @@ def _date_forms(value: str) -> Iterator[str]:
 
 
 def _number_form(value: str) -> Iterator[str]:
-    """An id, a UID or a place as a pattern for folded text in lower case, whatever signs part its pieces."""
+    """Yield an id, a UID or a place as a pattern for folded text in lower case, with any signs between its pieces."""
     pieces = re.findall(r"[^\W_]+", fold(value).lower)
     together = "".join(pieces)
     if len(together) < _SHORTEST_NUMBER:

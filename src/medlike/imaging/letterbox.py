@@ -7,10 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image as PillowImage
 
+from medlike.types import U8, Box, Mask
+
 SIZE = 224
 GRID = 14
-
-Box = tuple[float, float, float, float]
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Letterbox:
 
     @classmethod
     def of(cls, height: int, width: int, size: int = SIZE) -> "Letterbox":
-        """The letterbox of height x width pixels: isotropic, centred (an odd pixel goes below, or right)."""
+        """Make the letterbox of height x width pixels: isotropic, centred (an odd pixel goes below, or right)."""
         longest = max(height, width)
         inner_height = max(1, (2 * height * size + longest) // (2 * longest))
         inner_width = max(1, (2 * width * size + longest) // (2 * longest))
@@ -49,11 +49,11 @@ class Letterbox:
 
     @property
     def scale(self) -> float:
-        """Letterboxed pixels to a source pixel, along the longer side."""
+        """Return how many letterboxed pixels a source pixel takes, along the longer side."""
         return self.size / max(self.height, self.width)
 
     def to_box(self, box: Sequence[float]) -> Box:
-        """A box in source pixels to letterboxed pixels."""
+        """Map a box from source pixels to letterboxed pixels."""
         x0, y0, x1, y1 = box
         return (
             self.left + x0 * self.inner_width / self.width,
@@ -63,7 +63,7 @@ class Letterbox:
         )
 
     def from_box(self, box: Sequence[float]) -> Box:
-        """A box in letterboxed pixels to source pixels; not clipped to the picture."""
+        """Map a box from letterboxed pixels to source pixels; it is not clipped to the picture."""
         x0, y0, x1, y1 = box
         return (
             (x0 - self.left) * self.width / self.inner_width,
@@ -72,21 +72,19 @@ class Letterbox:
             (y1 - self.top) * self.height / self.inner_height,
         )
 
-    def valid_cells(self, grid: int = GRID) -> np.ndarray:
+    def valid_cells(self, grid: int = GRID) -> Mask:
         """Which cells show the picture: bool [grid, grid], true where the cell's centre is image.
 
-        A picture so thin that it passes between the centres keeps the cells its middle line lies in.
+        In a picture so thin that it passes between the centres, the cells around its middle line are valid.
         """
         rows = self._valid(self.top, self.inner_height, grid)
         columns = self._valid(self.left, self.inner_width, grid)
-        return rows[:, None] & columns[None, :]
+        return np.logical_and.outer(rows, columns)
 
     def cells(self, box: Sequence[float], grid: int = GRID) -> tuple[int, int, int, int]:
-        """The cells that hold a box of source pixels: row0, column0, row1, column1, half-open, at least one
-        cell.
+        """Return the cells that hold a box of source pixels: row0, column0, row1, column1, half-open, at least one.
 
-        Rows floor(y0 / side) to ceil(y1 / side) in letterboxed pixels, columns likewise, kept inside the
-        grid.
+        Rows floor(y0 / side) to ceil(y1 / side) in letterboxed pixels, columns likewise, clipped to the grid.
         """
         x0, y0, x1, y1 = self.to_box(box)
         side = self.size / grid
@@ -94,7 +92,7 @@ class Letterbox:
         column0, column1 = _span(x0 / side, x1 / side, grid)
         return row0, column0, row1, column1
 
-    def _valid(self, start: int, length: int, grid: int) -> np.ndarray:
+    def _valid(self, start: int, length: int, grid: int) -> Mask:
         centres = (np.arange(grid) + 0.5) * (self.size / grid)
         valid = (centres >= start) & (centres < start + length)
         if not valid.any():
@@ -102,7 +100,7 @@ class Letterbox:
         return valid
 
 
-def letterbox(grey: np.ndarray, size: int = SIZE) -> tuple[np.ndarray, Letterbox]:
+def letterbox(grey: U8, size: int = SIZE) -> tuple[U8, Letterbox]:
     """Scale a picture into a square, padded with 0.
 
     grey: uint8 [H, W]. Returns uint8 [size, size] and the Letterbox. Resampling is Pillow's bilinear filter,

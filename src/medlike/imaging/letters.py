@@ -1,4 +1,4 @@
-"""Texts as names and numbers are compared in them: one form of each letter and digit, whatever the script."""
+"""Fold texts for comparing names and numbers: one form of each letter and digit, whatever the script."""
 
 import unicodedata
 from dataclasses import dataclass
@@ -35,8 +35,8 @@ class Folded:
 def fold(text: str) -> Folded:
     """Fold a text: full-width forms, digits of every script, accents and vowel points, invisible characters.
 
-    Hiragana becomes katakana. What a letter is built of in its script stays: vowel signs, tone marks of Thai, the
-    voicing marks of kana. The text should be in NFC.
+    Hiragana becomes katakana. Parts of a letter in its script stay: vowel signs, tone marks of Thai, the voicing marks
+    of kana. The text should be in NFC.
     """
     if text.isascii():
         return Folded(text, text.lower(), list(range(len(text) + 1)))
@@ -66,7 +66,7 @@ def _form(sign: str) -> str:
 
 
 def _is_accent(sign: str) -> bool:
-    """Whether a mark may be left out in writing: accents, Hebrew and Arabic points. Source: Unicode 4.3."""
+    """Return whether a mark may be left out in writing: accents, Hebrew and Arabic points. Source: Unicode 4.3."""
     place = unicodedata.combining(sign)
     return place == 1 or 10 <= place <= 35 or place >= 200
 
@@ -92,7 +92,7 @@ def script(sign: str) -> str:
 
 
 def unspaced(sign: str) -> bool:
-    """Whether a letter is of a script that sets no space between words."""
+    """Return whether a letter belongs to a script without spaces between words."""
     return script(sign) in _UNSPACED
 
 

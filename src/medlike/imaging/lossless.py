@@ -15,7 +15,7 @@ _SIGNED = "medlike-signed"
 
 
 def encode_pixels(pixels: np.ndarray) -> bytes:
-    """Pixels as bytes that `decode_pixels` turns back bit for bit.
+    """Encode pixels as bytes that `decode_pixels` restores bit for bit.
 
     pixels: uint8, uint16, int16 or float32, [H, W] or [H, W, 3]. uint8 and 16-bit grey become PNG (any
     viewer opens it; int16 with its sign bit flipped, and a text chunk that says so), the rest a deflated
@@ -37,7 +37,7 @@ def encode_pixels(pixels: np.ndarray) -> bytes:
 
 
 def decode_pixels(data: bytes) -> np.ndarray:
-    """What `encode_pixels` was given, of the same type and shape. Raises ImageError for damaged bytes."""
+    """Decode the bytes of `encode_pixels` to the same type and shape. Raises ImageError for damaged bytes."""
     try:
         if data.startswith(_PNG):
             with PillowImage.open(io.BytesIO(data), formats=["PNG"]) as picture:

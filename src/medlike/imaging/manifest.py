@@ -13,8 +13,9 @@ import numpy as np
 from medlike import strict_json
 from medlike.errors import ImageError
 from medlike.imaging import vocabulary
-from medlike.imaging.image import Box, Value
+from medlike.imaging.image import Value
 from medlike.imaging.silence import reason
+from medlike.types import Box
 
 #: Column -> identifier. `group` is whatever may not be torn apart: a patient or a case.
 _IDENTIFIERS = {
@@ -89,12 +90,12 @@ _READ = {
 
 
 def read_manifest(path: Path) -> Iterator[Row]:
-    """The rows of a CSV manifest, one at a time. Raises ImageError where it is no manifest.
+    """Yield the rows of a CSV manifest, one at a time. Raises ImageError if it is not a manifest.
 
-    Columns: `path` (needed; relative to the manifest), and any of class, source, orig, group, modality,
+    Columns: `path` (required; relative to the manifest), and any of class, source, orig, group, modality,
     region, label, task, width, height, boxes_xywh (JSON list of [x, y, w, h]), mask, text, extra (JSON
     object or words), licence, sex, age, patient, study, series, view ... Other columns are searchable
-    metadata unless their name says that they identify somebody. Of rows that say different things of one file the
+    metadata unless their name says that they identify a person. If rows contradict each other about one file, the
     last is used.
     """
     try:
@@ -115,7 +116,7 @@ def read_manifest(path: Path) -> Iterator[Row]:
 
 
 def _cells(path: Path) -> Iterator[tuple[int, dict[str, str] | str]]:
-    """(line, column -> cell) of every row that is not empty; (line, reason) of one that cannot be read."""
+    """Yield (line, column -> cell) for every row that is not empty; (line, reason) for one that cannot be read."""
     with path.open(encoding="utf-8-sig", newline="", errors="replace") as file:
         rows = csv.DictReader(file)
         columns = [(name or "").strip().lower() for name in rows.fieldnames or ()]
@@ -143,12 +144,12 @@ def _cells(path: Path) -> Iterator[tuple[int, dict[str, str] | str]]:
 
 
 def _named(cells: dict[str, str], folder: Path) -> int:
-    """A number for the file that a row names."""
+    """Return a number for the file that a row names."""
     return hash(os.path.normpath(folder / cells.get("path", "")))
 
 
 def _contradicted(path: Path) -> dict[int, int]:
-    """Files of which rows say different things -> how many rows name them. Holds 16 bytes a row."""
+    """Return files with contradicting rows -> number of rows that name them. Takes 16 bytes a row."""
 
     def rows() -> Iterator[tuple[int, int]]:
         for _, cells in _cells(path):
@@ -162,7 +163,7 @@ def _contradicted(path: Path) -> dict[int, int]:
 
 
 def is_placeholder(text: str) -> bool:
-    """Whether a text says nothing: empty, "Replace this ...", "IN PROGRESS", "N/A" and the like."""
+    """Return whether a text is a placeholder: empty, "Replace this ...", "IN PROGRESS", "N/A" and the like."""
     return _PLACEHOLDERS.fullmatch(text.strip()) is not None
 
 
@@ -185,7 +186,7 @@ def _row(cells: dict[str, str], folder: Path, line: int) -> Row:
 
 
 def _put(row: Row, column: str, cell: str, folder: Path) -> None:
-    """File one cell under metadata, texts or identifiers; what was filed first stays."""
+    """Put one cell into metadata, texts or identifiers; the first value stays."""
     if column in _TEXTS:
         if not is_placeholder(cell):
             row.texts.setdefault(column, cell)
@@ -211,7 +212,7 @@ def _keep(row: Row, column: str, value: Value) -> None:
 
 
 def _put_extra(row: Row, extra: str) -> None:
-    """`extra`: the members of an object are filed like columns; plain words are a view or themselves."""
+    """Put `extra`: the members of an object are treated like columns; plain words are a view or themselves."""
     if not extra:
         return
     try:
@@ -257,7 +258,7 @@ def _put_extra_words(row: Row, key: str, words: str) -> None:
 
 
 def _boxes(text: str) -> list[Box] | None:
-    """[[x, y, w, h], ...] as JSON to half-open x0, y0, x1, y1. Raises ValueError."""
+    """Convert [[x, y, w, h], ...] as JSON to half-open x0, y0, x1, y1. Raises ValueError."""
     if not text:
         return None
     try:
@@ -275,5 +276,5 @@ def _boxes(text: str) -> list[Box] | None:
     return boxes or None
 
 
-def _finite(number: Any) -> bool:
+def _finite(number: object) -> bool:
     return isinstance(number, int | float) and not isinstance(number, bool) and abs(number) < _LARGEST

@@ -57,7 +57,7 @@ def pnm_pixels(path: Path) -> tuple[np.ndarray, int] | None:
 
 
 def _plain(text: bytes, count: int) -> np.ndarray:
-    """The first `count` decimal numbers of a text, int64."""
+    """Return the first `count` decimal numbers of a text, int64."""
     words = re.sub(rb"#[^\r\n]*", b"", text).split(maxsplit=count)[:count]
     if not all(word.isdigit() and len(word) < 10 for word in words):
         raise ImageError("the PNM file holds a sample that is no number")

@@ -1,4 +1,4 @@
-"""Raster files into images: PNG, JPEG, TIFF, BMP, WebP, GIF, PNM, JPEG 2000."""
+"""Turn raster files into images: PNG, JPEG, TIFF, BMP, WebP, GIF, PNM, JPEG 2000."""
 
 import re
 from collections.abc import Iterator
@@ -17,6 +17,7 @@ from medlike.imaging.png import png_pixels
 from medlike.imaging.pnm import pnm_pixels
 from medlike.imaging.silence import reason, silence
 from medlike.imaging.tiff import is_tiff, tiff_pages, upright
+from medlike.types import JsonObject
 
 #: Only these of Pillow's readers are used: some of the others start programs (EPS) or are rarely looked
 #: after.
@@ -59,7 +60,7 @@ def read_raster(path: Path, choose) -> Iterator[Image]:
         raise _refusal(error) from None
 
 
-def _stored_values(path: Path, start: bytes) -> tuple[np.ndarray, dict[str, Any]] | None:
+def _stored_values(path: Path, start: bytes) -> tuple[np.ndarray, JsonObject] | None:
     """Pixels and photometry of a kind whose values Pillow scales, None for the others."""
     if start[:1] == b"P" and start[1:2].isdigit():
         values = pnm_pixels(path)
@@ -105,7 +106,7 @@ def _image(
     bits: int = 16,
     scale: tuple[float, float] | None = None,
 ) -> Image:
-    """bits: of a sample, if the file declares fewer than its type has.
+    """Make an image from pixels. bits: of a sample, if the file declares fewer than its type has.
 
     A picture that is partly transparent was drawn, not scanned: no percentile stretches it.
     """

@@ -1,4 +1,4 @@
-"""One file into images."""
+"""Read the images of one file."""
 
 import stat
 from collections.abc import Callable, Iterator
@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Literal
 
 from medlike.errors import ImageError
+from medlike.imaging.frames import Frames, frame_choice
 from medlike.imaging.image import Image
 from medlike.imaging.silence import reason
 
-Frames = Literal["middle", "all"] | int
 Kind = Literal["dicom", "raster"]
 
 _RASTER = (
@@ -43,13 +43,18 @@ _PREFIX = b"DICM\x02\x00"
 
 
 def read(path: str | Path, frames: Frames = "middle", segmentations: bool = True) -> Iterator[Image]:
-    """The images in a file: DICOM, PNG, JPEG, TIFF, BMP, WebP, GIF, PNM or JPEG 2000, told by content, not
-    by name.
+    """Return the images in a file: DICOM, PNG, JPEG, TIFF, BMP, WebP, GIF, PNM or JPEG 2000, by content, not name.
 
-    frames: which of several frames or pages: "middle" (the one at index count // 2), "all", or n: every n-th
-    from the first. segmentations: whether a DICOM segmentation object is read; its pixels are no picture, and `load`
-    refuses it unless its source asks for it. Frames are decoded one at a time. Raises ImageError, with the reason,
-    and nothing else, when the first image is asked for; a file damaged further on gives the images before the damage.
+    Frames are decoded one at a time. A file damaged further on gives the images before the damage.
+
+    Args:
+        path: The file.
+        frames: Which of several frames or pages: "middle" (the one at index count // 2), "all", or n: every n-th from
+            the first.
+        segmentations: Whether to read a DICOM segmentation object. `load` refuses it unless its source allows it.
+
+    Raises:
+        ImageError: The file cannot be used, with the reason, when the first image is requested.
     """
     choose = frame_choice(frames)
     file = Path(path)
@@ -67,19 +72,8 @@ def read(path: str | Path, frames: Frames = "middle", segmentations: bool = True
         raise ImageError(f"it cannot be read: {reason(error)}") from None
 
 
-def frame_choice(frames: Frames) -> Callable[[int], range]:
-    """A frame setting as a function from frame count to the 0-based frames wanted. Raises ImageError."""
-    if frames == "middle":
-        return lambda count: range(count // 2, count // 2 + 1)
-    if frames == "all":
-        return range
-    if isinstance(frames, int) and not isinstance(frames, bool) and frames >= 1:
-        return lambda count: range(0, count, frames)
-    raise ImageError(f'frames={frames!r}: give "middle", "all" or a whole number n, for every n-th frame')
-
-
 def sniff(start: bytes) -> Kind | None:
-    """What a file is by its first 512 bytes: "dicom", "raster", or None for neither."""
+    """Return the kind of a file by its first 512 bytes: "dicom", "raster", or None for neither."""
     if start[128:132] == b"DICM":
         return "dicom"
     if start.startswith(_RASTER) or (start[:4] == b"RIFF" and start[8:12] == b"WEBP"):
@@ -91,7 +85,7 @@ def sniff(start: bytes) -> Kind | None:
 
 
 def other_kind(start: bytes) -> str | None:
-    """What a file that is no picture is, by its first 512 bytes, in words; None where that cannot be told."""
+    """Return the kind of a file that is no picture in words, by its first 512 bytes; None if unknown."""
     for magic, name in _OTHER.items():
         if start.startswith(magic):
             return name
@@ -102,7 +96,7 @@ def other_kind(start: bytes) -> str | None:
 
 
 def first_bytes(path: Path) -> bytes:
-    """The first 512 bytes of a regular file. Raises ImageError for anything else, OSError as `open` does."""
+    """Return the first 512 bytes of a regular file. Raises ImageError for anything else, OSError as `open` does."""
     if not stat.S_ISREG(path.stat().st_mode):
         raise ImageError("it is a folder" if path.is_dir() else "it is no regular file")
     with path.open("rb") as file:
@@ -136,8 +130,11 @@ def _why_missing(path: Path) -> str:
 
 
 def _dicom_without_preamble(start: bytes) -> bool:
-    """Whether the first element is one that a DICOM data set can begin with: group 0002 or 0008, a low
-    element number, and an explicit value representation or a short length, in either byte order."""
+    """Return True if the first element is one that a DICOM data set can begin with.
+
+    It has group 0002 or 0008, a low element number, and an explicit value representation or a short length, in either
+    byte order.
+    """
     if len(start) < 8:
         return False
     for order in ("little", "big"):

@@ -46,9 +46,9 @@ HIGH_PERCENTILE = 99.5
 
 
 def render(image: Image) -> np.ndarray:
-    """The encoder's picture of an image: uint8 [H, W], 0 black, by the window rule above.
+    """Render an image for the encoder: uint8 [H, W], 0 black, by the window rule above.
 
-    Raises ImageError where no pixel is a number.
+    Raises ImageError if no pixel is a number.
     """
     if image.colour:
         return luminance(_colour(image))
@@ -56,12 +56,12 @@ def render(image: Image) -> np.ndarray:
 
 
 def render_colour(image: Image) -> np.ndarray:
-    """A picture to show: uint8 [H, W, 3] RGB of a colour image, uint8 [H, W] of a grey one."""
+    """Render a picture to show: uint8 [H, W, 3] RGB of a colour image, uint8 [H, W] of a grey one."""
     return _colour(image) if image.colour else _grey(image)
 
 
 def preview(image: Image, side: int = 512) -> np.ndarray:
-    """`render_colour`, scaled down so that the longer side is at most `side` pixels; never enlarged."""
+    """Render a picture to show with a longer side of at most `side` pixels; it is never enlarged."""
     shown = render_colour(image)
     height, width = shown.shape[:2]
     longest = max(height, width)
@@ -72,7 +72,7 @@ def preview(image: Image, side: int = 512) -> np.ndarray:
 
 
 def luminance(rgb: np.ndarray) -> np.ndarray:
-    """ITU-R BT.601 luminance in integers: uint8 [H, W, 3] to uint8 [H, W]. Equal channels stay."""
+    """Return ITU-R BT.601 luminance in integers: uint8 [H, W, 3] to uint8 [H, W]. Equal channels stay."""
     red, green, blue = (rgb[..., channel].astype(np.uint32) for channel in range(3))
     return ((299 * red + 587 * green + 114 * blue + 500) // 1000).astype(np.uint8)
 
@@ -97,7 +97,7 @@ def _colour(image: Image) -> np.ndarray:
 
 
 def _grey(image: Image) -> np.ndarray:
-    """Values are tabled: each distinct stored value is shaded once, then looked up."""
+    """Render grey by a table: each distinct stored value is shaded once, then looked up."""
     pixels, photometry = image.pixels, image.photometry
     if pixels.dtype.kind == "f":
         finite = np.isfinite(pixels)
@@ -122,7 +122,7 @@ def _grey(image: Image) -> np.ndarray:
 
 
 def _padded(values: np.ndarray, present: np.ndarray, photometry: Photometry) -> np.ndarray:
-    """Which values are padding: bool, any shape. None is where nothing but padding would be present."""
+    """Return which values are padding: bool, any shape. None of them if nothing but padding would be present."""
     if photometry.padding is None:
         return np.zeros(values.shape, bool)
     low, high = photometry.padding
@@ -133,7 +133,7 @@ def _padded(values: np.ndarray, present: np.ndarray, photometry: Photometry) -> 
 def _shading(
     values: np.ndarray, counts: np.ndarray, photometry: Photometry, whole: bool
 ) -> Callable[[np.ndarray], np.ndarray]:
-    """The window rule: a function from stored values, float64, to uint8.
+    """Return the window rule as a function from stored values, float64, to uint8.
 
     values: distinct stored values, ascending, float64. counts: how often each occurs.
     whole: they are integers.
@@ -186,7 +186,7 @@ def _shows_something(window: Window, lowest: float, highest: float) -> bool:
 
 
 def _apply(window: Window, units: np.ndarray) -> np.ndarray:
-    """PS3.3 C.11.2.1.2.1 (LINEAR), C.11.2.1.3.1 (SIGMOID), C.11.2.1.3.2 (LINEAR_EXACT)."""
+    """Apply a window: PS3.3 C.11.2.1.2.1 (LINEAR), C.11.2.1.3.1 (SIGMOID), C.11.2.1.3.2 (LINEAR_EXACT)."""
     center, width = window.center, window.width
     if window.function == "SIGMOID":
         shown = 255.0 / (1.0 + np.exp(np.clip(-4.0 * (units - center) / width, -700, 700)))
@@ -199,14 +199,14 @@ def _apply(window: Window, units: np.ndarray) -> np.ndarray:
 
 
 def _spread(units: np.ndarray, low: float, high: float) -> np.ndarray:
-    """low .. high to 0 .. 255, clipped, rounded half up. A range without extent is a threshold."""
+    """Scale low .. high to 0 .. 255, clipped, rounded half up. A range without extent is a threshold."""
     if not high > low:
         return np.where(units > low, 255, 0).astype(np.uint8)
     return np.floor(np.clip((units - low) * (255.0 / (high - low)), 0.0, 255.0) + 0.5).astype(np.uint8)
 
 
 def _known_scale(values: np.ndarray, photometry: Photometry, whole: bool) -> tuple[float, float] | None:
-    """Rules 3 and 4: the scale that the stored values are on, where it can be told."""
+    """Return the scale that the stored values are on, if it is certain (rules 3 and 4)."""
     if photometry.scale is not None:
         return photometry.scale
     lowest, highest = float(values[0]), float(values[-1])
@@ -230,7 +230,7 @@ def _known_scale(values: np.ndarray, photometry: Photometry, whole: bool) -> tup
 
 
 def _stretched_8_bit(values: np.ndarray) -> float:
-    """The top of the 10 to 16-bit scale that an 8-bit picture was stretched to, 0 where it was not."""
+    """Return the top of the 10 to 16-bit scale that an 8-bit picture was stretched to, 0 if it was not."""
     if len(values) > 256:
         return 0.0
     for bits in (16, 14, 12, 10):
@@ -242,14 +242,14 @@ def _stretched_8_bit(values: np.ndarray) -> float:
 
 
 def _shifted_8_bit(values: np.ndarray) -> int:
-    """The power of two that an 8-bit picture was multiplied by, 0 where it was not."""
+    """Return the power of two that an 8-bit picture was multiplied by, 0 if it was not."""
     bits = int(np.bitwise_or.reduce(values.astype(np.int64)))
     step = min(bits & -bits, 256)
     return step if step == 256 or 128 <= values[-1] / max(step, 1) < 256 else 0
 
 
 def _filled_scale(values: np.ndarray, counts: np.ndarray) -> tuple[float, float] | None:
-    """Rule 5. values: distinct stored values, ascending; counts: how often each occurs."""
+    """Return the scale that the values fill (rule 5). values: distinct, ascending; counts: how often each occurs."""
     if values[0] < 0:
         return None
     for bits in (8, 10, 12, 14, 16):
@@ -265,7 +265,7 @@ def _integral(values: np.ndarray) -> bool:
 
 
 def _percentiles(units: np.ndarray, counts: np.ndarray) -> tuple[float, float]:
-    """The range of rule 6. units: ascending float64; counts: how often each occurs."""
+    """Return the range of rule 6. units: ascending float64; counts: how often each occurs."""
     if len(units) > 2:
         units, counts = units[1:-1], counts[1:-1]
     reached = np.cumsum(counts)

@@ -17,7 +17,7 @@ _LOGGERS = ("PIL", "tifffile", "pydicom", "pylibjpeg")
 
 @contextmanager
 def silence() -> Iterator[None]:
-    """Python warnings are dropped inside the block, in every thread; after the last block they are as before.
+    """Drop Python warnings inside the block, in every thread; after the last block they are as before.
 
     The decoders' loggers get a handler that prints nothing; an application's own handlers still hear them.
     `warnings.catch_warnings` restores the filters in the order in which threads happen to leave, so they can

@@ -102,7 +102,7 @@ def _orientation(page: Any) -> int:
 
 
 def _page(path: Path, file: Any, page: Any, index: int) -> Page:
-    """A page as stored, not turned."""
+    """Read a page as stored, not rotated."""
     colours, samples = (3 if page.photometric == _RGB else 1), int(page.samplesperpixel)
     bits, kind = int(page.bitspersample), int(page.sampleformat)
     # Colour of more than 8 bits, signed bytes and wide numbers: Pillow narrows or misreads them. Colour that is
@@ -136,7 +136,7 @@ def _page(path: Path, file: Any, page: Any, index: int) -> Page:
 
 
 def _opened(path: Path, file: Any, index: int) -> ImageFile.ImageFile:
-    """A page as a Pillow picture that no orientation turns."""
+    """Open a page as a Pillow picture that no orientation rotates."""
     turned = [page.tags[_ORIENTATION] for page in file.pages if _orientation(page) != 1]
     source: Any = path
     if turned:
@@ -180,7 +180,7 @@ def _by_tifffile(page: Any, colours: int) -> Page:
 
 
 def _flattened(pixels: np.ndarray, page: Any, colours: int) -> Page:
-    """Samples [H, W, S] to [H, W] or [H, W, 3], over black by the first extra sample if that is alpha."""
+    """Return samples [H, W, S] as [H, W] or [H, W, 3], over black by the first extra sample if that is alpha."""
     extra = tuple(int(one) for one in page.extrasamples or ())
     # Four samples of colour that say nothing of the fourth are read as RGBA everywhere.
     kind = extra[0] if extra else _UNASSOCIATED if (colours, pixels.shape[2]) == (3, 4) else 0

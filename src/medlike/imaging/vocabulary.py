@@ -61,13 +61,13 @@ _NOTHING = {"", "NONE", "OTHER", "UNKNOWN", "N/A", "NA", "NULL", "NAN", "-"}
 
 
 def says_nothing(text: str) -> bool:
-    """Whether a cell stands for no value: empty, none, unknown, n/a, -, or the age 000Y that anonymisers write."""
+    """Return whether a cell stands for no value: empty, none, unknown, n/a, -, or the age 000Y of anonymisers."""
     word = text.strip().upper()
     return word in _NOTHING or re.fullmatch(r"\W*|0+[YMW]", word) is not None
 
 
 def modality(text: str) -> str | None:
-    """A modality as the short code used everywhere: CT, MR, XR (CR, DX, RG, IO, PX), US, MG ... or None."""
+    """Return a modality as the short code used everywhere: CT, MR, XR (CR, DX, RG, IO, PX), US, MG ... or None."""
     word = text.strip()
     code = word.upper()
     if code in _NOTHING:
@@ -76,7 +76,7 @@ def modality(text: str) -> str | None:
 
 
 def region(text: str) -> str | None:
-    """A body region named in a DICOM body part or in a description, or None.
+    """Return the body region that a DICOM body part or a description names, or None.
 
     "CSPINE", "Lumbar Spine" and "LSSPINE" are spine, "THORAX" is chest; the region whose word comes first
     wins.
@@ -90,7 +90,7 @@ def region(text: str) -> str | None:
 
 
 def manifest_region(text: str) -> str | None:
-    """A region from a manifest: its own name in lower case (thorax is chest); None for none or other."""
+    """Return a region from a manifest: its own name in lower case (thorax is chest); None for none or other."""
     name = text.strip().lower()
     if name.upper() in _NOTHING:
         return None
@@ -98,7 +98,7 @@ def manifest_region(text: str) -> str | None:
 
 
 def sex(text: str) -> str | None:
-    """F, M or O, from f, Female, m, male, O, other; else None."""
+    """Return F, M or O, from f, Female, m, male, O, other; else None."""
     word = text.strip().upper()
     if word in ("F", "FEMALE", "WOMAN"):
         return "F"
@@ -108,8 +108,7 @@ def sex(text: str) -> str | None:
 
 
 def age(text: str) -> float | None:
-    """An age in years, from a DICOM age string (045Y, 006M, 010W, 021D) or a plain number of years; else
-    None.
+    """Return an age in years, from a DICOM age string (045Y, 006M, 010W, 021D) or a number of years; else None.
 
     Outside of 0 .. 150 it is None. Source: DICOM PS3.5 6.2, AS.
     """
@@ -125,8 +124,7 @@ def age(text: str) -> float | None:
 
 
 def code_string(text: str) -> str | None:
-    """A DICOM code string (CS: capitals, digits, space, underscore, hyphen, at most 16), or None for
-    anything freer.
+    """Return a DICOM code string (capitals, digits, space, underscore, hyphen, at most 16); else None.
 
     What passes can hold a code, not a sentence; it may be shown. Source: DICOM PS3.5 6.2, CS.
     """

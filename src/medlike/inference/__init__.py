@@ -5,10 +5,10 @@ from typing import TYPE_CHECKING, Any
 
 # Loaded on first use: Encodings must not cost the import of what runs the network.
 _EXPORTS = {
-    "CrossEncoder": "medlike.inference.crossing",
-    "Crossed": "medlike.inference.crossing",
+    "CrossEncoder": "medlike.inference.cross_encoder",
+    "Crossed": "medlike.inference.cross_encoder",
     "Encoder": "medlike.inference.encoder",
-    "same_content": "medlike.inference.crossing",
+    "same_content": "medlike.inference.cross_encoder",
     "check": "medlike.inference.encoder",
     "Encoding": "medlike.inference.encoding",
     "Encodings": "medlike.inference.encoding",
@@ -31,9 +31,9 @@ def __getattr__(name: str) -> Any:
 
 
 if TYPE_CHECKING:
-    from medlike.inference.crossing import Crossed as Crossed
-    from medlike.inference.crossing import CrossEncoder as CrossEncoder
-    from medlike.inference.crossing import same_content as same_content
+    from medlike.inference.cross_encoder import Crossed as Crossed
+    from medlike.inference.cross_encoder import CrossEncoder as CrossEncoder
+    from medlike.inference.cross_encoder import same_content as same_content
     from medlike.inference.encoder import Encoder as Encoder
     from medlike.inference.encoder import check as check
     from medlike.inference.encoding import Encoding as Encoding

@@ -1,4 +1,4 @@
-"""Running a bundle: images in, encodings out, on all cores, without torch."""
+"""Encoder: run a bundle on images, on all cores, without torch."""
 
 from __future__ import annotations
 
@@ -6,16 +6,22 @@ import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
-from typing import Any, Protocol, runtime_checkable
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
-import numpy.typing as npt
 
 from medlike.bundle import Bundle, default
 from medlike.bundle.session import INPUT, code_values, open_session
 from medlike.errors import BundleError, InputError
 from medlike.inference.encoding import Encodings, quantised
 from medlike.inference.outlier import OutlierScorer
+from medlike.types import F32, U8, U64, Array, Mask
+
+if TYPE_CHECKING:
+    from PIL.Image import Image as Pillow
+
+    from medlike.imaging import Image
 
 SIZE = 224
 GRID = 14
@@ -26,33 +32,58 @@ GOLDEN_SHARE = 0.995
 
 
 class _Letterbox(Protocol):
-    def valid_cells(self, grid: int = GRID) -> npt.NDArray[np.bool_]: ...
+    def valid_cells(self, grid: int = GRID) -> Mask: ...
 
 
 @runtime_checkable
 class PreparedImage(Protocol):
-    """An image as imaging.prepare gives it: pixels uint8 [224, 224] and its letterbox."""
+    """An image as `imaging.prepare` returns it: pixels uint8 [224, 224] and its letterbox."""
 
     @property
-    def pixels(self) -> npt.NDArray[np.uint8]: ...
+    def pixels(self) -> U8:
+        """Return the square picture: uint8 [224, 224], 0 outside of the image."""
+        ...
 
     @property
-    def letterbox(self) -> _Letterbox: ...
+    def letterbox(self) -> _Letterbox:
+        """Return where the image lies in the square."""
+        ...
+
+
+#: An image that needs no preparation; an array is taken to be all image and no padding.
+Square: TypeAlias = PreparedImage | U8
+#: An image in any form that `Encoder.encode` takes.
+Encodable: TypeAlias = "str | Path | Array | Image | Pillow | PreparedImage"
 
 
 class Encoder:
-    """A bundle made ready to run.
+    """Run an image bundle: images in, codes and vectors out.
 
-    Every image runs alone and on one thread, images beside each other on `threads` (default: all cores), so a
-    code depends on nothing but the image and the bundle. The object may be used from several threads.
-    threshold: p-value up to which an image is called an outlier, in place of the bundle's.
+    Every image runs alone and on one thread, so its code depends on nothing but the image and the bundle. Several
+    images run beside each other. An encoder can be used from several threads. Close it with `close` or as a context
+    manager.
     """
 
-    def __init__(self, bundle: Bundle, threads: int | None = None, threshold: float | None = None) -> None:
+    def __init__(
+        self, bundle: Bundle | str | Path | None = None, threads: int | None = None, threshold: float | None = None
+    ) -> None:
+        """Load a bundle.
+
+        Args:
+            bundle: The name of a shipped bundle, a folder, or a loaded bundle; the default one unless given.
+            threads: Images that run at the same time; one per core unless given.
+            threshold: p-value up to which an image is an outlier, 0 to 1; the bundle's own unless given.
+
+        Raises:
+            BundleError: The bundle is missing or damaged, or a text bundle.
+            InputError: `threads` or `threshold` is out of range.
+        """
         if threshold is not None and not 0 <= threshold <= 1:
             raise InputError(f"threshold is {threshold}; a p-value lies between 0 and 1")
         if threads is not None and threads < 1:
             raise InputError(f"threads is {threads}; give 1 or more, or leave it out for all cores")
+        if not isinstance(bundle, Bundle):
+            bundle = Bundle.load(default() if bundle is None else bundle)
         if bundle.kind != "image":
             raise BundleError(f"{bundle.name} is a text bundle; give an image bundle such as {default()}")
         self.bundle = bundle
@@ -64,43 +95,73 @@ class Encoder:
             self._scorer.threshold = threshold
         self._pool = ThreadPoolExecutor(self.threads, thread_name_prefix="medlike-encode")
 
-    def encode(self, images: Sequence[PreparedImage | npt.NDArray[np.uint8]]) -> Encodings:
-        """Encode images: prepared ones, or arrays uint8 [224, 224] taken to be all image and no padding.
+    def encode(self, images: Sequence[Encodable]) -> Encodings:
+        """Encode images.
 
-        Returns Encodings of the same length and order. Raises InputError for another shape or type.
+        Args:
+            images: Any mixture of paths, arrays [H, W] or [H, W, 3], Pillow pictures, `Image`s and results of
+                `imaging.prepare`. Of a file with several frames the middle one is encoded. An array uint8
+                [224, 224] is encoded as it is; every other image is first rendered and letterboxed.
+
+        Returns:
+            The encodings as NumPy arrays, in the order of `images`.
+
+        Raises:
+            ImageError: A file or an array cannot be read.
+            InputError: `images` is one image and not a sequence, or holds something that is no image.
         """
+        if isinstance(images, str | Path) or (isinstance(images, np.ndarray) and not _is_stack(images)):
+            raise InputError("one image was given where several are expected: put it into a list")
         if not len(images):
             return self._empty()
-        return self.encodings(self.outputs(images), images)
+        prepared = list(self._pool.map(_prepared, images))
+        return self.encodings(self.outputs(prepared), prepared)
 
-    def outputs(self, images: Sequence[PreparedImage | npt.NDArray[np.uint8]]) -> dict[str, Any]:
-        """Everything the graph gives for one or more images, by output: float32 [N, ...]."""
+    def outputs(self, images: Sequence[Square]) -> dict[str, F32]:
+        """Return all outputs of the graph for one or more prepared images, by name: float32 [N, ...].
+
+        Args:
+            images: Arrays uint8 [224, 224], or results of `imaging.prepare`; at least one.
+
+        Raises:
+            InputError: An image is not uint8 [224, 224].
+        """
         rows = list(self._pool.map(self._run, [_pixels(image) for image in images]))
         return {name: np.concatenate([row[i] for row in rows]) for i, name in enumerate(self._names)}
 
-    def features(self, images: Sequence[PreparedImage | npt.NDArray[np.uint8]], output: str) -> Any:
-        """An output of the graph for each image, float32 [N, ...]; BundleError where none is so named."""
+    def features(self, images: Sequence[Square], output: str) -> F32:
+        """Return one output of the graph for prepared images: float32 [N, ...].
+
+        Args:
+            images: As for `outputs`.
+            output: Name of the output.
+
+        Raises:
+            BundleError: The bundle has no output of this name.
+        """
         if output not in self._names:
-            raise BundleError(
-                f"bundle {self.bundle.name} has no output {output!r}; it has: {', '.join(self._names)}"
-            )
+            raise BundleError(f"bundle {self.bundle.name} has no output {output!r}; it has: {', '.join(self._names)}")
         return self.outputs(images)[output]
 
     @cached_property
     def golden_share(self) -> float:
-        """Share of golden bits that come out here as where the bundle was made, 0 to 1."""
+        """Return the share of golden bits that this host computes as the bundle's maker did, 0 to 1."""
         pictures = list(self.bundle.golden_inputs())
         place = self._names.index("bits")
         values = np.concatenate([row[place] for row in self._pool.map(self._run, pictures)])
         return float(((values > 0) == self.bundle.golden_bits()).mean())
 
     def require_golden(self) -> None:
-        """Raise BundleError where this host's bits differ too much to be mixed with other hosts'."""
+        """Check that this host computes the codes that other hosts compute.
+
+        Raises:
+            BundleError: Too many golden bits differ; this host can search and must not write.
+        """
         if self.golden_share < GOLDEN_SHARE:
             raise BundleError(golden_message(self.bundle, self.golden_share))
 
     def close(self) -> None:
-        """Let the threads go."""
+        """Stop the threads."""
         self._pool.shutdown(wait=True)
 
     def __enter__(self) -> Encoder:
@@ -109,13 +170,22 @@ class Encoder:
     def __exit__(self, *error: object) -> None:
         self.close()
 
-    def _run(self, picture: npt.NDArray[np.uint8]) -> list[npt.NDArray[Any]]:
-        return self._session.run(self._names, {INPUT: picture[None]})
+    def _run(self, picture: U8) -> list[Array]:
+        outputs: list[Array] = self._session.run(self._names, {INPUT: picture[None]})
+        return outputs
 
     def encodings(
-        self, given: dict[str, Any], images: Sequence[PreparedImage | npt.NDArray[np.uint8]]
+        self, given: dict[str, F32], images: Sequence[Square]
     ) -> Encodings:
-        """Encodings from what `outputs` gave for the same images."""
+        """Return encodings from what `outputs` returned for the same prepared images.
+
+        Args:
+            given: Outputs of the graph by name, float32 [N, ...].
+            images: The N images.
+
+        Raises:
+            BundleError: The graph gives values that are not finite.
+        """
         masks = [_mask(image) for image in images] if "cells" in self._names else []
         if not np.isfinite(given["bits"]).all():
             raise BundleError(f"bundle {self.bundle.name} gives values that are not finite; export it again")
@@ -128,9 +198,7 @@ class Encoder:
         modality = self.modalities(given.get("modality"))
         outlier = None
         if self._scorer is not None:
-            outlier = self._scorer.verdicts(
-                given["outlier_features"], modality, given.get("reconstruction_error")
-            )
+            outlier = self._scorer.verdicts(given["outlier_features"], modality, given.get("reconstruction_error"))
         return Encodings(
             code=np.packbits(given["bits"] > 0, axis=1),
             content=quantised(given["content"]),
@@ -140,8 +208,15 @@ class Encoder:
             outlier=outlier,
         )
 
-    def modalities(self, probabilities: npt.NDArray[np.float32] | None) -> list[str | None] | None:
-        """Names from output "modality", float32 [N, M]; None for an image where no class is above one half."""
+    def modalities(self, probabilities: F32 | None) -> list[str | None] | None:
+        """Return the names of the most probable modalities, None for an image where none reaches one half.
+
+        Args:
+            probabilities: Output "modality", float32 [N, M].
+
+        Returns:
+            N names, or None if the bundle predicts no modality.
+        """
         if probabilities is None or not self.bundle.modalities:
             return None
         best = probabilities.argmax(axis=1)
@@ -164,14 +239,18 @@ class Encoder:
 
 
 def usable_cores() -> int:
-    """Cores this process may use; all of the machine's where the system does not say."""
+    """Return how many cores this process may use; all of the machine if the system does not say."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
 
 def check(bundle: Bundle) -> float:
-    """Share of golden bits that come out on this host as where the bundle was made, 0 to 1."""
+    """Return the share of golden bits that this host computes as the bundle's maker did, 0 to 1.
+
+    Raises:
+        BundleError: The bundle has no golden inputs.
+    """
     if not bundle.spec.get("golden"):
         raise BundleError(f"bundle {bundle.name} has no golden inputs; export it again")
     values = code_values(open_session(bundle.graph), bundle.golden_inputs())
@@ -179,7 +258,7 @@ def check(bundle: Bundle) -> float:
 
 
 def golden_message(bundle: Bundle, share: float) -> str:
-    """Why this host may not write with a bundle, and what to do."""
+    """Return why this host must not write with a bundle, and what to do."""
     return (
         f"{share:.1%} of the golden bits of bundle {bundle.name} come out on this host as where it was made, "
         f"{GOLDEN_SHARE:.1%} are needed to write: search here, index on the host that made the archive, "
@@ -187,7 +266,28 @@ def golden_message(bundle: Bundle, share: float) -> str:
     )
 
 
-def _pixels(image: PreparedImage | npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+def _is_stack(images: Array) -> bool:
+    """Return True for an array that holds several images: [N, H, W] or [N, H, W, 3]."""
+    return images.ndim == 4 or (images.ndim == 3 and images.shape[-1] != 3) or not images.size
+
+
+def _prepared(image: Encodable) -> Square:
+    """Return an image as the network takes it: prepared, or an array uint8 [224, 224]."""
+    if isinstance(image, np.ndarray) and image.dtype == np.uint8 and image.shape == (SIZE, SIZE):
+        return image
+    if isinstance(image, PreparedImage) and not isinstance(image, np.ndarray):
+        return image
+    from medlike.imaging import as_image, prepare
+
+    read = as_image(image)
+    if read is None:
+        raise InputError(
+            f"{type(image).__name__} cannot be encoded: give a path, an array, a Pillow picture or an Image"
+        )
+    return prepare(read)
+
+
+def _pixels(image: Square) -> U8:
     pixels = image if isinstance(image, np.ndarray) else image.pixels
     if pixels.dtype != np.uint8 or pixels.shape != (SIZE, SIZE):
         raise InputError(
@@ -197,12 +297,12 @@ def _pixels(image: PreparedImage | npt.NDArray[np.uint8]) -> npt.NDArray[np.uint
     return np.ascontiguousarray(pixels)
 
 
-def _mask(image: PreparedImage | npt.NDArray[np.uint8]) -> npt.NDArray[np.bool_]:
+def _mask(image: Square) -> Mask:
     if isinstance(image, np.ndarray):
         return np.ones((GRID, GRID), dtype=bool)
     return image.letterbox.valid_cells(GRID)
 
 
-def _packed_cells(values: npt.NDArray[np.float32]) -> npt.NDArray[np.uint64]:
-    """Local code values, float32 [N, 14, 14, L], as uint64 [N, 14, 14, L/64]; a bit is value > 0."""
+def _packed_cells(values: F32) -> U64:
+    """Return local code values, float32 [N, 14, 14, L], as uint64 [N, 14, 14, L/64]; a bit is value > 0."""
     return np.packbits(values > 0, axis=-1, bitorder="little").view("<u8").astype(np.uint64)

@@ -1,29 +1,34 @@
-"""What a bundle says of an image: its hash code, content vector, local cells and outlier verdict."""
+"""Encodings: what a bundle computes from images: hash code, content vector, local cells, outlier verdict."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import numpy as np
-import numpy.typing as npt
+from numpy.typing import NDArray
 
-U8 = npt.NDArray[np.uint8]
-I8 = npt.NDArray[np.int8]
-U64 = npt.NDArray[np.uint64]
-F32 = npt.NDArray[np.float32]
-Mask = npt.NDArray[np.bool_]
+from medlike.types import F32, I8, U8, U64, JsonObject, Mask
+
+if TYPE_CHECKING:
+    from medlike.imaging import Prepared
+
+Kind = TypeVar("Kind", bound=np.generic)
 
 DEFAULT_THRESHOLD = 0.03
 
 
 @dataclass(frozen=True)
 class Outlier:
-    """Verdict on one image. score: higher is stranger; p_value in (0, 1]: at most `threshold` is an outlier.
+    """Hold the outlier verdict on one image.
 
-    components: the parts of the score, for explanation only. modality: whose calibration gave the p-value,
-    "pooled" where no modality has enough calibration units.
+    Attributes:
+        score: Higher is less usual.
+        p_value: In (0, 1]; an outlier if at most `threshold`.
+        components: Parts of the score, for explanation only.
+        threshold: Largest p-value of an outlier.
+        modality: The modality whose calibration gave the p-value, or "pooled".
     """
 
     score: float
@@ -34,10 +39,11 @@ class Outlier:
 
     @property
     def is_outlier(self) -> bool:
+        """Return True if the p-value is at most the threshold."""
         return self.p_value <= self.threshold
 
-    def verdict(self) -> dict[str, Any]:
-        """As a dictionary fit for JSON: is_outlier, p_value, score, threshold, components, modality."""
+    def verdict(self) -> JsonObject:
+        """Return the verdict for JSON: is_outlier, p_value, score, threshold, components, modality."""
         return {
             "is_outlier": self.is_outlier,
             "p_value": self.p_value,
@@ -50,7 +56,15 @@ class Outlier:
 
 @dataclass(frozen=True)
 class Outliers:
-    """Verdicts on N images: score float32 [N], higher is stranger; p float32 [N]; the rest as in Outlier."""
+    """Hold the outlier verdicts on N images.
+
+    Attributes:
+        score: float32 [N], higher is less usual.
+        p: p-values, float32 [N], in (0, 1].
+        components: Parts of the score by name, float32 [N] each.
+        threshold: Largest p-value of an outlier.
+        modality: For each image the modality whose calibration gave the p-value, or "pooled".
+    """
 
     score: F32
     p: F32
@@ -63,7 +77,7 @@ class Outliers:
 
     @property
     def is_outlier(self) -> Mask:
-        """bool [N]: p at most the threshold."""
+        """Return which images are outliers: bool [N]."""
         return self.p <= np.float32(self.threshold)
 
     def __getitem__(self, i: int) -> Outlier:
@@ -77,13 +91,12 @@ class Outliers:
 
     @staticmethod
     def concatenate(parts: Sequence[Outliers]) -> Outliers:
-        """All verdicts in order; the parts come from one bundle, so thresholds and component names agree."""
+        """Return the verdicts of several calls as one; all come from one bundle."""
         return Outliers(
             score=np.concatenate([part.score for part in parts]),
             p=np.concatenate([part.p for part in parts]),
             components={
-                name: np.concatenate([part.components[name] for part in parts])
-                for name in parts[0].components
+                name: np.concatenate([part.components[name] for part in parts]) for name in parts[0].components
             },
             threshold=parts[0].threshold,
             modality=[name for part in parts for name in part.modality],
@@ -92,7 +105,7 @@ class Outliers:
 
 @dataclass(frozen=True)
 class Encoding:
-    """What a bundle says of one image; the fields of Encodings without their first axis."""
+    """Hold what a bundle computes from one image: the fields of `Encodings` without their first axis."""
 
     code: U8
     content: I8
@@ -106,15 +119,17 @@ class Encoding:
 
 @dataclass(frozen=True)
 class Encodings:
-    """What a bundle says of N images. Every part but code and content may be absent.
+    """Hold what a bundle computes from N images. Parts that the bundle lacks are None.
 
-    code: uint8 [N, bits/8], most significant bit first.
-    content: int8 [N, D], centred, L2-normalised, each row scaled so that its largest magnitude is 127;
-        similarity of two rows is `similarity(a, b)`, in [-1, 1].
-    cells: uint64 [N, 14, 14, L/64], the local codes; bit j of the L stands in word j // 64 at 1 << (j % 64).
-    cell_mask: bool [N, 14, 14], true where the cell's centre is image and not padding.
-    modality: the modality the bundle predicts, None where it predicts none.
-    cross: uint8 [N, C/8], code of the image in the space shared with text; cross_embedding: float32 [N, E].
+    Attributes:
+        code: uint8 [N, bits/8], most significant bit first.
+        content: int8 [N, D], centred, each row scaled so that its largest magnitude is 127.
+        cells: Local codes, uint64 [N, 14, 14, L/64]; bit j of the L is in word j // 64 at 1 << (j % 64).
+        cell_mask: bool [N, 14, 14], True if the cell's centre is image and not padding.
+        modality: Predicted modality of each image; None for an image without a clear one.
+        outlier: Verdicts on the images.
+        cross: Codes in the space shared with text, uint8 [N, C/8].
+        cross_embedding: Embeddings in that space, float32 [N, E].
     """
 
     code: U8
@@ -144,9 +159,20 @@ class Encodings:
     def __iter__(self) -> Iterator[Encoding]:
         return (self[i] for i in range(len(self)))
 
+    def vectors(self) -> F32:
+        """Return the content vectors at length 1: float32 [N, D]. The dot product of two is their similarity."""
+        return unit_length(self.content)
+
     @staticmethod
     def concatenate(parts: Sequence[Encodings]) -> Encodings:
-        """All encodings in order. parts: at least one, all from one bundle; ValueError for none."""
+        """Return the encodings of several calls as one.
+
+        Args:
+            parts: At least one, all from one bundle.
+
+        Raises:
+            ValueError: There is none.
+        """
         if not parts:
             raise ValueError("nothing to concatenate: give at least one Encodings")
         modality = None
@@ -164,8 +190,9 @@ class Encodings:
         )
 
 
-def _joined(parts: list[Any]) -> Any:
-    return None if any(part is None for part in parts) else np.concatenate(parts)
+def _joined(parts: list[NDArray[Kind] | None]) -> NDArray[Kind] | None:
+    present = [part for part in parts if part is not None]
+    return np.concatenate(present) if len(present) == len(parts) else None
 
 
 def _joined_outliers(parts: list[Outliers | None]) -> Outliers | None:
@@ -174,7 +201,7 @@ def _joined_outliers(parts: list[Outliers | None]) -> Outliers | None:
 
 
 def quantised(content: F32) -> I8:
-    """Content vectors as int8: float32 [N, D] -> int8 [N, D], centred, normalised, largest magnitude 127.
+    """Return content vectors, float32 [N, D], as int8 [N, D]: centred, with largest magnitude 127.
 
     The scale of a row carries nothing (similarity divides by the norms), so each row uses the whole range.
     A constant row becomes all zeros.
@@ -185,17 +212,57 @@ def quantised(content: F32) -> I8:
     # Below this a row is constant but for rounding, and scaling it up would show noise as content.
     flat = peak <= 1e-12 * np.maximum(np.abs(content).max(axis=1, keepdims=True), 1e-30)
     scaled = np.where(flat, 0.0, centred / np.where(flat, 1.0, peak) * 127.0)
-    return np.rint(scaled).astype(np.int8)
+    rounded: I8 = np.rint(scaled).astype(np.int8)
+    return rounded
+
+
+def unit_length(content: I8) -> F32:
+    """Return content vectors scaled to length 1, so that the dot product of two is their similarity.
+
+    Args:
+        content: int8 [N, D].
+
+    Returns:
+        float32 [N, D]. A row of zeros stays one.
+    """
+    wide = content.astype(np.float32)
+    scaled: F32 = wide / np.maximum(np.linalg.norm(wide, axis=1, keepdims=True), np.float32(1))
+    return scaled
 
 
 def similarity(query: I8, content: I8) -> F32:
-    """Pearson correlation of content vectors: int8 [D] against int8 [N, D] -> float32 [N] in [-1, 1].
+    """Return the Pearson correlation of one content vector with others.
 
-    The dot products are exact integers, so the answer does not depend on the order of summation. A row of
-    zeros is similar to nothing: 0.
+    The dot products are exact integers, so the result does not depend on the order of summation.
+
+    Args:
+        query: int8 [D].
+        content: int8 [N, D].
+
+    Returns:
+        float32 [N], -1 to 1; 0 for a row of zeros.
     """
     wide = content.astype(np.int32)
     own = query.astype(np.int32)
     dots = wide @ own
     norms = np.einsum("nd,nd->n", wide, wide).astype(np.float64) * float(own @ own)
     return np.where(norms > 0, dots / np.sqrt(np.maximum(norms, 1.0)), 0.0).astype(np.float32)
+
+
+class Encodes(Protocol):
+    """Encode prepared images; `inference.Encoder` is one."""
+
+    def encode(self, images: list[Prepared], /) -> Encodings:
+        """Return the encodings of images, in their order."""
+        ...
+
+
+def require_golden(encoder: Encodes) -> None:
+    """Check that this host computes the codes that other hosts compute.
+
+    Raises:
+        BundleError: Too many golden bits differ; this host can search and must not write.
+    """
+    check = getattr(encoder, "require_golden", None)
+    if check is not None:
+        check()

@@ -1,6 +1,6 @@
 """Is this image anything the bundle knows? One score, one conformal p-value, components as explanation.
 
-Score: the mean of two or three standardised components, higher is stranger:
+Score: the mean of two or three standardised components, higher is less typical:
 
     neighbours       distance to the k-th nearest vector of a reference set frozen in the bundle
     mahalanobis      distance to the nearest cluster of it, under the pooled within-cluster covariance
@@ -15,7 +15,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -23,6 +22,7 @@ import numpy.typing as npt
 from medlike.bundle import Bundle
 from medlike.errors import BundleError, InputError
 from medlike.inference.encoding import DEFAULT_THRESHOLD, Outliers
+from medlike.types import Array, Json, JsonObject
 
 POOLED = "pooled"
 LEAST_UNITS = 200
@@ -34,9 +34,15 @@ F64 = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class OutlierSettings:
-    """k: which neighbour's distance counts. normalise: compare directions, not lengths, in the neighbour
-    distance. shrinkage: share of the mean variance put into the covariance. threshold: p at most this is an
-    outlier. least_units: calibration units a modality needs for a p-value of its own."""
+    """Settings of the outlier score.
+
+    Attributes:
+        k: Which neighbour's distance counts.
+        normalise: If true, compare directions, not lengths, in the neighbour distance.
+        shrinkage: Share of the mean variance put into the covariance.
+        threshold: Largest p-value of an outlier.
+        least_units: Calibration units that a modality needs for a p-value of its own.
+    """
 
     k: int = 5
     normalise: bool = True
@@ -52,7 +58,7 @@ COMPONENTS = ("neighbours", "mahalanobis", "reconstruction")
 class OutlierScorer:
     """Scores one image at a time, so that no answer depends on what else is in a batch."""
 
-    def __init__(self, arrays: Mapping[str, npt.NDArray[Any]], facts: Mapping[str, Any]) -> None:
+    def __init__(self, arrays: Mapping[str, Array], facts: Mapping[str, Json]) -> None:
         """arrays: as fit_outlier returns them. facts: the "outlier" part of a bundle's specification."""
         self.k = int(facts["k"])
         self.normalise = bool(facts["normalise"])
@@ -148,12 +154,12 @@ def fit_outlier(
     calibration: F32,
     calibration_modality: Sequence[str | None],
     *,
-    reference_unit: Sequence[Any] | None = None,
-    reference_cluster: Sequence[Any] | None = None,
+    reference_unit: Sequence[object] | None = None,
+    reference_cluster: Sequence[object] | None = None,
     reference_error: F32 | None = None,
     calibration_error: F32 | None = None,
     settings: OutlierSettings = OutlierSettings(),
-) -> tuple[dict[str, npt.NDArray[Any]], dict[str, Any]]:
+) -> tuple[dict[str, Array], JsonObject]:
     """Fit the outlier part of a bundle; returns its arrays and the "outlier" part of its specification.
 
     reference: float32 [R, F], in-domain images. calibration: float32 [n, F], in-domain images of units that
@@ -174,7 +180,7 @@ def fit_outlier(
     clusters = np.asarray([str(label) for label in reference_cluster or [""] * len(reference)])
     whitening, centres = _clusters(reference.astype(np.float64), clusters, settings.shrinkage)
     count = 2 if reference_error is None else 3
-    arrays: dict[str, npt.NDArray[Any]] = {
+    arrays: dict[str, Array] = {
         "outlier.reference": held.astype(np.float16),
         "outlier.whitening": whitening.astype(np.float32),
         "outlier.centres": centres.astype(np.float32),
@@ -207,14 +213,14 @@ def fit_outlier(
 
 
 def extend_outlier(
-    arrays: Mapping[str, npt.NDArray[Any]],
-    facts: Mapping[str, Any],
+    arrays: Mapping[str, Array],
+    facts: Mapping[str, Json],
     reference: F32,
     reference_modality: Sequence[str | None],
     calibration: F32,
     calibration_modality: Sequence[str | None],
     calibration_error: F32 | None = None,
-) -> tuple[dict[str, npt.NDArray[Any]], dict[str, Any]]:
+) -> tuple[dict[str, Array], JsonObject]:
     """Fit an outlier part to a site: its images join the reference, its other patients calibrate.
 
     arrays, facts: an outlier part as fit_outlier returns it. reference, calibration: float32 [R, F] and [n, F] of
@@ -260,14 +266,14 @@ def _calibrated(
     features: F32,
     modality: Sequence[str | None],
     errors: F32 | None,
-) -> dict[str, npt.NDArray[Any]]:
+) -> dict[str, Array]:
     scores = scorer.verdicts(features, None, errors).score
     owners = [scorer.groups.index(name) if name is not None else -1 for name in modality]
     return {"outlier.calibration": scores, "outlier.calibration_modality": np.asarray(owners, np.int32)}
 
 
 def _own_parts(
-    scorer: OutlierScorer, reference: F32, held: F32, units: Sequence[Any] | None, errors: F32 | None
+    scorer: OutlierScorer, reference: F32, held: F32, units: Sequence[object] | None, errors: F32 | None
 ) -> F64:
     """Components of the reference against the rest of itself, float64 [R, C]; no row sees its own unit."""
     alone = np.arange(len(reference))

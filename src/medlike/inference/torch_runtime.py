@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -11,6 +11,7 @@ import numpy.typing as npt
 from medlike.bundle import Bundle
 from medlike.bundle.session import code_values, open_session
 from medlike.errors import BundleError, MissingExtra
+from medlike.types import Array, JsonObject
 
 if TYPE_CHECKING:
     from torch import nn
@@ -31,9 +32,7 @@ def load_network(bundle: Bundle) -> nn.Module:
     wanted = {name for name in network.state_dict() if not name.endswith("num_batches_tracked")}
     lacking = sorted(wanted - set(weights))
     # What no output depends on (auxiliary heads) is not exported, and missing here for the same reason.
-    found = network.load_state_dict(
-        {name: value for name, value in weights.items() if name in wanted}, strict=False
-    )
+    found = network.load_state_dict({name: value for name, value in weights.items() if name in wanted}, strict=False)
     if len(lacking) > len(wanted) // 2 or found.unexpected_keys:
         raise BundleError(f"the weights of {bundle.name} do not fit preset {bundle.preset}; export it again")
     return network.eval()
@@ -48,7 +47,7 @@ def torch_outputs(
 
     from medlike.models.export import as_network_input, served_outputs
 
-    rows: list[dict[str, Any]] = []
+    rows: list[JsonObject] = []
     with torch.inference_mode():
         for start in range(0, len(pictures), 16):
             batch = torch.from_numpy(np.ascontiguousarray(pictures[start : start + 16]))
@@ -64,7 +63,7 @@ def equal_bits(bundle: Bundle, pictures: npt.NDArray[np.uint8]) -> float:
     return float((ours == theirs).mean())
 
 
-def _scalars(bundle: Bundle) -> dict[str, npt.NDArray[Any]]:
+def _scalars(bundle: Bundle) -> dict[str, Array]:
     """Single numbers by name, which stand in the graph itself and not among the weights."""
     import onnx
 
@@ -78,13 +77,11 @@ def _build(bundle: Bundle) -> nn.Module:
     if bundle.preset == "itq":
         from medlike.models.rotation import RotationNetwork
 
-        return RotationNetwork(
-            kept["stem"], kept["bits"], kept["content"], kept["features"], kept["modalities"]
-        )
+        return RotationNetwork(kept["stem"], kept["bits"], kept["content"], kept["features"], kept["modalities"])
     if "settings" not in kept:
         raise BundleError(f"bundle {bundle.name} does not say how its network is built; export it again")
     from medlike.models.networks import rebuild
-    from medlike.models.unusual import OutlierMap
+    from medlike.models.outlier_map import OutlierMap
 
     network = rebuild(kept)
     if "outlier_map" in kept:

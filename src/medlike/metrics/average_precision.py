@@ -26,10 +26,14 @@ Denominator = Literal["relevant", "hits"]
 def average_precision(
     counts: TieCounts, k: int | None = None, order: Order = "expected", denominator: Denominator = "relevant"
 ) -> np.ndarray:
-    """AP of every query: float64 [Q] in 0..1, NaN for queries without a relevant item.
+    """Return the average precision of every query: float64 [Q] in 0..1, NaN for queries without a relevant item.
 
-    k: cut-off, None for the full list. order: what is assumed of ties. denominator: "relevant" divides by
-    min(k, relevant items in the gallery); "hits" by the relevant hits inside the top k (0 hits give 0).
+    Args:
+        counts: Tie groups of the queries.
+        k: Cut-off, None for the full list.
+        order: What is assumed of ties.
+        denominator: "relevant" divides by min(k, relevant items in the gallery); "hits" by the relevant hits in the
+            top k (0 hits give 0).
     """
     if k is not None and k < 1:
         raise QueryError(f"k is {k}; the cut-off must be at least 1")
@@ -74,7 +78,7 @@ def _harmonic(top: int) -> np.ndarray:
 
 
 def _sums(before: np.ndarray, taken: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Over places i = 1..taken after `before`: sum of 1/(before + i), and of (i - 1)/(before + i)."""
+    """Return the sums of 1/(before + i) and of (i - 1)/(before + i) over places i = 1..taken after `before`."""
     harmonic = _harmonic(int((before + taken).max(initial=0)))
     inverse = harmonic[before + taken] - harmonic[before]
     return inverse, taken - (before + 1) * inverse
@@ -94,14 +98,14 @@ def _expected(
 
 
 def _block(before: np.ndarray, relevant_before: np.ndarray, count: np.ndarray) -> np.ndarray:
-    """`count` relevant items in a row after `before` items: sum of (R0 + j) / (before + j), j = 1..count."""
+    """Return the sum of (R0 + j) / (before + j), j = 1..count: `count` relevant items in a row after `before`."""
     harmonic = _harmonic(int((before + count).max(initial=0)))
     inverse = harmonic[before + count] - harmonic[before]
     return count - (before - relevant_before) * inverse
 
 
 def _expected_over_hits(counts: TieCounts, k: int, inside: np.ndarray) -> np.ndarray:
-    """E[numerator / hits in the top k]; both are random only in the group that the cut-off divides.
+    """Return E[numerator / hits in the top k]; both are random only in the group that the cut-off divides.
 
     The number x of its relevant items that make the cut is hypergeometric; given x, the numerator is that of
     x relevant items in random order over the places that make the cut.

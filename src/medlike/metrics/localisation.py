@@ -8,9 +8,14 @@ from medlike.errors import QueryError
 
 
 def iou(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Intersection over union of every box of a with every box of b: float64 [A, B] in 0..1.
+    """Return the intersection over union of every box of a with every box of b: float64 [A, B] in 0..1.
 
-    a: [A, 4], b: [B, 4]; x0, y0, x1, y1, half-open pixels. Raises QueryError for boxes without area.
+    Args:
+        a: [A, 4]; x0, y0, x1, y1, half-open pixels.
+        b: [B, 4], likewise.
+
+    Raises:
+        QueryError: A box has no area.
     """
     a, b = _boxes(a), _boxes(b)
     low = np.maximum(a[:, None, :2], b[None, :, :2])
@@ -21,13 +26,13 @@ def iou(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 def is_hit(box: np.ndarray, labelled: np.ndarray, threshold: float = 0.5) -> bool:
-    """True when the box has at least this IoU with one of the labelled boxes; False where there are none."""
+    """Return True if the box has at least this IoU with one of the labelled boxes; False if there are none."""
     labelled = np.asarray(labelled, np.float64).reshape(-1, 4)
     return bool(len(labelled) and iou(np.reshape(box, (1, 4)), labelled).max() >= threshold)
 
 
 def hit_rate(boxes: list[np.ndarray], labelled: list[np.ndarray], threshold: float = 0.5) -> float:
-    """Share of hits whose box has the IoU with a labelled box of its own image; NaN when there are none."""
+    """Return the share of hits whose box has this IoU with a labelled box of its own image; NaN if there are none."""
     if len(boxes) != len(labelled):
         raise QueryError(f"{len(boxes)} boxes but {len(labelled)} lists of labelled boxes: give one list each")
     if not boxes:
@@ -36,9 +41,9 @@ def hit_rate(boxes: list[np.ndarray], labelled: list[np.ndarray], threshold: flo
 
 
 def normalised_score(rate: float, floor: float, ceiling: float) -> float:
-    """(rate - floor) / (ceiling - floor): 0 = no better than guessing, 1 = as good as the window can be.
+    """Return (rate - floor) / (ceiling - floor): 0 is chance, 1 is the best possible window.
 
-    NaN where the ceiling is not above the floor, because then nothing can be told.
+    NaN if the ceiling is not above the floor, because then the score means nothing.
     """
     return (rate - floor) / (ceiling - floor) if ceiling > floor else float("nan")
 

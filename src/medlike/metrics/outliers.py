@@ -1,4 +1,4 @@
-"""Metrics of outlier detection. Higher score = stranger; the positive class is out-of-distribution (OOD)."""
+"""Metrics of outlier detection. A higher score means less alike; the positive class is out-of-distribution (OOD)."""
 
 from __future__ import annotations
 
@@ -8,9 +8,14 @@ from medlike.errors import QueryError
 
 
 def auroc(inside: np.ndarray, outside: np.ndarray) -> float:
-    """Chance that an OOD image scores above an in-distribution one; ties count half. In 0..1.
+    """Return the chance that an OOD image scores above an in-distribution one, 0..1; ties count half.
 
-    inside, outside: scores float [N] and [M]. Raises QueryError when one is empty or holds NaN.
+    Args:
+        inside: Scores of in-distribution images, float [N].
+        outside: Scores of OOD images, float [M].
+
+    Raises:
+        QueryError: One of them is empty or holds NaN.
     """
     inside, outside = _scores(inside, outside)
     order = np.sort(inside)
@@ -20,7 +25,7 @@ def auroc(inside: np.ndarray, outside: np.ndarray) -> float:
 
 
 def aupr(inside: np.ndarray, outside: np.ndarray) -> float:
-    """Area under precision-recall as average precision over thresholds (scikit-learn's definition)."""
+    """Return the area under precision-recall as average precision over thresholds (scikit-learn's definition)."""
     inside, outside = _scores(inside, outside)
     _, found, hits = _thresholds(inside, outside)
     precision = hits / found
@@ -28,7 +33,7 @@ def aupr(inside: np.ndarray, outside: np.ndarray) -> float:
 
 
 def roc_curve(inside: np.ndarray, outside: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """False-alarm rate, detection rate and threshold (flag at or above), from strictest to loosest."""
+    """Return false-alarm rate, detection rate and threshold (flag at or above), from strictest to loosest."""
     inside, outside = _scores(inside, outside)
     thresholds, found, hits = _thresholds(inside, outside)
     false = np.concatenate([[0], found - hits]) / len(inside)
@@ -37,13 +42,13 @@ def roc_curve(inside: np.ndarray, outside: np.ndarray) -> tuple[np.ndarray, np.n
 
 
 def false_alarms_at(inside: np.ndarray, outside: np.ndarray, detection: float = 0.95) -> float:
-    """FPR at 95 % TPR: the smallest false-alarm rate that flags at least `detection` of the OOD images."""
+    """Return the smallest false-alarm rate that flags at least `detection` of the OOD images (FPR at 95 % TPR)."""
     false, true, _ = roc_curve(inside, outside)
     return float(false[np.flatnonzero(true >= detection - 1e-12)[0]])
 
 
 def detection_at(inside: np.ndarray, outside: np.ndarray, alarms: float = 0.03) -> float:
-    """Largest detection rate at which at most `alarms` of the in-distribution images are flagged."""
+    """Return the largest detection rate at which at most `alarms` of the in-distribution images are flagged."""
     false, true, _ = roc_curve(inside, outside)
     return float(true[false <= alarms + 1e-12].max())
 
@@ -61,7 +66,7 @@ def _scores(inside: np.ndarray, outside: np.ndarray) -> tuple[np.ndarray, np.nda
 
 
 def _thresholds(inside: np.ndarray, outside: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Distinct scores, falling; how many images are at or above each, and how many of those are OOD."""
+    """Return the distinct scores, falling; how many images are at or above each; how many of those are OOD."""
     values = np.unique(np.concatenate([inside, outside]))[::-1]
     hits = len(outside) - np.searchsorted(np.sort(outside), values, side="left")
     false = len(inside) - np.searchsorted(np.sort(inside), values, side="left")

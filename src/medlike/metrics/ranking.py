@@ -9,7 +9,7 @@ from medlike.metrics.ties import TieCounts
 
 
 def precision_at(counts: TieCounts, n: int) -> np.ndarray:
-    """Share of relevant items among the first n, expected over tie order: float64 [Q].
+    """Return the share of relevant items among the first n, expected over tie order: float64 [Q].
 
     A gallery smaller than n is its own limit. NaN for queries without a relevant item.
     """
@@ -19,7 +19,7 @@ def precision_at(counts: TieCounts, n: int) -> np.ndarray:
 
 
 def recall_at(counts: TieCounts, n: int) -> np.ndarray:
-    """Share of the relevant items that are among the first n, expected over tie order: float64 [Q]."""
+    """Return the share of the relevant items that are among the first n, expected over tie order: float64 [Q]."""
     hits, _ = _hits_at(counts, n)
     with np.errstate(invalid="ignore", divide="ignore"):
         return np.where(counts.positives > 0, hits / counts.positives, np.nan)
@@ -35,10 +35,16 @@ def _hits_at(counts: TieCounts, n: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def within_radius(counts: TieCounts, radius: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Precision and recall of what lies within Hamming radius 0..radius, and how much that is.
+    """Return precision and recall within Hamming radius 0..radius, and how many items lie there.
 
-    counts: of Hamming codes. Returns precision and recall float64 and items int64, each [Q, radius + 1].
-    Nothing found counts as precision 0, as in the hashing literature. NaN for queries without relevant items.
+    An empty radius counts as precision 0, as in the hashing literature. NaN for queries without relevant items.
+
+    Args:
+        counts: Tie groups of Hamming codes.
+        radius: Largest radius, bits.
+
+    Returns:
+        Precision and recall float64 and items int64, each [Q, radius + 1].
     """
     if not 0 <= radius < counts.items.shape[1]:
         raise QueryError(f"radius {radius} is outside 0..{counts.items.shape[1] - 1}")
@@ -52,7 +58,7 @@ def within_radius(counts: TieCounts, radius: int) -> tuple[np.ndarray, np.ndarra
 
 
 def recall_gain(recall: np.ndarray) -> np.ndarray:
-    """Recall gained over radius 0, averaged over queries: float64 [R + 1] from `within_radius`'s recall.
+    """Return the recall gained over radius 0, averaged over queries: float64 [R + 1] from `within_radius`'s recall.
 
     A curve that stays at 0 from the start means over-centralisation: one code a class, nothing between.
     """
@@ -61,10 +67,10 @@ def recall_gain(recall: np.ndarray) -> np.ndarray:
 
 
 def precision_recall_curve(counts: TieCounts, levels: int = 21) -> np.ndarray:
-    """Interpolated precision at recall 0, 1/(levels-1), ..., 1: float64 [Q, levels].
+    """Return the interpolated precision at recall 0, 1/(levels-1), ..., 1: float64 [Q, levels].
 
     A whole tie group enters at once (a threshold on distance), so the curve does not depend on tie order. The
-    precision at a recall level is the highest at that recall or above. NaN where nothing is relevant.
+    precision at a recall level is the highest at that recall or above. NaN if nothing is relevant.
     """
     found = np.cumsum(counts.items, axis=1)
     hits = np.cumsum(counts.relevant, axis=1)
@@ -79,7 +85,7 @@ def precision_recall_curve(counts: TieCounts, levels: int = 21) -> np.ndarray:
 
 
 def ndcg(counts: TieCounts, k: int | None = None) -> np.ndarray:
-    """nDCG with gain 1 for relevant items and discount 1 / log2(1 + rank), expected over tie order: [Q].
+    """Return nDCG with gain 1 for relevant items and discount 1 / log2(1 + rank), expected over tie order: [Q].
 
     k: cut-off of both the ranking and the ideal one. NaN for queries without a relevant item.
     """
@@ -87,10 +93,15 @@ def ndcg(counts: TieCounts, k: int | None = None) -> np.ndarray:
 
 
 def graded_ndcg(items: np.ndarray, gains: np.ndarray, ideal: np.ndarray, k: int | None = None) -> np.ndarray:
-    """nDCG of tie groups with any gains, expected over tie order (McSherry and Najork, ECIR 2008): [Q].
+    """Return nDCG of tie groups with any gains, expected over tie order: [Q].
 
-    items: int [Q, G], items a group; gains: float [Q, G], the sum of the gains in it; ideal: either int [Q],
-    how many items have gain 1 (all others 0), or float [Q, N], the gains of all items.
+    Source: McSherry and Najork, ECIR 2008.
+
+    Args:
+        items: int [Q, G], items in each group.
+        gains: float [Q, G], the sum of the gains in each group.
+        ideal: int [Q], how many items have gain 1 (all others 0), or float [Q, N], the gains of all items.
+        k: Cut-off of both the ranking and the ideal one.
     """
     if k is not None and k < 1:
         raise QueryError(f"k is {k}; the cut-off must be at least 1")

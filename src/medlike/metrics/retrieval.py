@@ -34,28 +34,28 @@ class RetrievalScores:
 
     @property
     def queries(self) -> int:
-        """All queries, those without a relevant item included."""
+        """Return the number of queries, those without a relevant item included."""
         return len(self.curve)
 
     @property
     def without_relevant(self) -> int:
-        """Queries that have no relevant item in the gallery."""
+        """Return the number of queries that have no relevant item in the gallery."""
         return int(np.isnan(self.values["map_expected"]).sum())
 
     def mean(self, name: str) -> float:
-        """The mean of one metric over the queries that count; NaN when none does."""
+        """Return the mean of one metric over the queries that count; NaN if none does."""
         values = self.values[name]
         return float(np.nanmean(values)) if len(values) and not np.isnan(values).all() else float("nan")
 
     def means(self) -> dict[str, float]:
-        """Every metric's mean, by name."""
+        """Return every metric's mean, by name."""
         return {name: self.mean(name) for name in self.values}
 
 
 def score_codes(
     query_codes: np.ndarray, codes: np.ndarray, relevance: Relevance | np.ndarray, k: int = DEFAULT_K
 ) -> RetrievalScores:
-    """Every metric for packed codes ranked by Hamming distance. uint8 [Q, B] and uint8 [N, B]."""
+    """Return every metric for packed codes ranked by Hamming distance. uint8 [Q, B] and uint8 [N, B]."""
     counts = hamming_counts(query_codes, codes, relevance)
     return score(counts, k, radius=(counts.items.shape[1] - 1) // 4)
 
@@ -63,12 +63,12 @@ def score_codes(
 def score_features(
     query_features: np.ndarray, features: np.ndarray, relevance: Relevance | np.ndarray, k: int = DEFAULT_K
 ) -> RetrievalScores:
-    """Every metric for float features ranked by cosine similarity. [Q, D] and [N, D]."""
+    """Return every metric for float features ranked by cosine similarity. [Q, D] and [N, D]."""
     return merge(score(counts, k) for counts in feature_counts(query_features, features, relevance))
 
 
 def score(counts: TieCounts, k: int = DEFAULT_K, radius: int | None = None) -> RetrievalScores:
-    """Every metric from tie counts. radius: up to which precision and recall within a radius are kept."""
+    """Return every metric from tie counts. radius: the largest for precision and recall within a radius."""
     values = {
         "map_expected": average_precision(counts),
         "map_worst": average_precision(counts, order="worst"),
@@ -90,7 +90,7 @@ def score(counts: TieCounts, k: int = DEFAULT_K, radius: int | None = None) -> R
 
 
 def merge(parts: Iterable[RetrievalScores]) -> RetrievalScores:
-    """Scores of batches of queries as one, in order. Raises QueryError when there is none."""
+    """Merge the scores of batches of queries, in order. Raises QueryError if there is none."""
     batches = list(parts)
     if not batches:
         raise QueryError("there are no queries: nothing can be measured")

@@ -27,7 +27,7 @@ class Interval:
 def bootstrap_interval(
     values: np.ndarray, units: np.ndarray, level: float = 0.95, resamples: int = RESAMPLES, seed: int = 0
 ) -> Interval:
-    """Mean over queries with a percentile bootstrap interval, whole units drawn with replacement.
+    """Return the mean over queries with a percentile bootstrap interval that draws whole units with replacement.
 
     values: float [N], NaN left out; units: int [N]. One unit has an interval without width: read `units`.
     """
@@ -44,9 +44,9 @@ def bootstrap_interval(
 def paired_permutation(
     values: np.ndarray, baseline: np.ndarray, units: np.ndarray, resamples: int = 10_000, seed: int = 0
 ) -> float:
-    """Two-sided p-value that two methods differ on the same queries; whole units swap sides together.
+    """Return the two-sided p-value that two methods differ on the same queries; whole units swap sides together.
 
-    values, baseline: float [N] on the same queries, NaN where a query counts for neither; units: int [N].
+    values, baseline: float [N] on the same queries, NaN if a query counts for neither; units: int [N].
     All swaps are tried for at most 12 units, else `resamples` random ones with p = (1 + b) / (1 + n).
     """
     values, baseline = np.asarray(values, np.float64), np.asarray(baseline, np.float64)
@@ -71,7 +71,7 @@ def paired_permutation(
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Holm's step-down adjustment over one family: p-values in the same order, at most 1. NaN stays NaN."""
+    """Return p-values adjusted by Holm's step-down method, in the same order, at most 1. NaN stays NaN."""
     p = np.asarray(p_values, np.float64)
     adjusted = np.full(len(p), np.nan)
     real = np.flatnonzero(~np.isnan(p))
@@ -84,7 +84,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 
 def _by_unit(values: np.ndarray, units: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Per unit, the sum of its values and their number; NaN left out."""
+    """Return for each unit the sum of its values and their number; NaN left out."""
     values, units = np.asarray(values, np.float64), np.asarray(units)
     if values.shape != units.shape:
         raise QueryError(f"{len(values)} values but {len(units)} units: give each query its unit")

@@ -29,7 +29,7 @@ class TieCounts:
 
     @property
     def positives(self) -> np.ndarray:
-        """Relevant items in the gallery: int64 [Q]. Queries with 0 have no average precision."""
+        """Return the number of relevant items in the gallery: int64 [Q]. Queries with 0 have no average precision."""
         return self.relevant.sum(axis=1)
 
 
@@ -49,7 +49,7 @@ class Relevance:
 
     @classmethod
     def of_pairs(cls, pairs: np.ndarray) -> Relevance:
-        """From a matrix that says it of every pair: bool [Q, N]."""
+        """Make a Relevance from a matrix of all pairs: bool [Q, N]."""
         pairs = np.asarray(pairs)
         if pairs.ndim != 2 or pairs.dtype != bool:
             raise QueryError(f"relevance is {pairs.dtype} {list(pairs.shape)}: give bool [queries, gallery]")
@@ -63,7 +63,7 @@ class Relevance:
         exclude_queries: np.ndarray | None = None,
         exclude_gallery: np.ndarray | None = None,
     ) -> Relevance:
-        """From label arrays: strings or ints [N], or bool [N, L] for several labels an image."""
+        """Make a Relevance from label arrays: strings or ints [N], or bool [N, L] for several labels an image."""
         queries, gallery = np.asarray(query_labels), np.asarray(labels)
         if queries.ndim != gallery.ndim or queries.ndim not in (1, 2) or queries.shape[1:] != gallery.shape[1:]:
             raise QueryError(
@@ -81,7 +81,7 @@ class Relevance:
         return cls(queries, gallery, exclude_queries, exclude_gallery)
 
     def relevant(self, rows: slice) -> np.ndarray:
-        """Relevance of every gallery item for the queries `rows`: bool [B, N]."""
+        """Return the relevance of every gallery item for the queries `rows`: bool [B, N]."""
         if self.pairs is not None:
             return self.pairs[rows]
         if self.queries.ndim == 1:
@@ -89,7 +89,7 @@ class Relevance:
         return (self.queries[rows] @ self.gallery.T) > 0
 
     def left_out(self, rows: slice) -> np.ndarray | None:
-        """Which pairs take no part: bool [B, N], or None when all do."""
+        """Return which pairs are left out: bool [B, N], or None if none are."""
         if self.exclude_queries is None or self.exclude_gallery is None:
             return None
         own = self.exclude_queries[rows, None]
@@ -97,10 +97,15 @@ class Relevance:
 
 
 def hamming_counts(query_codes: np.ndarray, codes: np.ndarray, relevance: Relevance | np.ndarray) -> TieCounts:
-    """Tie groups of packed codes: group g holds the items at Hamming distance g.
+    """Return the tie groups of packed codes: group g holds the items at Hamming distance g.
 
-    query_codes: uint8 [Q, B]; codes: uint8 [N, B], the same B; relevance: a Relevance, or bool [Q, N]. Raises
-    QueryError where shapes do not fit.
+    Args:
+        query_codes: uint8 [Q, B].
+        codes: uint8 [N, B], the same B.
+        relevance: A Relevance, or bool [Q, N].
+
+    Raises:
+        QueryError: Shapes do not fit.
     """
     relevance = _as_relevance(relevance)
     queries, gallery = _packed(query_codes, "query codes"), _packed(codes, "codes")
@@ -120,7 +125,7 @@ def hamming_counts(query_codes: np.ndarray, codes: np.ndarray, relevance: Releva
 
 
 def score_counts(distances: np.ndarray, relevance: Relevance | np.ndarray, start: int = 0) -> TieCounts:
-    """Tie groups of real distances (lower is nearer): one group a distinct value, in rising order.
+    """Return the tie groups of real distances (lower is nearer): one group a distinct value, in rising order.
 
     distances: float [Q, N]; they belong to the queries start..start + Q of `relevance`. NaN is refused.
     """
@@ -146,7 +151,7 @@ def score_counts(distances: np.ndarray, relevance: Relevance | np.ndarray, start
 def feature_counts(
     query_features: np.ndarray, features: np.ndarray, relevance: Relevance | np.ndarray
 ) -> Iterator[TieCounts]:
-    """Tie groups by cosine of float features, in batches of queries so that memory stays bounded.
+    """Yield the tie groups by cosine of float features, in batches of queries so that memory stays bounded.
 
     query_features: float [Q, D]; features: float [N, D]. Rows are normalised here; a zero row is refused.
     """
@@ -164,7 +169,7 @@ def _as_relevance(given: Relevance | np.ndarray) -> Relevance:
 
 
 def _numbered(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Labels as int64 numbers; equal labels get equal numbers. Mixed kinds compare as text."""
+    """Return labels as int64 numbers; equal labels get equal numbers. Mixed kinds compare as text."""
     if a.dtype.kind != b.dtype.kind and not (a.dtype.kind in "iub" and b.dtype.kind in "iub"):
         a, b = a.astype(str), b.astype(str)
     _, inverse = np.unique(np.concatenate([a, b]), return_inverse=True)

@@ -48,9 +48,7 @@ class DepthFusionBranch(nn.Module):
         )
 
     def forward(self, shallow: Tensor, deep: Tensor) -> Tensor:
-        return self.cross(
-            self.shallow_pool(self.shallow_attention(shallow)), self.deep_pool(self.deep_attention(deep))
-        )
+        return self.cross(self.shallow_pool(self.shallow_attention(shallow)), self.deep_pool(self.deep_attention(deep)))
 
 
 class DepthBranch(nn.Module):
@@ -63,7 +61,7 @@ class DepthBranch(nn.Module):
     def __init__(self, settings: NetworkSettings) -> None:
         super().__init__()
         # The linear part has a length of about 1; hidden layers want entries of about 1. No layer norm: an image's
-        # length says how unusual it is.
+        # length is an outlier score.
         self.scale = settings.linear**0.5
         self.members = nn.ModuleList(_member(settings) for _ in range(settings.depth_members))
 
@@ -100,9 +98,7 @@ class ImageNetwork(nn.Module):
 
     share: Tensor
 
-    def __init__(
-        self, settings: NetworkSettings, bits: int, classes: Mapping[str, int], decoder: bool = False
-    ) -> None:
+    def __init__(self, settings: NetworkSettings, bits: int, classes: Mapping[str, int], decoder: bool = False) -> None:
         super().__init__()
         check_bits(bits)
         self.settings, self.bits, self.classes = settings, bits, dict(classes)
@@ -156,16 +152,12 @@ class ImageNetwork(nn.Module):
             direct=self.code_width,
             kind=settings.hash_kind,
         )
-        self.classifier = HierarchyHeads(
-            self.learned_width if settings.linear else self.hash_head.hidden, classes
-        )
+        self.classifier = HierarchyHeads(self.learned_width if settings.linear else self.hash_head.hidden, classes)
         if settings.modality_aware and not (settings.tap_heads and "modality" in classes):
             raise TrainingError("modality_aware needs tap_heads and a level `modality` among the classes")
         self.shallow_heads = HierarchyHeads(shallow, classes) if settings.tap_heads else None
         self.deep_heads = HierarchyHeads(deep, classes) if settings.tap_heads else None
-        self.film = (
-            ModalityAffine(classes["modality"], self.learned_width) if settings.modality_aware else None
-        )
+        self.film = ModalityAffine(classes["modality"], self.learned_width) if settings.modality_aware else None
         self.decoder = Decoder(deep, settings.decoder) if decoder else None
 
     @property

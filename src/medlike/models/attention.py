@@ -15,9 +15,7 @@ from medlike.errors import TrainingError
 WINDOW = 7
 
 
-def attend(
-    query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None = None, dropout: float = 0.0
-) -> Tensor:
+def attend(query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None = None, dropout: float = 0.0) -> Tensor:
     """softmax(Q K^T / sqrt(d) + bias) V: [...,T,d], [...,S,d], [...,S,e] -> [...,T,e].
 
     Written out, since the sequences are short and the fused kernels' memory layouts differ between devices
@@ -80,8 +78,7 @@ class ConvMSA(nn.Module):
         h, w = x.shape[-2:]
         if h % WINDOW or w % WINDOW:
             raise TrainingError(
-                f"a map of {h}x{w} cannot be cut into windows of {WINDOW}x{WINDOW}; use images of a "
-                "multiple of 224"
+                f"a map of {h}x{w} cannot be cut into windows of {WINDOW}x{WINDOW}; use images of a multiple of 224"
             )
         tokens = windows(self.query_key_value(x))
         tokens = tokens.reshape(tokens.shape[0], WINDOW * WINDOW, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
@@ -148,8 +145,7 @@ class PixelTransformer(nn.Module):
         h, w = x.shape[-2:]
         if h * w != self.positions:
             raise TrainingError(
-                f"a map of {h}x{w} has {h * w} pixels, this transformer takes {self.positions}; use "
-                "images of 224x224"
+                f"a map of {h}x{w} has {h * w} pixels, this transformer takes {self.positions}; use images of 224x224"
             )
         tokens = self.enter(x.flatten(2).transpose(1, 2))
         tokens = torch.cat([self.cls.to(tokens.dtype).expand(tokens.shape[0], -1, -1), tokens], dim=1)

@@ -21,9 +21,7 @@ class Decoder(nn.Module):
     blocks: the (first, second) output widths of the two convolutions of each of the three blocks.
     """
 
-    def __init__(
-        self, channels: int, blocks: Sequence[tuple[int, int]] = ((512, 512), (256, 256), (128, 64))
-    ) -> None:
+    def __init__(self, channels: int, blocks: Sequence[tuple[int, int]] = ((512, 512), (256, 256), (128, 64))) -> None:
         super().__init__()
         self.blocks = nn.ModuleList()
         for first, second in blocks:

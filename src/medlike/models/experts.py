@@ -118,9 +118,7 @@ class CellExpert(nn.Module):
         [M,C] or zero. TrainingError where there is no linear path or shapes differ.
         """
         if self.direct is None:
-            raise TrainingError(
-                "this expert has no linear path to initialise; build it with cell_linear=True"
-            )
+            raise TrainingError("this expert has no linear path to initialise; build it with cell_linear=True")
         expected = (self.inputs, self.bits)
         if tuple(weight.shape) != expected or mean.shape != (self.inputs,) or std.shape != (self.inputs,):
             raise TrainingError(

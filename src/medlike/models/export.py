@@ -46,9 +46,9 @@ def served_outputs(network: nn.Module, images: Tensor) -> dict[str, Tensor]:
     found = network(images, reconstruct=True) if decodes else network(images)
     outputs = {"bits": found["u"], "content": found["feature"]}
     outputs |= {name: found[name] for name in ("cells", "cell_weight", "modality") if name in found}
-    unusual = getattr(network, "outlier_map", None)
+    outlier_map = getattr(network, "outlier_map", None)
     outputs["outlier_features"] = (
-        found["feature"] if unusual is None else unusual(found["pooled"], found["feature"])
+        found["feature"] if outlier_map is None else outlier_map(found["pooled"], found["feature"])
     )
     if decodes:
         outputs["reconstruction_error"] = ((found["reconstruction"] - images) ** 2).mean(dim=(1, 2, 3))
@@ -87,9 +87,7 @@ def round_weights(network: nn.Module, smallest: int = 1024) -> nn.Module:
     return network
 
 
-def export_graph(
-    network: nn.Module, outputs: Sequence[str] | None = None, served: Served = served_outputs
-) -> Any:
+def export_graph(network: nn.Module, outputs: Sequence[str] | None = None, served: Served = served_outputs) -> Any:
     """The network as an onnx.ModelProto for `medlike.bundle.write`: see `trace`.
 
     outputs: which of those that `served` gives, "bits" and "content" among them; all by default. Round the
@@ -167,9 +165,7 @@ def _folded(program: Any) -> Any:
     def free_of_weights(node: Any) -> bool | None:
         return False if any(value is not None and value.name in weights for value in node.inputs) else None
 
-    optimizer.fold_constants(
-        program.model, input_size_limit=256, output_size_limit=4096, should_fold=free_of_weights
-    )
+    optimizer.fold_constants(program.model, input_size_limit=256, output_size_limit=4096, should_fold=free_of_weights)
     optimizer.remove_unused_nodes(program.model)
     return onnx_ir.to_proto(program.model)
 

@@ -17,9 +17,7 @@ HEADS = ("kan", "mlp", "linear")
 def check_bits(bits: int) -> None:
     """Raise TrainingError unless `bits` is a multiple of 8 from 8 to 512."""
     if bits % 8 or not MIN_BITS <= bits <= MAX_BITS:
-        raise TrainingError(
-            f"{bits} bits cannot be packed; choose a multiple of 8 from {MIN_BITS} to {MAX_BITS}"
-        )
+        raise TrainingError(f"{bits} bits cannot be packed; choose a multiple of 8 from {MIN_BITS} to {MAX_BITS}")
 
 
 class HashHead(nn.Module):
@@ -76,9 +74,7 @@ class HashHead(nn.Module):
             raise TrainingError("this head has no linear path to initialise; build it with linear > 0")
         expected = (self.direct.in_features, self.bits)
         if tuple(weight.shape) != expected:
-            raise TrainingError(
-                f"a projection of shape {tuple(weight.shape)} does not fit; expected {expected}"
-            )
+            raise TrainingError(f"a projection of shape {tuple(weight.shape)} does not fit; expected {expected}")
         if not torch.isfinite(weight).all():
             raise TrainingError("the projection has values that are not finite; fit it again")
         with torch.no_grad():
@@ -101,9 +97,7 @@ class HierarchyHeads(nn.Module):
     def __init__(self, inputs: int, sizes: Mapping[str, int]) -> None:
         super().__init__()
         if not sizes or any(size < 1 for size in sizes.values()):
-            raise TrainingError(
-                f"classes {dict(sizes)} cannot be told apart; every level needs at least one class"
-            )
+            raise TrainingError(f"classes {dict(sizes)} cannot be told apart; every level needs at least one class")
         self.levels = tuple(sizes)
         self.heads = nn.ModuleDict()
         above = 0

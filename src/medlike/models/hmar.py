@@ -28,9 +28,7 @@ class RegionalNetwork(nn.Module):
     gate: float32 [N,2], shares of global and local distance.
     """
 
-    def __init__(
-        self, settings: NetworkSettings, bits: int, classes: Mapping[str, int], decoder: bool = False
-    ) -> None:
+    def __init__(self, settings: NetworkSettings, bits: int, classes: Mapping[str, int], decoder: bool = False) -> None:
         super().__init__()
         self.image = ImageNetwork(settings, bits, classes, decoder)
         self.settings, self.bits, self.classes = settings, bits, dict(classes)
@@ -78,9 +76,7 @@ class RegionalNetwork(nn.Module):
             outputs["reconstruction"] = self.image.reconstruct(outputs["deep"])
         return outputs
 
-    def encode(
-        self, maps: list[Tensor], has_box: Tensor | None = None, valid: Tensor | None = None
-    ) -> dict[str, Any]:
+    def encode(self, maps: list[Tensor], has_box: Tensor | None = None, valid: Tensor | None = None) -> dict[str, Any]:
         """The same from the stem's maps."""
         image = self.image
         outputs = image.encode(maps[image.shallow_index], maps[image.deep_index], image.pooling(maps))

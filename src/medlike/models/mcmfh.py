@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from medlike.errors import TrainingError
 from medlike.models.changes import with_changes
-from medlike.models.crossmodal import DropoutVoting, FusionBlock, unit
+from medlike.models.mcmfh_parts import DropoutVoting, FusionBlock, unit
 
 BITS = (16, 32, 64, 128)
 
@@ -118,33 +118,6 @@ class CrossModalNetwork(nn.Module):
         return self.straight(wide) + self.bent(nn.functional.gelu(self.hidden(wide)))
 
 
-class PlainHash(nn.Module):
-    """The rival without fusion and experts: a perceptron a side, D -> hidden -> K. Takes and gives the same.
-
-    The embedding is the real code of unit length; with both sides the two codes are averaged.
-    """
-
-    def __init__(self, settings: CrossModalSettings) -> None:
-        super().__init__()
-        self.settings = settings
-        s = settings
-        hidden = 2 * s.hash_hidden
-        self.image_side, self.sentence_side = (
-            nn.Sequential(nn.Linear(width, hidden), nn.GELU(), nn.Dropout(s.dropout), nn.Linear(hidden, s.bits))
-            for width in (s.image_width, s.sentence_width)
-        )
-
-    def voted(self, image: Tensor, sentence: Tensor) -> tuple[Tensor, Tensor]:
-        """Entries of order 1, no votes."""
-        s = self.settings
-        return unit(image) * s.image_width**0.5, unit(sentence) * s.sentence_width**0.5
-
-    def forward(self, image: Tensor, sentence: Tensor, present: Tensor) -> dict[str, Any]:
-        sides = torch.stack([self.image_side(image), self.sentence_side(sentence)], dim=1) * present.unsqueeze(-1)
-        u = sides.sum(dim=1) / present.sum(dim=1, keepdim=True)
-        return {"embedding": unit(u), "u": u, "logits": []}
-
-
 class _Served(nn.Module):
     """The network as a text bundle serves it: raw embeddings in, bits and embedding out."""
 
@@ -162,7 +135,7 @@ class _Served(nn.Module):
 def export_crossmodal(network: CrossModalNetwork) -> Any:
     """The network as an onnx.ModelProto for `medlike.bundle.write`, weights under their own names.
 
-    Inputs and outputs are those of `medlike.bundle.crossing`, one row a run. MissingExtra without onnx.
+    Inputs and outputs are those of `medlike.bundle.text_bundle`, one row a run. MissingExtra without onnx.
     """
     from medlike.models.export import served_graph
 

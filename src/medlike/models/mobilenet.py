@@ -7,15 +7,10 @@ dequantised when read, so what trains and runs here is float32. Padding is Tenso
 
 from __future__ import annotations
 
-from pathlib import Path
-
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from medlike.errors import BundleError
 from medlike.models.efficientnet_lite import same_padding
-from medlike.models.tflite import convolutions
 
 # Expansion, channels, repeats, stride of each stage.
 STAGES = (
@@ -106,28 +101,3 @@ class MobileNetV2(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """The deepest map: float [N,320,H/32,W/32]."""
         return self.forward_features(x)[-1]
-
-
-def load_quantised(network: MobileNetV2, path: str | Path) -> None:
-    """Fill the network with the dequantised weights of a MobileNetV2 1.0 .tflite file, head and classifier
-    passed over.
-
-    Raises BundleError where the file is damaged or holds another network.
-    """
-    own = [module for module in network.modules() if isinstance(module, PaddedConv2d)]
-    given = convolutions(path)
-    if len(given) < len(own):
-        raise BundleError(
-            f"{path} has {len(given)} convolutions, MobileNetV2 {len(own)}; give the 1.0 network"
-        )
-    for number, (layer, found) in enumerate(zip(own, given, strict=False)):
-        if tuple(layer.weight.shape) != found.weight.shape:
-            raise BundleError(
-                f"{path} does not fit MobileNetV2 1.0: convolution {number} has shape {found.weight.shape}, "
-                f"expected {tuple(layer.weight.shape)}"
-            )
-    with torch.no_grad():
-        for layer, found in zip(own, given, strict=False):
-            assert layer.bias is not None
-            layer.weight.copy_(torch.from_numpy(found.weight))
-            layer.bias.copy_(torch.from_numpy(found.bias))

@@ -53,9 +53,7 @@ def rebuild(kept: Mapping[str, Any]) -> Network:
     known = {field.name for field in fields(NetworkSettings)}
     unknown = sorted(set(kept["settings"]) - known)
     if unknown:
-        raise TrainingError(
-            f"setting {unknown[0]!r} is unknown to this version; train again or use the newer one"
-        )
+        raise TrainingError(f"setting {unknown[0]!r} is unknown to this version; train again or use the newer one")
     settings = NetworkSettings(**{name: _tuples(value) for name, value in kept["settings"].items()})
     classes = kept["classes"]
     if isinstance(classes, Mapping):

@@ -48,9 +48,7 @@ def read_state(path: str | Path) -> dict[str, Tensor]:
         try:
             found: Any = load_file(str(path))
         except (SafetensorError, OSError, ValueError) as error:
-            raise BundleError(
-                f"{path} is not a readable safetensors file ({error}); copy it again"
-            ) from error
+            raise BundleError(f"{path} is not a readable safetensors file ({error}); copy it again") from error
     elif path.suffix in (".pt", ".pth", ".bin", ".ckpt", ".tar"):
         try:
             found = torch.load(str(path), map_location="cpu", weights_only=True)
@@ -60,10 +58,13 @@ def read_state(path: str | Path) -> dict[str, Tensor]:
                 f"{path} cannot be read as plain weights ({reason}); save its state_dict() alone, "
                 "or convert it to safetensors"
             ) from error
-    else:
+    elif path.suffix == ".tflite":
         raise BundleError(
-            f"{path} ends in {path.suffix!r}; known: .safetensors, .pt, .pth, .bin, .ckpt, .tar"
+            f"{path} is a TensorFlow Lite file; convert it once with medlike-research, `python -m "
+            f"medlike_research.development.tflite {path} {path.with_suffix('.safetensors').name}`, and give that file"
         )
+    else:
+        raise BundleError(f"{path} ends in {path.suffix!r}; known: .safetensors, .pt, .pth, .bin, .ckpt, .tar")
     tensors = _tensors(found)
     if not tensors:
         raise BundleError(f"{path} holds no tensors by name; save the network's state_dict()")
@@ -125,9 +126,7 @@ def fit(
 
     Keys that start with one of `ignored` are passed over. The network is unchanged when this raises.
     """
-    own = {
-        key: value for key, value in network.state_dict().items() if not key.endswith("num_batches_tracked")
-    }
+    own = {key: value for key, value in network.state_dict().items() if not key.endswith("num_batches_tracked")}
     given = {
         key: value
         for key, value in bare_keys(state, set(own)).items()
@@ -144,11 +143,7 @@ def fit(
         shown = "; ".join(sorted(wrong)[:LISTED])
         more = f"; and {len(wrong) - LISTED} more" if len(wrong) > LISTED else ""
         raise BundleError(f"{path} does not fit {name}, {len(wrong)} keys differ: {shown}{more}")
-    bad = [
-        key for key, value in given.items() if value.is_floating_point() and not torch.isfinite(value).all()
-    ]
+    bad = [key for key, value in given.items() if value.is_floating_point() and not torch.isfinite(value).all()]
     if bad:
-        raise BundleError(
-            f"{path} has values that are not finite in {', '.join(bad[:LISTED])}; copy it again"
-        )
+        raise BundleError(f"{path} has values that are not finite in {', '.join(bad[:LISTED])}; copy it again")
     network.load_state_dict(given, strict=False)

@@ -52,9 +52,7 @@ class Bottleneck(nn.Module):
         outputs = planes * EXPANSION
         self.conv1 = nn.Conv2d(inputs, planes, 1, stride=stride if stride_in_1x1 else 1, bias=False)
         self.bn1 = nn.BatchNorm2d(planes)
-        self.conv2 = nn.Conv2d(
-            planes, planes, 3, stride=1 if stride_in_1x1 else stride, padding=1, bias=False
-        )
+        self.conv2 = nn.Conv2d(planes, planes, 3, stride=1 if stride_in_1x1 else stride, padding=1, bias=False)
         self.bn2 = nn.BatchNorm2d(planes)
         self.conv3 = nn.Conv2d(planes, outputs, 1, bias=False)
         self.bn3 = nn.BatchNorm2d(outputs)

@@ -100,9 +100,7 @@ STEMS: dict[str, StemKind] = {
         (2, 4, 4, 8, 8, *[16] * 6, *[32] * 5),
         ("_conv_head.", "_bn1.", "_fc."),
     ),
-    "mobilenet_v2": StemKind(
-        _build_mobilenet, _mobilenet_features, mobilenet.CHANNELS, mobilenet.STRIDES, ()
-    ),
+    "mobilenet_v2": StemKind(_build_mobilenet, _mobilenet_features, mobilenet.CHANNELS, mobilenet.STRIDES, ()),
     "mobilenet_v2_blocks": StemKind(
         _build_mobilenet,
         _mobilenet_every_block,
@@ -133,9 +131,7 @@ class Stem(nn.Module):
         """The index of the deepest map of a stride."""
         places = [index for index, found in enumerate(self.kind.strides) if found == stride]
         if not places:
-            raise TrainingError(
-                f"{self.name} has no map of stride {stride}; known: {sorted(set(self.kind.strides))}"
-            )
+            raise TrainingError(f"{self.name} has no map of stride {stride}; known: {sorted(set(self.kind.strides))}")
         return places[-1]
 
     def forward(self, images: Tensor) -> list[Tensor]:
@@ -143,7 +139,4 @@ class Stem(nn.Module):
 
     def load(self, path: str | Path) -> None:
         """Load weights of a file, its classifier passed over. BundleError lists what does not fit."""
-        if isinstance(self.body, mobilenet.MobileNetV2) and Path(path).suffix == ".tflite":
-            mobilenet.load_quantised(self.body, path)
-            return
         fit(self.body, read_state(path), name=self.name, path=path, ignored=self.kind.ignored)

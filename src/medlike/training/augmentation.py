@@ -140,8 +140,6 @@ def _blank_strip(x: Tensor, probability: float, generator: torch.Generator) -> T
     strip = torch.where(
         side == 0,
         rows < share,
-        torch.where(
-            side == 1, rows > 1 - share, torch.where(side == 2, columns < share, columns > 1 - share)
-        ),
+        torch.where(side == 1, rows > 1 - share, torch.where(side == 2, columns < share, columns > 1 - share)),
     )
     return x * ~(strip & chosen)[:, None]

@@ -256,7 +256,7 @@ def _limits(bundle: Bundle, training: Mapping[str, Any]) -> str:
         "Alike in looks, anatomy and acquisition is not the same disease. Read the table by source: the figure over "
         "all sources is helped by scanners and by differences between collections.",
         "Images of sources, scanners and diseases that it never saw are found less well; the outlier verdict tells of "
-        "strange pictures, not of rare diseases.",
+        "outlier pictures, not of rare diseases.",
         "Colour is not seen: every image is made grey. Fine detail under about 1/224 of the picture's side is lost.",
         "False alarms hold for images like those calibrated on; at another place run `medlike commission` and "
         "`medlike calibrate`.",

@@ -6,10 +6,8 @@ Windows, negatives, start and the terms on the bits are our definition.
 
 from __future__ import annotations
 
-import json
 import math
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -19,20 +17,16 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from medlike.errors import TrainingError
 from medlike.models.experts import GRID
 from medlike.training.cells import CellViews
-from medlike.training.curves import keep_history
-from medlike.training.loop import load_checkpoint
 from medlike.training.losses.bit_balance import bit_balance
 from medlike.training.losses.bit_covariance import bit_covariance
 from medlike.training.losses.cell_contrast import cell_contrast
 from medlike.training.losses.quantisation import quantisation
+from medlike.training.runner import Stage, run_stage
 
 Say = Callable[[str], None]
 F32 = npt.NDArray[np.float32]
-CHECKPOINT = "cells.pt"
-STAGE = "cells"
 CLIP = 5.0
 VALIDATION_BATCHES = 12
 
@@ -113,7 +107,6 @@ def fit_cells(
     of a batch; `entropy`: mean over bits, over content cells, in bits, and of the worst bit. resume: go on from the
     checkpoint in `folder`. TrainingError for a loss that is not finite and for a checkpoint of another run.
     """
-    folder = Path(folder)
     expert = network.cells
     device = expert.mean.device
     network.eval().requires_grad_(False)
@@ -121,51 +114,43 @@ def fit_cells(
     if recipe.cell_linear_held and expert.direct is not None:
         expert.direct.requires_grad_(False)
     held = None if expert.direct is None else _copied(expert.direct)
-    optimiser = torch.optim.AdamW([p for p in expert.parameters() if p.requires_grad], lr=recipe.cell_rate)
-    identity = {"recipe": asdict(recipe), "seed": seed, "views": views.digest, "places": list(expert.places)}
-    history = [{"epoch": 0, **_validated(expert, recipe, validation, validation_modality, seed)}]
-    if resume and (folder / CHECKPOINT).is_file():
-        kept = load_checkpoint(folder / CHECKPOINT)
-        if json.loads(json.dumps(kept["identity"])) != json.loads(json.dumps(identity)):
-            raise TrainingError(f"{folder / CHECKPOINT} belongs to another run; remove it to start stage 2 again")
-        expert.load_state_dict(kept["expert"])
-        optimiser.load_state_dict(kept["optimiser"])
-        if held is not None and kept["held"] is not None:
-            held.load_state_dict(kept["held"])
-        history = kept["history"]
-        say(f"going on after epoch {len(history) - 1} of {recipe.cell_epochs} of the cells")
     total_steps = max(1, recipe.cell_epochs * recipe.cell_steps)
-    for epoch in range(len(history), recipe.cell_epochs + 1):
-        random = np.random.default_rng((seed, 11, epoch))
-        started, sums = time.perf_counter(), dict[str, float]()
-        for step in range(recipe.cell_steps):
-            done = ((epoch - 1) * recipe.cell_steps + step) / total_steps
-            warm = min(1.0, (done * total_steps + 1) / 50)
-            optimiser.param_groups[0]["lr"] = recipe.cell_rate * warm * (1 + math.cos(math.pi * done)) / 2
+
+    def batches(epoch: int) -> Iterator[CellBatch]:
+        random = np.random.default_rng((seed, 11, epoch + 1))
+        for _ in range(recipe.cell_steps):
             rows = random.choice(len(views), min(recipe.cell_images, len(views)), replace=False, p=weights)
-            batch = draw_batch(views, rows, recipe, random, device)
-            loss, parts = _judged(expert, held, batch, modality, recipe)
-            if not math.isfinite(float(loss.detach())):
-                raise TrainingError(
-                    f"the cells' loss of epoch {epoch}, step {step + 1} is not finite; lower --set cell_rate"
-                )
-            optimiser.zero_grad(set_to_none=True)
-            loss.backward()
-            torch.nn.utils.clip_grad_norm_(expert.parameters(), CLIP)
-            optimiser.step()
-            for name, value in parts.items():
-                sums[name] = sums.get(name, 0.0) + value / recipe.cell_steps
-        row = {"epoch": epoch, **sums, **_validated(expert, recipe, validation, validation_modality, seed)}
-        row["seconds"] = time.perf_counter() - started
-        history.append({name: value if name == "epoch" else round(float(value), 6) for name, value in row.items()})
-        draft = folder / (CHECKPOINT + ".draft")
-        state = {"expert": expert.state_dict(), "optimiser": optimiser.state_dict()}
-        state["held"] = None if held is None else held.state_dict()
-        torch.save({"identity": identity, **state, "history": history}, draft)
-        draft.replace(folder / CHECKPOINT)
-        keep_history(history, folder, STAGE, ("found", "entropy"))
-        say(f"cells, epoch {epoch} of {recipe.cell_epochs}: {row['found']:.3f} found, entropy {row['entropy']:.3f}")
-    return history
+            yield draw_batch(views, rows, recipe, random, device)
+
+    def rate(epoch: int, step: int) -> float:
+        done = (epoch * recipe.cell_steps + step) / total_steps
+        return recipe.cell_rate * min(1.0, (done * total_steps + 1) / 50) * (1 + math.cos(math.pi * done)) / 2
+
+    def restore(content: dict[str, Any]) -> None:
+        if held is not None:
+            held.load_state_dict(content["held"])
+
+    stage = Stage(
+        "cells",
+        expert,
+        torch.optim.AdamW([p for p in expert.parameters() if p.requires_grad], lr=recipe.cell_rate),
+        batches,
+        lambda batch: _judged(expert, held, batch, modality, recipe),
+        recipe.cell_steps,
+        recipe.cell_epochs,
+        rate=rate,
+        clip=CLIP,
+        validate=lambda epoch: _validated(expert, recipe, validation, validation_modality, seed),
+        starts_judged=True,
+        identity={
+            "stage": "cells", "recipe": asdict(recipe), "seed": seed, "views": views.digest,
+            "places": list(expert.places),
+        },
+        state=lambda: {"held": None if held is None else held.state_dict()},
+        restore=restore,
+        advice="--set cell_rate",
+    )  # fmt: skip
+    return run_stage(stage, Path(folder), resume=resume, say=say).history
 
 
 def draw_batch(
@@ -266,9 +251,7 @@ def _copied(linear: torch.nn.Linear) -> torch.nn.Linear:
 
 
 @torch.no_grad()
-def _validated(
-    expert: Any, recipe: CellRecipe, views: CellViews, modality: F32 | None, seed: int
-) -> dict[str, float]:
+def _validated(expert: Any, recipe: CellRecipe, views: CellViews, modality: F32 | None, seed: int) -> dict[str, float]:
     """Share of cells found again in the copy by their code, and entropies of the bits."""
     random = np.random.default_rng((seed, 13))
     device = expert.mean.device

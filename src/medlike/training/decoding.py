@@ -5,10 +5,8 @@ Nan et al. 2025, section on reconstruction: mean squared error on [0,1] images; 
 
 from __future__ import annotations
 
-import json
 import math
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,15 +16,13 @@ import torch
 from torch import Tensor
 
 from medlike.errors import TrainingError
-from medlike.training.curves import keep_history
 from medlike.training.feed import mixed_precision
-from medlike.training.loop import load_checkpoint
 from medlike.training.pictures import Pictures
 from medlike.training.recipe import Recipe
+from medlike.training.runner import Stage, run_stage
 
 Say = Callable[[str], None]
 DeepMaps = Callable[[npt.NDArray[np.int64]], Tensor]
-CHECKPOINT = "decoder.pt"
 
 
 def fit_decoder(
@@ -41,69 +37,56 @@ def fit_decoder(
     seed: int = 0,
     resume: bool = False,
     say: Say = lambda line: None,
-) -> list[dict[str, float]]:
+) -> list[dict[str, Any]]:
     """Train the decoder of a network and leave its best epoch in it; returns the history.
 
     deep: rows -> the stem's deepest maps [n,C,7,7] on the network's device. Best by the error on the
     validation pictures. resume: go on from the checkpoint in `folder`. TrainingError for a loss that is not
     finite and for a checkpoint of another run.
     """
-    folder = Path(folder)
     device = next(network.parameters()).device
     decoder = network.image.decoder if hasattr(network, "image") else network.decoder
     if decoder is None:
         raise TrainingError("this network has no decoder; build it with decoder=True")
     network.eval().requires_grad_(False)
     decoder.requires_grad_(True)
-    optimiser = torch.optim.AdamW(decoder.parameters(), lr=recipe.decoder_rate, betas=recipe.betas)
-    history: list[dict[str, float]] = []
-    best: dict[str, Any] = {"error": math.inf, "state": _kept(decoder)}
-    identity = {"images": len(pictures), "digest": pictures.digest, "seed": seed, "rate": recipe.decoder_rate}
-    identity |= {"epochs": recipe.decoder_epochs, "batch": recipe.batch}
-    if resume and (folder / CHECKPOINT).is_file():
-        held = load_checkpoint(folder / CHECKPOINT)
-        if json.loads(json.dumps(held["identity"])) != json.loads(json.dumps(identity)):
-            raise TrainingError(f"{folder / CHECKPOINT} belongs to another run; remove it to start stage 2 again")
-        decoder.load_state_dict(held["decoder"])
-        optimiser.load_state_dict(held["optimiser"])
-        history, best = held["history"], held["best"]
-        say(f"going on after epoch {len(history)} of {recipe.decoder_epochs} of the decoder")
     batch = min(recipe.batch, len(pictures))
     steps = max(1, len(pictures) // batch)
-    for epoch in range(len(history), recipe.decoder_epochs):
-        random = np.random.default_rng((seed, 7, epoch))
-        order = random.permutation(len(pictures))
-        started, total = time.perf_counter(), 0.0
-        for step in range(steps):
-            share = (epoch + step / steps) / recipe.decoder_epochs
-            optimiser.param_groups[0]["lr"] = recipe.decoder_rate * (0.02 + 0.98 * (1 + math.cos(math.pi * share)) / 2)
-            rows = order[step * batch : (step + 1) * batch]
-            with torch.no_grad():
-                maps = deep(rows)
-            with mixed_precision(device):
-                error = ((decoder(maps).float() - _grey(pictures, rows, device)) ** 2).mean()
-            if not math.isfinite(float(error.detach())):
-                raise TrainingError(
-                    f"the decoder's error of epoch {epoch + 1}, step {step + 1} is not finite; lower --set decoder_rate"
-                )
-            optimiser.zero_grad(set_to_none=True)
-            error.backward()
-            optimiser.step()
-            total += float(error.detach())
-        score = _validated(decoder, validation, validation_deep, batch, device)
-        seconds = time.perf_counter() - started
-        row = {"epoch": epoch + 1, "error": total / steps, "validation_error": score, "seconds": seconds}
-        history.append({name: value if name == "epoch" else round(float(value), 6) for name, value in row.items()})
-        if score < best["error"]:
-            best = {"error": score, "state": _kept(decoder)}
-        draft = folder / (CHECKPOINT + ".draft")
-        state = {"decoder": decoder.state_dict(), "optimiser": optimiser.state_dict()}
-        torch.save({"identity": identity, **state, "history": history, "best": best}, draft)
-        draft.replace(folder / CHECKPOINT)
-        keep_history(history, folder, "decoder")
-        say(f"decoder, epoch {epoch + 1} of {recipe.decoder_epochs}: error {score:.5f}")
-    decoder.load_state_dict(best["state"])
-    return history
+
+    def batches(epoch: int) -> Iterator[npt.NDArray[np.int64]]:
+        order = np.random.default_rng((seed, 7, epoch)).permutation(len(pictures))
+        return (order[step * batch : (step + 1) * batch] for step in range(steps))
+
+    def rate(epoch: int, step: int) -> float:
+        share = (epoch + step / steps) / recipe.decoder_epochs
+        return recipe.decoder_rate * (0.02 + 0.98 * (1 + math.cos(math.pi * share)) / 2)
+
+    def judged(rows: npt.NDArray[np.int64]) -> tuple[Tensor, dict[str, float]]:
+        with torch.no_grad():
+            maps = deep(rows)
+        with mixed_precision(device):
+            error = ((decoder(maps).float() - _grey(pictures, rows, device)) ** 2).mean()
+        return error, {"error": float(error.detach())}
+
+    stage = Stage(
+        "decoder",
+        decoder,
+        torch.optim.AdamW(decoder.parameters(), lr=recipe.decoder_rate, betas=recipe.betas),
+        batches,
+        judged,
+        steps,
+        recipe.decoder_epochs,
+        rate=rate,
+        validate=lambda epoch: {"validation_error": _validated(decoder, validation, validation_deep, batch, device)},
+        figure="validation_error",
+        lower=True,
+        identity={
+            "stage": "decoder", "images": len(pictures), "digest": pictures.digest, "seed": seed,
+            "rate": recipe.decoder_rate, "epochs": recipe.decoder_epochs, "batch": recipe.batch,
+        },
+        advice="--set decoder_rate",
+    )  # fmt: skip
+    return run_stage(stage, Path(folder), resume=resume, say=say).history
 
 
 @torch.inference_mode()
@@ -119,7 +102,3 @@ def _validated(decoder: Any, pictures: Pictures, deep: DeepMaps, batch: int, dev
 
 def _grey(pictures: Pictures, rows: npt.NDArray[np.int64], device: torch.device) -> Tensor:
     return torch.from_numpy(pictures.pixels[rows]).to(device).float().unsqueeze(1) / 255
-
-
-def _kept(decoder: Any) -> dict[str, Tensor]:
-    return {name: value.detach().cpu().clone() for name, value in decoder.state_dict().items()}

@@ -6,16 +6,18 @@ It needs no maps, so thousands of steps take a minute; attention and fusion then
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from medlike.training.maps import Maps
 from medlike.training.material import Material, sampling_weights
 from medlike.training.objective import hash_loss, judge
 from medlike.training.recipe import Recipe
+from medlike.training.runner import Run, Stage, run_stage
 
 Say = Callable[[str], None]
 WARMUP = 50
@@ -37,27 +39,34 @@ def fit_depths(
     network.depth_branch.requires_grad_(True)
     parameters = [*network.depth_branch.parameters(), *network.classifier.parameters()]
     optimiser = torch.optim.AdamW(parameters, lr=recipe.depth_rate, betas=recipe.betas, weight_decay=recipe.decay)
-    unused = hash_loss("dsh", network.bits, [1], True)
-    network.train()
-    network.stem.eval()
-    for step in range(recipe.depth_steps):
-        share = min(1.0, (step + 1) / WARMUP) * (1 + math.cos(math.pi * step / recipe.depth_steps)) / 2
-        for group in optimiser.param_groups:
-            group["lr"] = recipe.depth_rate * share
-        rows = random.choice(len(part), recipe.batch, p=weights)
-        chosen = torch.from_numpy(rows).to(device)
-        picked = views[torch.from_numpy(random.integers(0, len(views), len(rows))).to(device), chosen].float()
-        found = {level: known[chosen] for level, known in labels.items()}
-        judged = [
-            judge(outputs, found, picked, unused, recipe, network.learned_width, coded=False)
-            for outputs in network.members(picked)
+    unused = hash_loss("sch", network.bits, [1], True)
+
+    def begin(epoch: int, run: Run) -> None:
+        network.train()
+        network.stem.eval()
+
+    def batches(epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
+        while True:
+            rows = torch.from_numpy(random.choice(len(part), recipe.batch, p=weights)).to(device)
+            yield rows, views[torch.from_numpy(random.integers(0, len(views), len(rows))).to(device), rows].float()
+
+    def judged(batch: tuple[Tensor, Tensor]) -> tuple[Tensor, dict[str, float]]:
+        rows, pooled = batch
+        known = {level: of[rows] for level, of in labels.items()}
+        members = [
+            judge(outputs, known, pooled, unused, recipe, network.learned_width, coded=False)
+            for outputs in network.members(pooled)
         ]
-        optimiser.zero_grad(set_to_none=True)
-        torch.stack([each.total for each in judged]).sum().backward()
-        optimiser.step()
-        if (step + 1) % REPORT == 0:
-            terms = ", ".join(f"{name} {value:.3f}" for name, value in judged[0].parts.items())
-            say(f"depth branch: step {step + 1} of {recipe.depth_steps}: {terms}")
+        return torch.stack([member.total for member in members]).sum(), members[0].parts
+
+    def rate(epoch: int, step: int) -> float:
+        share = min(1.0, (step + 1) / WARMUP) * (1 + math.cos(math.pi * step / recipe.depth_steps)) / 2
+        return recipe.depth_rate * share
+
+    stage = Stage(
+        "depth branch", network, optimiser, batches, judged, recipe.depth_steps, rate=rate, begin=begin, report=REPORT
+    )
+    run_stage(stage, say=say)
     # What the members learned apart stays, so that they do not grow alike.
     network.depth_branch.requires_grad_(False)
     optimiser.zero_grad(set_to_none=True)

@@ -24,9 +24,7 @@ from medlike.inference.outlier import OutlierScorer, fit_outlier
 from medlike.models.export import export_graph, round_weights
 from medlike.models.networks import record
 from medlike.training.material import Classes, Material
-from medlike.training.pictures import prepare_pictures
-from medlike.training.quality import measure_bundle, measure_strangers
-from medlike.training.unusual import (
+from medlike.training.outlier_fit import (
     choose_weights,
     component_table,
     fit_outlier_map,
@@ -35,6 +33,8 @@ from medlike.training.unusual import (
     settings_with,
     spread_rows,
 )
+from medlike.training.pictures import prepare_pictures
+from medlike.training.quality import measure_bundle, measure_left_out
 
 Say = Callable[[str], None]
 F32 = npt.NDArray[np.float32]
@@ -108,7 +108,7 @@ def finish_bundle(
         quality = measure_bundle(draft, collection.everything, collection.split, collection.headline_of)
         if collection.left_out is not None and facts is not None:
             known = collection.split.part(collection.everything, "query").where(lambda s: not s.is_ood and may_train(s))
-            quality["left_out"] = measure_strangers(draft, known, collection.left_out)
+            quality["left_out"] = measure_left_out(draft, known, collection.left_out)
         return bundles.rewrite(draft, out, None, {"quality": quality}, replace=replace)
 
 
@@ -118,7 +118,7 @@ def outlier_part(
     """Arrays and facts of the outlier score; nothing where the calibration part has too few units.
 
     Reference: training pictures. Calibration: one picture a unit of the calibration part. The components'
-    weights come from the strange pictures of the calibration half against the validation part, leaving one
+    weights come from the outlier pictures of the calibration half against the validation part, leaving one
     kind out at a time.
     """
     random = np.random.default_rng(seed)
@@ -145,16 +145,16 @@ def outlier_part(
     both = (reference["outlier_features"], calibration["outlier_features"])
     modality = predicted(bundle, calibration)
     arrays, facts = fit_outlier(*both, modality, **fitting)
-    strange = held.where(lambda sample: sample.is_ood)
+    outliers = held.where(lambda sample: sample.is_ood)
     beside = split.part(collection.everything, "validation").where(lambda s: not s.is_ood and may_train(s))
-    if len(strange) and len(beside):
+    if len(outliers) and len(beside):
         beside = _rows(beside, one_of_each(split.units(beside), random))
         scorer = OutlierScorer(arrays, facts)
         tables = []
-        for part in (beside, strange):
+        for part in (beside, outliers):
             given = runtime_outputs(bundle, prepare_pictures(part, collection.cache, say).pixels)
             tables.append(component_table(scorer, given["outlier_features"], given.get("reconstruction_error")))
-        weights, left_out = choose_weights(tables[0], tables[1], [sample.coarse for sample in strange])
+        weights, left_out = choose_weights(tables[0], tables[1], [sample.coarse for sample in outliers])
         arrays, facts = fit_outlier(*both, modality, settings=settings_with(weights), **fitting)
         facts = facts | {"weights": list(weights), "kinds_left_out": left_out}
     return arrays, facts

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import repeat
 from typing import Any
 
 import numpy as np
@@ -15,11 +16,13 @@ import numpy.typing as npt
 import torch
 
 from medlike.codes import hamming
-from medlike.codes.windows import GRID, Template, match
+from medlike.codes.templates import GRID, Template
+from medlike.codes.windows import match
 from medlike.metrics.retrieval import score
 from medlike.metrics.ties import score_counts
 from medlike.training.cells_training import CellRecipe
 from medlike.training.losses.listwise import blended_distance, listwise
+from medlike.training.runner import Stage, run_stage
 
 Say = Callable[[str], None]
 F32 = npt.NDArray[np.float32]
@@ -77,18 +80,17 @@ def fit_gate(
     optimiser = torch.optim.AdamW(gate.parameters(), lr=recipe.gate_rate, weight_decay=DECAY)
     distances = [torch.from_numpy(each).to(device) for each in (lists.whole, lists.local)]
     relevance = torch.from_numpy(lists.relevance).to(device)
-    value = 0.0
-    for _ in range(recipe.gate_steps):
+
+    def judged(_: None) -> tuple[torch.Tensor, dict[str, float]]:
         loss = listwise(blended_distance(_shares(gate, train, lists), *distances), relevance)
-        optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        optimiser.step()
-        value = float(loss.detach())
+        return loss, {"loss": float(loss.detach())}
+
+    run = run_stage(Stage("gate", gate, optimiser, lambda epoch: repeat(None), judged, recipe.gate_steps))
     gate.requires_grad_(False)
     with torch.no_grad():
         held = draw_lists(validation, recipe, np.random.default_rng((seed, 19)))
         shares = _shares(gate, validation, held).cpu().numpy()
-    found: dict[str, Any] = {"loss": round(value, 4)}
+    found: dict[str, Any] = {"loss": round(run.parts.get("loss", 0.0), 4)}
     for name, boxed in (("without_crop", False), ("with_crop", True)):
         rows = (held.boxed > 0) == boxed
         hard = held.local if boxed else held.whole
@@ -115,10 +117,10 @@ def draw_lists(material: GateMaterial, recipe: CellRecipe, random: np.random.Gen
     boxed = (np.arange(len(rows)) % 2).astype(np.float32)
     bits = 8 * material.codes.shape[1]
     for number, row in enumerate(rows):
-        kin = np.flatnonzero(material.labels == material.labels[row])
-        kin = random.permutation(kin[kin != row])[: max(1, size // 4)]
-        rest = np.setdiff1d(np.arange(len(material.labels)), np.append(kin, row))
-        chosen = np.sort(np.concatenate([kin, random.permutation(rest)[: size - len(kin)]]))
+        same_label = np.flatnonzero(material.labels == material.labels[row])
+        same_label = random.permutation(same_label[same_label != row])[: max(1, size // 4)]
+        rest = np.setdiff1d(np.arange(len(material.labels)), np.append(same_label, row))
+        chosen = np.sort(np.concatenate([same_label, random.permutation(rest)[: size - len(same_label)]]))
         near = hamming.distances(np.ascontiguousarray(material.codes[chosen]), material.codes[row], "numpy")
         whole[number, : len(chosen)] = near / bits
         template = _template(material, int(row), bool(boxed[number]), random)

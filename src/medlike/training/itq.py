@@ -29,6 +29,7 @@ from medlike.datasets import (
 from medlike.errors import TrainingError
 from medlike.inference.encoder import MODALITY_FLOOR, Encoder
 from medlike.inference.outlier import OutlierSettings, fit_outlier
+from medlike.training.outlier_fit import spread_rows
 from medlike.training.pictures import collection_digest
 from medlike.training.quality import measure_bundle
 from medlike.training.rotation import (
@@ -38,7 +39,6 @@ from medlike.training.rotation import (
     linear_classifier,
     principal_directions,
 )
-from medlike.training.unusual import spread_rows
 
 F32 = npt.NDArray[np.float32]
 F64 = npt.NDArray[np.float64]
@@ -219,9 +219,7 @@ def _network(settings: RotationSettings, stem_weights: str | Path, modalities: i
 
     if not Path(stem_weights).is_file():
         raise TrainingError(f"no stem weights at {stem_weights}; give the safetensors file with --stem")
-    network = RotationNetwork(
-        settings.stem, settings.bits, settings.content, settings.features, modalities
-    ).eval()
+    network = RotationNetwork(settings.stem, settings.bits, settings.content, settings.features, modalities).eval()
     network.stem.load(stem_weights)
     return network
 

@@ -1,11 +1,9 @@
-"""Stage 1: epochs over batches, validated, kept after each, and able to go on after a kill."""
+"""Stage 1: the whole-image network learns its feature, then its code; the epoch with the best mAP is kept."""
 
 from __future__ import annotations
 
 import copy
-import json
 import math
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -16,17 +14,15 @@ import torch
 from torch import Tensor
 
 from medlike.codes.packing import pack
-from medlike.datasets.image_names import write_private
-from medlike.errors import TrainingError
 from medlike.metrics.retrieval import score_codes, score_features
 from medlike.models.networks import record
-from medlike.training.curves import keep_history
 from medlike.training.depths import fit_depths
 from medlike.training.feed import FrozenFeed, PictureFeed, ahead, served_outputs
 from medlike.training.maps import stem_digest
 from medlike.training.material import Material, labels_digest, sampling_weights
 from medlike.training.objective import HashLoss, Judged, hash_loss, judge
 from medlike.training.recipe import Recipe
+from medlike.training.runner import Run, RunningMean, Stage, run_stage
 from medlike.training.start import start_code
 
 Say = Callable[[str], None]
@@ -44,24 +40,6 @@ class Trained:
     epoch: int
     history: list[dict[str, Any]]
     histogram: list[list[float]] | None
-
-
-class RunningMean:
-    """Exponential running mean of a network's floating tensors, buffers included."""
-
-    def __init__(self, network: torch.nn.Module, decay: float) -> None:
-        self.decay, self.steps = decay, 0
-        self.state = {name: value.detach().clone() for name, value in network.state_dict().items()}
-
-    @torch.no_grad()
-    def update(self, network: torch.nn.Module) -> None:
-        self.steps += 1
-        decay = min(self.decay, (self.steps + 1) / (self.steps + 10)) if self.decay else 0.0
-        for name, value in network.state_dict().items():
-            if value.is_floating_point():
-                self.state[name].lerp_(value, 1 - decay)
-            else:
-                self.state[name].copy_(value)
 
 
 def fit(
@@ -86,107 +64,122 @@ def fit(
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(seed)
-    loss = hash_loss(
-        recipe.loss,
-        network.bits,
-        np.bincount(part.labels["label"], minlength=network.classes["label"]).tolist(),
-        recipe.sampling == "tempered",
-    )
-    optimiser = optimiser_of(network, recipe)
-    mean = RunningMean(network, recipe.average)
-    steps = max(1, len(part) // recipe.batch)
-    history: list[dict[str, Any]] = []
-    best: dict[str, Any] = {"map": -1.0, "epoch": -1, "state": None}
-    identity = {
-        "network": record(network), "recipe": asdict(recipe), "seed": seed, "images": part.pictures.digest,
-        "labels": labels_digest(part, validation), "stem": stem_digest(network.stem),
-    }  # fmt: skip
-    histogram: Tensor | None = None
-    start: torch.nn.Linear | None = None
-    if resume:
-        kept = _read_checkpoint(folder, identity)
-        if kept is not None:
-            network.load_state_dict(kept["network"])
-            optimiser.load_state_dict(kept["optimiser"])
-            mean.state = {name: kept["mean"][name].to(value.device) for name, value in mean.state.items()}
-            mean.steps = kept["mean_steps"]
-            history, best = kept["history"], kept["best"]
-            if kept["start"] is not None:
-                start = copy.deepcopy(network.hash_head.direct).requires_grad_(False)
-                start.load_state_dict(kept["start"])
-            if kept["histogram"] is not None:
-                histogram = kept["histogram"].to(next(network.parameters()).device)
-            say(f"going on after epoch {len(history)} of {recipe.epochs}")
-    if not history and recipe.depth_steps and isinstance(feed, FrozenFeed) and network.depth_branch is not None:
-        fit_depths(network, recipe, part, feed.maps, feed.device, seed, say)
-        mean = RunningMean(network, recipe.average)
-        score = validation_map(feed, part, validation_feed, validation, seed, coded=False)
-        say(f"depth branch trained: mAP {score:.4f} in float")
-    weights = sampling_weights(part.dataset, recipe.sampling)
-    feature_epochs = min(recipe.feature_epochs, recipe.epochs - 1) if network.settings.linear else 0
-    for epoch in range(len(history), recipe.epochs):
-        coded = epoch >= feature_epochs
-        # Asked before an epoch, so that a run which had stopped does not go on when it is resumed.
-        if epoch - max(best["epoch"], feature_epochs) >= recipe.patience:
-            say(f"no better mAP for {recipe.patience} epochs: stopped")
-            break
-        if feature_epochs and epoch == feature_epochs:
-            network.load_state_dict(mean.state)
-            found = served_outputs(feed, len(part), ("code_parts",))["code_parts"]
-            start_code(network, found, [sample.source for sample in part.dataset], recipe.code_whitening, seed)
-            start = copy.deepcopy(network.hash_head.direct).requires_grad_(False)
-            mean = RunningMean(network, recipe.average)
-        # A stream of its own an epoch: a resumed run draws what the uninterrupted one would have drawn.
-        random = np.random.default_rng((seed, epoch))
-        torch.manual_seed(seed * 100_003 + epoch)
-        network.train()
-        _hold_frozen(network, recipe)
-        started, waiting = time.perf_counter(), 0.0
-        sums: dict[str, float] = {}
-        order = random.permutation(len(part)) if recipe.sampling == "uniform" else None
-        batches = ahead(batches_of(part, feed, recipe.batch, steps, order, weights, random))
-        for step in range(steps):
-            for group in optimiser.param_groups:
-                group["lr"] = _rate(recipe, epoch + step / steps) * group["scale"]
-            begun = time.perf_counter()
-            batch = next(batches)
-            waiting += time.perf_counter() - begun
-            rows = batch.rows
-            judged = take_step(network, recipe, feed, loss, optimiser, batch, coded, start)
-            if not math.isfinite(float(judged.total.detach())):
-                _report_nan(folder, part, rows, epoch, step, judged.parts)
-            mean.update(network)
-            for name, value in judged.parts.items():
-                sums[name] = sums.get(name, 0.0) + value
-            if judged.histogram is not None:
-                histogram = judged.histogram if histogram is None else histogram + judged.histogram
-        seconds = time.perf_counter() - started
-        raw = {name: value.clone() for name, value in network.state_dict().items()}
-        network.load_state_dict(mean.state)
-        score = validation_map(feed, part, validation_feed, validation, seed, coded)
-        row = {"epoch": epoch + 1, **{name: value / steps for name, value in sums.items()}}
-        row |= {"map" if coded else "map_feature": score, "seconds": seconds, "waiting": waiting / seconds}
-        row["rate"] = _rate(recipe, epoch + 1)
-        history.append({name: value if name == "epoch" else round(float(value), 6) for name, value in row.items()})
-        if coded and score > best["map"]:
-            state = {name: value.cpu().clone() for name, value in network.state_dict().items()}
-            best = {"map": score, "epoch": epoch + 1, "state": state}
-        network.load_state_dict(raw)
-        _write_checkpoint(folder, identity, network, optimiser, mean, history, best, histogram, start)
-        keep_history(history, folder)
-        rate = steps * recipe.batch / seconds
-        say(f"epoch {epoch + 1} of {recipe.epochs}: mAP {score:.4f}, {rate:.0f} images/s")
-    if best["state"] is None:
-        raise TrainingError("no epoch was run; set epochs to at least 1")
-    network.load_state_dict(best["state"])
-    return Trained(
-        best["state"], best["epoch"], history, None if histogram is None else histogram.cpu().tolist()
-    )
+    first = _FirstStage(network, recipe, part, feed, validation, validation_feed, seed, say)
+    stage = Stage(
+        "",
+        network,
+        optimiser_of(network, recipe),
+        first.batches,
+        first.judged,
+        first.steps,
+        recipe.epochs,
+        rate=lambda epoch, step: _rate(recipe, epoch + step / first.steps),
+        clip=CLIP,
+        validate=first.validate,
+        figure="map",
+        average=recipe.average,
+        patience=recipe.patience,
+        identity={
+            "network": record(network), "recipe": asdict(recipe), "seed": seed, "images": part.pictures.digest,
+            "labels": labels_digest(part, validation), "stem": stem_digest(network.stem),
+        },
+        prepare=first.prepare,
+        begin=first.begin,
+        state=first.state,
+        restore=first.restore,
+        describe=lambda batch: {"paths": [part.dataset.samples[row].path for row in batch.rows]},
+    )  # fmt: skip
+    run = run_stage(stage, folder, resume=resume, say=say)
+    histogram = None if first.histogram is None else first.histogram.cpu().tolist()
+    return Trained(run.best["state"], run.best["epoch"], run.history, histogram)
 
 
-def validation_map(
-    feed: Feed, part: Material, other: Feed, queries: Material, seed: int, coded: bool = True
-) -> float:
+class _FirstStage:
+    """The steps of stage 1, and what of them lasts from one epoch to the next.
+
+    start: the linear map from the feature to the real code from which the code is trained, None before; histogram:
+    pairs by H [2,20], None for losses that count none.
+    """
+
+    def __init__(
+        self,
+        network: Any,
+        recipe: Recipe,
+        part: Material,
+        feed: Feed,
+        validation: Material,
+        validation_feed: Feed,
+        seed: int,
+        say: Say,
+    ) -> None:
+        self.network, self.recipe, self.part, self.feed = network, recipe, part, feed
+        self.validation, self.validation_feed, self.seed, self.say = validation, validation_feed, seed, say
+        sizes = np.bincount(part.labels["label"], minlength=network.classes["label"]).tolist()
+        self.loss = hash_loss(recipe.loss, network.bits, sizes, recipe.sampling == "tempered")
+        self.steps = max(1, len(part) // recipe.batch)
+        self.feature_epochs = min(recipe.feature_epochs, recipe.epochs - 1) if network.settings.linear else 0
+        self.coded = False
+        self.start: torch.nn.Linear | None = None
+        self.histogram: Tensor | None = None
+
+    def prepare(self) -> None:
+        """Train the depth branch, where the network has one and the stem is frozen."""
+        if not (self.recipe.depth_steps and isinstance(self.feed, FrozenFeed)) or self.network.depth_branch is None:
+            return
+        fit_depths(self.network, self.recipe, self.part, self.feed.maps, self.feed.device, self.seed, self.say)
+        self.say(f"depth branch trained: mAP {self._map(False):.4f} in float")
+
+    def begin(self, epoch: int, run: Run) -> None:
+        """Start the code where the feature is trained; seed, so that a resumed run draws what it would have drawn."""
+        self.coded = epoch >= self.feature_epochs
+        if self.feature_epochs and epoch == self.feature_epochs:
+            assert run.mean is not None
+            self.network.load_state_dict(run.mean.state)
+            parts = served_outputs(self.feed, len(self.part), ("code_parts",))["code_parts"]
+            sources = [sample.source for sample in self.part.dataset]
+            start_code(self.network, parts, sources, self.recipe.code_whitening, self.seed)
+            self.start = copy.deepcopy(self.network.hash_head.direct).requires_grad_(False)
+            run.mean = RunningMean(self.network, self.recipe.average)
+        torch.manual_seed(self.seed * 100_003 + epoch)
+        self.network.train()
+        _hold_frozen(self.network, self.recipe)
+
+    def batches(self, epoch: int) -> Iterator[Batch]:
+        """The batches of an epoch, each made while the one before is worked on."""
+        random = np.random.default_rng((self.seed, epoch))
+        order = random.permutation(len(self.part)) if self.recipe.sampling == "uniform" else None
+        weights = sampling_weights(self.part.dataset, self.recipe.sampling)
+        return ahead(batches_of(self.part, self.feed, self.recipe.batch, self.steps, order, weights, random))
+
+    def judged(self, batch: Batch) -> tuple[Tensor, dict[str, float]]:
+        """The loss of a batch and its terms."""
+        judged = judge_batch(self.network, self.recipe, self.feed, self.loss, batch, self.coded, self.start)
+        if judged.histogram is not None:
+            self.histogram = judged.histogram + (0 if self.histogram is None else self.histogram)
+        return judged.total, judged.parts
+
+    def validate(self, epoch: int) -> dict[str, float]:
+        """mAP of codes, before there are any of features."""
+        coded = epoch >= self.feature_epochs
+        return {"map" if coded else "map_feature": self._map(coded)}
+
+    def _map(self, coded: bool) -> float:
+        return validation_map(self.feed, self.part, self.validation_feed, self.validation, self.seed, coded)
+
+    def state(self) -> dict[str, Any]:
+        """What a checkpoint keeps beside the network."""
+        return {"histogram": self.histogram, "start": None if self.start is None else self.start.state_dict()}
+
+    def restore(self, content: dict[str, Any]) -> None:
+        """Take back what `state` gave."""
+        if content["start"] is not None:
+            self.start = copy.deepcopy(self.network.hash_head.direct).requires_grad_(False)
+            self.start.load_state_dict(content["start"])
+        if content["histogram"] is not None:
+            self.histogram = content["histogram"].to(next(self.network.parameters()).device)
+
+
+def validation_map(feed: Feed, part: Material, other: Feed, queries: Material, seed: int, coded: bool = True) -> float:
     """mAP of queries against at most 3,000 training pictures: of codes, expected over ties, or of features."""
     name = "u" if coded else "feature"
     items = served_outputs(feed, len(part), (name,))[name]
@@ -265,93 +258,18 @@ def batches_of(
         yield Batch(rows, labels, prints, feed.batch(rows, random))
 
 
-def take_step(
+def judge_batch(
     network: Any,
     recipe: Recipe,
     feed: Feed,
     loss: HashLoss,
-    optimiser: torch.optim.AdamW,
     batch: Batch,
     coded: bool,
     start: torch.nn.Linear | None = None,
 ) -> Judged:
-    """One step of the optimiser; none where the loss is not finite. coded: see objective.judge; start: the linear
-    map from the feature to the real code that training started from."""
+    """The loss of a batch. coded: see objective.judge; start: the linear map from the feature to the real code that
+    training started from."""
     outputs = feed.run(batch.inputs)
     if start is not None:
         outputs["start"] = start(outputs["code_parts"].float()).detach()
-    judged = judge(outputs, batch.labels, batch.fingerprints, loss, recipe, network.learned_width, coded)
-    if torch.isfinite(judged.total):
-        optimiser.zero_grad(set_to_none=True)
-        judged.total.backward()
-        torch.nn.utils.clip_grad_norm_(network.parameters(), CLIP)
-        optimiser.step()
-    return judged
-
-
-def _report_nan(
-    folder: Path, part: Material, rows: np.ndarray, epoch: int, step: int, parts: dict[str, float]
-) -> None:
-    paths = [part.dataset.samples[row].path for row in rows]
-    note = {"epoch": epoch + 1, "step": step + 1, "parts": parts, "paths": paths}
-    write_private(folder / "nan.json", json.dumps(note, indent=1))
-    terms = ", ".join(f"{name} {value:g}" for name, value in parts.items())
-    raise TrainingError(
-        f"the loss of epoch {epoch + 1}, step {step + 1} is not finite ({terms}); the batch is in "
-        f"{folder / 'nan.json'}, the last good epoch in {folder / CHECKPOINT}: lower the rate and --resume"
-    )
-
-
-def _write_checkpoint(
-    folder: Path,
-    identity: dict[str, Any],
-    network: Any,
-    optimiser: torch.optim.AdamW,
-    mean: RunningMean,
-    history: list[dict[str, Any]],
-    best: dict[str, Any],
-    histogram: Tensor | None,
-    start: torch.nn.Linear | None,
-) -> None:
-    draft = folder / (CHECKPOINT + ".draft")
-    torch.save(
-        {
-            "identity": identity,
-            "network": network.state_dict(),
-            "optimiser": optimiser.state_dict(),
-            "mean": mean.state,
-            "mean_steps": mean.steps,
-            "history": history,
-            "best": best,
-            "histogram": histogram,
-            "start": None if start is None else start.state_dict(),
-        },
-        draft,
-    )
-    draft.replace(folder / CHECKPOINT)
-
-
-def load_checkpoint(path: Path) -> dict[str, Any]:
-    """A checkpoint's content, on the CPU. TrainingError for a file that is damaged or none of ours."""
-    try:
-        kept = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception:  # torch raises what the damage happens to provoke, with advice that does not fit here
-        kept = None
-    if not isinstance(kept, dict) or "identity" not in kept:
-        raise TrainingError(f"{path} is damaged or no checkpoint of this program; remove it to start again")
-    return kept
-
-
-def _read_checkpoint(folder: Path, identity: dict[str, Any]) -> dict[str, Any] | None:
-    path = folder / CHECKPOINT
-    if not path.is_file():
-        return None
-    kept = load_checkpoint(path)
-    there = json.loads(json.dumps(kept["identity"]))
-    for name, value in json.loads(json.dumps(identity)).items():
-        if there.get(name) != value:
-            raise TrainingError(
-                f"{path} belongs to another run: its {name} differs; give another --work folder, or start again "
-                "without --resume"
-            )
-    return kept
+    return judge(outputs, batch.labels, batch.fingerprints, loss, recipe, network.learned_width, coded)

@@ -20,8 +20,8 @@ import torch
 from torch import Tensor, nn
 
 from medlike.bundle import runtime
+from medlike.files import drafted_folder
 from medlike.training.augmentation import Augmentation, augment
-from medlike.training.drafts import whole_folder
 from medlike.training.pictures import Pictures
 
 Say = Callable[[str], None]
@@ -104,7 +104,8 @@ def write_view(
     shown: changes a batch uint8 [n,224,224] before it is run. beside: parts that `shown` fills batch by batch; each
     list is joined and written too.
     """
-    with whole_folder(folder) as draft:
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with drafted_folder(folder) as draft:
         files: list[npt.NDArray[np.float16]] = []
         for start in range(0, len(pictures), BATCH):
             pixels = pictures.pixels[start : start + BATCH]

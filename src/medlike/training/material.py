@@ -11,28 +11,19 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from medlike.datasets import Dataset, Split, development_split, hash_samples, make_split, may_train, region_of
-from medlike.datasets.labels import APART
-from medlike.errors import DatasetError, TrainingError
+from medlike.datasets import Dataset, Split, hash_samples, make_split, may_train, region_of
+from medlike.errors import TrainingError
 from medlike.training.pictures import Pictures, prepare_pictures
 
 Say = Callable[[str], None]
 I64 = npt.NDArray[np.int64]
 
-# Of collections whose classes are told by their backgrounds (datasets.labels.APART) one picture in so many takes part.
+# Of the images of a source kept apart, because their backgrounds give their classes away, one in so many takes part.
 APART_SHARE = 7
 
 
 def find_split(everything: Dataset, work: Path, say: Say = lambda line: None) -> Split:
-    """The frozen development split where it knows every image, else the one in `work`, else a new one there."""
-    try:
-        known = development_split()
-        known.units(everything)
-    except DatasetError:
-        pass
-    else:
-        say(f"the frozen development split, {known.digest[:12]}")
-        return known
+    """Return the split that `work` holds, else a new one, which it holds from then on."""
     file = work / "split.json"
     if file.is_file():
         kept = Split.load(file)
@@ -94,8 +85,7 @@ def _name(sample: object, level: str) -> str:
 def classes_of(dataset: Dataset) -> Classes:
     """The classes of a training part: every level's names, sorted. Raises TrainingError for a single label."""
     names = {
-        level: sorted({_name(sample, level) for sample in dataset} - {""})
-        for level in ("modality", "region", "label")
+        level: sorted({_name(sample, level) for sample in dataset} - {""}) for level in ("modality", "region", "label")
     }
     if len(names["label"]) < 2:
         raise TrainingError(
@@ -109,12 +99,11 @@ def training_part(dataset: Dataset, split: Split, parts: Sequence[str] = ("train
     seen: Counter[str] = Counter()
 
     def keep(sample: object) -> bool:
-        source = sample.source  # type: ignore[attr-defined]
         if sample.is_ood or not may_train(sample):  # type: ignore[attr-defined, arg-type]
             return False
-        if source in APART:
-            seen[source] += 1
-            return seen[source] % APART_SHARE == 0
+        if sample.apart:  # type: ignore[attr-defined]
+            seen[sample.source] += 1  # type: ignore[attr-defined]
+            return seen[sample.source] % APART_SHARE == 0  # type: ignore[attr-defined]
         return True
 
     return split.part(dataset, *parts).where(keep)
@@ -126,9 +115,7 @@ def material(
     """Pictures and labels of a part of the data. Raises TrainingError where it is empty."""
     if not len(dataset):
         raise TrainingError(f"a part of {dataset.name} is empty; give more images or another split")
-    return Material(
-        dataset, prepare_pictures(dataset, cache, say), classes.of(dataset), split.units(dataset)
-    )
+    return Material(dataset, prepare_pictures(dataset, cache, say), classes.of(dataset), split.units(dataset))
 
 
 def sampling_weights(part: Dataset, sampling: str) -> npt.NDArray[np.float64]:

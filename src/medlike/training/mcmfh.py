@@ -17,7 +17,7 @@ from medlike import bundle as bundles
 from medlike.bundle import Bundle
 from medlike.datasets import Dataset, Split, headline_labels, join, may_train
 from medlike.errors import TrainingError
-from medlike.inference.crossing import CrossEncoder
+from medlike.inference.cross_encoder import CrossEncoder
 from medlike.inference.sentences import SentenceEncoder
 from medlike.training.finish import data_terms
 from medlike.training.pair_quality import Cross, measure_pairs, pair_figures
@@ -38,15 +38,17 @@ def train_mcmfh(
     work: str | Path | None = None,
     cache: str | Path | None = None,
     name: str | None = None,
+    resume: bool = False,
     replace: bool = False,
     say: Say = lambda line: None,
 ) -> Bundle:
     """Train MCMFH on the pairs of collections and write a text bundle at `out`; returns it, measured.
 
     image_bundle: whose content vectors are the image side, by name or folder (the default one). changes: settings
-    of recipe or network. split: given, else the frozen development split where it knows every image, else one is
-    made in `work`. cache: folder of embeddings, kept by digest. Texts of images whose terms do not allow training
-    take no part. Raises TrainingError where there are too few pairs, TextNotInstalled without the text part.
+    of recipe or network. split: given, else one is made in `work`. cache: folder of embeddings, kept by digest.
+    resume: go on from the checkpoint in `work`.
+    Texts of images whose terms do not allow training take no part. Raises TrainingError where there are too few
+    pairs, TextNotInstalled without the text part.
     """
     from medlike.models.export import round_weights
     from medlike.models.mcmfh import CrossModalSettings, export_crossmodal, preset
@@ -80,7 +82,7 @@ def train_mcmfh(
     train = parts["train"][np.array([may_train(sample) for sample in parts["train"].samples], bool)]
     cases = len(set(train.cases.tolist()))
     say(f"training on {len(train)} pairs of {cases} cases, {len(parts['validation'])} to validate")
-    fit = fit_crossmodal(train, parts["validation"], settings, recipe, seed, say=say)
+    fit = fit_crossmodal(train, parts["validation"], settings, recipe, seed, say=say, folder=work, resume=resume)
     spec = {
         "name": name or f"medlike-text-{bits}",
         "kind": "text",
@@ -130,11 +132,11 @@ def in_part(pairs: Pairs, split: Split, part: str) -> npt.NDArray[np.bool_]:
     return np.array([sample.path in chosen for sample in pairs.samples], bool)
 
 
-def served(crossing: CrossEncoder) -> Cross:
+def served(cross_encoder: CrossEncoder) -> Cross:
     """A text bundle as `measure_pairs` asks it."""
 
     def cross(pairs: Pairs, image: bool, text: bool) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.uint8]]:
-        found = crossing.encode(pairs.content if image else None, pairs.sentences if text else None)
+        found = cross_encoder.encode(pairs.content if image else None, pairs.sentences if text else None)
         return found.embedding, found.code
 
     return cross

@@ -2,34 +2,37 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from medlike.bundle.crossing import IMAGE, TEXT, VIEWS
+from medlike.bundle.text_bundle import IMAGE, TEXT, VIEWS
 from medlike.errors import TrainingError
 from medlike.metrics import score_codes, score_features
 from medlike.models.changes import with_changes
-from medlike.models.crossmodal import unit
 from medlike.models.mcmfh import CrossModalNetwork, CrossModalSettings
+from medlike.models.mcmfh_parts import unit
 from medlike.training.correlation import canonical_correlation, sign_frame
 from medlike.training.losses.bit_balance import bit_balance
 from medlike.training.losses.gating import gating
 from medlike.training.losses.pair_contrast import three_view_contrast
 from medlike.training.losses.quantisation import quantisation
-from medlike.training.losses.similarity import require_finite
 from medlike.training.pairs import Pairs
+from medlike.training.runner import Stage, run_stage
 
 Say = Callable[[str], None]
 # The cut-off by which epochs are chosen, that of the study.
 CUT = 50
 # Inverse temperatures beyond this make the contrast a search for the single best pair.
 STEEPEST = 100.0
+CLIP = 1.0
 
 
 @dataclass(frozen=True)
@@ -92,10 +95,14 @@ def fit_crossmodal(
     seed: int = 0,
     build: Callable[[CrossModalSettings], Any] = CrossModalNetwork,
     say: Say = lambda line: None,
+    *,
+    folder: Path | None = None,
+    resume: bool = False,
 ) -> Fit:
     """Train a network on pairs; the epoch with the best retrieval among validation pairs is kept.
 
-    build: the network's class, for rivals that take and give the same. The same pairs, settings and seed give the
+    build: the network's class, for rivals that take and give the same. folder: holds checkpoint, history and curves,
+    None for none; resume: go on from the checkpoint there. The same pairs, settings and seed give the
     same weights on one machine. TrainingError where there are too few pairs or the loss is not finite.
     """
     if len(train) < 8:
@@ -108,44 +115,69 @@ def fit_crossmodal(
     elif recipe.start != "random":
         raise TrainingError(f"start is {recipe.start!r}; give linear or random")
     scale = torch.nn.Parameter(torch.full((2,), math.log(1 / recipe.temperature)))
-    steps = recipe.epochs * math.ceil(len(train) / recipe.batch)
-    optimiser, schedule = _optimiser(network, scale, recipe, max(steps, 1))
+    # A batch of one pair has nothing to contrast it with.
+    steps = sum(len(rows) > 1 for rows in torch.arange(len(train)).split(recipe.batch))
+    planned = max(1, recipe.epochs * math.ceil(len(train) / recipe.batch))
     cases = torch.from_numpy(train.cases)
     images = torch.from_numpy(_unit_content(train)).float()
     source = torch.Generator().manual_seed(seed)
-    fit = Fit(network)
-    best, kept = _judge(network, judged, validation), _state(network)
-    fit.history.append({"epoch": 0, "validation": best})
-    for epoch in range(1, recipe.epochs + 1):
-        network.train()
-        total = 0.0
-        for rows in torch.randperm(len(train), generator=source).split(recipe.batch):
-            if len(rows) < 2:
-                continue
-            given = [_noisy(side[rows], recipe.noise, source) for side in inputs]
-            positive = positives(cases[rows], images[rows], recipe)
-            terms = loss_terms(network, given[0], given[1], positive, scale, recipe)
-            require_finite(terms)
-            loss = torch.stack(list(terms.values())).sum()
-            optimiser.zero_grad()
-            loss.backward()
-            torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
-            optimiser.step()
-            schedule.step()
-            total += float(loss.detach()) * len(rows) / len(train)
-        found = _judge(network, judged, validation)
-        fit.history.append({"epoch": epoch, "loss": total, "validation": found})
-        if found > best:
-            best, kept, fit.best_epoch = found, _state(network), epoch
-        if epoch % 10 == 0 or epoch == recipe.epochs:
-            say(f"epoch {epoch} of {recipe.epochs}: loss {total:.3f}, validation {found:.3f}, best {best:.3f}")
-    network.load_state_dict(kept)
+
+    def batches(epoch: int) -> Iterator[Tensor]:
+        return (rows for rows in torch.randperm(len(train), generator=source).split(recipe.batch) if len(rows) > 1)
+
+    def loss(rows: Tensor) -> tuple[Tensor, dict[str, float]]:
+        given = [_noisy(side[rows], recipe.noise, source) for side in inputs]
+        positive = positives(cases[rows], images[rows], recipe)
+        terms = loss_terms(network, given[0], given[1], positive, scale, recipe)
+        total = torch.stack(list(terms.values())).sum()
+        # So that their mean over batches is the mean over pairs.
+        return total, {"loss": float(total.detach()) * len(rows) * steps / len(train)}
+
+    def restore(content: dict[str, Any]) -> None:
+        scale.data.copy_(content["scale"])
+        source.set_state(content["source"])
+        torch.set_rng_state(content["dropout"])
+
+    stage = Stage(
+        "text",
+        network,
+        _optimiser(network, scale, recipe),
+        batches,
+        loss,
+        steps,
+        recipe.epochs,
+        rate=lambda epoch, step: recipe.rate * _factor(epoch * steps + step, planned),
+        clip=CLIP,
+        validate=lambda epoch: {"validation": _judge(network, judged, validation)},
+        figure="validation",
+        starts_judged=True,
+        identity={
+            "stage": "text", "network": build.__name__, "settings": asdict(settings), "recipe": asdict(recipe),
+            "seed": seed, "pairs": _digest(train, validation),
+        },
+        begin=lambda epoch, run: network.train(),
+        state=lambda: {"scale": scale.data, "source": source.get_state(), "dropout": torch.get_rng_state()},
+        restore=restore,
+        advice="--set rate",
+        report=10,
+    )  # fmt: skip
+    run = run_stage(stage, folder, resume=resume, say=say)
+    validation_map = run.best["validation"]
     if recipe.turned:
         _turn_code(network, inputs, seed)
-        best = _judge(network, judged, validation)
-    fit.validation = best
+        validation_map = _judge(network, judged, validation)
     network.eval()
-    return fit
+    history = [{n: v for n, v in row.items() if n in ("epoch", "loss", "validation")} for row in run.history]
+    return Fit(network, history, run.best["epoch"], validation_map)
+
+
+def _digest(*parts: Pairs) -> str:
+    """sha256 over the vectors and cases of pairs."""
+    digest = hashlib.sha256()
+    for part in parts:
+        for array in (part.content, part.sentences, part.cases):
+            digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()
 
 
 def positives(cases: Tensor, images: Tensor, recipe: CrossModalRecipe) -> Tensor:
@@ -295,25 +327,21 @@ def _noisy(side: Tensor, noise: float, source: torch.Generator) -> Tensor:
     return side + noise * side.norm(dim=1, keepdim=True) * drawn / math.sqrt(side.shape[1])
 
 
-def _optimiser(network: Any, scale: Tensor, recipe: CrossModalRecipe, steps: int) -> tuple[Any, Any]:
-    """AdamW, no decay on vectors; warm-up over a tenth of the steps, then a cosine to zero."""
+def _optimiser(network: Any, scale: Tensor, recipe: CrossModalRecipe) -> torch.optim.AdamW:
+    """AdamW, no decay on vectors; projections at a rate of their own."""
     slow = [p for name, p in network.named_parameters() if name.endswith("projection.weight")]
     rest = [p for name, p in network.named_parameters() if not name.endswith("projection.weight")]
-    optimiser = torch.optim.AdamW(
+    return torch.optim.AdamW(
         [
             {"params": [p for p in rest if p.ndim > 1], "weight_decay": recipe.decay},
             {"params": [scale, *(p for p in rest if p.ndim <= 1)], "weight_decay": 0.0},
-            {"params": slow, "weight_decay": 0.0, "lr": recipe.rate * recipe.projections},
+            {"params": slow, "weight_decay": 0.0, "scale": recipe.projections},
         ],
         lr=recipe.rate,
     )
+
+
+def _factor(step: int, steps: int) -> float:
+    """Share of the learning rate: a warm-up over a tenth of the steps, times a cosine to zero."""
     warm = max(1, steps // 10)
-
-    def factor(step: int) -> float:
-        return min(1.0, (step + 1) / warm) * 0.5 * (1 + math.cos(math.pi * min(1.0, step / steps)))
-
-    return optimiser, torch.optim.lr_scheduler.LambdaLR(optimiser, factor)
-
-
-def _state(network: Any) -> dict[str, Tensor]:
-    return {name: value.clone() for name, value in network.state_dict().items()}
+    return min(1.0, (step + 1) / warm) * 0.5 * (1 + math.cos(math.pi * min(1.0, step / steps)))

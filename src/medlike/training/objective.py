@@ -11,11 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from medlike.errors import TrainingError
-from medlike.training.losses.csq import csq, hash_centres
-from medlike.training.losses.dch import dch
-from medlike.training.losses.dpsh import dpsh
-from medlike.training.losses.dsh import dsh
-from medlike.training.losses.hashnet import hashnet
+from medlike.plugins import LOSSES, load, plugins
 from medlike.training.losses.hierarchy import hierarchy_entropy
 from medlike.training.losses.quantisation import quantisation
 from medlike.training.losses.sch import SCHSettings, class_weights, sch
@@ -49,16 +45,15 @@ def _pairwise(function: Callable[..., Tensor]) -> HashLoss:
     return lambda u, labels, fingerprints: (function(u, labels), None)
 
 
-HASH_LOSSES = (
-    "sch", "sch-released", "sch-shuffled", "sch-mean", "sch-one", "sch-alpha-A", "csq", "dch", "dpsh", "dsh", "hashnet",
-)  # fmt: skip
+HASH_LOSSES = ("sch", "sch-released", "sch-shuffled", "sch-mean", "sch-one", "sch-alpha-A")
 
 
 def hash_loss(name: str, bits: int, sizes: list[int], tempered: bool) -> HashLoss:
     """The named loss: (u, labels, fingerprints) -> scalar and histogram.
 
-    sizes: training images of each class. tempered: classes are already sampled evenly, so pairs are not
-    weighted again. TrainingError lists the known names.
+    name: one of HASH_LOSSES, or a loss that a package adds (see medlike.plugins). sizes: training images of each
+    class. tempered: classes are already sampled evenly, so pairs are not weighted again. TrainingError lists the
+    known names.
     """
     weights = None if tempered else class_weights(sizes)
     if name == "sch":
@@ -69,13 +64,11 @@ def hash_loss(name: str, bits: int, sizes: list[int], tempered: bool) -> HashLos
         return _sch(SCHSettings(alpha=float(name[10:])), weights)
     if name in ("sch-shuffled", "sch-mean", "sch-one"):
         return _sch(SCHSettings(structure=name.removeprefix("sch-")), weights)  # type: ignore[arg-type]
-    if name == "csq":
-        centres = hash_centres(len(sizes), bits)
-        return lambda u, labels, fingerprints: (csq(u, labels, centres.to(u.device)), None)
-    rivals: dict[str, Callable[..., Tensor]] = {"dch": dch, "dpsh": dpsh, "dsh": dsh, "hashnet": hashnet}
-    if name in rivals:
-        return _pairwise(rivals[name])
-    raise TrainingError(f"loss {name!r} is unknown; known: {', '.join(HASH_LOSSES)}")
+    added = plugins(LOSSES)
+    if name in added:
+        return _pairwise(load(added[name])(len(sizes), bits))
+    hint = "" if added else "; losses of other methods (csq, dch, dpsh, dsh, hashnet) come with medlike-research"
+    raise TrainingError(f"loss {name!r} is unknown; known: {', '.join([*HASH_LOSSES, *added])}{hint}")
 
 
 def supervised_contrast(features: Tensor, labels: Tensor, temperature: float) -> Tensor:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,6 +13,7 @@ import numpy.typing as npt
 
 from medlike.bundle import Bundle
 from medlike.datasets import Dataset, Split, prepare_batches
+from medlike.files import drafted
 from medlike.inference.encoder import Encoder
 from medlike.inference.sentences import SentenceEncoder
 from medlike.metrics import Relevance
@@ -153,9 +153,7 @@ def _kept(
         known |= {key: len(known) + place for place, key in enumerate(first)}
         if file is not None:
             file.parent.mkdir(parents=True, exist_ok=True)
-            draft = file.with_name(f"{file.name}.{os.getpid()}.tmp")
             table = np.frombuffer(b"".join(known), np.uint8).reshape(-1, 32)
-            with draft.open("wb") as stream:
+            with drafted(file) as draft, draft.open("wb") as stream:
                 np.savez(stream, rows=rows, keys=table)
-            draft.replace(file)
     return rows[[known[key] for key in keys]] if keys else empty

@@ -12,8 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from medlike.datasets import Dataset, files_digest, prepare_samples
+from medlike.files import drafted_folder
 from medlike.imaging.letterbox import SIZE
-from medlike.training.drafts import whole_folder
 
 Say = Callable[[str], None]
 
@@ -55,7 +55,8 @@ def prepare_pictures(dataset: Dataset, cache: str | Path, say: Say = lambda line
 
 def _write(dataset: Dataset, target: Path) -> None:
     """The pictures as two arrays in a folder that is either whole or not there."""
-    with whole_folder(target) as draft:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with drafted_folder(target) as draft:
         shape = (len(dataset), SIZE, SIZE)
         pixels = np.lib.format.open_memmap(draft / "pixels.npy", "w+", np.uint8, shape)
         prints = []

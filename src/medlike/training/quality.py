@@ -69,21 +69,21 @@ def measure_bundle(
     return found
 
 
-def measure_strangers(bundle: Bundle, known: Dataset, strangers: Dataset) -> dict[str, dict[str, Any]]:
+def measure_left_out(bundle: Bundle, known: Dataset, left_out: Dataset) -> dict[str, dict[str, Any]]:
     """How the images of sources that a bundle never saw are told from known ones: by source, with the count."""
     with Encoder(bundle) as encoder:
         usual = encode_dataset(encoder, known).outlier
-        strange = encode_dataset(encoder, strangers).outlier
-    if usual is None or strange is None:
+        outside = encode_dataset(encoder, left_out).outlier
+    if usual is None or outside is None:
         raise TrainingError(f"bundle {bundle.name} gives no outlier verdicts")
     found = {}
-    for source in sorted(set(strangers.column("source"))):
-        own = strangers.column("source") == source
+    for source in sorted(set(left_out.column("source"))):
+        of_source = left_out.column("source") == source
         found[source] = {
-            "images": int(own.sum()),
-            "auroc": _short(auroc(usual.score, strange.score[own])),
-            "detected": _short(float(strange.is_outlier[own].mean())),
-            "detected_at_3_percent": _short(detection_at(usual.score, strange.score[own])),
+            "images": int(of_source.sum()),
+            "auroc": _short(auroc(usual.score, outside.score[of_source])),
+            "detected": _short(float(outside.is_outlier[of_source].mean())),
+            "detected_at_3_percent": _short(detection_at(usual.score, outside.score[of_source])),
         }
     return found
 
@@ -105,24 +105,24 @@ def _within(
 def _outliers(judged: Encodings, samples: Dataset, units: npt.NDArray[np.int64]) -> dict[str, Any]:
     verdicts = judged.outlier
     assert verdicts is not None
-    strange = np.array([sample.is_ood for sample in samples])
-    usual = ~strange & np.array([may_train(sample) for sample in samples])
-    if not usual.any() or not strange.any():
+    is_ood = np.array([sample.is_ood for sample in samples])
+    usual = ~is_ood & np.array([may_train(sample) for sample in samples])
+    if not usual.any() or not is_ood.any():
         return {}
-    alarms = verdicts.is_outlier & ~strange
+    alarms = verdicts.is_outlier & ~is_ood
     return {
-        "auroc": _short(auroc(verdicts.score[usual], verdicts.score[strange])),
-        "detected_at_3_percent": _short(detection_at(verdicts.score[usual], verdicts.score[strange])),
-        "detected": _short(float(verdicts.is_outlier[strange].mean())),
+        "auroc": _short(auroc(verdicts.score[usual], verdicts.score[is_ood])),
+        "detected_at_3_percent": _short(detection_at(verdicts.score[usual], verdicts.score[is_ood])),
+        "detected": _short(float(verdicts.is_outlier[is_ood].mean())),
         "false_alarms": _short(float(alarms[usual].mean())),
         # The promise of the p-value is one of units, like those it was calibrated on.
         "false_alarms_by_unit": _short(_by_group(alarms[usual], units[usual]).mean()),
         "false_alarms_by_source": {
-            source: _short(float(alarms[~strange & (samples.column("source") == source)].mean()))
-            for source in sorted(set(samples.column("source")[~strange]))
+            source: _short(float(alarms[~is_ood & (samples.column("source") == source)].mean()))
+            for source in sorted(set(samples.column("source")[~is_ood]))
         },
         "inside": int(usual.sum()),
-        "outside": int(strange.sum()),
+        "outside": int(is_ood.sum()),
     }
 
 

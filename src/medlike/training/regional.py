@@ -23,9 +23,9 @@ from medlike.models.networks import record
 from medlike.training.cells import CellViews, cell_views
 from medlike.training.cells_start import start_cells
 from medlike.training.cells_training import CellRecipe, bit_entropy, codes_of, fit_cells
+from medlike.training.checkpoints import load_checkpoint, write_checkpoint
 from medlike.training.feed import FrozenFeed, served_outputs
 from medlike.training.gate import GateMaterial, fit_gate
-from medlike.training.loop import load_checkpoint
 from medlike.training.material import Material, sampling_weights
 from medlike.training.regional_heads import fit_cell_weights, predicted_modalities
 
@@ -191,9 +191,8 @@ def require_stage(work: Path, first: int) -> None:
 
 
 def _keep_stage(network: RegionalNetwork, stage: int, work: Path) -> None:
-    draft = stage_file(work, stage).with_suffix(".draft")
-    torch.save({"identity": {"network": record(network), "stage": stage}, "state": network.state_dict()}, draft)
-    draft.replace(stage_file(work, stage))
+    identity = {"network": record(network), "stage": stage}
+    write_checkpoint(stage_file(work, stage), {"identity": identity, "state": network.state_dict()})
 
 
 def _read_stage(network: RegionalNetwork, stage: int, work: Path) -> None:

@@ -6,12 +6,13 @@ the classifier of their weighted mean.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import Tensor
 
 from medlike.errors import TrainingError
 from medlike.models.experts import GRID
@@ -22,6 +23,7 @@ from medlike.training.feed import FrozenFeed
 from medlike.training.losses.hierarchy import hierarchy_entropy
 from medlike.training.maps import Maps
 from medlike.training.material import Material, sampling_weights
+from medlike.training.runner import Stage, run_stage
 
 Say = Callable[[str], None]
 F32 = npt.NDArray[np.float32]
@@ -46,27 +48,30 @@ def fit_taps(network: RegionalNetwork, recipe: CellRecipe, part: Material, maps:
     views = torch.stack([torch.from_numpy(np.array(view)) for view in maps.pooled]).to(device)
     weights = sampling_weights(part.dataset, "tempered")
     columns = image.pooling.slices()
-    shares = dict[str, float]()
-    for step in range(recipe.head_steps):
-        optimiser.param_groups[0]["lr"] = TAP_RATE * recipe.head_rate * (1 - step / recipe.head_steps)
-        rows = torch.from_numpy(random.choice(len(part), BATCH, p=weights)).to(device)
-        picked = views[torch.from_numpy(random.integers(0, len(views), len(rows))).to(device), rows].float()
-        standard = image.pooling.standardise(picked)
-        labels = {level: torch.from_numpy(known).to(device)[rows] for level, known in part.labels.items()}
-        total = torch.zeros((), device=device)
-        for name, head, place in (
-            ("shallow", image.shallow_heads, image.shallow_index),
-            ("deep", image.deep_heads, image.deep_index),
-        ):
-            entropy = hierarchy_entropy(head(standard[:, columns[place]]), labels, 0.1)
-            shares[name] = float(entropy.detach())
-            total = total + entropy
-        optimiser.zero_grad(set_to_none=True)
-        total.backward()
-        optimiser.step()
+    labels = {level: torch.from_numpy(known).to(device) for level, known in part.labels.items()}
+    taps = (
+        ("shallow", image.shallow_heads, columns[image.shallow_index]),
+        ("deep", image.deep_heads, columns[image.deep_index]),
+    )
+
+    def batches(epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
+        while True:
+            rows = torch.from_numpy(random.choice(len(part), BATCH, p=weights)).to(device)
+            yield rows, views[torch.from_numpy(random.integers(0, len(views), len(rows))).to(device), rows].float()
+
+    def judged(batch: tuple[Tensor, Tensor]) -> tuple[Tensor, dict[str, float]]:
+        standard = image.pooling.standardise(batch[1])
+        known = {level: of[batch[0]] for level, of in labels.items()}
+        entropies = {name: hierarchy_entropy(head(standard[:, of]), known, 0.1) for name, head, of in taps}
+        return torch.stack(list(entropies.values())).sum(), {n: float(e.detach()) for n, e in entropies.items()}
+
+    def rate(epoch: int, step: int) -> float:
+        return TAP_RATE * recipe.head_rate * (1 - step / recipe.head_steps)
+
+    run = run_stage(Stage("taps", image, optimiser, batches, judged, recipe.head_steps, rate=rate))
     for parameter in heads:
         parameter.requires_grad_(False)
-    say("heads on the taps: " + ", ".join(f"{name} {value:.3f}" for name, value in shares.items()))
+    say("heads on the taps: " + ", ".join(f"{name} {value:.3f}" for name, value in run.parts.items()))
 
 
 def fit_cell_weights(
@@ -87,9 +92,12 @@ def fit_cell_weights(
     weights = sampling_weights(part.dataset, "tempered")
     level = list(part.labels)[-1]
     columns = stride_columns(network)
-    value = 0.0
-    for _ in range(max(1, recipe.head_steps // 4)):
-        rows = random.choice(len(part), WEIGHT_BATCH, p=weights)
+
+    def batches(epoch: int) -> Iterator[npt.NDArray[np.int64]]:
+        while True:
+            yield random.choice(len(part), WEIGHT_BATCH, p=weights)
+
+    def judged(rows: npt.NDArray[np.int64]) -> tuple[Tensor, dict[str, float]]:
         deep = feed.maps.batch(np.zeros(len(rows), np.int64), rows, feed.device)[1]
         with torch.no_grad():
             cls = network.image.pixels(deep)[-1][:, 0]
@@ -98,12 +106,12 @@ def fit_cell_weights(
         _, logits = network.cell_weight(cls, given)
         known = {level: torch.from_numpy(part.labels[level][rows]).to(feed.device)}
         entropy = hierarchy_entropy({level: logits}, known, 0.1)
-        optimiser.zero_grad(set_to_none=True)
-        entropy.backward()
-        optimiser.step()
-        value = float(entropy.detach())
+        return entropy, {"loss": float(entropy.detach())}
+
+    steps = max(1, recipe.head_steps // 4)
+    run = run_stage(Stage("cell weights", network.cell_weight, optimiser, batches, judged, steps))
     network.cell_weight.requires_grad_(False)
-    say(f"cell weights: {value:.3f}")
+    say(f"cell weights: {run.parts['loss']:.3f}")
 
 
 def stride_columns(network: RegionalNetwork) -> slice:

@@ -84,9 +84,7 @@ def fit_typicality(typicality: Typicality, rows: npt.NDArray[np.float64], weight
         typicality.width.copy_((WIDTH * distances.std()).clamp(min=1e-6))
 
 
-def start_code(
-    network: Any, parts: npt.NDArray[np.float32], sources: list[str], whitening: float, seed: int
-) -> None:
+def start_code(network: Any, parts: npt.NDArray[np.float32], sources: list[str], whitening: float, seed: int) -> None:
     """Set the linear path of the hash head to learned rotations of what it reads, `code_parts` [N,code_width].
 
     So the code starts as good as the rotations that others stop at, and learns from there. Bits of typical images are

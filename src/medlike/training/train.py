@@ -16,6 +16,7 @@ from medlike import __version__
 from medlike.bundle import Bundle
 from medlike.datasets import Dataset, Split, join
 from medlike.errors import TrainingError
+from medlike.files import write_text
 from medlike.models.changes import with_changes
 from medlike.models.heads import check_bits
 from medlike.models.hmar import WEIGHT_STRIDE, RegionalNetwork
@@ -123,10 +124,9 @@ def train_network(
 ) -> Bundle:
     """Train a preset and write the bundle at `out`; returns it with its measured quality.
 
-    split: given, else the frozen development split where it knows every image, else one is made and kept in
-    `work`. work: folder of the run (default: OUT.run): checkpoint, history.csv, curves.png, training.json.
-    cache: prepared pictures and maps (default: in `work`). resume: go on from the checkpoint in `work`.
-    Raises TrainingError, DatasetError or BundleError where it cannot start or go on.
+    split: given, else one is made and kept in `work`. work: folder of the run (default: OUT.run): checkpoint,
+    history.csv, curves.png, training.json. cache: prepared pictures and maps (default: in `work`). resume: go on
+    from the checkpoint in `work`. Raises TrainingError, DatasetError or BundleError where it cannot start or go on.
     """
     out = Path(out)
     work = Path(work) if work else out.with_name(out.name + ".run")
@@ -375,6 +375,4 @@ def _training_record(ready: Prepared, plan: Plan, trained: Trained, begun: float
 
 
 def _write_record(work: Path, kept: Mapping[str, Any], trained: Trained) -> None:
-    draft = work / (RECORD + ".draft")
-    draft.write_text(json.dumps({**kept, "history": trained.history}, indent=1, ensure_ascii=False), encoding="utf-8")
-    draft.replace(work / RECORD)
+    write_text(work / RECORD, json.dumps({**kept, "history": trained.history}, indent=1, ensure_ascii=False))

@@ -32,38 +32,42 @@ class File:
         self.now = bytearray()
         self.safe = b""
         self.loose = []  # since the last fsync: (offset, data), or a size
+        self.entries = {}  # of a folder, as the process sees them: name -> File
+        self.safe_entries = {}
 
 
 class Disk:
     """A file system that keeps what was fsynced, and may lose everything else."""
 
     def __init__(self, root):
-        self.inodes = {}
-        self.names = {}  # as the process sees them: path -> File
-        self.safe_names = {}
+        """Start from the files below a folder, which are on the disk for good."""
         self.root = root
+        self.inodes = {}
+        self.top = self._take_in(root)
 
-    def take_in(self, folder):
-        """Start from files that are on the disk for good."""
-        for path in [folder, *folder.rglob("*")]:
-            file = File(path.is_dir())
-            if path.is_file():
-                file.now = bytearray(path.read_bytes())
-                file.safe = bytes(file.now)
-            self.inodes[path.stat().st_ino] = file
-            self.names[str(path)] = self.safe_names[str(path)] = file
+    def _take_in(self, path):
+        file = self.inodes[path.stat().st_ino] = File(path.is_dir())
+        if file.folder:
+            file.entries = {inside.name: self._take_in(inside) for inside in path.iterdir()}
+            file.safe_entries = dict(file.entries)
+        else:
+            file.now = bytearray(path.read_bytes())
+            file.safe = bytes(file.now)
+        return file
 
     def apply(self, op, inode, a, data):
         if op == b"C":
-            file = self.inodes[inode] = File(a == 2)
-            self.names[data.decode()] = file
+            folder, name = self._place(data.decode())
+            folder.entries[name] = self.inodes[inode] = File(a == 2)
         elif op == b"U":
-            self.names.pop(data.decode(), None)
+            folder, name = self._place(data.decode())
+            folder.entries.pop(name, None)
         elif op == b"R":
             old, new = data.decode().split("\0")
-            self.names[new] = self.names.pop(old)
-            for path in [path for path in self.names if path.startswith(old + "/")]:
-                self.names[new + path[len(old) :]] = self.names.pop(path)
+            folder, name = self._place(old)
+            moved = folder.entries.pop(name)
+            folder, name = self._place(new)
+            folder.entries[name] = moved
         elif op == b"T":
             file = self.inodes[inode]
             _resize(file.now, a)
@@ -74,50 +78,66 @@ class Disk:
             file.loose.append((a, data))
         elif op == b"S":
             file = self.inodes[inode]
-            if file.folder:
-                self._sync_folder(file)
-            else:
-                file.safe, file.loose = bytes(file.now), []
+            file.safe_entries = dict(file.entries)
+            file.safe, file.loose = bytes(file.now), []
 
-    def _sync_folder(self, file):
-        path = next(path for path, held in self.names.items() if held is file)
-        inside = [name for name in {*self.names, *self.safe_names} if name.rpartition("/")[0] == path]
-        for name in inside:
-            if name in self.names:
-                self.safe_names[name] = self.names[name]
-            else:
-                self.safe_names.pop(name, None)
+    def _place(self, path):
+        """The folder that holds a path, and the name in it."""
+        *folders, name = Path(path).relative_to(self.root).parts
+        at = self.top
+        for part in folders:
+            at = at.entries[part]
+        return at, name
 
-    def write(self, target, chance):
+    def found(self, path):
+        """The file at a path as the process sees it."""
+        folder, name = self._place(path)
+        return folder.entries[name]
+
+    def below(self, file=None, path=""):
+        """Every file and folder as the process sees it: (path, file, whether the disk knows this name)."""
+        file = file or self.top
+        for name, inside in file.entries.items():
+            yield f"{path}/{name}", inside, file.safe_entries.get(name) is inside
+            yield from self.below(inside, f"{path}/{name}")
+
+    def deleted(self, file=None, path=""):
+        """Every name that is gone for the process and not for the disk."""
+        file = file or self.top
+        for name in file.safe_entries:
+            if name not in file.entries:
+                yield f"{path}/{name}"
+        for name, inside in file.entries.items():
+            yield from self.deleted(inside, f"{path}/{name}")
+
+    def write(self, target, chance, file=None):
         """Build what the disk holds. chance: a random.Random that saves some of the rest, or None."""
-        names = dict(self.safe_names)
-        if chance is not None:
-            for name in {*self.names, *self.safe_names}:
-                if self.names.get(name) is not self.safe_names.get(name) and chance.random() < 0.5:
-                    if name in self.names:
-                        names[name] = self.names[name]
-                    else:
-                        names.pop(name, None)
-        for name in sorted(names):
-            file = names[name]
-            place = target / Path(name).relative_to(self.root)
-            if name != str(self.root) and str(Path(name).parent) not in names:
-                continue  # its folder is not there
-            if name.endswith("-shm"):
+        file = file or self.top
+        entries = dict(file.safe_entries)
+        for name in sorted({*file.entries, *entries}) if chance is not None else ():
+            if file.entries.get(name) is not entries.get(name) and chance.random() < 0.5:
+                entries[name] = file.entries.get(name)
+        for name, inside in sorted(entries.items()):
+            if inside is None or name.endswith("-shm"):
                 continue  # never synced by SQLite; made anew from the log
-            if file.folder:
-                place.mkdir(mode=0o700, exist_ok=True)
-                continue
-            content = bytearray(file.safe)
-            for change in file.loose if chance is not None else []:
-                if isinstance(change, int):
-                    if chance.random() < 0.5:
-                        _resize(content, change)
-                else:
-                    for start in range(0, len(change[1]), PAGE):
-                        if chance.random() < 0.5:
-                            _place(content, change[0] + start, change[1][start : start + PAGE])
-            place.write_bytes(content)
+            if inside.folder:
+                (target / name).mkdir(mode=0o700, exist_ok=True)
+                self.write(target / name, chance, inside)
+            else:
+                (target / name).write_bytes(_content(inside, chance))
+
+
+def _content(file, chance):
+    content = bytearray(file.safe)
+    for change in file.loose if chance is not None else []:
+        if isinstance(change, int):
+            if chance.random() < 0.5:
+                _resize(content, change)
+        else:
+            for start in range(0, len(change[1]), PAGE):
+                if chance.random() < 0.5:
+                    _place(content, change[0] + start, change[1][start : start + PAGE])
+    return content
 
 
 def _resize(content, size):
@@ -169,7 +189,6 @@ def run(folder, cuts, seed, steps, deaf):
     workload.prepare(folder)
     root = folder / "disk"
     disk = Disk(root)
-    disk.take_in(root)
     environment = {
         **os.environ,
         "LD_PRELOAD": str(build_recorder(folder)),
@@ -199,7 +218,7 @@ def run(folder, cuts, seed, steps, deaf):
         done = moment
         left = folder / "left" / "disk"
         shutil.rmtree(left.parent, ignore_errors=True)
-        left.parent.mkdir()
+        left.mkdir(parents=True)
         disk.write(left, random.Random(number) if number % 2 else None)
         if not created and not (left / "archive" / "archive.json").exists():
             continue

@@ -11,10 +11,10 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 # Whatever a child needs is imported here, once: a fork shares it, whoever edits the files meanwhile.
 import PIL.Image
 
-import medlike.archive.index  # noqa: F401
-from medlike.archive import ingest
+import medlike.archive.index.index  # noqa: F401
 from medlike.archive.archive import Archive
-from medlike.archive.identity import Identity
+from medlike.archive.intake import ingest
+from medlike.archive.storage.identity import Identity
 from medlike.inference.encoding import Encodings, quantised
 
 PICTURES = 24
@@ -89,7 +89,7 @@ def use(folder, known, seed, tell, steps=10**9):
             archive.compact()
         else:
             archive.reindex()
-        tell("end", action, names, archive.store.generation())
+        tell("end", action, names, archive._store.generation())
     archive.close()
 
 
@@ -143,10 +143,10 @@ def check(folder, known):
         problems += [f"repaired: {problem}" for problem in archive.verify()]
         found = []
         for name, (id, code) in known.items():
-            row = archive.store.find(id)
+            row = archive._store.find(id)
             if row is not None:
                 found.append(name)
-                stored = archive.store.encoding(row.row, archive.folder.bundle.digest)
+                stored = archive._store.encoding(row.row, archive._folder.bundle.digest)
                 if stored is None or stored.code != code:
                     problems.append(f"{name} has another code than it was given")
-        return problems, found, archive.store.generation()
+        return problems, found, archive._store.generation()

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from medlike.models.crossmodal import chosen_weights
+from medlike.models.mcmfh_parts import chosen_weights
 from medlike.training.losses.gating import gating
 
 

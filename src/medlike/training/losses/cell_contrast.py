@@ -32,9 +32,7 @@ def cell_contrast(
     whose fingerprints correlate above `alike` are dropped. Fewer than two cells give zero.
     """
     if first.shape != second.shape or first.ndim != 2:
-        raise TrainingError(
-            f"cells must be two arrays [M,L]; got {list(first.shape)} and {list(second.shape)}"
-        )
+        raise TrainingError(f"cells must be two arrays [M,L]; got {list(first.shape)} and {list(second.shape)}")
     m = len(first)
     if image.shape != (m,) or place.shape != (m, 2) or fingerprints.shape[:1] != (m,):
         raise TrainingError(

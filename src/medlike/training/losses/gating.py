@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from medlike.models.crossmodal import chosen_weights
+from medlike.models.mcmfh_parts import chosen_weights
 from medlike.training.losses.similarity import precise
 
 

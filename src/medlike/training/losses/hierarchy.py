@@ -12,9 +12,7 @@ from medlike.errors import TrainingError
 from medlike.training.losses.similarity import precise
 
 
-def hierarchy_entropy(
-    logits: Mapping[str, Tensor], labels: Mapping[str, Tensor], smoothing: float = 0.0
-) -> Tensor:
+def hierarchy_entropy(logits: Mapping[str, Tensor], labels: Mapping[str, Tensor], smoothing: float = 0.0) -> Tensor:
     """Mean over levels of the cross-entropy over images whose label is known: scalar.
 
     logits: level -> float [B,classes]; labels: level -> int64 [B], below 0 unknown. A level of which nothing
@@ -22,9 +20,7 @@ def hierarchy_entropy(
     """
     missing = sorted(set(logits) - set(labels))
     if missing:
-        raise TrainingError(
-            f"no labels for level {missing[0]!r}; the labels have {', '.join(sorted(labels))}"
-        )
+        raise TrainingError(f"no labels for level {missing[0]!r}; the labels have {', '.join(sorted(labels))}")
     total = []
     for level, scores in logits.items():
         known = labels[level] >= 0

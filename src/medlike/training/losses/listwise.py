@@ -22,9 +22,7 @@ def listwise(distance: Tensor, relevance: Tensor, temperature: float = 0.05) -> 
     queries that have a relevant candidate; zero where none has.
     """
     if distance.shape != relevance.shape or distance.ndim != 2:
-        raise TrainingError(
-            f"distance {list(distance.shape)} and relevance {list(relevance.shape)} must both be [Q,M]"
-        )
+        raise TrainingError(f"distance {list(distance.shape)} and relevance {list(relevance.shape)} must both be [Q,M]")
     if temperature <= 0:
         raise TrainingError(f"temperature must be above 0; got {temperature}")
     wanted = precise(relevance)

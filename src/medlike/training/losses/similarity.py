@@ -46,9 +46,7 @@ def check_codes(u: Tensor, labels: Tensor) -> None:
     if u.ndim != 2 or not u.is_floating_point():
         raise TrainingError(f"codes must be float [B,K]; got {u.dtype} {list(u.shape)}")
     if labels.shape != u.shape[:1] or labels.is_floating_point():
-        raise TrainingError(
-            f"labels must be integers [{u.shape[0]}]; got {labels.dtype} {list(labels.shape)}"
-        )
+        raise TrainingError(f"labels must be integers [{u.shape[0]}]; got {labels.dtype} {list(labels.shape)}")
 
 
 def known_pairs(labels: Tensor, diagonal: bool = False) -> tuple[Tensor, Tensor]:
@@ -82,6 +80,5 @@ def require_finite(parts: Mapping[str, Tensor]) -> None:
     bad = [name for name, value in parts.items() if not bool(torch.isfinite(value).all())]
     if bad:
         raise TrainingError(
-            f"the loss is not finite in {', '.join(bad)}; lower the learning rate or look at the "
-            "batch's images"
+            f"the loss is not finite in {', '.join(bad)}; lower the learning rate or look at the batch's images"
         )

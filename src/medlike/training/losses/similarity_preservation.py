@@ -25,9 +25,7 @@ def relational_error(u: Tensor, teacher: Tensor, squash: bool = True, centre: bo
 
 def _matrices(u: Tensor, teacher: Tensor, squash: bool, centre: bool) -> tuple[Tensor, Tensor]:
     if u.ndim != 2 or teacher.ndim != 2 or len(u) != len(teacher):
-        raise TrainingError(
-            f"codes {list(u.shape)} and teacher {list(teacher.shape)} must have the same rows"
-        )
+        raise TrainingError(f"codes {list(u.shape)} and teacher {list(teacher.shape)} must have the same rows")
     similarity = pearson_matrix if centre else cosine_matrix
     student = similarity(torch.tanh(precise(u)) if squash else precise(u))
     with torch.no_grad():

@@ -1,0 +1,1 @@
+"""Losses of other methods, one a file, by the rules of medlike.training.losses."""

@@ -1,0 +1,273 @@
+"""Cells of `cross-domain` that train: groups of sources left out together, as `medlike train` would have trained.
+
+Every source is left out in exactly one fold, kin together, so a few trainings say what leaving out each source alone
+would say, a little more strictly: the network has seen fewer sources than it could have.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from medlike.datasets import PARTS, Dataset
+from medlike.datasets.labels import apart_sources, can_be_headline, families
+from medlike.errors import QueryError
+from medlike.evaluation import floors
+from medlike.evaluation.protocols import Arena, pooled, source_oracle, sources_to_leave_out
+from medlike.evaluation.representation import Representation
+from medlike.evaluation.tables import ORACLE
+from medlike.metrics import bootstrap_interval
+from medlike_research.studies.bench import Bench
+from medlike_research.studies.study import Cell, Result
+
+if TYPE_CHECKING:
+    from medlike.training.train import Plan, Prepared
+
+BITS = 64
+USUAL = 3
+CODES, FEATURES, ROTATED = "trained codes", "trained features (float)", "ITQ on the trained features"
+UNTOUCHED, UNTOUCHED_ROTATED = "untouched stem (float)", "ITQ on the untouched stem"
+DISCRIMINANT = "discriminant on the untouched stem"
+# A third of the sources left out, a training on the others with the shipped recipe: minutes on two cores.
+_SECONDS = 900.0
+
+
+def fold_cells(bench: Bench) -> list[Cell]:
+    """One cell a fold and seed: `fold-0` and so on for the first seed, `fold-0-seed-1` for another.
+
+    No more folds than there are families of sources; none where a single family leaves nothing to train on.
+    """
+    count = min(bench.settings.folds, len(_families(bench.wide)))
+    if count < 2:
+        return []
+    dealt = deal_sources(bench.wide, count)
+    of = "" if bench.settings.folds == USUAL else f"-of-{count}"
+    found = []
+    for seed in bench.settings.seeds:
+        for number, away in enumerate(dealt):
+            name = f"fold-{number}{of}" + (f"-seed-{seed}" if seed else "")
+            found.append(Cell(name, _run(bench, number, away, seed), _SECONDS, "fold", of_bundle=False))
+    return found
+
+
+def deal_sources(data: Dataset, folds: int) -> list[frozenset[str]]:
+    """Every source in exactly one of the folds, kin together, so that no fold leaves out most of a modality.
+
+    Families of kin are dealt largest first, each where it adds least to the squared shares of images and of each
+    modality that the fold leaves out; collections that are kept apart weigh nothing. Raises QueryError for fewer
+    than two folds or more than there are families.
+    """
+    counts: dict[str, Counter[str]] = {}
+    for sample in data:
+        if not sample.is_ood:
+            counts.setdefault(sample.source, Counter())[sample.modality] += not sample.apart
+    together = _families(data)
+    if not 2 <= folds <= len(together):
+        raise QueryError(f"{folds} folds of {len(together)} independent sources; give 2 to {len(together)}")
+    modalities = sorted({m for found in counts.values() for m in found})
+    sizes = {f: np.array([sum(counts[s][m] for s in f) for m in modalities], float) for f in together}
+    total = np.maximum(sum(sizes.values()), 1)
+    have = [np.zeros(len(modalities)) for _ in range(folds)]
+    dealt: list[set[str]] = [set() for _ in range(folds)]
+
+    def cost(images: np.ndarray) -> float:
+        return float(((images / total) ** 2).sum() + len(modalities) * (images.sum() / total.sum()) ** 2)
+
+    for family in sorted(together, key=lambda f: (-sizes[f].sum(), f)):
+        added = [cost(h + sizes[family]) - cost(h) for h in have]
+        best = int(np.argmin(added))
+        have[best] += sizes[family]
+        dealt[best].update(family)
+    return [frozenset(found) for found in dealt]
+
+
+def _families(data: Dataset) -> list[tuple[str, ...]]:
+    """The sources of in-domain images, those of kin together, sorted."""
+    return families(sample for sample in data if not sample.is_ood)
+
+
+def _run(bench: Bench, number: int, away: frozenset[str], seed: int) -> Callable[[], Result]:
+    def run() -> Result:
+        trained = _train(bench, away, seed)
+        methods, known, facts = trained.methods, trained.judged, trained.facts
+        judged = away - apart_sources(collection(bench))
+        return {
+            "fold": number,
+            "seed": seed,
+            "left_out": sorted(away),
+            "sizes": {s: int((known.column("source") == s).sum()) for s in sorted(judged)},
+            **facts,
+            "bits": {name: r.bits for name, r in methods.items()},
+            "bytes": {name: r.bytes_per_image for name, r in methods.items()},
+            "protocols": _measure(bench, away, known, methods),
+        }
+
+    return run
+
+
+@dataclass(frozen=True)
+class _Trained:
+    """What a fold's network, and what the untouched stem, say of every judged image."""
+
+    methods: Mapping[str, Representation]
+    judged: Dataset
+    facts: Mapping[str, Any]
+
+
+def _train(bench: Bench, away: frozenset[str], seed: int) -> _Trained:
+    """Train without the sources by the recipe of `medlike train`; what is fitted beside it never saw them either."""
+    from medlike.training.feed import FrozenFeed, PictureFeed, served_outputs
+    from medlike.training.loop import fit
+    from medlike.training.material import material
+    from medlike.training.train import check_plan, prepare_run
+
+    judged = collection(bench).where(can_be_headline)
+    plan = _plan(bench, away, seed)
+    network, recipe = plan.settings()
+    facts = [bench.split.digest, [s.path for s in collection(bench)], asdict(plan), asdict(network), asdict(recipe)]
+    name = hashlib.sha256(json.dumps([*facts, bench.stem_digest], default=str).encode()).hexdigest()[:16]
+    work, cache = bench.work / "runs" / name, bench.work / "maps"
+    check_plan(plan, work)
+    begun = time.perf_counter()
+    ready = prepare_run([collection(bench)], plan, work, cache, bench.split, bench.say)
+    trained = fit(
+        ready.network, ready.recipe, ready.train, ready.feed, ready.validation, ready.validation_feed, work,
+        seed=seed, resume=True, say=bench.say,
+    )  # fmt: skip
+    spent = time.perf_counter() - begun
+    own = served_outputs(ready.feed, len(ready.train), ("feature",))["feature"]
+    held = material(judged, bench.split, ready.collection.classes, cache, bench.say)
+    feed: FrozenFeed | PictureFeed
+    if isinstance(ready.feed, FrozenFeed):
+        feed = FrozenFeed(ready.network, _maps(bench, ready, plan, held), ready.recipe, ready.feed.device)
+    else:
+        feed = PictureFeed(ready.network, held.pictures, ready.recipe, ready.feed.device)
+    outputs = served_outputs(feed, len(held), ("u", "feature"))
+    (work / "checkpoint.pt").unlink(missing_ok=True)  # large, and of no use once its outputs are kept
+    sources = [sample.source for sample in ready.train.dataset]
+    plain, known = _untouched(bench, ready, plan, ready.train, held)
+    methods = {
+        CODES: Representation(codes=np.packbits(outputs["u"] > 0, axis=1)),
+        FEATURES: Representation(features=outputs["feature"]),
+        ROTATED: Representation(codes=floors.fit_itq(own, BITS, seed=seed, sources=sources)(outputs["feature"])),
+        UNTOUCHED: Representation(features=known),
+        UNTOUCHED_ROTATED: Representation(codes=floors.fit_itq(plain, BITS, seed=seed, sources=sources)(known)),
+        DISCRIMINANT: Representation(
+            features=floors.fit_discriminant(plain, ready.train.dataset.column("label"))(known).astype(np.float32)
+        ),
+    }
+    return _Trained(
+        methods,
+        judged,
+        {
+            "images": len(ready.train),
+            "sources": len(set(sources)),
+            "epochs": len(trained.history),
+            "epoch": trained.epoch,
+            "train_seconds": spent,
+            "recipe": asdict(ready.recipe),
+        },
+    )
+
+
+def collection(bench: Bench) -> Dataset:
+    """Both collections; where the settings limit a study, so many images of every source in every part."""
+    if bench.settings.limit is None:
+        return bench.wide
+    seen: Counter[tuple[str, str]] = Counter()
+    part_of = {s.path: part for part in PARTS for s in bench.split.part(bench.wide, part)}
+
+    def keep(sample: Any) -> bool:
+        key = (part_of.get(sample.path, ""), sample.source)
+        seen[key] += 1
+        return seen[key] <= (bench.settings.limit or 0)
+
+    return bench.wide.where(keep)
+
+
+def _plan(bench: Bench, away: frozenset[str], seed: int) -> Plan:
+    from medlike.training.train import Plan
+    from medlike_research.studies.frozen import shortened
+
+    settings = bench.settings
+    changes = shortened(settings.epochs)
+    if settings.limit is not None:
+        changes["batch"] = 16  # a thinned collection has few pictures; larger batches would be refused
+    return Plan(
+        settings.preset, BITS, "ours", changes, 1, seed, settings.stem, settings.device, tuple(sorted(away))
+    )
+
+
+def _maps(bench: Bench, ready: Prepared, plan: Plan, held: Any, network: Any = None) -> Any:
+    from medlike.training.augmentation import augmentation
+    from medlike.training.maps import stem_maps
+
+    chosen = augmentation(ready.recipe.augmentation)
+    network = ready.network if network is None else network
+    return stem_maps(network, held.pictures, bench.work / "maps", 1, chosen, plan.seed, bench.say)
+
+
+def _untouched(bench: Bench, ready: Prepared, plan: Plan, *parts: Any) -> list[np.ndarray]:
+    """Means of every depth of the stem as it was given, every depth weighing alike by the first part's statistics."""
+    import torch
+
+    from medlike.models.networks import build
+    from medlike.models.pooling import depth_statistics
+    from medlike.training.weights import load_stem
+
+    torch.manual_seed(plan.seed)
+    network: Any = build(plan.settings()[0], BITS, ready.network.classes)
+    load_stem(network, plan.stem)
+    network.to(ready.feed.device).eval()
+    found = [np.asarray(_maps(bench, ready, plan, part, network).pooled[0], np.float32) for part in parts]
+    mean, deviation = (t.numpy() for t in depth_statistics(torch.from_numpy(found[0]), network.stem.channels))
+    return [(pooled_ - mean) / deviation for pooled_ in found]
+
+
+def _measure(
+    bench: Bench, away: frozenset[str], judged: Dataset, methods: Mapping[str, Representation]
+) -> dict[str, dict[str, Result]]:
+    """protocol -> method -> figures. Protocols: `within SOURCE`, `unknown alone`, `everything`."""
+    sources, units = judged.column("source"), bench.split.units(judged)
+    queries = {s.path for s in bench.split.part(judged, "query")}
+    known_gallery = {s.path for s in bench.split.part(judged, "gallery")}
+    asked = np.array([s.path in queries for s in judged])
+    strange = np.isin(sources, sorted(away))
+    found_in = strange & ~asked | np.array([s.path in known_gallery for s in judged])
+    rows = {
+        f"within {source}": (sources == source, sources == source)
+        for source in sources_to_leave_out(judged)
+        if source in away
+    }
+    rows |= {"unknown alone": (strange, strange), "everything": (asked, found_in)}
+    measured: dict[str, dict[str, Result]] = {}
+    for protocol, (of_query, of_gallery) in rows.items():
+        q, g = np.flatnonzero(of_query), np.flatnonzero(of_gallery)
+        if not len(q) or not len(g):
+            continue
+        arena = Arena(protocol, judged, judged, units, units).rows(q, g, protocol)
+        measured[protocol] = {name: summary_of(pooled(arena, r[q], r[g])) for name, r in methods.items()}
+        if not protocol.startswith("within"):
+            measured[protocol][ORACLE] = summary_of(source_oracle(arena))
+    return measured
+
+
+def summary_of(found: Any) -> Result:
+    """Figures of one retrieval, with every query's average precision for later tests."""
+    interval = bootstrap_interval(found.ap, found.units)
+    return {
+        **{name: found.scores.mean(name) for name in ("map_worst", "map_best", "map_at_k", "map_at_k_hits")},
+        "map_expected": interval.mean,
+        "interval": [interval.low, interval.high],
+        "queries": found.scores.queries,
+        "without_relevant": found.scores.without_relevant,
+        "ap": [round(float(value), 6) for value in found.ap],
+        "units": found.units.tolist(),
+    }

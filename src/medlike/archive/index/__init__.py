@@ -1,0 +1,1 @@
+"""Derived arrays: columns, segments, filters, words. Rebuilt from the store at any time."""

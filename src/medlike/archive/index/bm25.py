@@ -1,0 +1,237 @@
+"""Searching texts by their words: FTS5 knows which texts hold a word, BM25 says how much that counts.
+
+FTS5's own bm25() counts every text that the store holds, those of removed images and those added later too, so
+that a search of the past would be answered in another order. Here the same formula is applied to the texts that
+live in the generation asked for. Words are what FTS5's tokenizer makes of a text; operators are not known here.
+"""
+
+import math
+import sqlite3
+import threading
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import numpy as np
+from numpy.typing import NDArray
+
+from medlike.archive.index.candidates import Candidates, Field, candidates, ordered, reduced
+from medlike.archive.index.segment import Segment
+from medlike.archive.storage.database import storage_errors
+from medlike.archive.storage.store import Store
+from medlike.types import Array, JsonObject
+
+K1, B = 1.2, 0.75  # as in FTS5's bm25()
+LEAST = 1e-6  # weight of a word that more than half of the texts have, as there
+MOST = 256  # words of a query that are searched for
+HELD = 1 << 23  # postings that are kept in memory
+# Words that say nothing of why a text was found, though they are ranked by like others. A list, not how many texts
+# hold a word: of short captions few hold "the", and in an archive of chest images nearly all hold "chest", which is
+# worth showing. Negations and places (no, without, above) are worth it too. Other languages show all their words.
+FUNCTION_WORDS = frozenset((
+    "a", "an", "and", "are", "as", "at", "be", "been", "by", "for", "from", "has", "have", "in", "into", "is", "it",
+    "its", "of", "on", "or", "that", "the", "their", "there", "these", "this", "to", "was", "were", "which", "with",
+))  # fmt: skip
+_HIT, _END = "\x02", "\x03"  # marks around matched words; control characters are not stored
+
+
+def terms(text: str) -> tuple[str, ...]:
+    """The distinct words of a text in the order they come, as FTS5's tokenizer writes them."""
+    connection = sqlite3.connect(":memory:")
+    try:
+        connection.execute("CREATE VIRTUAL TABLE asked USING fts5(text)")
+        connection.execute("CREATE VIRTUAL TABLE found USING fts5vocab(asked, 'instance')")
+        connection.execute("INSERT INTO asked(text) VALUES (?)", (text,))
+        return tuple(dict.fromkeys(term for (term,) in connection.execute("SELECT term FROM found ORDER BY offset")))
+    finally:
+        connection.close()
+
+
+def telling(wanted: Sequence[str]) -> tuple[str, ...]:
+    """The words of a query that are shown where they are found: without function words, unless it has no other."""
+    return tuple(term for term in wanted if term not in FUNCTION_WORDS) or tuple(wanted)
+
+
+@dataclass(frozen=True)
+class Postings:
+    """The texts that hold a word. numbers: int64 [M], ascending; counts: float64 [M], how often each does."""
+
+    numbers: NDArray[np.int64]
+    counts: NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Marked:
+    """Hold the words of a query that a text has.
+
+    Attributes:
+        words: The words as the text has them.
+        snippet: The text around them, each between square brackets.
+    """
+
+    words: tuple[str, ...]
+    snippet: str
+
+
+class Words:
+    """The word index of a store. Keeps the postings of words that were asked for. Safe to use from many threads."""
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+        self._lock = threading.Lock()
+        self._held: OrderedDict[str, tuple[int, int, Postings]] = OrderedDict()  # word -> purge, last number, postings
+        self._placed: WeakKeyDictionary[Segment, JsonObject] = WeakKeyDictionary()
+
+    def best(self, fields: Sequence[Field], wanted: Sequence[str], k: int) -> Candidates:
+        """Return the k best texts by (-BM25, id of the image); `similarity` is BM25, higher is better.
+
+        Texts with none of the words are left out.
+
+        fields: of an index of texts. BM25's statistics are of all texts that live in them, whatever a filter lets
+        pass. Source: Robertson and Zaragoza, The Probabilistic Relevance Framework: BM25 and Beyond, 2009.
+        """
+        with self._lock, self.store.snapshot():
+            return self._best(fields, wanted, k)
+
+    def _best(self, fields: Sequence[Field], wanted: Sequence[str], k: int) -> Candidates:
+        texts = sum(field.part.rows - len(field.part.dead) for field in fields)
+        lengths = 0
+        for field in fields:
+            held = field.part.segment.array("lengths")[: field.part.rows]
+            lengths += int(held.sum(dtype=np.int64)) - int(held[field.part.dead].sum(dtype=np.int64))
+        if not lengths or k <= 0:
+            return Candidates.joined([])
+        mean, purge = lengths / texts, self._purge()
+        scores = [np.zeros(field.part.rows) for field in fields]
+        for term in wanted[:MOST]:
+            found = [self._within(field, term, mean, purge) for field in fields]
+            having = sum(len(at) - _shared(at, field.part.dead) for field, (at, _) in zip(fields, found, strict=True))
+            if not having:
+                continue
+            weight = max(math.log((texts - having + 0.5) / (having + 0.5)), LEAST)
+            for score, (at, worth) in zip(scores, found, strict=True):
+                score[at] += weight * worth
+        made = []
+        for number, (field, score) in enumerate(zip(fields, scores, strict=True)):
+            if field.mask is not None:
+                score *= field.mask
+            score[field.skip] = 0
+            made.append(_first(field, number, score, k))
+        return ordered(Candidates.joined(made), "radius").take(slice(0, k))
+
+    def marked(self, number: int, wanted: Sequence[str]) -> Marked | None:
+        """The words of a query in the text of a number; None where it has none of them."""
+        if not wanted:
+            return None
+        asked = " OR ".join(_quoted(term) for term in wanted[:MOST])
+        sql = (
+            "SELECT highlight(words, 0, ?, ?), snippet(words, 0, '[', ']', '…', 16) FROM words "
+            "WHERE words MATCH ? AND rowid = ?"
+        )
+        with storage_errors(self.store.path):
+            found = self.store.connection.execute(sql, (_HIT, _END, asked, number)).fetchone()
+        if found is None:
+            return None
+        parts = [part.split(_END, 1)[0] for part in found[0].split(_HIT)[1:]]
+        return Marked(tuple({part.lower(): part for part in reversed(parts)}.values())[::-1], found[1])
+
+    def _within(
+        self, field: Field, term: str, mean: float, purge: int
+    ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        """Where a word is in a field (positions, ascending), and what it is worth there before its own weight."""
+        segment, rows = field.part.segment, field.part.rows
+        placed = self._placed.setdefault(segment, {})
+        held: Any = placed.get(term)
+        if held is None or held[0] != purge:
+            postings = self._postings(term, purge, int(segment.array("rows")[-1]) if len(segment) else 0)
+            numbers = segment.array("rows")
+            at = np.minimum(np.searchsorted(numbers, postings.numbers), max(len(numbers) - 1, 0))
+            there = numbers[at] == postings.numbers if len(numbers) else np.zeros(len(at), bool)
+            held = (purge, at[there], postings.counts[there], None, None)
+        if held[3] != mean:
+            _, at, counts, _, _ = held
+            worn = K1 * (1 - B + B * segment.array("lengths")[at] / mean)
+            held = (purge, at, counts, mean, counts * (K1 + 1) / (counts + worn))
+        if sum(len(one[1]) for one in placed.values()) + len(held[1]) > HELD:
+            placed.clear()
+        placed[term] = held
+        _, at, _, _, worth = held
+        upto = len(at) if rows == len(segment) else int(np.searchsorted(at, rows))
+        return at[:upto], worth[:upto]
+
+    def _postings(self, term: str, purge: int, upto: int) -> Postings:
+        """The texts up to a number that hold a word; those known before are not asked for again."""
+        known = self._held.pop(term, None)
+        if known is None or known[0] != purge:
+            # A word's texts in one go; and what came since text by text, each counted by its marks.
+            rows = self._ask(
+                "SELECT doc, count(*) FROM temp.instances WHERE term = ? GROUP BY doc", (term,), "instances"
+            )
+            last = self._last()
+            postings = _postings(rows)
+        else:
+            _, last, postings = known
+            if upto > last:
+                sql = (
+                    "SELECT rowid, length(highlight(words, 0, ?, '')) - length(text) FROM words "
+                    "WHERE words MATCH ? AND rowid > ? ORDER BY rowid"
+                )
+                fresh = _postings(self._ask(sql, (_HIT, _quoted(term), last)))
+                last = self._last()
+                joined = (np.concatenate(pair) for pair in zip(_pair(postings), _pair(fresh), strict=True))
+                postings = Postings(*joined)
+        self._held[term] = (purge, last, postings)
+        while len(self._held) > 1 and sum(len(one.numbers) for _, _, one in self._held.values()) > HELD:
+            self._held.popitem(last=False)
+        return postings
+
+    def _ask(self, sql: str, bound: tuple[object, ...], needs: str = "") -> list[tuple[int, int]]:
+        connection = self.store.connection
+        with storage_errors(self.store.path):
+            if needs:
+                connection.execute(
+                    f"CREATE VIRTUAL TABLE IF NOT EXISTS temp.{needs} USING fts5vocab(main, words, 'instance')"
+                )
+            return connection.execute(sql, bound).fetchall()
+
+    def _last(self) -> int:
+        found = self._ask("SELECT max(number), 0 FROM texts", ())
+        return int(found[0][0] or 0)
+
+    def _purge(self) -> int:
+        """The last generation at which texts were deleted for good."""
+        sql = "SELECT max(generation), 0 FROM generations WHERE action IN ('erase', 'compact')"
+        return int(self._ask(sql, ())[0][0] or 0)
+
+
+def _first(field: Field, number: int, score: NDArray[np.float64], k: int) -> Candidates:
+    """The texts of a field that can be among the first k: those above 0, without sorting everything."""
+    some = int(np.count_nonzero(score))
+    worth = score
+    if 4 * some < len(score):
+        # Partition is slow where most values are equal: without the zeros.
+        worth = score[score > 0]
+    limit = float(np.partition(worth, len(worth) - k)[len(worth) - k]) if some > 4 * k else 0.0
+    at = np.flatnonzero(score >= limit) if limit > 0 else np.flatnonzero(score)
+    found = candidates(field, number, np.zeros(len(at), np.int32), at, score[at].astype(np.float32))
+    return reduced(found, k, "radius")
+
+
+def _shared(at: NDArray[np.int64], dead: NDArray[np.int64]) -> int:
+    return int(np.isin(dead, at, assume_unique=True).sum()) if len(dead) and len(at) else 0
+
+
+def _postings(rows: list[tuple[int, int]]) -> Postings:
+    table = np.asarray(rows, np.int64).reshape(-1, 2)
+    return Postings(table[:, 0].copy(), table[:, 1].astype(np.float64))
+
+
+def _pair(postings: Postings) -> tuple[Array, Array]:
+    return postings.numbers, postings.counts
+
+
+def _quoted(term: str) -> str:
+    """A word as FTS5 takes it literally: nothing in it is an operator."""
+    return '"' + term.replace('"', '""') + '"'

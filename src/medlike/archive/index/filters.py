@@ -1,0 +1,283 @@
+"""Filters: which images a search may answer, by their metadata.
+
+    {"modality": "CT"}                                equal
+    {"modality": ["CT", "MR"]}                        one of
+    {"age": {"gte": 40, "lt": 60}, "sex": {"ne": "M"}}    operators; all of them must hold
+    {"label": {"exists": True}}
+
+Operators: eq, ne, in, gt, gte, lt, lte, exists. A field that an image lacks satisfies `ne` and `exists:
+False` only. A number equals the text that reads the same; texts are ordered by their characters, numbers by
+size.
+"""
+
+import json
+import math
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from medlike.archive.index.columns import Column, Ranges, complement, ranges
+from medlike.archive.index.index import Part
+from medlike.archive.index.segment import HASH_COLUMNS
+from medlike.archive.storage.rows import FILTER_COLUMNS, NUMBER_COLUMNS
+from medlike.archive.storage.store import Store
+from medlike.errors import QueryError
+from medlike.types import Json, JsonObject
+
+OPERATORS = ("eq", "ne", "in", "gt", "gte", "lt", "lte", "exists")
+_SIGNS = {"=": "eq", "==": "eq", "!=": "ne", ">": "gt", ">=": "gte", "<": "lt", "<=": "lte"}
+_SQL = {"gt": ">", "gte": ">=", "lt": "<", "lte": "<="}
+_HASH = re.compile(r"[0-9a-f]{32}")
+_TEXT_FORM = re.compile(r"\s*([^\s=!<>]+)\s*(==|!=|>=|<=|=|>|<)\s*(.*?)\s*", re.DOTALL)
+_NUMBER_FORM = re.compile(r"[+-]?\d+(\.\d*)?([eE][+-]?\d+)?")
+
+Hashed = Callable[[str, object], str | None]
+
+
+@dataclass(frozen=True)
+class Condition:
+    """One field, one operator, one value. `in` holds a tuple, `exists` a bool."""
+
+    field: str
+    operator: str
+    value: Json
+
+
+def conditions(where: Mapping[str, Json] | None) -> tuple[Condition, ...]:
+    """Read a filter; None and {} filter nothing. Raises QueryError that names what is known."""
+    if where is None:
+        return ()
+    if not isinstance(where, Mapping):
+        raise QueryError(f'a filter is a mapping such as {{"modality": "CT"}}, not {where!r}')
+    found = []
+    for field, asked in where.items():
+        if not isinstance(field, str) or not field or '"' in field or "\0" in field:
+            raise QueryError(f"{field!r} cannot be a field: name a metadata field, for example modality")
+        if isinstance(asked, Mapping):
+            if not asked:
+                raise QueryError(f"{field} has no operator: use one of {', '.join(OPERATORS)}")
+            found += [_condition(field, operator, value) for operator, value in asked.items()]
+        elif isinstance(asked, list | tuple | set | frozenset):
+            found.append(_condition(field, "in", asked))
+        elif asked is None:
+            found.append(Condition(field, "exists", False))
+        else:
+            found.append(_condition(field, "eq", asked))
+    return tuple(found)
+
+
+def parse(texts: Sequence[str]) -> dict[str, JsonObject]:
+    """Read `modality=CT`, `modality=CT,MR`, `sex!=M`, `age>=40` into a filter; all of them must hold.
+
+    What is compared by size becomes a number where it reads as one; all else stays as it was typed. Raises
+    QueryError where a text is no condition.
+    """
+    where: dict[str, JsonObject] = {}
+    for text in texts:
+        match = _TEXT_FORM.fullmatch(text)
+        if match is None:
+            raise QueryError(
+                f"{text!r} is no condition: write FIELD=VALUE, FIELD!=VALUE or FIELD>=NUMBER, for example modality=CT"
+            )
+        field, sign, written = match.groups()
+        operator = _SIGNS[sign]
+        value: object = _read(written) if operator in _SQL else _unquoted(written)
+        if operator == "eq" and "," in written:
+            operator, value = "in", [_unquoted(part.strip()) for part in written.split(",") if part.strip()]
+        operators = where.setdefault(field, {})
+        if operators.get(operator, value) != value:
+            raise QueryError(f"{field} has two conditions with {sign}: give one, or values with commas between them")
+        operators[operator] = value
+    return where
+
+
+class Filter:
+    """A filter made ready for one search: SQL has been asked, columns are looked up part by part."""
+
+    def __init__(self, found: Sequence[Condition], store: Store, hashed: Hashed | None = None) -> None:
+        """Compile conditions.
+
+        Args:
+            found: The conditions.
+            store: Where the fields are that have no column in the index.
+            hashed: (column, value) -> keyed hash, so that a study, series or patient can be given by its true name.
+        """
+        self.by_column = [
+            _with_hashes(condition, hashed) if condition.field in HASH_COLUMNS else condition
+            for condition in found
+            if condition.field in FILTER_COLUMNS
+        ]
+        other = [condition for condition in found if condition.field not in FILTER_COLUMNS]
+        self.rows = _ask(store, other) if other else None
+
+    def mask(self, part: Part) -> NDArray[np.bool_] | None:
+        """Which rows of a part pass: bool [part.rows], or None where all do."""
+        chosen = None
+        for condition in self.by_column:
+            column = part.segment.column(condition.field)
+            codes = _matching(condition, column, condition.field in NUMBER_COLUMNS)
+            passes = column.mask(codes, part.rows)
+            chosen = passes if chosen is None else chosen & passes
+        if self.rows is not None:
+            held = part.segment.images[: part.rows]
+            passes = np.zeros(part.rows, bool)
+            if len(held) and len(self.rows):
+                at = np.minimum(np.searchsorted(self.rows, held), len(self.rows) - 1)
+                passes = self.rows[at] == held
+            chosen = passes if chosen is None else chosen & passes
+        return chosen
+
+
+def holds_field(store: Store, field: str) -> bool:
+    """Whether any image, live or not, has a metadata field that is no column."""
+    sql = "SELECT 1 FROM images WHERE json_type(metadata, ?) IS NOT NULL LIMIT 1"
+    return store.connection.execute(sql, (_path(field),)).fetchone() is not None
+
+
+def _condition(field: str, operator: object, value: Json) -> Condition:
+    if operator not in OPERATORS:
+        raise QueryError(f"{operator!r} is no operator for {field}: use one of {', '.join(OPERATORS)}")
+    if operator == "exists":
+        if not isinstance(value, bool):
+            raise QueryError(f"exists for {field} is {value!r}: give True or False")
+        return Condition(field, operator, value)
+    if operator == "in":
+        if isinstance(value, str | Mapping) or not hasattr(value, "__iter__"):
+            raise QueryError(f"in for {field} is {value!r}: give a list of values")
+        return Condition(field, operator, tuple(_value(field, each) for each in value))
+    return Condition(field, operator, _value(field, value))
+
+
+def _value(field: str, value: object) -> str | int | float:
+    if isinstance(value, bool):
+        return int(value)
+    if isinstance(value, int) and not -(2**63) <= value < 2**63:
+        raise QueryError(f"{field} is compared with {value}: give a whole number of at most 64 bits, or a text")
+    if isinstance(value, str | int):
+        return value
+    if isinstance(value, float) and math.isfinite(value):
+        return value
+    raise QueryError(f"{field} is compared with {value!r}: give a text or a number")
+
+
+def _read(text: str) -> str | int | float:
+    if _NUMBER_FORM.fullmatch(text) and not (len(text) > 1 and text[0] == "0" and "." not in text):
+        number = float(text)
+        if math.isfinite(number):
+            return int(number) if number.is_integer() and abs(number) < 1e15 else number
+    return _unquoted(text)
+
+
+def _unquoted(text: str) -> str:
+    return text.strip("\"'")
+
+
+def _with_hashes(condition: Condition, hashed: Hashed | None) -> Condition:
+    if condition.operator in ("gt", "gte", "lt", "lte"):
+        raise QueryError(f"{condition.field} has no order: use eq, ne, in or exists instead of {condition.operator}")
+    if condition.operator == "exists":
+        return condition
+
+    def known(value: object) -> str:
+        text = str(value)
+        return text if _HASH.fullmatch(text) or hashed is None else hashed(condition.field, text) or text
+
+    value = condition.value
+    return Condition(
+        condition.field,
+        condition.operator,
+        tuple(known(each) for each in value) if condition.operator == "in" else known(value),
+    )
+
+
+def _matching(condition: Condition, column: Column, number: bool) -> Ranges:
+    """The codes of a column whose values satisfy a condition."""
+    size = len(column.values)
+    value = condition.value
+    if condition.operator == "exists":
+        return [(1, size + 1)] if value else [(0, 1)]
+    if condition.operator in ("eq", "ne", "in"):
+        wanted = value if condition.operator == "in" else (value,)
+        equal = ranges([code for each in wanted if (code := _code(column, each, number))])
+        return complement(equal, size) if condition.operator == "ne" else equal
+    if number != isinstance(value, int | float):
+        if number:
+            raise QueryError(f"{condition.field} holds numbers, not {value!r}: compare it with a number")
+        return ranges([code for code, each in enumerate(column.values, 1) if _reads_as(each, condition)])
+    low, high = (value, None) if condition.operator in ("gt", "gte") else (None, value)
+    return column.between(low, high, condition.operator == "gt", condition.operator == "lt")
+
+
+def _code(column: Column, value: str | int | float, number: bool) -> int:
+    if not number:
+        return column.code(_text(value))
+    try:
+        return column.code(float(value))
+    except ValueError:
+        return 0
+
+
+def _reads_as(text: str, condition: Condition) -> bool:
+    """Whether a text that reads as a number satisfies an ordering with a number: knee grades are texts."""
+    try:
+        number = float(text)
+    except ValueError:
+        return False
+    limit = condition.value
+    satisfied = {
+        "gt": number > limit, "gte": number >= limit, "lt": number < limit, "lte": number <= limit,
+    }  # fmt: skip
+    return bool(satisfied[condition.operator])
+
+
+def _text(value: str | int | float) -> str:
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
+
+
+def _ask(store: Store, found: Sequence[Condition]) -> NDArray[np.int64]:
+    """Return the rows whose other metadata satisfy every condition, ascending. Names and values are bound."""
+    clauses, values = [], []
+    for condition in found:
+        clause, bound = _clause(condition)
+        clauses.append(clause)
+        values += bound
+    return np.asarray(store.select(" AND ".join(clauses), values), np.int64)
+
+
+def _clause(condition: Condition) -> tuple[str, list[object]]:
+    path = _path(condition.field)
+    value, field = condition.value, "json_extract(metadata, ?)"
+    if condition.operator == "exists":
+        return f"{field} IS {'NOT ' if value else ''}NULL", [path]
+    if condition.operator in ("eq", "ne", "in"):
+        wanted = value if condition.operator == "in" else (value,)
+        forms = [form for each in wanted for form in _forms(each)]
+        listed = f"{field} IN ({','.join('?' * len(forms))})"
+        if condition.operator == "ne":
+            return f"({field} IS NULL OR NOT {listed})", [path, path, *forms]
+        return listed, [path, *forms]
+    kinds = "('text')" if isinstance(value, str) else "('integer', 'real')"
+    return f"(json_type(metadata, ?) IN {kinds} AND {field} {_SQL[condition.operator]} ?)", [
+        path,
+        path,
+        value,
+    ]
+
+
+def _path(field: str) -> str:
+    """A metadata field as SQLite's JSON functions name it."""
+    return "$." + json.dumps(field, ensure_ascii=False)
+
+
+def _forms(value: str | int | float) -> list[object]:
+    """A number as itself and as text; a text that reads as a number also as that."""
+    if not isinstance(value, str):
+        return [value, _text(value)]
+    try:
+        number = float(value)
+    except ValueError:
+        return [value]
+    return [value, number] if math.isfinite(number) else [value]

@@ -1,0 +1,339 @@
+"""A segment: flat arrays of some rows of the store, in row order, memory-mapped or in memory.
+
+    segment.json        format, bundle, generations, shapes
+    rows.bin            int64 [N], row numbers of the store, ascending
+    added.bin           int64 [N], ascending
+    ids.bin             uint8 [N, 16]
+    codes.bin           uint8 [N, bits / 8]
+    content.bin         int8 [N, D]; cross-modal embeddings are int16, in fixed point
+    cells.bin           uint64 [N, 14, 14, L / 64]      where the bundle has local codes
+    cell_mask.bin       uint8 [N, 25], np.packbits
+    images.bin          int64 [N], for texts: the row of the image each belongs to, ascending
+    lengths.bin         int32 [N], for texts: how many words each has
+    coded.bin           uint8 [N], for texts: 1 where it has a cross-modal code
+    <column>.bin        codes of a dictionary column
+    <column>.values     its values: JSON, or 32-byte strings for keyed hashes
+
+A segment never changes. Which of its rows live as of a generation is the index's knowledge.
+"""
+
+import contextlib
+import json
+import math
+import shutil
+import stat
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from medlike import files as durable
+from medlike import strict_json
+from medlike.archive.index.columns import Column, narrowest, usable
+from medlike.archive.storage.rows import FILTER_COLUMNS, NUMBER_COLUMNS, EncodingRow, ImageRow, TextFacts
+from medlike.codes.buckets import BucketTable
+from medlike.errors import ArchiveError
+from medlike.types import Array, JsonObject, Type
+
+FORMAT = 1
+FILE = "segment.json"
+LARGEST = 1 << 20  # bytes of it
+_CODES = (np.dtype("u1"), np.dtype("<u2"), np.dtype("<u4"))
+UNIT = 1 << 14  # 1.0 in the fixed point of embeddings
+HASH_COLUMNS = ("study", "series", "patient")
+# A row of the store as a segment takes it; the last is there for texts only.
+Row = tuple[ImageRow, EncodingRow, TextFacts | None]
+_ALL_VALID = b"\xff" * 25
+CHUNK = 4096  # rows handled at a time while building
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Widths of a bundle's arrays. bits: of the global code; content: D; local: L, or None.
+
+    of: "" for the images under an image bundle; under a text bundle "pictures" (the images' cross-modal codes)
+    or "texts" (the texts' own). For these the content is the embedding in fixed point (int16, UNIT is 1).
+    """
+
+    bundle: str
+    bits: int
+    content: int
+    local: int | None = None
+    of: str = ""
+
+    @property
+    def folder(self) -> str:
+        """Name of the folder in index/."""
+        return f"{self.bundle[:16]}-{self.of}" if self.of else self.bundle[:16]
+
+    def arrays(self) -> dict[str, tuple[Type, tuple[int, ...]]]:
+        """Name -> type and shape of one row."""
+        found: dict[str, tuple[Type, tuple[int, ...]]] = {
+            "rows": (np.dtype("<i8"), ()),
+            "added": (np.dtype("<i8"), ()),
+            "ids": (np.dtype("u1"), (16,)),
+            "codes": (np.dtype("u1"), (self.bits // 8,)),
+            "content": (np.dtype("<i2" if self.of else "i1"), (self.content,)),
+        }
+        if self.of == "texts":
+            found |= {"images": (np.dtype("<i8"), ()), "lengths": (np.dtype("<i4"), ()), "coded": (np.dtype("u1"), ())}
+        if self.local:
+            found["cells"] = (np.dtype("<u8"), (14, 14, self.local // 64))
+            found["cell_mask"] = (np.dtype("u1"), (25,))
+        return found
+
+
+class Segment:
+    """Hold the rows added in the generations (since, until], with the arrays that the module's docstring lists."""
+
+    def __init__(
+        self,
+        layout: Layout,
+        since: int,
+        until: int,
+        arrays: dict[str, Array],
+        values: JsonObject,
+        folder: Path | None = None,
+    ) -> None:
+        self.layout = layout
+        self.since = since
+        self.until = until
+        self.folder = folder
+        self._arrays = arrays
+        self._values = values
+        self._columns: dict[str, Column] = {}
+        self._table: BucketTable | None = None
+
+    def __len__(self) -> int:
+        return len(self._arrays["rows"])
+
+    def array(self, name: str) -> Array:
+        """One of the arrays of the layout."""
+        return self._arrays[name]
+
+    @property
+    def images(self) -> NDArray[np.int64]:
+        """int64 [N]: the store's row of the image that each row is, or belongs to; ascending."""
+        return self._arrays["images" if self.layout.of == "texts" else "rows"]
+
+    @property
+    def table(self) -> BucketTable:
+        """The rows by code, for codes of 16 bits; made on first use and kept."""
+        if self._table is None:
+            self._table = BucketTable.of(np.ascontiguousarray(self._arrays["codes"]))
+        return self._table
+
+    def column(self, name: str) -> Column:
+        """A dictionary column; its values are read on first use."""
+        column = self._columns.get(name)
+        if column is None:
+            values = self._values[name]
+            if isinstance(values, bytes):
+                values = strict_json.loads(values)
+            elif not isinstance(values, list) and name not in HASH_COLUMNS:
+                values = strict_json.loads(bytes(values))
+            column = self._columns[name] = Column(self._arrays[name], values)
+        return column
+
+    @classmethod
+    def open(cls, folder: Path, layout: Layout) -> "Segment":
+        """Map a segment's files.
+
+        Raises:
+            ArchiveError: A file is missing or has another size than stated.
+        """
+        try:
+            facts = strict_json.loads(durable.read(folder / FILE, LARGEST))
+            if facts["format"] != FORMAT or facts["bundle"] != layout.bundle:
+                raise ArchiveError(f"{folder} is of another format or bundle: run `medlike verify`")
+            arrays = {}
+            stated = {name: (np.dtype(kind), tuple(shape)) for name, (kind, shape) in facts["arrays"].items()}
+            _require_layout(stated, layout)
+            for name, (kind, shape) in stated.items():
+                arrays[name] = _map(folder / f"{name}.bin", kind, shape)
+            values = {}
+            for name in FILTER_COLUMNS:
+                data = _map(folder / f"{name}.values", np.dtype("u1"), (facts["values"][name],))
+                values[name] = data.view("S32") if name in HASH_COLUMNS else data
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise ArchiveError(f"{folder} is damaged ({error}): run `medlike verify`") from error
+        return cls(layout, facts["since"], facts["until"], arrays, values, folder)
+
+
+class Writer:
+    """Builds a segment row by row or segment by segment; in memory, or in a folder as it goes."""
+
+    def __init__(self, layout: Layout, folder: Path | None = None) -> None:
+        self.layout = layout
+        self.folder = folder
+        self._counts = dict.fromkeys([*layout.arrays(), *FILTER_COLUMNS], 0)
+        self._memory: dict[str, list[Array]] = {name: [] for name in self._counts}
+        self._codes: dict[str, dict[Any, int]] = {name: {None: 0} for name in FILTER_COLUMNS}
+        if folder is not None:
+            durable.make_folder(folder)
+            with durable.disk_errors(folder):
+                self._files = {name: durable.opened(folder / f"{name}.bin") for name in self._counts}
+
+    def add(self, rows: Sequence[Row]) -> None:
+        """Append rows of the store, ascending."""
+        images = [row[0] for row in rows]
+        encodings = [row[1] for row in rows]
+        fields: JsonObject = {
+            "rows": [image.row for image in images],
+            "added": [image.added for image in images],
+            "ids": b"".join(bytes.fromhex(image.id) for image in images),
+            "codes": b"".join(encoding.code for encoding in encodings),
+            "content": b"".join(encoding.content for encoding in encodings),
+        }
+        if self.layout.local:
+            side = 14 * 14 * self.layout.local // 8
+            fields["cells"] = b"".join(encoding.cells or bytes(side) for encoding in encodings)
+            fields["cell_mask"] = b"".join(encoding.cell_mask or _ALL_VALID for encoding in encodings)
+        if self.layout.of == "texts":
+            texts = [text for _, _, text in rows if text is not None]
+            fields |= {name: [getattr(text, name) for text in texts] for name in ("images", "lengths", "coded")}
+        for name, (kind, shape) in self.layout.arrays().items():
+            given = fields[name]
+            array = np.frombuffer(given, kind) if isinstance(given, bytes) else np.asarray(given, kind)
+            try:
+                self._append(name, array.reshape(len(rows), *shape))
+            except ValueError:
+                raise ArchiveError(
+                    f"rows {images[0].row} to {images[-1].row}: {name} has another size than the bundle's: "
+                    "run `medlike verify`, then `medlike reindex`"
+                ) from None
+        for name in FILTER_COLUMNS:
+            known = self._codes[name]
+            number = name in NUMBER_COLUMNS
+            codes = [known.setdefault(usable(getattr(image, name), number), len(known)) for image in images]
+            self._append(name, np.asarray(codes, "<u4"))
+
+    def copy(self, segment: Segment, kept: NDArray[np.bool_] | None = None) -> None:
+        """Append the rows of a segment that are `kept` (bool [N], None = all), and join their dictionaries."""
+        tables = {}
+        for name in FILTER_COLUMNS:
+            known, column = self._codes[name], segment.column(name)
+            values = (value.decode() if isinstance(value, bytes) else value for value in column.values)
+            tables[name] = np.asarray([0, *(known.setdefault(value, len(known)) for value in values)], dtype="<u4")
+        for start in range(0, len(segment), CHUNK):
+            part = slice(start, start + CHUNK)
+            chosen: Any = slice(None) if kept is None else kept[part]
+            for name in self.layout.arrays():
+                self._append(name, segment.array(name)[part][chosen])
+            for name, table in tables.items():
+                self._append(name, table[segment.column(name).codes[part][chosen]])
+
+    def finish(self, since: int, until: int) -> Segment:
+        """Sort the dictionaries, make everything durable, and open the segment."""
+        arrays: dict[str, tuple[str, tuple[int, ...]]] = {}
+        sizes: dict[str, int] = {}
+        values: JsonObject = {}
+        for name in FILTER_COLUMNS:
+            # A value is kept only where a row still has it: what was erased must not live on in a dictionary.
+            used = self._used(name)
+            known = sorted(value for value, code in self._codes[name].items() if value is not None and used[code])
+            table = np.zeros(len(self._codes[name]), narrowest(len(known)))
+            for new, value in enumerate(known, 1):
+                table[self._codes[name][value]] = new
+            self._recode(name, table)
+            data = "".join(known).encode() if name in HASH_COLUMNS else json.dumps(known).encode()
+            values[name], sizes[name] = data, len(data)
+            arrays[name] = (table.dtype.str, (self._counts[name],))
+        for name, (kind, shape) in self.layout.arrays().items():
+            arrays[name] = (kind.str, (self._counts[name], *shape))
+        if self.folder is None:
+            held = {}
+            for name, (kind_name, full) in arrays.items():
+                parts = self._memory[name]
+                held[name] = np.concatenate(parts) if parts else np.empty(full, np.dtype(kind_name))
+            loose = {
+                name: np.frombuffer(data, "S32") if name in HASH_COLUMNS else data for name, data in values.items()
+            }
+            return Segment(self.layout, since, until, held, loose)
+        with durable.disk_errors(self.folder):
+            for file in self._files.values():
+                file.close()
+            durable.sync_files(self.folder / f"{name}.bin" for name in self._files)
+        for name, data in values.items():
+            durable.write(self.folder / f"{name}.values", data, sync_folder=False)
+        facts = {
+            "format": FORMAT, "bundle": self.layout.bundle, "since": since, "until": until,
+            "arrays": arrays, "values": sizes,
+        }  # fmt: skip
+        durable.write(self.folder / FILE, json.dumps(facts).encode())
+        return Segment.open(self.folder, self.layout)
+
+    def abandon(self) -> None:
+        """Delete what was written."""
+        if self.folder is not None:
+            for file in self._files.values():
+                # What a full disk did not take is still waiting.
+                with contextlib.suppress(OSError):
+                    file.close()
+            shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _append(self, name: str, array: Array) -> None:
+        self._counts[name] += len(array)
+        if self.folder is None:
+            self._memory[name].append(np.ascontiguousarray(array))
+        else:
+            with durable.disk_errors(self.folder):
+                self._files[name].write(np.ascontiguousarray(array).data)
+
+    def _pieces(self, name: str) -> Iterable[Array]:
+        if self.folder is None:
+            yield from self._memory[name]
+            return
+        with durable.disk_errors(self.folder):
+            self._files[name].flush()
+            with (self.folder / f"{name}.bin").open("rb") as file:
+                while data := file.read(4 * 65536):
+                    yield np.frombuffer(data, "<u4")
+
+    def _used(self, name: str) -> NDArray[np.bool_]:
+        used = np.zeros(len(self._codes[name]), bool)
+        for piece in self._pieces(name):
+            used[piece] = True
+        return used
+
+    def _recode(self, name: str, table: Array) -> None:
+        if self.folder is None:
+            self._memory[name] = [table[piece] for piece in self._memory[name]]
+            return
+        fresh = self.folder / f"{name}.recoded"
+        with durable.disk_errors(self.folder):
+            with durable.opened(fresh) as file:
+                for piece in self._pieces(name):
+                    file.write(table[piece].data)
+            self._files[name].close()
+            durable.move(fresh, self.folder / f"{name}.bin")
+            self._files[name] = (self.folder / f"{name}.bin").open("ab")
+
+
+def _require_layout(stated: dict[str, tuple[Type, tuple[int, ...]]], layout: Layout) -> None:
+    """Raise ValueError where a segment's arrays are not exactly those of the layout, all of one length."""
+    wanted = layout.arrays()
+    if set(stated) != {*wanted, *FILTER_COLUMNS}:
+        raise ValueError("its arrays are not those of the bundle")
+    rows = stated["rows"][1][:1]
+    for name, (kind, shape) in stated.items():
+        known = (wanted[name][0],) if name in wanted else _CODES
+        inner = wanted[name][1] if name in wanted else ()
+        if kind not in known or shape != (*rows, *inner) or not all(type(side) is int and side >= 0 for side in shape):
+            raise ValueError(f"{name} is stated as {kind} {shape}")
+
+
+def _map(path: Path, kind: Type, shape: tuple[int, ...]) -> Array:
+    facts = path.lstat()
+    if not stat.S_ISREG(facts.st_mode):
+        raise ValueError(f"{path.name} is no regular file")
+    expected = math.prod(shape) * kind.itemsize
+    if facts.st_size != expected:
+        raise ValueError(f"{path.name} has {facts.st_size} bytes, not {expected}")
+    if expected == 0:
+        return np.empty(shape, kind)
+    # A plain array over the map: np.memmap's own class slows every slice.
+    return np.asarray(np.memmap(path, kind, "r", shape=shape))

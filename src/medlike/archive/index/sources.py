@@ -1,0 +1,130 @@
+"""What an index is derived from: the images of a store, or the texts that belong to them."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from medlike.archive.index.segment import Row
+from medlike.archive.storage.database import storage_errors
+from medlike.archive.storage.rows import EncodingRow, ImageRow, TextFacts
+from medlike.archive.storage.store import Store
+
+_PAGE = 1000
+_COLUMNS = tuple(name for name in ImageRow.__dataclass_fields__ if name not in ("row", "facts", "metadata"))
+
+
+class Rows(Protocol):
+    """Numbered rows that never change, and that live as the store's images do."""
+
+    def rows(self, since: int, until: int) -> Iterator[Row]:
+        """Those added in the generations (since, until], ascending by number."""
+
+    def removals(self, since: int, until: int) -> Sequence[tuple[int, int]]:
+        """(number, generation) of those removed in (since, until], ascending by number."""
+
+    def count(self, since: int) -> int:
+        """How many were added after a generation."""
+
+    def present(self) -> NDArray[np.int64]:
+        """The numbers that the store holds."""
+
+
+class StoredImages:
+    """The images of a store that are encoded under a bundle (its digest)."""
+
+    def __init__(self, store: Store, bundle: str) -> None:
+        self.store, self.bundle = store, bundle
+
+    def rows(self, since: int, until: int) -> Iterator[Row]:
+        """Yield the rows added in (since, until], ascending."""
+        for image, encoding in self.store.rows(self.bundle, since, until):
+            yield image, encoding, None
+
+    def removals(self, since: int, until: int) -> Sequence[tuple[int, int]]:
+        """Return (row, generation) of the rows removed in (since, until]."""
+        return self.store.removals(since, until)
+
+    def count(self, since: int) -> int:
+        """Return how many rows were added after a generation."""
+        return _one(self.store, "SELECT count(*) FROM images WHERE added > ?", (since,))
+
+    def present(self) -> NDArray[np.int64]:
+        """Return the numbers that the store holds."""
+        return _numbers(self.store, "SELECT row FROM images")
+
+
+class StoredTexts:
+    """The texts of a store, with the columns of their images; their codes under a text bundle where there is one.
+
+    width: of a code and of an embedding in bytes; a text that is not encoded has zeros there.
+    """
+
+    def __init__(self, store: Store, bundle: str | None, width: tuple[int, int] = (0, 0)) -> None:
+        self.store, self.bundle = store, bundle
+        self._nothing = EncodingRow(bytes(width[0]), bytes(width[1]))
+
+    def rows(self, since: int, until: int) -> Iterator[Row]:
+        """Yield the rows added in (since, until], ascending."""
+        columns = ", ".join(f"images.{name}" for name in _COLUMNS)
+        coded, join, bound = "NULL, NULL", "", []
+        if self.bundle is not None:
+            coded = "crossed.code, crossed.embedding"
+            join = "LEFT JOIN text_encodings crossed ON crossed.number = texts.number AND crossed.bundle = ?"
+            bound = [self.bundle]
+        sql = (
+            f"SELECT texts.number, texts.row, sizes.sz, {coded}, {columns} FROM texts "
+            "CROSS JOIN images ON images.row = texts.row "
+            f"LEFT JOIN words_docsize sizes ON sizes.id = texts.number {join} "
+            "WHERE texts.number > ? AND images.added > ? AND images.added <= ? ORDER BY texts.number LIMIT ?"
+        )
+        # Texts are numbered in the order of their images, these in the order of their generations.
+        first = "SELECT min(number) FROM texts WHERE row >= (SELECT min(row) FROM images WHERE added > ?)"
+        last = _one(self.store, first, (since,)) - 1
+        while last >= 0:
+            with storage_errors(self.store.path):
+                page = self.store.connection.execute(sql, (*bound, last, since, until, _PAGE)).fetchall()
+            for number, row, size, code, embedding, *values in page:
+                image = ImageRow(number, *values, facts={}, metadata={})  # type: ignore[misc]
+                encoding = self._nothing if code is None else EncodingRow(code, embedding)
+                yield image, encoding, TextFacts(row, _varint(size), int(code is not None))
+            if len(page) < _PAGE:
+                return
+            last = page[-1][0]
+
+    def removals(self, since: int, until: int) -> Sequence[tuple[int, int]]:
+        """Return (row, generation) of the rows removed in (since, until]."""
+        sql = (
+            "SELECT texts.number, images.removed FROM images JOIN texts ON texts.row = images.row "
+            "WHERE images.removed > ? AND images.removed <= ? ORDER BY texts.number"
+        )
+        with storage_errors(self.store.path):
+            return self.store.connection.execute(sql, (since, until)).fetchall()
+
+    def count(self, since: int) -> int:
+        """Return how many rows were added after a generation."""
+        sql = "SELECT count(*) FROM images JOIN texts ON texts.row = images.row WHERE images.added > ?"
+        return _one(self.store, sql, (since,))
+
+    def present(self) -> NDArray[np.int64]:
+        """Return the numbers that the store holds."""
+        return _numbers(self.store, "SELECT number FROM texts")
+
+
+def _varint(size: bytes | None) -> int:
+    """How many words FTS5 counted in a text: a variable-length integer, seven bits a byte, the highest first."""
+    value = 0
+    for byte in size or b"":
+        value = value << 7 | byte & 0x7F
+    return value
+
+
+def _one(store: Store, sql: str, bound: tuple[Any, ...]) -> int:
+    with storage_errors(store.path):
+        return int(store.connection.execute(sql, bound).fetchone()[0] or 0)
+
+
+def _numbers(store: Store, sql: str) -> NDArray[np.int64]:
+    with storage_errors(store.path):
+        return np.fromiter((number for (number,) in store.connection.execute(sql)), np.int64)

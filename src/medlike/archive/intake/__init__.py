@@ -1,0 +1,1 @@
+"""From sources to committed rows, and encoding again."""

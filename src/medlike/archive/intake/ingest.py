@@ -1,0 +1,405 @@
+"""Taking images in: sources are read in parallel, encoded in batches, committed in groups.
+
+A group is committed after 256 images or one second: pixels are fsynced, then links, then one transaction of
+the store. Whatever ends the run in between (a full disk, an interrupt, a power cut) leaves whole groups;
+running the same command again skips the files that were taken in already.
+"""
+
+import hashlib
+import json
+import os
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from medlike.archive.intake import text_codes as text_codes
+from medlike.archive.intake.reader import read
+from medlike.archive.storage import pixels as pixel_files
+from medlike.archive.storage import record as records
+from medlike.archive.storage.identity import Identity, Links, Seen
+from medlike.archive.storage.pixels import Pixels
+from medlike.archive.storage.record import Record
+from medlike.archive.storage.rows import ImageRow, NewImage
+from medlike.archive.storage.store import Store
+from medlike.archive.text_encoder import TextEncoder
+from medlike.errors import ArchiveFull, ImageError, QueryError
+from medlike.inference.encoding import Encodes, Encoding, require_golden
+
+if TYPE_CHECKING:
+    from medlike.imaging import Frames, Prepared, Source
+
+#: Raised where files are read, or texts de-identified, otherwise than before: then `add` reads known files again.
+READER = 2
+
+GROUP = 256  # images a commit
+PATIENCE = 1.0  # seconds until a smaller group is committed
+BATCH = 32  # images encoded at once
+WRITES = 16  # pixel files waiting to be written
+
+
+@dataclass
+class AddReport:
+    """Report what `Archive.add` or `Archive.drain` did. Counts are of images.
+
+    Attributes:
+        added: Images with a new id.
+        replaced: Images whose id was stored with other pixels, metadata or texts.
+        unchanged: Images that were stored already.
+        skipped: (path, reason) of each file or frame that was refused.
+        duplicates: (path, id) of each image equal to a stored one from another file.
+        seconds: Time by stage: read (summed over threads), encode, commit, index, total.
+        files: Files that were read or skipped.
+        generation: Generation of the last commit.
+        texts: Texts that were stored with the images.
+        deidentified: Names, dates, numbers and addresses that were removed from the texts before storing.
+        archives: Folders below the sources that were passed over because they are archives or backups.
+        dropped: By manifest column, how many cells were left out because their value is invalid, and the first one.
+        remarks: (path, remark) of each image whose file was repaired or partly left out.
+    """
+
+    added: int = 0
+    replaced: int = 0
+    unchanged: int = 0
+    skipped: list[tuple[str, str]] = field(default_factory=list)
+    duplicates: list[tuple[str, str]] = field(default_factory=list)
+    seconds: dict[str, float] = field(default_factory=dict)
+    files: int = 0
+    generation: int = 0
+    texts: int = 0
+    deidentified: int = 0
+    archives: list[str] = field(default_factory=list)
+    dropped: dict[str, tuple[int, str]] = field(default_factory=dict)
+    remarks: list[tuple[str, str]] = field(default_factory=list)
+
+
+Progress = Callable[[AddReport], None]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How to take images in. pixels: "copy" keeps them, "reference" keeps a preview and the path."""
+
+    pixels: str = "reference"
+    frames: "Frames" = "middle"
+    keep_identifiers: bool = False
+    threads: int = 0
+
+    def __post_init__(self) -> None:
+        if self.pixels not in ("copy", "reference"):
+            raise QueryError(f"pixels is {self.pixels!r}: give 'copy' or 'reference'")
+
+    @property
+    def workers(self) -> int:
+        """Return how many threads read files."""
+        return self.threads or min(8, len(os.sched_getaffinity(0)))
+
+
+@dataclass(frozen=True)
+class Taken:
+    """One image that was read: ready to be encoded. pixels, preview: files to be kept, as bytes. remarks: its own."""
+
+    record: Record
+    prepared: "Prepared"
+    pixels: bytes | None
+    preview: bytes | None
+    remarks: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Refused:
+    """A file or frame that cannot be used, with the reason."""
+
+    reason: str
+
+
+class Finished(NamedTuple):
+    """A source that was gone through: the ids of its images, and why parts of it were refused."""
+
+    source: "Source"
+    ids: list[str]
+    reasons: list[str]
+
+
+class Intake:
+    """One run of `add`. The caller holds the writer's lock."""
+
+    def __init__(
+        self,
+        store: Store,
+        links: Links,
+        pixels: Pixels,
+        identity: Identity,
+        encoder: Encodes,
+        bundle: str,
+        settings: Settings,
+        progress: Progress | None = None,
+        text_encoder: TextEncoder | None = None,
+    ) -> None:
+        """text_encoder: what encodes under the archive's text bundle, None where it has none."""
+        self.store, self.links, self.pixels, self.identity = store, links, pixels, identity
+        require_golden(encoder)
+        self.text_encoder = text_encoder
+        if text_encoder is not None:
+            text_encoder.require_golden()
+        self.encoder, self.bundle, self.settings, self.progress = encoder, bundle, settings, progress
+        self.report = AddReport(
+            seconds={"read": 0.0, "encode": 0.0, "commit": 0.0, "total": 0.0}, generation=store.generation()
+        )
+        self._began = time.perf_counter()
+        self._batch: list[Taken] = []
+        self._group: list[tuple[Taken, Encoding]] = []
+        self._oldest = 0.0
+        self._ids: set[str] = set()
+        self._finished: list[Finished] = []
+        self._files: dict[int, Seen] = {}
+        self.between_groups: Callable[[], None] = lambda: None  # called where nothing waits to be committed
+        self._received = False
+        self._settled: Callable[[list[Finished]], None] | None = None
+        self._clock = threading.Lock()
+        self._writers = ThreadPoolExecutor(4, thread_name_prefix="medlike-write")
+        self._writes: deque[Future[None]] = deque()
+
+    def run(
+        self,
+        sources: "Iterable[Source]",
+        received: bool = False,
+        settled: "Callable[[list[Finished]], None] | None" = None,
+    ) -> AddReport:
+        """Take in sources; `received` ones come from the spool: their path is not where they stay.
+
+        settled is called with sources of which everything is committed.
+        """
+        self._received, self._settled = received, settled
+
+        def load(source: "Source") -> Iterator[Taken | Refused]:
+            return self._load(source, received)
+
+        try:
+            ids: list[str] = []
+            reasons: list[str] = []
+            for source, item in read(self._unseen(sources), load, self.settings.workers, self._spent):
+                if item is None:
+                    self._finished.append(Finished(source, ids, reasons))
+                    ids, reasons = [], []
+                    self._went_through()
+                elif isinstance(item, Refused):
+                    self.report.skipped.append((str(source.path), item.reason))
+                    reasons.append(item.reason)
+                else:
+                    ids.append(item.record.id)
+                    self._remark(str(source.path), item.remarks)
+                    self._take(str(source.path), item)
+                if self._oldest and time.perf_counter() - self._oldest >= PATIENCE:
+                    self._commit()
+            self._commit()
+        except ArchiveFull as error:
+            done = self.report.added + self.report.replaced
+            raise ArchiveFull(
+                f"{error} ({done} images of this run are safe, generation {self.report.generation}; "
+                "the next run goes on from there)"
+            ) from error
+        finally:
+            self._writers.shutdown(wait=True, cancel_futures=True)
+            self.report.seconds["total"] = time.perf_counter() - self._began
+        return self.report
+
+    # In the main thread
+
+    def _unseen(self, sources: "Iterable[Source]") -> "Iterator[Source]":
+        """The sources that are not known to be stored as they are."""
+        for source in sources:
+            for column, cell in source.dropped.items():
+                count, first = self.report.dropped.get(column, (0, cell))
+                self.report.dropped[column] = count + 1, first
+            found = None if self._received else self._file(source)
+            if found:
+                seen = self.links.seen(found.path)
+                if seen and replace(seen, ids=()) == found and self._all_live(seen.ids):
+                    self.report.unchanged += len(seen.ids)
+                    self._went_through()
+                    continue
+                self._files[id(source)] = found
+            yield source
+
+    def _file(self, source: "Source") -> Seen | None:
+        """A source's file as the link table remembers it; None where it cannot be looked at."""
+        try:
+            state = Path(source.path).stat()
+        except OSError:
+            return None  # reading it will tell why
+        return Seen(
+            _absolute(str(source.path)),
+            f"{state.st_mtime_ns}:{state.st_size}",
+            self._said(source),
+            (),
+        )
+
+    def _went_through(self) -> None:
+        self.report.files += 1
+        if self.progress and self.report.files % 32 == 0:
+            self.progress(self.report)
+
+    def _said(self, source: "Source") -> str:
+        """Digest of everything but the file that decides what is stored of it."""
+        said = {
+            "metadata": records.plain(source.metadata),
+            "texts": records.plain(source.texts),
+            "identifiers": records.plain(source.identifiers),
+            "boxes": records.plain(source.boxes),
+            "reader": READER,
+            "settings": [self.settings.pixels, self.settings.frames, self.settings.keep_identifiers],
+        }
+        return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
+
+    def _all_live(self, ids: Iterable[str]) -> bool:
+        return all(self.store.select("id = ? AND removed IS NULL", (id,)) for id in ids)
+
+    def _remark(self, path: str, remarks: tuple[str, ...]) -> None:
+        """List the remarks on an image; those that every frame of a file repeats, once."""
+        listed = self.report.remarks
+        recent = listed[-len(remarks) :] if remarks else []
+        if recent != [(path, remark) for remark in remarks]:
+            listed += ((path, remark) for remark in remarks)
+
+    def _take(self, path: str, taken: Taken) -> None:
+        record = taken.record
+        if record.id in self._ids:
+            self._commit()  # the same id twice in a group: the second is judged against the first
+        live = self.store.find(record.id)
+        if live is not None:
+            link = self.links.find([record.id]).get(record.id)
+            elsewhere = link is not None and link.path is not None and link.path != record.link.path
+            if self._equal(live, record):
+                if elsewhere:
+                    self.report.duplicates.append((path, record.id))
+                else:
+                    self.report.unchanged += 1
+                return
+            if record.by_pixels and elsewhere:
+                self.report.duplicates.append((path, record.id))
+                return
+        self._oldest = self._oldest or time.perf_counter()
+        self._ids.add(record.id)
+        self._batch.append(taken)
+        self._keep(taken)
+        if len(self._batch) >= BATCH:
+            self._encode()
+        if len(self._group) >= GROUP:
+            self._commit()
+
+    def _equal(self, live: ImageRow, record: Record) -> bool:
+        if live.kind == "reference" and record.columns["kind"] == "copy":
+            return False  # asked to keep the pixels this time
+        return (
+            live.pixels == record.columns["pixels"]
+            and records.same(live.metadata, record.columns["metadata"])
+            and records.same(live.facts, record.columns["facts"])
+            and self.store.texts(live.row) == dict(record.texts)
+        )
+
+    def _keep(self, taken: Taken) -> None:
+        """Write pixels and preview while others are encoded: fsync takes its time."""
+        if taken.pixels is not None:
+            digest = taken.record.columns["pixels"]
+            self._writes.append(self._writers.submit(self.pixels.write, digest, taken.pixels))
+        if taken.preview is not None:
+            self._writes.append(self._writers.submit(self.pixels.write_preview, taken.preview))
+        while len(self._writes) > WRITES:
+            self._writes.popleft().result()
+
+    def _encode(self) -> None:
+        if self._batch:
+            began = time.perf_counter()
+            encodings = self.encoder.encode([taken.prepared for taken in self._batch])
+            self._group += [(taken, encodings[i]) for i, taken in enumerate(self._batch)]
+            self._batch = []
+            self.report.seconds["encode"] += time.perf_counter() - began
+
+    def _commit(self) -> None:
+        self._encode()
+        began = time.perf_counter()
+        group, self._group, self._ids, self._oldest = self._group, [], set(), 0.0
+        if group:
+            while self._writes:
+                self._writes.popleft().result()
+            self.pixels.sync()
+            self.links.write(taken.record.link for taken, _ in group)
+            replaced, rows = 0, []
+            codes = None
+            if self.text_encoder is not None:
+                encoded = [(taken.record, encoding) for taken, encoding in group]
+                codes = text_codes.coded(self.text_encoder, encoded)
+            with self.store.commit("add") as commit:
+                for taken, encoding in group:
+                    replaced += commit.remove(taken.record.id)
+                    columns = {**taken.record.columns, "predicted_modality": encoding.modality}
+                    image = NewImage(columns, records.of_encoding(encoding), taken.record.texts)
+                    rows.append(commit.add(image, self.bundle))
+                if codes is not None:
+                    codes.write(commit, rows)
+            self.report.generation = commit.generation
+            self.report.texts += sum(len(taken.record.texts) for taken, _ in group)
+            self.report.deidentified += sum(taken.record.replaced for taken, _ in group)
+            self.report.replaced += replaced
+            self.report.added += len(group) - replaced
+        self._settle()
+        self.report.seconds["commit"] += time.perf_counter() - began
+        if group:
+            self.between_groups()
+        if self.progress:
+            self.progress(self.report)
+
+    def _settle(self) -> None:
+        """Remember the files whose every image is committed, so that the next run skips them."""
+        finished, self._finished = self._finished, []
+        whole = []
+        for source, ids, reasons in finished:
+            # As the file was before it was read: should it have changed meanwhile, it is read again.
+            file = self._files.pop(id(source), None)
+            if file and ids and not reasons:
+                whole.append(replace(file, ids=tuple(ids)))
+        self.links.write(seen=whole)
+        if self._settled and finished:
+            self._settled(finished)
+
+    # In the reading threads
+
+    def _spent(self, seconds: float) -> None:
+        with self._clock:
+            self.report.seconds["read"] += seconds
+
+    def _load(self, source: "Source", received: bool) -> Iterator[Taken | Refused]:
+        from medlike import imaging
+
+        images = imaging.load(source, self.settings.frames)
+        path = None if received else _absolute(str(source.path))
+        while True:
+            try:
+                image = next(images)
+                prepared = imaging.prepare(image)
+                kind = "copy" if received else self.settings.pixels
+                record = records.of_image(image, self.identity, kind, self.settings.keep_identifiers, path)
+                data = imaging.encode_pixels(image.pixels) if kind == "copy" else None
+                preview = None
+                if kind == "reference":
+                    preview = pixel_files.encode_preview(image)
+                    record.columns["preview"] = pixel_files.preview_name(preview)
+            except StopIteration:
+                return
+            except ImageError as error:
+                yield Refused(str(error))
+                return
+            except Exception as error:
+                # A decoder's own complaint; the batch goes on.
+                yield Refused(f"{type(error).__name__}: {error}")
+                return
+            yield Taken(record, prepared, data, preview, image.remarks)
+
+
+def _absolute(path: str) -> str:
+    return os.path.abspath(path)  # noqa: PTH100 - resolve() would follow links away from the name given

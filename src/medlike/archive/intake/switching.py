@@ -1,0 +1,91 @@
+"""Changing the bundles of an archive: everything is encoded under the new ones, then one rename switches."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from medlike.archive.intake import text_codes as text_codes
+from medlike.archive.intake.ingest import Settings
+from medlike.archive.intake.reindex import ReindexReport, encode_again, settle
+from medlike.archive.session import Bundles
+from medlike.archive.storage.folder import (
+    BundleFacts,
+    TextBundleFacts,
+    default_text_bundle,
+    loaded_bundle,
+    loaded_text_bundle,
+)
+from medlike.archive.text_encoder import TextEncoder
+from medlike.errors import BundleError
+from medlike.inference.encoding import Encodes
+
+if TYPE_CHECKING:
+    from medlike.bundle import Bundle
+
+NONE, DEFAULT = "none", "default"
+
+
+def text_facts(text_bundle: "str | Path | Bundle | None", images: "Bundle") -> TextBundleFacts | None:
+    """The text bundle asked for, where it goes with an image bundle; "default": the shipped one or none.
+
+    Raises BundleError where it goes with another image bundle.
+    """
+    if text_bundle is None or text_bundle == NONE:
+        return None
+    if text_bundle == DEFAULT:
+        found = default_text_bundle(images)
+        return None if found is None else TextBundleFacts.of(found)
+    facts = TextBundleFacts.of(loaded_text_bundle(text_bundle))
+    if not facts.fits(images):
+        raise BundleError(
+            f"text bundle {facts.name} goes with images encoded by {facts.images[:16]}, not with those of "
+            f"{images.name} ({images.encoder_digest[:16]}): give one that was made for {images.name}"
+        )
+    return facts
+
+
+def reindex(
+    bundles: Bundles,
+    bundle: "str | Path | Bundle | None",
+    text_bundle: "str | Path | Bundle | None",
+    encoder: Encodes | None,
+    progress: Callable[[Any], None] | None,
+    drop_lost: bool,
+) -> ReindexReport:
+    """As `Archive.reindex`; the caller holds the writer's lock."""
+    store, known = bundles.store, bundles.current()
+    report = ReindexReport(generation=store.generation())
+    if bundle is None and text_bundle is None:
+        bundles.drop_indexes()
+        bundles.current().indexes.rebuild()
+        return report
+    folder = known.folder
+    chosen = folder.bundle.load() if bundle is None else loaded_bundle(bundle)
+    text = folder.text if text_bundle is None else text_facts(text_bundle, chosen)
+    made = encoder is None
+    if bundle is not None:
+        if encoder is None:
+            from medlike.inference import Encoder
+
+            encoder = Encoder(chosen)
+        folder = folder.under(BundleFacts.of(chosen))
+        workers = Settings().workers
+        report = encode_again(
+            store, bundles.links, bundles.pictures.pixels, encoder, folder.bundle.digest, workers, progress
+        )
+        if report.lost and not drop_lost:
+            return report
+        if text is not None and not text.fits(chosen):
+            # Its codes are made from content vectors that there are no more.
+            report.text_dropped, text = text.name, None
+    if text is not None:
+        report.text = text_codes.encode_all(store, TextEncoder(text), folder.bundle.digest, progress)
+    if bundle is not None:
+        report.generation = settle(store, folder.bundle.digest, report.lost)
+    folder = folder.with_text(text)
+    from medlike.archive.index.indexes import Indexes
+
+    Indexes.of(folder, store).rebuild()
+    bundles.use(folder, encoder if bundle is not None else None, made)
+    report.switched = True
+    return report

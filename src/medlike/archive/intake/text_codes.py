@@ -1,0 +1,136 @@
+"""Encoding what an archive holds under its text bundle: images from their stored content vectors, and texts.
+
+No pixel is read. Interrupted, it goes on where it stopped; searches go on without, or under the old text bundle,
+until the last is done.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from medlike.archive.storage.database import storage_errors
+from medlike.archive.storage.rows import EncodingRow
+from medlike.archive.storage.store import TEXTS, Commit, Store
+from medlike.archive.text_encoder import TextEncoder, as_bytes
+from medlike.types import Json
+
+if TYPE_CHECKING:
+    from medlike.archive.storage.record import Record
+    from medlike.inference.encoding import Encoding
+
+_GROUP = 1024  # rows a commit
+
+
+@dataclass
+class TextReport:
+    """images, texts: encoded now. unread: texts in which nothing can be read: they are found by no meaning.
+
+    waiting: texts that cannot be encoded here, because the sentence encoder is not installed.
+    """
+
+    images: int = 0
+    texts: int = 0
+    unread: int = 0
+    waiting: int = 0
+    name: str | None = None
+    generation: int = 0
+
+    @property
+    def done(self) -> int:
+        """Images and texts that were gone through."""
+        return self.images + self.texts + self.unread
+
+
+def encode_all(
+    store: Store,
+    text_encoder: TextEncoder,
+    bundle: str,
+    progress: Callable[[TextReport], None] | None = None,
+) -> TextReport:
+    """Store codes under the text bundle of each image that has a content vector under `bundle`, and of each text.
+
+    bundle: digest of the image bundle. Raises BundleError where this host's codes differ.
+    """
+    text_encoder.require_golden()
+    report = TextReport(name=text_encoder.facts.name, generation=store.generation())
+    digest = text_encoder.facts.digest
+    images = (
+        "SELECT own.row, own.content FROM encodings own WHERE own.bundle = ? AND own.row > ? AND NOT EXISTS "
+        "(SELECT 1 FROM encodings crossed WHERE crossed.row = own.row AND crossed.bundle = ?) ORDER BY own.row LIMIT ?"
+    )
+    for page in _pages(store, images, (bundle,), (digest,)):
+        content = np.stack([np.frombuffer(vector, np.int8) for _, vector in page])
+        codes = text_encoder.images(content)
+        with store.commit("encode") as commit:
+            for at, (row, _) in enumerate(page):
+                commit.encode(row, digest, EncodingRow(*as_bytes(codes, at)))
+            commit.rows = len(page)
+        report.images, report.generation = report.images + len(page), commit.generation
+        if progress:
+            progress(report)
+    texts = (
+        "SELECT number, text FROM texts WHERE number > ? AND NOT EXISTS "
+        "(SELECT 1 FROM text_encodings crossed WHERE crossed.number = texts.number AND crossed.bundle = ?) "
+        "ORDER BY number LIMIT ?"
+    )
+    for page in _pages(store, texts, (), (digest,)):
+        if not text_encoder.reads:
+            report.waiting += len(page)
+            continue
+        found = zip(page, text_encoder.texts([text for _, text in page]), strict=True)
+        known = [(number, coded) for (number, _), coded in found if coded is not None]
+        with store.commit("encode") as commit:
+            _put(commit, digest, known)
+            commit.rows = len(known)
+        report.texts, report.unread = report.texts + len(known), report.unread + len(page) - len(known)
+        report.generation = commit.generation
+        if progress:
+            progress(report)
+    return report
+
+
+@dataclass(frozen=True)
+class GroupCodes:
+    """The codes of a group of new images and of their texts, made before the group is committed."""
+
+    digest: str
+    images: list[tuple[bytes, bytes]]
+    texts: list[list[tuple[bytes, bytes] | None]]
+
+    def write(self, commit: Commit, rows: Sequence[int]) -> None:
+        """Store them under the rows that the images have become."""
+        for row, (code, embedding), texts in zip(rows, self.images, self.texts, strict=True):
+            commit.encode(row, self.digest, EncodingRow(code, embedding))
+            numbered = ((TEXTS * row + at, coded) for at, coded in enumerate(texts[:TEXTS]))
+            _put(commit, self.digest, [(number, coded) for number, coded in numbered if coded is not None])
+
+
+def coded(text_encoder: TextEncoder, group: "Sequence[tuple[Record, Encoding]]") -> GroupCodes:
+    """Return the cross-modal codes of images that were just encoded, and of their texts in order of storage."""
+    codes = text_encoder.images(np.stack([encoding.content for _, encoding in group]))
+    texts = [list(record.texts.values()) for record, _ in group]
+    found = iter(text_encoder.texts([text for own in texts for text in own]))
+    own_codes = [[next(found) for _ in own] for own in texts]
+    return GroupCodes(text_encoder.facts.digest, [as_bytes(codes, at) for at in range(len(group))], own_codes)
+
+
+def _put(commit: Commit, digest: str, found: Sequence[tuple[int, tuple[bytes, bytes]]]) -> None:
+    rows = [(number, digest, *coded) for number, coded in found]
+    commit.connection.executemany("INSERT OR REPLACE INTO text_encodings VALUES (?, ?, ?, ?)", rows)
+
+
+def _pages(
+    store: Store, sql: str, before: tuple[object, ...], after: tuple[object, ...]
+) -> Iterator[list[tuple[int, Json]]]:
+    last = 0
+    while True:
+        with storage_errors(store.path):
+            page = store.connection.execute(sql, (*before, last, *after, _GROUP)).fetchall()
+        if page:
+            yield page
+        if len(page) < _GROUP:
+            return
+        last = page[-1][0]
+

@@ -1,0 +1,1 @@
+"""Queries, their encoding, rankings, receipts and results."""

@@ -1,0 +1,376 @@
+"""Queries made ready: read, encoded or looked up, so that the index can answer them and a receipt can hold them."""
+
+import base64
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from medlike import strict_json
+from medlike.archive.index.index import View
+from medlike.archive.search.plain import VERSION, array_from_dict, array_to_dict, require_version
+from medlike.archive.search.query import TITLE, Query
+from medlike.archive.search.result import Box, Picture
+from medlike.archive.search.text_query import TextQuery, text_query
+from medlike.archive.storage.rows import EncodingRow
+from medlike.codes.templates import GRID
+from medlike.codes.windows import unpacked
+from medlike.errors import ArchiveError, QueryError
+
+if TYPE_CHECKING:
+    from medlike.archive.session import Session
+    from medlike.imaging import Image, Letterbox
+    from medlike.inference.encoding import Encoding
+
+# The keyed hashes that tell whose an image is, and the identifiers they are made from.
+OWN = {"patient": "patient_id", "study": "study_uid", "series": "series_uid"}
+FLAT = 0.7  # share of flat cells from which a region says too little
+_FLAT_SPREAD = 3.0  # grey levels: a cell whose pixels vary less shows nothing
+
+
+@dataclass(frozen=True)
+class Region:
+    """The cells of a query's box. codes: uint64 [h, w, L / 64]; counted: bool [h, w], False in padding."""
+
+    box: Box
+    codes: NDArray[np.uint64]
+    counted: NDArray[np.bool_]
+
+    def facts(self) -> dict[str, Any]:
+        """As a receipt holds it."""
+        return {
+            "box": list(self.box),
+            "shape": list(self.codes.shape),
+            "codes": base64.b64encode(self.codes.astype("<u8").tobytes()).decode(),
+            "counted": base64.b64encode(np.packbits(self.counted).tobytes()).decode(),
+        }
+
+    @classmethod
+    def of_facts(cls, facts: Mapping[str, Any]) -> "Region":
+        """From a receipt."""
+        shape = tuple(int(side) for side in facts["shape"])
+        codes = np.frombuffer(base64.b64decode(facts["codes"]), "<u8").reshape(shape).astype(np.uint64)
+        bits = np.frombuffer(base64.b64decode(facts["counted"]), np.uint8)
+        counted = np.unpackbits(bits, count=shape[0] * shape[1]).astype(bool).reshape(shape[:2])
+        x0, y0, x1, y1 = (float(edge) for edge in facts["box"])
+        return cls((x0, y0, x1, y1), codes, counted)
+
+
+@dataclass(frozen=True)
+class EncodedQuery:
+    """A query as the index understands it.
+
+    code: uint8 [bits / 8]; content: int8 [D]. row: of the stored image it is, None for an image given. own:
+    keyed hashes of its patient, study and series, where they are to be left out. cells, mask: of the whole
+    image, where the bundle has local codes; they are not in a receipt. size: width and height in pixels.
+    warnings: about the query. text: what it asks in words; code and content are empty where it asks nothing else.
+    """
+
+    code: NDArray[np.uint8]
+    content: NDArray[np.int8]
+    row: int | None
+    own: dict[str, str]
+    title: str = TITLE
+    id: str | None = None
+    outlier: dict[str, Any] | None = None
+    modality: str | None = None
+    region: Region | None = None
+    cells: NDArray[np.uint64] | None = None
+    mask: NDArray[np.bool_] | None = None
+    size: tuple[int, int] | None = None
+    warnings: tuple[str, ...] = ()
+    text: TextQuery | None = None
+
+    @property
+    def in_words_only(self) -> bool:
+        """Whether there is no image to compare with."""
+        return not self.code.size
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the query as plain data that loses nothing, as schemas/encoded-query.json describes."""
+        return {
+            "version": VERSION,
+            **self.facts(),
+            "title": self.title,
+            "cells": array_to_dict(self.cells),
+            "mask": array_to_dict(self.mask),
+            "warnings": list(self.warnings),
+            "text_warnings": [] if self.text is None else list(self.text.warnings),
+        }
+
+    @classmethod
+    def from_dict(cls, facts: Mapping[str, Any]) -> "EncodedQuery":
+        """Return the query that `to_dict` packed.
+
+        Raises:
+            QueryError: The data is no encoded query, or of another version.
+        """
+        try:
+            require_version(facts, "the encoded query")
+            query = cls.of_facts(facts)
+            text = query.text and replace(query.text, warnings=tuple(str(word) for word in facts["text_warnings"]))
+            return replace(
+                query,
+                title=str(facts["title"]),
+                cells=array_from_dict(facts["cells"]),
+                mask=array_from_dict(facts["mask"]),
+                warnings=tuple(str(warning) for warning in facts["warnings"]),
+                text=text,
+            )
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise QueryError(f"this is no encoded query ({error}): give what `EncodedQuery.to_dict` made") from None
+
+    def facts(self) -> dict[str, Any]:
+        """What a receipt holds: enough to ask the same again; no pixel, and no file name, which may name someone.
+
+        The words of a query are in it as they were given.
+        """
+        facts = self._image_facts()
+        if self.text is not None:
+            facts["text"] = self.text.facts()
+        return facts
+
+    def _image_facts(self) -> dict[str, Any]:
+        return {
+            "kind": "text" if self.in_words_only else "image" if self.row is None else "id",
+            "id": self.id,
+            "row": self.row,
+            "code": self.code.tobytes().hex(),
+            "content": base64.b64encode(self.content.tobytes()).decode(),
+            "region": None if self.region is None else self.region.facts(),
+            "own": self.own,
+            "modality": self.modality,
+            "outlier": self.outlier,
+            "size": None if self.size is None else list(self.size),
+        }
+
+    @classmethod
+    def of_facts(cls, facts: Mapping[str, Any]) -> "EncodedQuery":
+        """From a receipt. Raises KeyError, TypeError or ValueError where it is none."""
+        said = facts.get("text")
+        text = None if said is None else TextQuery.of_facts(said)
+        return cls(
+            code=np.frombuffer(bytes.fromhex(facts["code"]), np.uint8),
+            content=np.frombuffer(base64.b64decode(facts["content"]), np.int8),
+            row=facts["row"],
+            own=dict(facts["own"]),
+            title=_title(text, TITLE if facts["id"] is None else _stored_title(facts["id"])),
+            id=facts["id"],
+            outlier=facts["outlier"],
+            modality=facts["modality"],
+            region=None if facts["region"] is None else Region.of_facts(facts["region"]),
+            size=None if facts["size"] is None else (int(facts["size"][0]), int(facts["size"][1])),
+            text=text,
+        )
+
+
+def read_images(session: "Session", queries: Sequence[Query]) -> "list[Image | None]":
+    """Read the images of queries, None for a query without one.
+
+    Raises:
+        QueryError: The archive's bundle cannot answer one of the queries; then nothing is read.
+        ImageError: An image cannot be read.
+    """
+    for query in queries:
+        if query.region is not None and not session.folder.bundle.local_bits:
+            raise QueryError(
+                f"bundle {session.folder.bundle.name} has no local codes, so a region cannot be searched for: "
+                "search by the whole image, or run `medlike reindex --bundle` with one that has"
+            )
+    return [query.read() if query.image is not None else None for query in queries]
+
+
+def encode_queries(
+    session: "Session", queries: Sequence[Query], images: "Sequence[Image | None]", view: View, leave_out_own: bool
+) -> list[EncodedQuery]:
+    """Encode queries: their images, or what is stored of the images they name, and their words.
+
+    Args:
+        session: The archive.
+        queries: What is searched for.
+        images: Theirs, as `read_images` gives them.
+        view: The generation in which stored images are looked up.
+        leave_out_own: Whether the query's patient is to be left out.
+    """
+    encodings = iter(_encodings(session, [image for image in images if image is not None]))
+    found = []
+    for query, image in zip(queries, images, strict=True):
+        if image is not None:
+            encoded = _of_image(session, query, image, next(encodings), leave_out_own)
+        elif query.id is not None:
+            encoded = _of_stored(session, query, view, leave_out_own)
+        else:
+            encoded = EncodedQuery(np.empty(0, np.uint8), np.empty(0, np.int8), None, {}, title="")
+        encoded = encoded if query.text is None else _in_words(session, encoded, query.text)
+        found.append(encoded if query.title is None else replace(encoded, title=query.title))
+    return found
+
+
+def _in_words(session: "Session", encoded: EncodedQuery, words: str) -> EncodedQuery:
+    text = text_query(session, words, None if encoded.in_words_only else encoded.content)
+    warnings = encoded.warnings + text.warnings
+    return replace(encoded, text=text, title=_title(text, encoded.title), warnings=warnings)
+
+
+def _title(text: TextQuery | None, image: str) -> str:
+    if text is None:
+        return image
+    words = text.text if len(text.text) <= 80 else text.text[:79] + "…"
+    return f"{words} · {image}" if image else words
+
+
+def _encodings(session: "Session", images: "Sequence[Image]") -> "Sequence[Encoding]":
+    if not images:
+        return []
+    from medlike.imaging import prepare
+
+    return list(session.encoder.encode([prepare(image) for image in images]))
+
+
+def _of_image(
+    session: "Session", query: Query, image: "Image", encoding: "Encoding", leave_out_own: bool
+) -> EncodedQuery:
+    own = _owner(session, image) if leave_out_own else {}
+    size = (image.width, image.height)
+    region: Region | None = None
+    warnings: tuple[str, ...] = ()
+    if query.region is not None and encoding.cells is not None:
+        region, warnings = _region(query.region, size, encoding.cells, encoding.cell_mask, query_picture(image))
+    return EncodedQuery(
+        encoding.code,
+        encoding.content,
+        None,
+        own,
+        title=TITLE,
+        outlier=None if encoding.outlier is None else encoding.outlier.verdict(),
+        modality=encoding.modality,
+        region=region,
+        cells=encoding.cells,
+        mask=encoding.cell_mask,
+        size=size,
+        warnings=warnings,
+    )
+
+
+def query_picture(image: "Image") -> Picture:
+    """Return what to show of a query's image: uint8 [H, W] or [H, W, 3]."""
+    from medlike.imaging import render_colour
+
+    return render_colour(image)
+
+
+def _owner(session: "Session", image: "Image") -> dict[str, str]:
+    """Keyed hashes of whose an image is: from its identifiers, or as known of the same image in the archive."""
+    identity = session.identity
+    found = {name: identity.hashed(name, image.identifiers.get(identifier)) for name, identifier in OWN.items()}
+    twin = session.store.find(identity.public_id(image.identifiers.get("sop_uid"), image.frame, image.digest))
+    hashes = {name: found[name] or (getattr(twin, name) if twin else None) for name in OWN}
+    return {name: value for name, value in hashes.items() if value}
+
+
+def _of_stored(session: "Session", query: Query, view: View, leave_out_own: bool) -> EncodedQuery:
+    id = query.id or ""
+    row = session.store.find(id, view.generation)
+    if row is None:
+        raise QueryError(f"there is no image {id!r} in the archive: take an id from a search")
+    stored = session.store.encoding(row.row, session.folder.bundle.digest)
+    if stored is None:
+        raise QueryError(f"image {id} is not encoded under the archive's bundle: run `medlike reindex`")
+    cells = mask = region = None
+    warnings: tuple[str, ...] = ()
+    if stored.cells is not None:
+        cells = np.frombuffer(stored.cells, "<u8").astype(np.uint64).reshape(GRID, GRID, -1)
+        mask = np.ones((GRID, GRID), bool)
+        if stored.cell_mask is not None:
+            mask = unpacked(np.frombuffer(stored.cell_mask, np.uint8)[None])[0]
+    if query.region is not None:
+        if cells is None:
+            raise QueryError(f"image {id} has no local codes: run `medlike reindex`")
+        picture = session.pictures.picture(id, view.generation)
+        region, warnings = _region(query.region, (row.width, row.height), cells, mask, picture)
+    return EncodedQuery(
+        np.frombuffer(stored.code, np.uint8),
+        np.frombuffer(stored.content, np.int8),
+        row.row,
+        {name: value for name in OWN if (value := getattr(row, name))} if leave_out_own else {},
+        title=_stored_title(id),
+        id=id,
+        outlier=_stored_verdict(stored),
+        modality=row.predicted_modality,
+        region=region,
+        cells=cells,
+        mask=mask,
+        size=(row.width, row.height),
+        warnings=warnings,
+    )
+
+
+def _stored_verdict(stored: EncodingRow) -> dict[str, Any] | None:
+    """The verdict on a stored image, as its bundle gave it when it was indexed."""
+    if stored.outlier_p is None or stored.outlier_score is None:
+        return None
+    from medlike.inference.encoding import Outlier
+
+    if stored.outlier_facts is not None:
+        try:
+            facts = strict_json.loads(stored.outlier_facts)
+            return Outlier(stored.outlier_score, stored.outlier_p, **facts).verdict()
+        except (ValueError, TypeError) as error:
+            raise ArchiveError(f"a stored verdict is damaged ({error}): restore the archive from a backup") from None
+    note = "indexed by an earlier medlike: its components and modality are not kept, the threshold is the usual one"
+    return {**Outlier(stored.outlier_score, stored.outlier_p, {}).verdict(), "modality": None, "note": note}
+
+
+def _stored_title(id: str) -> str:
+    return f"stored {id[:8]}"
+
+
+def _region(
+    box: Sequence[float],
+    size: tuple[int, int],
+    cells: NDArray[np.uint64],
+    mask: NDArray[np.bool_] | None,
+    picture: Picture | None,
+) -> tuple[Region, tuple[str, ...]]:
+    """The cells that hold a box of the image's own pixels; and what is to be said about it."""
+    from medlike.imaging import Letterbox
+
+    width, height = size
+    x0, y0, x1, y1 = box
+    inside = (max(x0, 0.0), max(y0, 0.0), min(x1, float(width)), min(y1, float(height)))
+    if inside[0] >= inside[2] or inside[1] >= inside[3]:
+        raise QueryError(f"the region {list(box)} lies outside of the image of {width} x {height} pixels")
+    warnings = []
+    if inside != (x0, y0, x1, y1):
+        warnings.append(f"the region was cut to the image of {width} x {height} pixels")
+    place = Letterbox.of(height, width)
+    row0, column0, row1, column1 = place.cells(inside)
+    codes = np.ascontiguousarray(cells[row0:row1, column0:column1])
+    valid = place.valid_cells() if mask is None else mask
+    counted = np.ascontiguousarray(valid[row0:row1, column0:column1])
+    if not counted.any():
+        # A box so thin that it touches only cells whose centre is padding: they are all there is.
+        counted = np.ones_like(counted)
+    share = _flat(picture, place, (row0, column0, row1, column1), counted)
+    if share > FLAT:
+        warnings.append(f"{100 * share:.0f} % of the region is flat: what is found may have little to do with it")
+    return Region(inside, codes, counted), tuple(warnings)
+
+
+def _flat(
+    picture: Picture | None, place: "Letterbox", cells: tuple[int, int, int, int], counted: NDArray[np.bool_]
+) -> float:
+    """Share of a window's counted cells whose pixels hardly vary; 0 where the pixels are gone."""
+    if picture is None:
+        return 0.0
+    from medlike.imaging import from_array, prepare
+
+    # A preview is smaller than the image, but letterboxes to the same place up to a pixel.
+    square = prepare(from_array(picture)).pixels
+    side = place.size // GRID
+    row0, column0, row1, column1 = cells
+    window = square[row0 * side : row1 * side, column0 * side : column1 * side].astype(np.float32)
+    blocks = window.reshape(row1 - row0, side, column1 - column0, side)
+    return float((blocks.std(axis=(1, 3)) < _FLAT_SPREAD)[counted].mean())

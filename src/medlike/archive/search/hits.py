@@ -1,0 +1,125 @@
+"""Candidates made into hits: metadata, sources, boxes and agreement maps of the few images that are shown."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from medlike.archive.index.candidates import Candidates
+from medlike.archive.index.index import Part, View
+from medlike.archive.search.encoded_query import EncodedQuery
+from medlike.archive.search.regions import window
+from medlike.archive.search.result import Box, Hit
+from medlike.archive.storage.rows import Shown
+from medlike.codes.templates import GRID, Template
+from medlike.codes.windows import agreement, unpacked
+
+if TYPE_CHECKING:
+    from medlike.archive.session import Session
+
+# For each ranked image: the others of its group in order, and how many images the group has.
+Groups = list[tuple[Candidates, int]]
+
+
+def hits(
+    session: "Session",
+    view: View,
+    encoded: EncodedQuery,
+    template: Template | None,
+    ranked: Candidates,
+    groups: Groups | None,
+) -> list[Hit]:
+    """Hits in the order of the candidates. An image that was erased a moment ago is left out."""
+    everything = Candidates.joined([ranked, *(others for others, _ in groups or [])])
+    rows = _rows(view, everything)
+    shown = session.store.shown(rows)
+    sources = session.sources([image.id for image in shown.values()])
+    texts = session.store.texts_of(rows)
+    distances, similarities = everything.distance.tolist(), everything.similarity.tolist()
+
+    def made(at: int, rank: int, others: tuple[Hit, ...] = (), size: int | None = None) -> Hit:
+        image = shown[rows[at]]
+        return Hit(
+            rank=rank,
+            id=image.id,
+            distance=_known(distances[at]),
+            similarity=_known(similarities[at]),
+            metadata=image.metadata,
+            source=sources.get(image.id),
+            others=others,
+            group_size=size,
+            size=(image.width, image.height),
+            texts=texts.get(rows[at], {}),
+            **_place(view, encoded, template, everything, at, image),
+        )
+
+    found: list[Hit] = []
+    start = len(ranked)
+    for at in range(len(ranked)):
+        others: tuple[Hit, ...] = ()
+        size = None
+        if groups is not None:
+            stop, size = start + len(groups[at][0]), groups[at][1]
+            behind = [other for other in range(start, stop) if rows[other] in shown]
+            others = tuple(made(other, rank) for rank, other in enumerate(behind, 2))
+            start = stop
+        if rows[at] in shown:
+            found.append(made(at, len(found) + 1, others, size))
+    return found
+
+
+def _rows(view: View, found: Candidates) -> list[int]:
+    """The store's rows of candidates."""
+    rows = np.empty(len(found), np.int64)
+    for number, part in enumerate(view.parts):
+        own = found.part == number
+        rows[own] = part.segment.array("rows")[found.position[own]]
+    return rows.tolist()
+
+
+def _place(
+    view: View, encoded: EncodedQuery, template: Template | None, found: Candidates, at: int, image: Shown
+) -> dict[str, Any]:
+    """Where in an image the match is, as a hit says it."""
+    if template is None and encoded.cells is None:
+        return {}
+    part, position = view.parts[found.part[at]], int(found.position[at])
+    if template is None or found.windows[at] < 0:
+        return {"agreement": _whole(encoded, part, position)}
+    number, top, left = window(template, int(found.windows[at]))
+    arrangement = template.arrangements[number]
+    stored = np.asarray(part.segment.array("cells")[position])
+    return {
+        "box": _box(image, top, left, arrangement.shape),
+        "orientation": arrangement.orientation,
+        "scale": arrangement.scale,
+        "agreement": agreement(template.codes, stored, arrangement, top, left),
+    }
+
+
+def _known(value: float) -> float | None:
+    """None for what was not compared; a number of bits stays a whole number."""
+    return None if value != value else value
+
+
+def _box(image: Shown, top: int, left: int, shape: Sequence[int]) -> Box:
+    """A window of cells in the image's own pixels, cut to the image."""
+    from medlike.imaging import Letterbox
+
+    place = Letterbox.of(image.height, image.width)
+    side = place.size // GRID
+    height, width = shape
+    x0, y0, x1, y1 = place.from_box((left * side, top * side, (left + width) * side, (top + height) * side))
+    return (max(x0, 0.0), max(y0, 0.0), min(x1, float(image.width)), min(y1, float(image.height)))
+
+
+def _whole(encoded: EncodedQuery, part: Part, position: int) -> NDArray[np.float32] | None:
+    """Agreement of two whole images, cell by cell in place."""
+    if encoded.cells is None or encoded.mask is None or "cells" not in part.segment.layout.arrays():
+        return None
+    stored = np.asarray(part.segment.array("cells")[position])
+    flips = np.bitwise_count(encoded.cells ^ stored).sum(axis=2)
+    valid = encoded.mask & unpacked(np.asarray(part.segment.array("cell_mask")[position])[None])[0]
+    shares = 1 - flips.astype(np.float32) / (64 * stored.shape[2])
+    return np.where(valid, shares, np.float32(np.nan))

@@ -1,0 +1,96 @@
+"""From an image to texts: the stored texts nearest in meaning to an image, to words, or to both."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from medlike.archive.index.candidates import Field
+from medlike.archive.index.filters import Filter, conditions
+from medlike.archive.index.index import Part
+from medlike.archive.search.encoded_query import EncodedQuery, encode_queries, read_images
+from medlike.archive.search.query import Query
+from medlike.archive.search.receipts import TEXTS, compared, recalled, receipt
+from medlike.archive.search.search import Clock
+from medlike.archive.search.settings import Settings
+from medlike.archive.search.text_query import content_query
+from medlike.archive.search.text_result import TextHit, TextResult
+from medlike.archive.search.text_search import TextViews, nearest
+from medlike.errors import QueryError
+
+if TYPE_CHECKING:
+    from medlike.archive.session import Session
+
+
+def nearest_texts(
+    session: "Session",
+    query: Any,
+    k: int = 10,
+    where: Mapping[str, Any] | None = None,
+    generation: int | None = None,
+    include_self: bool = False,
+) -> TextResult:
+    """The k stored texts nearest in meaning, in the order (distance, -similarity, id of the image).
+
+    query: a Query, or what its `image` may be; of a stored image its own texts are left out unless `include_self`.
+    Raises QueryError without a text bundle, or where the archive holds no texts.
+    """
+    settings = Settings(k=k, where=where, generation=generation, include_self=include_self)
+    asked_for = query if isinstance(query, Query) else Query(image=query)
+    if asked_for.region is not None:
+        raise QueryError("texts belong to whole images: leave the region out")
+    clock, view = Clock(), session.index.view(generation)
+    _require(session)
+    images = read_images(session, [asked_for])
+    clock.stage("read")
+    encoded = encode_queries(session, [asked_for], images, view, False)[0]
+    clock.stage("encode")
+    text = encoded.text or content_query(session, encoded.content)
+    if text.code is None:
+        raise QueryError("; ".join(text.warnings) or "the text says nothing that could be compared")
+    return _answer(session, view.generation, replace(encoded, text=text), settings, clock)
+
+
+def repeat(session: "Session", given: Mapping[str, Any]) -> TextResult:
+    """The same texts asked for again, as of the receipt's generation. Raises QueryError as `search.repeat`."""
+    settings, encoded = recalled(session, given)
+    view = session.index.view(settings.generation)
+    _require(session)
+    return compared(session, given, _answer(session, view.generation, encoded, settings, Clock()))
+
+
+def _require(session: "Session") -> None:
+    if not session.indexes.has_texts():
+        raise QueryError("this archive has no texts: add images with texts, such as a manifest with a column text")
+    if session.text_encoder is None:
+        raise QueryError(
+            "this archive has no text bundle, so texts are found by their words only: run "
+            "`medlike reindex --text-bundle` with one that goes with its image bundle"
+        )
+
+
+def _answer(session: "Session", generation: int, encoded: EncodedQuery, settings: Settings, clock: Clock) -> TextResult:
+    assert encoded.text is not None
+    wanted = conditions(settings.where)
+    chosen = Filter(wanted, session.store, session.hashed) if wanted else None
+
+    def narrowed(part: Part) -> Field:
+        base = Field.of(part, None if chosen is None else chosen.mask(part))
+        own = encoded.row is not None and not settings.include_self
+        return base.without(part.positions(encoded.row)) if own and encoded.row is not None else base
+
+    hits: list[TextHit] = []
+    for number, distance, similarity in nearest(TextViews.of(session, generation), encoded.text, settings.k, narrowed):
+        text = session.store.text(number)
+        if text is not None:
+            id, kind, words = text
+            hits.append(TextHit(len(hits) + 1, id, kind, words, distance, similarity))
+    clock.stage("search")
+    answer = [[hit.id, hit.kind, hit.distance] for hit in hits]
+    return TextResult(
+        hits,
+        outlier=encoded.outlier,
+        receipt={"of": TEXTS, **receipt(session, generation, encoded, settings, answer)},
+        seconds=clock.seconds,
+        modality=encoded.modality,
+        warnings=encoded.warnings,
+    )

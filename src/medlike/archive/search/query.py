@@ -1,0 +1,81 @@
+"""Query: an image, a region of it, a stored image, a text, or a text with an image."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from medlike.errors import QueryError
+
+if TYPE_CHECKING:
+    from medlike.imaging import Image
+
+
+#: What a query is called on sheets and pages unless it has a title of its own.
+TITLE = "Query"
+
+
+@dataclass(frozen=True, eq=False)
+class Query:
+    """Ask an archive for images like an image, a region of it, a stored image, or a text.
+
+    Attributes:
+        image: A path, an array [H, W] or [H, W, 3], a Pillow picture, or an `Image`. Of a file with several frames the
+            middle one is used.
+        id: Public id of a stored image, instead of `image`.
+        region: The box to search for: x0, y0, x1, y1, half-open, in pixels of the query's image.
+        text: Words to search by, alone or with an image.
+        title: What sheets and pages call the query. They never show the name of its file, which can name a person.
+
+    Raises:
+        QueryError: There is no image, id or text, there are both image and id, or the region is not a box.
+    """
+
+    image: object = None
+    id: str | None = None
+    region: Sequence[float] | None = None
+    text: str | None = None
+    title: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.image is not None and self.id is not None:
+            raise QueryError("a query has an image or an id, not both: leave one out")
+        if self.image is None and self.id is None and self.text is None:
+            raise QueryError("a query is empty: give image=, id= of a stored image, or text=")
+        if self.region is not None:
+            if self.image is None and self.id is None:
+                raise QueryError("a region needs the image it is in: give image= or id= too")
+            object.__setattr__(self, "region", _box(self.region))
+        if self.id is not None and not isinstance(self.id, str):
+            raise QueryError(f"the id is {self.id!r}: give the 32 hexadecimal digits that a hit shows")
+        if self.text is not None and (not isinstance(self.text, str) or not self.text.strip()):
+            raise QueryError(f"the text is {self.text!r}: give at least one word")
+
+    def read(self) -> "Image":
+        """Return the image to be encoded.
+
+        Raises:
+            ImageError: The image cannot be read.
+            QueryError: It is of no kind that can be an image.
+        """
+        from medlike.imaging import as_image
+
+        image = as_image(self.image)
+        if image is None:
+            raise QueryError(
+                f"{type(self.image).__name__} cannot be searched for: "
+                "give a path, an array, a Pillow picture or an Image"
+            )
+        return image
+
+
+def _box(region: Sequence[float]) -> tuple[float, float, float, float]:
+    try:
+        x0, y0, x1, y1 = (float(edge) for edge in region)
+    except (TypeError, ValueError):
+        raise QueryError(f"the region is {region!r}: give four numbers x0, y0, x1, y1") from None
+    edges = (x0, y0, x1, y1)
+    if not all(abs(edge) < 1e9 for edge in edges):
+        raise QueryError(f"the region is {list(edges)}: its edges must be finite pixel positions")
+    if x1 <= x0 or y1 <= y0:
+        raise QueryError(f"the region {list(edges)} is empty or inverted: x0 < x1 and y0 < y1 must hold")
+    return edges

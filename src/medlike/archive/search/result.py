@@ -1,0 +1,351 @@
+"""Results of a search: hits in a total order, the verdict on the query, timings, and a receipt."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any, ClassVar, Generic, Protocol, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from medlike.archive.search.plain import VERSION, array_from_dict, array_to_dict, require_version
+from medlike.archive.search.query import TITLE
+from medlike.errors import InputError, QueryError
+from medlike.escaping import printable_json
+
+Picture = NDArray[np.uint8]
+Box = tuple[float, float, float, float]
+
+
+class _Hit(Protocol):
+    def as_dict(self) -> dict[str, Any]: ...
+
+
+Found = TypeVar("Found", bound=_Hit)
+
+
+@dataclass(frozen=True)
+class Hit:
+    """Describe one stored image that a search returned.
+
+    Attributes:
+        rank: Place in the result, from 1.
+        id: Public id of the image, 32 hex digits.
+        distance: Differing bits of the codes, lower is nearer; for a region the share of differing bits, 0 to 1. None
+            for a query in words if the archive has no cross-modal codes.
+        similarity: Similarity of the content vectors, -1 to 1, higher is more alike. None as for `distance`.
+        box: Where the region lies: x0, y0, x1, y1, half-open, in pixels of the stored image. None for a search by the
+            whole image.
+        metadata: Searchable fields, by name.
+        source: Path, frame and UIDs. None if the viewer is not permitted to see them, or there is no link.
+        others: Further images of the same study or series, best first, if hits are grouped.
+        group_size: Images of the study or series that pass the filter, this one included, if hits are grouped.
+        orientation: How the region lies: 0 to 7, in quarter turns anticlockwise, from 4 on mirrored first.
+        scale: Size of the region beside the query's.
+        size: Width and height of the image in pixels.
+        texts: Stored texts of the image, by kind (report, caption and others).
+        score: Fused score of a search with words, higher is better.
+        ranks: Place of the image in each fused ranking that holds it: words, texts, pictures, image.
+        words: Words of the query in the image's texts, as written there, without common words such as "of".
+        snippet: The text around these words, each in square brackets.
+        agreement: Share of equal local bits of each cell: float32 [14, 14], 0 to 1, NaN outside of the match. None if
+            the bundle has no local codes.
+    """
+
+    rank: int
+    id: str
+    distance: float | None
+    similarity: float | None
+    box: Box | None = None
+    metadata: dict[str, Any] = field(default_factory=dict)
+    source: dict[str, Any] | None = None
+    others: tuple["Hit", ...] = ()
+    group_size: int | None = None
+    orientation: int | None = None
+    scale: float | None = None
+    size: tuple[int, int] | None = None
+    texts: dict[str, str] = field(default_factory=dict)
+    score: float | None = None
+    ranks: dict[str, int] = field(default_factory=dict)
+    words: tuple[str, ...] = ()
+    snippet: str | None = None
+    agreement: NDArray[np.float32] | None = field(default=None, repr=False, compare=False)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the hit for JSON, without the fields that do not apply.
+
+        Returns:
+            A dictionary. "others" and "group_size" are there if hits are grouped, "orientation" and "scale" with a
+            box, "texts" if there are any, and "score", "ranks", "words" and "snippet" for a search with words.
+        """
+        facts: dict[str, Any] = {
+            "rank": self.rank,
+            "id": self.id,
+            "distance": self.distance,
+            "similarity": self.similarity,
+            "box": None if self.box is None else list(self.box),
+            "metadata": self.metadata,
+            "source": self.source,
+        }
+        if self.box is not None:
+            facts["orientation"], facts["scale"] = self.orientation, self.scale
+        if self.texts:
+            facts["texts"] = self.texts
+        if self.score is not None:
+            facts |= {"score": self.score, "ranks": self.ranks, "words": list(self.words), "snippet": self.snippet}
+        if self.group_size is not None:
+            facts["others"] = [hit.as_dict() for hit in self.others]
+            facts["group_size"] = self.group_size
+        return facts
+
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the hit as plain data that loses nothing, as schemas/result.json describes."""
+        facts = {name: getattr(self, name) for name in _HIT_FIELDS}
+        return {
+            **facts,
+            "box": None if self.box is None else list(self.box),
+            "size": None if self.size is None else list(self.size),
+            "words": list(self.words),
+            "others": [other.to_dict() for other in self.others],
+            "agreement": array_to_dict(self.agreement),
+        }
+
+    @classmethod
+    def from_dict(cls, facts: Mapping[str, Any]) -> "Hit":
+        """Return the hit of a dictionary made by `to_dict`.
+
+        Args:
+            facts: The dictionary.
+
+        Raises:
+            KeyError, TypeError, ValueError: The data is not a hit.
+        """
+        box, size = facts["box"], facts["size"]
+        given = {name: facts[name] for name in _HIT_FIELDS}
+        given |= {
+            "box": None if box is None else (float(box[0]), float(box[1]), float(box[2]), float(box[3])),
+            "size": None if size is None else (int(size[0]), int(size[1])),
+            "words": tuple(facts["words"]),
+            "others": tuple(cls.from_dict(other) for other in facts["others"]),
+            "agreement": array_from_dict(facts["agreement"]),
+        }
+        return cls(**given)
+
+
+_HIT_FIELDS = tuple(each.name for each in fields(Hit))
+
+
+@dataclass(frozen=True, eq=False)
+class Answer(Generic[Found]):
+    """Hold what every result has; it is the sequence of its hits.
+
+    Attributes:
+        hits: The hits, best first.
+        outlier: Verdict on the query's image: is_outlier, p_value, score, threshold, components, modality. None if the
+            bundle gives none.
+        receipt: Generation, bundle, settings and query; `Archive.repeat` gives the same result for it.
+        seconds: Time by stage, of all queries that were encoded together.
+        modality: Predicted modality of the query's image.
+        warnings: Sentences for the user.
+        erased: Images that an earlier search with this receipt could return and that have been erased.
+    """
+
+    HITS: ClassVar[str] = "hits"  # the name of the hits in `as_dict`
+
+    hits: list[Found]
+    outlier: dict[str, Any] | None = None
+    receipt: dict[str, Any] = field(default_factory=dict)
+    seconds: dict[str, float] = field(default_factory=dict)
+    modality: str | None = None
+    warnings: tuple[str, ...] = ()
+    erased: int = 0
+
+    def __len__(self) -> int:
+        return len(self.hits)
+
+    def __iter__(self) -> Iterator[Found]:
+        return iter(self.hits)
+
+    def __getitem__(self, index: int) -> Found:
+        return self.hits[index]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return hits, outlier, receipt and seconds for JSON; "warnings" and "erased" if there are any."""
+        facts: dict[str, Any] = {
+            self.HITS: [hit.as_dict() for hit in self.hits],
+            "outlier": self.outlier,
+            "receipt": self.receipt,
+            "seconds": self.seconds,
+        }
+        if self.warnings:
+            facts["warnings"] = list(self.warnings)
+        if self.erased:
+            facts["erased"] = self.erased
+        return facts
+
+
+@dataclass(frozen=True)
+class ResultPictures:
+    """Pictures of a query and its hits, of an archive that is open here; no part of a result's data."""
+
+    query: Callable[[], Picture | None]
+    hit: Callable[[str], Picture | None]
+
+
+@dataclass(frozen=True, eq=False)
+class Result(Answer[Hit]):
+    """Hold the result of one query; it is the sequence of its hits.
+
+    Attributes:
+        hits: The hits, ordered by (distance, -similarity, id).
+        outlier: Verdict on the query's image: is_outlier, p_value, score, threshold, components, modality. None if the
+            bundle gives none.
+        receipt: Generation, bundle, settings and query; `Archive.repeat` gives the same result for it.
+        seconds: Time by stage, of all queries that were encoded together.
+        modality: Predicted modality of the query's image.
+        warnings: Sentences for the user.
+        erased: Images that an earlier search with this receipt could return and that have been erased.
+        title: What sheets and pages call the query; never the name of its file.
+        query_box: The region of the query: x0, y0, x1, y1, half-open, in pixels of the query's image.
+        query_size: Width and height of the query's image in pixels.
+        query_text: The words of the query.
+        weights: Weights of the fused rankings, by name, for a search with words.
+        pictures: Pictures of query and hits while the archive is open. Neither pickled nor in `to_dict`.
+    """
+
+    title: str = TITLE
+    query_box: Box | None = None
+    query_size: tuple[int, int] | None = None
+    query_text: str | None = None
+    weights: dict[str, float] | None = None
+    pictures: "ResultPictures | None" = field(default=None, repr=False, compare=False)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave the pictures behind: they are of an archive that is open here."""
+        return {**vars(self), "pictures": None}
+
+    def query_picture(self) -> Picture | None:
+        """Return a picture of the query: uint8 [H, W] or [H, W, 3]; None if the archive is not open."""
+        return None if self.pictures is None else self.pictures.query()
+
+    def hit_picture(self, id: str) -> Picture | None:
+        """Return a picture of a hit: uint8 [H, W] or [H, W, 3]; None if the archive is not open or the pixels are gone.
+
+        Args:
+            id: Public id of the hit.
+        """
+        return None if self.pictures is None else self.pictures.hit(id)
+
+    @property
+    def in_words_only(self) -> bool:
+        """Return True if the query had words and no image."""
+        return self.query_text is not None and self.receipt.get("query", {}).get("kind") == "text"
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the result for JSON; "weights" is there for a search with words."""
+        return super().as_dict() | ({} if self.weights is None else {"weights": self.weights})
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the result as plain data that loses nothing but its pictures, as schemas/result.json describes."""
+        return {
+            "version": VERSION,
+            **{name: getattr(self, name) for name in _RESULT_FIELDS},
+            "hits": [hit.to_dict() for hit in self.hits],
+            "warnings": list(self.warnings),
+            "query_box": None if self.query_box is None else list(self.query_box),
+            "query_size": None if self.query_size is None else list(self.query_size),
+        }
+
+    @classmethod
+    def from_dict(cls, facts: Mapping[str, Any]) -> "Result":
+        """Return the result of a dictionary made by `to_dict`.
+
+        Args:
+            facts: The dictionary.
+
+        Raises:
+            QueryError: The data is not a result, or of another version.
+        """
+        try:
+            require_version(facts, "the result")
+            box, size = facts["query_box"], facts["query_size"]
+            given = {name: facts[name] for name in _RESULT_FIELDS} | {
+                "hits": [Hit.from_dict(hit) for hit in facts["hits"]],
+                "warnings": tuple(facts["warnings"]),
+                "query_box": None if box is None else (float(box[0]), float(box[1]), float(box[2]), float(box[3])),
+                "query_size": None if size is None else (int(size[0]), int(size[1])),
+            }
+            return cls(**given)
+        except (KeyError, TypeError, ValueError, IndexError) as error:
+            raise QueryError(f"this is no result ({error}): give what `Result.to_dict` made") from None
+
+    def to_json(self, indent: int | None = None) -> str:
+        """Return `as_dict` as JSON text.
+
+        Args:
+            indent: Spaces for each level; None for one line.
+        """
+        return printable_json(self.as_dict(), indent=indent)
+
+    def sheet(self, path: str | Path | None = None, **settings: Any) -> Any:
+        """Draw a contact sheet of the query and its hits.
+
+        Args:
+            path: Where to write it as PNG or JPEG; not written unless given.
+            **settings: As for `medlike.display.sheet.draw`.
+
+        Returns:
+            The sheet as a Pillow picture.
+        """
+        return _drawn().sheet(self, None if path is None else Path(path), **settings)
+
+    def page(self, path: str | Path | None = None) -> str:
+        """Return a self-contained HTML page of the query and its hits.
+
+        Args:
+            path: Where to write the page; not written unless given.
+        """
+        return page([self], path)
+
+    def _repr_html_(self) -> str:
+        return _drawn().fragment(self)
+
+
+_RESULT_FIELDS = tuple(each.name for each in fields(Result) if each.name != "pictures")
+
+
+def page(results: Sequence[Result], path: str | Path | None = None, title: str = "medlike") -> str:
+    """Return several results as one self-contained HTML page.
+
+    Args:
+        results: The results, in the order of the page.
+        path: Where to write the page; not written unless given.
+        title: Title of the page.
+    """
+    return _drawn().page(results, path, title)
+
+
+class Drawing(Protocol):
+    """What draws results. The room `display` lies above this one, and puts itself into `drawing`."""
+
+    def sheet(self, result: Result, path: Path | None, **settings: Any) -> Any:
+        """Draw a contact sheet, and write it if a path is given."""
+        ...
+
+    def page(self, found: Sequence[Result], path: str | Path | None, title: str) -> str:
+        """Return several results as an HTML page, and write it if a path is given."""
+        ...
+
+    def fragment(self, result: Result) -> str:
+        """Return one result as HTML for a notebook."""
+        ...
+
+
+drawing: Drawing | None = None
+
+
+def _drawn() -> Drawing:
+    if drawing is None:
+        raise InputError("nothing is loaded that draws results: import medlike.display first")
+    return drawing

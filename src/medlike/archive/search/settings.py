@@ -1,0 +1,137 @@
+"""How to search: every setting with its default, checked."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any, Literal, TypedDict
+
+import numpy as np
+
+from medlike.archive.index.filters import conditions
+from medlike.archive.search.fusion import weights
+from medlike.archive.search.ranking import MODES
+from medlike.errors import QueryError
+
+GROUPS = ("series", "study")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Settings of a search.
+
+    Attributes:
+        k: How many hits to return.
+        where: A filter, such as {"modality": "CT"}; `medlike.archive.index.filters` explains it.
+        rank: "content" orders by (distance, -similarity, id); "radius" orders all images within `radius` by similarity;
+            "hamming" orders by (distance, id).
+        radius: Largest distance of a hit, in bits; an eighth of the bits for rank="radius" unless given.
+        group_by: "series" or "study": return the best image of each, with the best of its other images.
+        others: How many other images of a group to return.
+        exclude_own_patient: If true, leave out images of the query's own patient.
+        include_self: If true, a query by id can return that image itself.
+        generation: Search as of an earlier generation.
+        orientations: For a region: 8 to match it turned and mirrored too, or 1.
+        scales: For a region: 3 to match it 0.7 and 1.4 times as large too, or 1.
+        region_weight: Share of the region in the distance, above 0, at most 1. The rest is the whole image's.
+        shortlist: For a region: compare only this many images, the nearest by their whole codes. None compares all.
+        weights: For words: weights of the fused rankings, 1 unless given, 0 to leave one out. "words" is the words of
+            the texts, "texts" their meaning, "pictures" the meaning of the pictures, "image" the query's image.
+        depth: For words: how many images of each ranking count.
+    """
+
+    k: int = 10
+    where: Mapping[str, Any] | None = None
+    rank: str = "content"
+    radius: int | None = None
+    group_by: str | None = None
+    others: int = 10
+    exclude_own_patient: bool = False
+    include_self: bool = False
+    generation: int | None = None
+    orientations: int = 8
+    scales: int = 3
+    region_weight: float = 1.0
+    shortlist: int | None = None
+    weights: Mapping[str, float] | None = None
+    depth: int = 1000
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            object.__setattr__(self, field.name, _plain(getattr(self, field.name)))
+        _at_least("k", self.k, 1, "ask for 1 hit or more")
+        _at_least("others", self.others, 0, "give 0 or more")
+        if self.radius is not None:
+            _at_least("radius", self.radius, 0, "give a number of bits, 0 or more")
+        if self.shortlist is not None:
+            _at_least("shortlist", self.shortlist, 1, "give a number of images")
+        _one_of("rank", self.rank, MODES)
+        _one_of("group_by", self.group_by, (None, *GROUPS))
+        _one_of("orientations", self.orientations, (8, 1))
+        _one_of("scales", self.scales, (3, 1))
+        if not 0 < self.region_weight <= 1:
+            raise QueryError(f"region_weight is {self.region_weight!r}: give a number above 0, at most 1")
+        _at_least("depth", self.depth, 1, "give a number of images")
+        if self.weights is not None:
+            weights(self.weights)
+        if self.where is not None:
+            conditions(self.where)
+
+    @classmethod
+    def of(cls, **given: Any) -> "Settings":
+        """Return settings from keywords.
+
+        Raises:
+            QueryError: A keyword is unknown, or a value makes no sense.
+        """
+        known = [field.name for field in fields(cls)]
+        for name in given:
+            if name not in known:
+                raise QueryError(f"{name!r} is no setting of a search: use {', '.join(known)}")
+        return cls(**given)
+
+
+class SearchSettings(TypedDict, total=False):
+    """Type the keywords of a search: the fields of `Settings` without k."""
+
+    where: Mapping[str, Any] | None
+    rank: Literal["content", "radius", "hamming"]
+    radius: int | None
+    group_by: Literal["series", "study"] | None
+    others: int
+    exclude_own_patient: bool
+    include_self: bool
+    generation: int | None
+    orientations: int
+    scales: int
+    region_weight: float
+    shortlist: int | None
+    weights: Mapping[str, float] | None
+    depth: int
+
+
+class TextSettings(TypedDict, total=False):
+    """Type the keywords of a search of texts."""
+
+    where: Mapping[str, Any] | None
+    generation: int | None
+    include_self: bool
+
+
+def _plain(value: Any) -> Any:
+    """Return a value as JSON, and so a receipt, holds it: numbers of NumPy become Python's, collections lists."""
+    if isinstance(value, np.generic | np.ndarray):
+        return value.tolist()
+    if isinstance(value, Mapping):
+        return {name: _plain(each) for name, each in value.items()}
+    if isinstance(value, str | bytes) or not hasattr(value, "__iter__"):
+        return value
+    return [_plain(each) for each in value]
+
+
+def _at_least(name: str, value: Any, least: int, action: str) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise QueryError(f"{name} is {value!r}: {action}")
+
+
+def _one_of(name: str, value: Any, known: Sequence[Any]) -> None:
+    if value not in known:
+        raise QueryError(f"{name} is {value!r}: use one of {', '.join(str(each) for each in known if each)}")

@@ -1,0 +1,117 @@
+"""The words of a query made ready: cleaned, cut into words, encoded; so that a receipt can hold them."""
+
+import base64
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from medlike.archive.index.bm25 import MOST, terms
+from medlike.errors import INSTALL_TEXT, QueryError
+
+if TYPE_CHECKING:
+    from medlike.archive.session import Session
+
+LONGEST = 100_000  # characters of a query
+
+
+@dataclass(frozen=True)
+class TextQuery:
+    """What a query asks in words, and for.
+
+    text: as given, without control characters; "" where an image alone is to find texts. terms: its words as the
+    word index writes them. code: uint8 [bits / 8] and embedding: int16 [E] under the text bundle (of the text, or
+    of text and image together), None where there is none. bundle: digest of the text bundle.
+    """
+
+    text: str
+    terms: tuple[str, ...] = ()
+    code: NDArray[np.uint8] | None = None
+    embedding: NDArray[np.int16] | None = None
+    bundle: str | None = None
+    warnings: tuple[str, ...] = ()
+
+    def facts(self) -> dict[str, Any]:
+        """As a receipt holds it."""
+        return {
+            "text": self.text,
+            "terms": list(self.terms),
+            "code": None if self.code is None else self.code.tobytes().hex(),
+            "embedding": None
+            if self.embedding is None
+            else base64.b64encode(self.embedding.astype("<i2").tobytes()).decode(),
+            "bundle": self.bundle,
+        }
+
+    @classmethod
+    def of_facts(cls, facts: Mapping[str, Any]) -> "TextQuery":
+        """From a receipt. Raises KeyError, TypeError or ValueError where it is none."""
+        code, embedding = facts["code"], facts["embedding"]
+        return cls(
+            str(facts["text"]),
+            tuple(str(term) for term in facts["terms"]),
+            None if code is None else np.frombuffer(bytes.fromhex(code), np.uint8),
+            None if embedding is None else np.frombuffer(base64.b64decode(embedding), "<i2").astype(np.int16),
+            facts["bundle"],
+        )
+
+
+def text_query(session: "Session", text: str, content: NDArray[np.int8] | None) -> TextQuery:
+    """A query's text for an archive. content: int8 [D] of its image, where it has one.
+
+    Raises QueryError where the archive can answer no text, TextNotInstalled where it could by meaning alone and the
+    sentence encoder is not installed.
+    """
+    from medlike.imaging import plain
+    from medlike.inference.sentence_weights import text_installed
+
+    found, warnings = plain(text), []
+    if not found:
+        raise QueryError("the text holds nothing but white space and control characters: give at least one word")
+    if len(found) > LONGEST:
+        raise QueryError(f"the text has {len(found):,} characters: give at most {LONGEST:,}")
+    has_texts = session.indexes.has_texts()
+    text_encoder = session.text_encoder
+    if text_encoder is None and not has_texts:
+        missing = "" if text_installed() else f"; the text part of medlike is not installed: {INSTALL_TEXT}"
+        raise QueryError(
+            "this archive has no texts and no text bundle, so nothing in it can be found by words: add images with "
+            "texts, or run `medlike reindex --text-bundle` with one that goes with its image bundle" + missing
+        )
+    words = terms(found) if has_texts else ()
+    if len(words) > MOST:
+        warnings.append(f"the text has {len(words)} different words: the first {MOST} are looked for")
+    code = embedding = bundle = None
+    if text_encoder is None and not text_installed():
+        warnings.append(
+            f"searched by words alone: the text part of medlike is not installed; {INSTALL_TEXT}, then give this "
+            "archive a text bundle with: medlike reindex --text-bundle medlike-text-16"
+        )
+    elif text_encoder is not None and not text_encoder.reads and has_texts:
+        warnings.append(f"searched by words alone: the sentence encoder is not installed; {INSTALL_TEXT}")
+    elif text_encoder is not None:
+        sentences = text_encoder.sentences  # TextNotInstalled where words cannot help either
+        if sentences.readable(found):
+            if sentences.truncated(found):
+                warnings.append("the text is long: its meaning is taken from its beginning (256 word pieces)")
+            codes = text_encoder.query(found, content)
+            code, embedding, bundle = codes.code[0], codes.embedding[0], text_encoder.facts.digest
+        else:
+            warnings.append("no word or letter of the text is known to the sentence encoder: its meaning is left out")
+    elif not words:
+        warnings.append("the text holds no word that could be looked for")
+    return TextQuery(found, words, code, embedding, bundle, tuple(warnings))
+
+
+def content_query(session: "Session", content: NDArray[np.int8]) -> TextQuery:
+    """An image without words, to find texts. Raises QueryError without a text bundle."""
+    text_encoder = session.text_encoder
+    if text_encoder is None:
+        raise QueryError(
+            "this archive has no text bundle, so an image finds no texts: run `medlike reindex --text-bundle` with one "
+            "that goes with its image bundle"
+        )
+    codes = text_encoder.query(None, content)
+    return TextQuery("", (), codes.code[0], codes.embedding[0], text_encoder.facts.digest)

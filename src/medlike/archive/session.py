@@ -1,0 +1,259 @@
+"""Session: one frozen view of an archive for one piece of work.
+
+An archive can be switched to another bundle, here or by another process, while a search runs. A session is of one
+pair of bundles and one generation from its beginning to its end, so that an answer is never half of each.
+"""
+
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from medlike.archive.index.indexes import Indexes
+from medlike.archive.storage import upkeep
+from medlike.archive.storage.folder import FILE, Folder
+from medlike.archive.storage.identity import Identity, Links, as_source
+from medlike.archive.storage.pictures import Pictures
+from medlike.archive.storage.store import Store
+from medlike.archive.viewer import OWNER, Viewer
+from medlike.errors import QueryError
+from medlike.types import JsonObject
+
+if TYPE_CHECKING:
+    from medlike.archive.index.index import Index
+    from medlike.archive.text_encoder import TextEncoder
+    from medlike.inference.encoding import Encodes
+
+
+class Loaded:
+    """What is loaded under one pair of bundles: encoders and indexes, each on first use. Safe for many threads."""
+
+    def __init__(self, folder: Folder, store: Store, encoder: "Encodes | None" = None, owned: bool = False) -> None:
+        """Load nothing yet.
+
+        Args:
+            folder: The archive's folder under the bundles it names.
+            store: The archive's store.
+            encoder: One that is loaded already.
+            owned: Whether `encoder` is closed with this.
+        """
+        self.folder = folder
+        self.store = store
+        self._encoder = encoder
+        self._owned = owned
+        self._text_encoder: TextEncoder | None = None
+        self._lock = threading.RLock()
+        self.indexes = Indexes.of(folder, store)
+        self.archive_id = folder.archive_id
+
+    @property
+    def encoder(self) -> "Encodes":
+        """Return the encoder of images. Raises BundleError where its bundle is missing."""
+        with self._lock:
+            if self._encoder is None:
+                from medlike.inference import Encoder
+
+                self._encoder, self._owned = Encoder(self.folder.bundle.load()), True
+            return self._encoder
+
+    @property
+    def text_encoder(self) -> "TextEncoder | None":
+        """Return the encoder of texts, None without a text bundle."""
+        with self._lock:
+            if self._text_encoder is None and self.folder.text is not None:
+                from medlike.archive.text_encoder import TextEncoder
+
+                self._text_encoder = TextEncoder(self.folder.text)
+            return self._text_encoder
+
+    @cached_property
+    def identity(self) -> Identity:
+        """Read the id key. Raises ArchiveError where it is missing, or another archive's."""
+        return Identity(self.folder.private, self.folder.key)
+
+    def under(self, folder: Folder, encoder: "Encodes | None" = None, owned: bool = False) -> "Loaded":
+        """Return the same under the bundles that another state of the folder names, sharing what stays."""
+        if encoder is None and folder.bundle == self.folder.bundle:
+            encoder, owned = self._encoder, self._owned
+        return Loaded(folder, self.store, encoder, owned)
+
+    def without_indexes(self) -> "Loaded":
+        """Return the same with indexes that are opened anew."""
+        return self.under(self.folder)
+
+    def close(self) -> None:
+        """Close what was loaded here."""
+        with self._lock:
+            if self._text_encoder is not None:
+                self._text_encoder.close()
+                self._text_encoder = None
+            if self._owned and self._encoder is not None:
+                self._encoder.close()  # type: ignore[attr-defined]
+                self._encoder, self._owned = None, False
+
+
+@dataclass(frozen=True)
+class Session:
+    """One view of an archive: its bundles and the generation that the store's snapshot sees.
+
+    Attributes:
+        loaded: Encoders and indexes of the bundles in use.
+        store: The store, within a snapshot as long as the session is open.
+        links: The link table.
+        pictures: Stored images as pictures; of use after the session too.
+        generation: The newest generation that the session sees.
+        viewer: Who looks; private things are shown only as far as they may be.
+    """
+
+    loaded: Loaded
+    store: Store
+    links: Links
+    pictures: Pictures
+    generation: int
+    viewer: Viewer = OWNER
+
+    @property
+    def folder(self) -> Folder:
+        """Return where each part is, and which bundles the archive names."""
+        return self.loaded.folder
+
+    @property
+    def archive_id(self) -> str:
+        """Return the 32 hex digits that name the archive."""
+        return self.loaded.archive_id
+
+    @property
+    def encoder(self) -> "Encodes":
+        """Return the encoder of images."""
+        return self.loaded.encoder
+
+    @property
+    def text_encoder(self) -> "TextEncoder | None":
+        """Return the encoder of texts, None without a text bundle."""
+        return self.loaded.text_encoder
+
+    @property
+    def indexes(self) -> Indexes:
+        """Return the derived arrays."""
+        return self.loaded.indexes
+
+    @property
+    def index(self) -> "Index":
+        """Return the derived arrays of the images."""
+        return self.loaded.indexes.images
+
+    @property
+    def identity(self) -> Identity:
+        """Return the id key."""
+        return self.loaded.identity
+
+    def sources(self, ids: Sequence[str]) -> dict[str, JsonObject]:
+        """Return where images came from, by id, for the ids that have a link; nothing the viewer may not see."""
+        if not ids or not self.viewer.may("source"):
+            return {}
+        named = self.viewer.may("identifiers")
+        found = {id: as_source(link, named) for id, link in self.links.find(ids).items()}
+        if found:
+            self.viewer.saw("source", list(found))
+            if named:
+                self.viewer.saw("identifiers", list(found))
+        return found
+
+    def hashed(self, field: str, value: object) -> str | None:
+        """Return the keyed hash of a true patient, study or series, for a filter by it.
+
+        Raises:
+            QueryError: The viewer may not filter by true values.
+        """
+        if not self.viewer.may("filters"):
+            raise QueryError(f"{field} cannot be filtered by its true value here: filter by another field")
+        self.viewer.saw("filters", [field])
+        return self.identity.hashed(field, value)
+
+
+class Bundles:
+    """The bundles that an open archive uses; another process may switch them. Hands out sessions."""
+
+    def __init__(self, folder: Folder, store: Store, links: Links, pictures: Pictures) -> None:
+        self.store, self.links, self.pictures = store, links, pictures
+        self._lock = threading.RLock()
+        self._stated = folder.bundle, folder.text  # as archive.json had them when it was last read or written
+        self._file: tuple[int, ...] = ()  # the state of archive.json when it was last read
+        self._loaded = Loaded(folder, store)
+
+    @contextmanager
+    def session(self, viewer: Viewer = OWNER) -> Iterator[Session]:
+        """Open a session: archive.json and the store are read as of one moment."""
+        while True:
+            loaded = self.current()
+            with self.store.snapshot():
+                # A snapshot begins with its first read. A switch before it shows in archive.json after it.
+                generation = self.store.generation()
+                if self.current() is loaded:
+                    yield Session(loaded, self.store, self.links, self.pictures, generation, viewer)
+                    return
+
+    def current(self) -> Loaded:
+        """Return what is loaded under the bundles that archive.json names now."""
+        file = _state(self._loaded.folder.path / FILE)
+        if file and file == self._file:
+            return self._loaded
+        folder = Folder.open(self._loaded.folder.path)
+        stated = folder.bundle, folder.text
+        with self._lock:
+            self._file = file
+            if stated != self._stated:
+                # A session under the former bundles goes on: what it uses is closed with the last one.
+                known = self._loaded.folder
+                if folder.bundle != self._stated[0]:
+                    known = known.under(folder.bundle)
+                self._loaded, self._stated = self._loaded.under(known.with_text(folder.text)), stated
+            return self._loaded
+
+    def replace(self, folder: Folder, encoder: "Encodes | None" = None, owned: bool = False) -> None:
+        """Use a folder's bundles in this process; `write` makes others use them too."""
+        with self._lock:
+            self._loaded = self._loaded.under(folder, encoder, owned)
+
+    def use(self, folder: Folder, encoder: "Encodes | None" = None, owned: bool = False) -> None:
+        """Use the bundles of a folder from now on, here and for whoever opens the archive.
+
+        Args:
+            folder: Names the bundles.
+            encoder: Of the image bundle, where that is another.
+            owned: Whether `encoder` is closed with the archive. The caller holds the writer's lock.
+        """
+        self.replace(folder, encoder, owned)
+        self.write()
+
+    def write(self) -> None:
+        """Write archive.json where it names other bundles than those in use."""
+        with self._lock:
+            now = self._loaded.folder.bundle, self._loaded.folder.text
+            if now != self._stated:
+                self._loaded.folder.write()
+                self._stated = now
+
+    def drop_indexes(self) -> None:
+        """Delete the derived files of every bundle, also those that interrupted builds left."""
+        with self._lock:
+            self._loaded = self._loaded.without_indexes()
+            upkeep.drop_index(self._loaded.folder.index)
+
+    def close(self) -> None:
+        """Close what was loaded; it is loaded again when it is needed."""
+        with self._lock:
+            self._loaded.close()
+            self._loaded = self._loaded.without_indexes()
+
+
+def _state(file: Path) -> tuple[int, ...]:
+    """What changes when a file is replaced; empty where it cannot be looked at, so that reading it says why."""
+    try:
+        found = file.stat()
+    except OSError:
+        return ()
+    return found.st_mtime_ns, found.st_size, found.st_ino

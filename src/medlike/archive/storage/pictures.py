@@ -1,0 +1,80 @@
+"""Stored images as pictures again: from the kept pixels, the original file, or the preview."""
+
+import io
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from medlike.archive.storage.identity import Links
+from medlike.archive.storage.pixels import Pixels
+from medlike.archive.storage.rows import ImageRow
+from medlike.archive.storage.store import Store
+from medlike.errors import ImageError
+
+if TYPE_CHECKING:
+    from medlike.imaging import Image
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """Stored images as pictures, asked for by id and generation."""
+
+    store: Store
+    pixels: Pixels
+    links: Links
+
+    def picture(self, id: str, generation: int | None = None) -> npt.NDArray[np.uint8] | None:
+        """Return what to show of an image that lives as of a generation; None where it is not there or gone."""
+        row = self.store.find(id, generation)
+        return None if row is None else picture(row, self.pixels, self.links)
+
+
+def image(row: ImageRow, pixels: Pixels, links: Links | None) -> "Image | None":
+    """The image with its own pixels; None where neither they nor the unchanged original are there."""
+    from medlike import imaging
+
+    kept = pixels.read(row.pixels) if row.kind == "copy" else None
+    if kept is not None:
+        facts = row.facts
+        return imaging.Image(
+            pixels=kept,
+            photometry=imaging.Photometry.from_dict(facts["photometry"]),
+            spacing=None if facts["spacing"] is None else (facts["spacing"][0], facts["spacing"][1]),
+            frame=row.frame,
+            frames=row.frames,
+            metadata=row.metadata,
+            boxes=None if facts["boxes"] is None else [tuple(box) for box in facts["boxes"]],
+        )
+    link = links.find([row.id]).get(row.id) if links else None
+    if link is None or link.path is None:
+        return None
+    # The middle frame is the usual one, and the others need not be decoded for it.
+    for frames in ("middle", "all"):
+        try:
+            for found in imaging.read(link.path, frames):
+                if found.frame == row.frame:
+                    return found if found.digest == row.pixels else None
+        except ImageError:
+            return None
+    return None
+
+
+def preview(row: ImageRow, pixels: Pixels) -> npt.NDArray[np.uint8] | None:
+    """The preview as uint8 [H, W] or [H, W, 3], None where there is none."""
+    from PIL import Image as Pillow
+
+    data = pixels.read_preview(row.preview) if row.preview else None
+    return None if data is None else np.asarray(Pillow.open(io.BytesIO(data)))
+
+
+def picture(row: ImageRow, pixels: Pixels, links: Links | None) -> npt.NDArray[np.uint8] | None:
+    """What to show of an image: uint8 [H, W] or [H, W, 3]; None where nothing is left of it."""
+    from medlike import imaging
+
+    found = preview(row, pixels)
+    if found is None:
+        stored = image(row, pixels, links)
+        found = None if stored is None else imaging.render_colour(stored)
+    return found

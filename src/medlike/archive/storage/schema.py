@@ -1,0 +1,78 @@
+"""The tables of the store. What came after the first format is added to an archive when it is next written to.
+
+FTS5's own secure-delete is left off: a word index written with it cannot be read by SQLite before 3.42, and an
+erasure builds the word index and the file anew anyhow.
+"""
+
+import sqlite3
+
+_FIRST = """
+CREATE TABLE settings(key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE generations(generation INTEGER PRIMARY KEY, time REAL NOT NULL, action TEXT NOT NULL,
+                         rows INTEGER NOT NULL);
+CREATE TABLE images(
+    row INTEGER PRIMARY KEY AUTOINCREMENT,
+    id TEXT NOT NULL,
+    added INTEGER NOT NULL,
+    removed INTEGER,
+    modality TEXT, region TEXT, label TEXT, sex TEXT, age REAL, year REAL,
+    study TEXT, series TEXT, patient TEXT,                   -- keyed hashes
+    manufacturer TEXT, model TEXT, body_part TEXT, view TEXT, source TEXT,
+    predicted_modality TEXT,
+    width INTEGER NOT NULL, height INTEGER NOT NULL, frame INTEGER NOT NULL, frames INTEGER NOT NULL,
+    pixels TEXT NOT NULL,                                    -- digest of the decoded pixels
+    kind TEXT NOT NULL CHECK (kind IN ('copy', 'reference')),
+    preview TEXT,                                            -- sha256 of the preview's file
+    facts TEXT NOT NULL,                                     -- JSON: spacing, photometric facts, boxes
+    metadata TEXT NOT NULL                                   -- JSON: every searchable field
+);
+CREATE UNIQUE INDEX live_ids ON images(id) WHERE removed IS NULL;
+CREATE INDEX ids ON images(id);
+CREATE INDEX added_generations ON images(added);
+CREATE INDEX removed_generations ON images(removed) WHERE removed IS NOT NULL;
+CREATE INDEX pixel_digests ON images(pixels);
+CREATE INDEX preview_digests ON images(preview) WHERE preview IS NOT NULL;
+CREATE TABLE encodings(
+    row INTEGER NOT NULL REFERENCES images(row) ON DELETE CASCADE,
+    bundle TEXT NOT NULL,                                    -- digest
+    code BLOB NOT NULL, content BLOB NOT NULL,
+    cells BLOB, cell_mask BLOB, "cross" BLOB, cross_embedding BLOB,
+    outlier_score REAL, outlier_p REAL, modality TEXT,       -- as the bundle predicts it
+    outlier_facts TEXT,                                      -- JSON: components, threshold, modality
+    PRIMARY KEY (row, bundle)
+);
+CREATE TABLE texts(number INTEGER PRIMARY KEY, row INTEGER NOT NULL REFERENCES images(row) ON DELETE CASCADE,
+                   kind TEXT NOT NULL, text TEXT NOT NULL);
+CREATE INDEX text_rows ON texts(row);
+CREATE VIRTUAL TABLE words USING fts5(text, content='texts', content_rowid='number');
+CREATE TRIGGER text_added AFTER INSERT ON texts BEGIN
+    INSERT INTO words(rowid, text) VALUES (new.number, new.text);
+END;
+CREATE TRIGGER text_deleted AFTER DELETE ON texts BEGIN
+    INSERT INTO words(words, rowid, text) VALUES ('delete', old.number, old.text);
+END;
+CREATE TABLE erasures(added INTEGER NOT NULL, removed INTEGER, count INTEGER NOT NULL);
+CREATE TABLE erasing(row INTEGER PRIMARY KEY);               -- erasures that were begun and not finished
+"""
+
+_TEXT_ENCODINGS = """
+CREATE TABLE IF NOT EXISTS text_encodings(
+    number INTEGER NOT NULL REFERENCES texts(number) ON DELETE CASCADE,
+    bundle TEXT NOT NULL, code BLOB NOT NULL, embedding BLOB NOT NULL,
+    PRIMARY KEY (number, bundle)) WITHOUT ROWID;
+"""
+
+SCHEMA = _FIRST + _TEXT_ENCODINGS
+
+
+#: Gives a row where verdicts can be stored whole; the store of an earlier medlike is upgraded at its next write.
+HAS_OUTLIER_FACTS = "SELECT 1 FROM pragma_table_info('encodings') WHERE name = 'outlier_facts'"
+
+
+def upgrade(connection: sqlite3.Connection) -> None:
+    """Add the tables and columns that the store of an earlier medlike lacks."""
+    sql = "SELECT 1 FROM sqlite_master WHERE name = 'text_encodings'"
+    if connection.execute(sql).fetchone() is None:
+        connection.execute(_TEXT_ENCODINGS)
+    if not connection.execute(HAS_OUTLIER_FACTS).fetchone():
+        connection.execute("ALTER TABLE encodings ADD COLUMN outlier_facts TEXT")

@@ -1,0 +1,116 @@
+"""Keeping an archive small and tidy: compaction, and cleaning up after a writer that died."""
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from medlike import files as durable
+from medlike import strict_json
+from medlike.archive.storage.database import log_emptied, storage_errors
+from medlike.archive.storage.folder import Folder
+from medlike.archive.storage.identity import Links
+from medlike.archive.storage.lock import held
+from medlike.archive.storage.pixels import Pixels
+from medlike.archive.storage.removal import unfinished
+from medlike.archive.storage.spool import Spool
+from medlike.archive.storage.store import Store
+from medlike.errors import ArchiveError
+from medlike.types import JsonObject
+
+
+@dataclass
+class CompactReport:
+    """rows: removed images gone for good. files: pixel files deleted. generation: the oldest kept."""
+
+    rows: int = 0
+    files: int = 0
+    generation: int = 0
+
+
+def compact(store: Store, links: Links, pixels: Pixels, bundles: Sequence[str]) -> CompactReport:
+    """Drop what only searches of the past could see: removed images, encodings of earlier bundles.
+
+    bundles: digests of those in use. Searches as of an earlier generation are refused from here on.
+    """
+    with store.commit("compact") as commit:
+        gone = commit.connection.execute("DELETE FROM images WHERE removed IS NOT NULL").rowcount
+        used = ",".join("?" * len(bundles))
+        for table in ("encodings", "text_encodings"):
+            commit.connection.execute(f"DELETE FROM {table} WHERE bundle NOT IN ({used})", tuple(bundles))
+        commit.connection.execute("INSERT INTO words(words) VALUES ('optimize')")
+        commit.set("oldest_generation", str(commit.generation))
+        commit.rows = gone
+    report = CompactReport(rows=gone, generation=commit.generation)
+    report.files = sweep(store, links, pixels)
+    with storage_errors(store.path):
+        store.connection.execute("VACUUM")
+        # A reader that holds the log only delays the shrinking.
+        log_emptied(store.connection, patience=1.0)
+    return report
+
+
+def sweep(store: Store, links: Links, pixels: Pixels) -> int:
+    """Delete pixel files and links that no row refers to; how many files."""
+    with storage_errors(store.path):
+        query = store.connection.execute
+        digests = {digest for (digest,) in query("SELECT DISTINCT pixels FROM images WHERE kind = 'copy'")}
+        previews = {
+            name for (name,) in query("SELECT DISTINCT preview FROM images WHERE preview IS NOT NULL")
+        }
+        ids = {id for (id,) in query("SELECT DISTINCT id FROM images")}
+    leftovers = pixels.leftovers(digests, previews)
+    pixels.delete(leftovers)
+    links.delete([id for id in links.all_ids() if id not in ids])
+    return len(leftovers)
+
+
+def drop_index(index: Path) -> None:
+    """Delete the derived files of every bundle. A reader that is bringing them up to date is waited for."""
+    for folder in _folders(index):
+        with held(folder / "lock"):
+            durable.clear(folder, keep=("lock",))
+
+
+def sweep_index(index: Path) -> None:
+    """Delete what interrupted builds left: folders that no index.json names."""
+    for folder in _folders(index):
+        with held(folder / "lock"):
+            try:
+                named = strict_json.loads(durable.read(folder / "index.json"))["segments"]
+            except (OSError, ValueError, KeyError, TypeError, ArchiveError):
+                named = []
+            for path in folder.iterdir():
+                if path.is_dir() and not path.is_symlink() and path.name not in named:
+                    shutil.rmtree(path)
+
+
+def _folders(index: Path) -> list[Path]:
+    """Return the folders in index/, never one behind a link: their content is deleted."""
+    return [path for path in index.iterdir() if path.is_dir() and not path.is_symlink()]
+
+
+def recover(store: Store, links: Links, pixels: Pixels, spool: Spool) -> None:
+    """Clean up after a writer that died: files and links that it wrote and did not commit."""
+    sweep(store, links, pixels)
+    spool.sweep()
+
+
+def inventory(folder: Folder, store: Store, spool: Spool) -> JsonObject:
+    """What an archive holds, as `Archive.info` gives it."""
+    with store.snapshot():
+        images, generation = store.count(), store.generation()
+        sql = "SELECT count(*) FROM texts JOIN images ON images.row = texts.row WHERE images.removed IS NULL"
+        texts = int(store.connection.execute(sql).fetchone()[0])
+    return {
+        "images": images,
+        "bytes": folder.bytes(),
+        "bundle": {"name": folder.bundle.name, "digest": folder.bundle.digest},
+        "text_bundle": None if folder.text is None else {"name": folder.text.name, "digest": folder.text.digest},
+        "texts": texts,
+        "generation": generation,
+        "oldest_generation": store.oldest_generation(),
+        "erasing": len(unfinished(store)),
+        "received": sum(1 for _ in spool.entries()),
+        "refused": [{"name": entry.name, "reason": entry.reason} for entry in spool.refused()],
+    }

@@ -1,0 +1,40 @@
+"""Turn what a user gives as an image into an Image: a path, an array, a Pillow picture, or an Image."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeGuard
+
+from medlike.errors import ImageError
+from medlike.imaging.arrays import from_array, from_pil
+from medlike.imaging.image import Image
+from medlike.imaging.reading import read
+
+if TYPE_CHECKING:
+    from PIL.Image import Image as Pillow
+
+
+def as_image(given: object) -> Image | None:
+    """Return a given image as an Image; None if it is of no kind that can be one.
+
+    Args:
+        given: An Image, the path of a file (of several frames the middle one), an array [H, W] or [H, W, 3], or a
+            Pillow picture.
+
+    Raises:
+        ImageError: The file or the array cannot be read.
+    """
+    if isinstance(given, Image):
+        return given
+    if isinstance(given, str | Path):
+        for image in read(given, "middle"):
+            return image
+        raise ImageError(f"{given} holds no image")
+    if _is_pillow(given):
+        return from_pil(given)
+    if hasattr(given, "__array__") or isinstance(given, list | tuple):
+        return from_array(given)
+    return None
+
+
+def _is_pillow(given: object) -> "TypeGuard[Pillow]":
+    # By name, so that Pillow need not be imported to tell.
+    return any(kind.__module__ == "PIL.Image" and kind.__name__ == "Image" for kind in type(given).__mro__)

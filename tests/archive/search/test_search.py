@@ -1,0 +1,378 @@
+"""Searches against a naive twin: sort everything by the total order."""
+
+import json
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from medlike import Query
+from medlike.archive.index import index as index_module
+from medlike.errors import QueryError
+
+RELAXED = settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+
+
+def shown(result):
+    return [(hit.id, hit.distance, hit.similarity) for hit in result.hits]
+
+
+def without(*ids):
+    return lambda id: id not in ids
+
+
+@RELAXED
+@given(
+    seed=st.integers(0, 2**32),
+    sizes=st.lists(st.integers(1, 40), min_size=1, max_size=4),
+    k=st.integers(1, 60),
+)
+def test_every_mode_equals_the_naive_search(population, monkeypatch, seed, sizes, k):
+    monkeypatch.setattr(index_module, "WORTH_A_FILE", 30)
+    population.restart(seed)
+    for size in sizes:
+        population.add(size)
+    population.remove(list(population.alive())[1::7])
+    asked = next(iter(population.alive()))
+    row = population.rows[asked]
+    for rank, radius in (
+        ("content", None),
+        ("content", 3),
+        ("hamming", None),
+        ("radius", None),
+        ("radius", 20),
+    ):
+        result = population.archive.search(Query(id=asked), k=k, rank=rank, radius=radius)
+        limit = 8 if (rank, radius) == ("radius", None) else radius
+        expected = population.expected(row["code"], row["content"], k, rank, limit, without(asked))
+        assert shown(result) == expected
+
+
+def test_ties_beyond_the_last_hit_are_ordered_by_content_then_id(population):
+    code = population.code()
+    content = population.content()
+    contents = [content if at % 3 == 0 else population.content() for at in range(400)]
+    asked = population.add(400, [code] * 400, contents)[1]
+    row = population.rows[asked]
+    for k in (1, 5, 50, 399):
+        for rank in ("content", "hamming", "radius"):
+            result = population.archive.search(Query(id=asked), k=k, rank=rank)
+            limit = 8 if rank == "radius" else None
+            assert shown(result) == population.expected(code, row["content"], k, rank, limit, without(asked))
+
+
+def test_a_search_as_of_any_generation(population):
+    population.add(20)
+    asked = population.add(1)[0]
+    population.remove(list(population.alive())[:5])
+    population.add(10)
+    row = population.rows[asked]
+    for generation in range(2, population.store.generation() + 1):
+        result = population.archive.search(Query(id=asked), k=50, generation=generation)
+        expected = population.expected(row["code"], row["content"], 50, accepts=without(asked), generation=generation)
+        assert shown(result) == expected
+        assert result.receipt["generation"] == generation
+
+
+def test_a_receipt_gives_the_same_answer_after_the_archive_has_changed(population):
+    asked = population.add(60, modality=["CT", "MR"] * 30, study=[f"{at % 7:032x}" for at in range(60)])[0]
+    search = population.archive.search
+    for chosen in (
+        {}, {"where": {"modality": "CT"}}, {"rank": "radius", "radius": 30}, {"group_by": "study", "k": 4},
+        {"include_self": True}, {"exclude_own_patient": True},
+    ):  # fmt: skip
+        before = search(Query(id=asked), **chosen)
+        receipt = json.loads(json.dumps(before.receipt))
+        population.add(30, modality="CT")
+        population.remove(list(population.alive())[5:8])
+        after = population.archive.repeat(receipt)
+        assert [hit.as_dict() for hit in after.hits] == [hit.as_dict() for hit in before.hits]
+        assert after.erased == 0
+        assert not any("differs" in warning for warning in after.warnings)
+        assert after.receipt["answer"] == receipt["answer"]
+
+
+def test_no_file_name_is_shown_unless_a_title_is_given(population, tmp_path):
+    from PIL import Image
+
+    population.add(3)
+    Image.fromarray(np.zeros((9, 9), np.uint8)).save(tmp_path / "Doe Jane.png")
+    result = population.archive.search(Query(image=tmp_path / "Doe Jane.png"))
+    assert result.title == population.archive.repeat(result.receipt).title == "Query"
+    for shown in (json.dumps(result.receipt), result.to_json(), result.page(), result._repr_html_()):
+        assert "Doe" not in shown
+    named = population.archive.search(Query(image=tmp_path / "Doe Jane.png", title="Case <3>"))
+    assert named.title == "Case <3>" and "<h2>Case &lt;3&gt;</h2>" in named.page()
+    assert "Case" not in json.dumps(named.receipt)
+
+
+def test_searches_beside_a_writer_see_one_generation_each(population, monkeypatch):
+    import threading
+
+    monkeypatch.setattr(index_module, "WORTH_A_FILE", 25)
+    asked = population.add(20)[0]
+    row = population.rows[asked]
+    found, failed = [], []
+
+    def read():
+        try:
+            for _ in range(12):
+                found.append(population.archive.search(Query(id=asked), k=15))
+        except Exception as error:
+            failed.append(error)
+
+    readers = [threading.Thread(target=read) for _ in range(3)]
+    for reader in readers:
+        reader.start()
+    for _ in range(12):
+        population.add(9)
+        population.remove([id for id in population.alive() if id != asked][:4])
+    for reader in readers:
+        reader.join()
+    assert not failed
+    for result in found:
+        generation = result.receipt["generation"]
+        expected = population.expected(row["code"], row["content"], 15, accepts=without(asked), generation=generation)
+        assert shown(result) == expected
+    assert population.archive._indexes.images.verify() == []
+
+
+def test_a_receipt_says_how_many_images_were_erased_since(population):
+    population.add(20)
+    asked = population.add(1)[0]
+    receipt = population.archive.search(Query(id=asked)).receipt
+    doomed = [id for id in population.alive() if id != asked][:3]
+    population.archive.remove(doomed, erase=True)
+    result = population.archive.repeat(receipt)
+    assert result.erased == 3
+    assert not {hit.id for hit in result.hits} & set(doomed)
+    assert result.as_dict()["erased"] == 3
+
+
+def test_a_receipt_of_another_archive_is_refused_and_one_without_a_name_taken_with_a_word(population):
+    asked = population.add(3)[0]
+    receipt = population.archive.search(Query(id=asked)).receipt
+    assert len(receipt["archive"]) == 32 and receipt["archive"] != population.archive._folder.key
+    with pytest.raises(QueryError, match="the receipt is of archive 0000000000000000, this is"):
+        population.archive.repeat(receipt | {"archive": "0" * 32})
+    former = {name: value for name, value in receipt.items() if name != "archive"}
+    assert population.archive.repeat(former).warnings == (
+        "the receipt names no archive: it is of an earlier medlike, and taken for one of this archive",
+    )
+
+
+def test_a_receipt_of_another_bundle_or_a_foreign_paper_is_refused(population):
+    asked = population.add(3)[0]
+    receipt = population.archive.search(Query(id=asked)).receipt
+    with pytest.raises(QueryError, match="bundle"):
+        population.archive.repeat(receipt | {"bundle": "0" * 64})
+    with pytest.raises(QueryError, match="no receipt"):
+        population.archive.repeat({"hits": []})
+
+
+def test_own_patient_is_left_out(population):
+    patients = [f"{at % 4:032x}" for at in range(40)]
+    asked = population.add(40, patient=patients)[0]
+    row = population.rows[asked]
+    result = population.archive.search(Query(id=asked), k=40, exclude_own_patient=True)
+    expected = population.expected(
+        row["code"], row["content"], 40, accepts=lambda id: population.rows[id]["patient"] != row["patient"]
+    )
+    assert shown(result) == expected
+    assert len(expected) == 30
+    assert not result.warnings
+
+
+def test_the_patient_of_an_image_given_is_known_where_the_image_is_stored(population, tmp_path):
+    from PIL import Image
+
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    random = np.random.default_rng(0)
+    for number in range(6):
+        Image.fromarray(random.integers(0, 256, (30, 30), dtype=np.uint8)).save(folder / f"{number}.png")
+    lines = [f"pictures/{number}.png,P{number // 3}" for number in range(6)]
+    (tmp_path / "manifest.csv").write_text("path,group\n" + "\n".join(lines) + "\n")
+    assert population.archive.add(tmp_path / "manifest.csv").added == 6
+    result = population.archive.search(Query(image=folder / "0.png"), k=9, exclude_own_patient=True)
+    assert not result.warnings
+    names = sorted(hit.source["path"].rsplit("/", 1)[-1] for hit in result)
+    assert names == ["3.png", "4.png", "5.png"]
+
+
+def test_an_unknown_patient_is_said(population):
+    asked = population.add(5)[0]
+    result = population.archive.search(Query(id=asked), exclude_own_patient=True)
+    assert "patient is not known" in result.warnings[0]
+    assert "warnings" in result.as_dict()
+
+
+@RELAXED
+@given(seed=st.integers(0, 2**32), k=st.integers(1, 12), number=st.integers(1, 80))
+def test_groups_show_the_best_image_and_the_others_behind_it(population, seed, k, number):
+    population.restart(seed)
+    studies = [None if at % 9 == 0 else f"{population.random.integers(12):032x}" for at in range(number)]
+    asked = population.add(number, study=studies)[0]
+    row = population.rows[asked]
+    for rank in ("content", "hamming"):
+        result = population.archive.search(Query(id=asked), k=k, group_by="study", rank=rank, others=3)
+        order = population.expected(row["code"], row["content"], 10**6, rank, accepts=without(asked))
+        groups = {}
+        for id, *_ in order:
+            groups.setdefault(population.rows[id]["study"] or id, []).append(id)
+        expected = list(groups.values())[:k]
+        assert [hit.id for hit in result.hits] == [group[0] for group in expected]
+        assert [[other.id for other in hit.others] for hit in result.hits] == [group[1:4] for group in expected]
+        assert [hit.group_size for hit in result.hits] == [len(group) for group in expected]
+
+
+@RELAXED
+@given(seed=st.integers(0, 2**32), number=st.integers(1, 6))
+def test_many_queries_at_once_answer_as_one_by_one(population, seed, number):
+    population.restart(seed)
+    known = population.add(50, modality=["CT", "MR"] * 25)
+    population.remove(known[10:13])
+    queries = [Query(id=id) for id in known[:number]]
+    for chosen in ({}, {"where": {"modality": "MR"}}, {"rank": "hamming"}, {"group_by": "series"}):
+        together = population.archive.search_many(queries, k=7, **chosen)
+        assert [shown(result) for result in together] == [
+            shown(population.archive.search(query, k=7, **chosen)) for query in queries
+        ]
+
+
+def test_the_stored_query_itself_is_found_only_on_request(population):
+    asked = population.add(10)[4]
+    assert asked not in {hit.id for hit in population.archive.search(Query(id=asked), k=20)}
+    found = population.archive.search(Query(id=asked), k=20, include_self=True)
+    assert found.hits[0].id == asked
+    assert (found.hits[0].distance, round(found.hits[0].similarity, 6)) == (0, 1)
+
+
+def test_an_image_as_query_finds_its_stored_twin(population, tmp_path):
+    from PIL import Image
+
+    pixels = np.random.default_rng(0).integers(0, 256, (90, 70), dtype=np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "a.png")
+    population.add(8)
+    report = population.archive.add([tmp_path / "a.png"])
+    assert report.added == 1
+    for image in (tmp_path / "a.png", str(tmp_path / "a.png"), pixels, Image.fromarray(pixels)):
+        result = population.archive.search(Query(image=image), k=3)
+        assert result.hits[0].distance == 0
+        assert result.hits[0].source["path"] == str(tmp_path / "a.png")
+        assert result.outlier["p_value"] > 0
+        assert result.query_picture().shape == (90, 70)
+    assert population.archive.search(pixels, k=3).hits[0].id == result.hits[0].id
+
+
+def test_json_has_the_documented_keys(population):
+    asked = population.add(3, modality="CT")[0]
+    result = population.archive.search(Query(id=asked), k=2)
+    facts = json.loads(result.to_json())
+    assert list(facts) == ["hits", "outlier", "receipt", "seconds"]
+    assert list(facts["hits"][0]) == ["rank", "id", "distance", "similarity", "box", "metadata", "source"]
+    assert [hit["rank"] for hit in facts["hits"]] == [1, 2]
+    assert set(facts["receipt"]) == {"archive", "generation", "bundle", "settings", "query", "answer"}
+    assert all(seconds >= 0 for seconds in facts["seconds"].values())
+
+
+def test_an_empty_archive_answers_nothing(population):
+    result = population.archive.search(np.zeros((20, 20), np.uint8))
+    assert result.hits == []
+
+
+@pytest.mark.parametrize(
+    ("given", "plain"),
+    [
+        ({"k": np.int64(5)}, {"k": 5}),
+        ({"radius": np.uint8(9)}, {"radius": 9}),
+        ({"region_weight": np.float32(0.5)}, {"region_weight": 0.5}),
+        ({"include_self": np.True_}, {"include_self": True}),
+        ({"where": {"age": {"gte": np.int64(4)}}}, {"where": {"age": {"gte": 4}}}),
+        ({"where": {"age": {"in": np.array([4, 5])}}}, {"where": {"age": {"in": [4, 5]}}}),
+        ({"where": {"label": {"in": iter("ab")}}}, {"where": {"label": {"in": ["a", "b"]}}}),
+    ],
+)
+def test_a_receipt_says_in_plain_values_what_was_asked(population, given, plain):
+    ids = population.add(6, age=[3, 4, 5, 6, 7, 8], label=list("aabbcc"))
+    receipt = population.archive.search(Query(id=ids[3]), **given).receipt
+    assert json.loads(json.dumps(receipt)) == receipt
+    assert {name: receipt["settings"][name] for name in plain} == plain
+    assert population.archive.repeat(receipt).receipt == receipt
+
+
+@pytest.mark.parametrize(
+    ("chosen", "message"),
+    [
+        ({"k": 0}, "k is 0"),
+        ({"rank": "best"}, "content, radius, hamming"),
+        ({"radius": -1}, "radius is -1"),
+        ({"group_by": "patient"}, "series, study"),
+        ({"nearest": 3}, "exclude_own_patient"),
+        ({"where": {"age": {"above": 3}}}, "gte"),
+        ({"generation": 99}, "generation 99"),
+    ],
+)
+def test_settings_that_make_no_sense_are_named(population, chosen, message):
+    asked = population.add(2)[0]
+    with pytest.raises(QueryError, match=message):
+        population.archive.search(Query(id=asked), **chosen)
+
+
+def test_parts_of_a_query_that_the_bundle_lacks_are_refused(population):
+    asked = population.add(2)[0]
+    with pytest.raises(QueryError, match="local codes"):
+        population.archive.search(Query(id=asked, region=(0, 0, 5, 5)))
+    with pytest.raises(QueryError, match="text"):
+        population.archive.search(Query(text="pneumonia"))
+    with pytest.raises(QueryError, match="no image"):
+        population.archive.search(Query(id="0" * 32))
+
+
+def test_no_match_for_a_filter_says_what_there_is(population):
+    asked = population.add(4, modality=["CT", "MR", "CT", None])[0]
+    result = population.archive.search(Query(id=asked), where={"modality": "ct"})
+    assert result.hits == []
+    assert "CT, MR" in result.warnings[0]
+    mistyped = population.archive.search(Query(id=asked), where={"modalty": "CT"})
+    assert "did you mean modality?" in mistyped.warnings[0]
+    assert not population.archive.search(Query(id=asked), where={"modality": "CT", "age": {"gt": 3}}).warnings
+
+
+@pytest.mark.parametrize("room", [4096, 64])
+def test_a_large_gallery_takes_the_compiled_road_and_answers_alike(population, monkeypatch, room):
+    from medlike.archive.index import candidates
+    from medlike.codes import hamming
+
+    monkeypatch.setattr(hamming, "ROOM", room)
+    monkeypatch.setattr(hamming, "STEP", 200)
+    monkeypatch.setattr(candidates, "BLOCK", 64)
+    # Half of the codes are equal: with little room, their order is found in a second pass.
+    code = population.code()
+    known = population.add(1500, [code if at % 2 else population.code() for at in range(1500)])
+    population.remove(known[20:30])
+    row = population.rows[known[1]]
+    for k in (1, 10, 200, 700):
+        for rank in ("content", "hamming", "radius"):
+            monkeypatch.setattr(hamming, "SMALL", 0)
+            compiled = shown(population.archive.search(Query(id=known[1]), k=k, rank=rank))
+            monkeypatch.setattr(hamming, "SMALL", 1 << 30)
+            assert compiled == shown(population.archive.search(Query(id=known[1]), k=k, rank=rank))
+            limit = 8 if rank == "radius" else None
+            assert compiled == population.expected(code, row["content"], k, rank, limit, without(known[1]))
+
+
+def test_a_search_by_id_in_a_small_archive_loads_neither_runtime_nor_compiler(population):
+    import subprocess
+    import sys
+
+    asked = population.add(30)[0]
+    code = (
+        "import sys; from medlike import Archive, Query\n"
+        "with Archive.open(sys.argv[1]) as archive: assert archive.search(Query(id=sys.argv[2]), k=5).hits\n"
+        "print(*sorted({'numba', 'onnxruntime', 'torch', 'scipy', 'pydicom'} & set(sys.modules)))"
+    )
+    words = [sys.executable, "-c", code, str(population.archive.path), asked]
+    done = subprocess.run(words, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == []

@@ -1,0 +1,198 @@
+"""Damage that verify must find, and full disks."""
+
+import sqlite3
+import subprocess
+import sys
+from contextlib import suppress
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from medlike import Archive, Result
+from medlike.errors import ArchiveFull, ArchiveLocked
+
+
+@pytest.fixture
+def filled(archive, pictures, scan):
+    archive.add(pictures(3))
+    archive.add(scan("a.dcm"), pixels="copy")
+    archive.receive(scan("b.dcm", seed=1).read_bytes(), "b.dcm")
+    archive.reindex()
+    archive.receive(scan("c.dcm", seed=2).read_bytes(), "c.dcm")
+    assert archive.verify() == []
+    return archive
+
+
+def first(folder, pattern):
+    return sorted(folder.rglob(pattern))[0]
+
+
+def sql(archive, statement):
+    archive._store.connection.execute(statement)
+
+
+DAMAGE = {
+    "a preview is missing": ("previews", lambda a: first(a._folder.previews, "*.jpg").unlink()),
+    "a preview is damaged": ("previews", lambda a: first(a._folder.previews, "*.jpg").write_bytes(b"x")),
+    "pixels are missing": ("pixels", lambda a: first(a._folder.pixels, "*.pixels").unlink()),
+    "pixels are damaged": ("pixels", lambda a: first(a._folder.pixels, "*.pixels").write_bytes(b"x")),
+    "other pixels": (
+        "pixels",
+        lambda a: first(a._folder.pixels, "*.pixels").write_bytes(
+            first(a._folder.pixels, "*.pixels").read_bytes()[:-40] + b"\0" * 40
+        ),
+    ),
+    "a file of no image": ("pixels", lambda a: (a._folder.pixels / "stray.pixels").write_bytes(b"x")),
+    "a row without encoding": ("store", lambda a: sql(a, "DELETE FROM encodings WHERE row = 1")),
+    "a code of another width": ("store", lambda a: sql(a, "UPDATE encodings SET code = x'00' WHERE row = 1")),
+    "a changed code": ("index", lambda a: sql(a, "UPDATE encodings SET code = zeroblob(8) WHERE row = 2")),
+    "impossible generations": ("store", lambda a: sql(a, "UPDATE images SET added = 99 WHERE row = 1")),
+    "a lost generation": ("store", lambda a: sql(a, "DELETE FROM generations WHERE generation = 1")),
+    "a lost row": ("index", lambda a: sql(a, "DELETE FROM images WHERE row = 3")),
+    "no link": ("private", lambda a: a._links.connection.execute("DELETE FROM links")),
+    "a link of nothing": (
+        "private", lambda a: a._links.connection.execute("INSERT INTO links VALUES ('x', '', 0, '{}')"),
+    ),
+    "a damaged sidecar": ("spool", lambda a: first(a._folder.spool, "*.json").write_text("{")),
+    "another key": ("private", lambda a: (a._folder.private / "key").write_text("00" * 32)),
+    "a lost received file": ("spool", lambda a: first(a._folder.spool, "*.dcm").unlink()),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_verify_finds(filled, damage, encoder):
+    part, harm = DAMAGE[damage]
+    harm(filled)
+    filled.close()
+    with Archive.open(filled.path, encoder=encoder) as again:
+        assert part in {problem.part for problem in again.verify()}
+
+
+def test_a_crash_costs_no_index(filled, encoder):
+    """What an interrupted build left goes; what is whole stays, so that a large archive is not built anew."""
+    folder = filled._folder.index / filled._folder.bundle.digest[:16]
+    before = {path.name for path in folder.iterdir()}
+    (folder / "half-built").mkdir()
+    (folder / "half-built" / "codes.bin").write_bytes(b"x")
+    (filled.path / "writer.lock").write_text("process 1 on nowhere\n")
+    filled.close()
+    with Archive.open(filled.path, encoder=encoder) as again:
+        again.remove([])
+        assert {path.name for path in folder.iterdir()} == before and again.verify() == []
+
+
+def test_verify_finds_a_word_index_that_lies(archive, tmp_path, pictures):
+    pictures(1)
+    (tmp_path / "m.csv").write_text("path,text\npictures/0000.png,clear lungs\n")
+    archive.add(tmp_path / "m.csv")
+    assert archive.verify() == []
+    archive._store.connection.execute("DROP TRIGGER text_deleted")
+    archive._store.connection.execute("DELETE FROM texts")
+    assert any("word index" in str(problem) for problem in archive.verify())
+
+
+def test_verify_beside_a_writer_reports_no_difference(archive):
+    archive._store.connection.execute("PRAGMA busy_timeout=100")
+    writer = sqlite3.connect(archive._folder.store, isolation_level=None)
+    writer.execute("BEGIN IMMEDIATE")
+    with pytest.raises(ArchiveLocked, match="try again later"):
+        archive.verify()
+    writer.close()
+    assert archive.verify() == []
+
+
+FULL = """
+import sys
+from medlike import Archive, Result
+from medlike.archive.intake import ingest
+from medlike.errors import ArchiveFull, ArchiveError
+ingest.GROUP = 8
+archive = Archive.open(sys.argv[1])
+try:
+    report = archive.add(sys.argv[2], pixels="copy")
+    print("fitted", report.added)
+except ArchiveFull as error:
+    print("full", len(archive), error)
+"""
+
+
+@pytest.fixture
+def noise(tmp_path):
+    """Pictures that do not compress: 60 of them, 16 KiB each."""
+    folder = tmp_path / "noise"
+    folder.mkdir()
+    random = np.random.default_rng(0)
+    for i in range(60):
+        Image.fromarray(random.integers(0, 256, (128, 128)).astype(np.uint8)).save(folder / f"{i:02}.png")
+    return folder
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system of 1,000 KiB."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1000k", "medlike-test", place])
+    if mounted.returncode:
+        pytest.fail("a small file system cannot be mounted: run the tests as root, or leave out -m disk")
+    yield place
+    subprocess.run(["umount", "-l", place], check=True)
+
+
+@pytest.mark.slow
+def test_a_full_disk_keeps_what_was_committed(small_disk, noise, tiny_bundle, encoder):
+    Archive.create(small_disk / "a", tiny_bundle).close()
+    run = subprocess.run(
+        [sys.executable, "-c", FULL, small_disk / "a", noise],
+        capture_output=True, text=True, check=True, timeout=120,
+    )  # fmt: skip
+    said, kept, *message = run.stdout.split()
+    assert said == "full" and 0 < int(kept) < 60, run.stdout
+    assert f"{kept} images of this run are safe" in " ".join(message)
+    with Archive.open(small_disk / "a", encoder=encoder) as archive:
+        assert len(archive) == int(kept) and archive.verify() == []
+        with pytest.raises(ArchiveFull):
+            archive.add(noise, pixels="copy")
+        # With room again, the run goes on where it stopped.
+        subprocess.run(["mount", "-o", "remount,size=16m", small_disk], check=True)
+        report = archive.add(noise, pixels="copy")
+        assert report.added + report.unchanged == 60 and report.unchanged >= int(kept)
+        assert archive.verify() == []
+
+
+@pytest.mark.slow
+def test_a_backup_to_a_full_disk_blames_that_disk_and_can_be_tried_again(archive, noise, small_disk):
+    archive.add(noise)
+    archive.add(noise, pixels="copy")
+    for room in (90_000, 900_000):  # for a part of the store; for the store and a part of the pixels
+        (small_disk / "ballast").write_bytes(bytes(1_000_000 - room))
+        with pytest.raises(ArchiveFull, match=f"the disk that holds {small_disk}/backup.* is full"):
+            archive.backup(small_disk / "backup")
+        assert not list((small_disk / "backup").iterdir())
+    subprocess.run(["mount", "-o", "remount,size=16m", small_disk], check=True)
+    assert archive.backup(small_disk / "backup").images == 60
+
+
+@pytest.mark.slow
+def test_a_sheet_on_a_full_disk_is_not_begun(small_disk):
+    with suppress(OSError):
+        (small_disk / "ballast").write_bytes(bytes(2_000_000))
+    for draw, name in ((Result([]).sheet, "sheet.png"), (Result([]).page, "page.html")):
+        with pytest.raises(ArchiveFull, match="free space"):
+            draw(small_disk / name)
+    assert [path.name for path in small_disk.iterdir()] == ["ballast"]
+
+
+@pytest.mark.slow
+def test_a_spool_on_a_full_disk_acknowledges_nothing(small_disk, noise, tiny_bundle, encoder):
+    tickets = []
+    with Archive.create(small_disk / "a", tiny_bundle, encoder=encoder) as archive:
+        with pytest.raises(ArchiveFull, match="free space"):
+            for path in sorted(noise.iterdir()):
+                tickets.append(archive.receive(path.read_bytes(), path.name))
+        assert 0 < len(tickets) < 60 and len(list(archive._spool.entries())) == len(tickets)
+        with pytest.raises(ArchiveFull, match="free space"):
+            archive.drain()
+        subprocess.run(["mount", "-o", "remount,size=16m", small_disk], check=True)
+        assert archive.drain().added == len(tickets) and archive.verify() == []
