@@ -82,6 +82,6 @@ def test_results_are_of_the_bundles_that_ship():
         named = json.loads(file.read_text(encoding="utf-8"))["configuration"].get("bundle")
         if named:
             assert named["digest"] == Bundle.load(named["name"]).digest, f"{file}: run this study again"
-    measured = json.loads((ROOT / "docs" / "benchmarks" / "encode.json").read_text(encoding="utf-8"))
+    measured = json.loads((ROOT / "docs" / "results" / "benchmarks" / "encode.json").read_text(encoding="utf-8"))
     for name, digest in measured["facts"]["bundle_digests"].items():
         assert digest == Bundle.load(name).digest, f"benchmarks/encode.json: {name} has changed since, run it again"

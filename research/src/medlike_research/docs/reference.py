@@ -2,6 +2,7 @@
 
 import inspect
 import textwrap
+from collections import Counter
 from collections.abc import Iterator
 from enum import Enum
 from typing import Any, get_args, get_origin, get_type_hints
@@ -21,22 +22,33 @@ INTRODUCTION = """# Commands
 | 130 | interrupted |
 
 Results go to stdout; progress and notes go to stderr. Names, labels and texts come from files, so control characters
-and those that change the direction of writing appear as escapes (`\\x1b`, `\\u202e`). In CSV, a text that begins like
-a formula gets an apostrophe in front of it; numbers do not change.
+appear as escapes (`\\x1b`, `\\u202e`). In CSV, a text that begins like a formula gets an apostrophe in front of it.
 
 Set `MEDLIKE_TRACEBACK=1` to see where a failure comes from. `medlike --install-completion` installs shell completion.
 """
 
 
+SHARED = 3  # an option that so many commands have, with the same help, is described once
+
+
 def reference() -> str:
-    """Every command with its arguments, options and examples."""
-    parts = [INTRODUCTION]
-    for path, function, epilog in every_command():
-        given = list(parameters(function))
-        usage = " ".join([path, *(word for word, _, _ in given)])
-        parts.append(f"## {path}\n\n{inspect.getdoc(function)}\n\n```\n{usage}\n```\n")
-        if given:
-            parts.append("\n".join(_item(name, text) for _, name, text in given) + "\n")
+    """Return the page: every command with its arguments, options and examples."""
+    described = [(path, function, epilog, list(parameters(function))) for path, function, epilog in every_command()]
+    counts = Counter((name, text) for *_, own in described for _, name, text in own if name.startswith("-"))
+    shared = [item for item, count in counts.items() if count >= SHARED]
+    parts = [
+        INTRODUCTION,
+        "## Shared options\n\nA command has those that its usage names.\n",
+        "\n".join(_item(*item) for item in shared) + "\n",
+    ]
+    for path, function, epilog, own in described:
+        listed = [(name, text) for _, name, text in own if (name, text) not in shared]
+        usage = [path, *(word for word, name, text in own if not name.startswith("-"))]
+        usage += [word for word, name, text in own if (name, text) in shared]
+        usage += ["[OPTIONS]"] * any(name.startswith("-") for name, _ in listed)
+        parts.append(f"## {path}\n\n{inspect.getdoc(function)}\n\n```\n{' '.join(usage)}\n```\n")
+        if listed:
+            parts.append("\n".join(_item(*item) for item in listed) + "\n")
         paragraphs = [" ".join(part.split()) for part in (epilog or "").split("\n\n")]
         examples = [part for part in paragraphs if part.startswith("medlike ")]
         if examples:
