@@ -70,8 +70,7 @@ test: $(DEV)
 
 docs: $(DEV)
 	$(BIN)/python -m medlike_research.docs.reference > docs/cli.md.new && mv docs/cli.md.new docs/cli.md
-	$(BIN)/python -m medlike_research.docs.inserts README.md docs/acir.md docs/hmar.md docs/mcmfh.md \
-	  docs/inference.md docs/results/bundles.md
+	$(BIN)/python -m medlike_research.docs.inserts README.md docs/results/acir.md docs/results/bundles.md
 	$(BIN)/python -m medlike_research.docs.benchmarks docs/results/benchmarks
 	$(BIN)/python tools/import_graph.py docs/images/rooms.svg
 
