@@ -11,7 +11,7 @@ import typer
 
 INTRODUCTION = """# Commands
 
-`make docs` writes this page from the help of the commands; do not edit it.
+`make docs` writes this page from the help of the commands; do not edit it. `medlike COMMAND --help` has more examples.
 
 | exit code | meaning |
 |---:|---|
@@ -28,6 +28,7 @@ Set `MEDLIKE_TRACEBACK=1` to see where a failure comes from. `medlike --install-
 """
 
 
+EXAMPLES = 3  # of a command; its help has them all
 SHARED = 3  # an option that so many commands have, with the same help, is described once
 
 
@@ -46,13 +47,13 @@ def reference() -> str:
         usage = [path, *(word for word, name, text in own if not name.startswith("-"))]
         usage += [word for word, name, text in own if (name, text) in shared]
         usage += ["[OPTIONS]"] * any(name.startswith("-") for name, _ in listed)
-        parts.append(f"## {path}\n\n{inspect.getdoc(function)}\n\n```\n{' '.join(usage)}\n```\n")
+        parts.append(f"## {path}\n\n{inspect.getdoc(function)}\n\n`{' '.join(usage)}`\n")
         if listed:
             parts.append("\n".join(_item(*item) for item in listed) + "\n")
         paragraphs = [" ".join(part.split()) for part in (epilog or "").split("\n\n")]
         examples = [part for part in paragraphs if part.startswith("medlike ")]
         if examples:
-            parts.append("```\n" + "\n".join(examples) + "\n```\n")
+            parts.append("```\n" + "\n".join(examples[:EXAMPLES]) + "\n```\n")
     return "\n".join(parts)
 
 
