@@ -89,7 +89,14 @@ def _evaluated(results: Mapping[str, Any]) -> dict[str, Table]:
     return {
         "methods": (
             (
-                "method", "bits", "bytes", "mAP", "95 %", "worst ties", "best ties", "within source",
+                "method",
+                "bits",
+                "bytes",
+                "mAP",
+                "95 %",
+                "worst ties",
+                "best ties",
+                "within source",
                 "train part in the gallery",
             ),
             methods,

@@ -1,6 +1,10 @@
-"""The commands' own help as Markdown: python -m medlike_research.docs.reference > docs/cli.md"""
+"""The commands' own help as Markdown: python -m medlike_research.docs.reference > docs/cli.md
+
+With the argument `added` it is the help of the commands that packages add: research/commands.md.
+"""
 
 import inspect
+import sys
 import textwrap
 from collections import Counter
 from collections.abc import Iterator
@@ -25,6 +29,12 @@ Results go to stdout; progress and notes go to stderr. Names, labels and texts c
 appear as escapes (`\\x1b`, `\\u202e`). In CSV, a text that begins like a formula gets an apostrophe in front of it.
 
 Set `MEDLIKE_TRACEBACK=1` to see where a failure comes from. `medlike --install-completion` installs shell completion.
+The package medlike-research adds [commands](../research/commands.md) for studies and benches.
+"""
+ADDED = """# Commands of medlike-research
+
+`make docs` writes this page from the help of the commands; do not edit it. [Commands](../docs/cli.md) has those of
+medlike itself.
 """
 
 
@@ -32,13 +42,14 @@ EXAMPLES = 3  # of a command; its help has them all
 SHARED = 3  # an option that so many commands have, with the same help, is described once
 
 
-def reference() -> str:
-    """Return the page: every command with its arguments, options and examples."""
-    described = [(path, function, epilog, list(parameters(function))) for path, function, epilog in every_command()]
+def reference(added: bool = False) -> str:
+    """Return the page of medlike's own commands, or of those that packages add, with options and examples."""
+    source = added_commands() if added else own_commands()
+    described = [(path, function, epilog, list(parameters(function))) for path, function, epilog in source]
     counts = Counter((name, text) for *_, own in described for _, name, text in own if name.startswith("-"))
     shared = [item for item, count in counts.items() if count >= SHARED]
     parts = [
-        INTRODUCTION,
+        ADDED if added else INTRODUCTION,
         "## Shared options\n\nA command has those that its usage names.\n",
         "\n".join(_item(*item) for item in shared) + "\n",
     ]
@@ -69,10 +80,21 @@ def _item(name: str, text: str) -> str:
 
 def every_command() -> Iterator[tuple[str, Any, str | None]]:
     """Yield full name, function and epilog of medlike's own commands, then of those that packages add."""
-    from medlike.cli.added import added
+    yield from own_commands()
+    yield from added_commands()
+
+
+def own_commands() -> Iterator[tuple[str, Any, str | None]]:
+    """Yield full name, function and epilog of medlike's own commands."""
     from medlike.cli.app import build
 
     yield from commands(build())
+
+
+def added_commands() -> Iterator[tuple[str, Any, str | None]]:
+    """Yield full name, function and epilog of the commands that packages add."""
+    from medlike.cli.added import added
+
     for name, app in added():
         # A Typer of one command is that command; one of several is a group.
         single = len(app.registered_commands) == 1 and not app.registered_groups
@@ -132,4 +154,4 @@ def _default(default: Any, shown: Any) -> str:
 
 
 if __name__ == "__main__":
-    print(reference(), end="")
+    print(reference(added=sys.argv[1:] == ["added"]), end="")
