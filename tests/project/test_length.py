@@ -1,4 +1,4 @@
-"""Pages stay short: figures go to docs/results, and the README comes to its limits soon. Words as `wc -w` counts them."""
+"""Pages stay short, and the README comes to its limits soon. Words are counted as `wc -w` does."""
 
 from pathlib import Path
 

@@ -22,7 +22,7 @@ def test_a_table_replaces_what_stood_there(tmp_path):
     with pytest.raises(DatasetError, match=r"no table 'Other'; it has: Main"):
         filled(PAGE.replace("| Main", "| Other"), tmp_path)
     assert "| b |\n|---|\n|  |\n\n" in filled(PAGE.replace("| Main", "| Main | z | b"), tmp_path)
-    with pytest.raises(DatasetError, match=r"no single column 'c'; it has: a; b"):
+    with pytest.raises(DatasetError, match=r"no one column 'c'; it has: a; b"):
         filled(PAGE.replace("| Main", "| Main | z | c"), tmp_path)
 
 

@@ -64,7 +64,7 @@ def _figures(what: str, folder: Path) -> str:
     if heads:
         names = [name.strip() for name in heads.split(";")]
         if unclear := [name for name in names if head.count(name) != 1]:
-            raise DatasetError(f"table {title!r} of {path} has no single column {unclear[0]!r}; it has: {'; '.join(head)}")
+            raise DatasetError(f"table {title!r} of {path}: no one column {unclear[0]!r}; it has: {'; '.join(head)}")
         columns = [head.index(name) for name in names]
         head, rows = names, [[row[column] for column in columns] for row in rows]
     return "\n".join(table_lines(head, rows))
