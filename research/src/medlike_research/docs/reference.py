@@ -50,7 +50,7 @@ def reference(added: bool = False) -> str:
     shared = [item for item, count in counts.items() if count >= SHARED]
     parts = [
         ADDED if added else INTRODUCTION,
-        "## Shared options\n\nA command has those that its usage names.\n",
+        "## Shared options\n\nThe usage of each command says which of these it takes.\n",
         "\n".join(_item(*item) for item in shared) + "\n",
     ]
     for path, function, epilog, own in described:
