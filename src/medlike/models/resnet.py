@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -25,6 +24,8 @@ NORMALISATIONS: dict[str, tuple[tuple[float, float, float], tuple[float, float, 
     "symmetric": ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
     "none": ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0)),
 }
+# How keys of a classifier begin in weight files.
+IGNORED = ("fc.", "classifier.", "head.")
 # Planes of the 3x3 convolutions, blocks and stride of each stage.
 STAGES = ((64, 3, 1), (128, 4, 2), (256, 6, 2), (512, 3, 2))
 EXPANSION = 4
@@ -35,17 +36,18 @@ CHANNELS = tuple(planes * EXPANSION for planes, _, _ in STAGES)
 class ResNetSettings:
     """Settings of the stem.
 
-    stride: "v1" (in the first 1x1 convolution of a stage) or "v1.5" (in its 3x3).
-    normalisation: "mean" (subtract the ImageNet mean, divide by nothing), "imagenet" (mean and deviation),
-      "symmetric" ([-1, 1]) or "none".
+    Attributes:
+        stride: "v1" (in the first 1x1 convolution of a stage) or "v1.5" (in its 3x3).
+        normalisation: "mean" (subtract the ImageNet mean, divide by nothing), "imagenet" (mean and deviation),
+            "symmetric" ([-1, 1]) or "none".
     """
 
-    stride: Literal["v1", "v1.5"] = "v1"
+    stride: str = "v1"
     normalisation: str = "mean"
 
 
 class Bottleneck(nn.Module):
-    """1x1, 3x3, 1x1 with a shortcut: [N,C,H,W] -> [N,4 planes,H/stride,W/stride]."""
+    """Convolve 1x1, 3x3, 1x1 with a shortcut: [N, C, H, W] -> [N, 4 planes, H/stride, W/stride]."""
 
     def __init__(self, inputs: int, planes: int, stride: int, first: bool, stride_in_1x1: bool) -> None:
         super().__init__()
@@ -56,14 +58,13 @@ class Bottleneck(nn.Module):
         self.bn2 = nn.BatchNorm2d(planes)
         self.conv3 = nn.Conv2d(planes, outputs, 1, bias=False)
         self.bn3 = nn.BatchNorm2d(outputs)
+        self.downsample = nn.Sequential()  # as it is
         if first:
-            self.downsample: nn.Module = nn.Sequential(
-                nn.Conv2d(inputs, outputs, 1, stride=stride, bias=False), nn.BatchNorm2d(outputs)
-            )
-        else:
-            self.downsample = nn.Identity()
+            self.downsample.append(nn.Conv2d(inputs, outputs, 1, stride=stride, bias=False))
+            self.downsample.append(nn.BatchNorm2d(outputs))
 
     def forward(self, x: Tensor) -> Tensor:
+        """Return the block's map."""
         y = F.relu(self.bn1(self.conv1(x)))
         y = F.relu(self.bn2(self.conv2(y)))
         y = self.bn3(self.conv3(y))
@@ -73,7 +74,7 @@ class Bottleneck(nn.Module):
 class ResNet50(nn.Module):
     """ResNet-50 without its classifier: 23.5 M parameters.
 
-    Input float [N,3,H,W] in [0,1]; the normalisation is done inside.
+    Input float [N, 3, H, W] in [0, 1]; the normalisation is done inside.
     """
 
     mean: Tensor
@@ -95,18 +96,15 @@ class ResNet50(nn.Module):
         self.bn1 = nn.BatchNorm2d(64)
         inputs = 64
         for number, (planes, blocks, stride) in enumerate(STAGES, start=1):
-            stage = []
+            stage = nn.Sequential()
             for block in range(blocks):
                 step = stride if block == 0 else 1
                 stage.append(Bottleneck(inputs, planes, step, block == 0, settings.stride == "v1"))
                 inputs = planes * EXPANSION
-            self.add_module(f"layer{number}", nn.Sequential(*stage))
+            self.add_module(f"layer{number}", stage)
 
     def forward_features(self, x: Tensor) -> list[Tensor]:
-        """Maps of the four stages, strides 4, 8, 16 and 32: float [N,C,H/s,W/s], C = 256, 512, 1024, 2048.
-
-        x: float [N,3,H,W] in [0,1].
-        """
+        """Return the maps of the four stages, strides 4, 8, 16 and 32: float [N, C, H/s, W/s], C as CHANNELS."""
         y = F.relu(self.bn1(self.conv1((x - self.mean) / self.std)))
         y = F.max_pool2d(y, 3, stride=2, padding=1)
         maps = []
@@ -116,18 +114,24 @@ class ResNet50(nn.Module):
         return maps
 
     def forward(self, x: Tensor) -> Tensor:
-        """The deepest map: float [N,2048,H/32,W/32]; x float [N,3,H,W] in [0,1]."""
+        """Return the deepest map: float [N, 2048, H/32, W/32]."""
         return self.forward_features(x)[-1]
 
 
 def load_resnet(path: str | Path | None = None, settings: ResNetSettings = ResNetSettings()) -> ResNet50:
-    """The stem in evaluation mode with the weights of a file (.safetensors, .pt, .pth), or random ones.
+    """Return the stem in evaluation mode, with the weights of a file or random ones.
 
-    ImageNet and RadImageNet state dicts of the common ResNet-50 layout load as they are: prefixes such as
-    `module.` and `backbone.` are stripped, numbered stages of a Sequential are named, the classifier is
-    passed over. BundleError lists what does not fit.
+    ImageNet and RadImageNet state dicts of the common ResNet-50 layout load as they are: prefixes such as `module.`
+    and `backbone.` are stripped, numbered stages of a Sequential are named, the classifier is ignored.
+
+    Args:
+        path: A .safetensors, .pt or .pth file; None for random weights.
+        settings: Where the strides sit, and the normalisation.
+
+    Raises:
+        BundleError: The file cannot be read or does not fit; the message lists what.
     """
     network = ResNet50(settings).eval()
     if path is not None:
-        fit(network, read_state(path), name="ResNet-50", path=path, ignored=("fc.", "classifier.", "head."))
+        fit(network, read_state(path), name="ResNet-50", path=path, ignored=IGNORED)
     return network

@@ -1,9 +1,9 @@
-"""MobileNetV2 pads as TensorFlow does."""
+"""Convolutions pad as TensorFlow does."""
 
 import torch
 import torch.nn.functional as F
 
-from medlike.models.mobilenet import PaddedConv2d
+from medlike.models.padding import PaddedConv2d
 
 
 def test_padding_is_that_of_tensorflow():
