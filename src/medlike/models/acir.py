@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from itertools import pairwise
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 import torch.nn.functional as F
@@ -28,9 +28,12 @@ from medlike.models.typicality import Typicality
 # Classifiers see unit features times this, so that their logits can be sure.
 UNIT_SCALE = 8.0
 
+#: Tensors by name; logits are dictionaries by level. ImageNetwork and RegionalNetwork say which there are.
+Outputs: TypeAlias = dict[str, Any]
+
 
 class DepthFusionBranch(nn.Module):
-    """Window attention and pooling at two depths, fused: shallow, deep maps -> [N,fusion_outputs]."""
+    """Attend in windows and pool at two depths, then fuse them: shallow and deep maps -> [N, fusion_outputs]."""
 
     def __init__(self, shallow: int, deep: int, settings: NetworkSettings) -> None:
         super().__init__()
@@ -39,20 +42,18 @@ class DepthFusionBranch(nn.Module):
         self.shallow_pool = AdaptivePool(shallow)
         self.deep_pool = AdaptivePool(deep)
         self.cross = DepthFusion(
-            shallow,
-            deep,
-            settings.fusion_outputs,
-            settings.fusion_heads,
-            settings.fusion_width,
-            settings.query,
+            shallow, deep, settings.fusion_outputs, settings.fusion_heads, settings.fusion_width, settings.query
         )
 
     def forward(self, shallow: Tensor, deep: Tensor) -> Tensor:
+        """Return the fused depths of maps [N, C, H, W] each: float [N, fusion_outputs]."""
         return self.cross(self.shallow_pool(self.shallow_attention(shallow)), self.deep_pool(self.deep_attention(deep)))
 
 
 class DepthBranch(nn.Module):
-    """Small networks side by side on the linear part: [N,linear] -> [N,members * outputs], each of length UNIT_SCALE.
+    """Run small networks side by side on the linear part: [N, linear] -> [N, members * outputs].
+
+    Each network's share of the output has length UNIT_SCALE.
 
     Members are trained apart, so each errs in its own way; together they serve unknown sources better than one
     network of the same size.
@@ -66,12 +67,13 @@ class DepthBranch(nn.Module):
         self.members = nn.ModuleList(_member(settings) for _ in range(settings.depth_members))
 
     def forward(self, projected: Tensor) -> Tensor:
+        """Return the members' outputs side by side, float [N, members * outputs]."""
         scaled = self.scale * projected
         return torch.cat([UNIT_SCALE * F.normalize(member(scaled), dim=1) for member in self.members], dim=1)
 
 
 def _member(settings: NetworkSettings) -> nn.Sequential:
-    """Two hidden layers: [N,linear] -> [N,depth_outputs]."""
+    """Return a network of two hidden layers: [N, linear] -> [N, depth_outputs]."""
     widths = (settings.linear, settings.depth_hidden, settings.depth_hidden)
     layers: list[nn.Module] = []
     for inputs, outputs in pairwise(widths):
@@ -80,20 +82,22 @@ def _member(settings: NetworkSettings) -> nn.Sequential:
 
 
 class ImageNetwork(nn.Module):
-    """Images float [N,3,224,224] in [0,1] -> a dict of what is known of each.
+    """Encode whole images: float [N, 3, 224, 224] in [0, 1] -> a dictionary of what is known of each.
 
-    u: float32 [N,K], real code; the bit is u > 0.
-    feature: float32 [N,D], blended feature; content similarity is the Pearson correlation of rows.
-    code_parts: float32 [N,code_width], what the linear path of the hash head reads: the feature and, with typicality,
-    its linear part once more, times the typicality, and the typicality itself. So the path can be one map for typical
-    images and another for untypical ones, and between the two in between.
-    pooled: float32 [N,P], means of every depth, not standardised. shallow, deep: raw maps of the stem.
-    hidden: [N,H], the KAN's hidden units. logits: level -> [N,classes], auxiliary
-    classifier on them, or on the learned part of the feature where there is a linear one.
-    cls: [N,W], CLS token of the pixel transformer's last layer.
-    modality: float32 [N,M], probabilities, where the label tree has that level. tap_logits: "shallow" |
-    "deep" -> level -> [N,classes], where the network has tap heads.
-    reconstruction: float [N,3,224,224], only if asked for and the network has a decoder.
+    u: float32 [N, K], real code; the bit is u > 0.
+    feature: float32 [N, D], blended feature; content similarity is the Pearson correlation of rows.
+    code_parts: float32 [N, code_width], what the linear path of the hash head reads: the feature and, with
+        typicality, its linear part once more, times the typicality, and the typicality itself. So the path can be one
+        map for typical images and another for untypical ones, and a mixture for those in between.
+    pooled: float32 [N, P], means of every depth, not standardised.
+    shallow, deep: float [N, C, H, W], raw maps of the stem.
+    hidden: float [N, H], hidden units of the hash head.
+    logits: level -> float [N, classes], auxiliary classifier on the hidden units, or on the learned part of the
+        feature where there is a linear one.
+    cls: float [N, W], CLS token of the pixel transformer's last layer.
+    modality: float32 [N, M], probabilities, where the label tree has that level.
+    tap_logits: "shallow" | "deep" -> level -> float [N, classes], where the network has tap heads.
+    reconstruction: float [N, 3, 224, 224], only on request and with a decoder.
     """
 
     share: Tensor
@@ -116,11 +120,10 @@ class ImageNetwork(nn.Module):
             settings.pixel_hidden,
             settings.pixel_dropout,
         )
-        kept = settings.pixel_kept * settings.pixel_width
-        self.global_branch = nn.Linear(kept, settings.branch_width)
-        self.local_branch = nn.Conv2d(kept, settings.branch_width, 1)
-        pooled = sum(self.stem.channels)
-        self.linear_branch = nn.Linear(pooled, settings.linear, bias=False) if settings.linear else None
+        token_width = settings.pixel_kept * settings.pixel_width
+        self.global_branch = nn.Linear(token_width, settings.branch_width)
+        self.local_branch = nn.Conv2d(token_width, settings.branch_width, 1)
+        self.linear_branch = nn.Linear(self.pooled_width, settings.linear, bias=False) if settings.linear else None
         if self.linear_branch is not None:
             nn.init.orthogonal_(self.linear_branch.weight)
         # Linear too, so it says of unknown images more than what was learned in layers does.
@@ -138,11 +141,11 @@ class ImageNetwork(nn.Module):
         )
         if self.depth_branch is not None:
             # The learned part starts as what the depths alone say; attention and fusion add to it.
-            outlets = [self.global_branch, self.local_branch]
-            outlets += [self.fusion.cross.output] if self.fusion is not None else []
-            for outlet in outlets:
-                for parameter in outlet.parameters():
-                    nn.init.zeros_(parameter)
+            outlets = nn.ModuleList([self.global_branch, self.local_branch])
+            if self.fusion is not None:
+                outlets.append(self.fusion.cross.output)
+            for parameter in outlets.parameters():
+                nn.init.zeros_(parameter)
         self.register_buffer("share", torch.tensor(float(settings.share)))
         self.hash_head = HashHead(
             self.feature_width,
@@ -162,46 +165,55 @@ class ImageNetwork(nn.Module):
 
     @property
     def feature_width(self) -> int:
-        """D, the width of the blended feature."""
+        """Return D, the width of the blended feature."""
         return self.learned_width + self.linear_width
 
     @property
     def linear_width(self) -> int:
-        """Width of the linear part of the blended feature, with the discriminant directions."""
+        """Return the width of the linear part of the blended feature, with the discriminant directions."""
         return self.settings.linear + (self.settings.discriminant if self.discriminant is not None else 0)
 
     @property
     def code_width(self) -> int:
-        """Width of what the linear path of the hash head reads: see `code_parts`; 0 where there is no such path."""
+        """Return the width of `code_parts`, which the linear path of the hash head reads; 0 without such a path."""
         if not self.settings.linear:
             return 0
         return self.feature_width + (self.linear_width + 1 if self.typicality is not None else 0)
 
     @property
     def learned_width(self) -> int:
-        """Width of the learned part, which stands first in the blended feature."""
+        """Return the width of the learned part, which stands first in the blended feature."""
         depths = self.settings.depth_members * self.settings.depth_outputs if self.settings.linear else 0
         return 2 * self.settings.branch_width + self.settings.fusion_outputs + depths
 
     @property
     def pooled_width(self) -> int:
-        """P, the width of the pooled depths; their single widths are `pooling.channels`."""
+        """Return P, the width of the pooled depths; their single widths are `pooling.channels`."""
         return sum(self.stem.channels)
 
-    def forward(self, images: Tensor, reconstruct: bool = False) -> dict[str, Any]:
+    def forward(self, images: Tensor, reconstruct: bool = False) -> Outputs:
+        """Return the outputs of images, float [N, 3, 224, 224] in [0, 1]; see the class."""
         maps = self.stem(images)
         outputs = self.encode(maps[self.shallow_index], maps[self.deep_index], self.pooling(maps))
         if reconstruct:
             outputs["reconstruction"] = self.reconstruct(outputs["deep"])
         return outputs
 
-    def encode(self, shallow: Tensor | None, deep: Tensor | None, pooled: Tensor) -> dict[str, Any]:
-        """The same from the stem's two maps and the pooled means of all, as for training from a cache.
+    def encode(self, shallow: Tensor | None, deep: Tensor | None, pooled: Tensor) -> Outputs:
+        """Return the outputs from the stem's two maps and the pooled means of all, as for training from a cache.
 
         Without maps, the feature is what the depths alone say (networks with a depth branch).
+
+        Args:
+            shallow: Raw map, float [N, C, H, W], or None.
+            deep: Raw map, float [N, C, h, w], or None.
+            pooled: Means of every depth, float32 [N, P].
+
+        Raises:
+            TrainingError: There are no maps and no depth branch.
         """
         standard = self.pooling.standardise(pooled)
-        outputs: dict[str, Any] = {"pooled": pooled, "shallow": shallow, "deep": deep}
+        outputs: Outputs = {"pooled": pooled, "shallow": shallow, "deep": deep}
         if self.shallow_heads is not None and self.deep_heads is not None:
             columns = self.pooling.slices()
             taps = {
@@ -234,26 +246,31 @@ class ImageNetwork(nn.Module):
         outputs |= {"u": u, "feature": feature, "code_parts": parts, "hidden": hidden, "logits": logits, "cls": cls}
         return outputs
 
-    def members(self, pooled: Tensor) -> list[dict[str, Any]]:
-        """What every member of the depth branch says alone, as `encode` would say it: u, feature and logits.
+    def members(self, pooled: Tensor) -> list[Outputs]:
+        """Return u, feature and logits of every member of the depth branch alone.
 
-        feature: float32 [N,learned_width], of unit length and zero outside the member's own columns.
-        TrainingError without a depth branch.
+        The feature is float32 [N, learned_width], of unit length and zero outside the member's columns; u is the same.
+
+        Args:
+            pooled: Means of every depth, float32 [N, P].
+
+        Raises:
+            TrainingError: There is no depth branch.
         """
         if self.depth_branch is None or self.linear_branch is None or self.centring is None:
             raise TrainingError("this network has no depth branch; build it with linear and depth_outputs above 0")
         projected = self.linear_branch(self.pooling.standardise(pooled)).float()
         centred = self.centring(self._learned(None, None, projected)[0])
         width, end = self.settings.depth_outputs, self.learned_width
-        found = []
+        outputs = []
         for start in range(end - width * self.settings.depth_members, end, width):
-            own = F.normalize(centred[:, start : start + width], dim=1)
-            alone = F.pad(own, (start, end - start - width))
-            found.append({"u": alone, "feature": alone, "logits": self.classifier(UNIT_SCALE * alone)})
-        return found
+            member = F.normalize(centred[:, start : start + width], dim=1)
+            feature = F.pad(member, (start, end - start - width))
+            outputs.append({"u": feature, "feature": feature, "logits": self.classifier(UNIT_SCALE * feature)})
+        return outputs
 
     def reconstruct(self, deep: Tensor) -> Tensor:
-        """The image again from the raw deep map: float [N,3,224,224]. TrainingError without a decoder."""
+        """Return the images decoded from the raw deep map: float [N, 3, 224, 224]. TrainingError without a decoder."""
         if self.decoder is None:
             raise TrainingError("this network has no decoder; build it with decoder=True")
         return self.decoder(deep)
@@ -261,8 +278,13 @@ class ImageNetwork(nn.Module):
     def initialise_linear(self, mean: Tensor, std: Tensor, projection: Tensor) -> None:
         """Set the linear part of the blended feature to p = ((pooled - mean) / std) @ projection.
 
-        mean, std: float [P], for example from `pooling.depth_statistics`. projection: float [P,linear], leading
-        principal directions, evened out or not. TrainingError where shapes differ or there is no linear part.
+        Args:
+            mean: float [P], for example from `pooling.depth_statistics`.
+            std: float [P], above zero.
+            projection: float [P, linear], leading principal directions, evened out or not.
+
+        Raises:
+            TrainingError: Shapes differ, or there is no linear part.
         """
         if self.linear_branch is None:
             raise TrainingError("this network has no linear part to initialise; build it with linear > 0")
@@ -280,23 +302,23 @@ class ImageNetwork(nn.Module):
     def _learned(
         self, shallow: Tensor | None, deep: Tensor | None, projected: Tensor | None
     ) -> tuple[Tensor, Tensor | None]:
-        """The learned part, float32 [N, learned_width], and the CLS token of the last layer."""
+        """Return the learned part, float32 [N, learned_width], and the CLS token of the last layer."""
         parts: list[Tensor] = []
         cls = None
         if shallow is not None and deep is not None:
-            kept = self.pixels(deep)[-self.settings.pixel_kept :]
-            cls = kept[-1][:, 0]
-            patches = torch.cat([tokens[:, 1:] for tokens in kept], dim=2).transpose(1, 2)
-            parts.append(self.global_branch(torch.cat([tokens[:, 0] for tokens in kept], dim=1)))
+            layers = self.pixels(deep)[-self.settings.pixel_kept :]
+            cls = layers[-1][:, 0]
+            patches = torch.cat([tokens[:, 1:] for tokens in layers], dim=2).transpose(1, 2)
+            parts.append(self.global_branch(torch.cat([tokens[:, 0] for tokens in layers], dim=1)))
             parts.append(self.local_branch(patches.unflatten(2, (WINDOW, WINDOW))).mean(dim=(2, 3)))
             if self.fusion is not None:
                 parts.append(self.fusion(shallow, deep))
         if self.depth_branch is not None:
             assert projected is not None
-            found = self.depth_branch(projected)
+            depths = self.depth_branch(projected)
             if not parts:
-                parts.append(found.new_zeros(len(found), self.learned_width - found.shape[1]))
-            parts.append(found)
+                parts.append(depths.new_zeros(len(depths), self.learned_width - depths.shape[1]))
+            parts.append(depths)
         if not parts:
             raise TrainingError("this network has no depth branch: it needs the stem's maps")
         return torch.cat(parts, dim=1).float(), cls

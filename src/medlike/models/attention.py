@@ -16,10 +16,20 @@ WINDOW = 7
 
 
 def attend(query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None = None, dropout: float = 0.0) -> Tensor:
-    """softmax(Q K^T / sqrt(d) + bias) V: [...,T,d], [...,S,d], [...,S,e] -> [...,T,e].
+    """Return softmax(Q K^T / sqrt(d) + bias) V.
 
-    Written out, since the sequences are short and the fused kernels' memory layouts differ between devices
-    and the exporter. bias: [T,S]; dropout acts on the weights.
+    Written out, since the sequences are short and the fused kernels' memory layouts differ between devices and the
+    exporter.
+
+    Args:
+        query: [..., T, d].
+        key: [..., S, d].
+        value: [..., S, e].
+        bias: [T, S].
+        dropout: Share of the weights set to zero.
+
+    Returns:
+        [..., T, e], of the type of `value`.
     """
     scores = (query * query.shape[-1] ** -0.5) @ key.transpose(-2, -1)
     if bias is not None:
@@ -31,9 +41,10 @@ def attend(query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None = None
 
 
 def relative_index(side: int) -> Tensor:
-    """For each pair of cells of a side x side window, the place of their offset in a (2 side - 1)^2 table.
+    """Return for each pair of cells of a side x side window the place of their offset in a (2 side - 1)^2 table.
 
-    int64 [side^2, side^2], row = query cell, column = key cell.
+    Returns:
+        int64 [side^2, side^2], a row for each query cell, a column for each key cell.
     """
     place = torch.arange(side)
     cells = torch.stack(torch.meshgrid(place, place, indexing="ij"), dim=-1).reshape(-1, 2)
@@ -42,21 +53,21 @@ def relative_index(side: int) -> Tensor:
 
 
 def windows(x: Tensor, side: int = WINDOW) -> Tensor:
-    """Cut maps into windows: [N,C,H,W] -> [N (H/side)(W/side), side^2, C]; row-major in image and window."""
+    """Cut maps into windows: [N, C, H, W] -> [N (H/side)(W/side), side^2, C]; row-major in image and window."""
     n, c, h, w = x.shape
     x = x.reshape(n, c, h // side, side, w // side, side)
     return x.permute(0, 2, 4, 3, 5, 1).reshape(-1, side * side, c)
 
 
 def unwindows(x: Tensor, height: int, width: int, side: int = WINDOW) -> Tensor:
-    """The inverse of `windows`: [N (H/side)(W/side), side^2, C] -> [N,C,H,W]."""
+    """Join windows to maps, the inverse of `windows`: [N (H/side)(W/side), side^2, C] -> [N, C, H, W]."""
     c = x.shape[-1]
     x = x.reshape(-1, height // side, width // side, side, side, c)
     return x.permute(0, 5, 1, 3, 2, 4).reshape(-1, c, height, width)
 
 
 class ConvMSA(nn.Module):
-    """Self-attention inside windows of 7x7 with a residual: [N,C,H,W] -> [N,C,H,W], H and W multiples of 7.
+    """Attend inside windows of 7x7, with a residual: [N, C, H, W] -> the same, H and W multiples of 7.
 
     Queries, keys, values and the output are 1x1 convolutions; `heads` of `head_width` channels. One learned
     13x13 table of relative positions is shared by the heads.
@@ -75,6 +86,7 @@ class ConvMSA(nn.Module):
         nn.init.trunc_normal_(self.position, std=0.02)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Return the mixed maps, float [N, C, H, W]. TrainingError where they cannot be cut into windows."""
         h, w = x.shape[-2:]
         if h % WINDOW or w % WINDOW:
             raise TrainingError(
@@ -89,7 +101,7 @@ class ConvMSA(nn.Module):
 
 
 class Block(nn.Module):
-    """A pre-norm transformer layer: [N,T,D] -> [N,T,D]."""
+    """Apply a pre-norm transformer layer: [N, T, D] -> [N, T, D]."""
 
     def __init__(self, width: int, heads: int, hidden: int, dropout: float) -> None:
         super().__init__()
@@ -103,6 +115,7 @@ class Block(nn.Module):
         self.narrow = nn.Linear(hidden, width)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Return the mixed tokens, float [N, T, D]."""
         n, t, d = x.shape
         tokens = self.query_key_value(self.norm1(x)).reshape(n, t, 3, self.heads, d // self.heads)
         query, key, value = tokens.permute(2, 0, 3, 1, 4)
@@ -116,9 +129,9 @@ class Block(nn.Module):
 
 
 class PixelTransformer(nn.Module):
-    """PiT: every position of a map is a token of a vision transformer; the outputs of all layers are kept.
+    """PiT: a vision transformer whose tokens are the positions of a map; the outputs of all layers are returned.
 
-    [N,C,H,W] -> `depth` tensors [N,1+H W,width]; token 0 is CLS, the others are row-major. H W is fixed.
+    [N, C, H, W] -> `depth` tensors [N, 1 + H W, width]; token 0 is CLS, the others are row-major. H W is fixed.
     """
 
     def __init__(
@@ -142,6 +155,7 @@ class PixelTransformer(nn.Module):
         nn.init.trunc_normal_(self.position, std=0.02)
 
     def forward(self, x: Tensor) -> list[Tensor]:
+        """Return the tokens after each layer, float [N, 1 + H W, width]. TrainingError for maps of another size."""
         h, w = x.shape[-2:]
         if h * w != self.positions:
             raise TrainingError(

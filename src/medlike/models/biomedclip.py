@@ -2,47 +2,59 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
-import numpy.typing as npt
 
 from medlike.errors import InputError, MedlikeError
+from medlike.types import F32, U8
+
+if TYPE_CHECKING:
+    from PIL.Image import Image as Pillow
+    from torch import Tensor
 
 BIOMEDCLIP = "hf-hub:microsoft/BiomedCLIP-PubMedBERT_256-vit_base_patch16_224"
 CONFIG = "open_clip_config.json"
 BATCH = 32
 
-F32 = npt.NDArray[np.float32]
+class ClipModel(Protocol):
+    """A model of open_clip: what OpenClipEncoder uses of it."""
 
-
-class JointEncoder(Protocol):
-    """What gives images and texts vectors of one space: float32 [N, width], of unit length."""
-
-    width: int
-
-    def encode_images(self, images: Sequence[npt.NDArray[np.uint8]]) -> F32:
-        """Grey pictures uint8 [H, W] each, of any size -> float32 [N, width]."""
+    def eval(self) -> ClipModel:
+        """Put the model into evaluation mode and return it."""
         ...
 
-    def encode_texts(self, texts: Sequence[str]) -> F32:
-        """Texts -> float32 [N, width]; what is beyond the model's context is not read."""
+    def encode_image(self, image: Tensor) -> Tensor:
+        """Return vectors, float [N, width], of prepared pictures, float [N, 3, H, W]."""
+        ...
+
+    def encode_text(self, text: Tensor) -> Tensor:
+        """Return vectors, float [N, width], of tokens, int [N, length]."""
         ...
 
 
 class OpenClipEncoder:
-    """A model of open_clip as a JointEncoder: float32, on the CPU, in evaluation mode."""
+    """Encode images and texts into one space with a model of open_clip, in float32, on the CPU.
 
-    def __init__(self, model: Any, prepare: Any, tokenizer: Any) -> None:
+    `width` is the length of its vectors.
+    """
+
+    def __init__(
+        self, model: ClipModel, prepare: Callable[[Pillow], Tensor], tokenizer: Callable[[list[str]], Tensor]
+    ) -> None:
         self.model = model.eval()
         self.prepare = prepare
         self.tokenizer = tokenizer
-        self.width = int(self._texts(["width"]).shape[1])
+        self.width = self._texts(["width"]).shape[1]
 
-    def encode_images(self, images: Sequence[npt.NDArray[np.uint8]]) -> F32:
-        """Grey pictures uint8 [H, W] -> float32 [N, width]. InputError for another shape or type."""
+    def encode_images(self, images: Sequence[U8]) -> F32:
+        """Return vectors of unit length, float32 [N, width], of grey pictures, uint8 [H, W] of any size.
+
+        Raises:
+            InputError: A picture has another shape or type.
+        """
         import torch
         from PIL import Image
 
@@ -58,7 +70,11 @@ class OpenClipEncoder:
         return np.concatenate(rows)
 
     def encode_texts(self, texts: Sequence[str]) -> F32:
-        """Texts -> float32 [N, width]. InputError for an empty one."""
+        """Return vectors of unit length, float32 [N, width]; what is beyond the model's context is not read.
+
+        Raises:
+            InputError: A text is empty.
+        """
         for text in texts:
             if not isinstance(text, str) or not text.strip():
                 raise InputError("a text is empty; give a few words")
@@ -75,10 +91,16 @@ class OpenClipEncoder:
 
 
 def load_joint_encoder(name_or_folder: str | Path = BIOMEDCLIP) -> OpenClipEncoder:
-    """Load a joint encoder: a hub name (`hf-hub:owner/model`), or a folder with open_clip_config.json and weights.
+    """Load a joint encoder.
 
-    Without a network the folder's configuration must name its text model by a folder too. Raises MedlikeError where
-    open_clip cannot be imported, InputError where there is no such model.
+    Without a network the folder's configuration must name its text model by a folder too.
+
+    Args:
+        name_or_folder: A hub name (`hf-hub:owner/model`), or a folder with open_clip_config.json and weights.
+
+    Raises:
+        MedlikeError: open_clip cannot be imported.
+        InputError: There is no such model.
     """
     try:
         import open_clip
@@ -104,5 +126,5 @@ def load_joint_encoder(name_or_folder: str | Path = BIOMEDCLIP) -> OpenClipEncod
         raise InputError(f"{name_or_folder} cannot be loaded by open_clip: {reason}") from error
 
 
-def _unit(rows: npt.NDArray[Any]) -> F32:
+def _unit(rows: F32) -> F32:
     return np.asarray(rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12), np.float32)

@@ -4,35 +4,41 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import fields, replace
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from medlike.errors import TrainingError
 
 T = TypeVar("T")
 
 
-def with_changes(settings: T, changes: Mapping[str, Any], what: str = "setting") -> T:
-    """A dataclass of settings with some of them changed; lists become tuples.
+def with_changes(settings: T, changes: Mapping[str, object], what: str = "setting") -> T:
+    """Return a dataclass of settings with some of them changed; lists become tuples.
 
-    what: how an error calls one of them. TrainingError for a name that it does not have, which lists the known ones,
-    and for a value of another kind than the one there.
+    Args:
+        settings: An instance of a dataclass.
+        changes: New values by name.
+        what: What an error calls a setting.
+
+    Raises:
+        TrainingError: A name is unknown (the message lists the known ones), or a value is of another kind than the
+            default.
     """
-    there = {field.name: getattr(settings, field.name) for field in fields(settings)}  # type: ignore[arg-type]
+    defaults = {field.name: getattr(settings, field.name) for field in fields(settings)}  # type: ignore[arg-type]
     for name in changes:
-        if name not in there:
-            raise TrainingError(f"{what} {name!r} is unknown; known: {', '.join(there)}")
-        if not _alike(there[name], changes[name]):
-            raise TrainingError(f"{what} {name} is {changes[name]!r}, which is no {_KINDS[type(there[name])]}; "
-                                f"it is {there[name]!r} by default")  # fmt: skip
-    given = {name: tuple(value) if isinstance(value, list) else value for name, value in changes.items()}
-    return replace(settings, **given)  # type: ignore[type-var]
+        if name not in defaults:
+            raise TrainingError(f"{what} {name!r} is unknown; known: {', '.join(defaults)}")
+        if not _alike(defaults[name], changes[name]):
+            raise TrainingError(f"{what} {name} is {changes[name]!r}, which is no {_KINDS[type(defaults[name])]}; "
+                                f"it is {defaults[name]!r} by default")  # fmt: skip
+    values = {name: tuple(value) if isinstance(value, list) else value for name, value in changes.items()}
+    return replace(settings, **values)  # type: ignore[type-var]
 
 
 _KINDS = {bool: "true or false", int: "whole number", float: "number", str: "word", tuple: "list"}
 
 
-def _alike(there: Any, value: Any) -> bool:
-    kind = type(there)
+def _alike(default: object, value: object) -> bool:
+    kind = type(default)
     if kind not in _KINDS:
         return True
     if kind is tuple:

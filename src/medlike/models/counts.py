@@ -17,15 +17,20 @@ MODALITIES = 8
 
 
 def counts(
-    settings: str | NetworkSettings,
-    bits: int,
-    classes: int | Mapping[str, int] = 16,
-    stem_stride: str = "v1.5",
+    settings: str | NetworkSettings, bits: int, classes: int | Mapping[str, int] = 16, stem_stride: str = "v1.5"
 ) -> dict[str, float]:
-    """parameters, parameters_with_decoder, gmacs, gmacs_with_decoder of one image of 224x224.
+    """Count parameters and multiply-adds of a network for one image of 224x224; nothing is allocated.
 
-    gmacs: 10^9 multiply-adds of convolutions, linear maps and attention. The stride placement of a ResNet
-    stem changes gmacs but no parameter; "v1.5" is the one that published figures use. Nothing is allocated.
+    Args:
+        settings: A preset's name, or settings.
+        bits: K, bits of a code.
+        classes: Level -> number of classes, or the number of finest classes.
+        stem_stride: Stride placement of a ResNet stem. It changes gmacs but no parameter; published figures use
+            "v1.5".
+
+    Returns:
+        parameters, parameters_with_decoder, gmacs, gmacs_with_decoder; gmacs are 10^9 multiply-adds of convolutions,
+        linear maps and attention.
     """
     chosen = preset(settings) if isinstance(settings, str) else settings
     if chosen.stem == "resnet50":
@@ -46,10 +51,10 @@ def counts(
         with FlopCounterMode(display=False) as decoding:
             decoder(deep)
     whole = sum(p.numel() for p in network.parameters())
-    own = whole - sum(p.numel() for p in decoder.parameters())
+    without_decoder = whole - sum(p.numel() for p in decoder.parameters())
     gmacs = plain.get_total_flops() / 2e9
     return {
-        "parameters": own,
+        "parameters": without_decoder,
         "parameters_with_decoder": whole,
         "gmacs": gmacs,
         "gmacs_with_decoder": gmacs + decoding.get_total_flops() / 2e9,

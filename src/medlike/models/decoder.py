@@ -16,29 +16,25 @@ FACTORS = (2, 4, 4)
 
 
 class Decoder(nn.Module):
-    """[N,C,7,7] -> image float [N,3,224,224], trained towards [0,1].
+    """Decode deep maps: [N, C, 7, 7] -> images float [N, 3, 224, 224], trained towards [0, 1].
 
-    blocks: the (first, second) output widths of the two convolutions of each of the three blocks.
+    `blocks` are the (first, second) output widths of the two convolutions of each of the three blocks.
     """
 
     def __init__(self, channels: int, blocks: Sequence[tuple[int, int]] = ((512, 512), (256, 256), (128, 64))) -> None:
         super().__init__()
         self.blocks = nn.ModuleList()
         for first, second in blocks:
-            self.blocks.append(nn.Sequential(*_layer(channels, first), *_layer(first, second)))
+            block = nn.Sequential()
+            for inputs, outputs in ((channels, first), (first, second)):
+                block.extend((nn.Conv2d(inputs, outputs, 3, padding=1), nn.InstanceNorm2d(outputs), nn.LeakyReLU(0.01)))
+            self.blocks.append(block)
             channels = second
         self.output = nn.Conv2d(channels, 3, 3, padding=1)
 
     def forward(self, deep: Tensor) -> Tensor:
+        """Return the decoded images, float [N, 3, 224, 224]."""
         x = deep
         for block, factor in zip(self.blocks, FACTORS, strict=True):
             x = F.interpolate(block(x), scale_factor=float(factor), mode="bilinear", align_corners=False)
         return self.output(x)
-
-
-def _layer(inputs: int, outputs: int) -> tuple[nn.Module, ...]:
-    return (
-        nn.Conv2d(inputs, outputs, 3, padding=1),
-        nn.InstanceNorm2d(outputs),
-        nn.LeakyReLU(0.01),
-    )

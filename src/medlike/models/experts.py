@@ -1,5 +1,4 @@
-"""The regional expert of HMAR: a code for every cell, how much each cell matters, and the gate between
-experts.
+"""The regional expert of HMAR: a code for every cell, how much each cell matters, and the gate between experts.
 
 After Yuan 2026 (arXiv 2603.16679); geometry, weights and gate are our definition. Cells are the 14x14
 positions at stride 16 of a letterboxed image; which of them are padding is the caller's knowledge.
@@ -22,10 +21,9 @@ LOCAL_BITS = (64, 128)
 
 
 def to_grid(x: Tensor, side: int = GRID) -> Tensor:
-    """A map on the grid of cells: [N,C,h,w] -> [N,C,side,side]; finer maps are averaged, coarser ones
-    interpolated.
+    """Bring maps to the grid of cells: [N, C, h, w] -> [N, C, side, side].
 
-    Both commute with quarter turns and reflections.
+    Finer maps are averaged, coarser ones interpolated. Both commute with quarter turns and reflections.
     """
     h, w = x.shape[-2:]
     if (h, w) == (side, side):
@@ -36,11 +34,11 @@ def to_grid(x: Tensor, side: int = GRID) -> Tensor:
 
 
 class CellExpert(nn.Module):
-    """Expert1: maps -> a code for every cell.
+    """Expert1: compute a code for every cell from the stem's maps.
 
-    The maps at `places` are brought to 14x14, standardised (buffers mean, std [C]; modality_mean [M,C], what
-    standardised cells of a modality are on average, is taken off) and go through a tower of 1x1 convolutions,
-    conditioned on modality, to z [N,14,14,D]; a KAN layer makes u [N,14,14,L] of each cell alone. With
+    The maps at `places` are brought to 14x14, standardised (buffers mean, std [C]; modality_mean [M, C], what
+    standardised cells of a modality are on average, is subtracted) and go through a tower of 1x1 convolutions,
+    conditioned on modality, to z [N, 14, 14, D]; a KAN layer makes u [N, 14, 14, L] of each cell alone. With
     `linear`, u is that plus a linear map of the standardised cell.
     """
 
@@ -75,16 +73,16 @@ class CellExpert(nn.Module):
         self.direct = nn.Linear(inputs, bits) if linear else None
 
     def gather(self, maps: Sequence[Tensor]) -> Tensor:
-        """What a cell's code is made of, not standardised: float32 [N,14,14,C]."""
+        """Return what a cell's code is made of, not standardised: float32 [N, 14, 14, C]."""
         joined = torch.cat([to_grid(maps[place].float()) for place in self.places], dim=1)
         return joined.permute(0, 2, 3, 1)
 
     def forward(self, maps: Sequence[Tensor], modality: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """maps of the stem, modality probabilities [N,M] -> u float32 [N,14,14,L], z [N,14,14,D]."""
+        """Return u, float32 [N, 14, 14, L], and z, [N, 14, 14, D], from maps of the stem and probabilities [N, M]."""
         return self.encode(self.gather(maps), modality)
 
     def encode(self, cells: Tensor, modality: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """The same from gathered cells [N,h,w,C], as for training from a cache."""
+        """Return u and z from gathered cells [N, h, w, C], as for training from a cache."""
         standard = self.standardise(cells, modality)
         y = self.enter(standard.permute(0, 3, 1, 2))
         if self.film is not None and modality is not None:
@@ -96,7 +94,7 @@ class CellExpert(nn.Module):
         return u, z
 
     def standardise(self, cells: Tensor, modality: Tensor | None = None) -> Tensor:
-        """Gathered cells [N,h,w,C] standardised, less the average of their image's modality [N,M]."""
+        """Return gathered cells [N, h, w, C] standardised, less the average of their image's modality [N, M]."""
         standard = (cells - self.mean) / self.std
         if self.film is None:
             return standard
@@ -114,16 +112,22 @@ class CellExpert(nn.Module):
     ) -> None:
         """Make u = standardised cell @ weight + offset for every cell, the KAN layer silenced.
 
-        mean, std: float [C] over content cells; weight: float [C,L]; offset: [L] or zero; modality_mean: float
-        [M,C] or zero. TrainingError where there is no linear path or shapes differ.
+        Args:
+            mean: float [C] over content cells.
+            std: float [C], above zero.
+            weight: float [C, L].
+            offset: float [L]; zero if None.
+            modality_mean: float [M, C]; zero if None.
+
+        Raises:
+            TrainingError: There is no linear path, shapes differ, or numbers are not finite.
         """
         if self.direct is None:
             raise TrainingError("this expert has no linear path to initialise; build it with cell_linear=True")
         expected = (self.inputs, self.bits)
         if tuple(weight.shape) != expected or mean.shape != (self.inputs,) or std.shape != (self.inputs,):
             raise TrainingError(
-                f"mean {tuple(mean.shape)}, std {tuple(std.shape)} and weight {tuple(weight.shape)} "
-                "do not fit; "
+                f"mean {tuple(mean.shape)}, std {tuple(std.shape)} and weight {tuple(weight.shape)} do not fit; "
                 f"expected [{self.inputs}], [{self.inputs}] and {expected}"
             )
         if not bool((std > 0).all()) or not bool(torch.isfinite(weight).all()):
@@ -132,16 +136,16 @@ class CellExpert(nn.Module):
             self.mean.copy_(mean)
             self.std.copy_(std)
             self.direct.weight.copy_(weight.T)
-            self.direct.bias.copy_(torch.zeros(self.bits) if offset is None else offset)
-            self.modality_mean.copy_(torch.zeros_like(self.modality_mean) if modality_mean is None else modality_mean)
+            self.direct.bias.copy_(torch.tensor(0.0) if offset is None else offset)
+            self.modality_mean.copy_(torch.tensor(0.0) if modality_mean is None else modality_mean)
         self.hash.silence()
 
 
 class CellWeight(nn.Module):
-    """How much each cell matters, as the global expert attends: CLS asks, cells answer.
+    """Weigh each cell as the global expert attends: the query is CLS, the keys are cells.
 
-    weight = softmax over cells of q(cls) . k(cell) / sqrt(d), times the number of valid cells, so its mean
-    is 1. It learns through `attended`: a classifier of the cells' weighted mean, which needs no boxes.
+    weight = softmax over cells of q(cls) . k(cell) / sqrt(d), times the number of valid cells, so its mean is 1. It
+    learns through `attended`: a classifier of the cells' weighted mean, which needs no boxes.
     """
 
     def __init__(self, cls_width: int, channels: int, width: int, classes: int) -> None:
@@ -152,9 +156,17 @@ class CellWeight(nn.Module):
         self.scale = width**-0.5
 
     def forward(self, cls: Tensor, cells: Tensor, valid: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """cls [N,W], cells [N,C,14,14], valid bool [N,14,14] -> weight float32 [N,14,14], logits [N,classes].
+        """Return the weight of each cell and the logits of their weighted mean.
 
         Invalid cells weigh zero; an image without a valid cell weighs zero everywhere.
+
+        Args:
+            cls: float [N, W].
+            cells: float [N, C, 14, 14].
+            valid: bool [N, 14, 14]; all cells if None.
+
+        Returns:
+            weight float32 [N, 14, 14], logits [N, classes].
         """
         keys = self.key(cells)
         scores = (keys * self.query(cls)[:, :, None, None]).sum(dim=1).float() * self.scale
@@ -171,8 +183,7 @@ class CellWeight(nn.Module):
 
 
 class Gate(nn.Module):
-    """g = softmax(W [standardised pooled depths; modality; has_box]): the shares of global and local
-    distance.
+    """Compute the shares of global and local distance: softmax(W [standardised pooled depths; modality; has_box]).
 
     D = g0 D_global + g1 D_local, both distances as shares of differing bits. Trained last; equal shares
     until then.
@@ -186,7 +197,7 @@ class Gate(nn.Module):
         nn.init.zeros_(self.linear.bias)
 
     def forward(self, standard: Tensor, modality: Tensor | None, has_box: Tensor) -> Tensor:
-        """standard [N,P], modality [N,M] or None where M = 0, has_box [N] of 0 and 1 -> float32 [N,2]."""
+        """Return the shares, float32 [N, 2]; standard: [N, P], modality: [N, M] or None, has_box: [N] of 0 and 1."""
         seen = [standard, has_box.to(standard.dtype)[:, None]]
         if self.modalities:
             if modality is None:

@@ -6,10 +6,9 @@ from torch import Tensor, nn
 
 
 class ModalityAffine(nn.Module):
-    """x (1 + gain(m)) + shift(m), per channel; the identity until trained.
+    """Compute x (1 + gain(m)) + shift(m) per channel; the identity until trained.
 
-    x: float [N,C] or [N,C,H,W]; probabilities: float [N,M] of the modalities, through which no gradient
-    flows, so that the modality head learns modalities alone.
+    No gradient flows through the probabilities, so that the modality head learns modalities alone.
     """
 
     def __init__(self, modalities: int, channels: int) -> None:
@@ -19,6 +18,7 @@ class ModalityAffine(nn.Module):
         nn.init.zeros_(self.affine.bias)
 
     def forward(self, x: Tensor, probabilities: Tensor) -> Tensor:
+        """Return x, float [N, C] or [N, C, H, W], changed for modality probabilities, float [N, M]."""
         gain, shift = self.affine(probabilities.detach()).chunk(2, dim=1)
         if x.ndim == 4:
             gain, shift = gain[:, :, None, None], shift[:, :, None, None]

@@ -6,7 +6,7 @@ values; their text says the opposite. The direction is a setting.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, TypeVar
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -16,27 +16,26 @@ from medlike.models.attention import attend
 
 SIDE = 7
 
+T = TypeVar("T", int, Tensor)
+
 
 class AdaptivePool(nn.Module):
-    """AdP: BatchNorm, ReLU and average pooling to 7x7: [N,C,H,W] -> [N,C,7,7]."""
+    """AdP: apply BatchNorm and ReLU and pool to 7x7 by averages: [N, C, H, W] -> [N, C, 7, 7]."""
 
-    def __init__(self, channels: int, side: int = SIDE) -> None:
+    def __init__(self, channels: int) -> None:
         super().__init__()
         self.norm = nn.BatchNorm2d(channels)
-        self.side = side
 
     def forward(self, x: Tensor) -> Tensor:
+        """Return the pooled maps, float [N, C, 7, 7]."""
         y = F.relu(self.norm(x))
-        h, w = y.shape[-2:]
-        if (h, w) == (self.side, self.side):
-            return y
-        return F.adaptive_avg_pool2d(y, self.side)
+        return y if tuple(y.shape[-2:]) == (SIDE, SIDE) else F.adaptive_avg_pool2d(y, SIDE)
 
 
 class DepthFusion(nn.Module):
-    """softmax(Q K^T / sqrt(d)) V between two depths, 1x1 convolution, average: two maps -> [N,outputs].
+    """Attend between two depths, softmax(Q K^T / sqrt(d)) V, then convolve 1x1 and average: two maps -> [N, outputs].
 
-    shallow: [N,shallow_channels,h,w]; deep: [N,deep_channels,h,w]. `query` names the depth that asks.
+    `query` names the depth that the queries come from; keys and values come from the other.
     """
 
     def __init__(
@@ -51,29 +50,28 @@ class DepthFusion(nn.Module):
         super().__init__()
         if query not in ("shallow", "deep"):
             raise TrainingError(f"query {query!r} is unknown; known: shallow, deep")
-        asking, asked = (shallow_channels, deep_channels)
-        if query == "deep":
-            asking, asked = asked, asking
         self.query_depth = query
         self.heads = heads
         width = heads * head_width
-        self.query = nn.Conv2d(asking, width, 1, bias=False)
-        self.key = nn.Conv2d(asked, width, 1, bias=False)
-        self.value = nn.Conv2d(asked, width, 1, bias=False)
+        query_channels, key_channels = self._ordered(shallow_channels, deep_channels)
+        self.query = nn.Conv2d(query_channels, width, 1, bias=False)
+        self.key = nn.Conv2d(key_channels, width, 1, bias=False)
+        self.value = nn.Conv2d(key_channels, width, 1, bias=False)
         self.output = nn.Conv2d(width, outputs, 1)
 
     def forward(self, shallow: Tensor, deep: Tensor) -> Tensor:
-        asking, asked = (shallow, deep) if self.query_depth == "shallow" else (deep, shallow)
-        h, w = asking.shape[-2:]
-        query, key, value = (
-            self._split(self.query(asking)),
-            self._split(self.key(asked)),
-            self._split(self.value(asked)),
+        """Return the fused depths, float [N, outputs], of maps [N, C, h, w] each."""
+        source, target = self._ordered(shallow, deep)
+        h, w = source.shape[-2:]
+        mixed = attend(
+            self._split(self.query(source)), self._split(self.key(target)), self._split(self.value(target))
         )
-        mixed = attend(query, key, value)
         mixed = mixed.transpose(2, 3).reshape(mixed.shape[0], -1, h, w)
         return self.output(mixed).mean(dim=(2, 3))
 
+    def _ordered(self, shallow: T, deep: T) -> tuple[T, T]:
+        return (shallow, deep) if self.query_depth == "shallow" else (deep, shallow)
+
     def _split(self, x: Tensor) -> Tensor:
-        """[N, heads d, h, w] -> [N, heads, h w, d]."""
+        """Split channels into heads: [N, heads d, h, w] -> [N, heads, h w, d]."""
         return x.reshape(x.shape[0], self.heads, -1, x.shape[-2] * x.shape[-1]).transpose(2, 3)

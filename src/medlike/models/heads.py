@@ -1,4 +1,4 @@
-"""What stands on the blended feature: the hash head and the auxiliary classifiers."""
+"""The heads on the blended feature: the hash head and the auxiliary classifiers."""
 
 from __future__ import annotations
 
@@ -21,22 +21,27 @@ def check_bits(bits: int) -> None:
 
 
 class HashHead(nn.Module):
-    """KAN [inputs, hidden, bits] (or another kind, for ablation), with an optional linear path beside it.
+    """Map the feature to real codes: KAN [inputs, hidden, bits] or another kind, with an optional linear path.
 
-    kind: "kan" (published), "mlp" (one hidden layer) or "linear" (no hidden layer: `hidden` is then the feature
-    itself). direct: width of what the linear path reads, 0 for no such path. u = head(feature) + direct(parts); the
-    linear path can start as a learned rotation.
+    u = head(feature) + direct(parts); the linear path can start as a learned rotation.
     """
 
     def __init__(
-        self,
-        inputs: int,
-        hidden: int,
-        bits: int,
-        normalise: bool,
-        direct: int = 0,
-        kind: str = "kan",
+        self, inputs: int, hidden: int, bits: int, normalise: bool, direct: int = 0, kind: str = "kan"
     ) -> None:
+        """Build a head.
+
+        Args:
+            inputs: Width of the feature.
+            hidden: Width of the hidden layer.
+            bits: K, a multiple of 8 from 8 to 512.
+            normalise: As for KANLayer.
+            direct: Width of what the linear path reads; 0 for no such path.
+            kind: "kan" (published), "mlp" (one hidden layer) or "linear" (none: the hidden units are the feature).
+
+        Raises:
+            TrainingError: `bits` or `kind` is not supported.
+        """
         super().__init__()
         check_bits(bits)
         self.bits = bits
@@ -56,7 +61,7 @@ class HashHead(nn.Module):
         self.direct = nn.Linear(direct, bits) if direct else None
 
     def forward(self, feature: Tensor, parts: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """feature [N,inputs], parts [N,direct] for the linear path -> u float32 [N,bits], hidden [N,hidden]."""
+        """Return u, float32 [N, bits], and hidden units [N, hidden]; feature: [N, inputs], parts: [N, direct]."""
         hidden = self.enter(feature)
         u = self.leave(hidden).float()
         if self.direct is not None:
@@ -64,11 +69,16 @@ class HashHead(nn.Module):
         return u, hidden
 
     def initialise_from_projection(self, weight: Tensor, offset: Tensor | None = None) -> None:
-        """Make u = parts @ weight + offset: weight float [direct,bits], offset float [bits] or zero.
+        """Make u = parts @ weight + offset; the head's last layer gives zero and learns from there.
 
-        The head's last layer is silenced (and starts to learn from there). TrainingError where there is no
-        linear path or the shapes differ. Codes read the sign of u and losses its tanh: a weight that gives
-        each bit unit variance starts well.
+        Codes read the sign of u and losses its tanh: a weight that gives each bit unit variance starts well.
+
+        Args:
+            weight: float [direct, bits].
+            offset: float [bits]; zero if None.
+
+        Raises:
+            TrainingError: There is no linear path, shapes differ, or numbers are not finite.
         """
         if self.direct is None:
             raise TrainingError("this head has no linear path to initialise; build it with linear > 0")
@@ -79,7 +89,7 @@ class HashHead(nn.Module):
             raise TrainingError("the projection has values that are not finite; fit it again")
         with torch.no_grad():
             self.direct.weight.copy_(weight.T)
-            self.direct.bias.copy_(torch.zeros(self.bits) if offset is None else offset)
+            self.direct.bias.copy_(torch.tensor(0.0) if offset is None else offset)
         if isinstance(self.leave, KANLayer):
             self.leave.silence()
         else:
@@ -88,10 +98,9 @@ class HashHead(nn.Module):
 
 
 class HierarchyHeads(nn.Module):
-    """Linear classifiers from coarse to fine, each seeing the probabilities of the one before.
+    """Classify linearly from coarse to fine, each level seeing the probabilities of the one before.
 
-    sizes: level -> number of classes, coarsest first, for example modality, region, label.
-    [N,inputs] -> logits by level, float [N,size].
+    `sizes` are the numbers of classes by level, coarsest first, for example of modality, region, label.
     """
 
     def __init__(self, inputs: int, sizes: Mapping[str, int]) -> None:
@@ -106,6 +115,7 @@ class HierarchyHeads(nn.Module):
             above = size
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
+        """Return logits by level, float [N, size], of x, float [N, inputs]."""
         logits: dict[str, Tensor] = {}
         seen = x
         for level in self.levels:

@@ -6,13 +6,12 @@ After Yuan 2026 (arXiv 2603.16679), which publishes the plan but neither sizes n
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from medlike.errors import TrainingError
-from medlike.models.acir import ImageNetwork
+from medlike.models.acir import ImageNetwork, Outputs
 from medlike.models.experts import CellExpert, CellWeight, Gate, to_grid
 from medlike.models.presets import NetworkSettings
 from medlike.models.stems import Stem
@@ -21,11 +20,13 @@ WEIGHT_STRIDE = 16
 
 
 class RegionalNetwork(nn.Module):
-    """Everything ImageNetwork returns, and for each image:
+    """Encode images and their cells: everything ImageNetwork returns, and the following.
 
-    cells: float32 [N,14,14,L], real code of each cell; the bit is > 0. z: [N,14,14,D] before hashing.
-    cell_weight: float32 [N,14,14], mean 1 over valid cells. attended_logits: [N,classes of the finest level].
-    gate: float32 [N,2], shares of global and local distance.
+    cells: float32 [N, 14, 14, L], real code of each cell; the bit is > 0.
+    z: float [N, 14, 14, D], cells before hashing.
+    cell_weight: float32 [N, 14, 14], mean 1 over valid cells.
+    attended_logits: float [N, classes of the finest level].
+    gate: float32 [N, 2], shares of global and local distance.
     """
 
     def __init__(self, settings: NetworkSettings, bits: int, classes: Mapping[str, int], decoder: bool = False) -> None:
@@ -53,12 +54,12 @@ class RegionalNetwork(nn.Module):
 
     @property
     def stem(self) -> Stem:
-        """The stem that both experts share."""
+        """Return the stem that both experts share."""
         return self.image.stem
 
     @property
     def decoder(self) -> nn.Module | None:
-        """The decoder of the whole-image network."""
+        """Return the decoder of the whole-image network, if there is one."""
         return self.image.decoder
 
     def forward(
@@ -67,17 +68,23 @@ class RegionalNetwork(nn.Module):
         has_box: Tensor | None = None,
         valid: Tensor | None = None,
         reconstruct: bool = False,
-    ) -> dict[str, Any]:
-        """images float [N,3,224,224] in [0,1]; has_box [N] of 0 and 1 (zeros if None); valid bool
-        [N,14,14]."""
+    ) -> Outputs:
+        """Return the outputs of images; see the class.
+
+        Args:
+            images: float [N, 3, 224, 224] in [0, 1].
+            has_box: [N] of 0 and 1, whether the query is a box; zeros if None.
+            valid: bool [N, 14, 14], cells that are image and not padding; all if None.
+            reconstruct: Decode the images as well.
+        """
         maps = self.image.stem(images)
         outputs = self.encode(maps, has_box, valid)
         if reconstruct:
             outputs["reconstruction"] = self.image.reconstruct(outputs["deep"])
         return outputs
 
-    def encode(self, maps: list[Tensor], has_box: Tensor | None = None, valid: Tensor | None = None) -> dict[str, Any]:
-        """The same from the stem's maps."""
+    def encode(self, maps: list[Tensor], has_box: Tensor | None = None, valid: Tensor | None = None) -> Outputs:
+        """Return the outputs from the stem's maps; `has_box` and `valid` as in `forward`."""
         image = self.image
         outputs = image.encode(maps[image.shallow_index], maps[image.deep_index], image.pooling(maps))
         modality = outputs.get("modality")
@@ -90,11 +97,11 @@ class RegionalNetwork(nn.Module):
         return outputs
 
     def reconstruct(self, deep: Tensor) -> Tensor:
-        """See ImageNetwork."""
+        """Return the images decoded from the raw deep map, as ImageNetwork does."""
         return self.image.reconstruct(deep)
 
     def stage_parameters(self, stage: int) -> Iterator[nn.Parameter]:
-        """What a stage trains: 1 the global side and the cell weights, 2 the cells' expert, 3 the gate."""
+        """Yield what a stage trains: 1 the global side and the cell weights, 2 the cells' expert, 3 the gate."""
         parts: dict[int, tuple[nn.Module, ...]] = {
             1: (self.image, self.cell_weight),
             2: (self.cells,),

@@ -21,7 +21,7 @@ STEP = 2.0 / INTERVALS
 
 
 def spline_bases(x: Tensor) -> Tensor:
-    """The 8 cubic B-splines of the grid at each value: float [...] -> float32 (or float64) [...,8].
+    """Return the 8 cubic B-splines of the grid at each value: float [...] -> float32 (or float64) [..., 8].
 
     On an equidistant grid every basis is one bump, moved: b(t) = max(0, 2-|t|)^3 / 6 - 4 max(0, 1-|t|)^3 / 6
     with t the distance to its centre in steps, which equals the Cox-de Boor recursion. They sum to one on
@@ -35,7 +35,7 @@ def spline_bases(x: Tensor) -> Tensor:
 
 
 class KANLayer(nn.Module):
-    """One layer: [...,inputs] -> [...,outputs].
+    """Apply one layer: [..., inputs] -> [..., outputs].
 
     normalise=True (ours) applies a layer norm and, for the splines, tanh, so that inputs lie in the grid;
     False (released) takes them raw.
@@ -53,6 +53,7 @@ class KANLayer(nn.Module):
         nn.init.kaiming_uniform_(self.spline_scale, a=math.sqrt(5))
 
     def forward(self, x: Tensor) -> Tensor:
+        """Return the layer's values, float [..., outputs]."""
         if self.norm is not None:
             x = self.norm(x)
         bases = spline_bases(x if self.norm is None else torch.tanh(x))

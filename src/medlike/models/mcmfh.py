@@ -7,7 +7,7 @@ the mask token, the linear starts and the exact order are ours.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, TypedDict
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +16,9 @@ from medlike.errors import TrainingError
 from medlike.models.changes import with_changes
 from medlike.models.mcmfh_parts import DropoutVoting, FusionBlock, unit
 
+if TYPE_CHECKING:
+    from onnx import ModelProto
+
 BITS = (16, 32, 64, 128)
 
 
@@ -23,9 +26,21 @@ BITS = (16, 32, 64, 128)
 class CrossModalSettings:
     """Everything that shapes the network.
 
-    bits: of a code. image_width, sentence_width: of the embeddings that come in. width: of the common space, and
-    of the embedding that goes out. layers, heads, experts, chosen, dropout: of the fusion transformer; 0 layers
-    leave it out. votes, voters, silent: dropout voting. hash_hidden: of the hashing MLP. seed: of the frozen parts.
+    Attributes:
+        bits: Length of a code.
+        image_width: Width of an image embedding.
+        sentence_width: Width of a sentence embedding.
+        width: Width of the common space and of the embedding that is returned.
+        layers: Layers of the fusion transformer; 0 leaves it out.
+        heads: Attention heads of each layer.
+        experts: Experts of each layer.
+        chosen: Experts that a token uses.
+        dropout: Share of units dropped in training.
+        votes: Use dropout voting.
+        voters: Votes of dropout voting.
+        silent: Share of units that are zero in a vote.
+        hash_hidden: Width of the hashing MLP.
+        seed: Of the frozen parts.
     """
 
     bits: int = 16
@@ -44,14 +59,11 @@ class CrossModalSettings:
     seed: int = 0
 
 
-PRESETS: dict[str, CrossModalSettings] = {f"mcmfh-{bits}": CrossModalSettings(bits=bits) for bits in BITS}
-
-
-def preset(bits: int, **changes: Any) -> CrossModalSettings:
-    """Settings of the preset `mcmfh` at a length, with changes; TrainingError lists lengths and settings."""
-    if f"mcmfh-{bits}" not in PRESETS:
+def preset(bits: int, **changes: object) -> CrossModalSettings:
+    """Return the settings of the preset `mcmfh` at a length, with changes; TrainingError lists lengths and settings."""
+    if bits not in BITS:
         raise TrainingError(f"mcmfh has no preset of {bits} bits; give one of {', '.join(map(str, BITS))}")
-    settings = with_changes(PRESETS[f"mcmfh-{bits}"], changes)
+    settings = with_changes(CrossModalSettings(bits), changes)
     if settings.width % settings.heads:
         raise TrainingError(f"width {settings.width} cannot be shared by {settings.heads} heads; give a multiple")
     if settings.experts < 1 or settings.chosen < 1:
@@ -59,14 +71,26 @@ def preset(bits: int, **changes: Any) -> CrossModalSettings:
     return settings
 
 
-class CrossModalNetwork(nn.Module):
-    """Images and sentences as two tokens of one width, fused, hashed.
+class CrossModalOutputs(TypedDict):
+    """Hold what CrossModalNetwork computes.
 
-    `voted` first: it is frozen, so its outcome can be kept. `forward` then takes voted embeddings: image float
-    [N, D], sentence float [N, S], present float [N, 2] (1 where image, sentence is there), and gives a dictionary:
-    embedding float [N, W] of unit length, u float [N, K] (a bit is u > 0), logits: the gates', one [N, 2, E] a layer,
-    tokens float [N, 2, W] as they leave the last layer.
-    An absent side is the learned mask token.
+    Attributes:
+        embedding: float [N, W], of unit length.
+        u: float [N, K], real code; a bit is u > 0.
+        logits: Of the gates, float [N, 2, E] for each layer.
+        tokens: float [N, 2, W], as they leave the last layer.
+    """
+
+    embedding: Tensor
+    u: Tensor
+    logits: list[Tensor]
+    tokens: Tensor
+
+
+class CrossModalNetwork(nn.Module):
+    """Fuse and hash images and sentences, two tokens of one width.
+
+    `voted` is frozen, so its results can be cached; `forward` takes them. An absent side is the learned mask token.
     """
 
     image_mean: Tensor
@@ -94,13 +118,20 @@ class CrossModalNetwork(nn.Module):
         nn.init.zeros_(self.straight.bias)
 
     def voted(self, image: Tensor, sentence: Tensor) -> tuple[Tensor, Tensor]:
-        """Embeddings of any scale as `forward` takes them: unit length, voted, centred. Zeros stay harmless."""
+        """Return embeddings of any scale as `forward` takes them: unit length, voted, centred. Zeros stay harmless."""
         return (
             self.image_voting(unit(image)) - self.image_mean,
             self.sentence_voting(unit(sentence)) - self.sentence_mean,
         )
 
-    def forward(self, image: Tensor, sentence: Tensor, present: Tensor) -> dict[str, Any]:
+    def forward(self, image: Tensor, sentence: Tensor, present: Tensor) -> CrossModalOutputs:
+        """Return embeddings and codes.
+
+        Args:
+            image: float [N, D], voted.
+            sentence: float [N, S], voted.
+            present: float [N, 2], 1 where the image and the sentence are there, else 0.
+        """
         there = present.unsqueeze(-1)
         seen = torch.stack([unit(self.image_projection(image)), unit(self.sentence_projection(sentence))], dim=1)
         tokens = there * seen + (1 - there) * self.masks + self.types
@@ -112,14 +143,14 @@ class CrossModalNetwork(nn.Module):
         return {"embedding": embedding, "u": self.hashed(embedding), "logits": logits, "tokens": tokens}
 
     def hashed(self, embedding: Tensor) -> Tensor:
-        """Real codes float [N, K] of embeddings of unit length, float [N, W]."""
+        """Return real codes, float [N, K], of embeddings of unit length, float [N, W]."""
         # Entries of order 1, whatever the width.
         wide = embedding * self.settings.width**0.5
         return self.straight(wide) + self.bent(nn.functional.gelu(self.hidden(wide)))
 
 
 class _Served(nn.Module):
-    """The network as a text bundle serves it: raw embeddings in, bits and embedding out."""
+    """Serve the network as a text bundle does: raw embeddings in, bits and embedding out."""
 
     def __init__(self, network: CrossModalNetwork) -> None:
         super().__init__()
@@ -128,12 +159,12 @@ class _Served(nn.Module):
     def forward(self, content: Tensor, sentence: Tensor, present: Tensor) -> tuple[Tensor, Tensor]:
         # The int8 vector is centred but for rounding; centring it again makes its cosine Pearson's correlation.
         centred = content - content.mean(dim=1, keepdim=True)
-        found = self.network(*self.network.voted(centred, sentence), present)
-        return found["u"], found["embedding"]
+        outputs = self.network(*self.network.voted(centred, sentence), present)
+        return outputs["u"], outputs["embedding"]
 
 
-def export_crossmodal(network: CrossModalNetwork) -> Any:
-    """The network as an onnx.ModelProto for `medlike.bundle.write`, weights under their own names.
+def export_crossmodal(network: CrossModalNetwork) -> ModelProto:
+    """Export a network as a graph for `medlike.bundle.write`; its weights keep their names.
 
     Inputs and outputs are those of `medlike.bundle.text_bundle`, one row a run. MissingExtra without onnx.
     """

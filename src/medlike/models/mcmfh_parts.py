@@ -1,4 +1,7 @@
-"""Parts that bring two kinds of embedding into one space: dropout voting, and experts behind a gate."""
+"""Parts that bring two kinds of embedding into one space: dropout voting, and experts behind a gate.
+
+Ahn, Jang, Jang, arXiv 2512.06449.
+"""
 
 from __future__ import annotations
 
@@ -10,12 +13,12 @@ from torch.nn import functional as F
 
 
 class DropoutVoting(nn.Module):
-    """A frozen random network that speaks several times, each time with other units silent.
+    """Average a frozen random network over several fixed dropout masks.
 
     v float [N, D] of unit length -> v' = norm(v + mean_m norm(f_m(v))), float [N, D]. f_m is D -> 2D -> D with
     ReLU and the m-th of `voters` fixed masks on the hidden units (share `silent` is zero), so the same v always
-    gives the same v'. Nothing is trained. votes = False passes v on. Source: Ahn et al., arXiv 2512.06449 (the
-    sizes, the masks' number and the sum are ours).
+    gives the same v'. Nothing is trained. votes = False passes v on. The sizes, the number of masks and the sum are
+    ours.
     """
 
     first: Tensor
@@ -31,22 +34,22 @@ class DropoutVoting(nn.Module):
         hidden = 2 * width
         self.register_buffer("first", torch.randn(hidden, width, generator=source) * math.sqrt(2 / width))
         self.register_buffer("second", torch.randn(width, hidden, generator=source) * math.sqrt(1 / hidden))
-        kept = torch.rand(voters, hidden, generator=source) >= silent
-        self.register_buffer("masks", kept.float() / (1 - silent))
+        masks = torch.rand(voters, hidden, generator=source) >= silent
+        self.register_buffer("masks", masks.float() / (1 - silent))
 
     def forward(self, v: Tensor) -> Tensor:
+        """Return voted vectors, float [N, D]."""
         if not self.votes:
             return v
         hidden = torch.relu(F.linear(v, self.first))
-        said = F.linear(hidden[:, None] * self.masks, self.second)
-        return unit(v + unit(said).mean(dim=1))
+        votes = F.linear(hidden[:, None] * self.masks, self.second)
+        return unit(v + unit(votes).mean(dim=1))
 
 
 class ExpertLayer(nn.Module):
-    """A feed-forward layer of several experts D -> 2D -> D, of which the gate takes the best `chosen` a token.
+    """Apply the best `chosen` of several feed-forward experts, D -> 2D -> D, to each token.
 
-    tokens float [N, T, D] -> the same, and the gate's logits [N, T, E]. The weights of the chosen sum to 1. All
-    experts are computed: they are small, and the graph stays free of branches.
+    The weights of the chosen sum to 1. All experts are computed: they are small, and the graph stays free of branches.
     """
 
     def __init__(self, width: int, experts: int = 4, chosen: int = 2) -> None:
@@ -60,27 +63,27 @@ class ExpertLayer(nn.Module):
         self.second_bias = nn.Parameter(torch.zeros(experts, 1, width))
 
     def forward(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
+        """Return changed tokens, float [N, T, D], and the gate's logits, float [N, T, E]."""
         logits = self.gate(tokens)
         weights = chosen_weights(logits, self.chosen)
         flat = tokens.reshape(1, -1, tokens.shape[-1])
-        given = F.gelu(flat @ self.first + self.first_bias) @ self.second + self.second_bias
+        answers = F.gelu(flat @ self.first + self.first_bias) @ self.second + self.second_bias
         # [E, N T, D] weighted by [N T, E]
         share = weights.reshape(-1, weights.shape[-1]).T.unsqueeze(-1)
-        return (given * share).sum(dim=0).reshape(tokens.shape), logits
+        return (answers * share).sum(dim=0).reshape(tokens.shape), logits
 
 
 def chosen_weights(logits: Tensor, chosen: int) -> Tensor:
-    """Weights of the `chosen` largest logits [..., E]: their softmax, summing to 1; zero for the others."""
+    """Return the softmax over the `chosen` largest logits [..., E]; zero for the others."""
     best = logits.topk(chosen, dim=-1).values
-    kept = logits >= best[..., -1:]
-    return logits.masked_fill(~kept, float("-inf")).softmax(dim=-1)
+    mask = logits >= best[..., -1:]
+    return logits.masked_fill(~mask, float("-inf")).softmax(dim=-1)
 
 
 class FusionBlock(nn.Module):
-    """A pre-norm layer of the fusion transformer: attention among the tokens of one pair, then experts.
+    """Apply a pre-norm layer of the fusion transformer: attention among the tokens of one pair, then experts.
 
-    tokens float [N, 2, D] -> the same, and the gate's logits. Both residual branches begin at zero, so training
-    starts from the tokens as they are.
+    Both residual branches begin at zero, so training starts from the tokens as they are.
     """
 
     def __init__(self, width: int, heads: int, experts: int, chosen: int, dropout: float) -> None:
@@ -95,12 +98,13 @@ class FusionBlock(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
+        """Return changed tokens, float [N, 2, D], and the gate's logits, float [N, 2, E]."""
         tokens = tokens + self.scales[0] * self.dropout(self.attend(self.before(tokens)))
-        given, logits = self.experts(self.between(tokens))
-        return tokens + self.scales[1] * self.dropout(given), logits
+        answers, logits = self.experts(self.between(tokens))
+        return tokens + self.scales[1] * self.dropout(answers), logits
 
     def attend(self, tokens: Tensor) -> Tensor:
-        """Attention over the tokens of each row, none across rows: [N, T, D] -> [N, T, D]."""
+        """Attend over the tokens of each row, not across rows: [N, T, D] -> [N, T, D]."""
         rows, length, width = tokens.shape
         split = self.ask(tokens).reshape(rows, length, 3, self.heads, width // self.heads)
         query, key, value = split.permute(2, 0, 3, 1, 4)
@@ -109,5 +113,5 @@ class FusionBlock(nn.Module):
 
 
 def unit(x: Tensor) -> Tensor:
-    """Rows of unit length over the last axis; a row of zeros stays zeros."""
+    """Return rows of unit length over the last axis; a row of zeros stays zeros."""
     return x / x.square().sum(dim=-1, keepdim=True).sqrt().clamp(min=1e-12)

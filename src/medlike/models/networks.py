@@ -1,15 +1,15 @@
-"""Networks by preset: building one, and what must be kept to build it again."""
+"""Networks by preset: building one, and the record from which it can be built again."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, fields
-from typing import Any
 
 from medlike.errors import TrainingError
 from medlike.models.acir import ImageNetwork
 from medlike.models.hmar import RegionalNetwork
 from medlike.models.presets import NetworkSettings, preset
+from medlike.types import Json, JsonObject
 
 Network = ImageNetwork | RegionalNetwork
 LEVELS = ("modality", "region", "label")
@@ -18,24 +18,25 @@ LEVELS = ("modality", "region", "label")
 def build(
     settings: NetworkSettings | str, bits: int, classes: int | Mapping[str, int], decoder: bool = False
 ) -> Network:
-    """A network with random weights.
+    """Build a network with random weights.
 
-    settings: a preset's name or settings. bits: K, a multiple of 8 from 8 to 512. classes: level -> number of
-    classes, coarsest first, or one number for a single level `label`. With local_bits the network has the
-    regional expert as well.
+    Args:
+        settings: A preset's name, or settings; with `local_bits` the network has the regional expert as well.
+        bits: K, a multiple of 8 from 8 to 512.
+        classes: Level -> number of classes, coarsest first, or one number for a single level `label`.
+        decoder: Add the decoder.
     """
     if isinstance(settings, str):
         settings = preset(settings)
     sizes = {"label": classes} if isinstance(classes, int) else classes
-    if settings.local_bits:
-        return RegionalNetwork(settings, bits, sizes, decoder)
-    return ImageNetwork(settings, bits, sizes, decoder)
+    network = RegionalNetwork if settings.local_bits else ImageNetwork
+    return network(settings, bits, sizes, decoder)
 
 
-def record(network: Network) -> dict[str, Any]:
-    """Settings, bits, classes and whether there is a decoder, as plain values for JSON.
+def record(network: Network) -> JsonObject:
+    """Return settings, bits, classes and whether there is a decoder, as plain values for JSON.
 
-    classes: [level, number] pairs, coarsest first: JSON with sorted keys would forget the order of levels.
+    Classes are [level, number] pairs, coarsest first: JSON with sorted keys would forget the order of levels.
     """
     return {
         "settings": asdict(network.settings),
@@ -45,23 +46,22 @@ def record(network: Network) -> dict[str, Any]:
     }
 
 
-def rebuild(kept: Mapping[str, Any]) -> Network:
-    """The network that `record` describes, with random weights. TrainingError where it describes none."""
-    missing = [name for name in ("settings", "bits", "classes") if name not in kept]
+def rebuild(description: JsonObject) -> Network:
+    """Build the network that `record` describes, with random weights. TrainingError where it describes none."""
+    missing = [name for name in ("settings", "bits", "classes") if name not in description]
     if missing:
         raise TrainingError(f"the record has no {missing[0]!r}; it was not written by this program")
-    known = {field.name for field in fields(NetworkSettings)}
-    unknown = sorted(set(kept["settings"]) - known)
+    unknown = sorted(set(description["settings"]) - {field.name for field in fields(NetworkSettings)})
     if unknown:
         raise TrainingError(f"setting {unknown[0]!r} is unknown to this version; train again or use the newer one")
-    settings = NetworkSettings(**{name: _tuples(value) for name, value in kept["settings"].items()})
-    classes = kept["classes"]
+    settings = NetworkSettings(**{name: _tuples(value) for name, value in description["settings"].items()})
+    classes = description["classes"]
     if isinstance(classes, Mapping):
-        # Sorted by JSON: the levels in their own order again.
+        # Sorted by JSON: put the levels back into their order.
         classes = sorted(classes.items(), key=lambda item: (*LEVELS, item[0]).index(item[0]))
-    return build(settings, int(kept["bits"]), dict(classes), bool(kept.get("decoder", False)))
+    return build(settings, int(description["bits"]), dict(classes), bool(description.get("decoder", False)))
 
 
-def _tuples(value: Any) -> Any:
-    """JSON knows no tuples."""
+def _tuples(value: Json) -> Json:
+    """Return a value with its lists as tuples, which JSON does not know."""
     return tuple(_tuples(item) for item in value) if isinstance(value, list) else value

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 
 class OutlierMap(nn.Module):
-    """Pooled depths [N,P] and blended feature [N,D] -> float32 [N, pooled_outputs + feature_outputs].
+    """Map pooled depths [N, P] and blended feature [N, D] to float32 [N, pooled_outputs + feature_outputs].
 
     Fitted after training and without gradients (see training.outlier_fit). mean, std: buffers [P], as in
     DepthPooling; centre: buffer [D]. feature_outputs 0 leaves the blended feature out.
@@ -22,14 +22,13 @@ class OutlierMap(nn.Module):
         self.register_buffer("mean", torch.zeros(pooled))
         self.register_buffer("std", torch.ones(pooled))
         self.from_pooled = nn.Linear(pooled, pooled_outputs, bias=False)
+        self.from_feature = nn.Linear(feature, feature_outputs, bias=False) if feature_outputs else None
         if feature_outputs:
             self.register_buffer("centre", torch.zeros(feature))
-            self.from_feature: nn.Module | None = nn.Linear(feature, feature_outputs, bias=False)
-        else:
-            self.from_feature = None
 
     def forward(self, pooled: Tensor, feature: Tensor) -> Tensor:
-        known = self.from_pooled((pooled.float() - self.mean) / self.std)
+        """Return the vectors that the outlier score reads, float32 [N, pooled_outputs + feature_outputs]."""
+        depths = self.from_pooled((pooled.float() - self.mean) / self.std)
         if self.from_feature is None:
-            return known
-        return torch.cat([known, self.from_feature(feature.float() - self.centre)], dim=1)
+            return depths
+        return torch.cat([depths, self.from_feature(feature.float() - self.centre)], dim=1)

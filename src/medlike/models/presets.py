@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Literal
 
 from medlike.errors import TrainingError
 from medlike.models.changes import with_changes
@@ -13,28 +13,49 @@ from medlike.models.changes import with_changes
 class NetworkSettings:
     """Everything that shapes a whole-image network, and with local_bits the regional expert.
 
-    stem, stem_stride ("v1" | "v1.5", ResNet only), normalisation (ResNet only): see stems and resnet.
-    shallow_stride, deep_stride: the maps that attention, fusion and the pixel transformer take.
-    window_heads, window_width: heads of ConvMSA and channels a head.
-    query, fusion_heads, fusion_width, fusion_outputs: DaRF; 0 outputs leaves it out, with its window attention.
-    pixel_width, pixel_depth, pixel_heads, pixel_hidden, pixel_dropout: PiT; pixel_kept: how many of its last
-    layers feed the branches, each `branch_width` wide.
-    hash_kind: "kan" (published), "mlp" or "linear"; hash_hidden: width of its hidden layer; grid_input: bring
-    KAN inputs into the grid (ours) or not (released).
-    linear: width of the linear part of the blended feature, from the pooled depths, and with it a linear path
-    beside the hash head; 0 leaves both out. discriminant: directions of that part along which labels differ most, kept
-    beside it, of unit length too; 0 for none. depth_members, depth_hidden, depth_outputs, depth_dropout: a learned
-    branch on that part, of so many small networks; 0 outputs leaves it out.
-    share: length of the learned part of the blended feature beside the linear one of unit length.
-    typical_centres: centres by which typicality is told, which shortens the learned part of untypical images and
-    gives their codes a map of their own; 0 treats all alike.
-    decoder: widths of the decoder's blocks.
-    tap_heads: label-tree classifiers on the shallow and deep taps; modality_aware: FiLM by the modality they
-    predict, in every expert (needs tap_heads and a level `modality`).
-    local_bits: L, bits of a cell's code, 64 or 128; 0 builds the whole-image network alone. cell_strides: the
-    maps that a cell's code is made of, brought to 14x14; cell_hidden, cell_width: the tower; cell_linear: a
-    linear path from the standardised maps into the cell's code; weight_width: width of the cell weight's query
-    and key.
+    Attributes:
+        stem: Name of the stem; see stems.
+        stem_stride: "v1" or "v1.5", ResNet only; see resnet.
+        normalisation: ResNet only; see resnet.
+        shallow_stride: Stride of the shallower map that attention and fusion take.
+        deep_stride: Stride of the deeper map, which the pixel transformer takes as well.
+        window_heads: Heads of ConvMSA.
+        window_width: Channels of each of them.
+        query: Depth that DaRF's queries come from.
+        fusion_heads: Heads of DaRF.
+        fusion_width: Channels of each of them.
+        fusion_outputs: Width of DaRF's output; 0 leaves it out, with its window attention.
+        pixel_width: Width of a token of PiT.
+        pixel_depth: Layers of PiT.
+        pixel_heads: Heads of PiT.
+        pixel_hidden: Hidden width of PiT.
+        pixel_dropout: Dropout of PiT.
+        pixel_kept: Number of PiT's last layers that feed the global and the local branch.
+        branch_width: Width of each branch.
+        hash_kind: "kan" (published), "mlp" or "linear".
+        hash_hidden: Width of the hash head's hidden layer.
+        grid_input: Bring KAN inputs into the grid (ours) or not (released).
+        linear: Width of the linear part of the blended feature, from the pooled depths, and with it a linear path
+            beside the hash head; 0 leaves both out.
+        discriminant: Directions of that part along which labels differ most, stored beside it, of unit length too; 0
+            for none.
+        depth_members: Small networks of the learned branch on the linear part.
+        depth_hidden: Hidden width of each.
+        depth_outputs: Outputs of each; 0 leaves the branch out.
+        depth_dropout: Dropout of each.
+        share: Length of the learned part of the blended feature beside the linear one of unit length.
+        typical_centres: Centres for typicality, which shortens the learned part of untypical images and gives their
+            codes a map of their own; 0 treats all images alike.
+        decoder: Widths of the decoder's blocks.
+        tap_heads: Put label-tree classifiers on the shallow and deep taps.
+        modality_aware: FiLM by the modality that these predict, in every expert (needs tap_heads and a level
+            `modality`).
+        local_bits: L, bits of a cell's code, 64 or 128; 0 builds the whole-image network alone.
+        cell_strides: Strides of the maps that a cell's code is made of, brought to 14x14.
+        cell_hidden: Hidden width of a cell's tower.
+        cell_width: Output width of a cell's tower.
+        cell_linear: Add a linear path from the standardised maps to the cell's code.
+        weight_width: Width of the cell weight's query and key.
     """
 
     stem: str = "resnet50"
@@ -126,8 +147,8 @@ PRESETS: dict[str, NetworkSettings] = {
 }
 
 
-def preset(name: str, **changes: Any) -> NetworkSettings:
-    """The settings of a preset, with changes by name. TrainingError lists what is known."""
+def preset(name: str, **changes: object) -> NetworkSettings:
+    """Return the settings of a preset, with changes by name. TrainingError lists the known names."""
     if name not in PRESETS:
         raise TrainingError(f"preset {name!r} is unknown; known: {', '.join(sorted(PRESETS))}")
     return with_changes(PRESETS[name], changes)

@@ -13,11 +13,7 @@ from medlike.models.stems import Stem
 
 
 class RotationNetwork(nn.Module):
-    """Stem -> means of every depth -> standardised -> one linear map an output.
-
-    Input float [N,3,224,224] in [0,1]. Returns "bits" [N,bits], "content" [N,content], "outlier_features"
-    [N,features] and, where modalities > 0, "modality" [N,modalities], probabilities.
-    """
+    """Map the standardised means of every depth of a stem linearly, once for each output."""
 
     def __init__(self, stem: str, bits: int, content: int, features: int, modalities: int = 0) -> None:
         super().__init__()
@@ -30,6 +26,12 @@ class RotationNetwork(nn.Module):
         self.modality = nn.Linear(width, modalities) if modalities else None
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
+        """Return the outputs of images, float [N, 3, 224, 224] in [0, 1].
+
+        Returns:
+            "bits" [N, bits], "content" [N, content], "outlier_features" [N, features] and, where the network has
+            modalities, "modality" [N, modalities], probabilities.
+        """
         standard = self.pooling.standardise(self.pooling(self.stem(images)))
         outputs = {
             "bits": self.code(standard),

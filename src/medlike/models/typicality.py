@@ -7,10 +7,10 @@ from torch import Tensor, nn
 
 
 class Typicality(nn.Module):
-    """The linear part of unit length, float [N,D] -> how typical each image is, float32 [N,1] in (0, 1).
+    """Compute how typical each image is from the linear part of unit length.
 
     sigmoid((middle - d) / width), d the Mahalanobis distance to the nearest of `centres`: Euclidean after
-    `whitening` [D,D], in whose coordinates the centres [C,D] are. Buffers, fitted without labels (see
+    `whitening` [D, D], in whose coordinates the centres [C, D] are. Buffers, fitted without labels (see
     training.start); before that every image is typical.
     """
 
@@ -27,10 +27,11 @@ class Typicality(nn.Module):
         self.register_buffer("width", torch.tensor(1.0))
 
     def forward(self, unit: Tensor) -> Tensor:
+        """Return the typicality, float32 [N, 1] in (0, 1), of unit vectors, float [N, D]."""
         return torch.sigmoid((self.middle - self.distance(unit)) / self.width)
 
     def distance(self, unit: Tensor) -> Tensor:
-        """The distance to the nearest centre, float32 [N,1]."""
+        """Return the distance to the nearest centre, float32 [N, 1]."""
         placed = unit.float() @ self.whitening
         squares = (placed**2).sum(dim=1, keepdim=True) + (self.centres**2).sum(dim=1) - 2 * placed @ self.centres.T
         return squares.amin(dim=1, keepdim=True).clamp(min=0).sqrt()
