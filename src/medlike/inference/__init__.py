@@ -1,7 +1,7 @@
 """Running a bundle: `Encoder.encode(images) -> Encodings`; the golden check; outlier verdicts."""
 
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 # Loaded on first use: Encodings must not cost the import of what runs the network.
 _EXPORTS = {
@@ -24,10 +24,11 @@ _EXPORTS = {
 __all__ = list(_EXPORTS)
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> object:
     if name not in _EXPORTS:
         raise AttributeError(f"module 'medlike.inference' has no attribute {name!r}")
-    return getattr(import_module(_EXPORTS[name]), name)
+    value: object = getattr(import_module(_EXPORTS[name]), name)
+    return value
 
 
 if TYPE_CHECKING:

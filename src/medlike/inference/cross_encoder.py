@@ -7,13 +7,13 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
-import numpy.typing as npt
 
 from medlike.bundle import Bundle, default_text, shipped
 from medlike.bundle.session import open_session
 from medlike.bundle.text_bundle import BOTH, IMAGE, TEXT, cross_values, golden_values
 from medlike.errors import BundleError, InputError
 from medlike.inference.encoder import GOLDEN_SHARE, Encoder, golden_message
+from medlike.types import F32, I8, U8, Array, Type
 
 if TYPE_CHECKING:
     from medlike.inference.sentences import SentenceEncoder
@@ -21,21 +21,22 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Crossed:
-    """Images, sentences or pairs in the common space.
+    """Hold images, sentences or pairs in the common space.
 
-    code: uint8 [N, K/8], most significant bit first. embedding: float32 [N, E], of unit length: the dot product of
-    two rows is their similarity, higher is better.
+    Attributes:
+        code: uint8 [N, K/8], most significant bit first.
+        embedding: float32 [N, E], of unit length: the dot product of two rows is their similarity, higher is better.
     """
 
-    code: npt.NDArray[np.uint8]
-    embedding: npt.NDArray[np.float32]
+    code: U8
+    embedding: F32
 
     def __len__(self) -> int:
         return len(self.code)
 
 
 class CrossEncoder:
-    """A text bundle made ready to run. Every row runs alone, so it depends on nothing but itself and the bundle.
+    """Run a text bundle. Every row runs alone, so it depends on nothing but itself and the bundle.
 
     The object may be used from several threads. BundleError for an image bundle.
     """
@@ -48,27 +49,29 @@ class CrossEncoder:
 
     @property
     def bits(self) -> int:
-        """Bits of a code."""
+        """Return the bits of a code."""
         return self.bundle.bits
 
     @property
     def width(self) -> int:
-        """Length of an embedding."""
+        """Return the length of an embedding."""
         return int(self.bundle.spec["text"]["embedding_dim"])
 
     @property
     def sentence_width(self) -> int:
-        """Length of the sentence vectors it takes."""
+        """Return the length of the sentence vectors it takes."""
         return int(self.bundle.spec["text"]["sentence_width"])
 
-    def encode(
-        self, content: npt.NDArray[np.int8] | None = None, sentences: npt.NDArray[np.float32] | None = None
-    ) -> Crossed:
+    def encode(self, content: I8 | None = None, sentences: F32 | None = None) -> Crossed:
         """Bring images, sentences, or pairs of both into the common space.
 
-        content: int8 [N, D], content vectors of the image bundle; sentences: float32 [N, S] of unit length. A side
-        that is None is absent from all rows: the model's mask token stands in for it. InputError for both None,
-        other shapes or types, or numbers that are not finite.
+        Args:
+            content: Content vectors of the image bundle, int8 [N, D]; None where there are no images: the model's
+                mask token stands in for them.
+            sentences: float32 [N, S] of unit length; None where there are no sentences.
+
+        Raises:
+            InputError: Both are None, have other shapes or types, or numbers that are not finite.
         """
         if content is None and sentences is None:
             raise InputError("neither images nor sentences were given; give at least one of them")
@@ -92,47 +95,47 @@ class CrossEncoder:
         return Crossed(np.packbits(bits > 0, axis=1), embedding)
 
     def require_images(self, bundle: Bundle) -> None:
-        """Raise BundleError where `bundle` gives other content vectors than those this one was trained on."""
-        wanted = self.bundle.spec["text"]
-        if not same_content(bundle, str(wanted["image_encoder_digest"])):
+        """Raise BundleError if `bundle` gives other content vectors than those this one was trained on."""
+        trained = self.bundle.spec["text"]
+        if not same_content(bundle, str(trained["image_encoder_digest"])):
             raise BundleError(
-                f"text bundle {self.bundle.name} was trained on images encoded by {wanted['image_bundle']} (encoder "
-                f"{str(wanted['image_encoder_digest'])[:16]}), not by {bundle.name} (encoder "
+                f"text bundle {self.bundle.name} was trained on images encoded by {trained['image_bundle']} (encoder "
+                f"{str(trained['image_encoder_digest'])[:16]}), not by {bundle.name} (encoder "
                 f"{bundle.encoder_digest[:16]}); make one that fits: medlike train mcmfh --image-bundle "
                 f"{bundle.name} --data MANIFEST --out BUNDLE"
             )
 
     def require_sentences(self, encoder: SentenceEncoder) -> None:
-        """Raise BundleError where sentences are encoded by other weights than this bundle was trained with."""
-        wanted = str(self.bundle.spec["text"]["sentence_digest"])
-        if wanted and encoder.digest != wanted:
+        """Raise BundleError if sentences are encoded by other weights than this bundle was trained with."""
+        digest = str(self.bundle.spec["text"]["sentence_digest"])
+        if digest and encoder.digest != digest:
             raise BundleError(
-                f"text bundle {self.bundle.name} was trained with another sentence encoder ({wanted[:16]}, here "
+                f"text bundle {self.bundle.name} was trained with another sentence encoder ({digest[:16]}, here "
                 f"{encoder.digest[:16]}); use the version of medlike it was made with, or train the text bundle again"
             )
 
     @cached_property
     def golden_share(self) -> float:
-        """Share of golden bits that come out here as where the bundle was made, 0 to 1."""
+        """Return the share of golden bits that this host computes as the bundle's maker did, 0 to 1."""
         bundle = self.bundle
         values = golden_values(self._session, bundle.array("golden.content"), bundle.array("golden.sentences"))
         return float(((values > 0) == bundle.golden_bits()).mean())
 
     def require_golden(self) -> None:
-        """Raise BundleError where this host's bits differ too much to be mixed with other hosts'."""
+        """Raise BundleError if this host's bits differ too much to be mixed with other hosts'."""
         if self.golden_share < GOLDEN_SHARE:
             raise BundleError(golden_message(self.bundle, self.golden_share))
 
 
 def same_content(images: Bundle, encoder_digest: str) -> bool:
-    """Whether an image bundle gives the content vectors of the encoder with a digest.
+    """Return whether an image bundle gives the content vectors of the encoder with a digest.
 
-    It does where it has that encoder, and where its content of the golden pictures equals that of the shipped bundle
+    It does if it has that encoder, and if its content of the golden pictures equals that of the shipped bundle
     with that encoder: both run here, in float32, to the last bit, so that any weight that is another one shows.
     """
     if images.encoder_digest == encoder_digest:
         return True
-    known = next((found for found in map(Bundle.load, shipped()) if found.encoder_digest == encoder_digest), None)
+    known = next((each for each in map(Bundle.load, shipped()) if each.encoder_digest == encoder_digest), None)
     if known is None or any(known.spec[key] != images.spec[key] for key in ("content_dim", "preprocessing")):
         return False
     pictures = list(known.golden_inputs())
@@ -140,7 +143,7 @@ def same_content(images: Bundle, encoder_digest: str) -> bool:
         return bool(np.array_equal(one.features(pictures, "content"), other.features(pictures, "content")))
 
 
-def _shaped(what: str, value: npt.NDArray, width: int, kind: np.dtype) -> None:
+def _shaped(what: str, value: Array, width: int, kind: Type) -> None:
     if value.ndim != 2 or value.shape[1] != width or value.dtype != kind:
         raise InputError(
             f"{what} of shape {list(value.shape)} and type {value.dtype} do not fit; "

@@ -99,7 +99,7 @@ class Encoder:
         """Encode images.
 
         Args:
-            images: Any mixture of paths, arrays [H, W] or [H, W, 3], Pillow pictures, `Image`s and results of
+            images: A mixture of paths, arrays [H, W] or [H, W, 3], Pillow pictures, `Image`s and results of
                 `imaging.prepare`. Of a file with several frames the middle one is encoded. An array uint8
                 [224, 224] is encoded as it is; every other image is first rendered and letterboxed.
 
@@ -146,9 +146,7 @@ class Encoder:
     @cached_property
     def golden_share(self) -> float:
         """Return the share of golden bits that this host computes as the bundle's maker did, 0 to 1."""
-        pictures = list(self.bundle.golden_inputs())
-        place = self._names.index("bits")
-        values = np.concatenate([row[place] for row in self._pool.map(self._run, pictures)])
+        values = self.features(list(self.bundle.golden_inputs()), "bits")
         return float(((values > 0) == self.bundle.golden_bits()).mean())
 
     def require_golden(self) -> None:
@@ -174,36 +172,33 @@ class Encoder:
         outputs: list[Array] = self._session.run(self._names, {INPUT: picture[None]})
         return outputs
 
-    def encodings(
-        self, given: dict[str, F32], images: Sequence[Square]
-    ) -> Encodings:
+    def encodings(self, outputs: dict[str, F32], images: Sequence[Square]) -> Encodings:
         """Return encodings from what `outputs` returned for the same prepared images.
 
         Args:
-            given: Outputs of the graph by name, float32 [N, ...].
+            outputs: Outputs of the graph by name, float32 [N, ...].
             images: The N images.
 
         Raises:
             BundleError: The graph gives values that are not finite.
         """
-        masks = [_mask(image) for image in images] if "cells" in self._names else []
-        if not np.isfinite(given["bits"]).all():
+        if not np.isfinite(outputs["bits"]).all():
             raise BundleError(f"bundle {self.bundle.name} gives values that are not finite; export it again")
-        found = given["content"].shape[1:]
-        if found != (self.bundle.content_dim,):
+        shape = outputs["content"].shape[1:]
+        if shape != (self.bundle.content_dim,):
             raise BundleError(
-                f"bundle {self.bundle.name} gives content of shape {list(found)}, its specification says "
+                f"bundle {self.bundle.name} gives content of shape {list(shape)}, its specification says "
                 f"{self.bundle.content_dim} numbers; export it again"
             )
-        modality = self.modalities(given.get("modality"))
+        modality = self.modalities(outputs.get("modality"))
         outlier = None
         if self._scorer is not None:
-            outlier = self._scorer.verdicts(given["outlier_features"], modality, given.get("reconstruction_error"))
+            outlier = self._scorer.verdicts(outputs["outlier_features"], modality, outputs.get("reconstruction_error"))
         return Encodings(
-            code=np.packbits(given["bits"] > 0, axis=1),
-            content=quantised(given["content"]),
-            cells=_packed_cells(given["cells"]) if "cells" in given else None,
-            cell_mask=np.stack(masks) if masks else None,
+            code=np.packbits(outputs["bits"] > 0, axis=1),
+            content=quantised(outputs["content"]),
+            cells=_packed_cells(outputs["cells"]) if "cells" in outputs else None,
+            cell_mask=np.stack([_mask(image) for image in images]) if "cells" in outputs else None,
             modality=modality,
             outlier=outlier,
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import numpy as np
@@ -145,16 +145,8 @@ class Encodings:
         return len(self.code)
 
     def __getitem__(self, i: int) -> Encoding:
-        return Encoding(
-            code=self.code[i],
-            content=self.content[i],
-            cells=None if self.cells is None else self.cells[i],
-            cell_mask=None if self.cell_mask is None else self.cell_mask[i],
-            modality=None if self.modality is None else self.modality[i],
-            outlier=None if self.outlier is None else self.outlier[i],
-            cross=None if self.cross is None else self.cross[i],
-            cross_embedding=None if self.cross_embedding is None else self.cross_embedding[i],
-        )
+        parts = {field.name: getattr(self, field.name) for field in fields(self)}
+        return Encoding(**{name: None if part is None else part[i] for name, part in parts.items()})
 
     def __iter__(self) -> Iterator[Encoding]:
         return (self[i] for i in range(len(self)))
@@ -242,10 +234,9 @@ def similarity(query: I8, content: I8) -> F32:
     Returns:
         float32 [N], -1 to 1; 0 for a row of zeros.
     """
-    wide = content.astype(np.int32)
-    own = query.astype(np.int32)
-    dots = wide @ own
-    norms = np.einsum("nd,nd->n", wide, wide).astype(np.float64) * float(own @ own)
+    wide, wide_query = content.astype(np.int32), query.astype(np.int32)
+    dots = wide @ wide_query
+    norms = np.einsum("nd,nd->n", wide, wide).astype(np.float64) * float(wide_query @ wide_query)
     return np.where(norms > 0, dots / np.sqrt(np.maximum(norms, 1.0)), 0.0).astype(np.float32)
 
 

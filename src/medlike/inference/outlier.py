@@ -17,19 +17,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
+from numpy.typing import NDArray
 
 from medlike.bundle import Bundle
 from medlike.errors import BundleError, InputError
 from medlike.inference.encoding import DEFAULT_THRESHOLD, Outliers
-from medlike.types import Array, Json, JsonObject
+from medlike.types import F32, F64, I32, Array, Json, JsonObject
 
 POOLED = "pooled"
 LEAST_UNITS = 200
 PREFIX = "outlier."
-
-F32 = npt.NDArray[np.float32]
-F64 = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -56,10 +53,15 @@ COMPONENTS = ("neighbours", "mahalanobis", "reconstruction")
 
 
 class OutlierScorer:
-    """Scores one image at a time, so that no answer depends on what else is in a batch."""
+    """Score one image at a time, so that no answer depends on what else is in a batch."""
 
     def __init__(self, arrays: Mapping[str, Array], facts: Mapping[str, Json]) -> None:
-        """arrays: as fit_outlier returns them. facts: the "outlier" part of a bundle's specification."""
+        """Make a scorer.
+
+        Args:
+            arrays: As fit_outlier returns them.
+            facts: The "outlier" part of a bundle's specification.
+        """
         self.k = int(facts["k"])
         self.normalise = bool(facts["normalise"])
         self.threshold = float(facts["threshold"])
@@ -78,18 +80,18 @@ class OutlierScorer:
         self.calibration: dict[str, F32] = {}
         rest = np.ones(len(scores), dtype=bool)
         for index, name in enumerate(self.groups):
-            own = owners == index
-            if own.sum() >= self.least_units:
-                self.calibration[name] = np.sort(scores[own])
-                rest &= ~own
-        # Who is judged by the pool must be like those in it: modalities that answer for themselves are left
-        # out, unless then too few remain for the threshold to be reached at all.
+            mask = owners == index
+            if mask.sum() >= self.least_units:
+                self.calibration[name] = np.sort(scores[mask])
+                rest &= ~mask
+        # The pool must be like the images that it judges: modalities with a calibration of their own are left out,
+        # unless then too few units remain for the threshold to be reached at all.
         enough = rest.sum() >= round(1 / self.threshold)
         self.calibration[POOLED] = np.sort(scores[rest] if enough else scores)
 
     @staticmethod
     def of(bundle: Bundle) -> OutlierScorer | None:
-        """The scorer of a bundle, None where the bundle has none."""
+        """Return the scorer of a bundle, or None if the bundle has none."""
         facts = bundle.spec.get("outlier")
         if not facts:
             return None
@@ -99,7 +101,7 @@ class OutlierScorer:
         return OutlierScorer({name: bundle.array(name) for name in names}, facts)
 
     def parts(self, features: F32, reconstruction: float | None = None) -> F32:
-        """Components of one image, float32 [C], not standardised. features: float32 [F]."""
+        """Return the components of one image, float32 [C], not standardised. features: float32 [F]."""
         nearest = _neighbour_distance(features, self.reference, self.squares, self.k, self.normalise)
         away = self.centres - self.whitening @ features
         values = [nearest, float(np.sqrt(np.einsum("cf,cf->c", away, away).min()))]
@@ -110,15 +112,15 @@ class OutlierScorer:
         return np.asarray(values, dtype=np.float32)
 
     def score(self, parts: F32) -> tuple[float, F32]:
-        """The fused score of one image and its standardised components, from its `parts`."""
+        """Return the fused score of one image and its standardised components, from its `parts`."""
         standard = (parts - self.location) / self.scale
         return float(np.float32(standard @ self.weights / self.weights.sum())), standard
 
     def p_value(self, score: float, modality: str | None) -> tuple[float, str]:
-        """p of a score, and whose calibration gave it.
+        """Return the p-value of a score, and the name of the calibration that gave it.
 
-        A modality with enough units answers for itself, one with too few by the pool of such modalities.
-        Where none is predicted the largest p over all of these counts: what is usual anywhere is no outlier.
+        A modality with enough units has its own calibration, one with too few uses the pool of such modalities.
+        If none is predicted, the largest p-value over all of these counts: what is usual anywhere is no outlier.
         """
         if modality is not None and modality in self.calibration:
             return _conformal(score, self.calibration[modality]), modality
@@ -129,7 +131,13 @@ class OutlierScorer:
     def verdicts(
         self, features: F32, modality: Sequence[str | None] | None = None, reconstruction: F32 | None = None
     ) -> Outliers:
-        """Verdicts on N images. features: float32 [N, F]; reconstruction: float32 [N]."""
+        """Return the verdicts on N images.
+
+        Args:
+            features: float32 [N, F].
+            modality: Predicted modality of each image.
+            reconstruction: Errors of the decoder, float32 [N].
+        """
         scores, ps, groups, components = [], [], [], []
         for i, row in enumerate(features):
             parts = self.parts(row, None if reconstruction is None else float(reconstruction[i]))
@@ -160,28 +168,37 @@ def fit_outlier(
     calibration_error: F32 | None = None,
     settings: OutlierSettings = OutlierSettings(),
 ) -> tuple[dict[str, Array], JsonObject]:
-    """Fit the outlier part of a bundle; returns its arrays and the "outlier" part of its specification.
+    """Fit the outlier part of a bundle.
 
-    reference: float32 [R, F], in-domain images. calibration: float32 [n, F], in-domain images of units that
-    are not in the reference, one a unit. reference_unit: patient or case of each reference row; distances of
-    the reference to itself, by which components are standardised, pass over rows of the same unit.
-    reference_cluster: label of each reference row (one cluster without). *_error: reconstruction errors, both
-    or neither.
-    Raises InputError where there is too little to fit.
+    Args:
+        reference: float32 [R, F], in-domain images.
+        calibration: float32 [n, F], in-domain images of units that are not in the reference, one a unit.
+        calibration_modality: Modality of each calibration image.
+        reference_unit: Patient or case of each reference row; distances of the reference to itself, by which
+            components are standardised, ignore rows of the same unit.
+        reference_cluster: Label of each reference row; one cluster without.
+        reference_error: Reconstruction errors of the reference, float32 [R]; both errors or neither.
+        calibration_error: Reconstruction errors of the calibration, float32 [n].
+        settings: Settings of the score.
+
+    Returns:
+        The arrays and the "outlier" part of the bundle's specification.
+
+    Raises:
+        InputError: There is too little to fit.
     """
     if len(reference) <= settings.k + 1:
         raise InputError(f"{len(reference)} reference images; neighbour {settings.k} needs {settings.k + 2}")
     _require_calibration(len(calibration), settings.threshold)
     if (reference_error is None) != (calibration_error is None):
         raise InputError("give the reconstruction errors of reference and calibration, or of neither")
-    # As the bundle will hold it, so that fitting and scoring see the same numbers.
-    held = _directions(reference.astype(np.float32)) if settings.normalise else reference.astype(np.float32)
-    held = held.astype(np.float16).astype(np.float32)
+    # As the bundle will store it, so that fitting and scoring see the same numbers.
+    stored = _stored(reference, settings.normalise)
     clusters = np.asarray([str(label) for label in reference_cluster or [""] * len(reference)])
     whitening, centres = _clusters(reference.astype(np.float64), clusters, settings.shrinkage)
     count = 2 if reference_error is None else 3
     arrays: dict[str, Array] = {
-        "outlier.reference": held.astype(np.float16),
+        "outlier.reference": stored,
         "outlier.whitening": whitening.astype(np.float32),
         "outlier.centres": centres.astype(np.float32),
         "outlier.location": np.zeros(count, np.float32),
@@ -200,9 +217,9 @@ def fit_outlier(
         "modalities": names,
     }
     bare = OutlierScorer(arrays, facts)
-    own = _own_parts(bare, reference, held, reference_unit, reference_error)
+    parts = _reference_parts(bare, reference, reference_unit, reference_error)
     # Median and interquartile range: a few odd reference images must not set the scale.
-    low, middle, high = np.percentile(own, [25, 50, 75], axis=0)
+    low, middle, high = np.percentile(parts, [25, 50, 75], axis=0)
     arrays["outlier.location"] = middle.astype(np.float32)
     arrays["outlier.scale"] = np.maximum((high - low) / 1.349, 1e-6).astype(np.float32)
     scorer = OutlierScorer(arrays, facts)
@@ -223,19 +240,31 @@ def extend_outlier(
 ) -> tuple[dict[str, Array], JsonObject]:
     """Fit an outlier part to a site: its images join the reference, its other patients calibrate.
 
-    arrays, facts: an outlier part as fit_outlier returns it. reference, calibration: float32 [R, F] and [n, F] of
-    the site, no patient in both, one calibration image a patient. Covariance and scales stay those of the bundle;
-    each modality of the site adds a cluster. The former calibration is dropped: p-values are the site's.
-    Raises InputError where there are too few calibration units for the threshold.
+    Covariance and scales stay those of the bundle; each modality of the site adds a cluster. The former calibration is
+    dropped: p-values are the site's.
+
+    Args:
+        arrays: As fit_outlier returns them.
+        facts: As fit_outlier returns them.
+        reference: float32 [R, F], images of the site.
+        reference_modality: Modality of each of them.
+        calibration: float32 [n, F], images of other patients of the site, one a patient.
+        calibration_modality: Modality of each of them.
+        calibration_error: Their reconstruction errors, float32 [n].
+
+    Returns:
+        Arrays and facts of the site.
+
+    Raises:
+        InputError: There are too few calibration units for the threshold.
     """
     scorer = OutlierScorer(arrays, facts)
     _require_calibration(len(calibration), scorer.threshold)
     rows = reference.astype(np.float32)
-    held = (_directions(rows) if scorer.normalise else rows).astype(np.float16)
     owners = np.asarray([name or "" for name in reference_modality])
     added = [rows[owners == name].mean(axis=0) @ scorer.whitening for name in np.unique(owners)]
     extended = dict(arrays)
-    extended["outlier.reference"] = np.concatenate([arrays["outlier.reference"], held])
+    extended["outlier.reference"] = np.concatenate([arrays["outlier.reference"], _stored(rows, scorer.normalise)])
     extended["outlier.centres"] = np.concatenate([scorer.centres, *(row[None] for row in added)])
     names = sorted({name for name in calibration_modality if name is not None})
     changed = {**facts, "modalities": names}
@@ -257,7 +286,7 @@ def _require_calibration(units: int, threshold: float) -> None:
         )
 
 
-def _count_units(names: list[str], owners: npt.NDArray[np.int32]) -> dict[str, int]:
+def _count_units(names: list[str], owners: I32) -> dict[str, int]:
     return {POOLED: len(owners), **{name: int((owners == i).sum()) for i, name in enumerate(names)}}
 
 
@@ -272,10 +301,8 @@ def _calibrated(
     return {"outlier.calibration": scores, "outlier.calibration_modality": np.asarray(owners, np.int32)}
 
 
-def _own_parts(
-    scorer: OutlierScorer, reference: F32, held: F32, units: Sequence[object] | None, errors: F32 | None
-) -> F64:
-    """Components of the reference against the rest of itself, float64 [R, C]; no row sees its own unit."""
+def _reference_parts(scorer: OutlierScorer, reference: F32, units: Sequence[object] | None, errors: F32 | None) -> F64:
+    """Return components of the reference against the rest of itself, float64 [R, C]; no row sees its own unit."""
     alone = np.arange(len(reference))
     owner = alone if units is None else np.unique(np.asarray(units), return_inverse=True)[1]
     rows = []
@@ -283,14 +310,14 @@ def _own_parts(
         parts = scorer.parts(features, None if errors is None else float(errors[i]))
         others = owner != owner[i]
         if others.sum() > scorer.k:
-            squares = scorer.squares[others]
-            parts[0] = _neighbour_distance(features, held[others], squares, scorer.k, scorer.normalise)
+            stored, squares = scorer.reference[others], scorer.squares[others]
+            parts[0] = _neighbour_distance(features, stored, squares, scorer.k, scorer.normalise)
         rows.append(parts)
     return np.asarray(rows, dtype=np.float64)
 
 
-def _clusters(reference: F64, labels: npt.NDArray[np.str_], shrinkage: float) -> tuple[F64, F64]:
-    """Whitening matrix [F, F] of the pooled within-cluster covariance, and whitened cluster means [C, F]."""
+def _clusters(reference: F64, labels: NDArray[np.str_], shrinkage: float) -> tuple[F64, F64]:
+    """Return the whitening matrix [F, F] of the pooled within-cluster covariance, and whitened cluster means [C, F]."""
     names = np.unique(labels)
     means = np.stack([reference[labels == name].mean(axis=0) for name in names])
     away = reference - means[np.searchsorted(names, labels)]
@@ -303,12 +330,18 @@ def _clusters(reference: F64, labels: npt.NDArray[np.str_], shrinkage: float) ->
     return whitening, means @ whitening
 
 
+def _stored(reference: F32, normalise: bool) -> NDArray[np.float16]:
+    """Return reference rows as a bundle stores them: float16 [R, F], directions if `normalise` is set."""
+    rows = reference.astype(np.float32)
+    return (_directions(rows) if normalise else rows).astype(np.float16)
+
+
 def _directions(rows: F32) -> F32:
     return rows / np.maximum(np.linalg.norm(rows, axis=-1, keepdims=True), np.float32(1e-12))
 
 
 def _neighbour_distance(features: F32, reference: F32, squares: F32, k: int, normalise: bool) -> float:
-    """Distance to the k-th nearest row of reference (rows are directions where normalise is set)."""
+    """Return the distance to the k-th nearest row of reference (rows are directions if normalise is set)."""
     query = _directions(features) if normalise else features
     distances = squares - 2 * (reference @ query) + query @ query
     nearest = np.partition(distances, k - 1)[k - 1]
@@ -316,6 +349,6 @@ def _neighbour_distance(features: F32, reference: F32, squares: F32, k: int, nor
 
 
 def _conformal(score: float, calibration: F32) -> float:
-    """(1 + number of calibration scores >= score) / (n + 1); calibration is sorted."""
+    """Return (1 + number of calibration scores >= score) / (n + 1); calibration is sorted."""
     at_least = len(calibration) - int(np.searchsorted(calibration, np.float32(score), side="left"))
     return (1 + at_least) / (len(calibration) + 1)

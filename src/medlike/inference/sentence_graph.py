@@ -11,12 +11,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from medlike.errors import InputError, MissingExtra
 from medlike.types import Json
+
+if TYPE_CHECKING:
+    from onnx import NodeProto, TensorProto
 
 GRAPH = Path(__file__).with_name("sentences.onnx")
 # Raised when the same weights would give other vectors.
@@ -25,18 +28,23 @@ KNOWN = {"model_type": "bert", "hidden_act": "gelu", "position_embedding_type": 
 
 
 def sentence_graph(config: Mapping[str, Json], shapes: Mapping[str, tuple[int, ...]]) -> bytes:
-    """The graph as serialised onnx, a few kilobytes.
+    """Return the graph as serialised onnx, a few kilobytes.
 
-    config: config.json of the model; shapes: of each weight by name. InputError for what is no such BERT;
-    MissingExtra without onnx.
+    Args:
+        config: config.json of the model.
+        shapes: Shape of each weight by name.
+
+    Raises:
+        InputError: The model is no such BERT.
+        MissingExtra: onnx is not installed.
     """
     try:
         from onnx import TensorProto, helper
     except ImportError:
         raise MissingExtra("onnx", "train") from None
-    for key, wanted in KNOWN.items():
-        if config.get(key, wanted) != wanted:
-            raise InputError(f"the sentence encoder's {key} is {config[key]!r}; only {wanted!r} can be run")
+    for key, supported in KNOWN.items():
+        if config.get(key, supported) != supported:
+            raise InputError(f"the sentence encoder's {key} is {config[key]!r}; only {supported!r} can be run")
     built = _Graph(config, shapes)
     vector = built.sentence()
     graph = helper.make_graph(
@@ -44,7 +52,7 @@ def sentence_graph(config: Mapping[str, Json], shapes: Mapping[str, tuple[int, .
         "sentence",
         [helper.make_tensor_value_info("tokens", TensorProto.INT64, ["L"])],
         [helper.make_tensor_value_info(vector, TensorProto.FLOAT, [1, int(config["hidden_size"])])],
-        initializer=[*built.constants, *built.weights],
+        initializer=[*built.constants.values(), *built.weights.values()],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
     return bytes(model.SerializeToString(deterministic=True))
@@ -55,9 +63,9 @@ class _Graph:
 
     def __init__(self, config: Mapping[str, Json], shapes: Mapping[str, tuple[int, ...]]) -> None:
         self.config, self.shapes = config, shapes
-        self.nodes: list[Any] = []
-        self.constants: list[Any] = []
-        self.weights: list[Any] = []
+        self.nodes: list[NodeProto] = []
+        self.constants: dict[str, TensorProto] = {}
+        self.weights: dict[str, TensorProto] = {}
         self.epsilon = float(config.get("layer_norm_eps", 1e-12))
 
     def sentence(self) -> str:
@@ -78,16 +86,17 @@ class _Graph:
         return self.add("Div", [mean, norm], name="vector")
 
     def layer(self, x: str, name: str, split: str, joined: str, scale: str) -> str:
-        own = f"{name}.attention"
+        attention = f"{name}.attention"
         query, key, value = (
-            self.add("Reshape", [self.linear(x, f"{own}.self.{part}"), split]) for part in ("query", "key", "value")
+            self.add("Reshape", [self.linear(x, f"{attention}.self.{part}"), split])
+            for part in ("query", "key", "value")
         )
         query, value = (self.add("Transpose", [side], perm=[1, 0, 2]) for side in (query, value))
         scores = self.add("MatMul", [query, self.add("Transpose", [key], perm=[1, 2, 0])])
         share = self.add("Softmax", [self.add("Mul", [scores, scale])], axis=-1)
         seen = self.add("Transpose", [self.add("MatMul", [share, value])], perm=[1, 0, 2])
-        mixed = self.linear(self.add("Reshape", [seen, joined]), f"{own}.output.dense")
-        x = self.norm(self.add("Add", [mixed, x]), f"{own}.output")
+        mixed = self.linear(self.add("Reshape", [seen, joined]), f"{attention}.output.dense")
+        x = self.norm(self.add("Add", [mixed, x]), f"{attention}.output")
         wide = self.gelu(self.linear(x, f"{name}.intermediate.dense"))
         return self.norm(self.add("Add", [self.linear(wide, f"{name}.output.dense"), x]), f"{name}.output")
 
@@ -103,8 +112,8 @@ class _Graph:
         return self.add("Gemm", [x, self.weight(f"{name}.weight"), self.weight(f"{name}.bias")], transB=1)
 
     def norm(self, x: str, name: str) -> str:
-        own = [self.weight(f"{name}.LayerNorm.{part}") for part in ("weight", "bias")]
-        return self.add("LayerNormalization", [x, *own], axis=-1, epsilon=self.epsilon)
+        scale_and_shift = [self.weight(f"{name}.LayerNorm.{part}") for part in ("weight", "bias")]
+        return self.add("LayerNormalization", [x, *scale_and_shift], axis=-1, epsilon=self.epsilon)
 
     def add(self, kind: str, inputs: list[str], name: str | None = None, **attributes: Json) -> str:
         from onnx import helper
@@ -116,22 +125,21 @@ class _Graph:
     def constant(self, name: str, value: object) -> str:
         from onnx import numpy_helper
 
-        if all(known.name != name for known in self.constants):
-            self.constants.append(numpy_helper.from_array(np.asarray(value), name))
+        self.constants.setdefault(name, numpy_helper.from_array(np.asarray(value), name))
         return name
 
     def weight(self, name: str) -> str:
-        """A weight that is handed over when the graph is opened: no bytes of it are kept here."""
+        """Add a weight that is handed over when the graph is opened: no bytes of it are stored here."""
         from onnx import TensorProto
 
         if name not in self.shapes:
             raise InputError(f"the sentence encoder's weights lack {name}; give a folder of a BERT model")
-        if all(known.name != name for known in self.weights):
+        if name not in self.weights:
             tensor = TensorProto(
                 name=name, data_type=TensorProto.FLOAT, dims=self.shapes[name], data_location=TensorProto.EXTERNAL
             )
             tensor.external_data.add(key="location", value="handed over")
-            self.weights.append(tensor)
+            self.weights[name] = tensor
         return name
 
 

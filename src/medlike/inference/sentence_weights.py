@@ -56,12 +56,12 @@ def intact_part(folder: Path, name: str) -> Path:
     path = folder / name
     try:
         with path.open("rb") as file:
-            found = hashlib.file_digest(file, "sha256").hexdigest()
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
     except (FileNotFoundError, NotADirectoryError):
         raise TextNotInstalled from None
     except OSError as error:
         raise BundleError(f"{path} cannot be read ({error.strerror or error}); check its permissions") from None
-    if found != PARTS[name].sha256:
+    if digest != PARTS[name].sha256:
         raise BundleError(f"{path} is damaged: its SHA-256 differs; run `medlike text install` again")
     return path
 

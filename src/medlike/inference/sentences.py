@@ -10,16 +10,20 @@ import hashlib
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-import numpy.typing as npt
 
 from medlike.bundle import runtime
 from medlike.errors import BundleError, InputError, TextNotInstalled
 from medlike.inference.encoder import usable_cores
 from medlike.inference.sentence_graph import GRAPH, VERSION
 from medlike.inference.sentence_weights import PARTS, TOKENIZER, WEIGHTS, intact_part, text_folder
+from medlike.types import F32, I64
+
+if TYPE_CHECKING:
+    from onnxruntime import InferenceSession
+    from tokenizers import Tokenizer
 
 WIDTH = 384
 LIMIT = 256  # word pieces, as in the model's sentence_bert_config.json
@@ -32,7 +36,7 @@ class SentenceEncoder:
     from several threads.
     """
 
-    def __init__(self, session: Any, tokenizer: Any, digest: str) -> None:
+    def __init__(self, session: InferenceSession, tokenizer: Tokenizer, digest: str) -> None:
         self.width = WIDTH
         self.limit = LIMIT
         self.digest = digest
@@ -68,31 +72,33 @@ class SentenceEncoder:
         tokenizer.no_truncation()
         return SentenceEncoder(session, tokenizer, _digest(rules.read_bytes()))
 
-    def encode(self, texts: Sequence[str]) -> npt.NDArray[np.float32]:
-        """Vectors of unit length, float32 [N, width], in order; the dot product is the similarity.
+    def encode(self, texts: Sequence[str]) -> F32:
+        """Return vectors of unit length, float32 [N, width], in order; the dot product is the similarity.
 
-        What lies beyond `limit` word pieces (256, some 150 words) is not read. InputError for a text in which
-        nothing can be read, see `readable`.
+        What lies beyond `limit` word pieces (256, some 150 words) is not read.
+
+        Raises:
+            InputError: Nothing in a text can be read; see `readable`.
         """
         if isinstance(texts, str):
             raise InputError("one text was given where a list is needed; put it in brackets")
         tokens = [self._tokens(text) for text in texts]
-        for text, found in zip(texts, tokens, strict=True):
-            if not self._known(found):
+        for text, row in zip(texts, tokens, strict=True):
+            if not self._known(row):
                 raise InputError(_unreadable(text))
         rows = list(self._pool.map(self._run, tokens))
         return np.concatenate(rows) if rows else np.zeros((0, self.width), np.float32)
 
     def readable(self, text: str) -> bool:
-        """False for a text without any known word or letter: white space, control characters, emoji."""
+        """Return False for a text without any known word or letter: white space, control characters, emoji."""
         return self._known(self._tokens(text))
 
     def truncated(self, text: str) -> bool:
-        """True for a text that is longer than what is read of it."""
+        """Return True for a text that is longer than what is read of it."""
         return len(self._ids(text)) > self.limit
 
     def close(self) -> None:
-        """Let the threads go."""
+        """Stop the threads."""
         self._pool.shutdown(wait=True)
 
     def __enter__(self) -> SentenceEncoder:
@@ -108,16 +114,17 @@ class SentenceEncoder:
         sound = text.encode("utf-8", "replace").decode("utf-8")
         return list(self._tokenizer.encode(sound).ids)
 
-    def _tokens(self, text: str) -> npt.NDArray[np.int64]:
+    def _tokens(self, text: str) -> I64:
         ids = self._ids(text)
         cut = ids if len(ids) <= self.limit else [*ids[: self.limit - 1], ids[-1]]
         return np.array(cut, np.int64)
 
-    def _known(self, tokens: npt.NDArray[np.int64]) -> bool:
+    def _known(self, tokens: I64) -> bool:
         return bool((tokens[1:-1] != self._unknown).any())
 
-    def _run(self, tokens: npt.NDArray[np.int64]) -> Any:
-        return self._session.run(None, {"tokens": tokens})[0]
+    def _run(self, tokens: I64) -> F32:
+        vector: F32 = self._session.run(None, {"tokens": tokens})[0]
+        return vector
 
 
 def _digest(rules: bytes) -> str:
@@ -126,7 +133,7 @@ def _digest(rules: bytes) -> str:
     return hashlib.sha256(PARTS[WEIGHTS].sha256.encode() + reading).hexdigest()
 
 
-def _weights(file: Path) -> dict[str, npt.NDArray[np.float32]]:
+def _weights(file: Path) -> dict[str, F32]:
     from safetensors.numpy import load_file
 
     return {
@@ -134,7 +141,7 @@ def _weights(file: Path) -> dict[str, npt.NDArray[np.float32]]:
     }
 
 
-def _session(graph: bytes, weights: dict[str, npt.NDArray[np.float32]]) -> Any:
+def _session(graph: bytes, weights: dict[str, F32]) -> InferenceSession:
     onnxruntime = runtime.onnxruntime()
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
