@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import csv
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
-from medlike.datasets.sample import Dataset, Sample
+from medlike.datasets.sample import Dataset, Sample, require_images
 from medlike.errors import DatasetError
+from medlike.types import Box, Mask
 
 _TABLES = ("Data_Entry_2017_v2020.csv", "Data_Entry_2017.csv")
 _BOXES = "BBox_List_2017.csv"
@@ -29,73 +31,58 @@ def read_chestxray14(path: str | Path, name: str = "chestxray14") -> Dataset:
         raise DatasetError(f"{table} does not exist; ChestX-ray14 has a table {' or '.join(_TABLES)}")
     root = table.resolve().parent
     files = {
-        f.name: f
-        for folder in ("images", "images_*/images")
-        for d in sorted(root.glob(folder))
-        for f in d.iterdir()
+        f.name: f for folder in ("images", "images_*/images") for d in sorted(root.glob(folder)) for f in d.iterdir()
     }
     boxes = _boxes(root / _BOXES)
     samples, missing = [], []
     with table.open(newline="", encoding="utf-8-sig") as stream:
         reader = csv.DictReader(stream)
-        lacking = [c for c in _COLUMNS if c not in (reader.fieldnames or [])]
-        if lacking:
-            raise DatasetError(
-                f"{table} has no column {', '.join(lacking)}; is it the table of ChestX-ray14?"
-            )
+        absent = [column for column in _COLUMNS if column not in (reader.fieldnames or [])]
+        if absent:
+            raise DatasetError(f"{table} has no column {', '.join(absent)}; is it the table of ChestX-ray14?")
         for row in reader:
             image = row["Image Index"]
             if image not in files:
                 missing.append(image)
                 continue
-            label = row["Finding Labels"]
             extra = {
                 "view": row.get("View Position"),
                 "age": row.get("Patient Age"),
                 "sex": row.get("Patient Gender") or row.get("Patient Sex"),
             }
             samples.append(
-                Sample(
-                    path=files[image].relative_to(root).as_posix(),
-                    file=files[image],
-                    label=label,
+                replace(
+                    Sample.of(files[image], root, name),
+                    label=row["Finding Labels"],
                     coarse="XR_chest",
-                    source=name,
                     group=row["Patient ID"],
                     modality="XR",
                     region="chest",
-                    boxes=boxes.get(image, ()),
-                    collection=name,
+                    boxes=tuple(boxes.get(image, ())),
                     extra={k: v for k, v in extra.items() if v},
                 )
             )
-    if missing:
-        total = len(missing) + len(samples)
-        raise DatasetError(
-            f"{table}: {len(missing)} of {total} images are missing, the first is {missing[0]}; "
-            "complete the download or delete their rows"
-        )
+    require_images(table, len(samples), missing, "complete the download or delete their rows")
     return Dataset(name, tuple(samples))
 
 
-def findings(dataset: Dataset) -> tuple[tuple[str, ...], np.ndarray]:
+def findings(dataset: Dataset) -> tuple[tuple[str, ...], Mask]:
     """Return the names of the findings, sorted, and which image has which: bool [N, L]. `No Finding` is none."""
     sets = [set(s.label.split("|")) - {"No Finding", ""} for s in dataset]
     names = tuple(sorted(set().union(*sets)))
-    return names, np.array([[n in present for n in names] for present in sets], dtype=bool).reshape(
-        -1, len(names)
-    )
+    table = np.array([[name in present for name in names] for present in sets], dtype=bool)
+    return names, table.reshape(-1, len(names))
 
 
-def _boxes(table: Path) -> dict[str, tuple[tuple[float, float, float, float], ...]]:
+def _boxes(table: Path) -> dict[str, list[Box]]:
     """Read the boxes by image: the table has x, y, w, h in four columns of which only the first has a usable name."""
-    found: dict[str, tuple[tuple[float, float, float, float], ...]] = {}
+    boxes: dict[str, list[Box]] = {}
     if not table.is_file():
-        return found
+        return boxes
     with table.open(newline="", encoding="utf-8-sig") as stream:
         rows = csv.reader(stream)
         next(rows, None)
         for row in rows:
             x, y, w, h = (float(v) for v in row[2:6])
-            found[row[0]] = (*found.get(row[0], ()), (x, y, x + w, y + h))
-    return found
+            boxes.setdefault(row[0], []).append((x, y, x + w, y + h))
+    return boxes

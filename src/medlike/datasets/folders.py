@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from medlike.datasets.sample import Dataset, Sample
@@ -20,21 +21,14 @@ def read_folders(path: str | Path, name: str | None = None) -> Dataset:
     root = Path(path)
     if not root.is_dir():
         raise DatasetError(f"{root} is not a folder; give one that holds a folder a class")
-    samples = tuple(
-        Sample(
-            path=file.relative_to(root).as_posix(),
-            file=file.resolve(),
-            label=file.relative_to(root).parts[0],
-            coarse=file.relative_to(root).parts[0],
-            source=name or root.name,
-            collection=name or root.name,
-        )
-        for file in images_below(root)
-        if len(file.relative_to(root).parts) > 1
-    )
+    samples = []
+    for file in images_below(root):
+        label, *below = file.relative_to(root).parts
+        if below:
+            samples.append(replace(Sample.of(file, root, name or root.name), label=label, coarse=label))
     if not samples:
         raise DatasetError(f"{root} holds no image in a class folder; expected {root.name}/LABEL/IMAGE.png")
-    return Dataset(name or root.name, samples)
+    return Dataset(name or root.name, tuple(samples))
 
 
 def images_below(root: Path) -> Iterator[Path]:

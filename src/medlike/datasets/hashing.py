@@ -70,6 +70,4 @@ def _each(dataset: Dataset, work: Callable[[Image], T], threads: int) -> Iterato
                     yield result
     if bad:
         path, reason = bad[0]
-        raise DatasetError(
-            f"{len(bad)} samples cannot be read, the first is {path}: {reason}; delete their rows"
-        )
+        raise DatasetError(f"{len(bad)} samples cannot be read, the first is {path}: {reason}; delete their rows")

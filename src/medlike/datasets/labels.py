@@ -20,6 +20,7 @@ REGION_PARENTS = {"brain": "head"}
 
 HEADLINE_MINIMUM = 40
 
+
 def region_of(sample: Sample) -> str:
     """Return the region under its one name: thorax is chest, spine_muscle is spine."""
     return REGION_NAMES.get(sample.region, sample.region)
@@ -48,11 +49,11 @@ def cautions(dataset: Dataset) -> list[str]:
     """Return a sentence for each source whose figures would mislead, and one for sources that share an origin."""
     count = Counter(sample.source for sample in dataset)
     texts = {sample.source: sample.caution for sample in dataset if sample.caution}
-    found = [f"{s} ({count[s]:,} image{'s' * (count[s] != 1)}): {texts[s]}." for s in sorted(texts)]
+    sentences = [f"{s} ({count[s]:,} image{'s' * (count[s] != 1)}): {texts[s]}." for s in sorted(texts)]
     for family in families(dataset):
         if len(family) > 1:
-            found.append(f"{' and '.join(family)} share a hospital or an origin: left out together.")
-    return found
+            sentences.append(f"{' and '.join(family)} share a hospital or an origin: left out together.")
+    return sentences
 
 
 def origin_of(sample: Sample) -> str:
@@ -62,10 +63,10 @@ def origin_of(sample: Sample) -> str:
 
 def families(samples: Iterable[Sample]) -> list[tuple[str, ...]]:
     """Return the sources, those that share an origin together: sorted names of each family, sorted."""
-    found: dict[str, set[str]] = {}
+    sources: dict[str, set[str]] = {}
     for sample in samples:
-        found.setdefault(origin_of(sample), set()).add(sample.source)
-    return sorted(tuple(sorted(names)) for names in found.values())
+        sources.setdefault(origin_of(sample), set()).add(sample.source)
+    return sorted(tuple(sorted(names)) for names in sources.values())
 
 
 def kin_of(source: str, samples: Iterable[Sample]) -> frozenset[str]:

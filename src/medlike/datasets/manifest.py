@@ -17,11 +17,12 @@ from medlike.datasets.sources import yes
 from medlike.datasets.texts import meaningful
 from medlike.errors import DatasetError
 from medlike.files import drafted
+from medlike.types import Box
 
-_KNOWN = {
-    "path", "class", "source", "orig", "group", "modality", "region", "label", "task", "width", "height",
+_COLUMNS = (
+    "path", "class", "source", "group", "modality", "region", "label", "task", "width", "height",
     "boxes_xywh", "mask", "text", "extra", "licence", "apart", "origin", "caution",
-}  # fmt: skip
+)  # fmt: skip
 
 
 def read_manifest(path: str | Path, name: str | None = None, check_files: bool = True) -> Dataset:
@@ -66,9 +67,9 @@ def read_manifest(path: str | Path, name: str | None = None, check_files: bool =
 
 def missing_files(dataset: Dataset) -> None:
     """Raise DatasetError when a file of the dataset is not there; the message counts and names some."""
-    missing = [s for s in dataset if not s.file.is_file()]
+    missing = [str(s.file) for s in dataset if not s.file.is_file()]
     if missing:
-        shown = ", ".join(str(s.file) for s in missing[:3]) + (", ..." if len(missing) > 3 else "")
+        shown = ", ".join([*missing[:3], *(["..."] if len(missing) > 3 else [])])
         raise DatasetError(
             f"{dataset.name}: {len(missing)} of {len(dataset)} files are missing: {shown}; "
             "put them back or delete their rows"
@@ -77,13 +78,9 @@ def missing_files(dataset: Dataset) -> None:
 
 def write_manifest(dataset: Dataset, path: str | Path) -> None:
     """Write a Dataset of files as a manifest with absolute paths (for readers of other layouts)."""
-    columns = [
-        "path", "class", "source", "group", "modality", "region", "label", "task", "width", "height",
-        "boxes_xywh", "mask", "text", "extra", "licence", "apart", "origin", "caution",
-    ]  # fmt: skip
     with drafted(Path(path)) as draft, draft.open("w", newline="", encoding="utf-8") as stream:
         writer = csv.writer(stream)
-        writer.writerow(columns)
+        writer.writerow(_COLUMNS)
         for s in dataset:
             if s.item is not None:
                 raise DatasetError(f"{s.path} lies inside {s.file}: export its images to files first")
@@ -98,33 +95,31 @@ def write_manifest(dataset: Dataset, path: str | Path) -> None:
 
 
 def _sample(row: dict[str, str], root: Path, collection: str, where: str) -> Sample:
-    values = {k: (v or "").strip() for k, v in row.items() if k is not None and not isinstance(v, list)}
-    path = values.get("path", "")
-    if not path:
+    cells = {k: (v or "").strip() for k, v in row.items() if k is not None and not isinstance(v, list)}
+    values = dict.fromkeys(_COLUMNS, "") | cells
+    if not values["path"]:
         raise DatasetError(f"{where}: the path is empty; name the image file")
-    mask = values.get("mask", "")
-    label, coarse = values.get("label", ""), values.get("class", "")
     return Sample(
-        path=Path(path).as_posix(),
-        file=root / path,
-        label=label or coarse,
-        coarse=coarse or label,
-        source=values.get("source", ""),
-        group=values.get("group", ""),
-        modality=values.get("modality", ""),
-        region=values.get("region", ""),
-        task=values.get("task", ""),
-        width=_integer(values.get("width", ""), where, "width"),
-        height=_integer(values.get("height", ""), where, "height"),
-        boxes=_boxes(values.get("boxes_xywh", ""), where),
-        mask=root / mask if mask else None,
-        text=meaningful(values.get("text", "")),
-        licence=values.get("licence", values.get("license", "")),
-        apart=yes(values.get("apart", ""), where),
-        origin=values.get("origin", ""),
-        caution=values.get("caution", ""),
+        path=Path(values["path"]).as_posix(),
+        file=root / values["path"],
+        label=values["label"] or values["class"],
+        coarse=values["class"] or values["label"],
+        source=values["source"],
+        group=values["group"],
+        modality=values["modality"],
+        region=values["region"],
+        task=values["task"],
+        width=_integer(values["width"], where, "width"),
+        height=_integer(values["height"], where, "height"),
+        boxes=_boxes(values["boxes_xywh"], where),
+        mask=root / values["mask"] if values["mask"] else None,
+        text=meaningful(values["text"]),
+        licence=cells.get("licence", cells.get("license", "")),
+        apart=yes(values["apart"], where),
+        origin=values["origin"],
+        caution=values["caution"],
         collection=collection,
-        extra=_extra(values),
+        extra=_extra(cells),
     )
 
 
@@ -137,32 +132,25 @@ def _integer(value: str, where: str, column: str) -> int | None:
         raise DatasetError(f"{where}: {column} is {value[:60]!r}; give a whole number of pixels") from None
 
 
-def _boxes(value: str, where: str) -> tuple[tuple[float, float, float, float], ...]:
+def _boxes(value: str, where: str) -> tuple[Box, ...]:
     if not value:
         return ()
     try:
         boxes = [(float(x), float(y), float(w), float(h)) for x, y, w, h in strict_json.loads(value)]
     except (ValueError, TypeError):
-        shown = value[:60]
-        raise DatasetError(f"{where}: boxes_xywh is {shown!r}; give a JSON list of [x, y, w, h]") from None
+        raise DatasetError(f"{where}: boxes_xywh is {value[:60]!r}; give a JSON list of [x, y, w, h]") from None
     for box in boxes:
         if not (box[2] > 0 and box[3] > 0):
             raise DatasetError(f"{where}: box {list(box)} is empty; width and height must be above 0")
     return tuple((x, y, x + w, y + h) for x, y, w, h in boxes)
 
 
-def _extra(values: dict[str, str]) -> dict[str, object]:
-    extra: dict[str, object] = {}
-    text = values.get("extra", "")
-    if text:
-        try:
-            parsed = strict_json.loads(text)
-        except ValueError:
-            parsed = text
-        extra.update(parsed if isinstance(parsed, dict) else {"value": parsed})
-    if values.get("orig"):
-        extra["orig"] = values["orig"]
-    for key, value in values.items():
-        if key not in _KNOWN and value:
-            extra[key] = value
-    return extra
+def _extra(cells: dict[str, str]) -> dict[str, object]:
+    """Return the members of the cell `extra`, and the cells of all columns that are no field of Sample."""
+    text = cells.get("extra", "")
+    try:
+        members = strict_json.loads(text) if text else {}
+    except ValueError:
+        members = text
+    columns = {name: cell for name, cell in cells.items() if cell and name not in _COLUMNS}
+    return (members if isinstance(members, dict) else {"value": members}) | columns

@@ -42,18 +42,12 @@ def read_medmnist(path: str | Path, name: str | None = None) -> Dataset:
         with np.load(file, allow_pickle=False) as arrays:
             parts = [p for p in _PARTS if f"{p}_images" in arrays and f"{p}_labels" in arrays]
             if not parts:
-                raise DatasetError(
-                    f"{file} holds {', '.join(arrays.files)}; expected train_images, train_labels"
-                )
+                raise DatasetError(f"{file} holds {', '.join(arrays.files)}; expected train_images, train_labels")
             samples: list[Sample] = []
             for part in parts:
                 images, labels = arrays[f"{part}_images"], arrays[f"{part}_labels"]
                 labels = labels.reshape(len(labels), -1)
-                if (
-                    images.dtype != np.uint8
-                    or images.ndim not in (3, 4)
-                    or (images.ndim == 4 and images.shape[3] != 3)
-                ):
+                if images.dtype != np.uint8 or images.ndim not in (3, 4) or images.shape[3:] not in ((), (3,)):
                     raise DatasetError(
                         f"{file}: {part}_images are {images.dtype} {list(images.shape)}; this reader takes "
                         "uint8 [N, H, W] or [N, H, W, 3] (not the 3D sets)"
@@ -61,12 +55,11 @@ def read_medmnist(path: str | Path, name: str | None = None) -> Dataset:
                 if len(images) != len(labels):
                     raise DatasetError(f"{file}: {len(images)} {part} images but {len(labels)} labels")
                 for row, values in enumerate(labels):
-                    label = f"{kind}_{_written(values)}"
                     samples.append(
                         Sample(
                             path=f"{file.name}#{part}/{row}",
                             file=file.resolve(),
-                            label=label,
+                            label=f"{kind}_{_written(values)}",
                             coarse=f"{modality}_{region}".strip("_"),
                             source=name,
                             modality=modality,

@@ -46,8 +46,7 @@ def near_pairs(hashes: np.ndarray, distance: int = NEAR) -> np.ndarray:
                 left, right = left[keep], right[keep]
                 close = np.bitwise_count(unique[left] ^ unique[right]) <= distance
                 pairs.append(np.stack([first[left[close]], first[right[close]]], axis=1))
-    found = np.sort(np.concatenate(pairs).astype(np.int64), axis=1)
-    return np.unique(found, axis=0)
+    return np.unique(np.sort(np.concatenate(pairs).astype(np.int64), axis=1), axis=0)
 
 
 def components(count: int, pairs: np.ndarray) -> np.ndarray:

@@ -6,10 +6,11 @@ Demner-Fushman et al., JAMIA 2016. Each XML file is a report with its images; na
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree
 
-from medlike.datasets.sample import Dataset, Sample
+from medlike.datasets.sample import Dataset, Sample, require_images
 from medlike.datasets.texts import meaningful
 from medlike.errors import DatasetError
 
@@ -42,35 +43,29 @@ def read_openi(path: str | Path, name: str = "openi", complete: bool = True) -> 
             raise DatasetError(f"{report} is no readable XML ({error}); fetch it again") from None
         known = tree.find("uId")
         group = known.get("id", report.stem) if known is not None else report.stem
-        said = {part.get("Label", ""): "".join(part.itertext()) for part in tree.iter("AbstractText")}
-        text = meaningful(_REMOVED.sub("", " ".join(said.get(section, "") for section in SECTIONS)))
+        sections = {part.get("Label", ""): "".join(part.itertext()) for part in tree.iter("AbstractText")}
+        text = meaningful(_REMOVED.sub("", " ".join(sections.get(section, "") for section in SECTIONS)))
         label = _label(tree)
         for image in tree.iter("parentImage"):
             number = image.get("id", "")
             if number not in files:
-                missing.append(number)
+                missing.append(f"{number}.png")
                 continue
-            caption = image.findtext("caption") or ""
+            caption = (image.findtext("caption") or "").strip()
             samples.append(
-                Sample(
-                    path=files[number].relative_to(root).as_posix(),
-                    file=files[number].resolve(),
+                replace(
+                    Sample.of(files[number], root, name),
                     label=label,
                     coarse="XR_chest",
-                    source=name,
                     group=group,
                     modality="XR",
                     region="chest",
                     text=text,
-                    collection=name,
-                    extra={"caption": caption.strip()} if caption.strip() else {},
+                    extra={"caption": caption} if caption else {},
                 )
             )
-    if missing and (complete or not samples):
-        raise DatasetError(
-            f"{root}: {len(missing)} of {len(missing) + len(samples)} images are missing, the first is "
-            f"{missing[0]}.png; unpack NLMCXR_png there"
-        )
+    if complete or not samples:
+        require_images(root, len(samples), missing, "unpack NLMCXR_png there")
     return Dataset(name, tuple(samples))
 
 

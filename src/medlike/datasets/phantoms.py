@@ -8,22 +8,29 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
+from numpy.random import Generator
 from numpy.typing import NDArray
 
 from medlike.errors import DatasetError
 
 Floats = NDArray[np.float64]
+Pixels = NDArray[np.int16] | NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
 class Phantom:
-    """One drawn image and what is known of it.
+    """Hold one drawn image and what is known of it.
 
-    pixels: int16 [H, W] Hounsfield units for CT, uint8 [H, W] otherwise.
-    boxes: lesion boxes x0, y0, x1, y1, pixels, half-open; empty without a lesion.
+    Attributes:
+        pixels: int16 [H, W] Hounsfield units for CT, uint8 [H, W] otherwise.
+        modality: CT, MR, US or XR.
+        region: The part of the body.
+        label: MODALITY_REGION_phantom_lesion or _normal.
+        text: A sentence that describes the image.
+        boxes: Lesion boxes x0, y0, x1, y1, pixels, half-open; empty without a lesion.
     """
 
-    pixels: NDArray[np.int16] | NDArray[np.uint8]
+    pixels: Pixels
     modality: str
     region: str
     label: str
@@ -53,11 +60,22 @@ class _Lesion:
         ]  # fmt: skip
 
 
+#: What a painter returns: the image, and where a lesion is, or would be.
+Drawing = tuple[Pixels, _Lesion]
+
+
 def draw(kind: str, seed: int, lesion: bool = True, size: int = 192, level: float = 0.0) -> Phantom:
     """Draw one phantom; the same arguments give the same pixels.
 
-    kind: one of KINDS. size: side in pixels, at least 32. level: height of the slice through the body, -1 to
-    1 (slices of one seed are one patient). Raises DatasetError for an unknown kind or too small a size.
+    Args:
+        kind: One of KINDS.
+        seed: Which patient; slices of one seed are one patient.
+        lesion: Draw a lesion.
+        size: Side in pixels, at least 32.
+        level: Height of the slice through the body, -1 to 1.
+
+    Raises:
+        DatasetError: The kind is unknown or the size too small.
     """
     if kind not in KINDS:
         raise DatasetError(f"unknown phantom {kind!r}; known are {', '.join(KINDS)}")
@@ -68,13 +86,16 @@ def draw(kind: str, seed: int, lesion: bool = True, size: int = 192, level: floa
     noise = np.random.default_rng([seed, list(KINDS).index(kind), round((level + 2) * 1000)])
     centres = (np.arange(size) + 0.5) / size * 2 - 1
     x, y = np.meshgrid(centres, centres)
-    return KINDS[kind](x, y, body, noise, lesion, level)
+    chosen = KINDS[kind]
+    pixels, spot = chosen.paint(x, y, body, noise, lesion, level)
+    # The patient's left is on the reader's right.
+    words = chosen.lesion.format(side="left" if spot.x > 0 else "right") if lesion else chosen.normal
+    label = f"{chosen.modality}_{chosen.region}_phantom_{'lesion' if lesion else 'normal'}"
+    boxes = [spot.box(size)] if lesion else []
+    return Phantom(pixels, chosen.modality, chosen.region, label, f"Drawn {chosen.title}, {words}.", boxes)
 
 
-def _ct_abdomen(
-    x: Floats, y: Floats, body: np.random.Generator, noise: np.random.Generator, lesion: bool, level: float
-) -> Phantom:
-    size = len(x)
+def _ct_abdomen(x: Floats, y: Floats, body: Generator, noise: Generator, lesion: bool, level: float) -> Drawing:
     shrink = 1 - 0.12 * level * level
     wide, high = body.uniform(0.78, 0.9) * shrink, body.uniform(0.58, 0.68) * shrink
     hu = np.full_like(x, -1000.0)
@@ -99,17 +120,10 @@ def _ct_abdomen(
     if lesion:
         hu = _over(hu, body.uniform(25, 50), spot.draw(x, y, 0.06))
     hu += _blur(noise.normal(0, 28, x.shape), 0.8)
-    words = "hypodense lesion in the liver" if lesion else "no focal lesion"
-    return Phantom(
-        np.clip(np.round(hu), -1024, 3071).astype(np.int16), "CT", "abdomen",
-        f"CT_abdomen_phantom_{'lesion' if lesion else 'normal'}",
-        f"Drawn CT of the upper abdomen, {words}.", [spot.box(size)] if lesion else [],
-    )  # fmt: skip
+    return np.clip(np.round(hu), -1024, 3071).astype(np.int16), spot
 
 
-def _mr_head(
-    x: Floats, y: Floats, body: np.random.Generator, noise: np.random.Generator, lesion: bool, level: float
-) -> Phantom:
+def _mr_head(x: Floats, y: Floats, body: Generator, noise: Generator, lesion: bool, level: float) -> Drawing:
     size = len(x)
     scale = np.sqrt(max(1 - 0.6 * level * level, 0.1))
     wide, high = body.uniform(0.66, 0.72) * scale, body.uniform(0.82, 0.88) * scale
@@ -138,16 +152,10 @@ def _mr_head(
     # Magnitude images have Rician noise: the air is never quite black.
     real, imaginary = noise.normal(0, 0.022, x.shape), noise.normal(0, 0.022, x.shape)
     signal = np.hypot(signal + real, imaginary)
-    words = "ring-enhancing lesion" if lesion else "no lesion"
-    return Phantom(
-        _grey(signal), "MR", "head", f"MR_head_phantom_{'lesion' if lesion else 'normal'}",
-        f"Drawn axial MR of the head, {words}.", [spot.box(size)] if lesion else [],
-    )  # fmt: skip
+    return _grey(signal), spot
 
 
-def _us_breast(
-    x: Floats, y: Floats, body: np.random.Generator, noise: np.random.Generator, lesion: bool, level: float
-) -> Phantom:
+def _us_breast(x: Floats, y: Floats, body: Generator, noise: Generator, lesion: bool, level: float) -> Drawing:
     size = len(x)
     ripple = _blur(body.normal(0, 1, x.shape), size / 10)
     ripple = ripple / ripple.std() * 0.05 + 0.03 * level
@@ -159,30 +167,20 @@ def _us_breast(
     strength = _over(strength, 0.33, _step(depth - 0.35, 0.03))
     for line in (0.35, 0.42, 0.62):
         strength = _over(strength, 0.85, 0.8 * _step(0.015 - np.abs(depth - line), 0.02))
-    spot = _Lesion(
-        body.uniform(-0.4, 0.4), body.uniform(-0.25, 0.1), body.uniform(0.17, 0.28), body.uniform(0.55, 0.8)
-    )
+    spot = _Lesion(body.uniform(-0.4, 0.4), body.uniform(-0.25, 0.1), body.uniform(0.17, 0.28), body.uniform(0.55, 0.8))
     if lesion:
         strength = _over(strength, 0.05, spot.draw(x, y, 0.12))
         behind = _step(spot.radius * 0.8 - np.abs(x - spot.x), 0.06) * _step(y - spot.y, 0.1)
         strength *= 1 - 0.6 * behind
     strength *= 1 - 0.28 * (y + 1)
     # Speckle: the modulus of a blurred complex field, wider along the probe than in depth.
-    speckle = np.hypot(
-        _blur(noise.normal(0, 1, x.shape), 1.3, 0.8), _blur(noise.normal(0, 1, x.shape), 1.3, 0.8)
-    )
+    speckle = np.hypot(_blur(noise.normal(0, 1, x.shape), 1.3, 0.8), _blur(noise.normal(0, 1, x.shape), 1.3, 0.8))
     signal = strength * speckle / speckle.mean()
     signal = np.log1p(12 * np.clip(signal, 0, None)) / np.log1p(18)
-    words = "hypoechoic mass with shadow behind it" if lesion else "no mass"
-    return Phantom(
-        _grey(signal), "US", "breast", f"US_breast_phantom_{'lesion' if lesion else 'normal'}",
-        f"Drawn ultrasound of the breast, {words}.", [spot.box(size)] if lesion else [],
-    )  # fmt: skip
+    return _grey(signal), spot
 
 
-def _xr_chest(
-    x: Floats, y: Floats, body: np.random.Generator, noise: np.random.Generator, lesion: bool, level: float
-) -> Phantom:
+def _xr_chest(x: Floats, y: Floats, body: Generator, noise: Generator, lesion: bool, level: float) -> Drawing:
     size = len(x)
     wide = body.uniform(0.3, 0.35)
     dense = 0.62 * _ellipse(x, y, 0, 0.35, 0.98, 1.25, 0.1) + 0.04 * level
@@ -198,18 +196,10 @@ def _xr_chest(
     for k in range(9):
         for side in (-1, 1):
             arc = -0.9 + phase + 0.18 * k + 0.35 * np.clip(np.abs(x) - 0.12, 0, None) ** 1.2
-            band = (
-                _step(0.028 - np.abs(y - arc), 0.02)
-                * _step(side * x - 0.1, 0.04)
-                * _step(0.82 - side * x, 0.04)
-            )
+            band = _step(0.028 - np.abs(y - arc), 0.02) * _step(side * x - 0.1, 0.04) * _step(0.82 - side * x, 0.04)
             dense += 0.085 * band
     for side in (-1, 1):
-        dense += (
-            0.15
-            * _step(0.03 - np.abs(y + 0.78 + 0.18 * (side * x - 0.1)), 0.02)
-            * _step(side * x - 0.1, 0.05)
-        )
+        dense += 0.15 * _step(0.03 - np.abs(y + 0.78 + 0.18 * (side * x - 0.1)), 0.02) * _step(side * x - 0.1, 0.05)
     vessels = _blur(body.normal(0, 1, x.shape), size / 90)
     dense += lungs * 0.06 * np.clip(vessels / vessels.std(), 0, 3) * np.exp(-3 * np.abs(np.abs(x) - 0.18))
     side = 1 if body.random() < 0.5 else -1
@@ -217,21 +207,32 @@ def _xr_chest(
     if lesion:
         dense += 0.3 * spot.draw(x, y, 0.1)
     dense = _blur(dense, size / 250) + noise.normal(0, 0.012, x.shape)
-    where = "left" if side == 1 else "right"  # the patient's left is on the reader's right
-    words = f"round opacity in the {where} lung" if lesion else "clear lungs"
-    return Phantom(
-        _grey(dense), "XR", "chest", f"XR_chest_phantom_{'lesion' if lesion else 'normal'}",
-        f"Drawn frontal chest radiograph, {words}.", [spot.box(size)] if lesion else [],
-    )  # fmt: skip
+    return _grey(dense), spot
 
 
-Painter = Callable[[Floats, Floats, np.random.Generator, np.random.Generator, bool, float], Phantom]
+@dataclass(frozen=True)
+class _Kind:
+    """One kind of phantom: who draws it, and the words that describe it without and with a lesion."""
 
-KINDS: dict[str, Painter] = {
-    "ct_abdomen": _ct_abdomen,
-    "mr_head": _mr_head,
-    "us_breast": _us_breast,
-    "xr_chest": _xr_chest,
+    paint: Callable[[Floats, Floats, Generator, Generator, bool, float], Drawing]
+    modality: str
+    region: str
+    title: str
+    normal: str
+    lesion: str
+
+
+KINDS = {
+    "ct_abdomen": _Kind(
+        _ct_abdomen, "CT", "abdomen", "CT of the upper abdomen", "no focal lesion", "hypodense lesion in the liver"
+    ),
+    "mr_head": _Kind(_mr_head, "MR", "head", "axial MR of the head", "no lesion", "ring-enhancing lesion"),
+    "us_breast": _Kind(
+        _us_breast, "US", "breast", "ultrasound of the breast", "no mass", "hypoechoic mass with shadow behind it"
+    ),
+    "xr_chest": _Kind(
+        _xr_chest, "XR", "chest", "frontal chest radiograph", "clear lungs", "round opacity in the {side} lung"
+    ),
 }
 
 

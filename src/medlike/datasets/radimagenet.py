@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from medlike.datasets.folders import images_below
+from medlike.datasets.folders import images_below, read_folders
 from medlike.datasets.sample import Dataset, Sample
 from medlike.errors import DatasetError
 
@@ -28,6 +28,7 @@ REGIONS = {
     "spine": "spine",
     "thyroid": "thyroid",
 }
+LICENCE = "RadImageNet research agreement: non-commercial"
 RADIN_CT = (
     "abd_normal", "airspace_opacity", "bladder_pathology", "bowel_abnormality", "bronchiectasis",
     "interstitial_lung_disease", "liver_lesion", "lung_normal", "nodule", "osseous_neoplasm",
@@ -45,9 +46,7 @@ def read_radimagenet(path: str | Path, name: str = "radimagenet") -> Dataset:
     if (root / "radiology_ai").is_dir():
         root = root / "radiology_ai"
     if not any((root / modality).is_dir() for modality in MODALITIES):
-        raise DatasetError(
-            f"{root} has none of {', '.join(MODALITIES)}; expected {root.name}/CT/abd/LABEL/*.png"
-        )
+        raise DatasetError(f"{root} has none of {', '.join(MODALITIES)}; expected {root.name}/CT/abd/LABEL/*.png")
     samples = []
     for modality in MODALITIES:
         for file in images_below(root / modality) if (root / modality).is_dir() else ():
@@ -56,16 +55,13 @@ def read_radimagenet(path: str | Path, name: str = "radimagenet") -> Dataset:
                 raise DatasetError(f"{file} does not lie in MODALITY/ANATOMY/LABEL/; is this RadImageNet?")
             anatomy, label = parts[1], "_".join(parts[2:-1])
             samples.append(
-                Sample(
-                    path=file.relative_to(root).as_posix(),
-                    file=file.resolve(),
+                replace(
+                    Sample.of(file, root, name),
                     label="_".join(parts[:-1]),
                     coarse=f"{modality}_{REGIONS.get(anatomy, anatomy)}",
-                    source=name,
                     modality=modality,
                     region=REGIONS.get(anatomy, anatomy),
-                    licence="RadImageNet research agreement: non-commercial",
-                    collection=name,
+                    licence=LICENCE,
                     extra={"finding": label, "anatomy": anatomy},
                 )
             )
@@ -82,20 +78,19 @@ def read_radin_ct(path: str | Path, name: str = "radin_ct") -> Dataset:
     """
     root = Path(path)
     try:
-        found = [
-            (s, radin_ct_class(str(s.extra["finding"]), str(s.extra["anatomy"])))
-            for s in read_radimagenet(root, name)
-            if s.modality == "CT"
+        classes = [
+            (sample, radin_ct_class(str(sample.extra["finding"]), str(sample.extra["anatomy"])))
+            for sample in read_radimagenet(root, name)
+            if sample.modality == "CT"
         ]
     except DatasetError:
-        found = [
-            (_plain(file, root, name), radin_ct_class(file.relative_to(root).parts[0]))
-            for file in images_below(root)
-            if len(file.relative_to(root).parts) > 1
+        classes = [
+            (replace(sample, modality="CT", licence=LICENCE), radin_ct_class(sample.label))
+            for sample in read_folders(root, name)
         ]
     samples = tuple(
-        replace(s, label=label, coarse=label, region=s.region or _region(label))
-        for s, label in found
+        replace(sample, label=label, coarse=label, region=sample.region or _region(label))
+        for sample, label in classes
         if label
     )
     seen = {s.label for s in samples}
@@ -117,17 +112,6 @@ def radin_ct_class(folder: str, anatomy: str = "") -> str | None:
     if label == "normal":
         label = f"{anatomy.lower()}_normal"
     return label if label in RADIN_CT else None
-
-
-def _plain(file: Path, root: Path, name: str) -> Sample:
-    return Sample(
-        path=file.relative_to(root).as_posix(),
-        file=file.resolve(),
-        source=name,
-        modality="CT",
-        licence="RadImageNet research agreement: non-commercial",
-        collection=name,
-    )
 
 
 def _region(label: str) -> str:

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import csv
 import re
+from dataclasses import replace
 from pathlib import Path
 
-from medlike.datasets.sample import Dataset, Sample
+from medlike.datasets.sample import Dataset, Sample, require_images
 from medlike.datasets.texts import meaningful
 from medlike.errors import DatasetError
 
@@ -33,7 +34,7 @@ def read_roco(path: str | Path, name: str = "roco", complete: bool = True) -> Da
             if not folder.is_dir():
                 continue
             captions, articles = _captions(folder)
-            articles |= {number: found for number, found in _links(folder).items() if number not in articles}
+            articles = _links(folder) | articles
             concepts = _table(folder / "cuis.txt")
             for number, caption in captions.items():
                 file = folder / "images" / f"{number}.jpg"
@@ -42,23 +43,18 @@ def read_roco(path: str | Path, name: str = "roco", complete: bool = True) -> Da
                     continue
                 extra = {"part": part, "cuis": "|".join(concepts.get(number, "").split())}
                 samples.append(
-                    Sample(
-                        path=file.relative_to(root).as_posix(),
-                        file=file.resolve(),
+                    replace(
+                        Sample.of(file, root, name),
                         label=kind,
                         coarse=kind,
-                        source=name,
                         group=articles.get(number, ""),
                         text=meaningful(caption),
-                        collection=name,
                         extra={key: value for key, value in extra.items() if value},
                     )
                 )
-    if missing and (complete or not samples):
-        raise DatasetError(
-            f"{root}: {len(missing)} of {len(missing) + len(samples)} images are missing, the first is {missing[0]}; "
-            "run ROCO's scripts/fetch.py to its end, or read it with complete=False"
-        )
+    if complete or not samples:
+        advice = "run ROCO's scripts/fetch.py to its end, or read it with complete=False"
+        require_images(root, len(samples), missing, advice)
     if not samples:
         raise DatasetError(f"{root} has no captions.txt or CSV in train/radiology and its like; is this ROCO?")
     return Dataset(name, tuple(samples))
@@ -90,8 +86,8 @@ def _captions(folder: Path) -> tuple[dict[str, str], dict[str, str]]:
 
 
 def _links(folder: Path) -> dict[str, str]:
-    found = {number: _ARTICLE.search(rest) for number, rest in _table(folder / "dlinks.txt").items()}
-    return {number: article.group() for number, article in found.items() if article}
+    links = {number: _ARTICLE.search(rest) for number, rest in _table(folder / "dlinks.txt").items()}
+    return {number: article.group() for number, article in links.items() if article}
 
 
 def _table(file: Path) -> dict[str, str]:

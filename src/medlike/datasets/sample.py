@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
@@ -47,6 +47,12 @@ class Sample:
     collection: str = ""
     item: tuple[str, int] | None = None
     extra: Mapping[str, object] = field(default_factory=dict, compare=False)
+
+    @classmethod
+    def of(cls, file: Path, root: Path, collection: str) -> Sample:
+        """Return the sample of a file below the folder `root` of a collection, which is its source too."""
+        path = file.relative_to(root).as_posix()
+        return cls(path=path, file=file.resolve(), source=collection, collection=collection)
 
     @property
     def is_ood(self) -> bool:
@@ -106,6 +112,13 @@ class Dataset:
         return np.array([str(getattr(s, name)) for s in self.samples], dtype=np.str_)
 
 
+def require_images(place: Path, present: int, missing: Sequence[object], advice: str) -> None:
+    """Raise DatasetError if images are missing; the message says how many, names the first and gives the advice."""
+    if missing:
+        share = f"{len(missing)} of {len(missing) + present}"
+        raise DatasetError(f"{place}: {share} images are missing, the first is {missing[0]}; {advice}")
+
+
 def files_digest(data: Dataset) -> str:
     """Return the sha256 over files, sizes and times of the samples, in order: the key of a cache on this machine."""
     digest = hashlib.sha256()
@@ -121,9 +134,9 @@ def join(*datasets: Dataset, name: str | None = None) -> Dataset:
     Raises DatasetError if two collections have the same name.
     """
     names = [d.name for d in datasets]
-    for n in names:
-        if names.count(n) > 1:
-            raise DatasetError(f"two collections are called {n!r}; give one of them another name")
+    for repeated in names:
+        if names.count(repeated) > 1:
+            raise DatasetError(f"two collections are called {repeated!r}; give one of them another name")
     samples = [
         replace(s, path=f"{d.name}/{s.path}", source=s.source or d.name, collection=s.collection or d.name)
         for d in datasets

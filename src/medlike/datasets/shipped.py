@@ -20,6 +20,4 @@ def samples() -> Path:
     for place in places:
         if (place / MANIFEST).is_file():
             return place
-    raise DatasetError(
-        f"no samples in {' or '.join(map(str, places))}; install medlike again, or take a checkout"
-    )
+    raise DatasetError(f"no samples in {' or '.join(map(str, places))}; install medlike again, or take a checkout")

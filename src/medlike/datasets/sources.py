@@ -43,17 +43,17 @@ def read_sources(path: str | Path) -> Sources:
     if "source" not in columns or not set(columns) <= set(COLUMNS):
         names, known = ", ".join(columns) or "nothing", ", ".join(COLUMNS)
         raise DatasetError(f"{file} has the columns {names}; known: {known}, the first needed")
-    found: dict[str, JsonObject] = {}
+    sources: dict[str, JsonObject] = {}
     for number, row in enumerate(rows, 1):
         values = {name: (row[name] or "").strip() for name in columns}
         source = values.pop("source")
-        if not source or source in found:
+        if not source or source in sources:
             raise DatasetError(f"{file}, row {number}: source is {source!r}; name each source once")
         facts: JsonObject = {name: value for name, value in values.items() if value}
         if "apart" in facts:
             facts["apart"] = yes(facts["apart"], f"{file}, row {number}")
-        found[source] = facts
-    return found
+        sources[source] = facts
+    return sources
 
 
 def with_sources(dataset: Dataset, sources: Sources) -> Dataset:

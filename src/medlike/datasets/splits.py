@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
@@ -27,6 +28,8 @@ SHARES: Mapping[str, float] = {
 }  # fmt: skip
 OOD_SHARES: Mapping[str, float] = {"calibration": 0.5, "query": 0.5}
 FORMAT = 1
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -53,19 +56,18 @@ class Split:
 
     def units(self, dataset: Dataset) -> np.ndarray:
         """Return the unit of every sample, int64 [N]; raises DatasetError for samples the split does not know."""
-        found = [self._lookup(self.unit_of, s) for s in dataset]
-        unknown = [s.path for s, u in zip(dataset, found, strict=True) if u is None]
+        units = [self._lookup(self.unit_of, s) for s in dataset]
+        unknown = [s.path for s, unit in zip(dataset, units, strict=True) if unit is None]
         if unknown:
             raise DatasetError(
                 f"{len(unknown)} samples are not in split {self.name!r} ({unknown[0]}, ...); "
                 "make a split for this dataset"
             )
-        return np.array(found, dtype=np.int64)
+        return np.array(units, dtype=np.int64)
 
-    def _lookup(self, table: Mapping, sample: Sample):
+    def _lookup(self, table: Mapping[str, T], sample: Sample) -> T | None:
         """Look a sample up by path, or with the collection's name in front, so a joint split serves each collection."""
-        found = table.get(sample.path)
-        return table.get(f"{sample.collection}/{sample.path}") if found is None else found
+        return table.get(sample.path, table.get(f"{sample.collection}/{sample.path}"))
 
     def save(self, path: str | Path) -> None:
         """Write as JSON: format, name, digest, settings, and for every part its [path, unit] rows.
@@ -89,8 +91,7 @@ class Split:
         try:
             content = strict_json.read(Path(path))
             if content["format"] != FORMAT:
-                found = content["format"]
-                raise DatasetError(f"{path} has split format {found}, not {FORMAT}; make it again")
+                raise DatasetError(f"{path} has split format {content['format']}, not {FORMAT}; make it again")
             part_of = {p: part for part in PARTS for p, _ in content[part]}
             unit_of = {p: int(u) for part in PARTS for p, u in content[part]}
             split = cls(content["name"], part_of, unit_of, content["settings"])
@@ -116,9 +117,7 @@ def find_units(dataset: Dataset, hashes: np.ndarray, distance: int = NEAR) -> np
         raise DatasetError(f"{len(hashes)} hashes for {len(dataset)} samples; give one each")
     first: dict[tuple[str, str, str], int] = {}
     same_group = [
-        (first.setdefault((s.collection, s.source, s.group), row), row)
-        for row, s in enumerate(dataset)
-        if s.group
+        (first.setdefault((s.collection, s.source, s.group), row), row) for row, s in enumerate(dataset) if s.group
     ]
     pairs = np.concatenate([
         near_pairs(hashes, distance),
@@ -141,8 +140,7 @@ def make_split(
     The seed orders units of equal size. The same input and seed give the same split everywhere.
     """
     if set(shares) != set(PARTS) or abs(sum(shares.values()) - 1) > 1e-9 or min(shares.values()) <= 0:
-        wanted = ", ".join(PARTS)
-        raise DatasetError(f"shares must name {wanted}, be above 0 and sum to 1, not {dict(shares)}")
+        raise DatasetError(f"shares must name {', '.join(PARTS)}, be above 0 and sum to 1, not {dict(shares)}")
     units = find_units(dataset, hashes, distance)
     parts = _deal(list(dataset), units, seed, shares)
     return Split(
@@ -159,10 +157,10 @@ def _deal(samples: Sequence[Sample], units: np.ndarray, seed: int, shares: Mappi
     is_ood = np.array([key[2] for key in strata])
     fraction = np.array([[shares[p] for p in PARTS], [OOD_SHARES.get(p, 0.0) for p in PARTS]])
     totals = np.bincount(stratum, minlength=len(strata)).astype(np.float64)
-    wanted = totals[:, None] * fraction[is_ood.astype(int)]
-    # A part that is wanted empty costs more than any other, and a unit with OOD images never goes there.
-    scale = 1.0 / np.maximum(wanted, 1e-3)
-    have = np.zeros_like(wanted)
+    target = totals[:, None] * fraction[is_ood.astype(int)]
+    # A part whose target is empty costs more than any other, and a unit with OOD images never goes there.
+    scale = 1.0 / np.maximum(target, 1e-3)
+    have = np.zeros_like(target)
 
     count = int(units.max()) + 1 if len(units) else 0
     members = np.argsort(units, kind="stable")
@@ -171,11 +169,11 @@ def _deal(samples: Sequence[Sample], units: np.ndarray, seed: int, shares: Mappi
     jitter = np.random.default_rng(seed).random(count)
     result = np.zeros(count, np.int64)
     for unit in np.lexsort((jitter, -sizes)):
-        found, n = np.unique(stratum[members[bounds[unit] : bounds[unit + 1]]], return_counts=True)
-        cost = ((2 * (have[found] - wanted[found]) * n[:, None] + n[:, None] ** 2) * scale[found]).sum(axis=0)
-        if is_ood[found].any():
+        present, n = np.unique(stratum[members[bounds[unit] : bounds[unit + 1]]], return_counts=True)
+        cost = ((2 * (have[present] - target[present]) * n[:, None] + n[:, None] ** 2) * scale[present]).sum(axis=0)
+        if is_ood[present].any():
             cost[[p not in OOD_SHARES for p in PARTS]] = np.inf
         part = int(np.argmin(cost))
         result[unit] = part
-        have[found, part] += n
+        have[present, part] += n
     return result
