@@ -20,9 +20,16 @@ _COLUMNS = ("Image Index", "Finding Labels", "Patient ID")
 def read_chestxray14(path: str | Path, name: str = "chestxray14") -> Dataset:
     """Read the images that the table names; `group` is the patient, `label` the findings.
 
-    path: the folder with the table, or the table. Several findings stay joined by `|` as in the table;
-    `findings` gives them as columns. Boxes come from BBox_List_2017.csv if it lies beside the table. A missing file
-    is an error, because half a download would otherwise pass for the collection.
+    Several findings stay joined by `|` as in the table; `findings` gives them as columns. Boxes come from
+    BBox_List_2017.csv if it lies beside the table.
+
+    Args:
+        path: The folder with the table, or the table.
+        name: Name of the collection.
+
+    Raises:
+        DatasetError: There is no table, or an image is missing: half a download would otherwise pass for the
+            collection.
     """
     table = Path(path)
     if table.is_dir():

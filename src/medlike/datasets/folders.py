@@ -15,8 +15,14 @@ IMAGE_ENDINGS = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".g
 def read_folders(path: str | Path, name: str | None = None) -> Dataset:
     """Read every image below PATH, labelled with the name of the folder directly below PATH that it lies in.
 
-    Files without an ending are read as DICOM. The order is that of the paths. Raises DatasetError if there is no such
-    folder, no image, or only images outside of class folders.
+    Files without an ending are read as DICOM. The order is that of the paths.
+
+    Args:
+        path: The folder that holds a folder per class.
+        name: Name of the collection; by default that of the folder.
+
+    Raises:
+        DatasetError: There is no such folder, no image, or only images outside of class folders.
     """
     root = Path(path)
     if not root.is_dir():

@@ -31,8 +31,14 @@ _SETS = {
 def read_medmnist(path: str | Path, name: str | None = None) -> Dataset:
     """Read the images of a MedMNIST file in stored order; `extra["part"]` is the part its authors put them in.
 
-    Labels are SET_NUMBER (pneumoniamnist_1); the numbers of several labels of an image are joined by `|`. Raises
-    DatasetError if arrays are missing, of other shapes, or three-dimensional.
+    Labels are SET_NUMBER (pneumoniamnist_1); the numbers of several labels of an image are joined by `|`.
+
+    Args:
+        path: The npz file.
+        name: Name of the collection; by default that of the file.
+
+    Raises:
+        DatasetError: The file cannot be read, or arrays are missing, of other shapes, or three-dimensional.
     """
     file = Path(path)
     name = name or file.stem

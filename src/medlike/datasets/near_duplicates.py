@@ -14,12 +14,16 @@ _CHUNK = 4_000_000
 def near_pairs(hashes: np.ndarray, distance: int = NEAR) -> np.ndarray:
     """Return pairs that join everything within `distance` bits, int64 [P, 2] of positions, first < second.
 
-    hashes: uint64 [N]. Every pair of *distinct* hashes within the distance is there; positions that carry an
-    equal hash are joined as a chain, so connected components are those of the full graph.
+    Every pair of *distinct* hashes within the distance is there; positions that carry an equal hash are joined as a
+    chain, so connected components are those of the full graph.
 
     The hash is cut into four bands of 16 bits. By the pigeonhole, two hashes within 6 (at most 7) bits differ
     by at most one bit in some band, so it is enough to look up each band and its 16 one-bit neighbours. Bits
     are dealt to the bands in turn: low frequencies agree between images of one kind and must not fill one.
+
+    Args:
+        hashes: uint64 [N].
+        distance: Largest Hamming distance in bits, 0 to 7.
     """
     if not 0 <= distance <= 2 * _BANDS - 1:
         raise ValueError(f"distance is {distance}; the banded search is exact for 0..{2 * _BANDS - 1}")

@@ -24,11 +24,18 @@ _REMOVED = re.compile(r"[\s-]*\bX{4,}\b")
 def read_openi(path: str | Path, name: str = "openi", complete: bool = True) -> Dataset:
     """Read the images of every report; `group` is the report, so that a split keeps its images together.
 
-    path: the folder that holds `ecgen-radiology` and, anywhere below it, the PNG files. text: findings and
-    impression without the XXXX of de-identification. label: the distinct MeSH headings that the coders gave the
-    report (`major`, the part before the first `/`), sorted, joined by `|`; `normal` if that is the heading.
-    complete: if True, a missing image is an error, because half a download would otherwise pass for the collection;
-    else it is left out. Raises DatasetError.
+    The text is findings and impression without the XXXX of de-identification. The label is the distinct MeSH headings
+    that the coders gave the report (`major`, the part before the first `/`), sorted, joined by `|`; `normal` if that
+    is the heading.
+
+    Args:
+        path: The folder that holds `ecgen-radiology` and, anywhere below it, the PNG files.
+        name: Name of the collection.
+        complete: Refuse missing images, because half a download would otherwise pass for the collection; if false,
+            leave them out.
+
+    Raises:
+        DatasetError: There is no report, one cannot be read, or images are missing.
     """
     root = Path(path)
     reports = sorted((root / REPORTS).glob("*.xml"), key=_number)

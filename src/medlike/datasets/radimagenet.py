@@ -40,7 +40,12 @@ RADIN_CT = (
 def read_radimagenet(path: str | Path, name: str = "radimagenet") -> Dataset:
     """Read every image of a RadImageNet folder; labels are CT_abd_liver_lesion, US_liver and the like.
 
-    path: the folder `radiology_ai`, or the one that holds it. Raises DatasetError for any other layout.
+    Args:
+        path: The folder `radiology_ai`, or the one that holds it.
+        name: Name of the collection.
+
+    Raises:
+        DatasetError: The folder has another layout.
     """
     root = Path(path)
     if (root / "radiology_ai").is_dir():
@@ -73,8 +78,12 @@ def read_radimagenet(path: str | Path, name: str = "radimagenet") -> Dataset:
 def read_radin_ct(path: str | Path, name: str = "radin_ct") -> Dataset:
     """Read the 16 CT classes that hashing papers use, under their own names (abd_normal, ..., uterine_pathology).
 
-    path: a RadImageNet folder, or one with a folder per class as in those papers (liver_lesion_ct/...).
-    Raises DatasetError that lists the missing classes if there are fewer than two.
+    Args:
+        path: A RadImageNet folder, or one with a folder per class as in those papers (liver_lesion_ct/...).
+        name: Name of the collection.
+
+    Raises:
+        DatasetError: There are fewer than two of the classes; the message lists the missing ones.
     """
     root = Path(path)
     try:

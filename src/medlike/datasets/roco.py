@@ -21,10 +21,16 @@ _ARTICLE = re.compile(r"PMC\d+")
 def read_roco(path: str | Path, name: str = "roco", complete: bool = True) -> Dataset:
     """Read every figure with its caption; `group` is the article if it is known (from the CSV or dlinks.txt).
 
-    path: the folder that holds train, validation and test, or the one above it (`data` or `all_data`). label: the
-    kind, radiology or non-radiology: ROCO names no finding. extra: part, the authors' own; cuis, the UMLS concepts
-    of the caption joined by `|`, if cuis.txt exists. complete: if True, a missing image is an error; else it is
-    left out (articles have been withdrawn since). Raises DatasetError.
+    The label is the kind, radiology or non-radiology: ROCO names no finding. `extra` has the part that the authors put
+    the figure in and, if cuis.txt exists, cuis: the UMLS concepts of the caption joined by `|`.
+
+    Args:
+        path: The folder that holds train, validation and test, or the one above it (`data` or `all_data`).
+        name: Name of the collection.
+        complete: Refuse missing images; if false, leave them out (articles have been withdrawn since).
+
+    Raises:
+        DatasetError: The folder has another layout, or images are missing.
     """
     root = _root(Path(path))
     samples, missing = [], []

@@ -17,13 +17,28 @@ from medlike.errors import DatasetError
 class Sample:
     """A manifest row, frozen: where the image is and what is known of it.
 
-    path: the name in the manifest, unique in a Dataset; split files are written in these names.
-    file: where the image lies; for archives of arrays (MedMNIST) `item` says which one.
-    group: patient or case, empty where unknown; counts within its source only.
-    boxes: x0, y0, x1, y1, source pixels, half-open. mask: file or None.
-    text: report or caption, empty where there is none or only a placeholder.
-    apart: in no headline figure, and in training only a share of such images. origin: hospital or earlier collection
-    that several sources share, empty for the source's own. caution: a sentence on the source, for readers of figures.
+    Attributes:
+        path: Its name in the manifest, unique in a Dataset; split files are written in these names.
+        file: Where the image lies; for archives of arrays (MedMNIST) `item` says which one.
+        label: The finest class.
+        coarse: Modality and region, or OOD_*.
+        source: Where the image comes from.
+        group: Patient or case, empty where unknown; counts within its source only.
+        modality: CT, MR, US, XR ...
+        region: Part of the body.
+        task: `ood` for an image that is not radiological.
+        width: Pixels, if known.
+        height: Pixels, if known.
+        boxes: x0, y0, x1, y1, source pixels, half-open.
+        mask: A file, or None.
+        text: Report or caption, empty where there is none or only a placeholder.
+        licence: Terms of the image.
+        apart: In no headline figure, and in training only a share of such images.
+        origin: Hospital or earlier collection that several sources share, empty for the source's own.
+        caution: A sentence on the source, for readers of figures.
+        collection: Name of the collection.
+        item: Array and row in an archive of arrays.
+        extra: Whatever else is known.
     """
 
     path: str

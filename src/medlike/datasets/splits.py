@@ -111,7 +111,12 @@ class Split:
 def find_units(dataset: Dataset, hashes: np.ndarray, distance: int = NEAR) -> np.ndarray:
     """Find the unit of every sample: int64 [N], numbered by first appearance.
 
-    hashes: uint64 [N], perceptual hashes of the same samples. An empty group joins nothing.
+    An empty group joins nothing.
+
+    Args:
+        dataset: N samples.
+        hashes: Perceptual hashes of the same samples, uint64 [N].
+        distance: Largest Hamming distance of near-duplicates, bits.
     """
     if len(hashes) != len(dataset):
         raise DatasetError(f"{len(hashes)} hashes for {len(dataset)} samples; give one each")
@@ -137,7 +142,18 @@ def make_split(
     """Distribute units over the five parts so that every label of every source comes near the shares.
 
     Greedy: large units first; each goes to the part where it lowers the chi-square distance to the target counts most.
-    The seed orders units of equal size. The same input and seed give the same split everywhere.
+    The same input and seed give the same split everywhere.
+
+    Args:
+        dataset: N samples.
+        hashes: Perceptual hashes of the same samples, uint64 [N].
+        name: Name of the split; by default that of the dataset.
+        seed: Orders units of equal size.
+        shares: Share of each of PARTS, above 0; they sum to 1.
+        distance: Largest Hamming distance of near-duplicates, bits.
+
+    Raises:
+        DatasetError: `shares` or the number of hashes does not fit.
     """
     if set(shares) != set(PARTS) or abs(sum(shares.values()) - 1) > 1e-9 or min(shares.values()) <= 0:
         raise DatasetError(f"shares must name {', '.join(PARTS)}, be above 0 and sum to 1, not {dict(shares)}")

@@ -23,7 +23,7 @@ from medlike.types import F32, I64
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession
-    from tokenizers import Tokenizer
+    from tokenizers import Encoding, Tokenizer
 
 WIDTH = 384
 LIMIT = 256  # word pieces, as in the model's sentence_bert_config.json
@@ -69,7 +69,7 @@ class SentenceEncoder:
             reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
             raise BundleError(f"the sentence encoder in {place} cannot be opened ({reason})") from None
         tokenizer.no_padding()
-        tokenizer.no_truncation()
+        tokenizer.enable_truncation(LIMIT)
         return SentenceEncoder(session, tokenizer, _digest(rules.read_bytes()))
 
     def encode(self, texts: Sequence[str]) -> F32:
@@ -95,7 +95,7 @@ class SentenceEncoder:
 
     def truncated(self, text: str) -> bool:
         """Return True for a text that is longer than what is read of it."""
-        return len(self._ids(text)) > self.limit
+        return bool(self._encoding(text).overflowing)
 
     def close(self) -> None:
         """Stop the threads."""
@@ -107,17 +107,15 @@ class SentenceEncoder:
     def __exit__(self, *error: object) -> None:
         self.close()
 
-    def _ids(self, text: str) -> list[int]:
+    def _encoding(self, text: str) -> Encoding:
         if not isinstance(text, str):
             raise InputError(f"a text is of type {type(text).__name__}; give str")
         # Half of a surrogate pair is no character and would stop the tokenizer.
         sound = text.encode("utf-8", "replace").decode("utf-8")
-        return list(self._tokenizer.encode(sound).ids)
+        return self._tokenizer.encode(sound)
 
     def _tokens(self, text: str) -> I64:
-        ids = self._ids(text)
-        cut = ids if len(ids) <= self.limit else [*ids[: self.limit - 1], ids[-1]]
-        return np.array(cut, np.int64)
+        return np.array(self._encoding(text).ids, np.int64)
 
     def _known(self, tokens: I64) -> bool:
         return bool((tokens[1:-1] != self._unknown).any())
