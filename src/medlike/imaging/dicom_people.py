@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 
 from pydicom.datadict import dictionary_has_tag, dictionary_VR, keyword_for_tag
 from pydicom.dataset import Dataset
@@ -15,6 +16,8 @@ _NUMBERS = re.compile(
 #: VRs in which such an id may be: strings of any kind.
 _STRINGS = frozenset(("LO", "SH", "ST", "LT", "UT", "UC", "CS"))
 _DEEPEST = 16
+#: Control characters of Latin-1, which no text has, and two letters in a row: kana or kanji.
+_CONTROL, _JAPANESE = re.compile(r"[\x80-\x9f]"), re.compile(r"[\u3040-\u30ff\u4e00-\u9fff]{2}")
 
 
 def people_and_dates(dataset: Dataset) -> dict[str, str]:
@@ -35,15 +38,19 @@ def people_and_dates(dataset: Dataset) -> dict[str, str]:
 def as_text(value: object) -> str:
     """Return a value of an element as text, without what no database takes.
 
-    UTF-8 that the file does not declare arrives as Latin-1, in which it would hide a name. No other text is
-    well-formed UTF-8 by chance. Source: PS3.3 C.12.1.1.2.
+    UTF-8 and Shift JIS that the file does not declare arrive as Latin-1, in which they would hide a name. No other
+    text is well-formed UTF-8 by chance. A text is Shift JIS if it has control characters that Latin-1 texts lack (a
+    curly quote of Windows is one of them) and, read so, two Japanese letters in a row. Source: PS3.3 C.12.1.1.2.
     """
     # Undecodable bytes arrive as surrogates.
-    text = str(value).replace("\x00", "").encode("utf-8", "replace").decode("utf-8").strip()
-    try:
-        return text.encode("latin-1").decode("utf-8")
-    except UnicodeError:
-        return text
+    text = str(value).replace("\x00", "").encode("utf-8", "replace").decode("utf-8")
+    with suppress(UnicodeError):
+        return text.encode("latin-1").decode("utf-8").strip()
+    with suppress(UnicodeError):
+        japanese = text.encode("latin-1").decode("cp932")
+        if _CONTROL.search(text) and _JAPANESE.search(japanese):
+            return japanese.strip()
+    return text.strip()
 
 
 def _said(dataset: Dataset, depth: int) -> Iterator[tuple[str, str]]:
@@ -56,10 +63,10 @@ def _said(dataset: Dataset, depth: int) -> Iterator[tuple[str, str]]:
                     yield from _said(item, depth + 1)
             elif key in ("names_in_file", "dates_in_file", "numbers_in_file"):
                 value = dataset[tag].value
-                for one in value if isinstance(value, MultiValue | list | tuple) else [value]:
-                    text = as_text("" if one is None else one)
-                    if text:
-                        yield key, text
+                several = value if isinstance(value, MultiValue | list | tuple) else [value]
+                # Joined, since a backslash between them may be the second byte of a letter.
+                texts = as_text("\\".join("" if one is None else str(one) for one in several)).split("\\")
+                yield from ((key, text.strip()) for text in texts if text.strip())
         except Exception:  # a damaged element says nothing
             continue
 

@@ -1,7 +1,7 @@
 """Find the names, dates, ids and UIDs of an object in a text, in any formatting.
 
 A word of a name is *strong* or *weak*. A strong one is taken out wherever it stands as a word; in scripts without
-spaces, and from six letters on, also inside of a word. A weak one (an initial, a particle, a function word such as
+spaces, and from six letters on, also inside of a word; a genitive s may follow it. A weak one (an initial, a particle, a function word such as
 "An", the code of a modality, a single Chinese character) is taken out only beside another word of the same name, or
 where it stands alone in a script without spaces.
 """
@@ -193,8 +193,9 @@ def _names(folded: Folded, words: _Words) -> list[tuple[int, int]]:
     accepted: list[tuple[int, int, set[int]]] = []
     for word, persons in words.strong.items():
         for start, end in _occurrences(folded, word):
-            inside = unspaced(word[0]) or len(word) >= _INSIDE
-            if inside or _is_word(folded, start, end):
+            if _is_genitive(folded, start, end):
+                accepted.append((start, end + 1, persons))
+            elif unspaced(word[0]) or len(word) >= _INSIDE or _is_word(folded, start, end):
                 accepted.append((start, end, persons))
     waiting: list[tuple[int, int, set[int], bool]] = []
     for table, initial in ((words.weak, False), (words.initials, True)):
@@ -261,6 +262,12 @@ def _is_word(folded: Folded, start: int, end: int) -> bool:
     if end < len(text) and script(text[end]) == script(last) != "":
         return last.islower() and text[end].isupper()
     return True
+
+
+def _is_genitive(folded: Folded, start: int, end: int) -> bool:
+    """Return whether a span and the "s" after it are a word: Meyers, or Kims. Short ones need a capital."""
+    shortest = 3 if folded.text[start].isupper() else 4
+    return folded.lower.startswith("s", end) and end - start >= shortest and _is_word(folded, start, end + 1)
 
 
 def _beside(folded: Folded, one: tuple[int, int], other: tuple[int, int]) -> bool:
