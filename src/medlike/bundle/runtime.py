@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-from typing import Any
+from types import ModuleType
 
 
-def onnxruntime() -> Any:
+def onnxruntime() -> ModuleType:
     """Return the module onnxruntime; every import of it in medlike goes through this function.
 
     The Linux builds (seen in 1.32) write a device id and a queue of events under the user's cache folder, and

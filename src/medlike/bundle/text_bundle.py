@@ -7,12 +7,15 @@ Outputs: `bits` float32 [1, K], a bit is value > 0; `embedding` float32 [1, E], 
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
 from medlike.bundle.phantoms import COUNT
+
+if TYPE_CHECKING:
+    from onnxruntime import InferenceSession
 
 F32 = npt.NDArray[np.float32]
 I8 = npt.NDArray[np.int8]
@@ -21,7 +24,7 @@ IMAGE, TEXT, BOTH = (1.0, 0.0), (0.0, 1.0), (1.0, 1.0)
 VIEWS = (IMAGE, TEXT, BOTH)
 
 
-def cross_values(session: Any, content: I8, sentences: F32, view: tuple[float, float]) -> tuple[F32, F32]:
+def cross_values(session: InferenceSession, content: I8, sentences: F32, view: tuple[float, float]) -> tuple[F32, F32]:
     """Outputs "bits" [N, K] and "embedding" [N, E] of each pair run alone, so that no row depends on another.
 
     content: int8 [N, D], sentences: float32 [N, S]; both are given, an absent side as zeros. view: which is there.
@@ -47,7 +50,7 @@ def golden_rows(content_dim: int, sentence_width: int, count: int = COUNT) -> tu
     return np.rint(content).astype(np.int8), sentences.astype(np.float32)
 
 
-def golden_values(session: Any, content: I8, sentences: F32) -> F32:
+def golden_values(session: InferenceSession, content: I8, sentences: F32) -> F32:
     """Output "bits" of the golden rows in the three views, float32 [3 N, K]: images, sentences, both."""
     no_content, no_sentence = np.zeros_like(content), np.zeros_like(sentences)
     given = ((content, no_sentence), (no_content, sentences), (content, sentences))

@@ -8,7 +8,7 @@ import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -19,6 +19,9 @@ from medlike.bundle.text_bundle import golden_rows, golden_values
 from medlike.errors import BundleError, MissingExtra
 from medlike.files import drafted_folder
 from medlike.types import Array, Json, JsonObject
+
+if TYPE_CHECKING:
+    from onnx import ModelProto
 
 # Smaller tensors (batch statistics, biases, scales) stay float32: they cost little and carry much.
 HALF_FROM = 1024
@@ -55,7 +58,7 @@ TEXT_REQUIRED = ("image_encoder_digest", "image_bundle", "sentence_digest", "sen
 
 def write(
     path: str | Path,
-    graph: Any,
+    graph: ModelProto,
     arrays: Mapping[str, Array],
     spec: Mapping[str, Json],
     *,
@@ -158,7 +161,7 @@ def _complete(spec: Mapping[str, Json], outputs: list[str]) -> JsonObject:
     return {**DEFAULTS[kind], **spec, "format": folder.FORMAT, "outputs": outputs}
 
 
-def _externalised(model: Any) -> dict[str, Array]:
+def _externalised(model: ModelProto) -> dict[str, Array]:
     """Take the float initialisers out of the graph; large ones become float16 followed by a Cast."""
     from onnx import TensorProto, helper, numpy_helper
 
@@ -185,7 +188,7 @@ def _externalised(model: Any) -> dict[str, Array]:
     return weights
 
 
-def _point_into(model: Any, weights: Path) -> None:
+def _point_into(model: ModelProto, weights: Path) -> None:
     """Make each float initialiser of the graph point at its bytes inside the safetensors file."""
     from onnx import TensorProto
 

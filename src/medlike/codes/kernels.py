@@ -5,8 +5,6 @@ distance can no longer enter. From then on one comparison of 64 distances at a t
 and only these are looked at one by one.
 """
 
-from typing import Any
-
 import numba
 import numpy as np
 from llvmlite import ir
@@ -31,10 +29,11 @@ except RuntimeError:
     # Neither the package nor the user's cache folder can be written: kernels are compiled in every process.
     _CACHED = False
 
-compiled: Any = numba.njit(nogil=True, cache=_CACHED, boundscheck=False)
+compiled = numba.njit(nogil=True, cache=_CACHED, boundscheck=False)
 
 
-def _popcount(typingctx, value):  # type: ignore[no-untyped-def]
+@intrinsic
+def popcount(typingctx, value):  # type: ignore[no-untyped-def]
     """Return the number of set bits of an unsigned integer. LLVM turns it into vpopcnt if the processor has it."""
     if not isinstance(value, types.Integer):
         return None
@@ -47,10 +46,8 @@ def _popcount(typingctx, value):  # type: ignore[no-untyped-def]
     return value(value), generate
 
 
-popcount: Any = intrinsic(_popcount)
-
-
-def _prefetch(typingctx, array, item):  # type: ignore[no-untyped-def]
+@intrinsic
+def prefetch(typingctx, array, item):  # type: ignore[no-untyped-def]
     """Prefetch the cache line that holds an item of an array (counted flat)."""
     if not isinstance(array, types.Array) or not isinstance(item, types.Integer):
         return None
@@ -67,10 +64,8 @@ def _prefetch(typingctx, array, item):  # type: ignore[no-untyped-def]
     return types.void(array, item), generate
 
 
-prefetch: Any = intrinsic(_prefetch)
-
-
-def _below(typingctx, buffer, start, bound):  # type: ignore[no-untyped-def]
+@intrinsic
+def below(typingctx, buffer, start, bound):  # type: ignore[no-untyped-def]
     """Return which of 64 numbers of a uint16 array are less than a bound: one bit each, lowest first."""
     if not isinstance(buffer, types.Array) or buffer.dtype != types.uint16:
         return None
@@ -88,10 +83,8 @@ def _below(typingctx, buffer, start, bound):  # type: ignore[no-untyped-def]
     return types.uint64(buffer, types.intp, types.uint16), generate
 
 
-below: Any = intrinsic(_below)
-
-
-def _lowest(typingctx, value):  # type: ignore[no-untyped-def]
+@intrinsic
+def lowest(typingctx, value):  # type: ignore[no-untyped-def]
     """Return the number of the lowest set bit of a uint64 that is not 0."""
 
     def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
@@ -103,10 +96,7 @@ def _lowest(typingctx, value):  # type: ignore[no-untyped-def]
     return types.intp(types.uint64), generate
 
 
-lowest: Any = intrinsic(_lowest)
-
-
-def _eight_rows(width: int) -> Any:
+def _eight_rows(width: int) -> object:
     """Return an intrinsic for rows of 2, 4 or 8 words.
 
     It writes the distances of 8 rows from words[at] on to out[row : row + 8] (uint16). As many vectors as a row has
@@ -114,6 +104,7 @@ def _eight_rows(width: int) -> Any:
     rows of 8 words, each added up by itself, and half as long again for rows of 2.
     """
 
+    @intrinsic
     def eight_rows(typingctx, words, at, query, out, row):  # type: ignore[no-untyped-def]
         """Write the distances of 8 rows."""
         if not isinstance(words, types.Array) or not isinstance(query, types.Array):
@@ -154,12 +145,12 @@ def _eight_rows(width: int) -> Any:
 
         return types.void(words, types.intp, query, out, types.intp), generate
 
-    return intrinsic(eight_rows)
+    return eight_rows
 
 
-two_words: Any = _eight_rows(2)
-four_words: Any = _eight_rows(4)
-eight_words: Any = _eight_rows(8)
+two_words = _eight_rows(2)
+four_words = _eight_rows(4)
+eight_words = _eight_rows(8)
 
 
 @compiled

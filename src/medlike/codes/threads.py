@@ -8,7 +8,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import cache
-from typing import Any, TypeVar
+from typing import TypeVar
 
 T = TypeVar("T")
 
@@ -67,7 +67,7 @@ def _step_aside() -> None:
 
 
 @cache
-def _getcpu() -> Callable[[], Any] | None:
+def _getcpu() -> Callable[[], int] | None:
     """Return sched_getcpu of the C library, None if there is none."""
     if not hasattr(os, "sched_setaffinity"):
         return None

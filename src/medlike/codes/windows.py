@@ -8,9 +8,10 @@ a sum of shifted planes of these distances. Cells in padding are invalid: those 
 and a window with a counted cell over an invalid one of the image is not a window.
 """
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -157,7 +158,7 @@ def _compiled(
         np.empty(len(rows), np.float64), np.empty(len(rows), np.int64), np.empty(len(rows), np.int64)
     )  # fmt: skip
 
-    def worker(counter: Any) -> None:
+    def worker(counter: "itertools.count[int]") -> None:
         scratch = plan.scratch()
         while (start := next(counter) * STEP) < len(rows):
             part = slice(start, min(start + STEP, len(rows)))

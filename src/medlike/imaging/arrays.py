@@ -1,9 +1,9 @@
 """Images from arrays and Pillow pictures."""
 
 from collections.abc import Callable, Mapping
-from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 from PIL import Image as PillowImage
 from PIL import ImageFile, ImageOps
 
@@ -15,7 +15,7 @@ KEPT = ("uint8", "uint16", "int16", "float32")
 
 
 def from_array(
-    array: Any, metadata: Mapping[str, Value] | None = None, window: tuple[float, float] | None = None
+    array: ArrayLike, metadata: Mapping[str, Value] | None = None, window: tuple[float, float] | None = None
 ) -> Image:
     """Make an image from an array.
 

@@ -8,7 +8,6 @@ and which bits of a container of 8 or 16 bits are stored.
 import zlib
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
 
 import libjpeg
 import numpy as np
@@ -175,21 +174,23 @@ def _run_lengths(compressed: bytes, header: PixelHeader) -> np.ndarray:
             f"the RLE frame has {segments} segments; {header.samples} samples of {header.allocated} bits are "
             f"{header.samples * header.allocated // 8}"
         )
-    options: Any = {
-        "rows": header.rows,
-        "columns": header.columns,
-        "samples_per_pixel": components,
-        "bits_allocated": 8 * size,
-        "bits_stored": 8 * size,
-        "pixel_representation": 0,
-        "photometric_interpretation": "RGB" if components == 3 else "MONOCHROME2",
-        "planar_configuration": 1,
-        "number_of_frames": 1,
-        "pixel_keyword": "PixelData",
-    }
     # pylibjpeg's run-length decoder panics on damaged data, with a trace on stderr; pydicom's does not.
-    decoder = get_decoder(uid.RLELossless)
-    pixels, _ = decoder.as_array(encapsulate([compressed]), index=0, raw=True, decoding_plugin="pydicom", **options)
+    pixels, _ = get_decoder(uid.RLELossless).as_array(
+        encapsulate([compressed]),
+        index=0,
+        raw=True,
+        decoding_plugin="pydicom",
+        rows=header.rows,
+        columns=header.columns,
+        samples_per_pixel=components,
+        bits_allocated=8 * size,
+        bits_stored=8 * size,
+        pixel_representation=0,
+        photometric_interpretation="RGB" if components == 3 else "MONOCHROME2",
+        planar_configuration=1,
+        number_of_frames=1,
+        pixel_keyword="PixelData",
+    )
     return pixels
 
 

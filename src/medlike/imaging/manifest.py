@@ -6,7 +6,6 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -216,7 +215,7 @@ def _put_extra(row: Row, extra: str) -> None:
     if not extra:
         return
     try:
-        members: Any = strict_json.loads(extra)
+        members = strict_json.loads(extra)
     except strict_json.NotJSON:
         members = extra
     except strict_json.Unreadable:

@@ -3,7 +3,6 @@
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from PIL import Image as PillowImage
@@ -77,7 +76,7 @@ def _stored_values(path: Path, start: bytes) -> tuple[np.ndarray, JsonObject] | 
 
 def _by_pillow(path: Path, start: bytes, choose) -> Iterator[Image]:
     with silence():
-        picture: Any = PillowImage.open(path, formats=FORMATS)
+        picture = PillowImage.open(path, formats=FORMATS)
     with picture:
         with silence():
             # A multi-picture JPEG (MPO) holds previews of one photograph, not frames.

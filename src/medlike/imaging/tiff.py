@@ -5,13 +5,15 @@ shears uncompressed pages of orientation 5 to 8, and tifffile turns none. Pillow
 orientation set to 1, and the page is turned here.
 """
 
+from __future__ import annotations
+
 import ctypes
 import io
 from collections.abc import Iterator
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from PIL import Image as PillowImage
@@ -21,6 +23,9 @@ from medlike.errors import ImageError
 from medlike.imaging.arrays import over_black, pillow_pixels, wide_samples
 from medlike.imaging.limits import check_size
 from medlike.imaging.silence import silence
+
+if TYPE_CHECKING:
+    from tifffile import TiffFile, TiffPage
 
 _WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _SEPARATED = 0, 1, 2, 5
 _ORIENTATION = 274
@@ -71,7 +76,7 @@ def tiff_pages(path: Path, choose) -> Iterator[tuple[Page, int, int]]:
             raise ImageError("the TIFF file has no pages")
         for index in choose(count):
             with silence():
-                page: Any = file.pages[index]
+                page = file.pages[index]
                 # RGBA is the most that a picture needs; more samples count as more pixels.
                 check_size(page.imagelength, page.imagewidth * max(1, page.samplesperpixel // 4))
                 decoded = _page(path, file, page, index)
@@ -95,13 +100,13 @@ def upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
     return np.ascontiguousarray(pixels)
 
 
-def _orientation(page: Any) -> int:
+def _orientation(page: TiffPage) -> int:
     tag = page.tags.get(_ORIENTATION)
     value = None if tag is None else tag.value
     return int(value) if isinstance(value, int) else 1
 
 
-def _page(path: Path, file: Any, page: Any, index: int) -> Page:
+def _page(path: Path, file: TiffFile, page: TiffPage, index: int) -> Page:
     """Read a page as stored, not rotated."""
     colours, samples = (3 if page.photometric == _RGB else 1), int(page.samplesperpixel)
     bits, kind = int(page.bitspersample), int(page.sampleformat)
@@ -135,10 +140,10 @@ def _page(path: Path, file: Any, page: Any, index: int) -> Page:
     return Page(pixels, page.photometric == _WHITE_IS_ZERO and pixels.dtype != np.uint8)
 
 
-def _opened(path: Path, file: Any, index: int) -> ImageFile.ImageFile:
+def _opened(path: Path, file: TiffFile, index: int) -> ImageFile.ImageFile:
     """Open a page as a Pillow picture that no orientation rotates."""
     turned = [page.tags[_ORIENTATION] for page in file.pages if _orientation(page) != 1]
-    source: Any = path
+    source: Path | io.BytesIO = path
     if turned:
         source = io.BytesIO(path.read_bytes())
         for tag in turned:
@@ -152,7 +157,7 @@ def _opened(path: Path, file: Any, index: int) -> ImageFile.ImageFile:
     return picture
 
 
-def _in_native_order(tile: Any) -> Any:
+def _in_native_order(tile: ImageFile._Tile) -> ImageFile._Tile:
     """A tile of Pillow whose raw mode has the byte order of this machine, in which libtiff gives all samples.
 
     Pillow 13 sets it so for unsigned 16 bits alone: it reads signed and float samples of big-endian files as noise.
@@ -162,7 +167,7 @@ def _in_native_order(tile: Any) -> Any:
     return tile._replace(args=(_SWAPPED[tile.args[0]], *tile.args[1:]))
 
 
-def _by_tifffile(page: Any, colours: int) -> Page:
+def _by_tifffile(page: TiffPage, colours: int) -> Page:
     pixels = np.asarray(page.asarray())
     if page.planarconfig == 2 and pixels.ndim == 3:
         pixels = pixels.transpose(1, 2, 0)
@@ -179,7 +184,7 @@ def _by_tifffile(page: Any, colours: int) -> Page:
     return _flattened(pixels, page, colours)._replace(inverted=white)
 
 
-def _flattened(pixels: np.ndarray, page: Any, colours: int) -> Page:
+def _flattened(pixels: np.ndarray, page: TiffPage, colours: int) -> Page:
     """Return samples [H, W, S] as [H, W] or [H, W, 3], over black by the first extra sample if that is alpha."""
     extra = tuple(int(one) for one in page.extrasamples or ())
     # Four samples of colour that say nothing of the fourth are read as RGBA everywhere.
@@ -195,7 +200,7 @@ def _flattened(pixels: np.ndarray, page: Any, colours: int) -> Page:
     return Page(pixels[..., 0] if grey else pixels[..., :3], transparent=transparent)
 
 
-def _not_read(page: Any) -> ImageError:
+def _not_read(page: TiffPage) -> ImageError:
     name = getattr(page.compression, "name", page.compression)
     return ImageError(
         f"TIFF of {page.samplesperpixel} x {page.bitspersample} bits with {name} compression is not read: "
