@@ -152,7 +152,7 @@ def test_an_id_of_the_file_is_found_in_every_formatting(written):
     ("name", "text", "clean"),
     [
         ("Müller^Hans", "Mueller's hip, Müllers Hüfte, MUELLERS", "[name]'s hip, [name] Hüfte, [name]"),
-        ("Meyer^Kim", "Meyers Knie, MEYERS, meyer's, Kims knee, Kim's", "[name] Knie, [name], [name]'s, [name] knee, [name]'s"),
+        ("Meyer^Kim", "Meyers Knie, MEYERS, meyer's, Kims knee", "[name] Knie, [name], [name]'s, [name] knee"),
         ("Bäck^Jan", "Baecks, bäcks", "[name], [name]"),
         ("Doe^Lee", "does not, lees, doest", "does not, lees, doest"),
     ],

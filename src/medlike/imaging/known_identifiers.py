@@ -1,9 +1,9 @@
 """Find the names, dates, ids and UIDs of an object in a text, in any formatting.
 
-A word of a name is *strong* or *weak*. A strong one is taken out wherever it stands as a word; in scripts without
-spaces, and from six letters on, also inside of a word; a genitive s may follow it. A weak one (an initial, a particle, a function word such as
-"An", the code of a modality, a single Chinese character) is taken out only beside another word of the same name, or
-where it stands alone in a script without spaces.
+A word of a name is *strong* or *weak*. A strong one is taken out wherever it stands as a word, with or without a
+genitive s; in scripts without spaces, and from six letters on, also inside of a word. A weak one (an initial, a
+particle, a function word such as "An", the code of a modality, a single Chinese character) is taken out only beside
+another word of the same name, or where it stands alone in a script without spaces.
 """
 
 import re
