@@ -5,6 +5,8 @@ distance can no longer enter. From then on one comparison of 64 distances at a t
 and only these are looked at one by one.
 """
 
+from collections.abc import Callable
+
 import numba
 import numpy as np
 from llvmlite import ir
@@ -96,7 +98,7 @@ def lowest(typingctx, value):  # type: ignore[no-untyped-def]
     return types.intp(types.uint64), generate
 
 
-def _eight_rows(width: int) -> object:
+def _eight_rows(width: int) -> Callable[..., None]:
     """Return an intrinsic for rows of 2, 4 or 8 words.
 
     It writes the distances of 8 rows from words[at] on to out[row : row + 8] (uint16). As many vectors as a row has
@@ -104,7 +106,6 @@ def _eight_rows(width: int) -> object:
     rows of 8 words, each added up by itself, and half as long again for rows of 2.
     """
 
-    @intrinsic
     def eight_rows(typingctx, words, at, query, out, row):  # type: ignore[no-untyped-def]
         """Write the distances of 8 rows."""
         if not isinstance(words, types.Array) or not isinstance(query, types.Array):
@@ -114,8 +115,8 @@ def _eight_rows(width: int) -> object:
             size = words.dtype.bitwidth
             vector, short = ir.VectorType(ir.IntType(size), 8), ir.VectorType(ir.IntType(16), 8)
 
-            def start(array, given):  # type: ignore[no-untyped-def]
-                return context.make_array(array)(context, builder, given).data
+            def start(array, value):  # type: ignore[no-untyped-def]
+                return context.make_array(array)(context, builder, value).data
 
             def loaded(pointer, kind):  # type: ignore[no-untyped-def]
                 return builder.load(builder.bitcast(pointer, kind.as_pointer()), align=size // 8)
@@ -127,25 +128,26 @@ def _eight_rows(width: int) -> object:
                 builder.module, ir.FunctionType(vector, [vector]), f"llvm.ctpop.v8i{size}"
             )
             data = start(words, arguments[0])
-            wanted = loaded(start(query, arguments[2]), ir.VectorType(ir.IntType(size), width))
-            wanted = mixed(wanted, wanted, [lane % width for lane in range(8)])
+            repeated = loaded(start(query, arguments[2]), ir.VectorType(ir.IntType(size), width))
+            repeated = mixed(repeated, repeated, [lane % width for lane in range(8)])
             places = [builder.add(arguments[1], ir.Constant(ir.IntType(64), 8 * each)) for each in range(width)]
             rows = [loaded(builder.gep(data, [place]), vector) for place in places]
-            sums = [builder.call(count, [builder.xor(each, wanted)]) for each in rows]
+            sums = [builder.call(count, [builder.xor(each, repeated)]) for each in rows]
             while len(sums) > 1:
                 pairs = zip(sums[::2], sums[1::2], strict=True)
                 even, odd = list(range(0, 16, 2)), list(range(1, 16, 2))
                 sums = [builder.add(mixed(one, other, even), mixed(one, other, odd)) for one, other in pairs]
-            found = sums[0]
+            distances = sums[0]
             if size != 16:
-                found = builder.trunc(found, short) if size > 16 else builder.zext(found, short)
+                distances = builder.trunc(distances, short) if size > 16 else builder.zext(distances, short)
             target = builder.bitcast(builder.gep(start(out, arguments[3]), [arguments[4]]), short.as_pointer())
-            builder.store(found, target, align=2)
+            builder.store(distances, target, align=2)
             return context.get_dummy_value()
 
         return types.void(words, types.intp, query, out, types.intp), generate
 
-    return eight_rows
+    compiled_rows: Callable[..., None] = intrinsic(eight_rows)
+    return compiled_rows
 
 
 two_words = _eight_rows(2)
@@ -241,7 +243,7 @@ def select(words, queries, mask, start, stop, k, ties, keys, counts, state, reac
 @compiled
 def select_one(words, query, mask, start, stop, k, ties, keys, counts, state, buffer):  # type: ignore[no-untyped-def]
     """Continue the selection of the nearest rows for codes of one word."""
-    held, limit, under, dropped = state[0], state[1], state[2], state[3]
+    number, limit, under, dropped = state[0], state[1], state[2], state[3]
     bound = limit + 1 if ties and not dropped else limit
     for block in range(start, stop, BLOCK):
         if bound <= 0:
@@ -249,25 +251,25 @@ def select_one(words, query, mask, start, stop, k, ties, keys, counts, state, bu
         end = min(block + BLOCK, stop)
         block_distances(words, query, mask, block, end, buffer)
         for strip in range(0, end - block, STRIP):
-            found = below(buffer, strip, np.uint16(bound))
-            while found:
-                row = strip + lowest(found)
-                found &= found - np.uint64(1)
+            near = below(buffer, strip, np.uint16(bound))
+            while near:
+                row = strip + lowest(near)
+                near &= near - np.uint64(1)
                 distance = np.int64(buffer[row])
                 if distance >= bound:
                     continue
-                if held == keys.shape[0]:
+                if number == keys.shape[0]:
                     if ties and not dropped:
-                        held = squeeze(keys, held, limit, held)
-                        if 2 * held > keys.shape[0]:
+                        number = squeeze(keys, number, limit, number)
+                        if 2 * number > keys.shape[0]:
                             dropped = 1
                     if not ties or dropped:
-                        held = squeeze(keys, held, limit, k - under)
+                        number = squeeze(keys, number, limit, k - under)
                     bound = limit + 1 if ties and not dropped else limit
                     if distance >= bound:
                         continue
-                keys[held] = distance << PLACE | (block + row)
-                held += 1
+                keys[number] = distance << PLACE | (block + row)
+                number += 1
                 counts[distance] += 1
                 if distance < limit:
                     under += 1
@@ -277,14 +279,14 @@ def select_one(words, query, mask, start, stop, k, ties, keys, counts, state, bu
                         # All rows at the new limit were kept: they were under the old one.
                         dropped = 0
                     bound = limit + 1 if ties and not dropped else limit
-    state[0], state[1], state[2], state[3] = held, limit, under, dropped
+    state[0], state[1], state[2], state[3] = number, limit, under, dropped
 
 
 @compiled
-def squeeze(keys, held, limit, room):  # type: ignore[no-untyped-def]
+def squeeze(keys, number, limit, room):  # type: ignore[no-untyped-def]
     """Drop candidates that cannot be among the k nearest: beyond the limit, or too many (`room`) at it."""
-    kept = 0
-    for j in range(held):
+    left = 0
+    for j in range(number):
         distance = keys[j] >> PLACE
         if distance > limit:
             continue
@@ -292,15 +294,15 @@ def squeeze(keys, held, limit, room):  # type: ignore[no-untyped-def]
             if room == 0:
                 continue
             room -= 1
-        keys[kept] = keys[j]
-        kept += 1
-    return kept
+        keys[left] = keys[j]
+        left += 1
+    return left
 
 
 @compiled
 def collect(words, query, mask, start, stop, radius, near, rows):  # type: ignore[no-untyped-def]
     """Write each row of start..stop within `radius`, in order, into near (uint16) and rows (int64); return how many."""
-    held = 0
+    number = 0
     buffer = np.empty(BLOCK, np.uint16)
     # FAR is no distance, whatever the radius.
     bound = np.uint16(min(radius, FAR - 1) + 1)
@@ -308,11 +310,11 @@ def collect(words, query, mask, start, stop, radius, near, rows):  # type: ignor
         end = min(block + BLOCK, stop)
         block_distances(words, query, mask, block, end, buffer)
         for strip in range(0, end - block, STRIP):
-            found = below(buffer, strip, bound)
-            while found:
-                row = strip + lowest(found)
-                found &= found - np.uint64(1)
-                near[held] = buffer[row]
-                rows[held] = block + row
-                held += 1
-    return held
+            hits = below(buffer, strip, bound)
+            while hits:
+                row = strip + lowest(hits)
+                hits &= hits - np.uint64(1)
+                near[number] = buffer[row]
+                rows[number] = block + row
+                number += 1
+    return number

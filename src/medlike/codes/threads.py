@@ -43,10 +43,10 @@ def share(most: int, worker: Callable[["itertools.count[int]"], T]) -> list[T]:
         )
     _step_aside()
     others = [_pool.submit(worker, counter) for _ in range(number - 1)]
-    found = [worker(counter)]
+    results = [worker(counter)]
     # By now every step has been drawn: a thread that has not begun would find nothing to do.
-    found += [other.result() for other in others if not other.cancel()]
-    return found
+    results += [other.result() for other in others if not other.cancel()]
+    return results
 
 
 def _step_aside() -> None:

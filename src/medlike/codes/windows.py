@@ -11,11 +11,11 @@ and a window with a counted cell over an invalid one of the image is not a windo
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from medlike.codes.hamming import Engine
 from medlike.codes.templates import CELLS, GRID, Arrangement, Template
 from medlike.codes.threads import share
 from medlike.errors import QueryError
@@ -24,8 +24,6 @@ from medlike.types import Array
 STEP = 1024  # images a thread takes at a time
 SMALL = 2000  # images up to which numpy answers in a moment
 CHUNK = 64  # images that numpy compares at a time
-
-Engine = Literal["auto", "numpy", "compiled"]
 
 
 @dataclass(frozen=True)
@@ -138,8 +136,8 @@ def _numpy(
         better = nearest < best
         best[better], which[better] = nearest[better], place
         top[better], left[better] = at[better] // across, at[better] % across
-    kept = np.isfinite(best) & (best <= limits)
-    return Matches(rows[kept], best[kept], which[kept], top[kept], left[kept])
+    near = np.isfinite(best) & (best <= limits)
+    return Matches(rows[near], best[near], which[near], top[near], left[near])
 
 
 def _compiled(
@@ -169,8 +167,8 @@ def _compiled(
 
     share(-(-len(rows) // STEP), worker)
     best, which, at = outputs
-    kept = np.flatnonzero(which >= 0)
-    return Matches(rows[kept], best[kept], which[kept], at[kept] // GRID, at[kept] % GRID)
+    near = np.flatnonzero(which >= 0)
+    return Matches(rows[near], best[near], which[near], at[near] // GRID, at[near] % GRID)
 
 
 def _matches(parts: Sequence[Matches]) -> Matches:
