@@ -45,7 +45,7 @@ def _locations(data: memoryview, message: str, depth: int) -> Iterator[str]:
 
 
 def _fields(data: memoryview) -> Iterator[tuple[int, memoryview | None]]:
-    """(number, content) of the fields of a message; content is None for plain numbers."""
+    """Yield (number, content) of the fields of a message; content is None for plain numbers."""
     at = 0
     while at < len(data):
         tag, at = _varint(data, at)

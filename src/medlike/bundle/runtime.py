@@ -14,8 +14,9 @@ def onnxruntime() -> ModuleType:
     `disable_telemetry_events()` alone does not stop the files.
     """
     os.environ["ORT_DISABLE_TELEMETRY"] = "1"
-    import onnxruntime as runtime
+    import onnxruntime
 
     # Where the caller's own code has imported it earlier, this still stops the recording of events.
-    runtime.disable_telemetry_events()
-    return runtime
+    onnxruntime.disable_telemetry_events()
+    module: ModuleType = onnxruntime
+    return module

@@ -18,9 +18,12 @@ INPUT = "image"
 
 
 def open_session(graph: str | Path) -> InferenceSession:
-    """An onnxruntime.InferenceSession on `graph`, one thread a call; calls may run in parallel.
+    """Open a session of ONNX Runtime on a graph, one thread a call; calls may run in parallel.
 
-    Weights are read from the file beside the graph that it names. BundleError where the runtime refuses it.
+    Weights are read from the file beside the graph that it names.
+
+    Raises:
+        BundleError: The runtime refuses the graph.
     """
     onnxruntime = runtime.onnxruntime()
     options = onnxruntime.SessionOptions()
@@ -37,5 +40,5 @@ def open_session(graph: str | Path) -> InferenceSession:
 
 
 def code_values(session: InferenceSession, pictures: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-    """Output "bits" of each picture run alone: uint8 [N, 224, 224] -> float32 [N, K]; a bit is value > 0."""
+    """Return the output "bits" of each picture run alone: uint8 [N, 224, 224] -> float32 [N, K]; a bit is value > 0."""
     return np.concatenate([session.run(["bits"], {INPUT: picture[None]})[0] for picture in pictures])
