@@ -94,7 +94,7 @@ def _no_number(name: str) -> NoReturn:
 
 
 def _require_shallow(value: object, depth: int) -> None:
-    level = [value]
+    level: list[Json] = [value]
     for _ in range(depth + 1):
         level = [item for item in level if isinstance(item, dict | list)]
         if not level:
