@@ -79,15 +79,15 @@ def _facts(dataset: Dataset, segmentations: bool) -> tuple[PixelHeader, _Facts]:
     can be are used and the others no longer stand in the way.
     """
     try:
-        return pixel_header(dataset, segmentations), _said(dataset)
+        return pixel_header(dataset, segmentations), _besides_pixels(dataset)
     except ImageError:
         raise
     except Exception:  # pydicom raises what the damage happens to provoke
         mend_elements(dataset)
-        return pixel_header(dataset, segmentations), _said(dataset)
+        return pixel_header(dataset, segmentations), _besides_pixels(dataset)
 
 
-def _said(dataset: Dataset) -> _Facts:
+def _besides_pixels(dataset: Dataset) -> _Facts:
     who = identifiers(dataset)
     words, replaced = texts(dataset, who)
     return _Facts(nameless(metadata(dataset), who), words, replaced, who)

@@ -27,6 +27,7 @@ from medlike.imaging.dicom_header import DEFLATED_FRAMES, PixelHeader, is_encaps
 from medlike.imaging.dicom_samples import native_frame, stored_values
 from medlike.imaging.jpeg2000 import without_offset
 from medlike.imaging.limits import check_size
+from medlike.types import JsonObject
 
 Decode = Callable[[int], tuple[np.ndarray, int]]
 
@@ -174,23 +175,21 @@ def _run_lengths(compressed: bytes, header: PixelHeader) -> np.ndarray:
             f"the RLE frame has {segments} segments; {header.samples} samples of {header.allocated} bits are "
             f"{header.samples * header.allocated // 8}"
         )
+    options: JsonObject = {
+        "rows": header.rows,
+        "columns": header.columns,
+        "samples_per_pixel": components,
+        "bits_allocated": 8 * size,
+        "bits_stored": 8 * size,
+        "pixel_representation": 0,
+        "photometric_interpretation": "RGB" if components == 3 else "MONOCHROME2",
+        "planar_configuration": 1,
+        "number_of_frames": 1,
+        "pixel_keyword": "PixelData",
+    }
     # pylibjpeg's run-length decoder panics on damaged data, with a trace on stderr; pydicom's does not.
-    pixels, _ = get_decoder(uid.RLELossless).as_array(
-        encapsulate([compressed]),
-        index=0,
-        raw=True,
-        decoding_plugin="pydicom",
-        rows=header.rows,
-        columns=header.columns,
-        samples_per_pixel=components,
-        bits_allocated=8 * size,
-        bits_stored=8 * size,
-        pixel_representation=0,
-        photometric_interpretation="RGB" if components == 3 else "MONOCHROME2",
-        planar_configuration=1,
-        number_of_frames=1,
-        pixel_keyword="PixelData",
-    )
+    decoder = get_decoder(uid.RLELossless)
+    pixels, _ = decoder.as_array(encapsulate([compressed]), index=0, raw=True, decoding_plugin="pydicom", **options)
     return pixels
 
 

@@ -29,10 +29,10 @@ def people_and_dates(dataset: Dataset) -> dict[str, str]:
     Returns:
         names_in_file, dates_in_file, numbers_in_file: values separated by backslashes; absent where there are none.
     """
-    found: dict[str, dict[str, None]] = {"names_in_file": {}, "dates_in_file": {}, "numbers_in_file": {}}
-    for key, value in _said(dataset, 0):
-        found[key][value] = None
-    return {key: "\\".join(values) for key, values in found.items() if values}
+    values_by_kind: dict[str, dict[str, None]] = {"names_in_file": {}, "dates_in_file": {}, "numbers_in_file": {}}
+    for key, value in _values(dataset, 0):
+        values_by_kind[key][value] = None
+    return {key: "\\".join(values) for key, values in values_by_kind.items() if values}
 
 
 def as_text(value: object) -> str:
@@ -53,14 +53,14 @@ def as_text(value: object) -> str:
     return text.strip()
 
 
-def _said(dataset: Dataset, depth: int) -> Iterator[tuple[str, str]]:
+def _values(dataset: Dataset, depth: int) -> Iterator[tuple[str, str]]:
     for tag in list(dataset.keys()):
         try:
             key = _kind(dataset, tag)
             if key == "sequence" and depth < _DEEPEST:
                 items = dataset[tag].value
                 for item in items if isinstance(items, Sequence) else ():
-                    yield from _said(item, depth + 1)
+                    yield from _values(item, depth + 1)
             elif key in ("names_in_file", "dates_in_file", "numbers_in_file"):
                 value = dataset[tag].value
                 several = value if isinstance(value, MultiValue | list | tuple) else [value]
@@ -72,7 +72,7 @@ def _said(dataset: Dataset, depth: int) -> Iterator[tuple[str, str]]:
 
 
 def _kind(dataset: Dataset, tag: int) -> str:
-    """What an element holds, without reading its value: most are numbers of the image.
+    """Return what an element holds, without reading its value: most are numbers of the image.
 
     The dictionary decides, for a file may call its representation LO; the file does where the dictionary is silent.
     """

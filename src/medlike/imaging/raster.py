@@ -9,20 +9,20 @@ from PIL import Image as PillowImage
 
 from medlike.errors import ImageError
 from medlike.imaging.arrays import grey_if_equal, holding_bits, kept_type, pillow_pixels, sample_bits
-from medlike.imaging.image import Image, Photometry
+from medlike.imaging.image import Image, Photometry, Value
 from medlike.imaging.jpeg2000 import jpeg2000_pixels
 from medlike.imaging.limits import MAX_PIXELS, check_size
 from medlike.imaging.png import png_pixels
 from medlike.imaging.pnm import pnm_pixels
+from medlike.imaging.signatures import JPEG_2000, TIFF
 from medlike.imaging.silence import reason, silence
-from medlike.imaging.tiff import is_tiff, tiff_pages, upright
+from medlike.imaging.tiff import tiff_pages, upright
 from medlike.types import JsonObject
 
 #: Only these of Pillow's readers are used: some of the others start programs (EPS) or are rarely looked
 #: after.
 FORMATS = ("PNG", "JPEG", "BMP", "DIB", "WEBP", "GIF", "PPM", "JPEG2000")
 
-_JPEG2000 = (b"\0\0\0\x0cjP  \r\n\x87\n", b"\xff\x4f\xff\x51")
 _ORIENTATION = 274
 
 
@@ -42,7 +42,7 @@ def read_raster(path: Path, choose) -> Iterator[Image]:
     with path.open("rb") as file:
         start = file.read(64)
     try:
-        if is_tiff(start):
+        if start.startswith(TIFF):
             for page, frame, frames in tiff_pages(path, choose):
                 yield _image(page.pixels, path, frame, frames, page.inverted, page.transparent)
             return
@@ -60,7 +60,7 @@ def read_raster(path: Path, choose) -> Iterator[Image]:
 
 
 def _stored_values(path: Path, start: bytes) -> tuple[np.ndarray, JsonObject] | None:
-    """Pixels and photometry of a kind whose values Pillow scales, None for the others."""
+    """Return pixels and photometry of a kind whose values Pillow scales, None for the others."""
     if start[:1] == b"P" and start[1:2].isdigit():
         values = pnm_pixels(path)
         if values is None:
@@ -68,7 +68,7 @@ def _stored_values(path: Path, start: bytes) -> tuple[np.ndarray, JsonObject] | 
         pixels, white = values
         # A maxval up to 255 is a picture's white; above, it is often no more than the size of the type.
         return pixels, {"bits": white.bit_length()} if white > 255 else {"scale": (0.0, float(white))}
-    if start.startswith(_JPEG2000):
+    if start.startswith(JPEG_2000):
         samples = jpeg2000_pixels(path)
         return samples and (samples[0], {"bits": samples[1], "transparent": samples[2]})
     return None
@@ -113,9 +113,9 @@ def _image(
     bits = bits if bits < 16 else sample_bits(pixels)
     if transparent and pixels.dtype == np.uint16:
         scale = (0.0, float(2 ** holding_bits(pixels) - 1))
-    facts = {"rows": int(pixels.shape[0]), "columns": int(pixels.shape[1])}
+    facts: dict[str, Value] = {"rows": int(pixels.shape[0]), "columns": int(pixels.shape[1])}
     photometry = Photometry(bits=bits, inverted=inverted, scale=scale)
-    return Image(pixels, photometry, frame=frame, frames=frames, metadata={**facts}, path=str(path))
+    return Image(pixels, photometry, frame=frame, frames=frames, metadata=facts, path=str(path))
 
 
 def _refusal(error: Exception) -> Exception:

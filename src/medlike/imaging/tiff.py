@@ -46,11 +46,6 @@ class Page(NamedTuple):
     transparent: bool = False
 
 
-def is_tiff(start: bytes) -> bool:
-    """Return whether a file begins as TIFF or BigTIFF do, in either byte order."""
-    return start[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
-
-
 def tiff_pages(path: Path, choose) -> Iterator[tuple[Page, int, int]]:
     """Yield the pages of a TIFF file.
 
@@ -142,7 +137,8 @@ def _page(path: Path, file: TiffFile, page: TiffPage, index: int) -> Page:
 
 def _opened(path: Path, file: TiffFile, index: int) -> ImageFile.ImageFile:
     """Open a page as a Pillow picture that no orientation rotates."""
-    turned = [page.tags[_ORIENTATION] for page in file.pages if _orientation(page) != 1]
+    pages = [page.aspage() for page in file.pages]
+    turned = [page.tags[_ORIENTATION] for page in pages if _orientation(page) != 1]
     source: Path | io.BytesIO = path
     if turned:
         source = io.BytesIO(path.read_bytes())
@@ -158,13 +154,13 @@ def _opened(path: Path, file: TiffFile, index: int) -> ImageFile.ImageFile:
 
 
 def _in_native_order(tile: ImageFile._Tile) -> ImageFile._Tile:
-    """A tile of Pillow whose raw mode has the byte order of this machine, in which libtiff gives all samples.
+    """Return a tile whose raw mode has the byte order of this machine, in which libtiff gives all samples.
 
     Pillow 13 sets it so for unsigned 16 bits alone: it reads signed and float samples of big-endian files as noise.
     """
-    if tile.codec_name != "libtiff" or tile.args[0] not in _SWAPPED:
-        return tile
-    return tile._replace(args=(_SWAPPED[tile.args[0]], *tile.args[1:]))
+    if tile.codec_name == "libtiff" and isinstance(tile.args, tuple) and tile.args[0] in _SWAPPED:
+        return tile._replace(args=(_SWAPPED[tile.args[0]], *tile.args[1:]))
+    return tile
 
 
 def _by_tifffile(page: TiffPage, colours: int) -> Page:
