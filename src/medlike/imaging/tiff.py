@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image as PillowImage
@@ -22,6 +22,7 @@ from PIL import ImageFile
 from medlike.errors import ImageError
 from medlike.imaging.arrays import over_black, pillow_pixels, wide_samples
 from medlike.imaging.limits import check_size
+from medlike.imaging.page import Page
 from medlike.imaging.silence import silence
 
 if TYPE_CHECKING:
@@ -36,14 +37,6 @@ _BY_TIFFFILE = (1, 8, 32946, 32773)
 
 #: Raw modes of Pillow for big-endian samples, and for those in the order of this machine.
 _SWAPPED = {"I;16BS": "I;16NS", "F;32BF": "F;32NF"}
-
-
-class Page(NamedTuple):
-    """A decoded page. pixels: any type, [H, W] or [H, W, 3], over black. inverted: their lowest value is white."""
-
-    pixels: np.ndarray
-    inverted: bool = False
-    transparent: bool = False
 
 
 def tiff_pages(path: Path, choose) -> Iterator[tuple[Page, int, int]]:
