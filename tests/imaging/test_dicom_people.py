@@ -118,7 +118,7 @@ def test_shift_jis_that_the_file_does_not_declare_hides_no_name(write_dicom, nam
     assert image.identifiers["patient_name"] == image.identifiers["names_in_file"] == name
 
 
-@pytest.mark.parametrize("text", ["O\x92Brien", "Müller \x96 Weiß", "\x93Thorax\x94", "Voilà"])
+@pytest.mark.parametrize("text", ["O\x92Brien", "Müller \x96 Weiß", "\x93Thorax\x94", "Voilà", "éééé"])
 def test_western_texts_are_not_taken_for_shift_jis(text):
     assert as_text(text) == text
     assert as_text("Voilà".encode().decode("latin-1")) == "Voilà"

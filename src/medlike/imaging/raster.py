@@ -9,6 +9,7 @@ from PIL import Image as PillowImage
 
 from medlike.errors import ImageError
 from medlike.imaging.arrays import grey_if_equal, holding_bits, kept_type, pillow_pixels, sample_bits
+from medlike.imaging.frames import Choice
 from medlike.imaging.image import Image, Photometry, Value
 from medlike.imaging.jpeg2000 import jpeg2000_page
 from medlike.imaging.limits import MAX_PIXELS, check_size
@@ -26,12 +27,12 @@ FORMATS = ("PNG", "JPEG", "BMP", "DIB", "WEBP", "GIF", "PPM", "JPEG2000")
 _ORIENTATION = 274
 
 
-def read_raster(path: Path, choose) -> Iterator[Image]:
+def read_raster(path: Path, choose: Choice) -> Iterator[Image]:
     """Yield the pages of a raster file as images: stored values, upright, transparency laid over black.
 
     Args:
         path: the file.
-        choose: function from page count to the 0-based pages wanted, ascending.
+        choose: which pages to read.
 
     Yields:
         Grey of 8 and 16 bits and floats as they are stored; colour as RGB; equal colour channels as grey.
@@ -66,7 +67,7 @@ def _stored_values(path: Path, start: bytes) -> Page | None:
     return jpeg2000_page(path) if start.startswith(JPEG_2000) else None
 
 
-def _by_pillow(path: Path, start: bytes, choose) -> Iterator[Image]:
+def _by_pillow(path: Path, start: bytes, choose: Choice) -> Iterator[Image]:
     with silence():
         picture = PillowImage.open(path, formats=FORMATS)
     with picture:

@@ -2,12 +2,12 @@
 
 import stat
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
 from medlike.errors import ImageError
-from medlike.imaging.frames import Frames, frame_choice
+from medlike.imaging.frames import Choice, Frames, frame_choice
 from medlike.imaging.image import Image
 from medlike.imaging.signatures import DICOM_PREFIX, JPEG_2000, TIFF
 from medlike.imaging.silence import reason
@@ -90,7 +90,7 @@ def first_bytes(path: Path) -> bytes:
         return file.read(_SNIFFED)
 
 
-def _read(path: Path, choose: Callable[[int], range], segmentations: bool) -> Iterator[Image]:
+def _read(path: Path, choose: Choice, segmentations: bool) -> Iterator[Image]:
     start = first_bytes(path)
     if not start:
         raise ImageError("the file is empty")

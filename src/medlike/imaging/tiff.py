@@ -21,6 +21,7 @@ from PIL import ImageFile
 
 from medlike.errors import ImageError
 from medlike.imaging.arrays import over_black, pillow_pixels, wide_samples
+from medlike.imaging.frames import Choice
 from medlike.imaging.limits import check_size
 from medlike.imaging.page import Page
 from medlike.imaging.silence import silence
@@ -39,12 +40,12 @@ _BY_TIFFFILE = (1, 8, 32946, 32773)
 _SWAPPED = {"I;16BS": "I;16NS", "F;32BF": "F;32NF"}
 
 
-def tiff_pages(path: Path, choose) -> Iterator[tuple[Page, int, int]]:
+def tiff_pages(path: Path, choose: Choice) -> Iterator[tuple[Page, int, int]]:
     """Yield the pages of a TIFF file.
 
     Args:
         path: the file.
-        choose: function from page count to the 0-based pages wanted, ascending.
+        choose: which pages to read.
 
     Yields:
         The page, upright; its place, 0-based; the number of pages.
