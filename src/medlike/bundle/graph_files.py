@@ -51,10 +51,8 @@ def _fields(data: memoryview) -> Iterator[tuple[int, memoryview | None]]:
         tag, at = _varint(data, at)
         number, kind = tag >> 3, tag & 7
         if kind == 0:
-            _, at = _varint(data, at)
-            yield number, None
-            continue
-        if kind == 2:
+            size, (_, at) = 0, _varint(data, at)
+        elif kind == 2:
             size, at = _varint(data, at)
         elif kind in (1, 5):
             size = 8 if kind == 1 else 4

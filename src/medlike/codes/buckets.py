@@ -62,7 +62,7 @@ class BucketTable:
         if mask is not None and (mask.dtype != np.bool_ or mask.shape != (len(self),)):
             raise QueryError(f"the mask is {mask.dtype} {list(mask.shape)}: it must be bool [{len(self)}]")
         code = int(_numbers(query[None])[0])
-        near, rows = [], []
+        near, rows = [np.empty(0, np.int32)], [np.empty(0, np.int64)]
         count = 0
         for distance, flips in enumerate(_rings()):
             if count >= k or (radius is not None and distance > radius):
@@ -71,9 +71,7 @@ class BucketTable:
             near.append(np.full(len(ring), distance, np.int32))
             rows.append(ring)
             count += len(ring)
-        if not rows:
-            return np.empty(0, np.int32), np.empty(0, np.int64)
-        return np.concatenate(near), np.concatenate(rows).astype(np.int64)
+        return np.concatenate(near), np.concatenate(rows)
 
     def nearest_and_more(
         self, query: NDArray[np.uint8], k: int, mask: NDArray[np.bool_] | None = None, room: int = 1 << 15

@@ -9,7 +9,6 @@ and a window with a counted cell over an invalid one of the image is not a windo
 """
 
 import itertools
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -44,6 +43,10 @@ class Matches:
         return len(self.rows)
 
 
+_NO_ROWS = np.empty(0, np.int64)
+_NO_MATCHES = Matches(_NO_ROWS, np.empty(0, np.float64), _NO_ROWS, _NO_ROWS, _NO_ROWS)
+
+
 def match(
     cells: NDArray[np.uint64],
     masks: NDArray[np.uint8] | None,
@@ -68,14 +71,14 @@ def match(
     chosen = np.arange(len(cells)) if rows is None else np.asarray(rows, np.int64)
     limits = np.broadcast_to(np.asarray(limit, np.float64), chosen.shape)
     if not len(chosen) or not template.arrangements:
-        return _matches([])
+        return _NO_MATCHES
     if engine == "compiled" or (engine == "auto" and len(chosen) > SMALL):
         return _compiled(cells, masks, template, chosen, np.ascontiguousarray(limits))
-    parts = []
+    parts = [_NO_MATCHES]
     for start in range(0, len(chosen), CHUNK):
         part = slice(start, start + CHUNK)
         parts.append(_numpy(cells, masks, template, chosen[part], limits[part]))
-    return _matches(parts)
+    return Matches(*(np.concatenate([getattr(part, name) for part in parts]) for name in Matches.__dataclass_fields__))
 
 
 def agreement(
@@ -169,13 +172,6 @@ def _compiled(
     best, which, at = outputs
     near = np.flatnonzero(which >= 0)
     return Matches(rows[near], best[near], which[near], at[near] // GRID, at[near] % GRID)
-
-
-def _matches(parts: Sequence[Matches]) -> Matches:
-    if not parts:
-        empty = np.empty(0, np.int64)
-        return Matches(empty, np.empty(0, np.float64), empty, empty, empty)
-    return Matches(*(np.concatenate([getattr(part, name) for part in parts]) for name in Matches.__dataclass_fields__))
 
 
 def _check(cells: Array, masks: Array | None, template: Template) -> None:

@@ -7,7 +7,6 @@ from datetime import date
 from typing import TypeVar
 
 from pydicom.dataset import Dataset
-from pydicom.multival import MultiValue
 
 from medlike.imaging import vocabulary
 from medlike.imaging.deidentification import deidentify
@@ -182,11 +181,6 @@ def _date(text: str) -> date | None:
 def _text(dataset: Dataset, keyword: str) -> str:
     """Return an element as text, "" if it is absent or unreadable."""
     try:
-        value = dataset.get(keyword)
-        if value is None:
-            return ""
-        if isinstance(value, MultiValue | list | tuple):
-            value = "\\".join(str(one) for one in value)
-        return as_text(value)
+        return as_text(dataset.get(keyword))
     except Exception:  # pydicom raises what the damage happens to provoke
         return ""

@@ -36,14 +36,19 @@ def people_and_dates(dataset: Dataset) -> dict[str, str]:
 
 
 def as_text(value: object) -> str:
-    """Return a value of an element as text, without what no database takes.
+    """Return the value of an element as text, without what no database takes; several are joined by backslashes.
+
+    They are joined first, since a backslash may also be the second byte of a letter.
+
 
     UTF-8 and Shift JIS that the file does not declare arrive as Latin-1, in which they would hide a name. No other
     text is well-formed UTF-8 by chance. A text is Shift JIS if it has control characters that Latin-1 texts lack (a
     curly quote of Windows is one of them) and, read so, two Japanese letters in a row. Source: PS3.3 C.12.1.1.2.
     """
+    if isinstance(value, MultiValue | list | tuple):
+        value = "\\".join("" if one is None else str(one) for one in value)
     # Undecodable bytes arrive as surrogates.
-    text = str(value).replace("\x00", "").encode("utf-8", "replace").decode("utf-8")
+    text = str("" if value is None else value).replace("\x00", "").encode("utf-8", "replace").decode("utf-8")
     with suppress(UnicodeError):
         return text.encode("latin-1").decode("utf-8").strip()
     with suppress(UnicodeError):
@@ -62,10 +67,7 @@ def _values(dataset: Dataset, depth: int) -> Iterator[tuple[str, str]]:
                 for item in items if isinstance(items, Sequence) else ():
                     yield from _values(item, depth + 1)
             elif key in ("names_in_file", "dates_in_file", "numbers_in_file"):
-                value = dataset[tag].value
-                several = value if isinstance(value, MultiValue | list | tuple) else [value]
-                # Joined, since a backslash between them may be the second byte of a letter.
-                texts = as_text("\\".join("" if one is None else str(one) for one in several)).split("\\")
+                texts = as_text(dataset[tag].value).split("\\")
                 yield from ((key, text.strip()) for text in texts if text.strip())
         except Exception:  # a damaged element says nothing
             continue

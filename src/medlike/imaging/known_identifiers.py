@@ -81,17 +81,13 @@ class Known:
             numbers: look for ids, UIDs and places too, and not for names and dates alone.
         """
         folded = fold(text)
-        candidates: list[Passage] = []
+        spans = []
         for mark, patterns in (("[id]", self.numbers if numbers else ()), ("[date]", self.dates)):
             for pattern in patterns:
-                for match in pattern.finditer(folded.lower):
-                    span = folded.original(*match.span())
-                    if span:
-                        candidates.append(Passage(*span, mark))
-        for start, end in _names(folded, self.words):
-            span = folded.original(start, end)
-            if span:
-                candidates.append(Passage(*span, "[name]"))
+                spans += [(match.span(), mark) for match in pattern.finditer(folded.lower)]
+        spans += [(span, "[name]") for span in _names(folded, self.words)]
+        originals = [(folded.original(*span), mark) for span, mark in spans]
+        candidates = [Passage(*span, mark) for span, mark in originals if span]
         # The longest first: a date inside of an id is part of it.
         chosen: list[Passage] = []
         for passage in sorted(candidates, key=lambda one: (one.start - one.end, one.start)):
