@@ -49,7 +49,7 @@ def pixel_header(dataset: Dataset, segmentations: bool = True) -> PixelHeader:
 
     Args:
         dataset: an opened file.
-        segmentations: whether segmentation objects are wanted.
+        segmentations: whether to read segmentation objects.
 
     Raises:
         ImageError: there are no pixels, they are of a kind that is not read, or an element cannot be read, is absent
