@@ -41,6 +41,9 @@ ArchiveFolder = Annotated[
     ),
 ]  # fmt: skip
 ReportFormat = Annotated[Report, typer.Option("--format", "-f", help="Output format: a table, or JSON for programs.")]
+ListFormat = Annotated[
+    Format, typer.Option("--format", "-f", help="Output format: a table, or JSON or CSV for programs.")
+]
 
 
 def refuse(context: typer.Context, names: Collection[str], why: str) -> None:

@@ -4,7 +4,7 @@ import inspect
 import textwrap
 from collections.abc import Iterator
 from enum import Enum
-from typing import Any, get_args, get_origin, get_type_hints
+from typing import Any, get_args, get_origin
 
 import typer
 
@@ -32,7 +32,8 @@ def reference() -> str:
     """Every command with its arguments, options and examples."""
     parts = [INTRODUCTION]
     for path, function, epilog in every_command():
-        given = list(parameters(function))
+        # As a usage line has them: what has no name comes first.
+        given = sorted(parameters(function), key=lambda item: item[1].startswith("-"))
         usage = " ".join([path, *(word for word, _, _ in given)])
         parts.append(f"## {path}\n\n{inspect.getdoc(function)}\n\n```\n{usage}\n```\n")
         if given:
@@ -77,11 +78,10 @@ def commands(app: typer.Typer, path: str = "medlike") -> Iterator[tuple[str, Any
 
 def parameters(function: Any) -> Iterator[tuple[str, str, str]]:
     """Of each argument and option: its word in the usage line, its names, its help with the default."""
-    hints = get_type_hints(function, include_extras=True)
-    for parameter in inspect.signature(function).parameters.values():
-        if hints[parameter.name] is typer.Context:
+    for parameter in inspect.signature(function, eval_str=True).parameters.values():
+        if parameter.annotation is typer.Context:
             continue  # what was given, not something to give
-        kind, facts = get_args(hints[parameter.name])[:2]
+        kind, facts = get_args(parameter.annotation)[:2]
         value = _value(kind, facts.metavar, parameter.name)
         text = " ".join((facts.help or "").split())
         if isinstance(facts, typer.models.ArgumentInfo):
@@ -113,7 +113,7 @@ def _value(kind: Any, metavar: str | None, name: str) -> str:
 def _default(default: Any, shown: Any) -> str:
     if isinstance(shown, str):
         return f" Default: {shown}."
-    if default in (None, False, inspect.Parameter.empty):
+    if not default or default is inspect.Parameter.empty:
         return ""
     return f" Default: {getattr(default, 'value', default)}."
 
