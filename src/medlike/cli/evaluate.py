@@ -1,4 +1,4 @@
-"""medlike evaluate: how good are codes, from bundles on a collection or from plain arrays."""
+"""medlike evaluate: measure bundles on a collection, or codes in plain arrays."""
 
 from dataclasses import dataclass
 from pathlib import Path

@@ -4,7 +4,7 @@ import glob
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from medlike import Archive
     from medlike.archive.intake.ingest import AddReport
     from medlike.imaging import Frames
+    from medlike.types import JsonObject
 
 SHOWN = 20
 
@@ -147,22 +148,22 @@ def _opened(folder: Path, sources: list[str], new: NewArchiveOptions, keep_ident
     return opened
 
 
-def _require_text_bundle(opened: "Archive", given: str) -> None:
-    """Exit where an archive that is there has another text bundle, or none: indexing does not change it."""
+def _require_text_bundle(opened: "Archive", name: str) -> None:
+    """Fail if an existing archive has another text bundle, or none: indexing does not change it."""
     from medlike.archive.storage.folder import TextBundleFacts, encode_alike, loaded_text_bundle
 
     has = opened.text_bundle
-    wanted = None if given == "none" else TextBundleFacts.of(loaded_text_bundle(given))
-    if has != wanted and (has is None or wanted is None or not encode_alike(has, wanted)):
+    required = None if name == "none" else TextBundleFacts.of(loaded_text_bundle(name))
+    if has != required and (has is None or required is None or not encode_alike(has, required)):
         named = "no text bundle" if has is None else f"text bundle {has.name}"
-        fail(f"{opened.path} has {named}; to change that run `medlike reindex --text-bundle {given}`")
+        fail(f"{opened.path} has {named}; to change that run `medlike reindex --text-bundle {name}`")
 
 
 def _exists(source: str) -> bool:
     return os.path.lexists(source) or any(glob.iglob(source, recursive=True))  # noqa: PTH207 (absolute patterns)
 
 
-def _facts(report: "AddReport") -> dict[str, Any]:
+def _facts(report: "AddReport") -> "JsonObject":
     return {
         "files": report.files,
         "added": report.added,

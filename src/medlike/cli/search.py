@@ -220,7 +220,7 @@ def _search(opened: "Archive", query: QueryOptions, settings: SearchSettings) ->
 
 
 def _read_receipt(file: Path) -> "JsonObject":
-    """A receipt, or the JSON answer of a search that holds one."""
+    """Return the receipt in a file that --receipt or --format json has written."""
     try:
         read = strict_json.read(file)
     except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""medlike train: make a bundle from labelled collections."""
+"""medlike train: train a bundle on labelled collections."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
