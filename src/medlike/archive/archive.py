@@ -18,7 +18,7 @@ from medlike.archive.storage.database import log_emptied
 from medlike.archive.storage.folder import BundleFacts, Folder, TextBundleFacts, loaded_bundle
 from medlike.archive.storage.identity import KEY_FILE, Identity, Links, as_source
 from medlike.archive.storage.lock import WriterLock
-from medlike.archive.storage.pictures import Pictures
+from medlike.archive.storage.pictures import StoredPictures
 from medlike.archive.storage.pixels import Pixels
 from medlike.archive.storage.spool import Spool
 from medlike.archive.storage.store import Store
@@ -57,7 +57,8 @@ class Archive:
         self._links = Links(folder.private)
         self._pixels = Pixels(folder.pixels)
         self._spool = Spool(folder.spool)
-        self._bundles = Bundles(folder, self._store, self._links, Pictures(self._store, self._pixels, self._links))
+        pictures = StoredPictures(self._store, self._pixels, self._links)
+        self._bundles = Bundles(folder, self._store, self._links, pictures)
         self._bundles.replace(folder, encoder)
         self._lock = WriterLock(folder.path)
 

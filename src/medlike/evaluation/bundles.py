@@ -23,7 +23,7 @@ from medlike.datasets.labels import can_be_headline, cautions
 from medlike.errors import DatasetError
 from medlike.evaluation import alarms, floors
 from medlike.evaluation.assessment import Assessment, assess, assess_oracle, compare
-from medlike.evaluation.encodings import Encoded, Pictures, encode_dataset, picture_summaries
+from medlike.evaluation.encodings import Encoded, PictureSummaries, encode_dataset, picture_summaries
 from medlike.evaluation.outliers import colour_spread, flagged_too_often, outlier_figures
 from medlike.evaluation.parts import part_figures
 from medlike.evaluation.protocols import Arena, across_sources, everything_arena, headline_arena, mean_over
@@ -311,7 +311,7 @@ def _tuned_floors(add: Callable[..., Assessment], name: str, encoded: Encoded, c
         add(f"discriminant on features of {name}", "floor", Representation(features=discriminant(features)))
 
 
-def _picture_floors(add: Callable[..., Assessment], pictures: Pictures) -> None:
+def _picture_floors(add: Callable[..., Assessment], pictures: PictureSummaries) -> None:
     prints = floors.fingerprint_features(pictures.fingerprints)
     add("fingerprint 16x16", "floor", Representation(features=prints))
     add("perceptual hash", "floor", Representation(codes=floors.hash_codes(pictures.hashes)))
