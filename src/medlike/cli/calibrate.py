@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from medlike.cli.exits import REFUSED
-from medlike.cli.options import Report, ReportFormat
+from medlike.cli.options import BundleName, Report, ReportFormat
 
 EXAMPLES = """[b]Examples[/b]
 
@@ -21,9 +21,7 @@ def calibrate(
         list[str], typer.Option("--data", help="Images of your site: a folder, file or manifest. Repeatable.")
     ],
     out: Annotated[Path, typer.Option("--out", help="Folder of the new bundle.")],
-    bundle: Annotated[
-        str | None, typer.Option("--bundle", "-b", help="Name of a shipped bundle, or the folder of one.")
-    ] = None,
+    bundle: BundleName = None,
     replace: Annotated[bool, typer.Option("--replace", help="Replace an existing bundle at --out.")] = False,
     format: ReportFormat = Report.table,
 ) -> None:

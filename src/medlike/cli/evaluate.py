@@ -23,6 +23,10 @@ json
 _ARRAYS = "Plain arrays"
 
 
+def _array(help: str) -> Option:
+    return Option(help, metavar="NPY", panel=_ARRAYS)
+
+
 @dataclass(frozen=True)
 class BundleOptions:
     """Bundles and the collection to measure them on.
@@ -88,31 +92,16 @@ class ArrayOptions:
         units: Patients or cases [N], or None.
     """
 
-    codes: Annotated[
-        Path | None, Option("Gallery codes, packed: uint8 [N, bits / 8].", metavar="NPY", panel=_ARRAYS)
-    ] = None
-    query_codes: Annotated[
-        Path | None, Option("Query codes, packed in the same way.", metavar="NPY", panel=_ARRAYS)
-    ] = None
-    labels: Annotated[
-        Path | None, Option("Gallery labels: integers or strings [N].", metavar="NPY", panel=_ARRAYS)
-    ] = None
-    query_labels: Annotated[Path | None, Option("Query labels.", metavar="NPY", panel=_ARRAYS)] = None
+    codes: Annotated[Path | None, _array("Gallery codes, packed: uint8 [N, bits / 8].")] = None
+    query_codes: Annotated[Path | None, _array("Query codes, packed in the same way.")] = None
+    labels: Annotated[Path | None, _array("Gallery labels: integers or strings [N].")] = None
+    query_labels: Annotated[Path | None, _array("Query labels.")] = None
     query_units: Annotated[
         Path | None,
-        Option(
-            "Patient or case of each query, for the intervals; by default each query is a unit of its own.",
-            metavar="NPY",
-            panel=_ARRAYS,
-        ),
+        _array("Patient or case of each query, for the intervals; by default each query is a unit of its own."),
     ] = None
     units: Annotated[
-        Path | None,
-        Option(
-            "Patient or case of each gallery image: a query's ranking leaves out its own.",
-            metavar="NPY",
-            panel=_ARRAYS,
-        ),
+        Path | None, _array("Patient or case of each gallery image: a query's ranking leaves out its own.")
     ] = None
 
 

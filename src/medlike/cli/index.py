@@ -2,7 +2,7 @@
 
 import glob
 import os
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -165,19 +165,11 @@ def _exists(source: str) -> bool:
 
 def _facts(report: "AddReport") -> "JsonObject":
     return {
-        "files": report.files,
-        "added": report.added,
-        "replaced": report.replaced,
-        "unchanged": report.unchanged,
+        **asdict(report),
         "duplicates": [{"path": path, "of": id} for path, id in report.duplicates],
         "skipped": [{"path": path, "reason": reason} for path, reason in report.skipped],
         "remarks": [{"path": path, "remark": remark} for path, remark in report.remarks],
-        "texts": report.texts,
-        "deidentified": report.deidentified,
-        "archives": report.archives,
         "dropped": {column: {"count": n, "example": cell} for column, (n, cell) in report.dropped.items()},
-        "generation": report.generation,
-        "seconds": report.seconds,
     }
 
 

@@ -41,6 +41,12 @@ ArchiveFolder = Annotated[
         show_default="an archive in your data directory",
     ),
 ]  # fmt: skip
+BundleName = Annotated[
+    str | None,
+    typer.Option(
+        "--bundle", "-b", help="Name of a shipped bundle, or the folder of one.", show_default="the default bundle"
+    ),
+]
 ReportFormat = Annotated[Report, typer.Option("--format", "-f", help="Output format: a table, or JSON for programs.")]
 ListFormat = Annotated[
     Format, typer.Option("--format", "-f", help="Output format: a table, or JSON or CSV for programs.")
