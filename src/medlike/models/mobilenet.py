@@ -28,7 +28,7 @@ STEM_CHANNELS = 32
 ENDS = tuple(end - 1 for end in accumulate(repeats for _, _, repeats, _ in STAGES))
 
 
-class InvertedResidual(nn.Module):
+class MobileNetBlock(nn.Module):
     """Expand (1x1), convolve each channel (3x3), project (1x1); the input is added where shapes agree."""
 
     def __init__(self, inputs: int, outputs: int, stride: int, expansion: int) -> None:
@@ -60,7 +60,7 @@ class MobileNetV2(nn.Module):
         for expansion, channels, repeats, stride in STAGES:
             stage = nn.Sequential()
             for step in (stride, *[1] * (repeats - 1)):
-                stage.append(InvertedResidual(inputs, channels, step, expansion))
+                stage.append(MobileNetBlock(inputs, channels, step, expansion))
                 inputs = channels
             self.stages.append(stage)
 
