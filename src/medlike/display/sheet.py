@@ -3,7 +3,6 @@
 import io
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,9 +15,6 @@ from medlike.errors import InputError
 from medlike.types import JsonObject
 
 Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
-
-if TYPE_CHECKING:
-    pass
 
 NOTICE = "medlike is a research tool, not a medical device"
 
@@ -110,7 +106,7 @@ def measure(hit: Hit) -> str:
     near = f"{hit.distance:.0f} bit{'' if hit.distance == 1 else 's'}"
     if isinstance(hit.distance, float):
         near = f"{100 * hit.distance:.1f} % of bits"
-    return f"{near} · similarity {hit.similarity:.2f}"
+    return f"{near} · similarity {hit.similarity:z.2f}"
 
 
 def described(hit: Hit) -> str:
