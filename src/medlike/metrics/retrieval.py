@@ -118,8 +118,8 @@ def score(counts: TieCounts, k: int = DEFAULT_K, radius: int | None = None) -> R
     }
     # Without a radius the three arrays have no column.
     columns = 0 if radius is None else radius + 1
-    within = (part[:, :columns] for part in within_radius(counts, radius or 0))
-    return RetrievalScores(k, values, *within, precision_recall_curve(counts))
+    precision, recall, found = (part[:, :columns] for part in within_radius(counts, radius or 0))
+    return RetrievalScores(k, values, precision, recall, found, precision_recall_curve(counts))
 
 
 def merge(parts: Iterable[RetrievalScores]) -> RetrievalScores:
