@@ -1,4 +1,4 @@
-"""The commands' own help as Markdown: python -m medlike_research.docs.reference > docs/cli.md"""
+"""Write the help of the commands as Markdown: `python -m medlike_research.docs.reference > docs/cli.md`."""
 
 import inspect
 import textwrap
