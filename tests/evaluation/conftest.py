@@ -6,6 +6,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from medlike.datasets import read_manifest
+from medlike.evaluation.bundles import Settings, evaluate_bundles
+from medlike.evaluation.report import write_report
+
 CLASSES = ("disc", "ring", "bars")
 
 
@@ -41,3 +45,11 @@ def collection(tmp_path_factory):
         writer.writerow(["path", "label", "source", "group", "modality", "region", "task", "licence"])
         writer.writerows(rows)
     return root / "manifest.csv"
+
+
+@pytest.fixture(scope="session")
+def outcome(collection, tiny_bundle, tmp_path_factory):
+    out = tmp_path_factory.mktemp("out")
+    result = evaluate_bundles([str(tiny_bundle.path)], read_manifest(collection), out, settings=Settings(minimum=20))
+    write_report(result, out)
+    return result, out
