@@ -9,7 +9,7 @@ from medlike.commissioning.page import page
 def test_the_page_needs_nothing_else_and_shows_no_picture(report):
     text = page(report)
     assert not re.search(r"https?://|<script|<img|src=", text)
-    assert "North One" in text and "image 7" in text and "not a medical device" in text
+    assert "scanner North One" in text and "image 7" in text and "not a medical device" in text
     assert text.count("<rect") == 20
     json.dumps(report, allow_nan=False)
 
@@ -17,3 +17,7 @@ def test_the_page_needs_nothing_else_and_shows_no_picture(report):
 def test_names_in_the_page_are_escaped(report):
     harmful = report | {"skipped": [{"name": "<b>x", "reason": "a & b"}]}
     assert "&lt;b&gt;x" in page(harmful) and "a &amp; b" in page(harmful)
+
+
+def test_commands_in_the_advice_have_no_quotes(report):
+    assert "run medlike calibrate on" in page(report | {"advice": ["run `medlike calibrate` on these images."]})

@@ -277,5 +277,6 @@ def sentences(report: JsonObject) -> Sequence[tuple[str, str]]:
     pairs = report["near_duplicates"]
     rows.append(("near-duplicates", f"{pairs['pairs']} pairs, {pairs['patients_differ']} of different patients"))
     for row in report["scanners"]:
-        rows.append((row["scanner"], f"{row['images']} images, flagged {row['share']:.1%}, drift {row['drift']:.2f}"))
+        figures = f"{row['images']} images, flagged {row['share']:.1%}, drift {row['drift']:.2f}"
+        rows.append((f"scanner {row['scanner']}", figures))
     return rows
