@@ -7,8 +7,9 @@ import pytest
 from PIL import Image
 
 from medlike.datasets import read_manifest
-from medlike.evaluation.bundles import Settings, evaluate_bundles
+from medlike.evaluation.bundles import evaluate_bundles
 from medlike.evaluation.report import write_report
+from medlike.evaluation.settings import EvaluationSettings
 
 CLASSES = ("disc", "ring", "bars")
 
@@ -50,6 +51,7 @@ def collection(tmp_path_factory):
 @pytest.fixture(scope="session")
 def outcome(collection, tiny_bundle, tmp_path_factory):
     out = tmp_path_factory.mktemp("out")
-    result = evaluate_bundles([str(tiny_bundle.path)], read_manifest(collection), out, settings=Settings(minimum=20))
+    settings = EvaluationSettings(minimum=20)
+    result = evaluate_bundles([str(tiny_bundle.path)], read_manifest(collection), out, settings=settings)
     write_report(result, out)
     return result, out

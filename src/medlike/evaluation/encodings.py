@@ -42,7 +42,7 @@ class Encoded:
 
 
 @dataclass(frozen=True)
-class Pictures:
+class PictureSummaries:
     """Hold what needs no network.
 
     Attributes:
@@ -83,7 +83,7 @@ def encode_dataset(bundle: Bundle, data: Dataset, cache: Path) -> Encoded:
     return result
 
 
-def picture_summaries(data: Dataset, cache: Path) -> Pictures:
+def picture_summaries(data: Dataset, cache: Path) -> PictureSummaries:
     """Return fingerprints and perceptual hashes of every sample, cached like encodings."""
     from concurrent.futures import ThreadPoolExecutor
 
@@ -93,7 +93,7 @@ def picture_summaries(data: Dataset, cache: Path) -> Pictures:
     target = cache / f"pictures-{files_digest(data)[:16]}.npz"
     if target.is_file():
         with np.load(target) as stored:
-            return Pictures(**stored)
+            return PictureSummaries(**stored)
 
     def summarise(sample: Sample) -> tuple[np.ndarray, int]:
         grey = render(open_sample(sample))
@@ -101,7 +101,7 @@ def picture_summaries(data: Dataset, cache: Path) -> Pictures:
 
     with ThreadPoolExecutor(2) as pool:
         rows = list(pool.map(summarise, data))
-    result = Pictures(np.stack([r[0] for r in rows]), np.array([r[1] for r in rows], dtype=np.uint64))
+    result = PictureSummaries(np.stack([r[0] for r in rows]), np.array([r[1] for r in rows], dtype=np.uint64))
     keep(target, vars(result))
     return result
 
