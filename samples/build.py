@@ -106,6 +106,7 @@ Row = dict[str, Any]
 
 
 def main() -> None:
+    """Make all samples and their manifests from the development collections."""
     collections = Path(os.environ["MEDLIKE_DEV"])
     for old in ("images", "dicom", "phantoms", "queries"):
         shutil.rmtree(HERE / old, ignore_errors=True)
@@ -127,6 +128,7 @@ def as_query(row: Row) -> Row:
 
 
 def write(name: str, columns: tuple[str, ...], rows: list[Row]) -> None:
+    """Write rows as a CSV file beside this one."""
     with (HERE / name).open("w", newline="", encoding="utf-8") as stream:
         writer = csv.DictWriter(stream, columns, restval="", extrasaction="ignore", lineterminator="\n")
         writer.writeheader()
@@ -147,6 +149,7 @@ def chosen(manifest: Path, source: str, per_group: int, most: int, **equal: str)
 
 
 def taken(collection: Path, row: Row, name: str, **facts: str) -> Row:
+    """Copy the image of a row under a new name, and return the row with these facts replaced."""
     target = HERE / "images" / f"{name}.jpg"
     target.parent.mkdir(exist_ok=True)
     shutil.copyfile(collection / row["path"], target)
@@ -154,6 +157,7 @@ def taken(collection: Path, row: Row, name: str, **facts: str) -> Row:
 
 
 def chest(collections: Path) -> Iterator[tuple[Row, Row]]:
+    """Yield chest radiographs: the row of each in the manifest, and its attribution."""
     boxed = "covid_cxr_lungbox"
     terms = "CC BY 4.0 (boxes); image: CC BY 3.0"
     for row in chosen(collections / "dev/manifest.csv", boxed, 2, 44, licence=terms):
@@ -203,6 +207,7 @@ def chest(collections: Path) -> Iterator[tuple[Row, Row]]:
 
 
 def others(collections: Path) -> Iterator[tuple[Row, Row]]:
+    """Yield ultrasound, MR and blood smears, as `chest` does."""
     for row in chosen(collections / "dev/manifest.csv", "hc18", 1, 32):
         yield (
             taken(
@@ -282,6 +287,7 @@ def others(collections: Path) -> Iterator[tuple[Row, Row]]:
 
 
 def dicom(collections: Path) -> Iterator[tuple[Row, Row]]:
+    """Yield DICOM test files without identifying elements, as `chest` does."""
     for number, (file, modality, region, label, text, author) in enumerate(DICOM, 1):
         found = collections / "dicom" / file
         if not found.is_file():
@@ -332,6 +338,7 @@ def cleaned(given: Dataset, patient: str) -> Dataset:
 
 
 def kept(given: Dataset) -> Dataset:
+    """Return a data set with only the elements that a sample may have."""
     result = Dataset()
     for element in given:
         if element.tag.group != 0x0028 and element.keyword not in KEPT:
@@ -343,6 +350,7 @@ def kept(given: Dataset) -> Dataset:
 
 
 def identify(image: Dataset, patient: str, series: str, instance: str) -> None:
+    """Give an image made-up names and UIDs, the same in every run."""
     image.PatientName, image.PatientID, image.StudyDate = f"Sample^{patient}", patient, "20000101"
     image.StudyInstanceUID = generate_uid(entropy_srcs=["study", patient])
     image.SeriesInstanceUID = generate_uid(entropy_srcs=["series", series])
@@ -366,6 +374,7 @@ def drawn_dicom() -> Iterator[tuple[Row, Row]]:
 
 
 def write_ct(target: Path, phantom: phantoms.Phantom, patient: str, number: int, age: int, sex: str) -> None:
+    """Write a CT phantom as a DICOM file."""
     image = Dataset()
     image.file_meta = FileMetaDataset()
     image.file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
@@ -384,6 +393,7 @@ def write_ct(target: Path, phantom: phantoms.Phantom, patient: str, number: int,
 
 
 def drawn() -> Iterator[tuple[Row, Row]]:
+    """Yield drawn MR, ultrasound and radiograph phantoms, as `chest` does."""
     for kind, count in (("mr_head", 10), ("us_breast", 11), ("xr_chest", 10)):
         for seed in range(count):
             phantom = phantoms.draw(kind, seed, lesion=seed % 5 != 4, size=160)
@@ -394,6 +404,7 @@ def drawn() -> Iterator[tuple[Row, Row]]:
 
 
 def phantom_row(target: Path, phantom: phantoms.Phantom, group: str) -> tuple[Row, Row]:
+    """Return the row of a phantom in the manifest, and its attribution."""
     height, width = phantom.pixels.shape
     boxes = [[x0, y0, x1 - x0, y1 - y0] for x0, y0, x1, y1 in phantom.boxes]
     return {

@@ -1,4 +1,4 @@
-"""Draw which rooms of the package import which others: python tools/import_graph.py docs/images/rooms.svg
+"""Draw which rooms of the package import which others: `python tools/import_graph.py docs/images/rooms.svg`.
 
 A room is a module or package directly below `medlike`, or a package directly below `medlike.archive`. An arrow means
 "imports", lazy and type-checking imports included. An arrow is left out where a longer way says the same; an arrow that

@@ -1,7 +1,6 @@
-"""Images a second of the runtime and of OpenVINO in float32 on one bundle, one thread, alternating.
+"""Measure images a second of the runtime and of OpenVINO in float32 on one bundle, one thread, alternating.
 
-python -m pip install openvino
-python research/benchmarks/openvino_peer.py medlike-itq-64
+Run `python -m pip install openvino`, then `python research/benchmarks/openvino_peer.py medlike-itq-64`.
 """
 
 import sys
@@ -17,11 +16,13 @@ IMAGES = 16
 
 
 def runtime(bundle):
+    """Return a function from a picture to its bits by medlike's runtime."""
     session = open_session(bundle.graph)
     return lambda picture: session.run(["bits"], {INPUT: picture[None]})[0]
 
 
 def openvino(bundle):
+    """Return a function from a picture to its bits by OpenVINO."""
     import openvino
 
     settings = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": "1", "NUM_STREAMS": "1"}
@@ -31,6 +32,7 @@ def openvino(bundle):
 
 
 def main():
+    """Time both in turn and print the best rounds."""
     bundle = Bundle.load(sys.argv[1] if len(sys.argv) > 1 else "medlike-itq-64")
     pictures = list(bundle.golden_inputs()[:IMAGES])
     peers, best, values = {}, {}, {}

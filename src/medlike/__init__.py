@@ -6,7 +6,7 @@ The names of `__all__` are the public API. Each is loaded on first use, so `impo
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 _ERRORS = (
     "ArchiveError", "ArchiveFull", "ArchiveLocked", "BundleError", "DatasetError", "ImageError", "InputError",

@@ -11,38 +11,7 @@ from PIL import Image
 from medlike.bundle import rewrite
 from medlike.commissioning.commission import advice, commission
 from medlike.commissioning.page import page
-from medlike.display.templates import template
 from medlike.errors import BundleError
-
-
-@pytest.fixture(scope="module")
-def place(tmp_path_factory, tiny_pictures):
-    """80 pictures of 40 studies with two alike each, one of them stored for two patients, and a file that is none."""
-    made = tmp_path_factory.mktemp("place")
-    pictures = tiny_pictures(40, seed=5)
-    lines = ["path,patient_id,study_uid,modality,manufacturer,model"]
-    for number, picture in enumerate(pictures):
-        for side in (0, 1):
-            shown = np.where(picture > 0, np.clip(picture.astype(int) + 20 * side, 1, 255), 0).astype(np.uint8)
-            Image.fromarray(shown).save(made / f"{number:02d}-{side}.png")
-            maker = ("North", "One") if number < 20 else ("South", "Two")
-            lines.append(f"{number:02d}-{side}.png,p{number},s{number},CT,{','.join(maker)}")
-    (made / "again.png").write_bytes((made / "03-0.png").read_bytes())
-    lines.append("again.png,somebody-else,s99,CT,North,One")
-    (made / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\nno picture")
-    lines.append("broken.png,p9,s98,CT,North,One")
-    (made / "manifest.csv").write_text("\n".join(lines) + "\n")
-    return made
-
-
-@pytest.fixture(scope="module")
-def judged(place, tiny_bundle):
-    return commission(tiny_bundle, [place / "manifest.csv"])
-
-
-@pytest.fixture(scope="module")
-def report(judged):
-    return judged.report
 
 
 def test_images_of_a_study_find_each_other(report):
@@ -118,19 +87,6 @@ def test_advice_is_given_where_figures_ask_for_it(report):
     assert "medlike calibrate" in said and "North One" in said and "50.0%" in said and "12 units" in said
 
 
-def test_the_page_needs_nothing_else_and_shows_no_picture(report):
-    text = page(report)
-    assert not re.search(r"https?://|<script|<img|src=", text)
-    assert "North One" in text and "image 7" in text and "not a medical device" in text
-    assert text.count("<rect") == 20
-    json.dumps(report, allow_nan=False)
-
-
-def test_names_in_the_page_are_escaped(report):
-    harmful = report | {"skipped": [{"name": "<b>x", "reason": "a & b"}]}
-    assert "&lt;b&gt;x" in page(harmful) and "a &amp; b" in page(harmful)
-
-
 def test_a_bundle_whose_golden_bits_differ_is_refused(place, tiny_bundle, tmp_path):
     changed = rewrite(
         tiny_bundle, tmp_path / "changed", {"golden.code": np.bitwise_not(tiny_bundle.array("golden.code"))}
@@ -143,9 +99,3 @@ def test_a_bundle_without_verdicts_is_refused(place, tiny_bundle, tmp_path):
     bare = rewrite(tiny_bundle, tmp_path / "bare", None, {"outlier": None})
     with pytest.raises(BundleError, match="gives no outlier verdicts"):
         commission(bare, [place])
-
-
-def test_the_histogram_shows_counts_and_where_flags_begin():
-    drawn = str(template("histogram.html").module.histogram([7, 3, 0, 5], 0.03, 400, 100))
-    assert [f">{count}</text>" in drawn for count in (7, 3, 0, 5)] == [True] * 4
-    assert '<line x1="12.0" x2="12.0"' in drawn and ">0.03</text>" in drawn

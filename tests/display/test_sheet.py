@@ -91,6 +91,7 @@ def test_the_metadata_line_says_nothing_twice(metadata, line):
 def test_measures_and_verdicts_as_words():
     assert sheet.measure(Hit(1, "0", 1, 0.934)) == "1 bit · similarity 0.93"
     assert sheet.measure(Hit(1, "0", 12, -0.5)) == "12 bits · similarity -0.50"
+    assert sheet.measure(Hit(1, "0", 12, -0.001)) == "12 bits · similarity 0.00"
     assert sheet.measure(Hit(1, "0", 0.125, 1.0)) == "12.5 % of bits · similarity 1.00"
     assert sheet.verdict(None) == ""
     assert "p < 0.001" in sheet.verdict({"is_outlier": True, "p_value": 0.0001})

@@ -6,6 +6,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from medlike.datasets import read_manifest
+from medlike.evaluation.bundles import evaluate_bundles
+from medlike.evaluation.report import write_report
+from medlike.evaluation.settings import EvaluationSettings
+
 CLASSES = ("disc", "ring", "bars")
 
 
@@ -41,3 +46,12 @@ def collection(tmp_path_factory):
         writer.writerow(["path", "label", "source", "group", "modality", "region", "task", "licence"])
         writer.writerows(rows)
     return root / "manifest.csv"
+
+
+@pytest.fixture(scope="session")
+def outcome(collection, tiny_bundle, tmp_path_factory):
+    out = tmp_path_factory.mktemp("out")
+    settings = EvaluationSettings(minimum=20)
+    result = evaluate_bundles([str(tiny_bundle.path)], read_manifest(collection), out, settings=settings)
+    write_report(result, out)
+    return result, out

@@ -22,15 +22,6 @@ from medlike.evaluation.tables import escape
 from medlike.metrics import bootstrap_interval
 
 
-@pytest.fixture(scope="module")
-def outcome(collection, tiny_bundle, tmp_path_factory):
-    out = tmp_path_factory.mktemp("out")
-    settings = EvaluationSettings(minimum=20)
-    result = evaluate_bundles([str(tiny_bundle.path)], read_manifest(collection), out, settings=settings)
-    write_report(result, out)
-    return result, out
-
-
 def test_the_results_hold_every_protocol(outcome):
     results = json.loads((outcome[1] / "results.json").read_text())
     main = results["methods"]["tiny-64"]
@@ -68,29 +59,6 @@ def test_the_page_stands_alone_and_its_plots_are_svg(outcome):
     data = outcome[0].results["data"]["name"]
     assert f"medlike evaluate --bundle tiny-64 --data {data} --out DIR --k 100 --minimum 20<" in page
     assert "source-only oracle" in page and not re.search(r"\bnan\b", page)
-
-
-def test_only_images_whose_terms_allow_it_are_drawn(outcome, collection, monkeypatch):
-    from medlike.evaluation import sheets
-
-    drawn = []
-    monkeypatch.setattr(sheets, "open_sample", lambda s: drawn.append(s) or sheets_open(s))
-    from medlike.datasets import open_sample as sheets_open
-
-    result = outcome[0]
-    asked = []
-
-    def near(row):
-        asked.append(row)
-        return np.arange(len(result.arena.gallery))
-
-    made = sheets.contact_sheets(result.arena, result.assessments[0].pooled, near)
-    assert [s.title.split(":")[0] for s in made] == ["best"] * 3 + ["median"] * 3 + ["worst"] * 3
-    assert len(asked) == 9  # not every query's ranking
-    assert drawn and all(s.licence == "CC BY 4.0" for s in drawn)
-    drawn.clear()
-    sheets.contact_sheets(result.arena, result.assessments[0].pooled, near, draw_all=True, each=1)
-    assert {s.licence for s in drawn} == {"CC BY 4.0", "not stated"}
 
 
 def test_tables_say_what_the_results_say(outcome):

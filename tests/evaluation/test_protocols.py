@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from medlike.datasets import Dataset, Sample, Split
-from medlike.errors import DatasetError, QueryError
+from medlike.errors import DatasetError
 from medlike.evaluation.protocols import (
     Arena,
     across_sources,
@@ -15,8 +15,7 @@ from medlike.evaluation.protocols import (
     sources_to_leave_out,
     within_sources,
 )
-from medlike.evaluation.representation import Representation, rank
-from medlike.metrics import Relevance
+from medlike.evaluation.representation import Representation
 
 
 def sample(n: int, label: str, source: str = "s", **facts: object) -> Sample:
@@ -112,13 +111,3 @@ def test_everything_against_everything_leaves_out_the_query_itself():
     outcome = pooled(arena, codes(0, 0, 0), codes(0, 0, 0))
     assert outcome.ap[:2].tolist() == [0.75, 0.75]
     assert outcome.scores.without_relevant == 1
-
-
-def test_codes_and_features_cannot_be_compared():
-    features = Representation(features=np.ones((1, 3)))
-    with pytest.raises(QueryError, match="two kinds"):
-        rank(codes(0), features, Relevance.of(np.zeros(1), np.zeros(1)))
-    with pytest.raises(QueryError, match="either"):
-        Representation()
-    assert codes(1, 2, 3)[np.array([2])].codes.tolist() == [[3]]
-    assert codes(1).bits == 8 and codes(1).bytes_per_image == 1 and features.bits is None

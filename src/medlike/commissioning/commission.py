@@ -1,4 +1,4 @@
-"""Before going live: how a bundle does on a place's own unlabelled images.
+"""Measure a bundle on a site's own unlabelled images before it goes live.
 
 Nothing here needs a label. Retrieval is judged by studies: the other images of a study should come first.
 """
@@ -9,10 +9,8 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from medlike.bundle import Bundle
 from medlike.commissioning.site import Site, read_site
@@ -20,13 +18,13 @@ from medlike.datasets.image_names import image_name
 from medlike.datasets.near_duplicates import NEAR, near_pairs
 from medlike.inference.encoder import Encoder
 from medlike.inference.encoding import similarity
-from medlike.inference.outlier import OutlierScorer
 from medlike.metrics.outliers import auroc
 from medlike.metrics.statistics import bootstrap_interval
+from medlike.types import F64, I64, JsonObject
 
 Progress = Callable[[int], None]
 
-# Under this many images nothing is said of a scanner.
+# Scanners with fewer images are not reported.
 LEAST_OF_SCANNER = 20
 NEIGHBOURS = 10
 LISTED = 50
@@ -36,29 +34,38 @@ DRIFTED = 0.75
 
 @dataclass(frozen=True)
 class Commissioned:
-    """A report that may be passed on, and what its names stand for, which may not.
+    """Hold a report that may be passed on, and what its names stand for, which may not.
 
-    report: plain values for JSON; images are "image 1", files that are refused "file 1". names: (name, path, frame)
-    of every image, then (name, path, "") of every file that is refused.
+    Attributes:
+        report: Plain values for JSON; images are "image 1", files that are refused "file 1".
+        names: (name, path, frame) of every image, then (name, path, "") of every file that is refused.
     """
 
-    report: dict[str, Any]
+    report: JsonObject
     names: list[tuple[str, str, int | str]]
 
 
 def commission(
     bundle: Bundle, sources: Iterable[str | Path], progress: Progress = lambda count: None
 ) -> Commissioned:
-    """Judge a bundle on a place's images; see commission_page for the report as a page.
+    """Measure a bundle on a site's images: false alarms, retrieval, near-duplicates, drift, modality, advice.
 
-    False alarms (all images are taken to be usual), retrieval of the same study, near-duplicates, drift by
-    scanner, agreement of predicted and stated modality, and what to do. Raises InputError where no image can be
-    read, BundleError for a bundle that gives no verdicts or whose golden bits differ here.
+    Images need no label. All count as in-distribution, so each outlier verdict is a false alarm, and images of one
+    study should find each other. `medlike.commissioning.page.page` shows the report as a page.
+
+    Args:
+        bundle: An image bundle with outlier verdicts.
+        sources: Folders, files or manifests.
+        progress: Called with the number of images read so far.
+
+    Raises:
+        InputError: No image can be read.
+        BundleError: The bundle gives no verdicts, or its golden bits differ on this machine.
     """
     with Encoder(bundle) as encoder:
         encoder.require_golden()
         site = read_site(encoder, sources, tick=progress)
-    report: dict[str, Any] = {
+    report: JsonObject = {
         "bundle": {"name": bundle.name, "digest": bundle.digest, "bits": bundle.bits},
         "images": len(site),
         "units": len(set(site.units.tolist())),
@@ -78,102 +85,104 @@ def commission(
     return Commissioned(report, names)
 
 
-def false_alarms(site: Site) -> dict[str, Any]:
-    """Share flagged, by unit with its 95 % interval and by image, over all and by predicted modality."""
-    outlier = site.encodings.outlier
-    assert outlier is not None
+def false_alarms(site: Site) -> JsonObject:
+    """Return the share flagged, by unit with its 95 % interval and by image, over all and by predicted modality."""
+    outlier = site.outlier
     flagged = outlier.is_outlier.astype(float)
-    names = np.array([name or "unsure" for name in site.encodings.modality or [None] * len(site)])
+    names = np.array([name or "unsure" for name in site.modality])
     order = np.lexsort((-outlier.score, outlier.p))
-    worst = [i for i in order.tolist() if flagged[i]][:LISTED]
+    strangest = order[outlier.is_outlier[order]][:LISTED].tolist()
     return {
         "threshold": outlier.threshold,
         **_share(flagged, site.units),
         "by_modality": {name: _share(flagged[names == name], site.units[names == name]) for name in sorted(set(names))},
         "p_values": np.histogram(outlier.p, bins=20, range=(0, 1))[0].tolist(),
         "flagged": [
-            {"name": image_name(i), "p_value": float(outlier.p[i]), "score": float(outlier.score[i])}
-            for i in worst
+            {"name": image_name(i), "p_value": float(outlier.p[i]), "score": float(outlier.score[i])} for i in strangest
         ],
     }
 
 
-def modality_agreement(site: Site) -> dict[str, Any]:
-    """How often the predicted modality is the stated one, where both are known."""
-    predicted = site.encodings.modality or [None] * len(site)
+def modality_agreement(site: Site) -> JsonObject:
+    """Return how often the predicted modality is the stated one, where both are known."""
     stated = [str(facts.get("modality", "")) for facts in site.facts]
-    both = [(p, s) for p, s in zip(predicted, stated, strict=True) if p is not None and s]
+    both = [(p, s) for p, s in zip(site.modality, stated, strict=True) if p is not None and s]
     differing = Counter(f"{s} as {p}" for p, s in both if p != s)
     return {
         "known": len(both),
         "agree": sum(p == s for p, s in both) / len(both) if both else None,
         "differing": dict(differing.most_common(10)),
-        "unsure": sum(p is None for p in predicted),
+        "unsure": sum(p is None for p in site.modality),
     }
 
 
-def study_retrieval(site: Site) -> dict[str, Any]:
-    """Of images whose study has others: share whose first, and one of whose first ten, answers is of the study.
+def study_retrieval(site: Site) -> JsonObject:
+    """Return how often images find others of their study: as the first hit, and among the first ten.
 
-    Order: Hamming distance, then content similarity. Chance: the share expected of a random first answer.
+    Only images whose study has others are queries. Hits are ordered by Hamming distance, then content similarity.
+    `chance_first` is the share expected of a random first hit.
     """
     pairs = zip(site.studies, site.patients, strict=True)
     studies = np.array([study or (f"patient {patient}" if patient else "") for study, patient in pairs])
     sizes = Counter(studies.tolist())
-    asked = [row for row, study in enumerate(studies.tolist()) if study and sizes[study] > 1]
-    if not asked:
+    queries = [row for row, study in enumerate(studies.tolist()) if study and sizes[study] > 1]
+    if not queries:
         return {"queries": 0}
-    first, within, chance = [], [], []
-    for row in asked:
-        near = nearest_others(site, row, NEIGHBOURS)
-        hits = studies[near] == studies[row]
-        first.append(float(hits[:1].any()))
-        within.append(float(hits.any()))
-        chance.append((sizes[str(studies[row])] - 1) / (len(site) - 1))
-    units = site.units[asked]
-    at_one = bootstrap_interval(np.array(first), units)
-    at_ten = bootstrap_interval(np.array(within), units)
+    same = [studies[nearest_others(site, row, NEIGHBOURS)] == studies[row] for row in queries]
+    hits = np.array(same, np.float64)
+    chance = [(sizes[study] - 1) / (len(site) - 1) for study in studies[queries].tolist()]
+    units = site.units[queries]
     return {
-        "queries": len(asked),
-        "studies": len({str(studies[row]) for row in asked}),
-        "first": {"share": at_one.mean, "low": at_one.low, "high": at_one.high},
-        "within_10": {"share": at_ten.mean, "low": at_ten.low, "high": at_ten.high},
+        "queries": len(queries),
+        "studies": len(set(studies[queries].tolist())),
+        "first": _interval(hits[:, 0], units),
+        "within_10": _interval(hits.max(axis=1), units),
         "chance_first": float(np.mean(chance)),
     }
 
 
-def nearest_others(site: Site, row: int, count: int) -> npt.NDArray[np.int64]:
-    """The nearest other images: by Hamming distance, then content similarity, then place."""
+def nearest_others(site: Site, row: int, count: int) -> I64:
+    """Return the rows of the nearest other images: by Hamming distance, then content similarity, then row.
+
+    Args:
+        site: The images.
+        row: The query's.
+        count: How many rows to return, fewer if the site has fewer.
+    """
     codes, content = site.encodings.code, site.encodings.content
     away = np.bitwise_count(codes ^ codes[row]).sum(axis=1, dtype=np.int64)
     order = np.lexsort((np.arange(len(codes)), -similarity(content[row], content), away))
     return order[order != row][:count]
 
 
-def near_duplicates(site: Site) -> dict[str, Any]:
-    """Pairs of nearly equal pictures (perceptual hash within 6), and those among them of different patients."""
-    found = []
-    across = equal = 0
+def near_duplicates(site: Site) -> JsonObject:
+    """Return pairs of nearly equal pictures (perceptual hash within 6 bits), and how many are of different patients."""
+    pairs = []
     for left, right in near_pairs(site.hashes, NEAR).tolist():
-        same = site.digests[left] == site.digests[right]
-        whose = {site.patients[left], site.patients[right]}
-        strangers = len(whose) == 2 and "" not in whose
-        equal, across = equal + same, across + strangers
-        found.append({"one": image_name(left), "other": image_name(right), "equal": same, "patients_differ": strangers})
-    found.sort(key=lambda pair: (not pair["patients_differ"], not pair["equal"]))
-    return {"pairs": len(found), "equal": equal, "patients_differ": across, "listed": found[:LISTED]}
+        patients = {site.patients[left], site.patients[right]}
+        pairs.append({
+            "one": image_name(left),
+            "other": image_name(right),
+            "equal": site.digests[left] == site.digests[right],
+            "patients_differ": len(patients) == 2 and "" not in patients,
+        })  # fmt: skip
+    pairs.sort(key=lambda pair: (not pair["patients_differ"], not pair["equal"]))
+    return {
+        "pairs": len(pairs),
+        "equal": sum(bool(pair["equal"]) for pair in pairs),
+        "patients_differ": sum(bool(pair["patients_differ"]) for pair in pairs),
+        "listed": pairs[:LISTED],
+    }
 
 
-def scanner_drift(site: Site, bundle: Bundle) -> list[dict[str, Any]]:
-    """For each scanner with enough images: false alarms, how far its scores lie from the calibration's, and how
-    much more often than by chance its neighbours are its own.
+def scanner_drift(site: Site, bundle: Bundle) -> list[JsonObject]:
+    """Return for each scanner with enough images its false alarms, its drift, and how far it finds its own images.
 
-    drift: AUROC of its scores against the calibration scores; 0.5 is none, 1 is all of it beyond.
+    `drift` is the AUROC of the scanner's outlier scores against those of the calibration: 0.5 means none, 1 means that
+    every score lies beyond. `own_neighbours` is the share of neighbours from the same scanner; `own_by_chance` is what
+    chance gives.
     """
-    outlier = site.encodings.outlier
-    assert outlier is not None
-    scorer = OutlierScorer.of(bundle)
-    assert scorer is not None
+    outlier = site.outlier
     scanners = np.array([scanner(facts) for facts in site.facts])
     calibration = bundle.array("outlier.calibration").astype(np.float64)
     rows = []
@@ -195,13 +204,13 @@ def scanner_drift(site: Site, bundle: Bundle) -> list[dict[str, Any]]:
     return rows
 
 
-def scanner(facts: Mapping[str, Any]) -> str:
-    """Manufacturer and model, "" where neither is known."""
+def scanner(facts: Mapping[str, object]) -> str:
+    """Return manufacturer and model, "" where neither is known."""
     return " ".join(str(facts[key]) for key in ("manufacturer", "model") if facts.get(key))
 
 
-def advice(report: dict[str, Any]) -> list[str]:
-    """What the figures ask for, as sentences; empty where nothing does."""
+def advice(report: JsonObject) -> list[str]:
+    """Return what the figures ask for, as sentences; empty where nothing does."""
     said = []
     alarms = report["false_alarms"]
     if alarms["low"] > alarms["threshold"]:
@@ -220,30 +229,31 @@ def advice(report: dict[str, Any]) -> list[str]:
     agree = report["modality"]["agree"]
     if agree is not None and agree < 0.95:
         said.append(f"The predicted modality is the stated one on {agree:.1%} only: check windowing and exports.")
-    retrieval = report["retrieval"]
-    if not retrieval["queries"]:
+    if not report["retrieval"]["queries"]:
         said.append("No study has two images here, so retrieval was not judged: give whole studies.")
     if report["units"] < 100:
         said.append(f"{report['units']} units are few: intervals are wide; some 500 images of many patients say more.")
     return said
 
 
-def _share(values: npt.NDArray[np.float64], units: npt.NDArray[np.int64]) -> dict[str, Any]:
-    """Share flagged, each unit counting once, with a 95 % interval; and by image."""
+def _share(values: F64, units: I64) -> JsonObject:
+    """Return the share flagged, each unit counting once, with a 95 % interval; and by image."""
     _, place = np.unique(units, return_inverse=True)
     each = np.bincount(place, weights=values) / np.bincount(place)
-    found = bootstrap_interval(each, np.arange(len(each)))
     return {
-        "share": found.mean,
-        "low": found.low,
-        "high": found.high,
-        "units": found.units,
+        **_interval(each, np.arange(len(each))),
+        "units": len(each),
         "images_flagged": int(values.sum()),
     }
 
 
-def sentences(report: dict[str, Any]) -> Sequence[tuple[str, str]]:
-    """The report in short: (what, how much)."""
+def _interval(values: F64, units: I64) -> JsonObject:
+    interval = bootstrap_interval(values, units)
+    return {"share": interval.mean, "low": interval.low, "high": interval.high}
+
+
+def sentences(report: JsonObject) -> Sequence[tuple[str, str]]:
+    """Return the report in short: (what, how much)."""
     alarms, retrieval, modality = report["false_alarms"], report["retrieval"], report["modality"]
     rows = [
         ("images", f"{report['images']} of {report['units']} units, {len(report['skipped'])} refused"),
@@ -267,5 +277,6 @@ def sentences(report: dict[str, Any]) -> Sequence[tuple[str, str]]:
     pairs = report["near_duplicates"]
     rows.append(("near-duplicates", f"{pairs['pairs']} pairs, {pairs['patients_differ']} of different patients"))
     for row in report["scanners"]:
-        rows.append((row["scanner"], f"{row['images']} images, flagged {row['share']:.1%}, drift {row['drift']:.2f}"))
+        figures = f"{row['images']} images, flagged {row['share']:.1%}, drift {row['drift']:.2f}"
+        rows.append((f"scanner {row['scanner']}", figures))
     return rows

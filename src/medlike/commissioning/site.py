@@ -15,7 +15,7 @@ from medlike.datasets.near_duplicates import components, near_pairs
 from medlike.errors import BundleError, ImageError, InputError
 from medlike.imaging import Frames, Image, Prepared, discover, load, perceptual_hash, prepare
 from medlike.inference.encoder import Encoder
-from medlike.inference.encoding import Encodings
+from medlike.inference.encoding import Encodings, Outliers
 from medlike.inference.outlier import OutlierScorer, extend_outlier
 from medlike.types import F32
 
@@ -26,12 +26,22 @@ UNIT_KEYS = ("patient_id", "study_uid", "series_uid")
 
 @dataclass(frozen=True)
 class Site:
-    """N images of a site, encoded.
+    """Hold N images of a site, encoded.
 
-    paths, frames: where each came from. encodings, features (float32 [N, F]) and errors (float32 [N] or None) as
-    the bundle gives them. units: int64 [N]; images of one patient (else study, series, manifest group) or nearly
-    equal images share one. patients, studies: identifiers, "" where unknown. digests: of the pixels. facts:
-    searchable metadata of each. refused: (path, reason) of what could not be read.
+    Attributes:
+        paths: File of each image.
+        frames: Frame of each image, from 0.
+        encodings: What the bundle returns, with outlier verdicts.
+        features: float32 [N, F], what the outlier score is computed from.
+        errors: Reconstruction errors, float32 [N]; None if the bundle has none.
+        units: int64 [N]; images of one patient (else study, series, manifest group) or nearly equal images share one.
+        hashes: Perceptual hashes, uint64 [N].
+        owners: Patient, study or series with its source, "" where unknown.
+        patients: Patient identifiers, "" where unknown.
+        studies: Study identifiers, "" where unknown.
+        digests: Digest of the pixels of each image.
+        facts: Searchable metadata of each image.
+        refused: (path, reason) of each file that could not be read.
     """
 
     paths: list[str]
@@ -51,6 +61,17 @@ class Site:
     def __len__(self) -> int:
         return len(self.paths)
 
+    @property
+    def outlier(self) -> Outliers:
+        """Return the outlier verdicts; a site is only read with a bundle that gives them."""
+        assert self.encodings.outlier is not None
+        return self.encodings.outlier
+
+    @property
+    def modality(self) -> list[str | None]:
+        """Return the predicted modality of each image, None where it is unsure."""
+        return self.encodings.modality or [None] * len(self)
+
 
 def read_site(
     encoder: Encoder,
@@ -60,67 +81,85 @@ def read_site(
 ) -> Site:
     """Read and encode every image of folders, files or manifests; what cannot be read is listed, not raised.
 
-    tick: called with the number of images done. Raises InputError where nothing could be read, BundleError where
-    the bundle has no outlier part.
+    Args:
+        encoder: Encodes under an image bundle with outlier verdicts.
+        sources: Folders, files or manifests.
+        frames: Which frames of a file with several are read.
+        tick: Called with the number of images done.
+
+    Raises:
+        InputError: No image could be read.
+        BundleError: The bundle has no outlier part.
     """
     if OutlierScorer.of(encoder.bundle) is None:
         raise BundleError(f"bundle {encoder.bundle.name} gives no outlier verdicts; use one that does")
     refused: list[tuple[str, str]] = []
-    kept: list[Image] = []
+    images: list[Image] = []
     hashes: list[int] = []
     parts: list[Encodings] = []
     features: list[F32] = []
     errors: list[F32] = []
     for batch in _batches(_images(sources, frames, refused)):
         prepared = [ready for _, ready in batch]
-        given = encoder.outputs(prepared)
-        parts.append(encoder.encodings(given, prepared))
-        features.append(given["outlier_features"])
-        if "reconstruction_error" in given:
-            errors.append(given["reconstruction_error"])
+        outputs = encoder.outputs(prepared)
+        parts.append(encoder.encodings(outputs, prepared))
+        features.append(outputs["outlier_features"])
+        if "reconstruction_error" in outputs:
+            errors.append(outputs["reconstruction_error"])
         hashes.extend(int(perceptual_hash(ready.pixels)) for ready in prepared)
-        kept.extend(image for image, _ in batch)
-        tick(len(kept))
-    if not kept:
+        images.extend(image for image, _ in batch)
+        tick(len(images))
+    if not images:
         reason = f"; the first reason: {refused[0][0]}: {refused[0][1]}" if refused else ""
         raise InputError(f"no image could be read{reason}; give a folder, files or a manifest")
-    owners = [_owner(image) for image in kept]
+    owners = [_owner(image) for image in images]
     return Site(
-        paths=[image.path or "" for image in kept],
-        frames=[image.frame for image in kept],
+        paths=[image.path or "" for image in images],
+        frames=[image.frame for image in images],
         encodings=Encodings.concatenate(parts),
         features=np.concatenate(features),
         errors=np.concatenate(errors) if errors else None,
         units=_units(owners, np.array(hashes, np.uint64)),
         hashes=np.array(hashes, np.uint64),
         owners=owners,
-        patients=[image.identifiers.get("patient_id", "") for image in kept],
-        studies=[image.identifiers.get("study_uid", "") for image in kept],
-        digests=[image.identifiers["pixels"] for image in kept],
-        facts=[dict(image.metadata) for image in kept],
+        patients=[image.identifiers.get("patient_id", "") for image in images],
+        studies=[image.identifiers.get("study_uid", "") for image in images],
+        digests=[image.identifiers["pixels"] for image in images],
+        facts=[dict(image.metadata) for image in images],
         refused=refused,
     )
 
 
 def calibrate(bundle: Bundle, site: Site, out: str | Path, seed: int = 0, overwrite: bool = False) -> Bundle:
-    """A copy of the bundle at `out` whose outlier verdicts are fitted to a site; its codes are the same.
+    """Write a copy of a bundle whose outlier verdicts are fitted to a site; its codes are the same.
 
-    Half of the site's units join the reference, one image of each other unit calibrates. Raises InputError where
-    the site has too few units.
+    Half of the site's units join the reference; one image of each other unit calibrates.
+
+    Args:
+        bundle: The bundle that `site` was read with.
+        site: The site's images.
+        out: Folder of the copy.
+        seed: Decides which units join the reference.
+        overwrite: Replace a bundle at `out`.
+
+    Returns:
+        The copy.
+
+    Raises:
+        InputError: The site has too few units.
     """
     order = np.random.default_rng(seed).permutation(np.unique(site.units))
     known = np.isin(site.units, order[: len(order) // 2])
     shuffled = np.random.default_rng(seed).permutation(np.flatnonzero(~known))
     judges = np.sort(shuffled[np.unique(site.units[shuffled], return_index=True)[1]])
-    modality = site.encodings.modality or [None] * len(site)
     names = [name for name in bundle.array_names() if name.startswith("outlier.")]
     arrays, facts = extend_outlier(
         {name: bundle.array(name) for name in names},
         bundle.spec["outlier"],
         site.features[known],
-        [modality[i] for i in np.flatnonzero(known).tolist()],
+        [site.modality[i] for i in np.flatnonzero(known).tolist()],
         site.features[judges],
-        [modality[i] for i in judges.tolist()],
+        [site.modality[i] for i in judges.tolist()],
         None if site.errors is None else site.errors[judges],
     )
     return rewrite(bundle, out, arrays, {"outlier": facts | {"fitted_to_a_site": True}}, replace=overwrite)
@@ -129,7 +168,7 @@ def calibrate(bundle: Bundle, site: Site, out: str | Path, seed: int = 0, overwr
 def _images(
     sources: Iterable[str | Path], frames: Frames, refused: list[tuple[str, str]]
 ) -> Iterator[tuple[Image, Prepared]]:
-    """Each image, its pixels dropped (a site of any size must fit), and what the encoder takes."""
+    """Yield each image without its pixels (a site of any size must fit), and what the encoder takes."""
     for source in discover(sources, frames):
         try:
             for image in load(source):
@@ -145,7 +184,7 @@ def _batches(images: Iterator[tuple[Image, Prepared]]) -> Iterator[list[tuple[Im
 
 
 def _owner(image: Image) -> str:
-    """What names the patient or case (within its source), empty where nothing does."""
+    """Return what names the patient or case within its source, empty where nothing does."""
     for key in UNIT_KEYS:
         if image.identifiers.get(key):
             return f"{image.metadata.get('source', '')}/{key}/{image.identifiers[key]}"

@@ -4,7 +4,6 @@ import base64
 import io
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from markupsafe import Markup
 from PIL import Image as Pillow
@@ -37,20 +36,26 @@ def page(results: Sequence[Result], path: str | Path | None = None, title: str =
 
 
 def fragment(result: Result, side: int = 224) -> str:
-    """Draw one result for a notebook. side: longest side of the images, pixels."""
+    """Draw one result for a notebook.
+
+    Args:
+        result: The result.
+        side: Longest side of the images, pixels.
+
+    Returns:
+        HTML.
+    """
     return _render("fragment.html", [result], side)
 
 
-def _render(name: str, results: Sequence[Result], side: int, **facts: Any) -> str:
+def _render(name: str, results: Sequence[Result], side: int, **facts: str) -> str:
     style = Markup(template("results.css").render())  # our own, not from outside
     sections = [_section(result, side) for result in results]
-    return template(name).render(
-        results=sections, style=style, notice=NOTICE, missing=MISSING, **facts
-    )
+    return template(name).render(results=sections, style=style, notice=NOTICE, missing=MISSING, **facts)
 
 
 def _section(result: Result, side: int) -> JsonObject:
-    """What a template shows of a result."""
+    """Return what a template shows of a result."""
     words = None
     if result.in_words_only:
         words = result.query_text or ""
@@ -82,9 +87,11 @@ def _hit(result: Result, hit: Hit, side: int) -> JsonObject:
 
 
 def _data(picture: Pillow.Image | None) -> str | None:
-    """Return a picture as a data URI."""
-    if picture is None:
-        return None
+    return None if picture is None else data_uri(picture)
+
+
+def data_uri(picture: Pillow.Image, quality: int = 88) -> str:
+    """Return a picture as a data URI: a JPEG of this quality, 1 to 95."""
     file = io.BytesIO()
-    picture.save(file, "JPEG", quality=88)
+    picture.save(file, "JPEG", quality=quality)
     return f"data:image/jpeg;base64,{base64.b64encode(file.getvalue()).decode()}"

@@ -3,7 +3,6 @@
 import io
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,9 +15,6 @@ from medlike.errors import InputError
 from medlike.types import JsonObject
 
 Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
-
-if TYPE_CHECKING:
-    pass
 
 NOTICE = "medlike is a research tool, not a medical device"
 
@@ -72,15 +68,24 @@ def draw(
 
 
 def written_as(path: Path) -> str:
-    """Return the format that a name stands for: PNG or JPEG. Raises InputError for any other suffix."""
-    found = _SUFFIXES.get(path.suffix.lower())
-    if found is None:
+    """Return the format that a name stands for: PNG or JPEG.
+
+    Raises:
+        InputError: The name has another suffix.
+    """
+    suffix = path.suffix.lower()
+    if suffix not in _SUFFIXES:
         raise InputError(f"{path} cannot be drawn: give a name that ends in {', '.join(_SUFFIXES)}")
-    return found
+    return _SUFFIXES[suffix]
 
 
 def write(picture: Pillow.Image, path: Path) -> None:
-    """Write a sheet, whole or not at all. Raises ArchiveFull where the disk is full."""
+    """Write a sheet, whole or not at all.
+
+    Raises:
+        InputError: The name ends neither in .png nor in .jpg.
+        ArchiveFull: The disk is full.
+    """
     file = io.BytesIO()
     picture.save(file, written_as(path), quality=92)
     durable.write(path, file.getvalue(), mode=0o644)
@@ -88,17 +93,17 @@ def write(picture: Pillow.Image, path: Path) -> None:
 
 def caption(hit: Hit) -> str:
     """Return the metadata line of a hit: modality, body part, label, as far as they are known and differ."""
-    found: list[str] = []
-    said: set[str] = set()
+    parts: list[str] = []
+    shown: set[str] = set()
     for name in _LINES:
         words = str(hit.metadata.get(name) or "").replace("_", " ").split()
         # Labels often begin with the modality and region that the line has named already.
-        while words and words[0].lower() in said:
+        while words and words[0].lower() in shown:
             del words[0]
         if words:
-            found.append(" ".join(words))
-            said |= {word.lower() for word in words}
-    return " · ".join(found)
+            parts.append(" ".join(words))
+            shown |= {word.lower() for word in words}
+    return " · ".join(parts)
 
 
 def measure(hit: Hit) -> str:
@@ -110,7 +115,7 @@ def measure(hit: Hit) -> str:
     near = f"{hit.distance:.0f} bit{'' if hit.distance == 1 else 's'}"
     if isinstance(hit.distance, float):
         near = f"{100 * hit.distance:.1f} % of bits"
-    return f"{near} · similarity {hit.similarity:.2f}"
+    return f"{near} · similarity {hit.similarity:z.2f}"
 
 
 def described(hit: Hit) -> str:
@@ -127,7 +132,7 @@ def seen(result: Result) -> str:
 
 
 def verdict(outlier: JsonObject | None) -> str:
-    """The verdict on the query as a sentence; empty where there is none."""
+    """Return the verdict on the query as a sentence; empty where there is none."""
     if outlier is None:
         return ""
     p = outlier["p_value"]
@@ -162,13 +167,12 @@ def thumbnail(
     if agreement is not None:
         small = _tinted(small, agreement, width, height, across, down)
     if box is not None:
-        x0, y0, x1, y1 = box
-        edges = (round(x0 * across), round(y0 * down), round(x1 * across) - 1, round(y1 * down) - 1)
-        edges = (edges[0], edges[1], max(edges[0], edges[2]), max(edges[1], edges[3]))
+        x0, y0 = round(box[0] * across), round(box[1] * down)
+        x1, y1 = max(x0, round(box[2] * across) - 1), max(y0, round(box[3] * down) - 1)
         pen = ImageDraw.Draw(small)
         # A dark line beside the bright one shows on white bone and on black air.
-        pen.rectangle(tuple(edge + step for edge, step in zip(edges, (-1, -1, 1, 1), strict=True)), None, GROUND)
-        pen.rectangle(edges, None, MATCH, 2)
+        pen.rectangle((x0 - 1, y0 - 1, x1 + 1, y1 + 1), None, GROUND)
+        pen.rectangle((x0, y0, x1, y1), None, MATCH, 2)
     return small
 
 
@@ -220,25 +224,22 @@ def _band(result: Result, columns: int, tile: int, rows: int, agreement: bool | 
     height = head + max(down * step_y - _GAP, large + 2 * _PAD + 96)
     band = Pillow.new("RGB", (width, height), GROUND)
     pen = ImageDraw.Draw(band)
-    count = f"{len(result.hits)} hits" if len(result.hits) != 1 else "1 hit"
-    if not result.hits:
-        count = "No hits"
-    elif len(shown) < len(result.hits):
+    count = {0: "No hits", 1: "1 hit"}.get(len(result.hits), f"{len(result.hits)} hits")
+    if len(shown) < len(result.hits):
         count += f", the first {len(shown)} shown"
     # The heading has the row; how many hits there are stands over the hits, or behind it.
     title = _fitted(result.title, _font(24), width - pen.textlength(count, _font(20)) - _GAP)
     pen.text((0, 0), title, BRIGHT, _font(24))
     pen.text((max(left, pen.textlength(title, _font(24)) + _GAP), 3), count, SOFT, _font(20))
-    _query(band, pen, result, (0, head), large)
+    _query(band, pen, result, 0, head, large)
     for number, hit in enumerate(shown):
-        at = (left + number % columns * step_x, head + number // columns * step_y)
+        x, y = left + number % columns * step_x, head + number // columns * step_y
         tinted = hit.box is not None if agreement is None else agreement
-        _hit(band, pen, hit, shown_hit(result, hit, tile, tinted), at, tile)
+        _hit(band, pen, hit, shown_hit(result, hit, tile, tinted), x, y, tile)
     return band
 
 
-def _query(band: Pillow.Image, pen: ImageDraw.ImageDraw, result: Result, at: tuple[int, int], side: int) -> None:
-    x, y = at
+def _query(band: Pillow.Image, pen: ImageDraw.ImageDraw, result: Result, x: int, y: int, side: int) -> None:
     pen.rectangle((x, y, x + side + 2 * _PAD - 1, y + side + 2 * _PAD - 1), PANEL, ACCENT, 2)
     if result.in_words_only:
         lines = _wrapped(result.query_text or "", _font(20), side)
@@ -247,7 +248,7 @@ def _query(band: Pillow.Image, pen: ImageDraw.ImageDraw, result: Result, at: tup
         for number, line in enumerate(lines):
             pen.text((x + _PAD, y + _PAD + 27 * number), _fitted(line, _font(20), side), BRIGHT, _font(20))
     else:
-        _place(band, pen, shown_query(result, side), absent(result), (x + _PAD, y + _PAD), side)
+        _place(band, pen, shown_query(result, side), absent(result), x + _PAD, y + _PAD, side)
     top, room = y + side + 2 * _PAD + 10, side + 2 * _PAD
     pen.text((x, top), _fitted(seen(result), _font(18), room), BRIGHT, _font(18))
     top += 26
@@ -258,16 +259,10 @@ def _query(band: Pillow.Image, pen: ImageDraw.ImageDraw, result: Result, at: tup
 
 
 def _hit(
-    band: Pillow.Image,
-    pen: ImageDraw.ImageDraw,
-    hit: Hit,
-    picture: Pillow.Image | None,
-    at: tuple[int, int],
-    side: int,
+    band: Pillow.Image, pen: ImageDraw.ImageDraw, hit: Hit, picture: Pillow.Image | None, x: int, y: int, side: int
 ) -> None:
-    x, y = at
     pen.rectangle((x, y, x + side + 2 * _PAD - 1, y + side + 2 * _PAD + 57), PANEL)
-    _place(band, pen, picture, MISSING, (x + _PAD, y + _PAD), side)
+    _place(band, pen, picture, MISSING, x + _PAD, y + _PAD, side)
     number = str(hit.rank)
     width = pen.textlength(number, _font(18))
     pen.rounded_rectangle((x + _PAD, y + _PAD, x + _PAD + width + 14, y + _PAD + 27), 4, PANEL)
@@ -285,14 +280,8 @@ def _hit(
 
 
 def _place(
-    band: Pillow.Image,
-    pen: ImageDraw.ImageDraw,
-    picture: Pillow.Image | None,
-    without: str,
-    at: tuple[int, int],
-    side: int,
+    band: Pillow.Image, pen: ImageDraw.ImageDraw, picture: Pillow.Image | None, without: str, x: int, y: int, side: int
 ) -> None:
-    x, y = at
     pen.rectangle((x, y, x + side - 1, y + side - 1), (0, 0, 0) if picture is not None else EMPTY)
     if picture is None:
         width = pen.textlength(without, _font(16))
@@ -306,7 +295,7 @@ def _font(size: int) -> Font:
 
 
 def _fitted(text: str, font: Font, room: float) -> str:
-    """A text cut to fit a width, with an ellipsis."""
+    """Return a text cut to fit a width, with an ellipsis."""
     if font.getlength(text) <= room:
         return text
     while text and font.getlength(text + "…") > room:

@@ -1,4 +1,4 @@
-"""Failure signatures: what goes wrong with hash codes and can be seen in the figures."""
+"""Detect known failures of hash codes and outlier rules from their figures."""
 
 from __future__ import annotations
 
@@ -19,27 +19,32 @@ ALLOWED_ALARMS = 0.03
 
 @dataclass(frozen=True)
 class Alarm:
-    """name: what it is called in reports; message: what was seen, the limit, and what to do about it."""
+    """Describe a failure.
+
+    Attributes:
+        name: What it is called in reports.
+        message: What was measured, the limit, and what to do about it.
+    """
 
     name: str
     message: str
 
 
 def over_centralisation(scores: RetrievalScores) -> Alarm | None:
-    """High precision at radius 0 and hardly any recall gained up to radius 4: one code a class.
+    """Return an alarm if precision at radius 0 is high and hardly any recall gained up to radius 4: one code a class.
 
-    Not where radius 0 finds next to nothing, such as the query's own copy in the gallery: nothing is shared then.
+    There is none if radius 0 has next to no recall, such as the query's own copy alone: no code is shared then.
     """
     if scores.recall_within.shape[1] <= GAIN_RADIUS or not len(scores.recall_within):
         return None
-    precision = float(np.nan_to_num(np.nanmean(scores.precision_within[:, 0]) if scores.queries else np.nan))
+    precision = float(np.nan_to_num(np.nanmean(scores.precision_within[:, 0])))
     gain = float(recall_gain(scores.recall_within)[GAIN_RADIUS])
-    found = float(np.nanmean(scores.recall_within[:, 0]))
-    if precision < HIGH_PRECISION or found < LEAST_GAIN or not gain < LEAST_GAIN:
+    recall = float(np.nanmean(scores.recall_within[:, 0]))
+    if precision < HIGH_PRECISION or recall < LEAST_GAIN or not gain < LEAST_GAIN:
         return None
     return Alarm(
         "over-centralisation",
-        f"precision {precision:.2f} at radius 0 (recall {found:.2f}), and only {100 * gain:.1f} points of "
+        f"precision {precision:.2f} at radius 0 (recall {recall:.2f}), and only {100 * gain:.1f} points of "
         f"recall gained by radius {GAIN_RADIUS} (expected at least {100 * LEAST_GAIN:.0f}): images of a "
         "class share one code, so ranking inside a class is chance. Weaken the pull between unlike images "
         "of a class.",
@@ -47,7 +52,7 @@ def over_centralisation(scores: RetrievalScores) -> Alarm | None:
 
 
 def constant_bits(codes: np.ndarray) -> Alarm | None:
-    """Bits that hardly ever change carry nothing. codes: uint8 [N, bits / 8]."""
+    """Return an alarm if some bits of codes uint8 [N, bits / 8] hardly ever change and so carry nothing."""
     share = np.unpackbits(codes, axis=1).mean(axis=0)
     dead = int(((share < 0.01) | (share > 0.99)).sum())
     if not dead:
@@ -60,7 +65,12 @@ def constant_bits(codes: np.ndarray) -> Alarm | None:
 
 
 def few_units(units: int, queries: int) -> Alarm | None:
-    """So few patients that every figure is chance. units: patients or cases that ask; queries: their images."""
+    """Return an alarm if there are so few patients that every figure is chance.
+
+    Args:
+        units: Patients or cases among the queries.
+        queries: Their images.
+    """
     if units >= LEAST_UNITS:
         return None
     return Alarm(
@@ -72,7 +82,12 @@ def few_units(units: int, queries: int) -> Alarm | None:
 
 
 def false_alarms(rate: Interval, allowed: float = ALLOWED_ALARMS) -> Alarm | None:
-    """More in-distribution images flagged than the rule allows, beyond what chance explains."""
+    """Return an alarm if more in-distribution images are flagged than the rule allows, beyond what chance explains.
+
+    Args:
+        rate: Share of in-distribution images that are flagged, with its interval.
+        allowed: Share that the rule allows, 0..1.
+    """
     if not rate.low > allowed:
         return None
     return Alarm(
@@ -84,7 +99,12 @@ def false_alarms(rate: Interval, allowed: float = ALLOWED_ALARMS) -> Alarm | Non
 
 
 def false_alarms_of_parts(parts: Sequence[str], allowed: float = ALLOWED_ALARMS) -> Alarm | None:
-    """Modalities or sources that are flagged too often, even where the mean over all is not. parts: one text each."""
+    """Return an alarm if modalities or sources are flagged too often, even where the mean over all is not.
+
+    Args:
+        parts: One text for each of them, as `flagged_too_often` returns.
+        allowed: Share that the rule allows, 0..1.
+    """
     if not parts:
         return None
     return Alarm(
@@ -95,11 +115,16 @@ def false_alarms_of_parts(parts: Sequence[str], allowed: float = ALLOWED_ALARMS)
 
 
 def suspects(features: np.ndarray, labels: np.ndarray, units: np.ndarray, neighbours: int = 10) -> np.ndarray:
-    """How much the neighbours of each training image contradict its label: float [N], 0 = all agree.
+    """Return how much the neighbours of each training image contradict its label: float [N], 0 = all agree, 1 = none.
 
-    features: float [N, D]; units: [N], patient or case of each. The nearest images of other units by cosine vote.
-    Mislabelled and poor images come out at 1. Labels with fewer images than neighbours are judged by as many as
-    other units have; where no other unit has the label, nobody can vouch for it and the image is not judged: 0.
+    The nearest images of other units by cosine vote; mislabelled and poor images have values near 1. Labels with fewer
+    images than neighbours are judged by as many as other units have. An image is 0 if no other unit has its label.
+
+    Args:
+        features: float [N, D].
+        labels: Label of each image, [N].
+        units: Patient or case of each image, int [N].
+        neighbours: How many images vote.
     """
     unit = features / np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-12)
     _, of_label = np.unique(labels, return_inverse=True)

@@ -1,4 +1,4 @@
-"""Evaluating plain arrays, for people who bring their own codes."""
+"""Evaluate plain arrays, for codes that no bundle made."""
 
 from __future__ import annotations
 
@@ -21,7 +21,11 @@ METHOD = "codes"
 
 
 def load_codes(path: Path) -> np.ndarray:
-    """Packed codes from a npy file: uint8 [N, bits / 8]. Raises InputError for anything else."""
+    """Read packed codes from a npy file: uint8 [N, bits / 8].
+
+    Raises:
+        InputError: The file is missing or holds anything else.
+    """
     codes = _load(path)
     if codes.dtype != np.uint8 or codes.ndim != 2 or 0 in codes.shape:
         hint = "numpy.packbits(bits, axis=1) makes them from bits"
@@ -34,9 +38,15 @@ def load_codes(path: Path) -> np.ndarray:
 
 
 def load_labels(path: Path, images: int, what: str = "label") -> np.ndarray:
-    """One label an image from a npy file: integers or strings [N]; bool [N, L] for several labels an image.
+    """Read one label an image from a npy file: integers or strings [N]; bool [N, L] for several labels an image.
 
-    what: their name in errors. Raises InputError for other types, NaN, or another number than `images`.
+    Args:
+        path: The file.
+        images: N.
+        what: Name of the labels in errors.
+
+    Raises:
+        InputError: The file is missing, holds another type or NaN, or another number than `images`.
     """
     labels = _load(path)
     if labels.dtype.kind == "f":
@@ -59,7 +69,11 @@ def load_labels(path: Path, images: int, what: str = "label") -> np.ndarray:
 
 
 def load_units(path: Path, images: int) -> np.ndarray:
-    """Patient or case of each image from a npy file: integers or strings [N]; negative or empty where unknown."""
+    """Read patient or case of each image from a npy file: integers or strings [N]; negative or empty where unknown.
+
+    Raises:
+        InputError: As for `load_labels`, or the file holds several units an image.
+    """
     units = load_labels(path, images, "unit")
     if units.ndim != 1:
         raise InputError(f"{path} holds {list(units.shape)}; give one unit an image")
@@ -68,10 +82,16 @@ def load_units(path: Path, images: int) -> np.ndarray:
 
 @dataclass(frozen=True)
 class ArraysOutcome:
-    """What was measured on plain arrays.
+    """Hold what was measured on plain arrays.
 
-    figures: the metrics, fit for JSON. results: what results.json holds, built like that of bundles, with one method.
-    labels and units: of queries and of gallery images; units are integers, those of the gallery -1 where not given.
+    Attributes:
+        figures: The metrics, fit for JSON.
+        results: What results.json holds, built like that of bundles, with one method.
+        scores: The metrics of each query.
+        query: Codes of the queries.
+        gallery: Codes of the gallery.
+        labels: Of queries and of gallery images.
+        units: Likewise, as integers; those of the gallery are -1 where not given.
     """
 
     figures: JsonObject
@@ -92,11 +112,19 @@ def evaluate_arrays(
     query_units: Path | None = None,
     units: Path | None = None,
 ) -> ArraysOutcome:
-    """Measure plain arrays.
+    """Measure plain arrays; each argument is a npy file. The result states which units were given.
 
-    query_units: npy [Q], patient or case of each query, for the intervals; without it every query is a unit of its
-    own. units: npy [N], the same of the gallery: images of a query's own unit are left out of its ranking. The result
-    says which was given. Raises InputError for arrays that do not fit together.
+    Args:
+        codes: Gallery codes, uint8 [N, bits / 8].
+        query_codes: Query codes, uint8 [Q, bits / 8].
+        labels: Gallery labels: integers or strings [N], or bool [N, L].
+        query_labels: Query labels, likewise [Q] or [Q, L].
+        k: Cut-off of the metrics that have one.
+        query_units: Patient or case of each query [Q], for the intervals; without it every query is a unit of its own.
+        units: The same of the gallery [N]: images of a query's own unit are left out of its ranking.
+
+    Raises:
+        InputError: An array is unfit, or arrays do not fit together.
     """
     gallery, queries = load_codes(codes), load_codes(query_codes)
     if gallery.shape[1] != queries.shape[1]:
@@ -104,37 +132,43 @@ def evaluate_arrays(
             f"{codes} has {8 * gallery.shape[1]} bits and {query_codes} {8 * queries.shape[1]}; "
             "both must be of one length"
         )
-    wanted, given = load_labels(query_labels, len(queries)), load_labels(labels, len(gallery))
-    if wanted.ndim != given.ndim or wanted.shape[1:] != given.shape[1:]:
+    of_queries, of_gallery = load_labels(query_labels, len(queries)), load_labels(labels, len(gallery))
+    if of_queries.ndim != of_gallery.ndim or of_queries.shape[1:] != of_gallery.shape[1:]:
         raise InputError(
-            f"{query_labels} holds {list(wanted.shape)} and {labels} {list(given.shape)}; "
+            f"{query_labels} holds {list(of_queries.shape)} and {labels} {list(of_gallery.shape)}; "
             "both must be one label an image, or the same set of labels"
         )
-    own, others = _numbered(query_units, units, len(queries), len(gallery))
-    scores = score_codes(queries, gallery, Relevance.of(wanted, given, own, others), k)
+    unit_numbers = _numbered(query_units, units, len(queries), len(gallery))
+    scores = score_codes(queries, gallery, Relevance.of(of_queries, of_gallery, *unit_numbers), k)
     if scores.without_relevant == scores.queries:
         raise InputError("no query has a label that occurs in the gallery: nothing can be measured")
-    figures = _figures(scores, wanted, own, gallery, by_query=query_units is None, left_out=units is not None)
+    resampled_by = "query" if query_units is None else "unit"
+    figures = _figures(scores, of_queries, unit_numbers[0], gallery, resampled_by, left_out=units is not None)
     files = {
         "codes": codes, "query-codes": query_codes, "labels": labels, "query-labels": query_labels,
         "query-units": query_units, "units": units,
     }  # fmt: skip
-    results = _results(figures, (gallery, queries, given, wanted, own, others), files)
+    results = _results(figures, (gallery, queries, of_gallery, of_queries, *unit_numbers), files)
     pair = (Representation(codes=queries), Representation(codes=gallery))
-    return ArraysOutcome(figures, results, scores, *pair, (wanted, given), (own, others))
+    return ArraysOutcome(figures, results, scores, *pair, (of_queries, of_gallery), unit_numbers)
 
 
 def _figures(
-    scores: RetrievalScores, wanted: np.ndarray, units: np.ndarray, codes: np.ndarray, by_query: bool, left_out: bool
+    scores: RetrievalScores,
+    labels: np.ndarray,
+    units: np.ndarray,
+    codes: np.ndarray,
+    resampled_by: str,
+    left_out: bool,
 ) -> JsonObject:
-    """The metrics as a dictionary fit for JSON."""
+    """Return the metrics as a dictionary fit for JSON."""
     ap = scores.values["map_expected"]
     interval = bootstrap_interval(ap, units)
     alarms = [a for a in (over_centralisation(scores), constant_bits(codes)) if a is not None]
-    if wanted.ndim == 1:
-        by_label = parted(wanted, ap, units)
+    if labels.ndim == 1:
+        by_label = parted(labels, ap, units)
     else:
-        by_label = {str(n): (ap[has], units[has]) for n, has in enumerate(wanted.T.astype(bool))}
+        by_label = {str(n): (ap[has], units[has]) for n, has in enumerate(labels.T.astype(bool))}
     return {
         "queries": scores.queries,
         "queries_without_relevant": scores.without_relevant,
@@ -144,7 +178,7 @@ def _figures(
         "k": scores.k,
         **scores.means(),
         "map_interval": [interval.low, interval.high],
-        "map_interval_resampled_by": "query" if by_query else "unit",
+        "map_interval_resampled_by": resampled_by,
         "units": interval.units,
         "own_unit_left_out": left_out,
         **part_figures("by_label", by_label),
@@ -156,10 +190,14 @@ def _figures(
     }
 
 
-def _results(
-    figures: JsonObject, arrays: tuple[np.ndarray, ...], files: Mapping[str, Path | None]
-) -> JsonObject:
-    """What results.json holds. arrays: all that was measured, for the digest; files: where each was, by option."""
+def _results(figures: JsonObject, arrays: tuple[np.ndarray, ...], files: Mapping[str, Path | None]) -> JsonObject:
+    """Return what results.json holds.
+
+    Args:
+        figures: The metrics.
+        arrays: All that was measured, for the digest.
+        files: Where each array was, by option.
+    """
     named = " ".join(f"--{option} {file.name}" for option, file in files.items() if file is not None)
     digest = hashlib.sha256()
     for array in arrays:
@@ -187,23 +225,23 @@ def _results(
 
 
 def _units_said(by_query: bool, left_out: bool) -> str:
-    """What the intervals rest on and who is left out, for the page."""
+    """Return what the intervals rest on and which images are left out, for the page."""
     if by_query:
-        said = (
+        basis = (
             "No patients were given (--query-units): each image is a unit of its own. Where several queries show one "
             "patient, the intervals are too narrow"
         )
     else:
-        said = "Units are those of --query-units"
+        basis = "Units are those of --query-units"
     if left_out:
-        return f"{said}; gallery images of a query's own unit (--units) are left out of its ranking."
-    return f"{said}. Gallery images of a query's own patient are not left out, because --units was not given."
+        return f"{basis}; gallery images of a query's own unit (--units) are left out of its ranking."
+    return f"{basis}. Gallery images of a query's own patient are not left out, because --units was not given."
 
 
 def _numbered(
     query_units: Path | None, units: Path | None, queries: int, gallery: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Units of queries and gallery as integers, alike where they are the same; -1 in the gallery where not given."""
+    """Return the units of queries and gallery as integers, equal where they are the same; -1 where not given."""
     if query_units is None:
         if units is not None:
             raise InputError("--units needs --query-units: a query's own unit can be left out only where it is known")
@@ -222,7 +260,7 @@ def _numbered(
 
 
 def _numbers(units: np.ndarray) -> np.ndarray:
-    """A number a unit; images whose unit is unknown (negative or empty) get one each."""
+    """Return a number for each image's unit; images whose unit is unknown (negative or empty) get one each."""
     _, numbers = np.unique(units, return_inverse=True)
     unknown = units == "" if units.dtype.kind in "US" else units < 0
     numbers[unknown] = len(units) + np.arange(unknown.sum())

@@ -16,9 +16,15 @@ from medlike.types import Json, JsonObject
 
 @dataclass(frozen=True)
 class Assessment:
-    """A method's outcome. pooled, within (by source), inside (train in the gallery): what the tables need.
+    """Hold what was measured of one method.
 
-    figures: fit for JSON. alarms: name and message each.
+    Attributes:
+        name: Of the method.
+        kind: bundle, ceiling or floor.
+        pooled: Over all sources together.
+        within: Of each source alone.
+        figures: Everything, fit for JSON.
+        alarms: Name and message of each.
     """
 
     name: str
@@ -29,7 +35,7 @@ class Assessment:
     alarms: list[dict[str, str]] = field(default_factory=list)
 
     def within_ap(self) -> tuple[np.ndarray, np.ndarray]:
-        """Average precision within the query's own source, and units, over all queries of all sources."""
+        """Return the average precision within the query's own source, and units, over all queries of all sources."""
         if not self.within:
             return np.zeros(0), np.zeros(0, np.int64)
         parts = list(self.within.values())
@@ -46,7 +52,18 @@ def assess(
     k: int = 100,
     facts: Mapping[str, Json] | None = None,
 ) -> Assessment:
-    """Measure one method. inside: the arena with training images in the gallery, and its representation."""
+    """Measure one method.
+
+    Args:
+        name: Of the method.
+        kind: bundle, ceiling or floor.
+        arena: Queries and gallery.
+        query: Representation of the queries.
+        gallery: Representation of the gallery.
+        inside: The arena with training images in the gallery, and the representation of that gallery.
+        k: Cut-off of the metrics that have one.
+        facts: More figures to report.
+    """
     whole = pooled(arena, query, gallery, k)
     within = within_sources(arena, query, gallery, k)
     figures: JsonObject = {
@@ -73,12 +90,12 @@ def assess(
 
 
 def assess_oracle(arena: Arena, k: int = 100) -> JsonObject:
-    """The source-only oracle's figures."""
+    """Return the figures of the oracle that knows the source of each image and nothing else."""
     return retrieval_summary(source_oracle(arena, k))
 
 
 def retrieval_figures(outcome: Retrieval) -> JsonObject:
-    """Everything about one retrieval, curves included."""
+    """Return everything about one retrieval, curves included."""
     scores = outcome.scores
     figures: JsonObject = {
         **retrieval_summary(outcome),
@@ -93,7 +110,7 @@ def retrieval_figures(outcome: Retrieval) -> JsonObject:
 
 
 def retrieval_summary(outcome: Retrieval) -> JsonObject:
-    """mAP with its interval by unit, and how many queries it rests on."""
+    """Return mAP with its interval by unit, and how many queries it rests on."""
     interval = bootstrap_interval(outcome.ap, outcome.units)
     return {
         "queries": outcome.scores.queries,
@@ -107,18 +124,19 @@ def retrieval_summary(outcome: Retrieval) -> JsonObject:
 
 
 def compare(methods: Sequence[Assessment], baseline: Assessment) -> list[JsonObject]:
-    """Every method against the baseline, pooled and within source, paired by query and tested by unit.
+    """Compare every method with the baseline, pooled and within source, paired by query and tested by unit.
 
-    Holm's correction runs over all rows of the answer: that is the family.
+    Returns:
+        One row a method and protocol; Holm's correction runs over all of them.
     """
     rows: list[JsonObject] = []
     for method in methods:
         if method is baseline:
             continue
-        own, units = method.within_ap()
+        within, units = method.within_ap()
         pairs = [("pooled", method.pooled.ap, baseline.pooled.ap, baseline.pooled.units)]
-        if len(own):
-            pairs.append(("within source", own, baseline.within_ap()[0], units))
+        if len(within):
+            pairs.append(("within source", within, baseline.within_ap()[0], units))
         for protocol, values, reference, of_unit in pairs:
             difference = bootstrap_interval(values - reference, of_unit)
             rows.append({
@@ -135,5 +153,5 @@ def compare(methods: Sequence[Assessment], baseline: Assessment) -> list[JsonObj
 
 
 def _means(values: np.ndarray) -> list[float]:
-    kept = values[~np.isnan(values).any(axis=1)]
-    return kept.mean(axis=0).tolist() if len(kept) else []
+    counted = values[~np.isnan(values).any(axis=1)]
+    return counted.mean(axis=0).tolist() if len(counted) else []

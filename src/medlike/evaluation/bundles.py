@@ -10,14 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from medlike.bundle import Bundle
-from medlike.datasets import (
-    Dataset,
-    Sample,
-    Split,
-    find_units,
-    headline_labels,
-    make_split,
-)
+from medlike.datasets import Dataset, Sample, Split, find_units, headline_labels, make_split
 from medlike.datasets.image_names import image_name
 from medlike.datasets.labels import can_be_headline, cautions
 from medlike.errors import DatasetError
@@ -38,9 +31,14 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Outcome:
-    """What was measured. results: fit for JSON. queries, gallery and ranking feed the contact sheets.
+    """Hold what was measured.
 
-    names: (name, path) of the images that the results name, "image 17" for the 17th of the collection.
+    Attributes:
+        results: Everything, fit for JSON.
+        arena: Queries and gallery.
+        assessments: One a method, the baseline first.
+        representations: Of each method, those of the queries and of the gallery.
+        names: (name, path) of the images that the results name, "image 17" for the 17th of the collection.
     """
 
     results: JsonObject
@@ -60,21 +58,33 @@ def evaluate_bundles(
 ) -> Outcome:
     """Measure bundles on a labelled collection; the first one is the baseline of the comparisons.
 
-    out: folder that keeps encodings and the split, so that a second run is quick. Raises DatasetError and
-    BundleError for what cannot be measured.
+    Args:
+        names: Shipped bundles or folders.
+        data: The collection.
+        out: Folder that keeps encodings and the split, so that a second run is quick.
+        split: Parts of the collection; by default those in `out`, which are made if they do not exist.
+        settings: What is measured.
+        say: Called with a line of progress.
+
+    Raises:
+        DatasetError: The collection cannot be measured.
+        BundleError: A bundle is missing or damaged.
     """
     loaded = [Bundle.load(name) for name in names]
     cache = out / "cache"
-    chosen, units, split = _arena(data, split, out, cache, settings, say)
-    left_out = _left_out(data, chosen)
+    arena, units, split = _arena(data, split, out, cache, settings, say)
+    left_out = _left_out(data, arena)
     if left_out:
         named = ", ".join(f"{label} ({count})" for label, count in list(left_out.items())[:8])
         more = ", ..." if len(left_out) > 8 else ""
         say(f"labels with fewer than {settings.minimum} images take no part: {named}{more}")
-    train = _train(data, chosen, split)
-    others = _other_queries(data, chosen, split)
-    cast = _Cast(chosen, train, others)
+    cast = _Cast(arena, _train(data, arena, split), _other_queries(data, arena, split), units)
     pictures = picture_summaries(cast.data, cache) if settings.floors else None
+    inside = None
+    if split is not None and len(cast.train):
+        gallery = Dataset(arena.gallery.name, (*arena.gallery, *cast.training))
+        gallery_units = np.concatenate([arena.gallery_units, cast.train_units])
+        inside = Arena("train inside the gallery", arena.queries, gallery, arena.units, gallery_units)
 
     row_of = {sample.path: row for row, sample in enumerate(data)}
     assessments: list[Assessment] = []
@@ -84,27 +94,24 @@ def evaluate_bundles(
         "command": _command(names, data.name, settings),
         "data": {"name": data.name, "images": len(data), "digest": collection_digest(list(data))},
         "split": None if split is None else {"name": split.name, "digest": split.digest, **dict(split.settings)},
-        "protocol": chosen.name,
+        "protocol": arena.name,
         "units": "Units are patients or cases, joined where images are near-duplicates; gallery images of a query's "
         "own unit are left out of its ranking.",
         "settings": vars(settings).copy(),
-        "queries": len(chosen.queries),
-        "gallery": len(chosen.gallery),
-        "labels": sorted(set(chosen.gallery.column("label").tolist())),
+        "queries": len(arena.queries),
+        "gallery": len(arena.gallery),
+        "labels": sorted(set(arena.gallery.column("label").tolist())),
         "labels_left_out": left_out,
         "traps": cautions(data),
-        "source_oracle": assess_oracle(chosen, settings.k),
+        "source_oracle": assess_oracle(arena, settings.k),
         "methods": {},
         "outliers": {},
     }
 
     def add(name: str, kind: str, whole: Representation, facts: JsonObject | None = None) -> Assessment:
         query, gallery = whole[cast.queries], whole[cast.gallery]
-        inside = None
-        if len(train) and not settings.everything:
-            rows = np.concatenate([cast.gallery, cast.train])
-            inside = (_inside(chosen, train, split), whole[rows])
-        assessment = assess(name, kind, chosen, query, gallery, inside, settings.k, facts)
+        trained = inside and (inside, whole[np.concatenate([cast.gallery, cast.train])])
+        assessment = assess(name, kind, arena, query, gallery, trained, settings.k, facts)
         assessments.append(assessment)
         represented[name] = (query, gallery)
         results["methods"][name] = assessment.figures
@@ -119,67 +126,73 @@ def evaluate_bundles(
             "encode_ms_per_image": 1000 * encoded.seconds,
             "bundle_bytes": bundle.bytes,
         }
-        label = _unique(bundle.name, results["methods"], bundle.digest)
-        main = add(label, "bundle", encoded.codes(), facts)
+        name = bundle.name if bundle.name not in results["methods"] else f"{bundle.name} {bundle.digest[:8]}"
+        main = add(name, "bundle", encoded.codes(), facts)
         if not settings.everything:
-            crossed = across_sources(chosen.queries, chosen.gallery, *represented[label], chosen.units, k=settings.k)
+            crossed = across_sources(arena.queries, arena.gallery, *represented[name], arena.units, k=settings.k)
             main.figures.update(part_figures("cross_source", {c: (r.ap, r.units) for c, r in crossed.items()}))
             main.figures["map_cross_source"] = mean_over(crossed)
-        add(f"{label}, float features", "ceiling", encoded.features())
-        _outliers(results, label, cast, encoded, units)
-        _alarms(main, encoded, cast, units, results, label, row_of)
+        add(f"{name}, float features", "ceiling", encoded.features())
+        rule = None
+        if encoded.score is not None and encoded.p is not None:
+            rows = cast.outlier_rows
+            figures = outlier_figures(cast.outlier_data, encoded.score[rows], encoded.p[rows], cast.outlier_units)
+            if figures is not None:
+                results["outliers"][name] = figures
+                rule = figures["rule"]
+        _alarms(main, encoded, cast, rule, row_of)
         if settings.floors:
-            _tuned_floors(add, label, encoded, cast, bundle.bits)
-    if settings.floors and pictures is not None:
+            _tuned_floors(add, name, encoded, cast, bundle.bits)
+    if pictures is not None:
         _picture_floors(add, pictures)
-    if results["outliers"] and settings.floors:
-        rows = cast.outlier_rows
-        chosen_data = Dataset("queries", tuple(cast.data[int(r)] for r in rows))
-        floor = outlier_figures(chosen_data, colour_spread(chosen_data), None, cast.outlier_units(units))
-        if floor is not None:
+        if results["outliers"]:
+            floor = outlier_figures(cast.outlier_data, colour_spread(cast.outlier_data), None, cast.outlier_units)
             results["outliers"]["colour spread of the stored image (floor)"] = floor
     results["comparisons"] = compare(assessments, assessments[0])
     results["alarms"] = [{"method": a.name, **alarm} for a in assessments for alarm in a.alarms]
     suspects = {s["name"] for method in results["methods"].values() for s in method.get("suspect_training_images", ())}
     listed = [(image_name(row), sample.path) for row, sample in enumerate(data) if image_name(row) in suspects]
-    return Outcome(results, chosen, assessments, represented, listed)
+    return Outcome(results, arena, assessments, represented, listed)
 
 
 class _Cast:
-    """All samples that are encoded, once each, and where queries, gallery and training images are in it."""
+    """Hold all samples that are encoded, once each, and which rows are queries, gallery and training images."""
 
-    def __init__(self, arena: Arena, train: Dataset, others: Dataset) -> None:
-        place: dict[str, int] = {}
-        samples: list[Sample] = []
+    def __init__(self, arena: Arena, train: Dataset, others: Dataset, units: dict[str, int]) -> None:
+        samples: dict[str, Sample] = {}
         for part in (arena.queries, arena.gallery, train, others):
             for sample in part:
-                if sample.path not in place:
-                    place[sample.path] = len(samples)
-                    samples.append(sample)
-        self.data = Dataset("cast", tuple(samples))
-        self.queries = np.array([place[s.path] for s in arena.queries], dtype=np.int64)
-        self.gallery = np.array([place[s.path] for s in arena.gallery], dtype=np.int64)
-        self.train = np.array([place[s.path] for s in train], dtype=np.int64)
-        own = [place[s.path] for s in arena.queries] + [place[s.path] for s in others]
-        self.outlier_rows = np.array(sorted(set(own)), dtype=np.int64)
+                samples.setdefault(sample.path, sample)
+        place = {path: row for row, path in enumerate(samples)}
+        self.data = Dataset("cast", tuple(samples.values()))
+        self.queries, self.gallery, self.train, other_rows = (
+            np.array([place[s.path] for s in part], dtype=np.int64)
+            for part in (arena.queries, arena.gallery, train, others)
+        )
         self.training = train
-
-    def outlier_units(self, units: dict[str, int]) -> np.ndarray:
-        return np.array([units[self.data[int(r)].path] for r in self.outlier_rows], dtype=np.int64)
+        self.train_units = np.array([units[s.path] for s in train], dtype=np.int64)
+        self.outlier_rows = np.union1d(self.queries, other_rows)
+        self.outlier_data = Dataset("queries", tuple(self.data[int(row)] for row in self.outlier_rows))
+        self.outlier_units = np.array([units[s.path] for s in self.outlier_data], dtype=np.int64)
 
 
 def _arena(
     data: Dataset, split: Split | None, out: Path, cache: Path, settings: EvaluationSettings, say: Say
 ) -> tuple[Arena, dict[str, int], Split | None]:
+    """Return queries and gallery, the unit of every image by its path, and the split if there is one."""
+    labels = headline_labels(data, settings.minimum)
+    if len(labels) < 2:
+        raise DatasetError(
+            f"{data.name} has {len(labels)} labels with at least {settings.minimum} images "
+            f"({', '.join(labels) or 'none'}), and of fewer than two every ranking is perfect: lower --minimum, "
+            "or give more images"
+        )
     if settings.everything:
         say(f"looking for near-duplicates among {len(data)} images")
         units = find_units(data, picture_summaries(data, cache).hashes)
-        labels = headline_labels(data, settings.minimum)
-        _require_two(labels, data, settings)
-        kept = data.where(lambda s: can_be_headline(s) and s.label in labels)
         of_path = {s.path: int(u) for s, u in zip(data, units, strict=True)}
-        own = np.array([of_path[s.path] for s in kept], dtype=np.int64)
-        return everything_arena(kept, own), of_path, None
+        chosen = data.where(lambda s: can_be_headline(s) and s.label in labels)
+        return everything_arena(chosen, np.array([of_path[s.path] for s in chosen], dtype=np.int64)), of_path, None
     if split is None and (out / "split.json").is_file():
         split = Split.load(out / "split.json")
     if split is None:
@@ -187,19 +200,8 @@ def _arena(
         split = make_split(data, picture_summaries(data, cache).hashes)
         out.mkdir(parents=True, exist_ok=True)
         split.save(out / "split.json")
-    labels = headline_labels(data, settings.minimum)
-    _require_two(labels, data, settings)
     arena = headline_arena(data, split, labels=labels)
     return arena, {s.path: int(u) for s, u in zip(data, split.units(data), strict=True)}, split
-
-
-def _require_two(labels: tuple[str, ...], data: Dataset, settings: EvaluationSettings) -> None:
-    if len(labels) < 2:
-        raise DatasetError(
-            f"{data.name} has {len(labels)} labels with at least {settings.minimum} images "
-            f"({', '.join(labels) or 'none'}), and of fewer than two every ranking is perfect: lower --minimum, "
-            "or give more images"
-        )
 
 
 def _train(data: Dataset, arena: Arena, split: Split | None) -> Dataset:
@@ -210,104 +212,75 @@ def _train(data: Dataset, arena: Arena, split: Split | None) -> Dataset:
 
 
 def _left_out(data: Dataset, arena: Arena) -> dict[str, int]:
-    """Labels that could ask but have too few images, with their counts, most first."""
+    """Return the labels that could be queries but are not in the gallery, with their counts, most first."""
     counts = Counter(s.label for s in data if can_be_headline(s))
-    asked = set(arena.gallery.column("label"))
-    return {label: n for label, n in counts.most_common() if label not in asked}
+    present = set(arena.gallery.column("label"))
+    return {label: n for label, n in counts.most_common() if label not in present}
 
 
 def _other_queries(data: Dataset, arena: Arena, split: Split | None) -> Dataset:
-    """Query images that no retrieval figure uses: OOD ones and rare labels, for the outlier figures."""
-    seen = {s.path for s in arena.queries}
+    """Return query images that no retrieval figure uses, for the outlier figures: OOD ones and rare labels."""
     if split is None:
         return data.where(lambda s: s.is_ood)
-    return split.part(data, "query").where(lambda s: s.path not in seen and (s.is_ood or not s.apart))
-
-
-def _inside(arena: Arena, train: Dataset, split: Split | None) -> Arena:
-    assert split is not None
-    gallery = Dataset(arena.gallery.name, (*arena.gallery.samples, *train.samples))
-    units = np.concatenate([arena.gallery_units, split.units(train)])
-    return Arena("train inside the gallery", arena.queries, gallery, arena.units, units)
-
-
-def _outliers(results: JsonObject, name: str, cast: _Cast, encoded: Encoded, units: dict[str, int]) -> None:
-    if encoded.score is None or encoded.p is None:
-        return
-    rows = cast.outlier_rows
-    chosen = Dataset("queries", tuple(cast.data[int(r)] for r in rows))
-    figures = outlier_figures(chosen, encoded.score[rows], encoded.p[rows], cast.outlier_units(units))
-    if figures is not None:
-        results["outliers"][name] = figures
+    used = {s.path for s in arena.queries}
+    return split.part(data, "query").where(lambda s: s.path not in used and (s.is_ood or not s.apart))
 
 
 def _alarms(
-    assessment: Assessment,
-    encoded: Encoded,
-    cast: _Cast,
-    units: dict[str, int],
-    results: JsonObject,
-    name: str,
-    row_of: dict[str, int],
+    assessment: Assessment, encoded: Encoded, cast: _Cast, rule: JsonObject | None, row_of: dict[str, int]
 ) -> None:
-    rule = results["outliers"].get(name, {}).get("rule")
-    own = assessment.pooled.units
-    found = [
-        alarms.few_units(len(np.unique(own)), len(own)),
+    units = assessment.pooled.units
+    raised = [
+        alarms.few_units(len(np.unique(units)), len(units)),
         alarms.over_centralisation(assessment.pooled.scores),
         alarms.constant_bits(encoded.code[cast.gallery]),
     ]
     if rule is not None:
-        low, high = rule["false_alarms_interval"]
-        found.append(
-            alarms.false_alarms(alarms.Interval(rule["false_alarms"], low, high, rule["units"]), rule["threshold"])
+        rate = alarms.Interval(rule["false_alarms"], *rule["false_alarms_interval"], rule["units"])
+        outlier_alarms = (
+            alarms.false_alarms(rate, rule["threshold"]),
+            alarms.false_alarms_of_parts(flagged_too_often(rule), rule["threshold"]),
         )
-        found.append(alarms.false_alarms_of_parts(flagged_too_often(rule), rule["threshold"]))
-    for alarm in found:
-        if alarm is not None:
-            assessment.alarms.append({"name": alarm.name, "message": alarm.message})
-    if len(cast.train) > 20 and any(a is not None and "false outlier" in a.name for a in found):
-        assessment.figures["suspect_training_images"] = _suspects(encoded, cast, units, row_of)
+        raised += outlier_alarms
+        if len(cast.train) > 20 and any(outlier_alarms):
+            assessment.figures["suspect_training_images"] = _suspects(encoded, cast, row_of)
+    assessment.alarms.extend({"name": alarm.name, "message": alarm.message} for alarm in raised if alarm is not None)
 
 
-def _suspects(
-    encoded: Encoded, cast: _Cast, units: dict[str, int], row_of: dict[str, int], most: int = 20
-) -> list[JsonObject]:
-    """Training images whose neighbours contradict their label; images of one patient do not vouch for each other."""
+def _suspects(encoded: Encoded, cast: _Cast, row_of: dict[str, int], most: int = 20) -> list[JsonObject]:
+    """Return training images whose neighbours contradict their label; images of one patient do not count."""
     rows = cast.train
     doubt = alarms.suspects(
-        encoded.content[rows].astype(np.float32),
-        cast.training.column("label"),
-        np.array([units[sample.path] for sample in cast.training], dtype=np.int64),
+        encoded.content[rows].astype(np.float32), cast.training.column("label"), cast.train_units
     )
-    strange = np.zeros(len(rows)) if encoded.score is None else encoded.score[rows]
-    order = np.lexsort((-strange, -doubt))[:most]
+    score = np.zeros(len(rows)) if encoded.score is None else encoded.score[rows]
+    order = np.lexsort((-score, -doubt))[:most]
     return [
         {
-            "name": image_name(row_of[cast.training[int(i)].path]),
-            "label": cast.training[int(i)].label,
+            "name": image_name(row_of[cast.training[i].path]),
+            "label": cast.training[i].label,
             "neighbours_that_disagree": float(doubt[i]),
-            "outlier_score": float(strange[i]),
+            "outlier_score": float(score[i]),
         }
-        for i in order
+        for i in order.tolist()
     ]
 
 
 def _tuned_floors(add: Callable[..., Assessment], name: str, encoded: Encoded, cast: _Cast, bits: int) -> None:
-    """Floors fitted on the network's own features of the training part."""
+    """Add the floors that are fitted on the network's own features of the training part."""
     features = encoded.content.astype(np.float32)
     features /= np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-12)
     if len(cast.train) <= bits:
         return
-    own = features[cast.train]
-    if bits <= min(own.shape):
-        itq = floors.fit_itq(own, bits, sources=cast.training.column("source").tolist())
+    known = features[cast.train]
+    if bits <= min(known.shape):
+        itq = floors.fit_itq(known, bits, sources=cast.training.column("source").tolist())
         add(f"ITQ on features of {name}", "floor", Representation(codes=itq(features)))
-    projection = floors.fit_random_projection(own, bits)
+    projection = floors.fit_random_projection(known, bits)
     add(f"random projection of features of {name}", "floor", Representation(codes=projection(features)))
     labels = cast.training.column("label")
     if len(np.unique(labels)) > 1:
-        discriminant = floors.fit_discriminant(own, labels)
+        discriminant = floors.fit_discriminant(known, labels)
         add(f"discriminant on features of {name}", "floor", Representation(features=discriminant(features)))
 
 
@@ -318,14 +291,10 @@ def _picture_floors(add: Callable[..., Assessment], pictures: PictureSummaries) 
 
 
 def _command(names: Sequence[str], data: str, settings: EvaluationSettings) -> str:
-    """The command that measures the same, without the folders of this machine, but where they tell bundles apart."""
+    """Return the command that measures the same, without folders except where they distinguish bundles."""
     short = [Path(name).name for name in names]
-    told = ["/".join(Path(n).parts[-2:]) if short.count(s) > 1 else s for n, s in zip(names, short, strict=True)]
-    given = [*(f"--bundle {name}" for name in told), f"--data {data}", "--out DIR"]
-    given += [f"--k {settings.k}", f"--minimum {settings.minimum}"]
-    given += ["--everything"] * settings.everything + ["--no-floors"] * (not settings.floors)
-    return " ".join(["medlike evaluate", *given])
-
-
-def _unique(name: str, taken: JsonObject, digest: str) -> str:
-    return name if name not in taken else f"{name} {digest[:8]}"
+    shown = ["/".join(Path(n).parts[-2:]) if short.count(s) > 1 else s for n, s in zip(names, short, strict=True)]
+    options = [*(f"--bundle {name}" for name in shown), f"--data {data}", "--out DIR"]
+    options += [f"--k {settings.k}", f"--minimum {settings.minimum}"]
+    options += ["--everything"] * settings.everything + ["--no-floors"] * (not settings.floors)
+    return " ".join(["medlike evaluate", *options])

@@ -1,26 +1,29 @@
-"""Encoding a collection with a bundle, once: results are kept on disk and found again."""
+"""Encode a collection with a bundle once, and keep the results on disk."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from medlike.bundle import Bundle
-from medlike.datasets import Dataset, files_digest, prepare_batches
+from medlike.datasets import Dataset, Sample, files_digest, prepare_batches
 from medlike.evaluation.representation import Representation
 from medlike.files import drafted
 
 
 @dataclass(frozen=True)
 class Encoded:
-    """What a bundle says of the samples of a Dataset, in its order.
+    """Hold what a bundle returns for the samples of a Dataset, in its order.
 
-    code: uint8 [N, bits / 8]; content: int8 [N, D]; score, p: float [N] or None; seconds: an image, on
-    this host.
+    Attributes:
+        code: uint8 [N, bits / 8].
+        content: int8 [N, D].
+        score: Outlier score float [N], higher is stranger; None if the bundle gives no verdicts.
+        p: p-value of each score, likewise.
+        seconds: Time an image, on this machine.
     """
 
     code: np.ndarray
@@ -30,38 +33,36 @@ class Encoded:
     seconds: float
 
     def codes(self) -> Representation:
-        """As hash codes."""
-        return Representation(codes=self.code, outlier=self.score, outlier_p=self.p)
+        """Return the images as hash codes."""
+        return Representation(codes=self.code)
 
     def features(self) -> Representation:
-        """As content vectors, the float side of the same network."""
-        return Representation(features=self.content.astype(np.float32), outlier=self.score, outlier_p=self.p)
+        """Return the images as content vectors, the float side of the same network."""
+        return Representation(features=self.content.astype(np.float32))
 
 
 @dataclass(frozen=True)
 class PictureSummaries:
-    """What needs no network: fingerprints uint8 [N, 16, 16] and perceptual hashes uint64 [N]."""
+    """Hold what needs no network.
+
+    Attributes:
+        fingerprints: uint8 [N, 16, 16].
+        hashes: Perceptual hashes, uint64 [N].
+    """
 
     fingerprints: np.ndarray
     hashes: np.ndarray
 
 
-def encode_dataset(
-    bundle: Bundle, data: Dataset, cache: Path, advance: Callable[[int], None] = lambda n: None
-) -> Encoded:
+def encode_dataset(bundle: Bundle, data: Dataset, cache: Path) -> Encoded:
     """Encode every sample; a file in `cache`, named by bundle and samples, spares the work the next time."""
     from medlike.inference import Encoder
 
     target = cache / f"{bundle.digest[:16]}-{files_digest(data)[:16]}.npz"
     if target.is_file():
-        advance(len(data))
-        with np.load(target) as kept:
-            has = "score" in kept
-            return Encoded(
-                kept["code"], kept["content"], kept["score"] if has else None, kept["p"] if has else None,
-                float(kept["seconds"]),
-            )  # fmt: skip
-    codes, contents, scores, ps, spent = [], [], [], [], 0.0
+        with np.load(target) as stored:
+            return Encoded(**{"score": None, "p": None, **stored, "seconds": float(stored["seconds"])})
+    codes, contents, verdicts, spent = [], [], [], 0.0
     with Encoder(bundle) as encoder:
         for batch in prepare_batches(data):
             begun = time.perf_counter()
@@ -70,25 +71,20 @@ def encode_dataset(
             codes.append(encoded.code)
             contents.append(encoded.content)
             if encoded.outlier is not None:
-                scores.append(encoded.outlier.score)
-                ps.append(encoded.outlier.p)
-            advance(len(batch))
+                verdicts.append(encoded.outlier)
     result = Encoded(
         np.concatenate(codes),
         np.concatenate(contents),
-        np.concatenate(scores) if scores else None,
-        np.concatenate(ps) if ps else None,
+        np.concatenate([each.score for each in verdicts]) if verdicts else None,
+        np.concatenate([each.p for each in verdicts]) if verdicts else None,
         spent / len(data),
     )
-    arrays = {"code": result.code, "content": result.content, "seconds": np.array(result.seconds)}
-    if result.score is not None and result.p is not None:
-        arrays.update(score=result.score, p=result.p)
-    keep(target, arrays)
+    keep(target, {name: np.asarray(value) for name, value in vars(result).items() if value is not None})
     return result
 
 
 def picture_summaries(data: Dataset, cache: Path) -> PictureSummaries:
-    """Fingerprints and perceptual hashes of every sample, kept like encodings."""
+    """Return fingerprints and perceptual hashes of every sample, cached like encodings."""
     from concurrent.futures import ThreadPoolExecutor
 
     from medlike.datasets import open_sample
@@ -96,17 +92,17 @@ def picture_summaries(data: Dataset, cache: Path) -> PictureSummaries:
 
     target = cache / f"pictures-{files_digest(data)[:16]}.npz"
     if target.is_file():
-        with np.load(target) as kept:
-            return PictureSummaries(kept["fingerprints"], kept["hashes"])
+        with np.load(target) as stored:
+            return PictureSummaries(**stored)
 
-    def summarise(sample):  # type: ignore[no-untyped-def]
+    def summarise(sample: Sample) -> tuple[np.ndarray, int]:
         grey = render(open_sample(sample))
         return fingerprint(letterbox(grey)[0]), perceptual_hash(grey)
 
     with ThreadPoolExecutor(2) as pool:
         rows = list(pool.map(summarise, data))
     result = PictureSummaries(np.stack([r[0] for r in rows]), np.array([r[1] for r in rows], dtype=np.uint64))
-    keep(target, {"fingerprints": result.fingerprints, "hashes": result.hashes})
+    keep(target, vars(result))
     return result
 
 

@@ -17,12 +17,24 @@ Transform = Callable[[np.ndarray], np.ndarray]
 def fit_itq(
     features: np.ndarray, bits: int, iterations: int = 50, seed: int = 0, sources: Sequence[str] | None = None
 ) -> Transform:
-    """Iterative quantisation: PCA to `bits` dimensions, then the rotation nearest to its own signs.
+    """Fit iterative quantisation: PCA to `bits` dimensions, then the rotation nearest to its own signs.
 
-    features: float [N, D], centred and not standardised, so that their own weighting of dimensions stays, as published.
-    sources: of each row, so that no source outweighs the others, as the shipped bundles are fitted. Gives packed
-    codes uint8 [N, bits / 8].
-    Source: Gong and Lazebnik, CVPR 2011. Raises QueryError where bits > min(N, D).
+    Features are centred and not standardised, so that their own weighting of dimensions stays, as published.
+
+    Source: Gong and Lazebnik, CVPR 2011.
+
+    Args:
+        features: float [N, D] of the training images.
+        bits: Length of the code, a multiple of 8.
+        iterations: Steps of the rotation.
+        seed: Of the first rotation.
+        sources: Source of each row, so that no source outweighs the others, as the shipped bundles are fitted.
+
+    Returns:
+        A function from features to packed codes uint8 [N, bits / 8].
+
+    Raises:
+        QueryError: `bits` is no multiple of 8, or above min(N, D).
     """
     from medlike.training.rotation import balanced_weights, learned_rotation, principal_directions
 
@@ -41,7 +53,21 @@ def fit_itq(
 
 
 def fit_random_projection(features: np.ndarray, bits: int, seed: int = 0) -> Transform:
-    """Signs of random projections of centred features (Charikar 2002): uint8 [N, bits / 8]."""
+    """Fit random projections: the signs of projections of centred features.
+
+    Source: Charikar, STOC 2002.
+
+    Args:
+        features: float [N, D] of the training images.
+        bits: Length of the code, a multiple of 8.
+        seed: Of the projections.
+
+    Returns:
+        A function from features to packed codes uint8 [N, bits / 8].
+
+    Raises:
+        QueryError: `bits` is no multiple of 8.
+    """
     _check_bits(bits)
     mean = features.mean(axis=0, dtype=np.float64)
     projection = np.random.default_rng(seed).standard_normal((features.shape[1], bits))
@@ -49,10 +75,20 @@ def fit_random_projection(features: np.ndarray, bits: int, seed: int = 0) -> Tra
 
 
 def fit_discriminant(features: np.ndarray, labels: np.ndarray, shrinkage: float = 0.1) -> Transform:
-    """Linear discriminant: at most classes - 1 float dimensions in which classes are apart.
+    """Fit a linear discriminant: at most classes - 1 float dimensions in which classes are apart.
 
-    features: float [N, D]; labels [N]. The within-class covariance is shrunk towards a multiple of the
-    identity. Raises QueryError for fewer than two classes.
+    Source: Fisher, Annals of Eugenics, 1936.
+
+    Args:
+        features: float [N, D] of the training images.
+        labels: Label of each, [N].
+        shrinkage: How far the within-class covariance is shrunk towards a multiple of the identity, 0..1.
+
+    Returns:
+        A function from features to discriminant features.
+
+    Raises:
+        QueryError: There are fewer than two classes.
     """
     from medlike.training.rotation import discriminant_directions
 
@@ -66,7 +102,7 @@ def fit_discriminant(features: np.ndarray, labels: np.ndarray, shrinkage: float 
 
 
 def fingerprint_features(fingerprints: np.ndarray) -> np.ndarray:
-    """Fingerprints as features whose cosine is Pearson's correlation: uint8 [N, 16, 16] to float32 [N, 256].
+    """Return fingerprints as features whose cosine is Pearson's correlation: uint8 [N, 16, 16] to float32 [N, 256].
 
     A flat image has no direction; it gets one of its own so that it is like nothing.
     """
@@ -77,7 +113,7 @@ def fingerprint_features(fingerprints: np.ndarray) -> np.ndarray:
 
 
 def hash_codes(hashes: np.ndarray) -> np.ndarray:
-    """Perceptual hashes as packed codes: uint64 [N] to uint8 [N, 8], most significant bit first."""
+    """Return perceptual hashes as packed codes: uint64 [N] to uint8 [N, 8], most significant bit first."""
     return np.ascontiguousarray(hashes, dtype=">u8").view(np.uint8).reshape(-1, 8)
 
 

@@ -10,7 +10,10 @@ from medlike.evaluation.representation import Representation
 
 
 def distance_row(query: Representation, gallery: Representation, row: int) -> np.ndarray:
-    """Distance of one query to the whole gallery, lower is nearer: float64 [N]."""
+    """Return the distance of one query to the whole gallery, lower is nearer: float64 [N].
+
+    Codes have Hamming distance in bits, features minus their cosine.
+    """
     if query.codes is not None and gallery.codes is not None:
         return distances(gallery.codes, query.codes[row]).astype(np.float64)
     assert query.features is not None and gallery.features is not None
@@ -27,10 +30,18 @@ def nearest_rows(
     count: int,
     content: tuple[Representation, Representation] | None = None,
 ) -> np.ndarray:
-    """Gallery rows of the `count` images nearest to a query, nearest first: int64. row: the query's.
+    """Return the gallery rows of the images nearest to a query, nearest first: int64.
 
-    Images of the query's own unit are passed over. content: features of queries and gallery that put equal
-    distances in order, as the archive does; without them ties come in row order.
+    Images of the query's own unit are left out.
+
+    Args:
+        arena: Queries and gallery.
+        query: Representation of the queries.
+        gallery: Representation of the gallery.
+        row: The query's.
+        count: How many rows to return.
+        content: Features of queries and gallery that put equal distances in order, as the archive does; without them
+            ties come in row order.
     """
     away = distance_row(query, gallery, row)
     second = np.zeros(len(away)) if content is None else distance_row(*content, row)
@@ -45,11 +56,17 @@ def confusion(
     units: tuple[np.ndarray, np.ndarray],
     count: int = 10,
 ) -> tuple[list[str], np.ndarray]:
-    """Labels, and for each query label the share of each label among the first `count`: float [L, L].
+    """Return the labels, and for each query label the share of each label among the nearest images: float [L, L].
 
-    labels_of, units: of queries [Q] and of gallery images [N]; images of the query's own unit are passed over.
     Expected over tie order: of a tie group that only partly fits, every image counts by the chance that it is
     in. Otherwise images that share one code would be counted in the order in which they are stored.
+
+    Args:
+        query: Representation of the queries.
+        gallery: Representation of the gallery.
+        labels_of: Labels of the queries [Q] and of the gallery [N].
+        units: Units of the queries [Q] and of the gallery [N]; images of the query's own unit are left out.
+        count: How many nearest images count.
     """
     labels, place = np.unique(np.concatenate(labels_of), return_inverse=True)
     of_query, of_gallery = place[: len(query)], place[len(query) :]

@@ -5,16 +5,20 @@ from __future__ import annotations
 import io
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from medlike.errors import MissingExtra
 from medlike.types import Json, JsonObject
 
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.typing import RcKeyType
+
 # Distinct also for colour-blind readers (Okabe and Ito), black last for oracles and floors.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C6D1F", "#000000")
-_STYLE: Any = {
+_STYLE: dict[RcKeyType, object] = {
     "figure.facecolor": "white",
     "axes.spines.top": False,
     "axes.spines.right": False,
@@ -33,8 +37,17 @@ Figures = Mapping[str, Mapping[str, Json]]
 
 
 @contextmanager
-def figure(width: float, height: float, columns: int = 1) -> Iterator[tuple[list[Any], list[str]]]:
-    """Axes to draw on and a list that holds the SVG afterwards."""
+def figure(width: float, height: float, columns: int = 1) -> Iterator[tuple[list[Axes], list[str]]]:
+    """Yield axes to draw on, and a list that holds the SVG afterwards.
+
+    Args:
+        width: In inches.
+        height: In inches.
+        columns: Number of axes beside each other.
+
+    Raises:
+        MissingExtra: matplotlib is not installed.
+    """
     try:
         import matplotlib
     except ImportError:
@@ -55,7 +68,7 @@ def figure(width: float, height: float, columns: int = 1) -> Iterator[tuple[list
 
 
 def precision_recall(methods: Figures) -> str:
-    """Interpolated precision against recall, a line a method."""
+    """Draw interpolated precision against recall, a line a method."""
     with figure(6.6, 4.4) as ((axes,), result):
         for style, (name, figures) in zip(_styles(methods), methods.items(), strict=True):
             curve = figures["precision_recall_curve"]
@@ -66,16 +79,15 @@ def precision_recall(methods: Figures) -> str:
 
 
 def within_radius(methods: Figures) -> str:
-    """Precision and recall of what lies within a Hamming radius; codes only."""
+    """Draw precision and recall of what lies within a Hamming radius; codes only."""
     coded = {n: f for n, f in methods.items() if "recall_within_radius" in f}
     with figure(8.2, 4.0, 2) as ((left, right), result):
         for style, (name, figures) in zip(_styles(coded), coded.items(), strict=True):
             for axes, key in ((left, "precision_within_radius"), (right, "recall_within_radius")):
                 axes.plot(range(len(figures[key])), figures[key], **style, label=name, marker=".", lw=1.4)
         for axes in (left, right):
-            axes.xaxis.get_major_locator().set_params(integer=True)
-        left.set(xlabel="Hamming radius", ylabel="precision", ylim=(0, 1.02))
-        right.set(xlabel="Hamming radius", ylabel="recall", ylim=(0, 1.02))
+            axes.locator_params(axis="x", integer=True)
+            axes.set(xlabel="Hamming radius", ylabel="precision" if axes is left else "recall", ylim=(0, 1.02))
         _legend(left)
     return result[0]
 
@@ -84,7 +96,7 @@ Bar = tuple[float, float, float]
 
 
 def accuracy_bars(methods: Figures, oracle: float | None) -> str:
-    """mAP with intervals, pooled and within source, and the source-only oracle as a line where there is one."""
+    """Draw mAP with intervals, pooled and within source, and the source-only oracle as a line where there is one."""
     series = {
         text: {m: (f[key], *f[interval]) for m, f in methods.items() if key in f}
         for text, key, interval in (
@@ -99,7 +111,14 @@ def accuracy_bars(methods: Figures, oracle: float | None) -> str:
 def bars(
     series: Mapping[str, Mapping[str, Bar]], names: Sequence[str], xlabel: str, line: tuple[float, str] | None = None
 ) -> str:
-    """Horizontal bars with intervals: a row a name, a colour a series; values from 0 to 1. line: where and what."""
+    """Draw horizontal bars with intervals: a row a name, a colour a series.
+
+    Args:
+        series: Of each series, mean, low and high of each name, 0..1.
+        names: Rows from top to bottom.
+        xlabel: What the values are.
+        line: Value and label of a vertical line.
+    """
     drawn = {text: values for text, values in series.items() if values}
     width = 0.72 / max(len(drawn), 1)
     with figure(8.2, 0.9 + (0.2 + 0.16 * max(len(drawn), 1)) * len(names)) as ((axes,), result):
@@ -120,11 +139,10 @@ def bars(
 
 
 def accuracy_by_bytes(methods: Figures) -> str:
-    """mAP against what one image costs in the index."""
+    """Draw mAP against what one image costs in the index."""
     with figure(6.6, 4.2) as ((axes,), result):
         for place, (name, figures) in enumerate(methods.items()):
-            low, high = figures["map_interval"]
-            value = figures["map_expected"]
+            (low, high), value = figures["map_interval"], figures["map_expected"]
             axes.errorbar(
                 # Methods of one size stand beside each other, not on each other.
                 figures["bytes_per_image"] * 1.035 ** (place - len(methods) / 2), value,
@@ -149,7 +167,16 @@ def lines(
     ticks: Sequence[float] = (),
     names: Sequence[str] = (),
 ) -> str:
-    """A line a name through points (x, y, low, high), with the interval as a band. names: of the ticks."""
+    """Draw a line a name, with intervals as bands.
+
+    Args:
+        series: Of each name, its points (x, y, low, high).
+        xlabel: What x is.
+        ylabel: What y is.
+        log: Draw x on a logarithmic axis of base 2.
+        ticks: Where x has ticks; by default matplotlib decides.
+        names: Labels of the ticks.
+    """
     with figure(6.6, 4.2) as ((axes,), result):
         for style, (name, points) in zip(_styles(series), series.items(), strict=True):
             x, y, low, high = np.array(sorted(points)).T
@@ -166,32 +193,33 @@ def lines(
 
 
 def apart(values: Sequence[float], ratio: float = 1.6) -> list[float]:
-    """Of rising values those that can be written below a logarithmic axis without touching; the last one stays."""
-    kept: list[float] = []
+    """Return those of rising values whose labels do not touch below a logarithmic axis; the last one stays."""
+    labelled: list[float] = []
     for value in reversed(values):
-        if not kept or kept[-1] / value >= ratio:
-            kept.append(value)
-    return kept[::-1]
+        if not labelled or labelled[-1] / value >= ratio:
+            labelled.append(value)
+    return labelled[::-1]
 
 
 def outliers(figures: Mapping[str, Json]) -> str:
-    """Histograms of the outlier score, detection against false alarms, and precision against recall."""
+    """Draw histograms of the outlier score, detection against false alarms, and precision against recall."""
     with figure(10.2, 3.2, 3) as ((left, right, last), result):
         edges = np.array(figures["histogram"]["edges"])
         for key, colour, text in (("inside", COLOURS[0], "known kinds"), ("outside", COLOURS[1], "outliers")):
             counts = np.array(figures["histogram"][key], float)
-            left.stairs(counts / max(counts.sum(), 1), edges, color=colour, fill=True, alpha=0.45, label=text)
-            left.stairs(counts / max(counts.sum(), 1), edges, color=colour, lw=1.2)
+            shares = counts / max(counts.sum(), 1)
+            left.stairs(shares, edges, color=colour, fill=True, alpha=0.45, label=text)
+            left.stairs(shares, edges, color=colour, lw=1.2)
         left.set(xlabel="outlier score (higher is less typical)", ylabel="share of images")
         left.legend()
-        right.plot(figures["roc"]["false_alarms"], figures["roc"]["detected"], color=COLOURS[0], lw=1.8)
+        false, detected = (np.array(figures["roc"][key]) for key in ("false_alarms", "detected"))
+        right.plot(false, detected, color=COLOURS[0], lw=1.8)
         right.axvline(0.03, color="black", ls="--", lw=1, label="3 % false alarms")
         right.set(xlabel="false alarms", ylabel="outliers found", xlim=(-0.01, 1), ylim=(0, 1.01))
         right.legend(loc="lower right")
-        false, found = (np.array(figures["roc"][key]) for key in ("false_alarms", "detected"))
-        hits, wrong = found * figures["outside"], false * figures["inside"]
+        hits, wrong = detected * figures["outside"], false * figures["inside"]
         some = hits + wrong > 0
-        last.plot(found[some], (hits / np.maximum(hits + wrong, 1e-12))[some], color=COLOURS[0], lw=1.8)
+        last.plot(detected[some], hits[some] / (hits + wrong)[some], color=COLOURS[0], lw=1.8)
         share = figures["outside"] / (figures["outside"] + figures["inside"])
         last.axhline(share, color="black", ls="--", lw=1, label="flagging everything")
         last.set(xlabel="outliers found (recall)", ylabel="precision", xlim=(0, 1.01), ylim=(0, 1.02))
@@ -200,7 +228,12 @@ def outliers(figures: Mapping[str, Json]) -> str:
 
 
 def confusion_map(labels: Sequence[str], shares: np.ndarray) -> str:
-    """Share of each label among the ten nearest of a query, a row a query label."""
+    """Draw the share of each label among the ten nearest of a query, a row a query label.
+
+    Args:
+        labels: L labels.
+        shares: float [L, L] in 0..1, each row sums to 1.
+    """
     size = max(3.2, 0.3 * len(labels))
     with figure(size + 3.2, size + 1.4) as ((axes,), result):
         axes.imshow(shares, cmap="Blues", vmin=0, vmax=1, aspect="equal")
@@ -217,18 +250,18 @@ def confusion_map(labels: Sequence[str], shares: np.ndarray) -> str:
     return result[0]
 
 
-def _legend(axes: Any) -> None:
-    """Names below the plot, as many a row as fit; the page grows with them, the plot keeps its room."""
+def _legend(axes: Axes) -> None:
+    """Draw names below the plot, as many a row as fit; the figure grows with them, the plot keeps its size."""
+    page = axes.figure
     handles, names = axes.get_legend_handles_labels()
     longest = 40 + 5.2 * max(map(len, names), default=0)
-    columns = max(1, min(3, int(72 * axes.figure.get_figwidth() / longest)))
-    page = axes.figure
+    columns = max(1, min(3, int(72 * page.get_figwidth() / longest)))
     page.set_figheight(page.get_figheight() + _LEGEND_ROW * max(0, -(-len(names) // columns) - 3))
     page.legend(handles, names, loc="outside lower left", ncols=columns)
 
 
 def _styles(methods: Mapping[str, Json]) -> list[JsonObject]:
-    """A colour each; where they come round again the line is dashed, then dotted."""
+    """Return a style each: a colour, and from the ninth on dashed lines, then dotted ones."""
     kinds = ("-", (0, (5, 2)), (0, (1, 1.5)))
     return [
         {"color": COLOURS[n % len(COLOURS)], "ls": kinds[n // len(COLOURS) % len(kinds)]} for n in range(len(methods))

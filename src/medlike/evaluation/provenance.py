@@ -12,14 +12,13 @@ from medlike.types import JsonObject
 
 
 def program() -> dict[str, str]:
-    """Version, commit and machine, as every results.json of `medlike evaluate` names them."""
+    """Return version, commit and machine, as every results.json of `medlike evaluate` names them."""
     host = machine()
-    said = f"{host['system']}, {host['cores']} cores, Python {host['python']}"
-    return {"medlike": code_version(), "machine": said}
+    return {"medlike": code_version(), "machine": "{system}, {cores} cores, Python {python}".format(**host)}
 
 
 def code_version() -> str:
-    """The package's version, and the commit where it runs from a checkout."""
+    """Return the package's version, and the commit if it runs from a checkout."""
     from medlike import __version__
 
     here = Path(__file__).resolve()
@@ -29,7 +28,7 @@ def code_version() -> str:
         return subprocess.run(["git", *words], cwd=here.parent, **options).stdout.strip()
 
     try:
-        # Installed below somebody's checkout, the program is none of its files.
+        # An installation below another checkout is no file of it.
         git("ls-files", "--error-unmatch", here.name)
         return f"{__version__} ({git('describe', '--always', '--dirty', '--abbrev=12')})"
     except (OSError, subprocess.SubprocessError):
@@ -37,7 +36,7 @@ def code_version() -> str:
 
 
 def machine() -> JsonObject:
-    """What a result was made on."""
+    """Return what a result was measured on: system, cores, Python, and torch with its accelerator if it is loaded."""
     facts: JsonObject = {
         "system": f"{platform.system()} {platform.machine()}",
         "cores": len(os.sched_getaffinity(0)),

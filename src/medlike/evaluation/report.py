@@ -28,9 +28,15 @@ MOST_ON_A_MAP = 60
 
 
 def write_report(outcome: Outcome, out: Path, draw_all: bool = False) -> Path:
-    """Write the report of bundles into a folder; returns the page. Files are replaced whole.
+    """Write the report of bundles into a folder, and return the path of the page. Files are replaced whole.
 
-    draw_all: draw every image in contact sheets; by default only those whose terms allow it.
+    Args:
+        outcome: What was measured.
+        out: The folder, made if it does not exist.
+        draw_all: Draw every image in contact sheets; by default only those whose terms allow it.
+
+    Raises:
+        MissingExtra: matplotlib is not installed.
     """
     main, arena = outcome.assessments[0], outcome.arena
     query, gallery = outcome.representations[main.name]
@@ -46,7 +52,11 @@ def write_report(outcome: Outcome, out: Path, draw_all: bool = False) -> Path:
 
 
 def write_arrays_report(outcome: ArraysOutcome, out: Path) -> Path:
-    """Write the report of plain arrays into a folder, in the same files; returns the page."""
+    """Write the report of plain arrays into a folder, in the same files, and return the path of the page.
+
+    Raises:
+        MissingExtra: matplotlib is not installed.
+    """
     confused = None
     if outcome.labels[0].ndim == 1:
         confused = confusion(outcome.query, outcome.gallery, outcome.labels, outcome.units)
@@ -60,7 +70,15 @@ def _write(
     confused: tuple[list[str], np.ndarray] | None,
     sheets: list[Sheet],
 ) -> Path:
-    """main: the method that the page is about. confused: labels and shares of `confusion`, None for several labels."""
+    """Write all files, and return the path of the page.
+
+    Args:
+        results: What results.json holds.
+        main: The method that the page is about.
+        out: The folder.
+        confused: Labels and shares of `confusion`, None for several labels an image.
+        sheets: Contact sheets.
+    """
     out.mkdir(parents=True, exist_ok=True)
     methods = results["methods"]
     head, rows = method_rows(results)
@@ -92,12 +110,12 @@ def _write(
 
 
 def write_json(path: Path, value: object) -> Path:
-    """Write JSON that every reader takes: NaN becomes null."""
+    """Write JSON that every reader takes: NaN becomes null. Return the path."""
     return write_text(path, printable_json(plain(value), indent=1, allow_nan=False) + "\n")
 
 
 def plain(value: Json) -> Json:
-    """Numbers, texts, lists and dictionaries only; NaN and infinity become None."""
+    """Return a value as numbers, texts, lists and dictionaries only; NaN and infinity become None."""
     if isinstance(value, dict):
         return {str(k): plain(v) for k, v in value.items()}
     if isinstance(value, (list, tuple)):
@@ -110,7 +128,7 @@ def plain(value: Json) -> Json:
 
 
 def template(name: str) -> Template:
-    """A page template by name; texts are escaped; filters: `three` of numbers, `between` of intervals."""
+    """Return a page template by name. Texts are escaped; filters: `three` of numbers, `between` of intervals."""
     from jinja2 import Environment, PackageLoader
 
     environment = Environment(loader=PackageLoader("medlike.evaluation", "templates"), autoescape=True)

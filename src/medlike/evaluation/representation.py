@@ -1,4 +1,4 @@
-"""What a method says of images, in the two forms that can be ranked."""
+"""The two forms of images that can be ranked: packed codes and float features."""
 
 from __future__ import annotations
 
@@ -15,16 +15,15 @@ from medlike.metrics import Relevance, RetrievalScores, score_codes, score_featu
 
 @dataclass(frozen=True)
 class Representation:
-    """N images as packed codes or as float features, exactly one of the two.
+    """Hold N images as packed codes or as float features, exactly one of the two.
 
-    codes: uint8 [N, bits / 8], ranked by Hamming distance. features: float [N, D], ranked by cosine.
-    outlier: float [N], higher is less typical, or None. outlier_p: its p-value [N], or None.
+    Attributes:
+        codes: uint8 [N, bits / 8], ranked by Hamming distance.
+        features: float [N, D], ranked by cosine.
     """
 
     codes: np.ndarray | None = None
     features: np.ndarray | None = None
-    outlier: np.ndarray | None = None
-    outlier_p: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         if (self.codes is None) == (self.features is None):
@@ -34,8 +33,7 @@ class Representation:
         return len(self._vectors)
 
     def __getitem__(self, rows: np.ndarray) -> Representation:
-        parts = (self.codes, self.features, self.outlier, self.outlier_p)
-        return Representation(*(None if part is None else part[rows] for part in parts))
+        return Representation(*(None if part is None else part[rows] for part in (self.codes, self.features)))
 
     @property
     def _vectors(self) -> np.ndarray:
@@ -45,12 +43,12 @@ class Representation:
 
     @property
     def bits(self) -> int | None:
-        """Length of the code, None for features."""
+        """Return the length of the code, None for features."""
         return None if self.codes is None else self.codes.shape[1] * 8
 
     @property
     def bytes_per_image(self) -> int:
-        """What one image costs in an index."""
+        """Return what one image costs in an index."""
         return int(self._vectors[:1].nbytes) if len(self) else 0
 
 
@@ -58,7 +56,17 @@ Encode: TypeAlias = Callable[[Dataset], Representation]
 
 
 def rank(query: Representation, gallery: Representation, relevance: Relevance, k: int = 100) -> RetrievalScores:
-    """All retrieval metrics of one representation: codes by Hamming distance, features by cosine."""
+    """Return all retrieval metrics of one representation: codes by Hamming distance, features by cosine.
+
+    Args:
+        query: Q queries.
+        gallery: N gallery images of the same kind.
+        relevance: Which gallery image is relevant to which query.
+        k: Cut-off of the metrics that have one.
+
+    Raises:
+        QueryError: One side holds codes and the other features, or shapes do not fit.
+    """
     if query.codes is not None and gallery.codes is not None:
         return score_codes(query.codes, gallery.codes, relevance, k)
     if query.features is not None and gallery.features is not None:

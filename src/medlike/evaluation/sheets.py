@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import io
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -12,6 +10,7 @@ from PIL import Image as PillowImage
 from PIL import ImageDraw
 
 from medlike.datasets import Sample, may_draw, open_sample
+from medlike.display.page import data_uri
 from medlike.evaluation.protocols import Arena, Retrieval
 
 _SIDE = 112
@@ -22,7 +21,13 @@ _RIGHT, _WRONG, _QUERY = (0, 158, 115), (213, 94, 0), (40, 40, 40)
 
 @dataclass(frozen=True)
 class Sheet:
-    """A row of pictures as a data URI, with the words that go with it."""
+    """Hold a row of pictures.
+
+    Attributes:
+        title: Heading.
+        image: JPEG as a data URI.
+        description: Text below the pictures.
+    """
 
     title: str
     image: str
@@ -32,24 +37,24 @@ class Sheet:
 def contact_sheets(
     arena: Arena, outcome: Retrieval, near: Callable[[int], np.ndarray], draw_all: bool = False, each: int = 3
 ) -> list[Sheet]:
-    """Rows for the best, median and worst queries by average precision.
+    """Draw the best, median and worst queries by average precision, each with its nearest images in a row.
 
-    near: gallery rows of a query, nearest first. Queries whose terms do not allow being drawn are passed
-    over; such gallery images appear as a card with their label. draw_all: the user answers for the terms.
+    Queries whose terms do not allow being drawn are left out; such gallery images appear as a card with their label.
+
+    Args:
+        arena: Queries and gallery.
+        outcome: Average precision of the queries.
+        near: Returns the gallery rows of a query's row, nearest first.
+        draw_all: Draw every image; the user answers for the terms.
+        each: Queries of each kind.
     """
     ap = outcome.ap
-    allowed = [draw_all or may_draw(query) for query in arena.queries]
-    shown = [row for row in range(len(ap)) if allowed[row] and not np.isnan(ap[row])]
-    order = sorted(shown, key=lambda row: (-ap[row], row))
-    if not order:
-        return []
+    allowed = np.array([draw_all or may_draw(query) for query in arena.queries])
+    order = [row for row in np.argsort(-ap, kind="stable").tolist() if allowed[row] and not np.isnan(ap[row])]
     middle = max(0, len(order) // 2 - each // 2)
     sheets = []
-    for name, rows in (
-        ("best", order[:each]),
-        ("median", order[middle : middle + each]),
-        ("worst", order[::-1][:each]),
-    ):
+    chosen = {"best": order[:each], "median": order[middle : middle + each], "worst": order[::-1][:each]}
+    for name, rows in chosen.items():
         for row in rows:
             query, hits = arena.queries[row], [arena.gallery[int(g)] for g in near(row)]
             right = sum(h.label == query.label for h in hits)
@@ -74,9 +79,7 @@ def _row(query: Sample, hits: list[Sample], draw_all: bool) -> str:
         pen.rectangle((x - 2, _GAP - 2, x + _SIDE + 1, _GAP + _SIDE + 1), outline=colour, width=2)
         pen.text((x, _GAP + _SIDE + 3), _short("query" if place == 0 else sample.label), fill=colour)
         x += _SIDE + _GAP + (2 * _GAP if place == 0 else 0)
-    buffer = io.BytesIO()
-    sheet.save(buffer, "JPEG", quality=82)
-    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
+    return data_uri(sheet, quality=82)
 
 
 def _tile(sample: Sample, draw_all: bool) -> PillowImage.Image:

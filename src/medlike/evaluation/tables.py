@@ -11,39 +11,30 @@ from medlike.types import JsonObject
 
 Rows = Sequence[Sequence[object]]
 
-ORACLE = "source-only oracle"  # what recognising the source alone would earn
+ORACLE = "source-only oracle"  # a method that recognises the source alone
 
-_ESCAPES = {
-    "&": r"\&",
-    "%": r"\%",
-    "_": r"\_",
-    "#": r"\#",
-    "$": r"\$",
-    "{": r"\{",
-    "}": r"\}",
-    "\\": r"\textbackslash{}",
-}
+_ESCAPES = str.maketrans({c: rf"\{c}" for c in "&%_#${}"} | {"\\": r"\textbackslash{}"})
 
 
 def shown(cell: object) -> str:
-    """A cell for people: three decimals, four below a thousandth, one from 10, none from 100 on; nothing if missing."""
+    """Return a cell as text: three decimals, four below 0.001, one from 10, none from 100 on; nothing if missing."""
     if _missing(cell):
         return ""
-    if isinstance(cell, float) and abs(cell) >= 10:
-        return f"{cell:,.0f}" if abs(cell) >= 100 else f"{cell:.1f}"
     if not isinstance(cell, float):
         return f"{cell:,}" if isinstance(cell, int) and abs(cell) >= 10_000 else str(cell)
+    if abs(cell) >= 10:
+        return f"{cell:,.0f}" if abs(cell) >= 100 else f"{cell:.1f}"
     return f"{cell:.4f}" if 0 < abs(cell) < 1e-3 else f"{cell:.3f}"
 
 
 def write_csv(path: Path, head: Sequence[str], rows: Rows) -> None:
-    """A table as CSV: numbers in full, nothing for what is missing."""
+    """Write a table as CSV: numbers in full, nothing for what is missing."""
     with path.open("w", newline="", encoding="utf-8") as stream:
         write_rows(stream, [head, *([None if _missing(cell) else cell for cell in row] for row in rows)])
 
 
 def write_latex(path: Path, head: Sequence[str], rows: Rows, caption: str) -> None:
-    """A table for a paper (booktabs): numbers as on the page, a dash for what is missing."""
+    """Write a table for a paper (booktabs): numbers as on the page, a dash for what is missing."""
     lines = [
         r"\begin{table}",
         rf"\caption{{{escape(caption)}}}",
@@ -51,7 +42,7 @@ def write_latex(path: Path, head: Sequence[str], rows: Rows, caption: str) -> No
         r"\toprule",
         " & ".join(escape(h) for h in head) + r" \\",
         r"\midrule",
-        *(" & ".join(_cell(c) for c in row) + r" \\" for row in rows),
+        *(" & ".join("--" if _missing(c) else escape(shown(c)) for c in row) + r" \\" for row in rows),
         r"\bottomrule",
         r"\end{tabular}",
         r"\end{table}",
@@ -60,12 +51,12 @@ def write_latex(path: Path, head: Sequence[str], rows: Rows, caption: str) -> No
 
 
 def escape(text: str) -> str:
-    """Text with LaTeX's special characters made harmless."""
-    return "".join(_ESCAPES.get(c, c) for c in text)
+    """Return a text with LaTeX's special characters escaped."""
+    return text.translate(_ESCAPES)
 
 
 def method_rows(results: JsonObject) -> tuple[list[str], list[list[object]]]:
-    """One row a method: what every quality table shows, the source-only oracle last."""
+    """Return head and rows of the table of methods: one row each, the source-only oracle last."""
     head = [
         "method", "kind", "bits", "bytes", "mAP", "low", "high", "worst ties", "best ties", "mAP@k",
         "mAP@k hits", "within source", "cross source", "train in gallery", "nDCG", "P@10",
@@ -87,7 +78,12 @@ def method_rows(results: JsonObject) -> tuple[list[str], list[list[object]]]:
 
 
 def part_rows(results: JsonObject, part: str) -> tuple[list[str], list[list[object]]]:
-    """One row a label (part `by_label`), modality or source; of every method its mAP and both ends of the interval."""
+    """Return head and rows of a table of parts: one row each, of every method its mAP and both ends of the interval.
+
+    Args:
+        results: What results.json holds.
+        part: by_label, by_modality or by_source.
+    """
     methods = {name: f for name, f in results["methods"].items() if part in f}
     first: JsonObject = next(iter(methods.values()), {})
     head = [part.removeprefix("by_"), "queries", "units"]
@@ -103,13 +99,13 @@ def part_rows(results: JsonObject, part: str) -> tuple[list[str], list[list[obje
 
 
 def part_cells(head: Sequence[str], rows: Rows) -> tuple[list[str], list[list[object]]]:
-    """The same for a page of paper: a method's mAP and interval in one cell."""
-    told = [[*row[:3], *(_with_interval(*row[n : n + 3]) for n in range(3, len(row), 3))] for row in rows]
-    return [*head[:3], *head[3::3]], told
+    """Return a table of parts for a page of paper: a method's mAP and interval in one cell."""
+    cells = [[*row[:3], *(_with_interval(*row[n : n + 3]) for n in range(3, len(row), 3))] for row in rows]
+    return [*head[:3], *head[3::3]], cells
 
 
 def between(interval: Sequence[object]) -> str:
-    """An interval for people, nothing where there is none."""
+    """Return an interval as text, nothing where there is none."""
     low, high = interval
     return "" if _missing(low) or _missing(high) else f"{shown(low)} to {shown(high)}"
 
@@ -122,8 +118,3 @@ def _with_interval(mean: object, low: object, high: object) -> str:
 def _missing(cell: object) -> bool:
     return cell is None or (isinstance(cell, float) and math.isnan(cell))
 
-
-def _cell(cell: object) -> str:
-    if _missing(cell):
-        return "--"
-    return escape(shown(cell))

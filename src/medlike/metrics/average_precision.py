@@ -34,25 +34,25 @@ def average_precision(
         order: What is assumed of ties.
         denominator: "relevant" divides by min(k, relevant items in the gallery); "hits" by the relevant hits in the
             top k (0 hits give 0).
+
+    Raises:
+        QueryError: `k` is below 1, or `order` or `denominator` is unknown.
     """
     if k is not None and k < 1:
         raise QueryError(f"k is {k}; the cut-off must be at least 1")
     before, relevant_before, items, relevant, taken = _cut(counts, k)
     positives = counts.positives
     if order == "expected":
+        first = relevant
         inside = _expected(before, relevant_before, items, relevant, taken)
-        hits = relevant_before + relevant
-    else:
+    elif order == "worst":
+        first = np.maximum(0, taken - (items - relevant))
+        inside = _block(before + taken - first, relevant_before, first)
+    elif order == "best":
         first = np.minimum(relevant, taken)
-        if order == "worst":
-            first = np.maximum(0, taken - (items - relevant))
-            inside = _block(before + taken - first, relevant_before, first)
-        elif order == "best":
-            inside = _block(before, relevant_before, first)
-        else:
-            raise QueryError(f"order {order!r} is unknown; take expected, worst or best")
-        hits = relevant_before + first
-    total = inside.sum(axis=1)
+        inside = _block(before, relevant_before, first)
+    else:
+        raise QueryError(f"order {order!r} is unknown; take expected, worst or best")
     if denominator == "relevant":
         divisor = positives if k is None else np.minimum(positives, k)
     elif denominator != "hits":
@@ -60,9 +60,8 @@ def average_precision(
     elif order == "expected" and k is not None:
         return np.where(positives > 0, _expected_over_hits(counts, k, inside), np.nan)
     else:
-        divisor = np.where(taken > 0, hits, 0).max(axis=1, initial=0)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return np.where(positives == 0, np.nan, np.where(divisor > 0, total / divisor, 0.0))
+        divisor = np.where(taken > 0, relevant_before + first, 0).max(axis=1, initial=0)
+    return np.where(positives == 0, np.nan, inside.sum(axis=1) / np.maximum(divisor, 1))
 
 
 def _cut(counts: TieCounts, k: int | None) -> tuple[np.ndarray, ...]:
@@ -85,11 +84,7 @@ def _sums(before: np.ndarray, taken: np.ndarray) -> tuple[np.ndarray, np.ndarray
 
 
 def _expected(
-    before: np.ndarray,
-    relevant_before: np.ndarray,
-    items: np.ndarray,
-    relevant: np.ndarray,
-    taken: np.ndarray,
+    before: np.ndarray, relevant_before: np.ndarray, items: np.ndarray, relevant: np.ndarray, taken: np.ndarray
 ) -> np.ndarray:
     inverse, later = _sums(before, taken)
     share = relevant / np.maximum(items, 1)

@@ -26,13 +26,34 @@ def iou(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 def is_hit(box: np.ndarray, labelled: np.ndarray, threshold: float = 0.5) -> bool:
-    """Return True if the box has at least this IoU with one of the labelled boxes; False if there are none."""
+    """Return True if the box has at least this IoU with one of the labelled boxes; False if there are none.
+
+    Args:
+        box: [4]; x0, y0, x1, y1, half-open pixels.
+        labelled: [L, 4], likewise; L may be 0.
+        threshold: Least IoU, 0..1.
+
+    Raises:
+        QueryError: A box has no area.
+    """
     labelled = np.asarray(labelled, np.float64).reshape(-1, 4)
     return bool(len(labelled) and iou(np.reshape(box, (1, 4)), labelled).max() >= threshold)
 
 
 def hit_rate(boxes: list[np.ndarray], labelled: list[np.ndarray], threshold: float = 0.5) -> float:
-    """Return the share of hits whose box has this IoU with a labelled box of its own image; NaN if there are none."""
+    """Return the share of hits whose box has this IoU with a labelled box of its own image: 0..1, higher is better.
+
+    Args:
+        boxes: One box [4] a hit; x0, y0, x1, y1, half-open pixels.
+        labelled: The labelled boxes [L, 4] of each hit's image, in the same order.
+        threshold: Least IoU, 0..1.
+
+    Returns:
+        The share; NaN if there are no hits.
+
+    Raises:
+        QueryError: The two lists differ in length, or a box has no area.
+    """
     if len(boxes) != len(labelled):
         raise QueryError(f"{len(boxes)} boxes but {len(labelled)} lists of labelled boxes: give one list each")
     if not boxes:
@@ -43,7 +64,13 @@ def hit_rate(boxes: list[np.ndarray], labelled: list[np.ndarray], threshold: flo
 def normalised_score(rate: float, floor: float, ceiling: float) -> float:
     """Return (rate - floor) / (ceiling - floor): 0 is chance, 1 is the best possible window.
 
-    NaN if the ceiling is not above the floor, because then the score means nothing.
+    Args:
+        rate: Hit rate that was measured, 0..1.
+        floor: Hit rate of a random window.
+        ceiling: Hit rate of the best window that the search can return.
+
+    Returns:
+        The score, higher is better; NaN if the ceiling is not above the floor, because then it means nothing.
     """
     return (rate - floor) / (ceiling - floor) if ceiling > floor else float("nan")
 

@@ -25,7 +25,17 @@ def auroc(inside: np.ndarray, outside: np.ndarray) -> float:
 
 
 def aupr(inside: np.ndarray, outside: np.ndarray) -> float:
-    """Return the area under precision-recall as average precision over thresholds (scikit-learn's definition)."""
+    """Return the area under precision-recall, 0..1, as average precision over thresholds.
+
+    Source: `sklearn.metrics.average_precision_score`. Chance is M / (N + M), not 1/2.
+
+    Args:
+        inside: Scores of in-distribution images, float [N].
+        outside: Scores of OOD images, float [M].
+
+    Raises:
+        QueryError: One of them is empty or holds NaN.
+    """
     inside, outside = _scores(inside, outside)
     _, found, hits = _thresholds(inside, outside)
     precision = hits / found
@@ -33,7 +43,18 @@ def aupr(inside: np.ndarray, outside: np.ndarray) -> float:
 
 
 def roc_curve(inside: np.ndarray, outside: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return false-alarm rate, detection rate and threshold (flag at or above), from strictest to loosest."""
+    """Return false-alarm rate, detection rate and threshold (flag at or above), from strictest to loosest.
+
+    Args:
+        inside: Scores of in-distribution images, float [N].
+        outside: Scores of OOD images, float [M].
+
+    Returns:
+        Three arrays float64 [T + 1], T distinct scores; both rates rise from 0 to 1, thresholds fall from infinity.
+
+    Raises:
+        QueryError: One of them is empty or holds NaN.
+    """
     inside, outside = _scores(inside, outside)
     thresholds, found, hits = _thresholds(inside, outside)
     false = np.concatenate([[0], found - hits]) / len(inside)
@@ -42,13 +63,37 @@ def roc_curve(inside: np.ndarray, outside: np.ndarray) -> tuple[np.ndarray, np.n
 
 
 def false_alarms_at(inside: np.ndarray, outside: np.ndarray, detection: float = 0.95) -> float:
-    """Return the smallest false-alarm rate that flags at least `detection` of the OOD images (FPR at 95 % TPR)."""
+    """Return the smallest false-alarm rate that flags at least `detection` of the OOD images (FPR at 95 % TPR).
+
+    Args:
+        inside: Scores of in-distribution images, float [N].
+        outside: Scores of OOD images, float [M].
+        detection: Least detection rate, 0..1.
+
+    Returns:
+        The rate, 0..1, lower is better.
+
+    Raises:
+        QueryError: One of them is empty or holds NaN.
+    """
     false, true, _ = roc_curve(inside, outside)
     return float(false[np.flatnonzero(true >= detection - 1e-12)[0]])
 
 
 def detection_at(inside: np.ndarray, outside: np.ndarray, alarms: float = 0.03) -> float:
-    """Return the largest detection rate at which at most `alarms` of the in-distribution images are flagged."""
+    """Return the largest detection rate at which at most `alarms` of the in-distribution images are flagged.
+
+    Args:
+        inside: Scores of in-distribution images, float [N].
+        outside: Scores of OOD images, float [M].
+        alarms: Largest false-alarm rate, 0..1.
+
+    Returns:
+        The rate, 0..1, higher is better.
+
+    Raises:
+        QueryError: One of them is empty or holds NaN.
+    """
     false, true, _ = roc_curve(inside, outside)
     return float(true[false <= alarms + 1e-12].max())
 

@@ -11,18 +11,35 @@ from medlike.metrics.ties import TieCounts
 def precision_at(counts: TieCounts, n: int) -> np.ndarray:
     """Return the share of relevant items among the first n, expected over tie order: float64 [Q].
 
-    A gallery smaller than n is its own limit. NaN for queries without a relevant item.
+    Args:
+        counts: Tie groups of the queries.
+        n: Items looked at; a smaller gallery is its own limit.
+
+    Returns:
+        The shares, 0..1; NaN for queries without a relevant item.
+
+    Raises:
+        QueryError: `n` is below 1.
     """
     hits, shown = _hits_at(counts, n)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return np.where(counts.positives > 0, hits / np.maximum(shown, 1), np.nan)
+    return np.where(counts.positives > 0, hits / np.maximum(shown, 1), np.nan)
 
 
 def recall_at(counts: TieCounts, n: int) -> np.ndarray:
-    """Return the share of the relevant items that are among the first n, expected over tie order: float64 [Q]."""
+    """Return the share of the relevant items that are among the first n, expected over tie order: float64 [Q].
+
+    Args:
+        counts: Tie groups of the queries.
+        n: Items looked at.
+
+    Returns:
+        The shares, 0..1; NaN for queries without a relevant item.
+
+    Raises:
+        QueryError: `n` is below 1.
+    """
     hits, _ = _hits_at(counts, n)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return np.where(counts.positives > 0, hits / counts.positives, np.nan)
+    return _ratio(hits, counts.positives)
 
 
 def _hits_at(counts: TieCounts, n: int) -> tuple[np.ndarray, np.ndarray]:
@@ -45,22 +62,26 @@ def within_radius(counts: TieCounts, radius: int) -> tuple[np.ndarray, np.ndarra
 
     Returns:
         Precision and recall float64 and items int64, each [Q, radius + 1].
+
+    Raises:
+        QueryError: `radius` is negative or beyond the length of the code.
     """
     if not 0 <= radius < counts.items.shape[1]:
         raise QueryError(f"radius {radius} is outside 0..{counts.items.shape[1] - 1}")
     found = np.cumsum(counts.items, axis=1)[:, : radius + 1]
     hits = np.cumsum(counts.relevant, axis=1)[:, : radius + 1].astype(np.float64)
     positives = counts.positives[:, None]
-    with np.errstate(invalid="ignore", divide="ignore"):
-        precision = np.where(positives > 0, hits / np.maximum(found, 1), np.nan)
-        recall = np.where(positives > 0, hits / positives, np.nan)
-    return precision, recall, found
+    precision = np.where(positives > 0, hits / np.maximum(found, 1), np.nan)
+    return precision, _ratio(hits, positives), found
 
 
 def recall_gain(recall: np.ndarray) -> np.ndarray:
-    """Return the recall gained over radius 0, averaged over queries: float64 [R + 1] from `within_radius`'s recall.
+    """Return the recall gained over radius 0, averaged over queries: float64 [R + 1].
 
     A curve that stays at 0 from the start means over-centralisation: one code a class, nothing between.
+
+    Args:
+        recall: float64 [Q, R + 1], as `within_radius` returns it.
     """
     mean = np.nanmean(recall, axis=0) if len(recall) and not np.isnan(recall).all() else recall.sum(axis=0)
     return mean - mean[0]
@@ -70,7 +91,16 @@ def precision_recall_curve(counts: TieCounts, levels: int = 21) -> np.ndarray:
     """Return the interpolated precision at recall 0, 1/(levels-1), ..., 1: float64 [Q, levels].
 
     A whole tie group enters at once (a threshold on distance), so the curve does not depend on tie order. The
-    precision at a recall level is the highest at that recall or above. NaN if nothing is relevant.
+    precision at a recall level is the highest at that recall or above.
+
+    Source: Manning, Raghavan and Schütze, Introduction to Information Retrieval, section 8.4.
+
+    Args:
+        counts: Tie groups of the queries.
+        levels: Number of recall levels, at least 2.
+
+    Returns:
+        The precisions, 0..1; NaN for queries without a relevant item.
     """
     found = np.cumsum(counts.items, axis=1)
     hits = np.cumsum(counts.relevant, axis=1)
@@ -87,7 +117,17 @@ def precision_recall_curve(counts: TieCounts, levels: int = 21) -> np.ndarray:
 def ndcg(counts: TieCounts, k: int | None = None) -> np.ndarray:
     """Return nDCG with gain 1 for relevant items and discount 1 / log2(1 + rank), expected over tie order: [Q].
 
-    k: cut-off of both the ranking and the ideal one. NaN for queries without a relevant item.
+    Source: Järvelin and Kekäläinen, ACM TOIS 2002; under ties McSherry and Najork, ECIR 2008.
+
+    Args:
+        counts: Tie groups of the queries.
+        k: Cut-off of both the ranking and the ideal one, None for the full list.
+
+    Returns:
+        float64 in 0..1; NaN for queries without a relevant item.
+
+    Raises:
+        QueryError: `k` is below 1.
     """
     return graded_ndcg(counts.items, counts.relevant.astype(np.float64), counts.positives, k)
 
@@ -101,7 +141,13 @@ def graded_ndcg(items: np.ndarray, gains: np.ndarray, ideal: np.ndarray, k: int 
         items: int [Q, G], items in each group.
         gains: float [Q, G], the sum of the gains in each group.
         ideal: int [Q], how many items have gain 1 (all others 0), or float [Q, N], the gains of all items.
-        k: Cut-off of both the ranking and the ideal one.
+        k: Cut-off of both the ranking and the ideal one, None for the full list.
+
+    Returns:
+        float64 in 0..1; NaN for queries whose ideal gain is 0.
+
+    Raises:
+        QueryError: `k` is below 1.
     """
     if k is not None and k < 1:
         raise QueryError(f"k is {k}; the cut-off must be at least 1")
@@ -115,5 +161,9 @@ def graded_ndcg(items: np.ndarray, gains: np.ndarray, ideal: np.ndarray, k: int 
     else:
         ordered = -np.sort(-ideal, axis=1)[:, :k]
         best = (ordered * np.diff(discount)[: ordered.shape[1]]).sum(axis=1)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return np.where(best > 0, dcg / best, np.nan)
+    return _ratio(dcg, best)
+
+
+def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
+    """Return part / whole as float64; NaN where the whole is 0."""
+    return np.divide(part, whole, out=np.full(part.shape, np.nan), where=whole > 0)

@@ -16,7 +16,14 @@ _EXACT_UNITS = 12
 
 @dataclass(frozen=True)
 class Interval:
-    """A mean with its bootstrap interval; `units` is how many independent units it rests on."""
+    """Hold a mean with its bootstrap interval.
+
+    Attributes:
+        mean: Mean over the queries.
+        low: Lower end of the interval.
+        high: Upper end of the interval.
+        units: How many independent units it rests on.
+    """
 
     mean: float
     low: float
@@ -29,7 +36,20 @@ def bootstrap_interval(
 ) -> Interval:
     """Return the mean over queries with a percentile bootstrap interval that draws whole units with replacement.
 
-    values: float [N], NaN left out; units: int [N]. One unit has an interval without width: read `units`.
+    Source: Efron and Tibshirani, An Introduction to the Bootstrap, 1993, section 13.3; units are clusters.
+
+    Args:
+        values: float [N], NaN left out.
+        units: int [N], patient or case of each value.
+        level: Coverage of the interval, 0..1.
+        resamples: Number of draws.
+        seed: Of the draws.
+
+    Returns:
+        The interval, NaN without any value. One unit has an interval without width: read `units`.
+
+    Raises:
+        QueryError: `values` and `units` differ in length.
     """
     sums, sizes = _by_unit(values, units)
     if not len(sums):
@@ -46,8 +66,22 @@ def paired_permutation(
 ) -> float:
     """Return the two-sided p-value that two methods differ on the same queries; whole units swap sides together.
 
-    values, baseline: float [N] on the same queries, NaN if a query counts for neither; units: int [N].
     All swaps are tried for at most 12 units, else `resamples` random ones with p = (1 + b) / (1 + n).
+
+    Source: Phipson and Smyth, Statistical Applications in Genetics and Molecular Biology, 2010.
+
+    Args:
+        values: float [N] of one method, NaN if a query counts for neither.
+        baseline: float [N] of the other on the same queries.
+        units: int [N], patient or case of each query.
+        resamples: Number of random swaps.
+        seed: Of the random swaps.
+
+    Returns:
+        The p-value in 0..1; NaN without any value.
+
+    Raises:
+        QueryError: The two methods were not measured on the same queries.
     """
     values, baseline = np.asarray(values, np.float64), np.asarray(baseline, np.float64)
     if values.shape != baseline.shape:
@@ -71,7 +105,13 @@ def paired_permutation(
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Return p-values adjusted by Holm's step-down method, in the same order, at most 1. NaN stays NaN."""
+    """Return p-values adjusted by Holm's step-down method, in the same order, at most 1. NaN stays NaN.
+
+    Source: Holm, Scandinavian Journal of Statistics, 1979.
+
+    Args:
+        p_values: One p-value for each test of the family; NaN belongs to no family.
+    """
     p = np.asarray(p_values, np.float64)
     adjusted = np.full(len(p), np.nan)
     real = np.flatnonzero(~np.isnan(p))

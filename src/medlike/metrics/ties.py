@@ -18,10 +18,12 @@ _PAIRS = 4_000_000
 
 @dataclass(frozen=True)
 class TieCounts:
-    """Counts per query and tie group, nearest group first.
+    """Hold counts per query and tie group, nearest group first.
 
-    items: int64 [Q, G], gallery items in the group (0 for an empty one). relevant: int64 [Q, G], the relevant
-    ones among them. For Hamming codes group g is distance g, so G = bits + 1.
+    Attributes:
+        items: int64 [Q, G], gallery items in the group (0 for an empty one). For Hamming codes group g is distance
+            g, so G = bits + 1.
+        relevant: int64 [Q, G], the relevant ones among them.
     """
 
     items: np.ndarray
@@ -35,10 +37,15 @@ class TieCounts:
 
 @dataclass(frozen=True)
 class Relevance:
-    """Who counts for whom. Relevant: same label (labels [N]), any shared label (bool [N, L]), or as `pairs` says.
+    """Decide which gallery item is relevant to which query: same label, any shared label, or as `pairs` has it.
 
-    exclude: pairs whose exclusion ids are equal and not negative are left out of the ranking altogether (the
-    same study, the same source); int64 [Q] and [N], or None.
+    Attributes:
+        queries: Labels of the queries: int64 [Q], or float32 [Q, L] of 0 and 1 for several labels an image.
+        gallery: Labels of the gallery, likewise [N] or [N, L].
+        exclude_queries: int64 [Q] or None. Pairs whose exclusion ids are equal and not negative are left out of the
+            ranking altogether (the same study, the same source).
+        exclude_gallery: int64 [N] or None.
+        pairs: bool [Q, N], takes the place of labels; or None.
     """
 
     queries: np.ndarray
@@ -49,7 +56,11 @@ class Relevance:
 
     @classmethod
     def of_pairs(cls, pairs: np.ndarray) -> Relevance:
-        """Make a Relevance from a matrix of all pairs: bool [Q, N]."""
+        """Make a Relevance from a matrix of all pairs: bool [Q, N].
+
+        Raises:
+            QueryError: `pairs` has another type or shape.
+        """
         pairs = np.asarray(pairs)
         if pairs.ndim != 2 or pairs.dtype != bool:
             raise QueryError(f"relevance is {pairs.dtype} {list(pairs.shape)}: give bool [queries, gallery]")
@@ -63,7 +74,17 @@ class Relevance:
         exclude_queries: np.ndarray | None = None,
         exclude_gallery: np.ndarray | None = None,
     ) -> Relevance:
-        """Make a Relevance from label arrays: strings or ints [N], or bool [N, L] for several labels an image."""
+        """Make a Relevance from label arrays.
+
+        Args:
+            query_labels: Strings or ints [Q], or bool [Q, L] for several labels an image.
+            labels: The same of the gallery, [N] or [N, L].
+            exclude_queries: int64 [Q]; pairs with equal ids of 0 or more are left out of the ranking.
+            exclude_gallery: int64 [N]; give both or neither.
+
+        Raises:
+            QueryError: Shapes do not fit, or only one array of exclusion ids is given.
+        """
         queries, gallery = np.asarray(query_labels), np.asarray(labels)
         if queries.ndim != gallery.ndim or queries.ndim not in (1, 2) or queries.shape[1:] != gallery.shape[1:]:
             raise QueryError(
@@ -127,7 +148,13 @@ def hamming_counts(query_codes: np.ndarray, codes: np.ndarray, relevance: Releva
 def score_counts(distances: np.ndarray, relevance: Relevance | np.ndarray, start: int = 0) -> TieCounts:
     """Return the tie groups of real distances (lower is nearer): one group a distinct value, in rising order.
 
-    distances: float [Q, N]; they belong to the queries start..start + Q of `relevance`. NaN is refused.
+    Args:
+        distances: float [Q, N].
+        relevance: A Relevance, or bool [Q, N].
+        start: Row of `relevance` that the first row of `distances` belongs to.
+
+    Raises:
+        QueryError: `distances` has another shape or holds NaN.
     """
     distances, relevance = np.asarray(distances), _as_relevance(relevance)
     if distances.ndim != 2:
@@ -153,7 +180,16 @@ def feature_counts(
 ) -> Iterator[TieCounts]:
     """Yield the tie groups by cosine of float features, in batches of queries so that memory stays bounded.
 
-    query_features: float [Q, D]; features: float [N, D]. Rows are normalised here; a zero row is refused.
+    Args:
+        query_features: float [Q, D], normalised here.
+        features: float [N, D], likewise.
+        relevance: A Relevance, or bool [Q, N].
+
+    Yields:
+        Tie groups of the next queries, in order.
+
+    Raises:
+        QueryError: Shapes do not fit, or a row is zero or not finite.
     """
     relevance = _as_relevance(relevance)
     queries, gallery = _unit(query_features, "query features"), _unit(features, "features")
@@ -224,8 +260,8 @@ def _distances(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 def _histogram(groups: np.ndarray, relevant: np.ndarray, left_out: np.ndarray | None, count: int) -> TieCounts:
     queries = len(groups)
     # One extra group swallows the pairs that are left out.
-    wide = count + 1 if left_out is not None else count
-    key = groups.astype(np.int32) if groups.dtype != np.int32 else groups.copy()
+    wide = count + 1
+    key = groups.astype(np.int32)
     if left_out is not None:
         key[left_out] = count
     key += (np.arange(queries, dtype=np.int32) * wide)[:, None]

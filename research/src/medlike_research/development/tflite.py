@@ -161,10 +161,10 @@ def convert(path: str | Path, out: str | Path) -> Path:
 
 
 def load_quantised(network: MobileNetV2, path: str | Path) -> None:
-    """Fill the network with the dequantised weights of a MobileNetV2 1.0 .tflite file, head and classifier
-    passed over.
+    """Fill the network with the dequantised weights of a MobileNetV2 1.0 .tflite file, without head and classifier.
 
-    Raises BundleError where the file is damaged or holds another network.
+    Raises:
+        BundleError: The file is damaged or holds another network.
     """
     layers = [module for module in network.modules() if isinstance(module, PaddedConv2d)]
     convolved = convolutions(path)

@@ -1,6 +1,6 @@
-"""The commands' own help as Markdown: python -m medlike_research.docs.reference > docs/cli.md
+"""Write the help of the commands as Markdown: `python -m medlike_research.docs.reference > docs/cli.md`.
 
-With the argument `added` it is the help of the commands that packages add: research/commands.md.
+With the argument `added` it is the help of the commands that other packages add: research/commands.md.
 """
 
 import inspect

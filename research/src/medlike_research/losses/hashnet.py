@@ -1,5 +1,4 @@
-"""HashNet: weighted likelihood of pairs, with a tanh that sharpens as training goes on (Cao et al., ICCV
-2017)."""
+"""HashNet (Cao et al., ICCV 2017): weighted likelihood of pairs, with a tanh that sharpens during training."""
 
 from __future__ import annotations
 

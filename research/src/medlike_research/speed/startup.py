@@ -41,8 +41,9 @@ _IMPORT = "import time; began = time.perf_counter(); import {}; print(time.perf_
 
 
 def bench(quick: bool = False, images: int | None = None, tell: Callable[[str], None] = print) -> Figures:
-    """Time fresh processes, taking turns. images: in the archive that is opened (10 M; quick 100,000); of the small one
-    that is searched, 200 at most.
+    """Time fresh processes, taking turns.
+
+    images: in the archive that is opened (10 M; quick 100,000); of the small one that is searched, 200 at most.
 
     Lines: ratio startup-import: `import medlike` over `import numpy`; seconds startup-import; startup-first:
     `medlike search` with an image on a small archive, with every cache that Python and the compiler keep empty;

@@ -33,8 +33,10 @@ WEIGHTS = ((1.0, 0.0), (0.75, 0.25), (0.5, 0.5), (0.25, 0.75), (0.0, 1.0))
 
 
 def cells(bench: Bench) -> list[Cell]:
-    """Thresholds, known images of all collections, kinds left out of the choice of weights, changed images, and each
-    source left out of reference and calibration."""
+    """Return the cells: thresholds, known images of all collections, and what is left out or changed.
+
+    Left out are kinds (of the choice of weights) and sources (of reference and calibration).
+    """
     found = [
         Cell("thresholds", lambda: _thresholds(bench), 120, "encode"),
         Cell("known", lambda: _known(bench), 120, "encode"),

@@ -33,6 +33,7 @@ class PlainHash(nn.Module):
         return unit(image) * s.image_width**0.5, unit(sentence) * s.sentence_width**0.5
 
     def forward(self, image: Tensor, sentence: Tensor, present: Tensor) -> dict[str, Any]:
+        """Return the mean of the sides that are present: embedding and u [N, bits], and no logits."""
         sides = torch.stack([self.image_side(image), self.sentence_side(sentence)], dim=1) * present.unsqueeze(-1)
         u = sides.sum(dim=1) / present.sum(dim=1, keepdim=True)
         return {"embedding": unit(u), "u": u, "logits": []}

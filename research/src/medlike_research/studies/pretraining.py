@@ -28,6 +28,7 @@ class Started(Frozen):
     start: str = "tuned"
 
     def stem_file(self) -> Path:
+        """Return the file with the weights of the stem, tuned as `start` says."""
         from medlike_research.studies.stem import tune_stem
 
         if self.start == "tuned":

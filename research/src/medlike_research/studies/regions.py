@@ -83,11 +83,13 @@ class Room:
 
     @cached_property
     def boxed(self) -> Boxed:
+        """Return the images with boxes of the study's part."""
         self.bench.say("reading images with boxes")
         return boxed_images(self.bench.limited(self.bench.wide), self.bench.split, SEED)
 
     @cached_property
     def turned(self) -> Cells:
+        """Return the codes of the turned images."""
         return self._cells("turned", self.boxed.turned)
 
     def asked(self, turn: int = 0) -> Cells:

@@ -66,6 +66,7 @@ class Boxed:
         return np.array([coarse_class(sample) for sample in self.samples], dtype=np.str_)
 
     def query_box(self, row: int) -> np.ndarray:
+        """Return the box that a query asks with: x0, y0, x1, y1, pixels, half-open."""
         return self.boxes[row][self.asked[row]]
 
     def gallery(self, row: int, anywhere: bool = False, everything: bool = False) -> np.ndarray:
@@ -183,8 +184,10 @@ def some_of(rows: np.ndarray, random: np.random.Generator) -> np.ndarray:
 
 
 def guesses(boxed: Boxed, row: int, rows: np.ndarray, random: np.random.Generator) -> dict[str, float]:
-    """Hit rates over gallery images of boxes that know nothing of the picture: of the query's size at random,
-    at the same relative position, at the centre."""
+    """Return hit rates over gallery images of boxes that do not look at the picture.
+
+    They have the query's size at random places, its relative position, or lie at the centre.
+    """
     asked, own = boxed.query_box(row), boxed.inner[row]
     width, height = asked[2:] - asked[:2]
     shape = own[2:] - own[:2]

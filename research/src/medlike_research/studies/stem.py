@@ -20,10 +20,18 @@ class Start(Protocol):
     """What a stem is tuned on: `frozen.Frozen`."""
 
     @property
-    def bench(self) -> Bench: ...
+    def bench(self) -> Bench:
+        """Return the bench of the study."""
+        ...
+
     @property
-    def train(self) -> Dataset: ...
-    def key(self, *more: Any) -> str: ...
+    def train(self) -> Dataset:
+        """Return the training images."""
+        ...
+
+    def key(self, *more: Any) -> str:
+        """Return a name for results that depend on this start and on `more`."""
+        ...
 
 
 def tune_stem(frozen: Start, start: Path | None, epochs: int, name: str = "ce", self_supervised: int = 0) -> Path:

@@ -115,8 +115,9 @@ def trained(
     plain: bool = False,
     shuffled: bool = False,
 ) -> Result:
-    """Train one network and measure it: a part for its codes, one for its float vector, and, of ours and of one trained
-    on shuffled pairs, one for its codes with queries permuted.
+    """Train one network and measure it: a part for its codes and one for its float vector.
+
+    Our method and one trained on shuffled pairs also have a part for codes with permuted queries.
     """
     from medlike.models.mcmfh import CrossModalNetwork, preset
     from medlike.training.mcmfh_loop import CrossModalRecipe, crossed, fit_crossmodal
