@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
 
 from medlike.bundle import Bundle
 from medlike.errors import InputError
+from medlike.types import JsonObject
 
 NOTICE = "A research tool. **Not a medical device**: not for diagnosis, triage of patients or any clinical decision."
 
 
-def model_card(bundle: Bundle, results: Mapping[str, Any] | None = None) -> str:
+def model_card(bundle: Bundle, results: JsonObject | None = None) -> str:
     """The card as Markdown. results: results.json of `medlike evaluate` on this bundle.
 
     Raises InputError where the results are of another bundle.
@@ -86,8 +86,8 @@ def _purpose(bundle: Bundle) -> str:
     return said
 
 
-def _data(training: Mapping[str, Any], spec: Mapping[str, Any]) -> str:
-    sources: Mapping[str, Any] = training.get("sources") or {}
+def _data(training: JsonObject, spec: JsonObject) -> str:
+    sources: JsonObject = training.get("sources") or {}
     parts = [f"Trained on {training.get('images', 'an unstated number of')} images."]
     if sources:
         parts.append(
@@ -109,7 +109,7 @@ def _data(training: Mapping[str, Any], spec: Mapping[str, Any]) -> str:
     return "\n\n".join(parts)
 
 
-def _making(training: Mapping[str, Any]) -> str:
+def _making(training: JsonObject) -> str:
     rows = [
         (name, training[key])
         for name, key in (
@@ -138,7 +138,7 @@ def _making(training: Mapping[str, Any]) -> str:
     return said
 
 
-def regional_part(training: Mapping[str, Any]) -> str:
+def regional_part(training: JsonObject) -> str:
     """What training the regional expert reports: the entropy of its bits and the learned gate; "" without one."""
     report = training.get("regional") or {}
     said = []
@@ -160,7 +160,7 @@ def regional_part(training: Mapping[str, Any]) -> str:
     return "\n\n".join(said)
 
 
-def _shares(histogram: Sequence[Sequence[float]]) -> list[tuple[Any, ...]]:
+def _shares(histogram: Sequence[Sequence[float]]) -> list[tuple[str, ...]]:
     rows = []
     for name, counts in zip(("same class", "other class"), histogram, strict=False):
         total = sum(counts) or 1
@@ -168,7 +168,7 @@ def _shares(histogram: Sequence[Sequence[float]]) -> list[tuple[Any, ...]]:
     return rows
 
 
-def quality_part(quality: Mapping[str, Any]) -> str:
+def quality_part(quality: JsonObject) -> str:
     """The measured quality of a bundle, as it stands in its specification."""
     if not quality:
         return "Not measured."
@@ -205,7 +205,7 @@ def quality_part(quality: Mapping[str, Any]) -> str:
     return "\n\n".join(parts)
 
 
-def _text_quality(quality: Mapping[str, Any]) -> str:
+def _text_quality(quality: JsonObject) -> str:
     rows = [
         (f"{direction}, {seen}", *(_number(quality[protocol][direction][key]) for key in _TEXT_KEYS))
         for protocol, seen in (("single", "one side seen"), ("paired", "the query's other half seen too"))
@@ -223,8 +223,8 @@ def _text_quality(quality: Mapping[str, Any]) -> str:
 _TEXT_KEYS = ("map_at_k_codes", "map_at_k_float", "map_expected_codes", "map_expected_float")
 
 
-def _evaluated(bundle: Bundle, results: Mapping[str, Any]) -> str:
-    methods: Mapping[str, Any] = results.get("methods") or {}
+def _evaluated(bundle: Bundle, results: JsonObject) -> str:
+    methods: JsonObject = results.get("methods") or {}
     if bundle.name not in methods:
         known = ", ".join(methods) or "none"
         raise InputError(f"the results do not speak of {bundle.name}, but of: {known}; evaluate this bundle")
@@ -242,7 +242,7 @@ def _evaluated(bundle: Bundle, results: Mapping[str, Any]) -> str:
     return "\n\n".join(parts)
 
 
-def _limits(bundle: Bundle, training: Mapping[str, Any]) -> str:
+def _limits(bundle: Bundle, training: JsonObject) -> str:
     if bundle.kind == "text":
         lines = [
             "Research and teaching only; nobody has shown that it helps or does no harm in a clinic.",
@@ -272,7 +272,7 @@ def _limits(bundle: Bundle, training: Mapping[str, Any]) -> str:
     return "\n".join(f"- {line}" for line in lines)
 
 
-def table(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
+def table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     """A Markdown table; bars in cells are escaped."""
     lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
     lines += ["| " + " | ".join(str(cell).replace("|", "\\|") for cell in row) + " |" for row in rows]

@@ -13,7 +13,6 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from medlike.models.experts import GRID, to_grid
+from medlike.models.hmar import RegionalNetwork
 from medlike.training.augmentation import Augmentation, augment
 from medlike.training.maps import runner, stem_digest, to_pixels, view_generator, write_view
 from medlike.training.pictures import Pictures
@@ -84,7 +84,7 @@ class CellViews:
 class _Gathered(nn.Module):
     """The stem, with the maps of a cell expert side by side on its grid: {"cells": [N,196,C]}."""
 
-    def __init__(self, network: Any) -> None:
+    def __init__(self, network: RegionalNetwork) -> None:
         super().__init__()
         self.stem, self.places = network.stem, network.cells.places
 
@@ -95,7 +95,7 @@ class _Gathered(nn.Module):
 
 
 def cell_views(
-    network: Any,
+    network: RegionalNetwork,
     pictures: Pictures,
     cache: str | Path,
     copies: int,

@@ -10,15 +10,16 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from medlike.models.experts import GRID
+from medlike.models.experts import GRID, CellExpert
+from medlike.models.hmar import RegionalNetwork
 from medlike.training.cells import CellViews
+from medlike.training.checkpoints import Content
 from medlike.training.losses.bit_balance import bit_balance
 from medlike.training.losses.bit_covariance import bit_covariance
 from medlike.training.losses.cell_contrast import cell_contrast
@@ -87,7 +88,7 @@ class CellBatch:
 
 
 def fit_cells(
-    network: Any,
+    network: RegionalNetwork,
     recipe: CellRecipe,
     views: CellViews,
     modality: F32 | None,
@@ -99,7 +100,7 @@ def fit_cells(
     seed: int = 0,
     resume: bool = False,
     say: Say = lambda line: None,
-) -> list[dict[str, Any]]:
+) -> list[dict[str, float]]:
     """Train a network's cell expert from where it stands; returns the history, the start as epoch 0.
 
     modality: float32 [N,M] of the pictures, None where the expert is not conditioned. weights: how often each
@@ -126,7 +127,7 @@ def fit_cells(
         done = (epoch * recipe.cell_steps + step) / total_steps
         return recipe.cell_rate * min(1.0, (done * total_steps + 1) / 50) * (1 + math.cos(math.pi * done)) / 2
 
-    def restore(content: dict[str, Any]) -> None:
+    def restore(content: Content) -> None:
         if held is not None:
             held.load_state_dict(content["held"])
 
@@ -154,7 +155,7 @@ def fit_cells(
 
 
 def draw_batch(
-    views: CellViews, rows: npt.NDArray[np.int64], recipe: CellRecipe, random: np.random.Generator, device: Any
+    views: CellViews, rows: npt.NDArray[np.int64], recipe: CellRecipe, random: np.random.Generator, device: torch.device
 ) -> CellBatch:
     """For each picture the content cells of a random window that its copy shows, at most cell_samples of them."""
     first, second, image, places, prints = [], [], [], [], []
@@ -195,13 +196,13 @@ def bit_entropy(bits: npt.NDArray[np.bool_]) -> npt.NDArray[np.float64]:
     return -(share * np.log2(share) + (1 - share) * np.log2(1 - share))
 
 
-def codes_of(expert: Any, cells: Tensor, modality: Tensor | None) -> Tensor:
+def codes_of(expert: CellExpert, cells: Tensor, modality: Tensor | None) -> Tensor:
     """Real codes [M,L] of cells [M,C], each with the modality [M,K] of its picture."""
     return expert.encode(cells[:, None, None], modality)[0][:, 0, 0]
 
 
 def _judged(
-    expert: Any, held: Any, batch: CellBatch, modality: F32 | None, recipe: CellRecipe
+    expert: CellExpert, held: torch.nn.Linear | None, batch: CellBatch, modality: F32 | None, recipe: CellRecipe
 ) -> tuple[Tensor, dict[str, float]]:
     shares = None if modality is None else torch.from_numpy(modality).to(batch.row.device)[batch.row]
     u, v = codes_of(expert, batch.first, shares), codes_of(expert, batch.second, shares)
@@ -251,7 +252,9 @@ def _copied(linear: torch.nn.Linear) -> torch.nn.Linear:
 
 
 @torch.no_grad()
-def _validated(expert: Any, recipe: CellRecipe, views: CellViews, modality: F32 | None, seed: int) -> dict[str, float]:
+def _validated(
+    expert: CellExpert, recipe: CellRecipe, views: CellViews, modality: F32 | None, seed: int
+) -> dict[str, float]:
     """Share of cells found again in the copy by their code, and entropies of the bits."""
     random = np.random.default_rng((seed, 13))
     device = expert.mean.device

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +11,17 @@ import torch
 from medlike.errors import TrainingError
 from medlike.files import drafted
 
+# Tensors and plain values by name.
+Content = dict[str, Any]
 
-def write_checkpoint(path: Path, content: Mapping[str, Any]) -> None:
+
+def write_checkpoint(path: Path, content: Content) -> None:
     """Write a checkpoint, whole or not at all. content: tensors and plain values, with an "identity"."""
     with drafted(path) as draft:
         torch.save(dict(content), draft)
 
 
-def load_checkpoint(path: Path) -> dict[str, Any]:
+def load_checkpoint(path: Path) -> Content:
     """Return the content of a checkpoint, on the CPU. TrainingError for a damaged file and for one of another kind."""
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
@@ -30,7 +32,7 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     return content
 
 
-def resumed_checkpoint(path: Path, identity: Mapping[str, Any]) -> dict[str, Any] | None:
+def resumed_checkpoint(path: Path, identity: Content) -> Content | None:
     """Return the checkpoint that a run goes on from, None where there is none yet.
 
     Args:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +15,8 @@ import torch
 from torch import Tensor
 
 from medlike.errors import TrainingError
+from medlike.models.decoder import Decoder
+from medlike.models.networks import Network
 from medlike.training.feed import mixed_precision
 from medlike.training.pictures import Pictures
 from medlike.training.recipe import Recipe
@@ -26,7 +27,7 @@ DeepMaps = Callable[[npt.NDArray[np.int64]], Tensor]
 
 
 def fit_decoder(
-    network: Any,
+    network: Network,
     recipe: Recipe,
     pictures: Pictures,
     deep: DeepMaps,
@@ -37,7 +38,7 @@ def fit_decoder(
     seed: int = 0,
     resume: bool = False,
     say: Say = lambda line: None,
-) -> list[dict[str, Any]]:
+) -> list[dict[str, float]]:
     """Train the decoder of a network and leave its best epoch in it; returns the history.
 
     deep: rows -> the stem's deepest maps [n,C,7,7] on the network's device. Best by the error on the
@@ -45,7 +46,7 @@ def fit_decoder(
     finite and for a checkpoint of another run.
     """
     device = next(network.parameters()).device
-    decoder = network.image.decoder if hasattr(network, "image") else network.decoder
+    decoder = network.decoder
     if decoder is None:
         raise TrainingError("this network has no decoder; build it with decoder=True")
     network.eval().requires_grad_(False)
@@ -90,7 +91,7 @@ def fit_decoder(
 
 
 @torch.inference_mode()
-def _validated(decoder: Any, pictures: Pictures, deep: DeepMaps, batch: int, device: torch.device) -> float:
+def _validated(decoder: Decoder, pictures: Pictures, deep: DeepMaps, batch: int, device: torch.device) -> float:
     total = 0.0
     for start in range(0, len(pictures), batch):
         rows = np.arange(start, min(start + batch, len(pictures)))

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from medlike.models.acir import ImageNetwork
 from medlike.training.maps import Maps
 from medlike.training.material import Material, sampling_weights
 from medlike.training.objective import hash_loss, judge
@@ -25,7 +25,7 @@ REPORT = 500
 
 
 def fit_depths(
-    network: Any, recipe: Recipe, part: Material, maps: Maps, device: torch.device, seed: int, say: Say
+    network: ImageNetwork, recipe: Recipe, part: Material, maps: Maps, device: torch.device, seed: int, say: Say
 ) -> None:
     """Train depth branch and classifier for recipe.depth_steps batches of pooled views, in place.
 

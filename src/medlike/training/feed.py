@@ -13,6 +13,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from medlike.models.acir import ImageNetwork
 from medlike.training.augmentation import augment, augmentation
 from medlike.training.maps import Maps
 from medlike.training.pictures import Pictures
@@ -20,6 +21,8 @@ from medlike.training.recipe import Recipe
 
 I64 = npt.NDArray[np.int64]
 T = TypeVar("T")
+# What a network says of a batch, by name: tensors, and dictionaries of them.
+Outputs = dict[str, Any]
 SERVED_BATCH = 256
 
 
@@ -32,7 +35,7 @@ def ahead(items: Iterator[T]) -> Iterator[T]:
             yield item
 
 
-def mixed_precision(device: torch.device) -> AbstractContextManager[Any]:
+def mixed_precision(device: torch.device) -> AbstractContextManager[object]:
     """bfloat16 on a GPU; full precision on a CPU, where it is slower."""
     return torch.autocast(device.type, torch.bfloat16) if device.type == "cuda" else nullcontext()
 
@@ -41,7 +44,7 @@ def mixed_precision(device: torch.device) -> AbstractContextManager[Any]:
 class FrozenFeed:
     """Outputs of a network on cached maps of its frozen stem."""
 
-    network: Any
+    network: ImageNetwork
     maps: Maps
     recipe: Recipe
     device: torch.device
@@ -56,15 +59,15 @@ class FrozenFeed:
             return tuple(_mix(part, share, other) for part in parts)
         return parts
 
-    def run(self, inputs: tuple[Tensor, ...]) -> dict[str, Any]:
+    def run(self, inputs: tuple[Tensor, ...]) -> Outputs:
         """Outputs of a batch."""
         return self._encode(*inputs)
 
-    def served(self, rows: I64) -> dict[str, Any]:
+    def served(self, rows: I64) -> Outputs:
         """The pictures as they are."""
         return self._encode(*self.maps.batch(np.zeros(len(rows), np.int64), rows, self.device))
 
-    def _encode(self, shallow: Tensor, deep: Tensor, pooled: Tensor) -> dict[str, Any]:
+    def _encode(self, shallow: Tensor, deep: Tensor, pooled: Tensor) -> Outputs:
         with mixed_precision(self.device):
             return self.network.encode(shallow, deep, pooled)
 
@@ -79,7 +82,7 @@ def _mix(part: Tensor, share: Tensor, other: Tensor) -> Tensor:
 class PictureFeed:
     """Outputs of a whole network on augmented pictures."""
 
-    network: Any
+    network: ImageNetwork
     pictures: Pictures
     recipe: Recipe
     device: torch.device
@@ -89,18 +92,18 @@ class PictureFeed:
         generator = torch.Generator(self.device).manual_seed(int(random.integers(2**62)))
         return (augment(self._grey(rows), augmentation(self.recipe.augmentation), generator),)
 
-    def run(self, inputs: tuple[Tensor, ...]) -> dict[str, Any]:
+    def run(self, inputs: tuple[Tensor, ...]) -> Outputs:
         """Outputs of a batch."""
         return self._forward(*inputs)
 
-    def served(self, rows: I64) -> dict[str, Any]:
+    def served(self, rows: I64) -> Outputs:
         """The pictures as they are."""
         return self._forward(self._grey(rows))
 
     def _grey(self, rows: I64) -> Tensor:
         return torch.from_numpy(self.pictures.pixels[rows]).to(self.device).float().unsqueeze(1) / 255
 
-    def _forward(self, grey: Tensor) -> dict[str, Any]:
+    def _forward(self, grey: Tensor) -> Outputs:
         images = grey.expand(-1, 3, -1, -1).contiguous(memory_format=torch.channels_last)
         with mixed_precision(self.device):
             return self.network(images)

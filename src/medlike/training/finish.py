@@ -8,7 +8,6 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -22,7 +21,7 @@ from medlike.datasets.licences import image_terms
 from medlike.inference.encoder import MODALITY_FLOOR
 from medlike.inference.outlier import OutlierScorer, fit_outlier
 from medlike.models.export import export_graph, round_weights
-from medlike.models.networks import record
+from medlike.models.networks import Network, record
 from medlike.training.material import Classes, Material
 from medlike.training.outlier_fit import (
     choose_weights,
@@ -35,6 +34,7 @@ from medlike.training.outlier_fit import (
 )
 from medlike.training.pictures import prepare_pictures
 from medlike.training.quality import measure_bundle, measure_left_out
+from medlike.types import Array, JsonObject
 
 Say = Callable[[str], None]
 F32 = npt.NDArray[np.float32]
@@ -61,7 +61,7 @@ class Collection:
 
 
 def finish_bundle(
-    network: Any,
+    network: Network,
     train: Material,
     outputs: Mapping[str, F32],
     collection: Collection,
@@ -69,7 +69,7 @@ def finish_bundle(
     *,
     name: str,
     preset: str,
-    training: Mapping[str, Any],
+    training: JsonObject,
     stem_terms: str,
     seed: int = 0,
     replace: bool = False,
@@ -82,11 +82,11 @@ def finish_bundle(
     """
     network = network.eval().cpu()
     network.outlier_map = fit_outlier_map(
-        outputs["pooled"], outputs["feature"], _pooling(network).channels, [s.source for s in train.dataset]
+        outputs["pooled"], outputs["feature"], network.stem.channels, [s.source for s in train.dataset]
     )
     say("exporting")
     graph = export_graph(round_weights(network))
-    spec: dict[str, Any] = {
+    spec: JsonObject = {
         "name": name,
         "preset": preset,
         "network": record(network) | {"outlier_map": map_settings(network.outlier_map)},
@@ -114,7 +114,7 @@ def finish_bundle(
 
 def outlier_part(
     bundle: Bundle, train: Material, collection: Collection, seed: int, say: Say = lambda line: None
-) -> tuple[dict[str, npt.NDArray[Any]], dict[str, Any] | None]:
+) -> tuple[dict[str, Array], JsonObject | None]:
     """Arrays and facts of the outlier score; nothing where the calibration part has too few units.
 
     Reference: training pictures. Calibration: one picture a unit of the calibration part. The components'
@@ -135,7 +135,7 @@ def outlier_part(
     rows = spread_rows(np.arange(len(train)), keys, REFERENCE, random)
     reference = runtime_outputs(bundle, train.pictures.pixels[rows])
     calibration = runtime_outputs(bundle, prepare_pictures(usual, collection.cache, say).pixels)
-    fitting: dict[str, Any] = {
+    fitting: JsonObject = {
         "reference_unit": train.units[rows].tolist(),
         # One label looks different from place to place: a cluster for each source's share of it.
         "reference_cluster": [keys[row] for row in rows.tolist()],
@@ -178,7 +178,7 @@ def predicted(bundle: Bundle, outputs: Mapping[str, F32]) -> list[str | None]:
     return [bundle.modalities[i] if known else None for i, known in zip(shares.argmax(axis=1), sure, strict=True)]
 
 
-def data_terms(dataset: Dataset) -> dict[str, dict[str, Any]]:
+def data_terms(dataset: Dataset) -> dict[str, JsonObject]:
     """source -> number of images and their terms as the manifest states them, most frequent first."""
     found: dict[str, Counter[str]] = {}
     for sample in dataset:
@@ -198,10 +198,6 @@ def terms(dataset: Dataset, stem_terms: str) -> str:
         "terms under training.sources; images whose terms forbid commercial use or derivatives took no part. A "
         "research tool, not a medical device."
     )
-
-
-def _pooling(network: Any) -> Any:
-    return network.image.pooling if hasattr(network, "image") else network.pooling
 
 
 def _rows(dataset: Dataset, rows: Sequence[int] | npt.NDArray[np.int64]) -> Dataset:

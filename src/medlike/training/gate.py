@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import repeat
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -20,9 +19,12 @@ from medlike.codes.templates import GRID, Template
 from medlike.codes.windows import match
 from medlike.metrics.retrieval import score
 from medlike.metrics.ties import score_counts
+from medlike.models.experts import Gate
+from medlike.models.hmar import RegionalNetwork
 from medlike.training.cells_training import CellRecipe
 from medlike.training.losses.listwise import blended_distance, listwise
 from medlike.training.runner import Stage, run_stage
+from medlike.types import JsonObject
 
 Say = Callable[[str], None]
 F32 = npt.NDArray[np.float32]
@@ -58,14 +60,14 @@ class Lists:
 
 
 def fit_gate(
-    network: Any,
+    network: RegionalNetwork,
     recipe: CellRecipe,
     train: GateMaterial,
     validation: GateMaterial,
     *,
     seed: int = 0,
     say: Say = lambda line: None,
-) -> dict[str, Any]:
+) -> JsonObject:
     """Train a network's gate in place; returns mean shares and what blended and hard routing reach.
 
     The result holds, for validation queries with and without a crop: the mean share of the local distance, and mean
@@ -90,7 +92,7 @@ def fit_gate(
     with torch.no_grad():
         held = draw_lists(validation, recipe, np.random.default_rng((seed, 19)))
         shares = _shares(gate, validation, held).cpu().numpy()
-    found: dict[str, Any] = {"loss": round(run.parts.get("loss", 0.0), 4)}
+    found: JsonObject = {"loss": round(run.parts.get("loss", 0.0), 4)}
     for name, boxed in (("without_crop", False), ("with_crop", True)):
         rows = (held.boxed > 0) == boxed
         hard = held.local if boxed else held.whole
@@ -143,7 +145,7 @@ def _template(material: GateMaterial, row: int, cropped: bool, random: np.random
     return Template.of(np.ascontiguousarray(material.cells[row][window]), content[window], 1, (1.0,))
 
 
-def _shares(gate: Any, material: GateMaterial, lists: Lists) -> torch.Tensor:
+def _shares(gate: Gate, material: GateMaterial, lists: Lists) -> torch.Tensor:
     device = gate.linear.weight.device
     standard = torch.from_numpy(material.standard[lists.rows]).to(device)
     modality = None if material.modality is None else torch.from_numpy(material.modality[lists.rows]).to(device)

@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -39,6 +39,12 @@ from medlike.training.rotation import (
     linear_classifier,
     principal_directions,
 )
+from medlike.types import Array, JsonObject
+
+if TYPE_CHECKING:
+    import torch
+
+    from medlike.models.rotation import RotationNetwork
 
 F32 = npt.NDArray[np.float32]
 F64 = npt.NDArray[np.float64]
@@ -214,7 +220,7 @@ def _statistics(pooled: F64, weights: F64, slices: list[slice], floor: float = 1
     return mean, np.maximum(deviation, 1e-12)
 
 
-def _network(settings: RotationSettings, stem_weights: str | Path, modalities: int) -> Any:
+def _network(settings: RotationSettings, stem_weights: str | Path, modalities: int) -> RotationNetwork:
     from medlike.models.rotation import RotationNetwork
 
     if not Path(stem_weights).is_file():
@@ -224,10 +230,10 @@ def _network(settings: RotationSettings, stem_weights: str | Path, modalities: i
     return network
 
 
-def _fill(network: Any, fitted: Fitted) -> None:
+def _fill(network: RotationNetwork, fitted: Fitted) -> None:
     import torch
 
-    def tensor(value: F64) -> Any:
+    def tensor(value: F64) -> torch.Tensor:
         return torch.from_numpy(np.ascontiguousarray(value.astype(np.float32)))
 
     with torch.no_grad():
@@ -242,7 +248,7 @@ def _fill(network: Any, fitted: Fitted) -> None:
 
 
 def _pooled_features(
-    network: Any, dataset: Dataset, stem_weights: str | Path, cache: str | Path | None, say: Say
+    network: RotationNetwork, dataset: Dataset, stem_weights: str | Path, cache: str | Path | None, say: Say
 ) -> F32:
     """Means of every depth, float32 [N, P], by the runtime; kept under `cache` by what they depend on."""
     facts = [files_digest(dataset), _file_digest(stem_weights)]
@@ -254,7 +260,7 @@ def _pooled_features(
     say(f"computing features of {len(dataset)} images")
     from medlike.models.export import export_graph
 
-    def served(net: Any, images: Any) -> dict[str, Any]:
+    def served(net: torch.nn.Module, images: torch.Tensor) -> dict[str, torch.Tensor]:
         pooled = net.pooling(net.stem(images))
         return {"bits": net.code(pooled), "content": pooled}
 
@@ -282,7 +288,7 @@ def _outlier_part(
     modalities: list[str | None],
     fitting: npt.NDArray[np.bool_],
     settings: RotationSettings,
-) -> tuple[dict[str, npt.NDArray[Any]], dict[str, Any]]:
+) -> tuple[dict[str, Array], JsonObject]:
     random = np.random.default_rng(settings.seed)
     inside = np.flatnonzero(fitting)
     keys = [f"{samples[i].source}/{samples[i].label}" for i in inside.tolist()]

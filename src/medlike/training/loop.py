@@ -7,7 +7,6 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -15,7 +14,9 @@ from torch import Tensor
 
 from medlike.codes.packing import pack
 from medlike.metrics.retrieval import score_codes, score_features
+from medlike.models.acir import ImageNetwork
 from medlike.models.networks import record
+from medlike.training.checkpoints import Content
 from medlike.training.depths import fit_depths
 from medlike.training.feed import FrozenFeed, PictureFeed, ahead, served_outputs
 from medlike.training.maps import stem_digest
@@ -38,12 +39,12 @@ class Trained:
 
     state: dict[str, Tensor]
     epoch: int
-    history: list[dict[str, Any]]
+    history: list[dict[str, float]]
     histogram: list[list[float]] | None
 
 
 def fit(
-    network: Any,
+    network: ImageNetwork,
     recipe: Recipe,
     part: Material,
     feed: Feed,
@@ -103,7 +104,7 @@ class _FirstStage:
 
     def __init__(
         self,
-        network: Any,
+        network: ImageNetwork,
         recipe: Recipe,
         part: Material,
         feed: Feed,
@@ -166,11 +167,11 @@ class _FirstStage:
     def _map(self, coded: bool) -> float:
         return validation_map(self.feed, self.part, self.validation_feed, self.validation, self.seed, coded)
 
-    def state(self) -> dict[str, Any]:
+    def state(self) -> Content:
         """What a checkpoint keeps beside the network."""
         return {"histogram": self.histogram, "start": None if self.start is None else self.start.state_dict()}
 
-    def restore(self, content: dict[str, Any]) -> None:
+    def restore(self, content: Content) -> None:
         """Take back what `state` gave."""
         if content["start"] is not None:
             self.start = copy.deepcopy(self.network.hash_head.direct).requires_grad_(False)
@@ -192,7 +193,7 @@ def validation_map(feed: Feed, part: Material, other: Feed, queries: Material, s
     return float(score_codes(pack(asked > 0), pack(items[rows] > 0), relevance).mean("map_expected"))
 
 
-def optimiser_of(network: Any, recipe: Recipe) -> torch.optim.AdamW:
+def optimiser_of(network: ImageNetwork, recipe: Recipe) -> torch.optim.AdamW:
     """AdamW over what a recipe trains; what it keeps as it is no longer asks for gradients."""
     frozen = recipe.protocol == "frozen"
     stem = list(network.stem.parameters())
@@ -208,13 +209,13 @@ def optimiser_of(network: Any, recipe: Recipe) -> torch.optim.AdamW:
         network.depth_branch.requires_grad_(not (frozen and recipe.depth_steps))
     inside = {id(parameter) for parameter in stem}
     heads = [p for p in network.parameters() if id(p) not in inside and p.requires_grad]
-    groups: list[dict[str, Any]] = [{"params": heads, "scale": 1.0}]
+    groups: list[dict[str, object]] = [{"params": heads, "scale": 1.0}]
     if not frozen:
         groups.append({"params": stem, "scale": recipe.stem_rate / recipe.rate})
     return torch.optim.AdamW(groups, lr=recipe.rate, betas=recipe.betas, weight_decay=recipe.decay)
 
 
-def _hold_frozen(network: Any, recipe: Recipe) -> None:
+def _hold_frozen(network: ImageNetwork, recipe: Recipe) -> None:
     """Batch statistics of a frozen stem stay, and what is held beside it drops nothing out."""
     if recipe.protocol == "frozen":
         network.stem.eval()
@@ -259,7 +260,7 @@ def batches_of(
 
 
 def judge_batch(
-    network: Any,
+    network: ImageNetwork,
     recipe: Recipe,
     feed: Feed,
     loss: HashLoss,

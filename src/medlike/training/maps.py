@@ -12,7 +12,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +20,7 @@ from torch import Tensor, nn
 
 from medlike.bundle import runtime
 from medlike.files import drafted_folder
+from medlike.models.acir import ImageNetwork
 from medlike.training.augmentation import Augmentation, augment
 from medlike.training.pictures import Pictures
 
@@ -54,7 +54,7 @@ class Maps:
 
 
 def stem_maps(
-    network: Any,
+    network: ImageNetwork,
     pictures: Pictures,
     cache: str | Path,
     views: int,
@@ -97,7 +97,7 @@ def write_view(
     shown: Callable[[npt.NDArray[np.uint8]], npt.NDArray[np.uint8]] | None,
     title: str,
     say: Say,
-    beside: Mapping[str, list[npt.NDArray[Any]]] | None = None,
+    beside: Mapping[str, list[npt.NDArray[np.int16]]] | None = None,
 ) -> None:
     """Write what `run` says of every picture as float16 [N,...], a file a name; the folder appears when all is there.
 
@@ -139,7 +139,7 @@ def _augmented(
 class _Tapped(nn.Module):
     """The stem, its two maps and the means of every depth."""
 
-    def __init__(self, network: Any) -> None:
+    def __init__(self, network: ImageNetwork) -> None:
         super().__init__()
         self.stem, self.pooling = network.stem, network.pooling
         self.shallow, self.deep = network.shallow_index, network.deep_index

@@ -7,7 +7,6 @@ import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +21,7 @@ from medlike.inference.sentences import SentenceEncoder
 from medlike.training.finish import data_terms
 from medlike.training.pair_quality import Cross, measure_pairs, pair_figures
 from medlike.training.pairs import Pairs, read_pairs
+from medlike.types import Json, JsonObject
 
 Say = Callable[[str], None]
 
@@ -32,7 +32,7 @@ def train_mcmfh(
     *,
     image_bundle: str | Path | None = None,
     bits: int = 16,
-    changes: Mapping[str, Any] | None = None,
+    changes: Mapping[str, Json] | None = None,
     seed: int = 0,
     split: Split | None = None,
     work: str | Path | None = None,
@@ -142,7 +142,7 @@ def served(cross_encoder: CrossEncoder) -> Cross:
     return cross
 
 
-def _quality(bundle: Bundle, first: Dataset, query: Pairs, gallery: Pairs, split: Split) -> dict[str, Any]:
+def _quality(bundle: Bundle, first: Dataset, query: Pairs, gallery: Pairs, split: Split) -> JsonObject:
     """Retrieval on gallery and query, headline labels of the first collection; {} where a part is empty."""
     labels = set(headline_labels(first))
     whose = "headline labels"

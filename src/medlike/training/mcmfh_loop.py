@@ -19,6 +19,7 @@ from medlike.metrics import score_codes, score_features
 from medlike.models.changes import with_changes
 from medlike.models.mcmfh import CrossModalNetwork, CrossModalSettings
 from medlike.models.mcmfh_parts import unit
+from medlike.training.checkpoints import Content
 from medlike.training.correlation import canonical_correlation, sign_frame
 from medlike.training.losses.bit_balance import bit_balance
 from medlike.training.losses.gating import gating
@@ -69,7 +70,7 @@ class CrossModalRecipe:
     turned: bool = True
     masked: bool = True
 
-    def with_changes(self, **changes: Any) -> CrossModalRecipe:
+    def with_changes(self, **changes: object) -> CrossModalRecipe:
         """The recipe with changes; TrainingError lists the known settings."""
         return with_changes(self, changes, "recipe setting")
 
@@ -81,7 +82,7 @@ class Fit:
     validation: retrieval among validation pairs of the network as it is returned, in the unit of the history's.
     """
 
-    network: Any
+    network: CrossModalNetwork
     history: list[dict[str, float]] = field(default_factory=list)
     best_epoch: int = 0
     validation: float = 0.0
@@ -133,7 +134,7 @@ def fit_crossmodal(
         # So that their mean over batches is the mean over pairs.
         return total, {"loss": float(total.detach()) * len(rows) * steps / len(train)}
 
-    def restore(content: dict[str, Any]) -> None:
+    def restore(content: Content) -> None:
         scale.data.copy_(content["scale"])
         source.set_state(content["source"])
         torch.set_rng_state(content["dropout"])
@@ -193,7 +194,12 @@ def positives(cases: Tensor, images: Tensor, recipe: CrossModalRecipe) -> Tensor
 
 
 def loss_terms(
-    network: Any, image: Tensor, sentence: Tensor, positive: Tensor, scale: Tensor, recipe: CrossModalRecipe
+    network: CrossModalNetwork,
+    image: Tensor,
+    sentence: Tensor,
+    positive: Tensor,
+    scale: Tensor,
+    recipe: CrossModalRecipe,
 ) -> dict[str, Tensor]:
     """The weighted terms of the loss on one batch of voted embeddings; their sum is what is minimised."""
     steep = scale.exp().clamp(max=STEEPEST)
@@ -226,20 +232,22 @@ def loss_terms(
 
 
 @torch.no_grad()
-def crossed(network: Any, pairs: Pairs, view: tuple[float, float]) -> tuple[np.ndarray, np.ndarray]:
+def crossed(network: CrossModalNetwork, pairs: Pairs, view: tuple[float, float]) -> tuple[np.ndarray, np.ndarray]:
     """Embeddings float32 [N, W] and packed codes uint8 [N, K/8] of pairs in one view."""
     return _outputs(network, _voted(network, pairs), view)
 
 
 @torch.no_grad()
-def _outputs(network: Any, voted: tuple[Tensor, Tensor], view: tuple[float, float]) -> tuple[np.ndarray, np.ndarray]:
+def _outputs(
+    network: CrossModalNetwork, voted: tuple[Tensor, Tensor], view: tuple[float, float]
+) -> tuple[np.ndarray, np.ndarray]:
     network.eval()
     found = network(*voted, voted[0].new_tensor([view]).expand(len(voted[0]), 2))
     return found["embedding"].numpy(), np.packbits(found["u"].numpy() > 0, axis=1)
 
 
 @torch.no_grad()
-def _voted(network: Any, pairs: Pairs) -> tuple[Tensor, Tensor]:
+def _voted(network: CrossModalNetwork, pairs: Pairs) -> tuple[Tensor, Tensor]:
     content = torch.from_numpy(pairs.content.astype(np.float32))
     centred = content - content.mean(dim=1, keepdim=True)
     sentences = torch.from_numpy(pairs.sentences)
@@ -249,7 +257,12 @@ def _voted(network: Any, pairs: Pairs) -> tuple[Tensor, Tensor]:
 
 @torch.no_grad()
 def _linear_start(
-    network: Any, train: Pairs, validation: Pairs, inputs: tuple[Tensor, Tensor], recipe: CrossModalRecipe, seed: int
+    network: CrossModalNetwork,
+    train: Pairs,
+    validation: Pairs,
+    inputs: tuple[Tensor, Tensor],
+    recipe: CrossModalRecipe,
+    seed: int,
 ) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
     """Projections from canonical correlation, hash head from signs of a frame; the inputs, now centred."""
     s = network.settings
@@ -272,7 +285,7 @@ def _linear_start(
 
 
 @torch.no_grad()
-def _turn_code(network: Any, inputs: tuple[Tensor, Tensor], seed: int) -> None:
+def _turn_code(network: CrossModalNetwork, inputs: tuple[Tensor, Tensor], seed: int) -> None:
     """Set the hash head to a learned rotation (ITQ) of the leading directions of single sides' embeddings, in place.
 
     The bent path is silenced. Values of the codes have a mean square of 1.
@@ -304,7 +317,7 @@ def _unit_content(pairs: Pairs) -> np.ndarray:
     return wide / np.maximum(np.linalg.norm(wide, axis=1, keepdims=True), 1e-12)
 
 
-def _judge(network: Any, voted: tuple[Tensor, Tensor], pairs: Pairs) -> float:
+def _judge(network: CrossModalNetwork, voted: tuple[Tensor, Tensor], pairs: Pairs) -> float:
     """Mean mAP@50 of codes and embeddings, both directions, `single`; a pair's own unit is left out.
 
     Relevant: the same label; where labels say nothing, the same case is what must be found, own unit included.
@@ -327,7 +340,7 @@ def _noisy(side: Tensor, noise: float, source: torch.Generator) -> Tensor:
     return side + noise * side.norm(dim=1, keepdim=True) * drawn / math.sqrt(side.shape[1])
 
 
-def _optimiser(network: Any, scale: Tensor, recipe: CrossModalRecipe) -> torch.optim.AdamW:
+def _optimiser(network: CrossModalNetwork, scale: Tensor, recipe: CrossModalRecipe) -> torch.optim.AdamW:
     """AdamW, no decay on vectors; projections at a rate of their own."""
     slow = [p for name, p in network.named_parameters() if name.endswith("projection.weight")]
     rest = [p for name, p in network.named_parameters() if not name.endswith("projection.weight")]

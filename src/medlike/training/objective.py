@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -12,6 +11,7 @@ from torch import Tensor
 
 from medlike.errors import TrainingError
 from medlike.plugins import LOSSES, load, plugins
+from medlike.training.feed import Outputs
 from medlike.training.losses.hierarchy import hierarchy_entropy
 from medlike.training.losses.quantisation import quantisation
 from medlike.training.losses.sch import SCHSettings, class_weights, sch
@@ -85,7 +85,7 @@ def supervised_contrast(features: Tensor, labels: Tensor, temperature: float) ->
 
 
 def judge(
-    outputs: Mapping[str, Any],
+    outputs: Outputs,
     labels: Mapping[str, Tensor],
     fingerprints: Tensor,
     loss: HashLoss,

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from medlike.metrics import Relevance, RetrievalScores, score_codes, score_features
 from medlike.training.pairs import Pairs
+from medlike.types import JsonObject
 
 CUT = 50
 DIRECTIONS = ("text to image", "image to text")
@@ -52,9 +52,9 @@ def measure_pairs(cross: Cross, query: Pairs, gallery: Pairs, cut: int = CUT) ->
     return found
 
 
-def pair_figures(found: Mapping[tuple[str, str], Found], query: Pairs, gallery: Pairs, how: str) -> dict[str, Any]:
+def pair_figures(found: Mapping[tuple[str, str], Found], query: Pairs, gallery: Pairs, how: str) -> JsonObject:
     """The measured quality of a text bundle as it goes into its specification."""
-    figures: dict[str, Any] = {
+    figures: JsonObject = {
         "query": len(query),
         "gallery": len(gallery),
         "query_texts": len(query.texts()),

@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +19,7 @@ from medlike.inference.sentences import SentenceEncoder
 from medlike.metrics import Relevance
 
 Say = Callable[[str], None]
+V = TypeVar("V", np.int8, np.float32)
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,7 @@ class Pairs:
     def __len__(self) -> int:
         return len(self.content)
 
-    def __getitem__(self, rows: npt.NDArray[Any]) -> Pairs:
+    def __getitem__(self, rows: npt.NDArray[np.bool_ | np.int64]) -> Pairs:
         """Some of the pairs: rows is bool [N] or int [M]."""
         kept = np.flatnonzero(rows) if rows.dtype == bool else rows
         samples = Dataset(self.samples.name, tuple(self.samples[int(row)] for row in kept))
@@ -131,11 +132,11 @@ def sentence_vectors(
 
 def _kept(
     keys: Sequence[bytes],
-    compute: Callable[[Sequence[int]], Any],
+    compute: Callable[[Sequence[int]], npt.NDArray[V]],
     cache: Path | None,
     name: str,
-    empty: npt.NDArray[Any],
-) -> Any:
+    empty: npt.NDArray[V],
+) -> npt.NDArray[V]:
     """Rows by key: from the file where they are there, computed once for equal keys and kept where not."""
     file = None if cache is None else cache / f"{name}.npz"
     known: dict[bytes, int] = {}

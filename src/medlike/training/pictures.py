@@ -6,12 +6,11 @@ import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from medlike.datasets import Dataset, files_digest, prepare_samples
+from medlike.datasets import Dataset, Sample, files_digest, prepare_samples
 from medlike.files import drafted_folder
 from medlike.imaging.letterbox import SIZE
 
@@ -33,7 +32,7 @@ class Pictures:
         return len(self.pixels)
 
 
-def collection_digest(samples: Sequence[Any]) -> str:
+def collection_digest(samples: Sequence[Sample]) -> str:
     """sha256 over the sorted paths and sizes of the files: which images took part."""
     lines = sorted(f"{sample.path}\t{sample.file.stat().st_size}\n" for sample in samples)
     return hashlib.sha256("".join(lines).encode()).hexdigest()

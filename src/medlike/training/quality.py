@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import numpy.typing as npt
 
@@ -15,6 +13,7 @@ from medlike.inference.encoding import Encodings
 from medlike.metrics.outliers import auroc, detection_at
 from medlike.metrics.retrieval import score_codes, score_features
 from medlike.metrics.ties import Relevance
+from medlike.types import JsonObject
 
 
 def encode_dataset(encoder: Encoder, dataset: Dataset) -> Encodings:
@@ -25,9 +24,7 @@ def encode_dataset(encoder: Encoder, dataset: Dataset) -> Encodings:
     return Encodings.concatenate(parts)
 
 
-def measure_bundle(
-    bundle: Bundle, dataset: Dataset, split: Split, headline_of: Dataset | None = None
-) -> dict[str, Any]:
+def measure_bundle(bundle: Bundle, dataset: Dataset, split: Split, headline_of: Dataset | None = None) -> JsonObject:
     """Quality of a bundle on the parts gallery and query of a split, as it goes into its specification.
 
     headline_of: the collection whose headline labels count (default: `dataset`); where no label has enough images
@@ -54,7 +51,7 @@ def measure_bundle(
     relevance = Relevance.of(query.column("label"), gallery.column("label"))
     codes = score_codes(asked, items.code, relevance)
     content = score_features(asked_content, items.content.astype(np.float32), relevance)
-    found: dict[str, Any] = {
+    found: JsonObject = {
         "split": split.digest,
         "gallery": len(gallery),
         "query": len(query),
@@ -69,7 +66,7 @@ def measure_bundle(
     return found
 
 
-def measure_left_out(bundle: Bundle, known: Dataset, left_out: Dataset) -> dict[str, dict[str, Any]]:
+def measure_left_out(bundle: Bundle, known: Dataset, left_out: Dataset) -> dict[str, JsonObject]:
     """How the images of sources that a bundle never saw are told from known ones: by source, with the count."""
     with Encoder(bundle) as encoder:
         usual = encode_dataset(encoder, known).outlier
@@ -102,7 +99,7 @@ def _within(
     return found
 
 
-def _outliers(judged: Encodings, samples: Dataset, units: npt.NDArray[np.int64]) -> dict[str, Any]:
+def _outliers(judged: Encodings, samples: Dataset, units: npt.NDArray[np.int64]) -> JsonObject:
     verdicts = judged.outlier
     assert verdicts is not None
     is_ood = np.array([sample.is_ood for sample in samples])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 from medlike.errors import TrainingError
 from medlike.models.changes import with_changes
@@ -95,7 +95,7 @@ RECIPES: dict[str, Recipe] = {
 }
 
 
-def recipe(name: str, **changes: Any) -> Recipe:
+def recipe(name: str, **changes: object) -> Recipe:
     """The named recipe with some settings changed; TrainingError lists what is known."""
     if name not in RECIPES:
         raise TrainingError(f"recipe {name!r} is unknown; known: {', '.join(sorted(RECIPES))}")

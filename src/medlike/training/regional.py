@@ -7,10 +7,9 @@ run, so that a later run can begin at any stage.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +17,7 @@ import torch
 
 from medlike.codes.packing import pack
 from medlike.errors import TrainingError
+from medlike.models.acir import ImageNetwork
 from medlike.models.hmar import RegionalNetwork
 from medlike.models.networks import record
 from medlike.training.cells import CellViews, cell_views
@@ -28,6 +28,7 @@ from medlike.training.feed import FrozenFeed, served_outputs
 from medlike.training.gate import GateMaterial, fit_gate
 from medlike.training.material import Material, sampling_weights
 from medlike.training.regional_heads import fit_cell_weights, predicted_modalities
+from medlike.types import JsonObject
 
 Say = Callable[[str], None]
 F32 = npt.NDArray[np.float32]
@@ -52,7 +53,7 @@ def stage_file(work: Path, stage: int) -> Path:
     return work / f"stage-{stage}.pt"
 
 
-def start_from(image: Any, run: Path, say: Say) -> dict[str, Any]:
+def start_from(image: ImageNetwork, run: Path, say: Say) -> JsonObject:
     """Give a whole-image network the weights of a finished run of the same settings; returns what is kept of it.
 
     run: the folder of a run, or its checkpoint. Heads and FiLM that the run's network lacks stay as they are, so its
@@ -94,7 +95,7 @@ def fit_regional(
     seed: int = 0,
     resume: bool = False,
     say: Say = lambda line: None,
-) -> dict[str, Any]:
+) -> JsonObject:
     """Everything after the whole-image network: cell weights, cells, gate; returns what is kept of them.
 
     first: the stage to begin with; what earlier ones ended with is read from `work`.
@@ -102,7 +103,7 @@ def fit_regional(
     if first > 1:
         _read_stage(network, first - 1, work)
     modality, other = (predicted_modalities(network, each.maps.pooled[0]) for each in (feed, validation_feed))
-    found: dict[str, Any] = {"recipe": asdict(recipe)}
+    found: JsonObject = {"recipe": asdict(recipe)}
     views = cell_views(network, train.pictures, cache, recipe.cell_copies, seed=seed, say=say)
     if first <= 1:
         fit_cell_weights(network, recipe, train, feed, views, seed, say)
@@ -197,16 +198,16 @@ def _keep_stage(network: RegionalNetwork, stage: int, work: Path) -> None:
 
 def _read_stage(network: RegionalNetwork, stage: int, work: Path) -> None:
     path = stage_file(work, stage)
-    kept: Mapping[str, Any] = load_checkpoint(path)
+    kept = load_checkpoint(path)
     try:
         network.load_state_dict(kept["state"])
     except (KeyError, RuntimeError):
         raise TrainingError(f"{path} is of a network with other settings; run stage {stage} again") from None
 
 
-def _whole(kept: Mapping[str, Any]) -> dict[str, Any]:
+def _whole(kept: JsonObject) -> JsonObject:
     """What decides a whole-image network's weights, of what `record` gives; without what regions add."""
     settings = {name: value for name, value in kept["settings"].items() if name not in SETTINGS_ADDED}
     # Through JSON, which makes tuples lists: what a checkpoint holds may have been through it.
-    found: dict[str, Any] = json.loads(json.dumps({"bits": kept["bits"], "classes": kept["classes"], **settings}))
+    found: JsonObject = json.loads(json.dumps({"bits": kept["bits"], "classes": kept["classes"], **settings}))
     return found

@@ -7,7 +7,6 @@ the classifier of their weighted mean.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -125,7 +124,7 @@ def stride_columns(network: RegionalNetwork) -> slice:
 
 
 @torch.no_grad()
-def predicted_modalities(network: RegionalNetwork, pooled: npt.NDArray[np.floating[Any]]) -> F32 | None:
+def predicted_modalities(network: RegionalNetwork, pooled: npt.NDArray[np.float16]) -> F32 | None:
     """The modality that the taps predict, float32 [N,M]; None without heads on them. pooled: [N,P]."""
     image = network.image
     if image.shallow_heads is None or image.deep_heads is None or "modality" not in image.classes:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import numpy.typing as npt
 import torch
 from scipy.cluster.vq import kmeans2, vq
 
+from medlike.models.acir import ImageNetwork
 from medlike.models.pooling import depth_statistics
 from medlike.models.typicality import Typicality
 from medlike.training.rotation import (
@@ -29,8 +28,8 @@ CODE_SHARE = 6.0
 
 
 def start_from_pooled(
-    network: Any,
-    pooled: npt.NDArray[np.floating[Any]],
+    network: ImageNetwork,
+    pooled: npt.NDArray[np.floating],
     sources: list[str],
     labels: npt.NDArray[np.int64],
     whitening: float,
@@ -84,7 +83,9 @@ def fit_typicality(typicality: Typicality, rows: npt.NDArray[np.float64], weight
         typicality.width.copy_((WIDTH * distances.std()).clamp(min=1e-6))
 
 
-def start_code(network: Any, parts: npt.NDArray[np.float32], sources: list[str], whitening: float, seed: int) -> None:
+def start_code(
+    network: ImageNetwork, parts: npt.NDArray[np.float32], sources: list[str], whitening: float, seed: int
+) -> None:
     """Set the linear path of the hash head to learned rotations of what it reads, `code_parts` [N,code_width].
 
     So the code starts as good as the rotations that others stop at, and learns from there. Bits of typical images are

@@ -7,9 +7,9 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from medlike import __version__
@@ -17,6 +17,7 @@ from medlike.bundle import Bundle
 from medlike.datasets import Dataset, Split, join
 from medlike.errors import TrainingError
 from medlike.files import write_text
+from medlike.models.acir import ImageNetwork
 from medlike.models.changes import with_changes
 from medlike.models.heads import check_bits
 from medlike.models.hmar import WEIGHT_STRIDE, RegionalNetwork
@@ -25,7 +26,7 @@ from medlike.models.presets import NetworkSettings
 from medlike.models.presets import preset as network_preset
 from medlike.training.augmentation import augmentation
 from medlike.training.cells_training import CellRecipe
-from medlike.training.decoding import fit_decoder
+from medlike.training.decoding import DeepMaps, fit_decoder
 from medlike.training.feed import FrozenFeed, PictureFeed, served_outputs
 from medlike.training.finish import Collection, finish_bundle
 from medlike.training.loop import CHECKPOINT, Trained, fit
@@ -45,6 +46,7 @@ from medlike.training.requirements import (
 )
 from medlike.training.start import start_from_pooled
 from medlike.training.weights import StemWeights, load_stem
+from medlike.types import Json, JsonObject
 
 Say = Callable[[str], None]
 RECORD = "training.json"
@@ -63,7 +65,7 @@ class Plan:
     preset: str
     bits: int = 64
     recipe: str = "ours"
-    changes: Mapping[str, Any] = field(default_factory=dict)
+    changes: Mapping[str, Json] = field(default_factory=dict)
     stage: int = 1
     seed: int = 0
     stem: str | Path | None = None
@@ -98,7 +100,7 @@ class Prepared:
     network: of whole images; regional: that and the regional expert, None where there is none.
     """
 
-    network: Any
+    network: ImageNetwork
     recipe: Recipe
     train: Material
     validation: Material
@@ -136,7 +138,7 @@ def train_network(
     begun = time.time()
     ready = prepare_run(datasets, plan, work, Path(cache) if cache else work / "cache", split, say)
     trained = _first_stage(ready, plan, work, resume, say)
-    network, stages = ready.network, dict[str, Any]()
+    network, stages = ready.network, JsonObject()
     if ready.regional is not None:
         stages["regional"] = _regional_stages(ready, plan, work, resume, say)
         network = ready.regional
@@ -203,9 +205,9 @@ def prepare_run(
     require_labels(chosen, asked, say)
     require_gallery(headline_of, split)
     torch.manual_seed(plan.seed)
-    whole: Any = build(settings, plan.bits, classes.sizes)
+    whole = build(settings, plan.bits, classes.sizes)
     regional = whole if isinstance(whole, RegionalNetwork) else None
-    network: Any = whole if regional is None else regional.image
+    network = whole if regional is None else regional.image
     stem = load_stem(network, plan.stem)
     device = choose_device(plan.device)
     whole.to(device).eval()
@@ -282,7 +284,7 @@ def _first_stage(ready: Prepared, plan: Plan, work: Path, resume: bool, say: Say
     )
 
 
-def _regional_stages(ready: Prepared, plan: Plan, work: Path, resume: bool, say: Say) -> dict[str, Any]:
+def _regional_stages(ready: Prepared, plan: Plan, work: Path, resume: bool, say: Say) -> JsonObject:
     """Cell weights, cells and gate of a regional network, from the stage that the plan names on."""
     assert ready.regional is not None
     feeds = _frozen(ready, plan, say)
@@ -317,22 +319,22 @@ def _frozen(ready: Prepared, plan: Plan, say: Say) -> list[FrozenFeed]:
     return found
 
 
-def _second_stage(ready: Prepared, plan: Plan, work: Path, resume: bool, say: Say) -> dict[str, Any]:
+def _second_stage(ready: Prepared, plan: Plan, work: Path, resume: bool, say: Say) -> JsonObject:
     """The network again with a decoder, trained; and what is kept of it."""
     settings, recipe = plan.settings()
     first = ready.network
     device = ready.feed.device
     torch.manual_seed(plan.seed)
-    network: Any = build(settings, plan.bits, first.classes, decoder=True)
+    network = build(settings, plan.bits, first.classes, decoder=True)
     network.load_state_dict(first.state_dict(), strict=False)
     network.to(device)
 
-    def deep_of(feed: FrozenFeed | PictureFeed) -> Callable[[Any], torch.Tensor]:
+    def deep_of(feed: FrozenFeed | PictureFeed) -> DeepMaps:
         if isinstance(feed, FrozenFeed):
             maps = feed.maps
             return lambda rows: torch.from_numpy(np.stack([maps.deep[0][r] for r in rows])).to(device).float()
 
-        def run(rows: Any) -> torch.Tensor:
+        def run(rows: npt.NDArray[np.int64]) -> torch.Tensor:
             grey = torch.from_numpy(feed.pictures.pixels[rows]).to(device).float().unsqueeze(1) / 255
             return network.stem(grey.expand(-1, 3, -1, -1))[network.deep_index]
 
@@ -343,7 +345,7 @@ def _second_stage(ready: Prepared, plan: Plan, work: Path, resume: bool, say: Sa
     return {"network": network, "history": history, "error": min(row["validation_error"] for row in history)}
 
 
-def _training_record(ready: Prepared, plan: Plan, trained: Trained, begun: float) -> dict[str, Any]:
+def _training_record(ready: Prepared, plan: Plan, trained: Trained, begun: float) -> JsonObject:
     train = ready.train
     scores = [row["map"] for row in trained.history if row["epoch"] == trained.epoch]
     return {
@@ -374,5 +376,5 @@ def _training_record(ready: Prepared, plan: Plan, trained: Trained, begun: float
     }
 
 
-def _write_record(work: Path, kept: Mapping[str, Any], trained: Trained) -> None:
+def _write_record(work: Path, kept: JsonObject, trained: Trained) -> None:
     write_text(work / RECORD, json.dumps({**kept, "history": trained.history}, indent=1, ensure_ascii=False))

@@ -5,13 +5,13 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 
 from medlike.bundle import Bundle, shipped
 from medlike.errors import TrainingError
+from medlike.models.acir import ImageNetwork
 from medlike.models.pretrained import fit
 
 SCRATCH = "none"
@@ -27,7 +27,7 @@ class StemWeights:
     terms: str
 
 
-def load_stem(network: Any, given: str | Path | None) -> StemWeights:
+def load_stem(network: ImageNetwork, given: str | Path | None) -> StemWeights:
     """Load the stem of a network.
 
     given: a file of weights; "none" for random ones; None takes the ImageNet weights that a shipped bundle
