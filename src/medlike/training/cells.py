@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -25,8 +24,8 @@ from medlike.models.hmar import RegionalNetwork
 from medlike.training.augmentation import Augmentation, augment
 from medlike.training.maps import runner, stem_digest, to_pixels, view_generator, write_view
 from medlike.training.pictures import Pictures
+from medlike.types import I16, U8, Mask, Progress
 
-Say = Callable[[str], None]
 CELLS = GRID * GRID
 BATCH = 64
 # Grey levels by which the pixels of a cell must vary to be content: padding and air do not.
@@ -68,9 +67,9 @@ class CellViews:
     """
 
     cells: list[npt.NDArray[np.float16]]
-    partner: list[npt.NDArray[np.int16]]
-    content: npt.NDArray[np.bool_]
-    prints: npt.NDArray[np.uint8]
+    partner: list[I16]
+    content: Mask
+    prints: U8
     digest: str = ""
 
     def __len__(self) -> int:
@@ -78,6 +77,7 @@ class CellViews:
 
     @property
     def copies(self) -> int:
+        """Number of transformed copies of each picture."""
         return len(self.partner)
 
 
@@ -101,7 +101,7 @@ def cell_views(
     copies: int,
     settings: Copies = Copies(),
     seed: int = 0,
-    say: Say = lambda line: None,
+    say: Progress[str] = lambda line: None,
 ) -> CellViews:
     """Cells of every picture and of `copies` copies of it; kept under `cache`, and read from there.
 
@@ -118,7 +118,7 @@ def cell_views(
         folder = Path(cache) / f"cells-{key}-{view}"
         if not folder.is_dir():
             run = run or runner(_Gathered(network), ("cells",), (copies + 1) * len(pictures))
-            drawn: list[npt.NDArray[np.int16]] = []
+            drawn: list[I16] = []
             copied = partial(_copied, settings=settings, generator=view_generator(seed, view), partner=drawn)
             shown, beside = (copied, {"partner": drawn}) if view else (None, None)
             write_view(run, ("cells",), pictures, folder, shown, f"cells, view {view}", say, beside)
@@ -128,7 +128,7 @@ def cell_views(
     return CellViews(cells, partner, content_cells(pictures.pixels), cell_prints(pictures.pixels), key)
 
 
-def content_cells(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.bool_]:
+def content_cells(pixels: U8) -> Mask:
     """Which cells hold more than air or padding: bool [N,196]; pixels uint8 [N,224,224]."""
     side = pixels.shape[1] // GRID
     found = np.empty((len(pixels), CELLS), bool)
@@ -139,7 +139,7 @@ def content_cells(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.bool_]:
     return found
 
 
-def cell_prints(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+def cell_prints(pixels: U8) -> U8:
     """The pixels of each cell as 8x8: uint8 [N,196,64]; pixels uint8 [N,224,224]."""
     step = pixels.shape[1] // GRID // PRINT
     found = np.empty((len(pixels), CELLS, PRINT * PRINT), np.uint8)
@@ -169,7 +169,7 @@ def transformed(images: Tensor, maps: Tensor) -> Tensor:
     return F.grid_sample(images, grid, align_corners=False)
 
 
-def partners(maps: Tensor) -> npt.NDArray[np.int16]:
+def partners(maps: Tensor) -> I16:
     """For each cell of a picture the cell of its copy that shows the same place: int16 [N,196], -1 for none."""
     centres = (torch.arange(GRID) + 0.5) * (2 / GRID) - 1
     rows, columns = torch.meshgrid(centres, centres, indexing="ij")
@@ -182,11 +182,11 @@ def partners(maps: Tensor) -> npt.NDArray[np.int16]:
 
 
 def _copied(
-    pixels: npt.NDArray[np.uint8],
+    pixels: U8,
     settings: Copies,
     generator: torch.Generator,
-    partner: list[npt.NDArray[np.int16]],
-) -> npt.NDArray[np.uint8]:
+    partner: list[I16],
+) -> U8:
     """Copies of pictures uint8 [n,224,224]; `partner` gets which cell became which."""
     maps = drawn_maps(len(pixels), settings, generator)
     partner.append(partners(maps))

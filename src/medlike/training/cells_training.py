@@ -6,13 +6,13 @@ Windows, negatives, start and the terms on the bits are our definition.
 
 from __future__ import annotations
 
+import copy
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -25,9 +25,8 @@ from medlike.training.losses.bit_covariance import bit_covariance
 from medlike.training.losses.cell_contrast import cell_contrast
 from medlike.training.losses.quantisation import quantisation
 from medlike.training.runner import Stage, run_stage
+from medlike.types import F32, F64, I64, Mask, Progress
 
-Say = Callable[[str], None]
-F32 = npt.NDArray[np.float32]
 CLIP = 5.0
 VALIDATION_BATCHES = 12
 
@@ -92,14 +91,14 @@ def fit_cells(
     recipe: CellRecipe,
     views: CellViews,
     modality: F32 | None,
-    weights: npt.NDArray[np.float64],
+    weights: F64,
     validation: CellViews,
     validation_modality: F32 | None,
     folder: str | Path,
     *,
     seed: int = 0,
     resume: bool = False,
-    say: Say = lambda line: None,
+    say: Progress[str] = lambda line: None,
 ) -> list[dict[str, float]]:
     """Train a network's cell expert from where it stands; returns the history, the start as epoch 0.
 
@@ -114,7 +113,7 @@ def fit_cells(
     expert.requires_grad_(True)
     if recipe.cell_linear_held and expert.direct is not None:
         expert.direct.requires_grad_(False)
-    held = None if expert.direct is None else _copied(expert.direct)
+    held = None if expert.direct is None else copy.deepcopy(expert.direct).requires_grad_(False)
     total_steps = max(1, recipe.cell_epochs * recipe.cell_steps)
 
     def batches(epoch: int) -> Iterator[CellBatch]:
@@ -155,14 +154,14 @@ def fit_cells(
 
 
 def draw_batch(
-    views: CellViews, rows: npt.NDArray[np.int64], recipe: CellRecipe, random: np.random.Generator, device: torch.device
+    views: CellViews, rows: I64, recipe: CellRecipe, random: np.random.Generator, device: torch.device
 ) -> CellBatch:
     """For each picture the content cells of a random window that its copy shows, at most cell_samples of them."""
     first, second, image, places, prints = [], [], [], [], []
     low, high = recipe.cell_sides
     for number, row in enumerate(rows):
-        copy = int(random.integers(views.copies))
-        partner = views.partner[copy][row]
+        number_of_copy = int(random.integers(views.copies))
+        partner = views.partner[number_of_copy][row]
         usable = (views.content[row] & (partner >= 0)).reshape(GRID, GRID)
         if not usable.any():
             continue
@@ -175,7 +174,7 @@ def draw_batch(
         inside[top : top + height, left : left + width] = True
         cells = random.permutation(np.flatnonzero(usable & inside))[: recipe.cell_samples]
         first.append(np.asarray(views.cells[0][row])[cells])
-        second.append(np.asarray(views.cells[copy + 1][row])[partner[cells]])
+        second.append(np.asarray(views.cells[number_of_copy + 1][row])[partner[cells]])
         image.append(np.full(len(cells), number))
         places.append(np.stack([cells // GRID, cells % GRID], axis=1))
         prints.append(views.prints[row][cells])
@@ -190,7 +189,7 @@ def draw_batch(
     )
 
 
-def bit_entropy(bits: npt.NDArray[np.bool_]) -> npt.NDArray[np.float64]:
+def bit_entropy(bits: Mask) -> F64:
     """Entropy of each bit over cells, in bits, 0 to 1: bits bool [M,L] -> float64 [L]. A constant bit has none."""
     share = np.clip(bits.mean(axis=0), 1e-12, 1 - 1e-12)
     return -(share * np.log2(share) + (1 - share) * np.log2(1 - share))
@@ -243,12 +242,6 @@ def _mean_by(values: Tensor, group: Tensor, groups: int) -> Tensor:
 def _similarity(u: Tensor) -> Tensor:
     unit = torch.nn.functional.normalize(u, dim=1)
     return unit @ unit.T
-
-
-def _copied(linear: torch.nn.Linear) -> torch.nn.Linear:
-    held = torch.nn.Linear(linear.in_features, linear.out_features).to(linear.weight.device)
-    held.load_state_dict(linear.state_dict())
-    return held.requires_grad_(False)
 
 
 @torch.no_grad()

@@ -8,8 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from medlike.errors import TrainingError
-
-F64 = npt.NDArray[np.float64]
+from medlike.types import F64
 
 
 @dataclass(frozen=True)

@@ -10,20 +10,19 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from medlike.errors import TrainingError
 from medlike.models.decoder import Decoder
 from medlike.models.networks import Network
-from medlike.training.feed import mixed_precision
+from medlike.training.feed import grey_batch, mixed_precision
 from medlike.training.pictures import Pictures
 from medlike.training.recipe import Recipe
 from medlike.training.runner import Stage, run_stage
+from medlike.types import I64, Progress
 
-Say = Callable[[str], None]
-DeepMaps = Callable[[npt.NDArray[np.int64]], Tensor]
+DeepMaps = Callable[[I64], Tensor]
 
 
 def fit_decoder(
@@ -37,7 +36,7 @@ def fit_decoder(
     *,
     seed: int = 0,
     resume: bool = False,
-    say: Say = lambda line: None,
+    say: Progress[str] = lambda line: None,
 ) -> list[dict[str, float]]:
     """Train the decoder of a network and leave its best epoch in it; returns the history.
 
@@ -54,7 +53,7 @@ def fit_decoder(
     batch = min(recipe.batch, len(pictures))
     steps = max(1, len(pictures) // batch)
 
-    def batches(epoch: int) -> Iterator[npt.NDArray[np.int64]]:
+    def batches(epoch: int) -> Iterator[I64]:
         order = np.random.default_rng((seed, 7, epoch)).permutation(len(pictures))
         return (order[step * batch : (step + 1) * batch] for step in range(steps))
 
@@ -62,11 +61,11 @@ def fit_decoder(
         share = (epoch + step / steps) / recipe.decoder_epochs
         return recipe.decoder_rate * (0.02 + 0.98 * (1 + math.cos(math.pi * share)) / 2)
 
-    def judged(rows: npt.NDArray[np.int64]) -> tuple[Tensor, dict[str, float]]:
+    def judged(rows: I64) -> tuple[Tensor, dict[str, float]]:
         with torch.no_grad():
             maps = deep(rows)
         with mixed_precision(device):
-            error = ((decoder(maps).float() - _grey(pictures, rows, device)) ** 2).mean()
+            error = ((decoder(maps).float() - grey_batch(pictures, rows, device)) ** 2).mean()
         return error, {"error": float(error.detach())}
 
     stage = Stage(
@@ -96,10 +95,6 @@ def _validated(decoder: Decoder, pictures: Pictures, deep: DeepMaps, batch: int,
     for start in range(0, len(pictures), batch):
         rows = np.arange(start, min(start + batch, len(pictures)))
         with mixed_precision(device):
-            away = (decoder(deep(rows)).float() - _grey(pictures, rows, device)) ** 2
+            away = (decoder(deep(rows)).float() - grey_batch(pictures, rows, device)) ** 2
         total += float(away.mean()) * len(rows)
     return total / len(pictures)
-
-
-def _grey(pictures: Pictures, rows: npt.NDArray[np.int64], device: torch.device) -> Tensor:
-    return torch.from_numpy(pictures.pixels[rows]).to(device).float().unsqueeze(1) / 255

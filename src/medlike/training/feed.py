@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -18,8 +17,8 @@ from medlike.training.augmentation import augment, augmentation
 from medlike.training.maps import Maps
 from medlike.training.pictures import Pictures
 from medlike.training.recipe import Recipe
+from medlike.types import F32, I64
 
-I64 = npt.NDArray[np.int64]
 T = TypeVar("T")
 # What a network says of a batch, by name: tensors, and dictionaries of them.
 Outputs = dict[str, Any]
@@ -38,6 +37,11 @@ def ahead(items: Iterator[T]) -> Iterator[T]:
 def mixed_precision(device: torch.device) -> AbstractContextManager[object]:
     """bfloat16 on a GPU; full precision on a CPU, where it is slower."""
     return torch.autocast(device.type, torch.bfloat16) if device.type == "cuda" else nullcontext()
+
+
+def grey_batch(pictures: Pictures, rows: I64, device: torch.device) -> Tensor:
+    """Return the pictures of some rows on the device: float32 [n,1,224,224] in [0,1]."""
+    return torch.from_numpy(pictures.pixels[rows]).to(device).float().unsqueeze(1) / 255
 
 
 @dataclass
@@ -90,7 +94,9 @@ class PictureFeed:
     def batch(self, rows: I64, random: np.random.Generator) -> tuple[Tensor, ...]:
         """Pictures of the rows for `run`, float [n,1,224,224], augmented as the recipe says."""
         generator = torch.Generator(self.device).manual_seed(int(random.integers(2**62)))
-        return (augment(self._grey(rows), augmentation(self.recipe.augmentation), generator),)
+        return (
+            augment(grey_batch(self.pictures, rows, self.device), augmentation(self.recipe.augmentation), generator),
+        )
 
     def run(self, inputs: tuple[Tensor, ...]) -> Outputs:
         """Outputs of a batch."""
@@ -98,10 +104,7 @@ class PictureFeed:
 
     def served(self, rows: I64) -> Outputs:
         """The pictures as they are."""
-        return self._forward(self._grey(rows))
-
-    def _grey(self, rows: I64) -> Tensor:
-        return torch.from_numpy(self.pictures.pixels[rows]).to(self.device).float().unsqueeze(1) / 255
+        return self._forward(grey_batch(self.pictures, rows, self.device))
 
     def _forward(self, grey: Tensor) -> Outputs:
         images = grey.expand(-1, 3, -1, -1).contiguous(memory_format=torch.channels_last)
@@ -110,12 +113,10 @@ class PictureFeed:
 
 
 @torch.inference_mode()
-def served_outputs(
-    feed: FrozenFeed | PictureFeed, count: int, names: tuple[str, ...]
-) -> dict[str, npt.NDArray[np.float32]]:
+def served_outputs(feed: FrozenFeed | PictureFeed, count: int, names: tuple[str, ...]) -> dict[str, F32]:
     """Named outputs of the first `count` pictures as they are, float32 [count, ...]; "modality" is one."""
     feed.network.eval()
-    kept: dict[str, list[npt.NDArray[np.float32]]] = {name: [] for name in names}
+    kept: dict[str, list[F32]] = {name: [] for name in names}
     for start in range(0, count, SERVED_BATCH):
         outputs = feed.served(np.arange(start, min(start + SERVED_BATCH, count)))
         for name in names:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
 from medlike import bundle as bundles
 from medlike.bundle import Bundle
@@ -34,10 +33,7 @@ from medlike.training.outlier_fit import (
 )
 from medlike.training.pictures import prepare_pictures
 from medlike.training.quality import measure_bundle, measure_left_out
-from medlike.types import Array, JsonObject
-
-Say = Callable[[str], None]
-F32 = npt.NDArray[np.float32]
+from medlike.types import F32, I64, U8, Array, JsonObject, Progress
 
 REFERENCE = 2400
 # Fewer calibration units than 1 / 0.03 could never reach the threshold.
@@ -73,7 +69,7 @@ def finish_bundle(
     stem_terms: str,
     seed: int = 0,
     replace: bool = False,
-    say: Say = lambda line: None,
+    say: Progress[str] = lambda line: None,
 ) -> Bundle:
     """Round, export, calibrate and measure a trained network, and write it as a bundle at `out`.
 
@@ -113,7 +109,7 @@ def finish_bundle(
 
 
 def outlier_part(
-    bundle: Bundle, train: Material, collection: Collection, seed: int, say: Say = lambda line: None
+    bundle: Bundle, train: Material, collection: Collection, seed: int, say: Progress[str] = lambda line: None
 ) -> tuple[dict[str, Array], JsonObject | None]:
     """Arrays and facts of the outlier score; nothing where the calibration part has too few units.
 
@@ -160,7 +156,7 @@ def outlier_part(
     return arrays, facts
 
 
-def runtime_outputs(bundle: Bundle, pixels: npt.NDArray[np.uint8]) -> dict[str, F32]:
+def runtime_outputs(bundle: Bundle, pixels: U8) -> dict[str, F32]:
     """Every output of the graph for pictures uint8 [N,224,224], by the runtime: name -> float32 [N, ...]."""
     session = open_session(bundle.graph)
     names = [name for name in bundle.outputs if name not in ("cells", "cell_weight")]
@@ -200,5 +196,5 @@ def terms(dataset: Dataset, stem_terms: str) -> str:
     )
 
 
-def _rows(dataset: Dataset, rows: Sequence[int] | npt.NDArray[np.int64]) -> Dataset:
+def _rows(dataset: Dataset, rows: Sequence[int] | I64) -> Dataset:
     return Dataset(dataset.name, tuple(dataset[int(row)] for row in rows))

@@ -6,12 +6,10 @@ box is used.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import repeat
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
 from medlike.codes import hamming
@@ -24,10 +22,8 @@ from medlike.models.hmar import RegionalNetwork
 from medlike.training.cells_training import CellRecipe
 from medlike.training.losses.listwise import blended_distance, listwise
 from medlike.training.runner import Stage, run_stage
-from medlike.types import JsonObject
+from medlike.types import F32, I64, U8, U64, JsonObject, Mask, Progress
 
-Say = Callable[[str], None]
-F32 = npt.NDArray[np.float32]
 SIDES = (4, 9)
 DECAY = 0.1
 
@@ -42,10 +38,10 @@ class GateMaterial:
 
     standard: F32
     modality: F32 | None
-    codes: npt.NDArray[np.uint8]
-    cells: npt.NDArray[np.uint64]
-    content: npt.NDArray[np.bool_]
-    labels: npt.NDArray[np.int64]
+    codes: U8
+    cells: U64
+    content: Mask
+    labels: I64
 
 
 @dataclass(frozen=True)
@@ -54,9 +50,9 @@ class Lists:
 
     whole: F32
     local: F32
-    relevance: npt.NDArray[np.bool_]
+    relevance: Mask
     boxed: F32
-    rows: npt.NDArray[np.int64]
+    rows: I64
 
 
 def fit_gate(
@@ -66,7 +62,7 @@ def fit_gate(
     validation: GateMaterial,
     *,
     seed: int = 0,
-    say: Say = lambda line: None,
+    say: Progress[str] = lambda line: None,
 ) -> JsonObject:
     """Train a network's gate in place; returns mean shares and what blended and hard routing reach.
 
@@ -153,5 +149,5 @@ def _shares(gate: Gate, material: GateMaterial, lists: Lists) -> torch.Tensor:
     return found
 
 
-def _mean_ap(distance: F32, relevance: npt.NDArray[np.bool_]) -> float:
+def _mean_ap(distance: F32, relevance: Mask) -> float:
     return float(score(score_counts(distance, relevance)).mean("map_expected"))

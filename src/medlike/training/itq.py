@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-import numpy.typing as npt
 
 from medlike import bundle as bundles
 from medlike.bundle import Bundle
@@ -29,7 +28,7 @@ from medlike.datasets import (
 from medlike.errors import TrainingError
 from medlike.inference.encoder import MODALITY_FLOOR, Encoder
 from medlike.inference.outlier import OutlierSettings, fit_outlier
-from medlike.training.outlier_fit import spread_rows
+from medlike.training.outlier_fit import one_of_each, spread_rows
 from medlike.training.pictures import collection_digest
 from medlike.training.quality import measure_bundle
 from medlike.training.rotation import (
@@ -39,16 +38,13 @@ from medlike.training.rotation import (
     linear_classifier,
     principal_directions,
 )
-from medlike.types import Array, JsonObject
+from medlike.types import F32, F64, I64, Array, JsonObject, Mask, Progress
 
 if TYPE_CHECKING:
     import torch
 
     from medlike.models.rotation import RotationNetwork
 
-F32 = npt.NDArray[np.float32]
-F64 = npt.NDArray[np.float64]
-Say = Callable[[str], None]
 
 FITTED_ON = ("train", "validation")
 OUTPUTS = ("bits", "content", "modality", "outlier_features")
@@ -101,7 +97,7 @@ def train_itq(
     split: Split | None = None,
     cache: str | Path | None = None,
     replace: bool = False,
-    say: Say = lambda line: None,
+    say: Progress[str] = lambda line: None,
 ) -> Bundle:
     """Fit and write the untrained bundle; returns it with its measured quality.
 
@@ -248,11 +244,11 @@ def _fill(network: RotationNetwork, fitted: Fitted) -> None:
 
 
 def _pooled_features(
-    network: RotationNetwork, dataset: Dataset, stem_weights: str | Path, cache: str | Path | None, say: Say
+    network: RotationNetwork, dataset: Dataset, stem_weights: str | Path, cache: str | Path | None, say: Progress[str]
 ) -> F32:
     """Means of every depth, float32 [N, P], by the runtime; kept under `cache` by what they depend on."""
-    facts = [files_digest(dataset), _file_digest(stem_weights)]
-    key = hashlib.sha256("".join(facts).encode()).hexdigest()[:16]
+    stem_digest = hashlib.sha256(Path(stem_weights).read_bytes()).hexdigest()
+    key = hashlib.sha256((files_digest(dataset) + stem_digest).encode()).hexdigest()[:16]
     kept = Path(cache) / f"pooled-{key}.npy" if cache else None
     if kept is not None and kept.is_file():
         say(f"features of {len(dataset)} images from {kept}")
@@ -284,17 +280,17 @@ def _pooled_features(
 def _outlier_part(
     features: F32,
     samples: Sequence[Sample],
-    units: npt.NDArray[np.int64],
+    units: I64,
     modalities: list[str | None],
-    fitting: npt.NDArray[np.bool_],
+    fitting: Mask,
     settings: RotationSettings,
 ) -> tuple[dict[str, Array], JsonObject]:
     random = np.random.default_rng(settings.seed)
     inside = np.flatnonzero(fitting)
     keys = [f"{samples[i].source}/{samples[i].label}" for i in inside.tolist()]
     reference = spread_rows(inside, keys, settings.reference, random)
-    outside = random.permutation(np.flatnonzero(~fitting))
-    calibration = np.sort(outside[np.unique(units[outside], return_index=True)[1]])
+    outside = np.flatnonzero(~fitting)
+    calibration = outside[one_of_each(units[outside], random)]
     return fit_outlier(
         features[reference],
         features[calibration],
@@ -304,7 +300,3 @@ def _outlier_part(
         reference_cluster=[samples[i].label for i in reference.tolist()],
         settings=OutlierSettings(),
     )
-
-
-def _file_digest(path: str | Path) -> str:
-    return hashlib.sha256(Path(path).read_bytes()).hexdigest()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -25,8 +25,8 @@ from medlike.training.objective import HashLoss, Judged, hash_loss, judge
 from medlike.training.recipe import Recipe
 from medlike.training.runner import Run, RunningMean, Stage, run_stage
 from medlike.training.start import start_code
+from medlike.types import Progress
 
-Say = Callable[[str], None]
 Feed = FrozenFeed | PictureFeed
 CHECKPOINT = "checkpoint.pt"
 VALIDATION_GALLERY = 3000
@@ -54,7 +54,7 @@ def fit(
     *,
     seed: int = 0,
     resume: bool = False,
-    say: Say = lambda line: None,
+    say: Progress[str] = lambda line: None,
 ) -> Trained:
     """Train; returns the epoch with the best validation mAP (queries: validation, gallery: training pictures).
 
@@ -111,7 +111,7 @@ class _FirstStage:
         validation: Material,
         validation_feed: Feed,
         seed: int,
-        say: Say,
+        say: Progress[str],
     ) -> None:
         self.network, self.recipe, self.part, self.feed = network, recipe, part, feed
         self.validation, self.validation_feed, self.seed, self.say = validation, validation_feed, seed, say
@@ -268,8 +268,10 @@ def judge_batch(
     coded: bool,
     start: torch.nn.Linear | None = None,
 ) -> Judged:
-    """The loss of a batch. coded: see objective.judge; start: the linear map from the feature to the real code that
-    training started from."""
+    """Return the loss of a batch.
+
+    coded: see objective.judge. start: the linear map from the feature to the real code that training started from.
+    """
     outputs = feed.run(batch.inputs)
     if start is not None:
         outputs["start"] = start(outputs["code_parts"].float()).detach()

@@ -23,8 +23,8 @@ from medlike.files import drafted_folder
 from medlike.models.acir import ImageNetwork
 from medlike.training.augmentation import Augmentation, augment
 from medlike.training.pictures import Pictures
+from medlike.types import F32, I16, I64, U8, Progress
 
-Say = Callable[[str], None]
 BATCH = 64
 FEW = 400
 PARTS = ("shallow", "deep", "pooled")
@@ -40,11 +40,10 @@ class Maps:
 
     @property
     def views(self) -> int:
+        """Number of views of each picture."""
         return len(self.pooled)
 
-    def batch(
-        self, views: npt.NDArray[np.int64], rows: npt.NDArray[np.int64], device: torch.device
-    ) -> tuple[Tensor, Tensor, Tensor]:
+    def batch(self, views: I64, rows: I64, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
         """Shallow and deep maps and pooled means, float32, of one view of each row."""
         parts = []
         for part in (self.shallow, self.deep, self.pooled):
@@ -60,7 +59,7 @@ def stem_maps(
     views: int,
     settings: Augmentation,
     seed: int = 0,
-    say: Say = lambda line: None,
+    say: Progress[str] = lambda line: None,
 ) -> Maps:
     """Maps of `views` views of every picture: view 0 as it is, the others augmented; kept under `cache`.
 
@@ -90,14 +89,14 @@ def view_generator(seed: int, view: int) -> torch.Generator:
 
 
 def write_view(
-    run: Callable[[npt.NDArray[np.uint8]], list[npt.NDArray[np.float32]]],
+    run: Callable[[U8], list[F32]],
     names: Sequence[str],
     pictures: Pictures,
     folder: Path,
-    shown: Callable[[npt.NDArray[np.uint8]], npt.NDArray[np.uint8]] | None,
+    shown: Callable[[U8], U8] | None,
     title: str,
-    say: Say,
-    beside: Mapping[str, list[npt.NDArray[np.int16]]] | None = None,
+    say: Progress[str],
+    beside: Mapping[str, list[I16]] | None = None,
 ) -> None:
     """Write what `run` says of every picture as float16 [N,...], a file a name; the folder appears when all is there.
 
@@ -125,14 +124,12 @@ def write_view(
             np.save(draft / f"{name}.npy", np.concatenate(found))
 
 
-def to_pixels(images: Tensor) -> npt.NDArray[np.uint8]:
+def to_pixels(images: Tensor) -> U8:
     """Images float [n,1,H,W] in [0,1] -> uint8 [n,H,W]."""
     return (images.squeeze(1) * 255).round().to(torch.uint8).numpy()
 
 
-def _augmented(
-    pixels: npt.NDArray[np.uint8], settings: Augmentation, generator: torch.Generator
-) -> npt.NDArray[np.uint8]:
+def _augmented(pixels: U8, settings: Augmentation, generator: torch.Generator) -> U8:
     return to_pixels(augment(torch.from_numpy(pixels).float().unsqueeze(1) / 255, settings, generator))
 
 
@@ -149,9 +146,7 @@ class _Tapped(nn.Module):
         return {"shallow": maps[self.shallow], "deep": maps[self.deep], "pooled": self.pooling(maps)}
 
 
-def runner(
-    tapped: nn.Module, names: Sequence[str], count: int
-) -> Callable[[npt.NDArray[np.uint8]], list[npt.NDArray[np.float32]]]:
+def runner(tapped: nn.Module, names: Sequence[str], count: int) -> Callable[[U8], list[F32]]:
     """uint8 [n,224,224] -> the named outputs, float32: torch on a GPU, the runtime on a CPU, 3 times faster.
 
     tapped: images float [n,3,224,224] in [0,1] -> a dictionary. count: pictures to come; for a few, making the
@@ -170,7 +165,7 @@ def runner(
     session = onnxruntime.InferenceSession(trace(tapped, names).SerializeToString(), options)
     pool = ThreadPoolExecutor(torch.get_num_threads())
 
-    def run(pixels: npt.NDArray[np.uint8]) -> list[npt.NDArray[np.float32]]:
+    def run(pixels: U8) -> list[F32]:
         each = list(pool.map(lambda one: session.run(None, {"image": one[None]}), pixels))
         return [np.concatenate(part) for part in zip(*each, strict=True)]
 
@@ -178,9 +173,7 @@ def runner(
 
 
 @torch.inference_mode()
-def _run_torch(
-    tapped: nn.Module, names: Sequence[str], pixels: npt.NDArray[np.uint8], device: torch.device
-) -> list[npt.NDArray[np.float32]]:
+def _run_torch(tapped: nn.Module, names: Sequence[str], pixels: U8, device: torch.device) -> list[F32]:
     images = torch.from_numpy(pixels).to(device).float().unsqueeze(1).expand(-1, 3, -1, -1) / 255
     found = tapped(images.contiguous(memory_format=torch.channels_last))
     return [found[name].float().cpu().numpy() for name in names]

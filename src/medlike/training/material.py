@@ -4,25 +4,22 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
 from medlike.datasets import Dataset, Split, hash_samples, make_split, may_train, region_of
 from medlike.errors import TrainingError
 from medlike.training.pictures import Pictures, prepare_pictures
-
-Say = Callable[[str], None]
-I64 = npt.NDArray[np.int64]
+from medlike.types import F64, I64, Progress
 
 # Of the images of a source kept apart, because their backgrounds give their classes away, one in so many takes part.
 APART_SHARE = 7
 
 
-def find_split(everything: Dataset, work: Path, say: Say = lambda line: None) -> Split:
+def find_split(everything: Dataset, work: Path, say: Progress[str] = lambda line: None) -> Split:
     """Return the split that `work` holds, else a new one, which it holds from then on."""
     file = work / "split.json"
     if file.is_file():
@@ -65,6 +62,7 @@ class Classes:
 
     @property
     def sizes(self) -> dict[str, int]:
+        """Number of classes by level, coarsest first."""
         return {level: len(names) for level, names in self.names.items()}
 
     def of(self, dataset: Dataset) -> dict[str, I64]:
@@ -110,7 +108,7 @@ def training_part(dataset: Dataset, split: Split, parts: Sequence[str] = ("train
 
 
 def material(
-    dataset: Dataset, split: Split, classes: Classes, cache: str | Path, say: Say = lambda line: None
+    dataset: Dataset, split: Split, classes: Classes, cache: str | Path, say: Progress[str] = lambda line: None
 ) -> Material:
     """Pictures and labels of a part of the data. Raises TrainingError where it is empty."""
     if not len(dataset):
@@ -118,7 +116,7 @@ def material(
     return Material(dataset, prepare_pictures(dataset, cache, say), classes.of(dataset), split.units(dataset))
 
 
-def sampling_weights(part: Dataset, sampling: str) -> npt.NDArray[np.float64]:
+def sampling_weights(part: Dataset, sampling: str) -> F64:
     """Weights float64 [N] that sum to 1; "tempered": classes of a source by the inverse root of their size."""
     if sampling == "uniform":
         return np.full(len(part), 1 / len(part))

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, fields
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
 from medlike import __version__
 from medlike import bundle as bundles
@@ -21,9 +20,8 @@ from medlike.inference.sentences import SentenceEncoder
 from medlike.training.finish import data_terms
 from medlike.training.pair_quality import Cross, measure_pairs, pair_figures
 from medlike.training.pairs import Pairs, read_pairs
-from medlike.types import Json, JsonObject
-
-Say = Callable[[str], None]
+from medlike.training.recipe import changes_by_kind
+from medlike.types import F32, U8, Json, JsonObject, Mask, Progress
 
 
 def train_mcmfh(
@@ -40,7 +38,7 @@ def train_mcmfh(
     name: str | None = None,
     resume: bool = False,
     replace: bool = False,
-    say: Say = lambda line: None,
+    say: Progress[str] = lambda line: None,
 ) -> Bundle:
     """Train MCMFH on the pairs of collections and write a text bundle at `out`; returns it, measured.
 
@@ -58,13 +56,7 @@ def train_mcmfh(
 
     out = Path(out)
     work = Path(work) if work else out.with_name(out.name + ".run")
-    of_recipe = {field.name for field in fields(CrossModalRecipe)}
-    mine = {key: value for key, value in (changes or {}).items() if key in of_recipe}
-    rest = {key: value for key, value in (changes or {}).items() if key not in of_recipe}
-    unknown = sorted(set(rest) - {field.name for field in fields(CrossModalSettings)})
-    if unknown:
-        known = sorted(of_recipe | {field.name for field in fields(CrossModalSettings)})
-        raise TrainingError(f"setting {unknown[0]!r} is unknown; known: {', '.join(known)}")
+    mine, rest = changes_by_kind(changes or {}, CrossModalRecipe, CrossModalSettings)
     images = Bundle.load(image_bundle or bundles.default())
     settings = preset(bits, image_width=images.content_dim, seed=seed, **rest)
     recipe = CrossModalRecipe().with_changes(**mine)
@@ -126,7 +118,7 @@ def train_mcmfh(
         return bundles.rewrite(draft, out, None, {"quality": quality}, replace=replace)
 
 
-def in_part(pairs: Pairs, split: Split, part: str) -> npt.NDArray[np.bool_]:
+def in_part(pairs: Pairs, split: Split, part: str) -> Mask:
     """Which pairs belong to a part of the split, bool [N]."""
     chosen = {sample.path for sample in split.part(pairs.samples, part)}
     return np.array([sample.path in chosen for sample in pairs.samples], bool)
@@ -135,7 +127,7 @@ def in_part(pairs: Pairs, split: Split, part: str) -> npt.NDArray[np.bool_]:
 def served(cross_encoder: CrossEncoder) -> Cross:
     """A text bundle as `measure_pairs` asks it."""
 
-    def cross(pairs: Pairs, image: bool, text: bool) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.uint8]]:
+    def cross(pairs: Pairs, image: bool, text: bool) -> tuple[F32, U8]:
         found = cross_encoder.encode(pairs.content if image else None, pairs.sentences if text else None)
         return found.embedding, found.code
 

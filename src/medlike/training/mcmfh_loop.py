@@ -27,8 +27,8 @@ from medlike.training.losses.pair_contrast import three_view_contrast
 from medlike.training.losses.quantisation import quantisation
 from medlike.training.pairs import Pairs
 from medlike.training.runner import Stage, run_stage
+from medlike.types import Progress
 
-Say = Callable[[str], None]
 # The cut-off by which epochs are chosen, that of the study.
 CUT = 50
 # Inverse temperatures beyond this make the contrast a search for the single best pair.
@@ -95,7 +95,7 @@ def fit_crossmodal(
     recipe: CrossModalRecipe = CrossModalRecipe(),
     seed: int = 0,
     build: Callable[[CrossModalSettings], Any] = CrossModalNetwork,
-    say: Say = lambda line: None,
+    say: Progress[str] = lambda line: None,
     *,
     folder: Path | None = None,
     resume: bool = False,

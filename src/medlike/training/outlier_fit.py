@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
 from medlike.errors import TrainingError
@@ -19,9 +18,7 @@ from medlike.metrics.outliers import auroc, detection_at
 from medlike.models.outlier_map import OutlierMap
 from medlike.models.pooling import depth_statistics
 from medlike.training.rotation import balanced_weights, principal_directions
-
-F32 = npt.NDArray[np.float32]
-I64 = npt.NDArray[np.int64]
+from medlike.types import F32, F64, I64
 
 POOLED_OUTPUTS, FEATURE_OUTPUTS = 256, 64
 # How far the directions are evened out, 0 not at all, 1 fully.
@@ -68,7 +65,7 @@ def map_settings(made: OutlierMap) -> dict[str, int]:
     }
 
 
-def _evened(rows: npt.NDArray[np.float64], weights: npt.NDArray[np.float64], count: int) -> npt.NDArray[np.float64]:
+def _evened(rows: F64, weights: F64, count: int) -> F64:
     """[D, count] directions evened out, scaled so that projected rows have a mean squared norm of 1."""
     wanted = min(count, rows.shape[1])
     while True:

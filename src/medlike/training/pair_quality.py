@@ -5,19 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-import numpy as np
-import numpy.typing as npt
-
 from medlike.metrics import Relevance, RetrievalScores, score_codes, score_features
 from medlike.training.pairs import Pairs
-from medlike.types import JsonObject
+from medlike.types import F32, U8, JsonObject
 
 CUT = 50
 DIRECTIONS = ("text to image", "image to text")
 PROTOCOLS = ("single", "paired")
 
 # Pairs and which sides are seen (image, text) -> float vectors [N, W] and packed codes [N, K/8].
-Cross = Callable[[Pairs, bool, bool], tuple[npt.NDArray[np.float32], npt.NDArray[np.uint8]]]
+Cross = Callable[[Pairs, bool, bool], tuple[F32, U8]]
 
 
 @dataclass(frozen=True)

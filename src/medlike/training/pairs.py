@@ -17,8 +17,8 @@ from medlike.files import drafted
 from medlike.inference.encoder import Encoder
 from medlike.inference.sentences import SentenceEncoder
 from medlike.metrics import Relevance
+from medlike.types import F32, I8, I64, Progress
 
-Say = Callable[[str], None]
 V = TypeVar("V", np.int8, np.float32)
 
 
@@ -31,10 +31,10 @@ class Pairs:
     come from, in the same order.
     """
 
-    content: npt.NDArray[np.int8]
-    sentences: npt.NDArray[np.float32]
-    cases: npt.NDArray[np.int64]
-    units: npt.NDArray[np.int64]
+    content: I8
+    sentences: F32
+    cases: I64
+    units: I64
     samples: Dataset
 
     def __len__(self) -> int:
@@ -75,7 +75,7 @@ def read_pairs(
     bundle: Bundle,
     encoder: SentenceEncoder,
     cache: Path | None = None,
-    say: Say = lambda line: None,
+    say: Progress[str] = lambda line: None,
 ) -> Pairs:
     """Every sample with a text in which something can be read, embedded. cache: folder of kept embeddings."""
     samples = dataset.where(lambda s: bool(s.text) and encoder.readable(s.text))
@@ -88,7 +88,7 @@ def read_pairs(
     )
 
 
-def cases_of(samples: Dataset) -> npt.NDArray[np.int64]:
+def cases_of(samples: Dataset) -> I64:
     """The case of each sample, int64 [N]: its source and group, joined with all that carry the same text."""
     from medlike.datasets.near_duplicates import components
 
@@ -102,11 +102,11 @@ def cases_of(samples: Dataset) -> npt.NDArray[np.int64]:
     return components(len(samples), np.array(links, np.int64).reshape(-1, 2))
 
 
-def content_vectors(samples: Dataset, bundle: Bundle, cache: Path | None, say: Say) -> npt.NDArray[np.int8]:
+def content_vectors(samples: Dataset, bundle: Bundle, cache: Path | None, say: Progress[str]) -> I8:
     """Content vectors of samples, int8 [N, D], in order."""
     keys = [hashlib.sha256(s.file.read_bytes() + str(s.item or "").encode()).digest() for s in samples]
 
-    def compute(rows: Sequence[int]) -> npt.NDArray[np.int8]:
+    def compute(rows: Sequence[int]) -> I8:
         say(f"encoding {len(rows)} images with {bundle.name}")
         chosen = Dataset(samples.name, tuple(samples[row] for row in rows))
         with Encoder(bundle) as encoder:
@@ -116,13 +116,11 @@ def content_vectors(samples: Dataset, bundle: Bundle, cache: Path | None, say: S
     return _kept(keys, compute, cache, f"images-{bundle.encoder_digest[:16]}", empty)
 
 
-def sentence_vectors(
-    texts: Sequence[str], encoder: SentenceEncoder, cache: Path | None, say: Say
-) -> npt.NDArray[np.float32]:
+def sentence_vectors(texts: Sequence[str], encoder: SentenceEncoder, cache: Path | None, say: Progress[str]) -> F32:
     """Vectors of texts, float32 [N, S], in order."""
     keys = [hashlib.sha256(text.encode("utf-8", "replace")).digest() for text in texts]
 
-    def compute(rows: Sequence[int]) -> npt.NDArray[np.float32]:
+    def compute(rows: Sequence[int]) -> F32:
         say(f"encoding {len(rows)} texts")
         return encoder.encode([texts[row] for row in rows])
 

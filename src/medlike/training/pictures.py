@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
 from medlike.datasets import Dataset, Sample, files_digest, prepare_samples
 from medlike.files import drafted_folder
 from medlike.imaging.letterbox import SIZE
-
-Say = Callable[[str], None]
+from medlike.types import U8, Progress
 
 
 @dataclass(frozen=True)
@@ -24,8 +22,8 @@ class Pictures:
     digest: of the files that the pictures were made from.
     """
 
-    pixels: npt.NDArray[np.uint8]
-    fingerprints: npt.NDArray[np.uint8]
+    pixels: U8
+    fingerprints: U8
     digest: str
 
     def __len__(self) -> int:
@@ -38,7 +36,7 @@ def collection_digest(samples: Sequence[Sample]) -> str:
     return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
-def prepare_pictures(dataset: Dataset, cache: str | Path, say: Say = lambda line: None) -> Pictures:
+def prepare_pictures(dataset: Dataset, cache: str | Path, say: Progress[str] = lambda line: None) -> Pictures:
     """Every sample of the dataset, in its order; kept under `cache` and read from there the next time.
 
     Pixels stay on disk, mapped: 100,000 pictures would be 5 GB.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 
 from medlike.bundle import Bundle
 from medlike.datasets import Dataset, Split, headline, may_train, prepare_batches
@@ -13,7 +12,7 @@ from medlike.inference.encoding import Encodings
 from medlike.metrics.outliers import auroc, detection_at
 from medlike.metrics.retrieval import score_codes, score_features
 from medlike.metrics.ties import Relevance
-from medlike.types import JsonObject
+from medlike.types import F64, I64, U8, JsonObject, Mask
 
 
 def encode_dataset(encoder: Encoder, dataset: Dataset) -> Encodings:
@@ -85,9 +84,7 @@ def measure_left_out(bundle: Bundle, known: Dataset, left_out: Dataset) -> dict[
     return found
 
 
-def _within(
-    asked: npt.NDArray[np.uint8], items: npt.NDArray[np.uint8], query: Dataset, gallery: Dataset
-) -> dict[str, float]:
+def _within(asked: U8, items: U8, query: Dataset, gallery: Dataset) -> dict[str, float]:
     """mAP within each source that has at least two labels in its part of the gallery."""
     found = {}
     for source in sorted(set(query.column("source"))):
@@ -99,7 +96,7 @@ def _within(
     return found
 
 
-def _outliers(judged: Encodings, samples: Dataset, units: npt.NDArray[np.int64]) -> JsonObject:
+def _outliers(judged: Encodings, samples: Dataset, units: I64) -> JsonObject:
     verdicts = judged.outlier
     assert verdicts is not None
     is_ood = np.array([sample.is_ood for sample in samples])
@@ -123,7 +120,7 @@ def _outliers(judged: Encodings, samples: Dataset, units: npt.NDArray[np.int64])
     }
 
 
-def _by_group(values: npt.NDArray[np.bool_], groups: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+def _by_group(values: Mask, groups: I64) -> F64:
     """The mean of each group, float64 [G]."""
     _, place = np.unique(groups, return_inverse=True)
     return np.bincount(place, weights=values) / np.bincount(place)

@@ -7,12 +7,10 @@ run, so that a later run can begin at any stage.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
 from medlike.codes.packing import pack
@@ -28,10 +26,8 @@ from medlike.training.feed import FrozenFeed, served_outputs
 from medlike.training.gate import GateMaterial, fit_gate
 from medlike.training.material import Material, sampling_weights
 from medlike.training.regional_heads import fit_cell_weights, predicted_modalities
-from medlike.types import JsonObject
+from medlike.types import F32, F64, JsonObject, Progress
 
-Say = Callable[[str], None]
-F32 = npt.NDArray[np.float32]
 STAGES = (1, 2, 3)
 # What a whole-image network has not that was trained without the regional expert.
 ADDED = ("film.", "shallow_heads.", "deep_heads.")
@@ -53,7 +49,7 @@ def stage_file(work: Path, stage: int) -> Path:
     return work / f"stage-{stage}.pt"
 
 
-def start_from(image: ImageNetwork, run: Path, say: Say) -> JsonObject:
+def start_from(image: ImageNetwork, run: Path, say: Progress[str]) -> JsonObject:
     """Give a whole-image network the weights of a finished run of the same settings; returns what is kept of it.
 
     run: the folder of a run, or its checkpoint. Heads and FiLM that the run's network lacks stay as they are, so its
@@ -94,7 +90,7 @@ def fit_regional(
     first: int = 1,
     seed: int = 0,
     resume: bool = False,
-    say: Say = lambda line: None,
+    say: Progress[str] = lambda line: None,
 ) -> JsonObject:
     """Everything after the whole-image network: cell weights, cells, gate; returns what is kept of them.
 
@@ -175,7 +171,7 @@ def gate_material(
     )
 
 
-def content_entropies(material: GateMaterial) -> npt.NDArray[np.float64]:
+def content_entropies(material: GateMaterial) -> F64:
     """Entropy of each bit of the cells over content cells: float64 [L], in bits."""
     chosen = material.cells.reshape(len(material.cells), 196, -1)[material.content]
     return bit_entropy(np.unpackbits(chosen.astype("<u8").view(np.uint8), axis=-1, bitorder="little").astype(bool))

@@ -9,11 +9,9 @@ from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
-import numpy.typing as npt
 
 from medlike.errors import TrainingError
-
-F64 = npt.NDArray[np.float64]
+from medlike.types import F64, I64
 
 
 def balanced_weights(sources: Sequence[str], cap: int = 750) -> F64:
@@ -69,7 +67,7 @@ def learned_rotation(rows: F64, weights: F64, rounds: int = 50, seed: int = 0) -
 
 
 def discriminant_directions(
-    rows: F64, classes: npt.NDArray[np.int64], count: int, shrinkage: float = 0.1, power: float = 0.5
+    rows: F64, classes: I64, count: int, shrinkage: float = 0.1, power: float = 0.5
 ) -> tuple[F64, F64]:
     """Directions along which classes differ most for how much each spreads: [D, count], and the mean [D] to take off.
 
@@ -108,7 +106,7 @@ def centred_basis(count: int, seed: int = 0) -> F64:
 
 
 def linear_classifier(
-    rows: F64, classes: npt.NDArray[np.int64], weights: F64, penalty: float = 1e-3, steps: int = 300
+    rows: F64, classes: I64, weights: F64, penalty: float = 1e-3, steps: int = 300
 ) -> tuple[F64, F64]:
     """Multinomial logistic regression: weights [D, M] and biases [M]. classes: int64 [N], 0 to M - 1."""
     from scipy.optimize import minimize

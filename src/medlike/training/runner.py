@@ -17,8 +17,7 @@ from medlike.errors import TrainingError
 from medlike.files import write_text
 from medlike.training.checkpoints import Content, resumed_checkpoint, write_checkpoint
 from medlike.training.curves import keep_history
-
-Say = Callable[[str], None]
+from medlike.types import Progress
 
 
 class RunningMean:
@@ -30,6 +29,7 @@ class RunningMean:
 
     @torch.no_grad()
     def update(self, network: torch.nn.Module) -> None:
+        """Move the mean towards the network's tensors; the first steps count more than the decay says."""
         self.steps += 1
         decay = min(self.decay, (self.steps + 1) / (self.steps + 10)) if self.decay else 0.0
         for name, value in network.state_dict().items():
@@ -111,7 +111,9 @@ class Stage:
         return f"{self.name}, " if self.name else ""
 
 
-def run_stage(stage: Stage, folder: Path | None = None, *, resume: bool = False, say: Say = lambda line: None) -> Run:
+def run_stage(
+    stage: Stage, folder: Path | None = None, *, resume: bool = False, say: Progress[str] = lambda line: None
+) -> Run:
     """Train a stage to its end and leave its best epoch, else its last one, in the network.
 
     Args:
@@ -170,7 +172,7 @@ def descend(
     optimiser.step()
 
 
-def _train_epoch(stage: Stage, run: Run, epoch: int, folder: Path | None, say: Say) -> dict[str, float]:
+def _train_epoch(stage: Stage, run: Run, epoch: int, folder: Path | None, say: Progress[str]) -> dict[str, float]:
     """Return the means of the loss' values over the steps of an epoch, its seconds, and the share spent waiting."""
     started, waiting, sums = time.perf_counter(), 0.0, dict[str, float]()
     batches = stage.batches(epoch)

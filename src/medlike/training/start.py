@@ -18,6 +18,7 @@ from medlike.training.rotation import (
     principal_directions,
     unit_rows,
 )
+from medlike.types import F32, F64, I64
 
 # Typicality: pictures a centre at least, rounds of k-means, how far the covariance is drawn to an even one, the share
 # of training pictures nearer than the middle, and the width in deviations of their distances.
@@ -31,7 +32,7 @@ def start_from_pooled(
     network: ImageNetwork,
     pooled: npt.NDArray[np.floating],
     sources: list[str],
-    labels: npt.NDArray[np.int64],
+    labels: I64,
     whitening: float,
 ) -> None:
     """Fit the linear part of an image network's blended feature to pooled means [N,P] of training pictures.
@@ -59,7 +60,7 @@ def start_from_pooled(
             network.discriminant.bias.copy_(torch.from_numpy(-centre @ telling))
 
 
-def fit_typicality(typicality: Typicality, rows: npt.NDArray[np.float64], weights: npt.NDArray[np.float64]) -> None:
+def fit_typicality(typicality: Typicality, rows: F64, weights: F64) -> None:
     """Fit centres (k-means) and the covariance around them to unit rows [N,D] of training pictures.
 
     The middle is the distance that TYPICAL of the pictures stay below, the width WIDTH deviations of the distances.
@@ -83,9 +84,7 @@ def fit_typicality(typicality: Typicality, rows: npt.NDArray[np.float64], weight
         typicality.width.copy_((WIDTH * distances.std()).clamp(min=1e-6))
 
 
-def start_code(
-    network: ImageNetwork, parts: npt.NDArray[np.float32], sources: list[str], whitening: float, seed: int
-) -> None:
+def start_code(network: ImageNetwork, parts: F32, sources: list[str], whitening: float, seed: int) -> None:
     """Set the linear path of the hash head to learned rotations of what it reads, `code_parts` [N,code_width].
 
     So the code starts as good as the rotations that others stop at, and learns from there. Bits of typical images are
@@ -121,9 +120,7 @@ def start_code(
     network.hash_head.initialise_from_projection(torch.from_numpy(code).float(), torch.from_numpy(offset).float())
 
 
-def _rotation(
-    rows: npt.NDArray[np.float64], weights: npt.NDArray[np.float64], bits: int, whitening: float, seed: int
-) -> npt.NDArray[np.float64]:
+def _rotation(rows: F64, weights: F64, bits: int, whitening: float, seed: int) -> F64:
     """A map [D,bits] to bits of unit mean magnitude: rotations of leading directions that carry variance.
 
     Side by side where there are more bits than those.
@@ -136,9 +133,7 @@ def _rotation(
     return code / np.abs(rows @ code).mean()
 
 
-def _agreeing(
-    rows: npt.NDArray[np.float64], weights: npt.NDArray[np.float64], code: npt.NDArray[np.float64]
-) -> npt.NDArray[np.float64]:
+def _agreeing(rows: F64, weights: F64, code: F64) -> F64:
     """A map [D,bits] to bits of unit mean magnitude that agree with the signs of `code` [N,bits].
 
     Leading principal directions, turned (orthogonal Procrustes); side by side where there are more bits than

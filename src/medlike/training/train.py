@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
 from medlike import __version__
@@ -27,13 +26,13 @@ from medlike.models.presets import preset as network_preset
 from medlike.training.augmentation import augmentation
 from medlike.training.cells_training import CellRecipe
 from medlike.training.decoding import DeepMaps, fit_decoder
-from medlike.training.feed import FrozenFeed, PictureFeed, served_outputs
+from medlike.training.feed import FrozenFeed, PictureFeed, grey_batch, served_outputs
 from medlike.training.finish import Collection, finish_bundle
 from medlike.training.loop import CHECKPOINT, Trained, fit
 from medlike.training.maps import Maps, stem_maps
 from medlike.training.material import Material, classes_of, find_split, material, training_part
 from medlike.training.objective import hash_loss
-from medlike.training.recipe import Recipe
+from medlike.training.recipe import Recipe, changes_by_kind
 from medlike.training.recipe import recipe as named_recipe
 from medlike.training.regional import fit_regional, require_stage, start_from
 from medlike.training.regional_heads import fit_taps
@@ -46,9 +45,8 @@ from medlike.training.requirements import (
 )
 from medlike.training.start import start_from_pooled
 from medlike.training.weights import StemWeights, load_stem
-from medlike.types import Json, JsonObject
+from medlike.types import I64, Json, JsonObject, Progress
 
-Say = Callable[[str], None]
 RECORD = "training.json"
 
 
@@ -75,22 +73,14 @@ class Plan:
 
     def settings(self) -> tuple[NetworkSettings, Recipe]:
         """Network settings and recipe with the changes. TrainingError for what neither knows."""
-        of_recipe = {field.name for field in fields(Recipe)}
-        of_cells = {field.name for field in fields(CellRecipe)}
-        mine = {name: value for name, value in self.changes.items() if name in of_recipe}
-        rest = {name: value for name, value in self.changes.items() if name not in of_recipe | of_cells}
-        unknown = sorted(set(rest) - {field.name for field in fields(NetworkSettings)})
-        if unknown:
-            known = sorted(of_recipe | of_cells | {field.name for field in fields(NetworkSettings)})
-            raise TrainingError(f"setting {unknown[0]!r} is unknown; known: {', '.join(known)}")
+        mine, _, rest = changes_by_kind(self.changes, Recipe, CellRecipe, NetworkSettings)
         recipe = named_recipe(self.recipe, **mine)
         # The network is built again from its settings alone, so what the recipe decides of it stands there.
         return network_preset(self.preset, **rest, share=recipe.share), recipe
 
     def cells(self) -> CellRecipe:
         """How the regional expert is trained, with the changes."""
-        known = {field.name for field in fields(CellRecipe)}
-        return with_changes(CellRecipe(), {name: value for name, value in self.changes.items() if name in known})
+        return with_changes(CellRecipe(), changes_by_kind(self.changes, Recipe, CellRecipe, NetworkSettings)[1])
 
 
 @dataclass(frozen=True)
@@ -122,7 +112,7 @@ def train_network(
     name: str | None = None,
     resume: bool = False,
     replace: bool = False,
-    say: Say = lambda line: None,
+    say: Progress[str] = lambda line: None,
 ) -> Bundle:
     """Train a preset and write the bundle at `out`; returns it with its measured quality.
 
@@ -189,7 +179,7 @@ def check_plan(plan: Plan, work: Path) -> None:
 
 
 def prepare_run(
-    datasets: Sequence[Dataset], plan: Plan, work: Path, cache: Path, split: Split | None, say: Say
+    datasets: Sequence[Dataset], plan: Plan, work: Path, cache: Path, split: Split | None, say: Progress[str]
 ) -> Prepared:
     """Everything a run needs, in memory and on its device; the stem's maps are computed or read."""
     settings, recipe = plan.settings()
@@ -262,7 +252,7 @@ def choose_device(name: str) -> torch.device:
     return device
 
 
-def _first_stage(ready: Prepared, plan: Plan, work: Path, resume: bool, say: Say) -> Trained:
+def _first_stage(ready: Prepared, plan: Plan, work: Path, resume: bool, say: Progress[str]) -> Trained:
     """The whole-image network trained, or as another run left it; heads on the taps first, where there are some."""
     kept = None if plan.start is None else start_from(ready.network, Path(plan.start), say)
     if ready.regional is not None and plan.stage == 1:
@@ -284,7 +274,7 @@ def _first_stage(ready: Prepared, plan: Plan, work: Path, resume: bool, say: Say
     )
 
 
-def _regional_stages(ready: Prepared, plan: Plan, work: Path, resume: bool, say: Say) -> JsonObject:
+def _regional_stages(ready: Prepared, plan: Plan, work: Path, resume: bool, say: Progress[str]) -> JsonObject:
     """Cell weights, cells and gate of a regional network, from the stage that the plan names on."""
     assert ready.regional is not None
     feeds = _frozen(ready, plan, say)
@@ -307,7 +297,7 @@ def _regional_stages(ready: Prepared, plan: Plan, work: Path, resume: bool, say:
     )
 
 
-def _frozen(ready: Prepared, plan: Plan, say: Say) -> list[FrozenFeed]:
+def _frozen(ready: Prepared, plan: Plan, say: Progress[str]) -> list[FrozenFeed]:
     """Both feeds from maps of the stem as it is now."""
     found = []
     for part, feed in ((ready.train, ready.feed), (ready.validation, ready.validation_feed)):
@@ -319,7 +309,7 @@ def _frozen(ready: Prepared, plan: Plan, say: Say) -> list[FrozenFeed]:
     return found
 
 
-def _second_stage(ready: Prepared, plan: Plan, work: Path, resume: bool, say: Say) -> JsonObject:
+def _second_stage(ready: Prepared, plan: Plan, work: Path, resume: bool, say: Progress[str]) -> JsonObject:
     """The network again with a decoder, trained; and what is kept of it."""
     settings, recipe = plan.settings()
     first = ready.network
@@ -334,9 +324,8 @@ def _second_stage(ready: Prepared, plan: Plan, work: Path, resume: bool, say: Sa
             maps = feed.maps
             return lambda rows: torch.from_numpy(np.stack([maps.deep[0][r] for r in rows])).to(device).float()
 
-        def run(rows: npt.NDArray[np.int64]) -> torch.Tensor:
-            grey = torch.from_numpy(feed.pictures.pixels[rows]).to(device).float().unsqueeze(1) / 255
-            return network.stem(grey.expand(-1, 3, -1, -1))[network.deep_index]
+        def run(rows: I64) -> torch.Tensor:
+            return network.stem(grey_batch(feed.pictures, rows, device).expand(-1, 3, -1, -1))[network.deep_index]
 
         return run
 

@@ -14,7 +14,7 @@ from medlike.training.losses.similarity import cosine_matrix, mean_over, pearson
 
 
 def relational_error(u: Tensor, teacher: Tensor, squash: bool = True, centre: bool = False) -> Tensor:
-    """Mean square of cos(u_i, u_j) - cos(t_i, t_j) over pairs i != j: scalar.
+    """Return the mean square of cos(u_i, u_j) - cos(t_i, t_j) over pairs i != j: scalar.
 
     u: float [B,K], through tanh first if `squash` (codes; False for float features); teacher: float [B,P],
     held fixed. centre=True compares correlations instead of cosines. Zero for fewer than two images.
