@@ -12,9 +12,14 @@ NOTICE = "A research tool. **Not a medical device**: not for diagnosis, triage o
 
 
 def model_card(bundle: Bundle, results: JsonObject | None = None) -> str:
-    """The card as Markdown. results: results.json of `medlike evaluate` on this bundle.
+    """Return the model card of a bundle as Markdown.
 
-    Raises InputError where the results are of another bundle.
+    Args:
+        bundle: The bundle.
+        results: The results.json of `medlike evaluate` on this bundle.
+
+    Raises:
+        InputError: The results are of another bundle.
     """
     spec = bundle.spec
     training = spec.get("training") or {}
@@ -139,7 +144,7 @@ def _making(training: JsonObject) -> str:
 
 
 def regional_part(training: JsonObject) -> str:
-    """What training the regional expert reports: the entropy of its bits and the learned gate; "" without one."""
+    """Return what training the regional expert reports: entropy of its bits, learned gate; "" without one."""
     report = training.get("regional") or {}
     said = []
     if entropy := report.get("entropy"):
@@ -169,7 +174,7 @@ def _shares(histogram: Sequence[Sequence[float]]) -> list[tuple[str, ...]]:
 
 
 def quality_part(quality: JsonObject) -> str:
-    """The measured quality of a bundle, as it stands in its specification."""
+    """Return the measured quality of a bundle, as it stands in its specification."""
     if not quality:
         return "Not measured."
     if "single" in quality:
@@ -273,7 +278,7 @@ def _limits(bundle: Bundle, training: JsonObject) -> str:
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    """A Markdown table; bars in cells are escaped."""
+    """Return a Markdown table; bars in cells are escaped."""
     lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
     lines += ["| " + " | ".join(str(cell).replace("|", "\\|") for cell in row) + " |" for row in rows]
     return "\n".join(lines)

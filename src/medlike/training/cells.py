@@ -103,7 +103,7 @@ def cell_views(
     seed: int = 0,
     say: Progress[str] = lambda line: None,
 ) -> CellViews:
-    """Cells of every picture and of `copies` copies of it; kept under `cache`, and read from there.
+    """Return the cells of every picture and of `copies` copies of it; they are kept under `cache`.
 
     network: a regional network in evaluation mode, of which only the stem runs. A view that is there is read, so
     an interrupted run goes on with the next one.
@@ -129,7 +129,7 @@ def cell_views(
 
 
 def content_cells(pixels: U8) -> Mask:
-    """Which cells hold more than air or padding: bool [N,196]; pixels uint8 [N,224,224]."""
+    """Return which cells hold more than air or padding: bool [N,196]; pixels uint8 [N,224,224]."""
     side = pixels.shape[1] // GRID
     found = np.empty((len(pixels), CELLS), bool)
     for start in range(0, len(pixels), BATCH):
@@ -140,7 +140,7 @@ def content_cells(pixels: U8) -> Mask:
 
 
 def cell_prints(pixels: U8) -> U8:
-    """The pixels of each cell as 8x8: uint8 [N,196,64]; pixels uint8 [N,224,224]."""
+    """Return the pixels of each cell as 8x8: uint8 [N,196,64]; pixels uint8 [N,224,224]."""
     step = pixels.shape[1] // GRID // PRINT
     found = np.empty((len(pixels), CELLS, PRINT * PRINT), np.uint8)
     for start in range(0, len(pixels), BATCH):
@@ -152,7 +152,7 @@ def cell_prints(pixels: U8) -> U8:
 
 
 def drawn_maps(count: int, settings: Copies, generator: torch.Generator) -> Tensor:
-    """Affine maps from places in a copy to places in its picture: float [count,2,2], both from -1 to 1."""
+    """Draw affine maps from places in a copy to places in its picture: float [count,2,2], both from -1 to 1."""
     turn = torch.randint(0, 4, (count,), generator=generator) * (math.pi / 2)
     mirror = torch.where(torch.rand(count, generator=generator) < 0.5, -1.0, 1.0)
     angle = turn + (2 * torch.rand(count, generator=generator) - 1) * math.radians(settings.rotation)
@@ -163,14 +163,14 @@ def drawn_maps(count: int, settings: Copies, generator: torch.Generator) -> Tens
 
 
 def transformed(images: Tensor, maps: Tensor) -> Tensor:
-    """Pictures float [N,1,H,W] as the maps [N,2,2] show them; black where the map leaves the picture."""
+    """Return pictures float [N,1,H,W] as the maps [N,2,2] show them; black where the map leaves the picture."""
     theta = torch.cat([maps, torch.zeros(len(maps), 2, 1)], dim=2)
     grid = F.affine_grid(theta, list(images.shape), align_corners=False)
     return F.grid_sample(images, grid, align_corners=False)
 
 
 def partners(maps: Tensor) -> I16:
-    """For each cell of a picture the cell of its copy that shows the same place: int16 [N,196], -1 for none."""
+    """Return the cell of the copy that shows the same place as each cell of its picture: int16 [N,196], -1 for none."""
     centres = (torch.arange(GRID) + 0.5) * (2 / GRID) - 1
     rows, columns = torch.meshgrid(centres, centres, indexing="ij")
     places = torch.stack([columns.flatten(), rows.flatten()], 1)
@@ -187,7 +187,7 @@ def _copied(
     generator: torch.Generator,
     partner: list[I16],
 ) -> U8:
-    """Copies of pictures uint8 [n,224,224]; `partner` gets which cell became which."""
+    """Return copies of pictures uint8 [n,224,224], and append to `partner` which cell became which."""
     maps = drawn_maps(len(pixels), settings, generator)
     partner.append(partners(maps))
     shown = transformed(torch.from_numpy(pixels).float().unsqueeze(1) / 255, maps)

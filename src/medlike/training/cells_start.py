@@ -62,7 +62,7 @@ def start_cells(
 
 
 def modality_means(cells: F64, weights: F64, pictures: I64, modality: F32) -> F64:
-    """What cells of each modality are on average: float64 [M,C], drawn towards zero where pictures are few.
+    """Return the mean cell of each modality, float64 [M,C], drawn towards zero where pictures are few.
 
     cells: float64 [n,C], of mean zero; weights: [n]; pictures: int64 [n], which picture each is of; modality:
     float32 [N,M], shares of the pictures.
@@ -74,7 +74,7 @@ def modality_means(cells: F64, weights: F64, pictures: I64, modality: F32) -> F6
 
 
 def content_sample(views: CellViews, weights: F64, random: np.random.Generator) -> tuple[F64, F64, I64]:
-    """Some content cells of every picture, float64 [M,C], how much each counts, and which picture it is of."""
+    """Draw content cells of every picture, float64 [M,C], with the weight and the picture of each."""
     parts, counted, pictures = [], [], []
     for row in range(len(views)):
         cells = np.flatnonzero(views.content[row])

@@ -156,7 +156,7 @@ def fit_cells(
 def draw_batch(
     views: CellViews, rows: I64, recipe: CellRecipe, random: np.random.Generator, device: torch.device
 ) -> CellBatch:
-    """For each picture the content cells of a random window that its copy shows, at most cell_samples of them."""
+    """Draw content cells of a random window that the copy shows too, at most cell_samples of each picture."""
     first, second, image, places, prints = [], [], [], [], []
     low, high = recipe.cell_sides
     for number, row in enumerate(rows):
@@ -190,13 +190,13 @@ def draw_batch(
 
 
 def bit_entropy(bits: Mask) -> F64:
-    """Entropy of each bit over cells, in bits, 0 to 1: bits bool [M,L] -> float64 [L]. A constant bit has none."""
+    """Return the entropy of each bit over cells, in bits, 0 to 1: bits bool [M,L] -> float64 [L]."""
     share = np.clip(bits.mean(axis=0), 1e-12, 1 - 1e-12)
     return -(share * np.log2(share) + (1 - share) * np.log2(1 - share))
 
 
 def codes_of(expert: CellExpert, cells: Tensor, modality: Tensor | None) -> Tensor:
-    """Real codes [M,L] of cells [M,C], each with the modality [M,K] of its picture."""
+    """Return the real codes [M,L] of cells [M,C], each with the modality [M,K] of its picture."""
     return expert.encode(cells[:, None, None], modality)[0][:, 0, 0]
 
 
@@ -248,7 +248,7 @@ def _similarity(u: Tensor) -> Tensor:
 def _validated(
     expert: CellExpert, recipe: CellRecipe, views: CellViews, modality: F32 | None, seed: int
 ) -> dict[str, float]:
-    """Share of cells found again in the copy by their code, and entropies of the bits."""
+    """Return the share of cells that their code finds again in the copy, and the entropies of the bits."""
     random = np.random.default_rng((seed, 13))
     device = expert.mean.device
     right, total = 0, 0

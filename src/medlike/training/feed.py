@@ -26,7 +26,7 @@ SERVED_BATCH = 256
 
 
 def ahead(items: Iterator[T]) -> Iterator[T]:
-    """The same items, the next one made in another thread while the last is worked on; none may be None."""
+    """Yield the same items, each made in another thread while the last is worked on; none may be None."""
     with ThreadPoolExecutor(1, thread_name_prefix="medlike-feed") as pool:
         coming = pool.submit(next, items, None)
         while (item := coming.result()) is not None:
@@ -35,7 +35,7 @@ def ahead(items: Iterator[T]) -> Iterator[T]:
 
 
 def mixed_precision(device: torch.device) -> AbstractContextManager[object]:
-    """bfloat16 on a GPU; full precision on a CPU, where it is slower."""
+    """Compute in bfloat16 on a GPU, and in full precision on a CPU, where bfloat16 is slower."""
     return torch.autocast(device.type, torch.bfloat16) if device.type == "cuda" else nullcontext()
 
 
@@ -54,7 +54,7 @@ class FrozenFeed:
     device: torch.device
 
     def batch(self, rows: I64, random: np.random.Generator) -> tuple[Tensor, ...]:
-        """A random view of each row, for `run`; half the batches have another picture mixed in."""
+        """Draw a view of each row, for `run`; with mixing, half the batches have another picture mixed in."""
         views = random.integers(0, self.maps.views, len(rows))
         parts = self.maps.batch(views, rows, self.device)
         if self.recipe.mixing and random.random() < 0.5:
@@ -64,11 +64,11 @@ class FrozenFeed:
         return parts
 
     def run(self, inputs: tuple[Tensor, ...]) -> Outputs:
-        """Outputs of a batch."""
+        """Return the outputs of a batch."""
         return self._encode(*inputs)
 
     def served(self, rows: I64) -> Outputs:
-        """The pictures as they are."""
+        """Return the outputs of pictures that are not augmented."""
         return self._encode(*self.maps.batch(np.zeros(len(rows), np.int64), rows, self.device))
 
     def _encode(self, shallow: Tensor, deep: Tensor, pooled: Tensor) -> Outputs:
@@ -77,7 +77,7 @@ class FrozenFeed:
 
 
 def _mix(part: Tensor, share: Tensor, other: Tensor) -> Tensor:
-    """Maps of linear convolutions mix like pictures, nearly: the label stays the larger share's."""
+    """Mix maps, nearly as if the pictures were mixed; the label stays that of the larger share."""
     weight = share.reshape(-1, *[1] * (part.ndim - 1))
     return (1 - weight) * part + weight * part[other]
 
@@ -92,18 +92,18 @@ class PictureFeed:
     device: torch.device
 
     def batch(self, rows: I64, random: np.random.Generator) -> tuple[Tensor, ...]:
-        """Pictures of the rows for `run`, float [n,1,224,224], augmented as the recipe says."""
+        """Return the pictures of the rows for `run`, float [n,1,224,224], augmented as the recipe says."""
         generator = torch.Generator(self.device).manual_seed(int(random.integers(2**62)))
         return (
             augment(grey_batch(self.pictures, rows, self.device), augmentation(self.recipe.augmentation), generator),
         )
 
     def run(self, inputs: tuple[Tensor, ...]) -> Outputs:
-        """Outputs of a batch."""
+        """Return the outputs of a batch."""
         return self._forward(*inputs)
 
     def served(self, rows: I64) -> Outputs:
-        """The pictures as they are."""
+        """Return the outputs of pictures that are not augmented."""
         return self._forward(grey_batch(self.pictures, rows, self.device))
 
     def _forward(self, grey: Tensor) -> Outputs:
@@ -114,7 +114,7 @@ class PictureFeed:
 
 @torch.inference_mode()
 def served_outputs(feed: FrozenFeed | PictureFeed, count: int, names: tuple[str, ...]) -> dict[str, F32]:
-    """Named outputs of the first `count` pictures as they are, float32 [count, ...]; "modality" is one."""
+    """Return the named outputs of the first `count` pictures, not augmented: float32 [count, ...]."""
     feed.network.eval()
     kept: dict[str, list[F32]] = {name: [] for name in names}
     for start in range(0, count, SERVED_BATCH):

@@ -111,7 +111,7 @@ def finish_bundle(
 def outlier_part(
     bundle: Bundle, train: Material, collection: Collection, seed: int, say: Progress[str] = lambda line: None
 ) -> tuple[dict[str, Array], JsonObject | None]:
-    """Arrays and facts of the outlier score; nothing where the calibration part has too few units.
+    """Return arrays and facts of the outlier score, none where the calibration part has too few units.
 
     Reference: training pictures. Calibration: one picture a unit of the calibration part. The components'
     weights come from the outlier pictures of the calibration half against the validation part, leaving one
@@ -157,7 +157,7 @@ def outlier_part(
 
 
 def runtime_outputs(bundle: Bundle, pixels: U8) -> dict[str, F32]:
-    """Every output of the graph for pictures uint8 [N,224,224], by the runtime: name -> float32 [N, ...]."""
+    """Return every output of the graph for pictures uint8 [N,224,224], by the runtime: name -> float32 [N, ...]."""
     session = open_session(bundle.graph)
     names = [name for name in bundle.outputs if name not in ("cells", "cell_weight")]
     with ThreadPoolExecutor(cores()) as pool:
@@ -166,7 +166,7 @@ def runtime_outputs(bundle: Bundle, pixels: U8) -> dict[str, F32]:
 
 
 def predicted(bundle: Bundle, outputs: Mapping[str, F32]) -> list[str | None]:
-    """The modality that the bundle predicts for each row, None where it is unsure."""
+    """Return the modality that the bundle predicts for each row, None where it is unsure."""
     shares = outputs.get("modality")
     if shares is None or not bundle.modalities:
         return [None] * len(outputs["bits"])
@@ -175,7 +175,7 @@ def predicted(bundle: Bundle, outputs: Mapping[str, F32]) -> list[str | None]:
 
 
 def data_terms(dataset: Dataset) -> dict[str, JsonObject]:
-    """source -> number of images and their terms as the manifest states them, most frequent first."""
+    """Return, by source, the number of images and their terms as the manifest states them, most frequent first."""
     found: dict[str, Counter[str]] = {}
     for sample in dataset:
         counts = found.setdefault(sample.source or dataset.name, Counter())
@@ -187,7 +187,7 @@ def data_terms(dataset: Dataset) -> dict[str, JsonObject]:
 
 
 def terms(dataset: Dataset, stem_terms: str) -> str:
-    """The terms of weights fitted to a dataset, for people."""
+    """Return the terms of weights fitted to a dataset, as a text for people."""
     sources = len({sample.source for sample in dataset})
     return (
         f"{stem_terms} Trained on {len(dataset)} images of {sources} source{'s' * (sources != 1)}, listed with their "

@@ -103,7 +103,7 @@ def fit_gate(
 
 
 def draw_lists(material: GateMaterial, recipe: CellRecipe, random: np.random.Generator) -> Lists:
-    """Random queries, every second one cropped, with candidates of which a quarter share the label."""
+    """Draw queries, every second one cropped, with candidates of which a quarter share the label."""
     counts = np.bincount(material.labels[material.labels >= 0])
     usable = np.flatnonzero((material.labels >= 0) & material.content.any(axis=1))
     usable = usable[counts[material.labels[usable]] > 1]
@@ -129,7 +129,7 @@ def draw_lists(material: GateMaterial, recipe: CellRecipe, random: np.random.Gen
 
 
 def _template(material: GateMaterial, row: int, cropped: bool, random: np.random.Generator) -> Template:
-    """The content cells of a random window around one of them, or of the whole picture."""
+    """Return the content cells of a random window around one of them, or of the whole picture."""
     content = material.content[row].reshape(GRID, GRID)
     top, left, height, width = 0, 0, GRID, GRID
     if cropped:

@@ -196,7 +196,7 @@ def fit_rotation(
 
 
 def predicted_modalities(standard: F64, fitted: Fitted) -> list[str | None]:
-    """The modality that the bundle will predict for each row, None where it is unsure."""
+    """Return the modality that the bundle will predict for each row, None where it is unsure."""
     logits = standard @ fitted.modality[0] + fitted.modality[1]
     share = np.exp(logits - logits.max(axis=1, keepdims=True))
     share /= share.sum(axis=1, keepdims=True)
@@ -206,7 +206,7 @@ def predicted_modalities(standard: F64, fitted: Fitted) -> list[str | None]:
 
 
 def _statistics(pooled: F64, weights: F64, slices: list[slice], floor: float = 1e-3) -> tuple[F64, F64]:
-    """Weighted mean and deviation [P] by which every depth weighs alike: squared norms are about 1."""
+    """Return the weighted mean and deviation [P] by which every depth weighs alike: squared norms are about 1."""
     mean = np.average(pooled, axis=0, weights=weights)
     deviation = np.sqrt(np.average((pooled - mean) ** 2, axis=0, weights=weights))
     for part in slices:
@@ -246,7 +246,7 @@ def _fill(network: RotationNetwork, fitted: Fitted) -> None:
 def _pooled_features(
     network: RotationNetwork, dataset: Dataset, stem_weights: str | Path, cache: str | Path | None, say: Progress[str]
 ) -> F32:
-    """Means of every depth, float32 [N, P], by the runtime; kept under `cache` by what they depend on."""
+    """Return the means of every depth, float32 [N, P]; they are kept under `cache` by what they depend on."""
     stem_digest = hashlib.sha256(Path(stem_weights).read_bytes()).hexdigest()
     key = hashlib.sha256((files_digest(dataset) + stem_digest).encode()).hexdigest()[:16]
     kept = Path(cache) / f"pooled-{key}.npy" if cache else None

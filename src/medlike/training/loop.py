@@ -56,11 +56,23 @@ def fit(
     resume: bool = False,
     say: Progress[str] = lambda line: None,
 ) -> Trained:
-    """Train; returns the epoch with the best validation mAP (queries: validation, gallery: training pictures).
+    """Train a whole-image network; return the epoch with the best validation mAP.
 
-    folder: holds the checkpoint, history.csv and curves.png. resume: go on from the checkpoint there.
-    Raises TrainingError for a checkpoint of another run and for a loss that is not finite: then the last good
-    checkpoint stays, and nan.json names the batch.
+    Args:
+        network: The network, on the device of the feeds.
+        recipe: How it is trained.
+        part: The training pictures, which are also the gallery of the validation.
+        feed: Outputs of the network on them.
+        validation: The queries of the validation.
+        validation_feed: Outputs of the network on them.
+        folder: Holds the checkpoint, history.csv and curves.png.
+        seed: Fixes the weights on one machine.
+        resume: Go on from the checkpoint in `folder`.
+        say: Takes lines of progress.
+
+    Raises:
+        TrainingError: The checkpoint is of another run, or the loss is not finite. Then the last good checkpoint
+            stays, and nan.json names the batch.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -146,21 +158,21 @@ class _FirstStage:
         _hold_frozen(self.network, self.recipe)
 
     def batches(self, epoch: int) -> Iterator[Batch]:
-        """The batches of an epoch, each made while the one before is worked on."""
+        """Return the batches of an epoch, each made while the one before is worked on."""
         random = np.random.default_rng((self.seed, epoch))
         order = random.permutation(len(self.part)) if self.recipe.sampling == "uniform" else None
         weights = sampling_weights(self.part.dataset, self.recipe.sampling)
         return ahead(batches_of(self.part, self.feed, self.recipe.batch, self.steps, order, weights, random))
 
     def judged(self, batch: Batch) -> tuple[Tensor, dict[str, float]]:
-        """The loss of a batch and its terms."""
+        """Return the loss of a batch and its terms."""
         judged = judge_batch(self.network, self.recipe, self.feed, self.loss, batch, self.coded, self.start)
         if judged.histogram is not None:
             self.histogram = judged.histogram + (0 if self.histogram is None else self.histogram)
         return judged.total, judged.parts
 
     def validate(self, epoch: int) -> dict[str, float]:
-        """mAP of codes, before there are any of features."""
+        """Return the mAP of codes; of features before there are any codes."""
         coded = epoch >= self.feature_epochs
         return {"map" if coded else "map_feature": self._map(coded)}
 
@@ -168,7 +180,7 @@ class _FirstStage:
         return validation_map(self.feed, self.part, self.validation_feed, self.validation, self.seed, coded)
 
     def state(self) -> Content:
-        """What a checkpoint keeps beside the network."""
+        """Return what a checkpoint keeps beside the network."""
         return {"histogram": self.histogram, "start": None if self.start is None else self.start.state_dict()}
 
     def restore(self, content: Content) -> None:
@@ -181,7 +193,7 @@ class _FirstStage:
 
 
 def validation_map(feed: Feed, part: Material, other: Feed, queries: Material, seed: int, coded: bool = True) -> float:
-    """mAP of queries against at most 3,000 training pictures: of codes, expected over ties, or of features."""
+    """Return the mAP of queries against at most 3,000 training pictures: of codes (ties in expectation) or features."""
     name = "u" if coded else "feature"
     items = served_outputs(feed, len(part), (name,))[name]
     asked = served_outputs(other, len(queries), (name,))[name]
@@ -194,7 +206,7 @@ def validation_map(feed: Feed, part: Material, other: Feed, queries: Material, s
 
 
 def optimiser_of(network: ImageNetwork, recipe: Recipe) -> torch.optim.AdamW:
-    """AdamW over what a recipe trains; what it keeps as it is no longer asks for gradients."""
+    """Return AdamW over what a recipe trains, and freeze all else."""
     frozen = recipe.protocol == "frozen"
     stem = list(network.stem.parameters())
     for parameter in stem:
@@ -216,7 +228,7 @@ def optimiser_of(network: ImageNetwork, recipe: Recipe) -> torch.optim.AdamW:
 
 
 def _hold_frozen(network: ImageNetwork, recipe: Recipe) -> None:
-    """Batch statistics of a frozen stem stay, and what is held beside it drops nothing out."""
+    """Put a frozen stem, and a depth branch held with it, in evaluation mode."""
     if recipe.protocol == "frozen":
         network.stem.eval()
         if network.depth_branch is not None and recipe.depth_steps:
@@ -224,7 +236,7 @@ def _hold_frozen(network: ImageNetwork, recipe: Recipe) -> None:
 
 
 def _rate(recipe: Recipe, epoch: float) -> float:
-    """Linear warm-up from start_rate, then cosine to end_rate."""
+    """Return the learning rate: a linear warm-up from start_rate, then a cosine to end_rate."""
     if epoch < recipe.warmup:
         return recipe.start_rate + (recipe.rate - recipe.start_rate) * epoch / recipe.warmup
     share = min(1.0, (epoch - recipe.warmup) / max(1e-9, recipe.epochs - recipe.warmup))
@@ -250,7 +262,7 @@ def batches_of(
     weights: np.ndarray,
     random: np.random.Generator,
 ) -> Iterator[Batch]:
-    """The batches of an epoch, on the device: rows of `order`, or drawn by weight where there is none."""
+    """Yield the batches of an epoch, on the device: rows of `order`, or drawn by weight where there is none."""
     device = feed.device
     for step in range(steps):
         rows = random.choice(len(part), size, p=weights) if order is None else order[step * size : (step + 1) * size]

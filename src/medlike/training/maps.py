@@ -44,7 +44,7 @@ class Maps:
         return len(self.pooled)
 
     def batch(self, views: I64, rows: I64, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
-        """Shallow and deep maps and pooled means, float32, of one view of each row."""
+        """Return shallow and deep maps and pooled means, float32, of one view of each row."""
         parts = []
         for part in (self.shallow, self.deep, self.pooled):
             picked = np.stack([part[view][row] for view, row in zip(views, rows, strict=True)])
@@ -61,7 +61,7 @@ def stem_maps(
     seed: int = 0,
     say: Progress[str] = lambda line: None,
 ) -> Maps:
-    """Maps of `views` views of every picture: view 0 as it is, the others augmented; kept under `cache`.
+    """Return maps of `views` views of every picture: view 0 as it is, the others augmented; kept under `cache`.
 
     network: an image network in evaluation mode; only its stem and pooling run. A view that is there is read,
     so an interrupted run goes on with the next view.
@@ -84,7 +84,7 @@ def stem_maps(
 
 
 def view_generator(seed: int, view: int) -> torch.Generator:
-    """What a view of the pictures is drawn with: the same for the same seed and view."""
+    """Return the generator that a view of the pictures is drawn with."""
     return torch.Generator().manual_seed(1_000_003 * seed + view)
 
 
@@ -125,7 +125,7 @@ def write_view(
 
 
 def to_pixels(images: Tensor) -> U8:
-    """Images float [n,1,H,W] in [0,1] -> uint8 [n,H,W]."""
+    """Return images float [n,1,H,W] in [0,1] as uint8 [n,H,W]."""
     return (images.squeeze(1) * 255).round().to(torch.uint8).numpy()
 
 
@@ -147,7 +147,9 @@ class _Tapped(nn.Module):
 
 
 def runner(tapped: nn.Module, names: Sequence[str], count: int) -> Callable[[U8], list[F32]]:
-    """uint8 [n,224,224] -> the named outputs, float32: torch on a GPU, the runtime on a CPU, 3 times faster.
+    """Return a function from uint8 [n,224,224] to the named outputs, float32.
+
+    It runs torch on a GPU, and the runtime on a CPU, where that is 3 times faster.
 
     tapped: images float [n,3,224,224] in [0,1] -> a dictionary. count: pictures to come; for a few, making the
     runtime's graph would take longer than it saves.
@@ -180,7 +182,7 @@ def _run_torch(tapped: nn.Module, names: Sequence[str], pixels: U8, device: torc
 
 
 def stem_digest(stem: nn.Module) -> str:
-    """sha256 over a stem's weights."""
+    """Return the sha256 over the weights of a stem."""
     hashed = hashlib.sha256()
     for name, tensor in sorted(stem.state_dict().items()):
         hashed.update(name.encode())

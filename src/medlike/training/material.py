@@ -46,7 +46,7 @@ class Material:
 
 
 def labels_digest(*parts: Material) -> str:
-    """sha256 over the labels of some parts, every level: what a run was told of its pictures."""
+    """Return a sha256 over the labels of some parts, every level."""
     digest = hashlib.sha256()
     for part in parts:
         for level, labels in sorted(part.labels.items()):
@@ -66,7 +66,7 @@ class Classes:
         return {level: len(names) for level, names in self.names.items()}
 
     def of(self, dataset: Dataset) -> dict[str, I64]:
-        """Labels by level, int64 [N]; -1 for a name that is not among the classes."""
+        """Return labels by level, int64 [N]; -1 for a name that is not among the classes."""
         found = {}
         for level, names in self.names.items():
             place = {name: index for index, name in enumerate(names)}
@@ -81,7 +81,7 @@ def _name(sample: object, level: str) -> str:
 
 
 def classes_of(dataset: Dataset) -> Classes:
-    """The classes of a training part: every level's names, sorted. Raises TrainingError for a single label."""
+    """Return the classes of a training part, sorted by level. TrainingError for a single label."""
     names = {
         level: sorted({_name(sample, level) for sample in dataset} - {""}) for level in ("modality", "region", "label")
     }
@@ -93,7 +93,7 @@ def classes_of(dataset: Dataset) -> Classes:
 
 
 def training_part(dataset: Dataset, split: Split, parts: Sequence[str] = ("train",)) -> Dataset:
-    """In-domain samples of the parts whose terms allow training; of collections kept apart one in seven."""
+    """Return in-domain samples whose terms allow training; of collections kept apart, one in seven."""
     seen: Counter[str] = Counter()
 
     def keep(sample: object) -> bool:
@@ -110,14 +110,14 @@ def training_part(dataset: Dataset, split: Split, parts: Sequence[str] = ("train
 def material(
     dataset: Dataset, split: Split, classes: Classes, cache: str | Path, say: Progress[str] = lambda line: None
 ) -> Material:
-    """Pictures and labels of a part of the data. Raises TrainingError where it is empty."""
+    """Return pictures and labels of a part of the data. Raises TrainingError where it is empty."""
     if not len(dataset):
         raise TrainingError(f"a part of {dataset.name} is empty; give more images or another split")
     return Material(dataset, prepare_pictures(dataset, cache, say), classes.of(dataset), split.units(dataset))
 
 
 def sampling_weights(part: Dataset, sampling: str) -> F64:
-    """Weights float64 [N] that sum to 1; "tempered": classes of a source by the inverse root of their size."""
+    """Return weights, float64 [N], that sum to 1; "tempered": classes of a source by the inverse root of their size."""
     if sampling == "uniform":
         return np.full(len(part), 1 / len(part))
     keys = [f"{sample.source}|{sample.label}" for sample in part]

@@ -119,13 +119,13 @@ def train_mcmfh(
 
 
 def in_part(pairs: Pairs, split: Split, part: str) -> Mask:
-    """Which pairs belong to a part of the split, bool [N]."""
+    """Return which pairs belong to a part of the split, bool [N]."""
     chosen = {sample.path for sample in split.part(pairs.samples, part)}
     return np.array([sample.path in chosen for sample in pairs.samples], bool)
 
 
 def served(cross_encoder: CrossEncoder) -> Cross:
-    """A text bundle as `measure_pairs` asks it."""
+    """Return a text bundle as the function that `measure_pairs` calls."""
 
     def cross(pairs: Pairs, image: bool, text: bool) -> tuple[F32, U8]:
         found = cross_encoder.encode(pairs.content if image else None, pairs.sentences if text else None)
@@ -135,7 +135,7 @@ def served(cross_encoder: CrossEncoder) -> Cross:
 
 
 def _quality(bundle: Bundle, first: Dataset, query: Pairs, gallery: Pairs, split: Split) -> JsonObject:
-    """Retrieval on gallery and query, headline labels of the first collection; {} where a part is empty."""
+    """Measure retrieval on gallery and query, headline labels of the first collection."""
     labels = set(headline_labels(first))
     whose = "headline labels"
     asked, items = (pairs[np.isin(pairs.samples.column("label"), sorted(labels))] for pairs in (query, gallery))
@@ -160,6 +160,6 @@ def _terms(train: Pairs) -> str:
 
 
 def _digest(pairs: Pairs) -> str:
-    """sha256 over the sorted paths and texts: which pairs took part."""
+    """Return a sha256 over the sorted paths and texts: which pairs took part."""
     lines = sorted(f"{sample.path}\t{sample.text}\n" for sample in pairs.samples)
     return hashlib.sha256("".join(lines).encode("utf-8", "replace")).hexdigest()

@@ -71,7 +71,7 @@ class CrossModalRecipe:
     masked: bool = True
 
     def with_changes(self, **changes: object) -> CrossModalRecipe:
-        """The recipe with changes; TrainingError lists the known settings."""
+        """Return the recipe with changes; TrainingError lists the known settings."""
         return with_changes(self, changes, "recipe setting")
 
 
@@ -173,7 +173,7 @@ def fit_crossmodal(
 
 
 def _digest(*parts: Pairs) -> str:
-    """sha256 over the vectors and cases of pairs."""
+    """Return a sha256 over the vectors and cases of pairs."""
     digest = hashlib.sha256()
     for part in parts:
         for array in (part.content, part.sentences, part.cases):
@@ -182,7 +182,9 @@ def _digest(*parts: Pairs) -> str:
 
 
 def positives(cases: Tensor, images: Tensor, recipe: CrossModalRecipe) -> Tensor:
-    """How much pairs of a batch belong together, float [B, B], rows sum to 1; cases int64 [B], images float [B, D].
+    """Return how much pairs of a batch belong together: float [B, B], rows sum to 1.
+
+    cases: int64 [B]; images: float [B, D].
 
     One part is shared by the pairs of one case, the part `soft` goes by the affinity of the images.
     """
@@ -201,7 +203,7 @@ def loss_terms(
     scale: Tensor,
     recipe: CrossModalRecipe,
 ) -> dict[str, Tensor]:
-    """The weighted terms of the loss on one batch of voted embeddings; their sum is what is minimised."""
+    """Return the weighted terms of the loss on a batch of voted embeddings; their sum is minimised."""
     steep = scale.exp().clamp(max=STEEPEST)
     if recipe.masked:
         views = [image.new_tensor([view]).expand(len(image), 2) for view in VIEWS]
@@ -233,7 +235,7 @@ def loss_terms(
 
 @torch.no_grad()
 def crossed(network: CrossModalNetwork, pairs: Pairs, view: tuple[float, float]) -> tuple[np.ndarray, np.ndarray]:
-    """Embeddings float32 [N, W] and packed codes uint8 [N, K/8] of pairs in one view."""
+    """Return embeddings float32 [N, W] and packed codes uint8 [N, K/8] of pairs in one view."""
     return _outputs(network, _voted(network, pairs), view)
 
 
@@ -264,7 +266,7 @@ def _linear_start(
     recipe: CrossModalRecipe,
     seed: int,
 ) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
-    """Projections from canonical correlation, hash head from signs of a frame; the inputs, now centred."""
+    """Set projections (canonical correlation) and hash head (signs of a frame); return the inputs, now centred."""
     s = network.settings
     seen = inputs[0].double().numpy()
     if recipe.affinity:
@@ -304,21 +306,21 @@ def _turn_code(network: CrossModalNetwork, inputs: tuple[Tensor, Tensor], seed: 
 
 
 def smoothed(rows: np.ndarray, images: np.ndarray, temperature: float) -> np.ndarray:
-    """Each row as the mean of all rows, weighted by the affinity of the images: float [N, D], images of unit length."""
+    """Return each row as the mean of all rows, weighted by the affinity of the images (of unit length)."""
     affinity = images @ images.T / temperature
     weights = np.exp(affinity - affinity.max(axis=1, keepdims=True))
     return np.asarray(weights @ rows / weights.sum(axis=1, keepdims=True))
 
 
 def _unit_content(pairs: Pairs) -> np.ndarray:
-    """Centred content vectors of unit length, float64 [N, D]: their product is Pearson's correlation."""
+    """Return centred content vectors of unit length, float64 [N, D]: their product is Pearson's correlation."""
     wide = pairs.content.astype(np.float64)
     wide -= wide.mean(axis=1, keepdims=True)
     return wide / np.maximum(np.linalg.norm(wide, axis=1, keepdims=True), 1e-12)
 
 
 def _judge(network: CrossModalNetwork, voted: tuple[Tensor, Tensor], pairs: Pairs) -> float:
-    """Mean mAP@50 of codes and embeddings, both directions, `single`; a pair's own unit is left out.
+    """Return the mean mAP@50 of codes and embeddings, both directions, `single`; a pair's own unit is left out.
 
     Relevant: the same label; where labels say nothing, the same case is what must be found, own unit included.
     """
@@ -341,7 +343,7 @@ def _noisy(side: Tensor, noise: float, source: torch.Generator) -> Tensor:
 
 
 def _optimiser(network: CrossModalNetwork, scale: Tensor, recipe: CrossModalRecipe) -> torch.optim.AdamW:
-    """AdamW, no decay on vectors; projections at a rate of their own."""
+    """Return AdamW without decay on vectors, with a rate of its own for projections."""
     slow = [p for name, p in network.named_parameters() if name.endswith("projection.weight")]
     rest = [p for name, p in network.named_parameters() if not name.endswith("projection.weight")]
     return torch.optim.AdamW(
@@ -355,6 +357,6 @@ def _optimiser(network: CrossModalNetwork, scale: Tensor, recipe: CrossModalReci
 
 
 def _factor(step: int, steps: int) -> float:
-    """Share of the learning rate: a warm-up over a tenth of the steps, times a cosine to zero."""
+    """Return the share of the learning rate: a warm-up over a tenth of the steps, times a cosine to zero."""
     warm = max(1, steps // 10)
     return min(1.0, (step + 1) / warm) * 0.5 * (1 + math.cos(math.pi * min(1.0, step / steps)))

@@ -49,7 +49,7 @@ HASH_LOSSES = ("sch", "sch-released", "sch-shuffled", "sch-mean", "sch-one", "sc
 
 
 def hash_loss(name: str, bits: int, sizes: list[int], tempered: bool) -> HashLoss:
-    """The named loss: (u, labels, fingerprints) -> scalar and histogram.
+    """Return the named loss: (u, labels, fingerprints) -> scalar and histogram.
 
     name: one of HASH_LOSSES, or a loss that a package adds (see medlike.plugins). sizes: training images of each
     class. tempered: classes are already sampled evenly, so pairs are not weighted again. TrainingError lists the
@@ -72,7 +72,10 @@ def hash_loss(name: str, bits: int, sizes: list[int], tempered: bool) -> HashLos
 
 
 def supervised_contrast(features: Tensor, labels: Tensor, temperature: float) -> Tensor:
-    """Supervised contrast (Khosla et al. 2020) of unit features [B,D]; rows without a positive add nothing."""
+    """Return the supervised contrast of unit features [B,D]; rows without a positive add nothing.
+
+    Source: Khosla et al. 2020.
+    """
     scores = features.float() @ features.float().T / temperature
     own = torch.eye(len(scores), dtype=torch.bool, device=scores.device)
     scores = scores.masked_fill(own, -1e4)
@@ -93,10 +96,17 @@ def judge(
     learned_width: int,
     coded: bool = True,
 ) -> Judged:
-    """The loss of a batch: outputs of an image network, labels by level int64 [B], fingerprints [B,16,16].
+    """Return the loss of a batch.
 
-    coded: False while only the feature is trained; the code's terms are left out. outputs["start"], where given,
-    is the real code that training started from, [B,K]: its similarities are kept instead of the feature's.
+    Args:
+        outputs: Of an image network. outputs["start"], where given, is the real code that training started from,
+            [B,K]: its similarities are kept instead of those of the feature.
+        labels: int64 [B] by level, below 0 where unknown.
+        fingerprints: [B,16,16].
+        loss: The hash loss.
+        recipe: The weights of the terms.
+        learned_width: Width of the learned part of the feature.
+        coded: False while only the feature is trained; the terms of the code are left out.
     """
     histogram: Tensor | None = None
     parts: dict[str, float] = {}

@@ -30,7 +30,7 @@ WEIGHTS = (0.0, 0.5, 1.0, 2.0)
 def fit_outlier_map(
     pooled: F32, feature: F32, channels: Sequence[int], sources: list[str], feature_outputs: int = FEATURE_OUTPUTS
 ) -> OutlierMap:
-    """The leading principal directions, half evened out, of pooled depths [N,P] and blended feature [N,D].
+    """Fit the leading principal directions, half evened out, of pooled depths [N,P] and blended feature [N,D].
 
     Fitted without labels on training pictures; sources are weighted so that none outweighs the others. Asks
     for fewer directions where there are fewer pictures.
@@ -55,7 +55,7 @@ def fit_outlier_map(
 
 
 def map_settings(made: OutlierMap) -> dict[str, int]:
-    """What builds an OutlierMap of the same shape."""
+    """Return the arguments that build an OutlierMap of the same shape."""
     feature = made.from_feature
     return {
         "pooled": made.from_pooled.in_features,
@@ -66,7 +66,7 @@ def map_settings(made: OutlierMap) -> dict[str, int]:
 
 
 def _evened(rows: F64, weights: F64, count: int) -> F64:
-    """[D, count] directions evened out, scaled so that projected rows have a mean squared norm of 1."""
+    """Return directions [D, count] evened out, scaled so that projected rows have a mean squared norm of 1."""
     wanted = min(count, rows.shape[1])
     while True:
         try:
@@ -82,7 +82,7 @@ def _evened(rows: F64, weights: F64, count: int) -> F64:
 
 
 def spread_rows(rows: I64, keys: Sequence[str], count: int, random: np.random.Generator) -> I64:
-    """At most `count` of the rows, as many of each key as of any other as far as they go. keys: one a row."""
+    """Return at most `count` of the rows, spread evenly over the keys; `keys` has one for each row."""
     order = random.permutation(len(rows))
     seen: dict[str, int] = {}
     rank = np.zeros(len(rows), np.int64)
@@ -92,13 +92,13 @@ def spread_rows(rows: I64, keys: Sequence[str], count: int, random: np.random.Ge
 
 
 def one_of_each(units: I64, random: np.random.Generator) -> I64:
-    """A random row of every unit, in order: int64 [number of units]."""
+    """Draw a row of every unit, in order: int64 [number of units]."""
     order = random.permutation(len(units))
     return np.sort(order[np.unique(units[order], return_index=True)[1]])
 
 
 def component_table(scorer: OutlierScorer, features: F32, errors: F32 | None = None) -> F32:
-    """Standardised components of each row, float32 [N, C], higher is less typical."""
+    """Return the standardised components of each row, float32 [N, C], higher is less typical."""
     rows = [
         scorer.score(scorer.parts(row, None if errors is None else float(errors[i])))[1]
         for i, row in enumerate(features)
@@ -109,7 +109,7 @@ def component_table(scorer: OutlierScorer, features: F32, errors: F32 | None = N
 def choose_weights(
     usual: F32, outliers: F32, kinds: Sequence[str]
 ) -> tuple[tuple[float, ...], dict[str, dict[str, float]]]:
-    """Weights of the components and, for each kind, what weights chosen without it reach on it.
+    """Return weights of the components and, for each kind, what weights chosen without it reach on it.
 
     usual: [n, C] standardised components of known pictures that took no part in the fit; outliers: [m, C], with
     the kind of each. Best: mean over kinds of detection at 3 % false alarms, then of AUROC. With fewer than
@@ -147,6 +147,6 @@ def choose_weights(
 
 
 def settings_with(weights: Sequence[float]) -> OutlierSettings:
-    """The default settings with these weights."""
+    """Return the default settings with these weights."""
     padded = (*weights, 1.0, 1.0, 1.0)[:3]
     return OutlierSettings(weights=(float(padded[0]), float(padded[1]), float(padded[2])))

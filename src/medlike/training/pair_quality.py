@@ -27,7 +27,7 @@ class Found:
 
 
 def measure_pairs(cross: Cross, query: Pairs, gallery: Pairs, cut: int = CUT) -> dict[tuple[str, str], Found]:
-    """Retrieval by protocol and direction. Relevant: the same label.
+    """Measure retrieval by protocol and direction. Relevant: the same label.
 
     `single`: a query is an image or a text alone. `paired`: the other half of its own pair is seen too, which only
     earlier papers' figures should be compared with. What is retrieved is always seen alone. Texts count once for
@@ -50,7 +50,7 @@ def measure_pairs(cross: Cross, query: Pairs, gallery: Pairs, cut: int = CUT) ->
 
 
 def pair_figures(found: Mapping[tuple[str, str], Found], query: Pairs, gallery: Pairs, how: str) -> JsonObject:
-    """The measured quality of a text bundle as it goes into its specification."""
+    """Return the measured quality of a text bundle as it goes into its specification."""
     figures: JsonObject = {
         "query": len(query),
         "gallery": len(gallery),

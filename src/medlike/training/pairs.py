@@ -41,27 +41,27 @@ class Pairs:
         return len(self.content)
 
     def __getitem__(self, rows: npt.NDArray[np.bool_ | np.int64]) -> Pairs:
-        """Some of the pairs: rows is bool [N] or int [M]."""
+        """Return some of the pairs: rows is bool [N] or int [M]."""
         kept = np.flatnonzero(rows) if rows.dtype == bool else rows
         samples = Dataset(self.samples.name, tuple(self.samples[int(row)] for row in kept))
         return Pairs(self.content[kept], self.sentences[kept], self.cases[kept], self.units[kept], samples)
 
     def shuffled(self, seed: int = 0) -> Pairs:
-        """Every image with the sentence of another pair, drawn at random: what must not teach anything."""
+        """Return every image with the sentence of another pair, drawn at random, from which nothing can be learned."""
         order = np.random.default_rng(seed).permutation(len(self))
         return replace(self, sentences=self.sentences[order], cases=np.arange(len(self), dtype=np.int64))
 
     def texts(self) -> Pairs:
-        """One pair for every distinct text and label: the first that carries it."""
+        """Return the first pair of every distinct text and label."""
         seen: dict[tuple[str, str], int] = {}
         for row, sample in enumerate(self.samples):
             seen.setdefault((sample.text, sample.label), row)
         return self[np.array(sorted(seen.values()), np.int64)]
 
     def relevance(self) -> Relevance:
-        """Every pair as a query against all pairs of other units, relevant where the label is the same.
+        """Return the relevance of all pairs to each pair as a query: the same label, in another unit.
 
-        Where fewer than two labels are there, own case against all others.
+        With fewer than two labels, the pairs of the same case are relevant.
         """
         labels = self.samples.column("label")
         if len(set(labels) - {""}) < 2:
@@ -77,7 +77,7 @@ def read_pairs(
     cache: Path | None = None,
     say: Progress[str] = lambda line: None,
 ) -> Pairs:
-    """Every sample with a text in which something can be read, embedded. cache: folder of kept embeddings."""
+    """Embed every sample whose text has a known token. cache: folder of embeddings that are kept."""
     samples = dataset.where(lambda s: bool(s.text) and encoder.readable(s.text))
     return Pairs(
         content_vectors(samples, bundle, cache, say),
@@ -89,7 +89,7 @@ def read_pairs(
 
 
 def cases_of(samples: Dataset) -> I64:
-    """The case of each sample, int64 [N]: its source and group, joined with all that carry the same text."""
+    """Return the case of each sample, int64 [N]: its source and group, joined with all of the same text."""
     from medlike.datasets.near_duplicates import components
 
     first: dict[tuple[str, ...], int] = {}
@@ -103,7 +103,7 @@ def cases_of(samples: Dataset) -> I64:
 
 
 def content_vectors(samples: Dataset, bundle: Bundle, cache: Path | None, say: Progress[str]) -> I8:
-    """Content vectors of samples, int8 [N, D], in order."""
+    """Return the content vectors of samples, int8 [N, D], in order."""
     keys = [hashlib.sha256(s.file.read_bytes() + str(s.item or "").encode()).digest() for s in samples]
 
     def compute(rows: Sequence[int]) -> I8:
@@ -117,7 +117,7 @@ def content_vectors(samples: Dataset, bundle: Bundle, cache: Path | None, say: P
 
 
 def sentence_vectors(texts: Sequence[str], encoder: SentenceEncoder, cache: Path | None, say: Progress[str]) -> F32:
-    """Vectors of texts, float32 [N, S], in order."""
+    """Return the vectors of texts, float32 [N, S], in order."""
     keys = [hashlib.sha256(text.encode("utf-8", "replace")).digest() for text in texts]
 
     def compute(rows: Sequence[int]) -> F32:
@@ -135,7 +135,7 @@ def _kept(
     name: str,
     empty: npt.NDArray[V],
 ) -> npt.NDArray[V]:
-    """Rows by key: from the file where they are there, computed once for equal keys and kept where not."""
+    """Return rows by key: from the file, else computed once for equal keys and kept there."""
     file = None if cache is None else cache / f"{name}.npz"
     known: dict[bytes, int] = {}
     rows = empty

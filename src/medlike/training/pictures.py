@@ -31,13 +31,13 @@ class Pictures:
 
 
 def collection_digest(samples: Sequence[Sample]) -> str:
-    """sha256 over the sorted paths and sizes of the files: which images took part."""
+    """Return a sha256 over the sorted paths and sizes of the files: which images took part."""
     lines = sorted(f"{sample.path}\t{sample.file.stat().st_size}\n" for sample in samples)
     return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
 def prepare_pictures(dataset: Dataset, cache: str | Path, say: Progress[str] = lambda line: None) -> Pictures:
-    """Every sample of the dataset, in its order; kept under `cache` and read from there the next time.
+    """Return the pictures of a dataset, in its order; they are kept under `cache` for the next time.
 
     Pixels stay on disk, mapped: 100,000 pictures would be 5 GB.
     """
@@ -51,7 +51,7 @@ def prepare_pictures(dataset: Dataset, cache: str | Path, say: Progress[str] = l
 
 
 def _write(dataset: Dataset, target: Path) -> None:
-    """The pictures as two arrays in a folder that is either whole or not there."""
+    """Write the pictures as two arrays in a folder that is either whole or not there."""
     target.parent.mkdir(parents=True, exist_ok=True)
     with drafted_folder(target) as draft:
         shape = (len(dataset), SIZE, SIZE)

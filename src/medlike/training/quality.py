@@ -16,7 +16,7 @@ from medlike.types import F64, I64, U8, JsonObject, Mask
 
 
 def encode_dataset(encoder: Encoder, dataset: Dataset) -> Encodings:
-    """Every sample of a dataset encoded, in its order."""
+    """Encode every sample of a dataset, in its order."""
     parts = [encoder.encode(batch) for batch in prepare_batches(dataset)]
     if not parts:
         raise TrainingError(f"{dataset.name} has no images: nothing to encode")
@@ -24,7 +24,7 @@ def encode_dataset(encoder: Encoder, dataset: Dataset) -> Encodings:
 
 
 def measure_bundle(bundle: Bundle, dataset: Dataset, split: Split, headline_of: Dataset | None = None) -> JsonObject:
-    """Quality of a bundle on the parts gallery and query of a split, as it goes into its specification.
+    """Measure a bundle on the parts gallery and query of a split, for its specification.
 
     headline_of: the collection whose headline labels count (default: `dataset`); where no label has enough images
     for a headline, every in-domain label counts, and "how" says so. Retrieval: mAP over the full
@@ -66,7 +66,7 @@ def measure_bundle(bundle: Bundle, dataset: Dataset, split: Split, headline_of: 
 
 
 def measure_left_out(bundle: Bundle, known: Dataset, left_out: Dataset) -> dict[str, JsonObject]:
-    """How the images of sources that a bundle never saw are told from known ones: by source, with the count."""
+    """Measure by source how images of sources that a bundle never saw are told from known ones."""
     with Encoder(bundle) as encoder:
         usual = encode_dataset(encoder, known).outlier
         outside = encode_dataset(encoder, left_out).outlier
@@ -85,7 +85,7 @@ def measure_left_out(bundle: Bundle, known: Dataset, left_out: Dataset) -> dict[
 
 
 def _within(asked: U8, items: U8, query: Dataset, gallery: Dataset) -> dict[str, float]:
-    """mAP within each source that has at least two labels in its part of the gallery."""
+    """Return the mAP within each source that has at least two labels in its part of the gallery."""
     found = {}
     for source in sorted(set(query.column("source"))):
         own, beside = query.column("source") == source, gallery.column("source") == source
@@ -121,7 +121,7 @@ def _outliers(judged: Encodings, samples: Dataset, units: I64) -> JsonObject:
 
 
 def _by_group(values: Mask, groups: I64) -> F64:
-    """The mean of each group, float64 [G]."""
+    """Return the mean of each group, float64 [G]."""
     _, place = np.unique(groups, return_inverse=True)
     return np.bincount(place, weights=values) / np.bincount(place)
 

@@ -116,7 +116,7 @@ def changes_by_kind(changes: Mapping[str, Json], *kinds: type[DataclassInstance]
 
 
 def recipe(name: str, **changes: object) -> Recipe:
-    """The named recipe with some settings changed; TrainingError lists what is known."""
+    """Return the named recipe with some settings changed; TrainingError lists what is known."""
     if name not in RECIPES:
         raise TrainingError(f"recipe {name!r} is unknown; known: {', '.join(sorted(RECIPES))}")
     return with_changes(RECIPES[name], changes, "recipe setting")

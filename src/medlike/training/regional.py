@@ -45,7 +45,7 @@ CHUNK = 256
 
 
 def stage_file(work: Path, stage: int) -> Path:
-    """Where a regional run keeps the network that a stage ended with."""
+    """Return the file in which a regional run keeps the network that a stage ended with."""
     return work / f"stage-{stage}.pt"
 
 
@@ -92,7 +92,7 @@ def fit_regional(
     resume: bool = False,
     say: Progress[str] = lambda line: None,
 ) -> JsonObject:
-    """Everything after the whole-image network: cell weights, cells, gate; returns what is kept of them.
+    """Train everything after the whole-image network: cell weights, cells, gate; return what is kept of them.
 
     first: the stage to begin with; what earlier ones ended with is read from `work`.
     """
@@ -146,7 +146,7 @@ def fit_regional(
 def gate_material(
     network: RegionalNetwork, part: Material, feed: FrozenFeed, views: CellViews, modality: F32 | None
 ) -> GateMaterial:
-    """Codes of a part's pictures and cells as they will be served, and what the gate sees of them."""
+    """Return codes of a part's pictures and cells as they will be served, and the inputs of the gate."""
     outputs = served_outputs(feed, len(part), ("u", "pooled"))
     device = network.cells.mean.device
     standard = network.image.pooling.standardise(torch.from_numpy(outputs["pooled"]).to(device)).cpu().numpy()
@@ -172,7 +172,7 @@ def gate_material(
 
 
 def content_entropies(material: GateMaterial) -> F64:
-    """Entropy of each bit of the cells over content cells: float64 [L], in bits."""
+    """Return the entropy of each bit of the cells over content cells: float64 [L], in bits."""
     chosen = material.cells.reshape(len(material.cells), 196, -1)[material.content]
     return bit_entropy(np.unpackbits(chosen.astype("<u8").view(np.uint8), axis=-1, bitorder="little").astype(bool))
 
@@ -202,7 +202,7 @@ def _read_stage(network: RegionalNetwork, stage: int, work: Path) -> None:
 
 
 def _whole(kept: JsonObject) -> JsonObject:
-    """What decides a whole-image network's weights, of what `record` gives; without what regions add."""
+    """Return the part of a `record` that decides the weights of the whole-image network."""
     settings = {name: value for name, value in kept["settings"].items() if name not in SETTINGS_ADDED}
     # Through JSON, which makes tuples lists: what a checkpoint holds may have been through it.
     found: JsonObject = json.loads(json.dumps({"bits": kept["bits"], "classes": kept["classes"], **settings}))

@@ -108,7 +108,7 @@ def fit_cell_weights(
 
 
 def stride_columns(network: RegionalNetwork) -> slice:
-    """Which of a cell's numbers are the map at stride 16, which the cell weights read. TrainingError without it."""
+    """Return the columns of a cell that are the map at stride 16, for the cell weights. TrainingError without it."""
     places, channels = network.cells.places, network.stem.channels
     if network.weight_index not in places:
         raise TrainingError("cell weights read the map at stride 16; have 16 among --set cell_strides")
@@ -119,7 +119,7 @@ def stride_columns(network: RegionalNetwork) -> slice:
 
 @torch.no_grad()
 def predicted_modalities(network: RegionalNetwork, pooled: npt.NDArray[np.float16]) -> F32 | None:
-    """The modality that the taps predict, float32 [N,M]; None without heads on them. pooled: [N,P]."""
+    """Return the modality that the taps predict, float32 [N,M]; None without heads on them. pooled: [N,P]."""
     image = network.image
     if image.shallow_heads is None or image.deep_heads is None or "modality" not in image.classes:
         return None

@@ -53,7 +53,7 @@ def require_directions(part: Dataset, settings: NetworkSettings) -> None:
 
 
 def require_positives(part: Dataset, labels: I64, recipe: Recipe) -> float:
-    """The mean number of pairs of one class in a batch. Raises TrainingError where it is under 1.
+    """Return the mean number of pairs of one class in a batch. TrainingError where it is under 1.
 
     labels: int64 [N], below 0 where unknown.
     """

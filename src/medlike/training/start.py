@@ -121,7 +121,7 @@ def start_code(network: ImageNetwork, parts: F32, sources: list[str], whitening:
 
 
 def _rotation(rows: F64, weights: F64, bits: int, whitening: float, seed: int) -> F64:
-    """A map [D,bits] to bits of unit mean magnitude: rotations of leading directions that carry variance.
+    """Return a map [D,bits] to bits of unit mean magnitude: rotations of leading directions that carry variance.
 
     Side by side where there are more bits than those.
     """
@@ -134,7 +134,7 @@ def _rotation(rows: F64, weights: F64, bits: int, whitening: float, seed: int) -
 
 
 def _agreeing(rows: F64, weights: F64, code: F64) -> F64:
-    """A map [D,bits] to bits of unit mean magnitude that agree with the signs of `code` [N,bits].
+    """Return a map [D,bits] to bits of unit mean magnitude that agree with the signs of `code` [N,bits].
 
     Leading principal directions, turned (orthogonal Procrustes); side by side where there are more bits than
     directions that carry variance.

@@ -72,14 +72,14 @@ class Plan:
     start: str | Path | None = None
 
     def settings(self) -> tuple[NetworkSettings, Recipe]:
-        """Network settings and recipe with the changes. TrainingError for what neither knows."""
+        """Return network settings and recipe with the changes. TrainingError for what neither knows."""
         mine, _, rest = changes_by_kind(self.changes, Recipe, CellRecipe, NetworkSettings)
         recipe = named_recipe(self.recipe, **mine)
         # The network is built again from its settings alone, so what the recipe decides of it stands there.
         return network_preset(self.preset, **rest, share=recipe.share), recipe
 
     def cells(self) -> CellRecipe:
-        """How the regional expert is trained, with the changes."""
+        """Return the settings of the regional expert's training, with the changes."""
         return with_changes(CellRecipe(), changes_by_kind(self.changes, Recipe, CellRecipe, NetworkSettings)[1])
 
 
@@ -181,7 +181,7 @@ def check_plan(plan: Plan, work: Path) -> None:
 def prepare_run(
     datasets: Sequence[Dataset], plan: Plan, work: Path, cache: Path, split: Split | None, say: Progress[str]
 ) -> Prepared:
-    """Everything a run needs, in memory and on its device; the stem's maps are computed or read."""
+    """Prepare everything a run needs, on its device; the maps of the stem are computed or read."""
     settings, recipe = plan.settings()
     joined = join(*datasets) if len(datasets) > 1 else datasets[0]
     split = split or find_split(joined, work, say)
@@ -229,7 +229,7 @@ def prepare_run(
 
 
 def _leave_out(everything: Dataset, sources: Sequence[str]) -> tuple[Dataset, Dataset | None]:
-    """The rest, and the in-domain images of the sources. TrainingError for a source that is not there."""
+    """Return the rest, and the in-domain images of the sources. TrainingError for a source that is not there."""
     unknown = sorted(set(sources) - {sample.source for sample in everything})
     if unknown:
         known = ", ".join(sorted({sample.source for sample in everything}))
@@ -241,7 +241,7 @@ def _leave_out(everything: Dataset, sources: Sequence[str]) -> tuple[Dataset, Da
 
 
 def choose_device(name: str) -> torch.device:
-    """A device by name; "auto" is the GPU where there is one. TrainingError for a device that is not there."""
+    """Return a device by name; "auto" is the GPU if there is one. TrainingError for a device that is not there."""
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
@@ -253,7 +253,7 @@ def choose_device(name: str) -> torch.device:
 
 
 def _first_stage(ready: Prepared, plan: Plan, work: Path, resume: bool, say: Progress[str]) -> Trained:
-    """The whole-image network trained, or as another run left it; heads on the taps first, where there are some."""
+    """Train the whole-image network or take it from another run; train heads on the taps first, if there are any."""
     kept = None if plan.start is None else start_from(ready.network, Path(plan.start), say)
     if ready.regional is not None and plan.stage == 1:
         # After the start: heads read depths as its statistics standardise them.
@@ -275,7 +275,7 @@ def _first_stage(ready: Prepared, plan: Plan, work: Path, resume: bool, say: Pro
 
 
 def _regional_stages(ready: Prepared, plan: Plan, work: Path, resume: bool, say: Progress[str]) -> JsonObject:
-    """Cell weights, cells and gate of a regional network, from the stage that the plan names on."""
+    """Train cell weights, cells and gate of a regional network, from the stage that the plan names."""
     assert ready.regional is not None
     feeds = _frozen(ready, plan, say)
     if plan.stage == 1 and not isinstance(ready.feed, FrozenFeed):
@@ -298,7 +298,7 @@ def _regional_stages(ready: Prepared, plan: Plan, work: Path, resume: bool, say:
 
 
 def _frozen(ready: Prepared, plan: Plan, say: Progress[str]) -> list[FrozenFeed]:
-    """Both feeds from maps of the stem as it is now."""
+    """Return both feeds, from maps of the stem as it is now."""
     found = []
     for part, feed in ((ready.train, ready.feed), (ready.validation, ready.validation_feed)):
         if not isinstance(feed, FrozenFeed):
@@ -310,7 +310,7 @@ def _frozen(ready: Prepared, plan: Plan, say: Progress[str]) -> list[FrozenFeed]
 
 
 def _second_stage(ready: Prepared, plan: Plan, work: Path, resume: bool, say: Progress[str]) -> JsonObject:
-    """The network again with a decoder, trained; and what is kept of it."""
+    """Build the network again with a decoder and train that; return it with what is kept of it."""
     settings, recipe = plan.settings()
     first = ready.network
     device = ready.feed.device

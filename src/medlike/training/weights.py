@@ -60,7 +60,7 @@ def load_stem(network: ImageNetwork, given: str | Path | None) -> StemWeights:
 
 
 def _shipped_with(stem: str) -> Bundle | None:
-    """The untrained shipped bundle of this stem: it holds the ImageNet weights as they are."""
+    """Return the untrained shipped bundle of this stem, which holds the ImageNet weights as they are."""
     for name in shipped():
         bundle = Bundle.load(name)
         if bundle.preset == "itq" and stem.startswith(str(bundle.spec["network"]["stem"])):
