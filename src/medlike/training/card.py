@@ -81,14 +81,14 @@ def _purpose(bundle: Bundle) -> str:
             f"Gives images and texts codes of {bundle.bits} bits and float vectors in one space, so that words find "
             "images and images find texts. It takes the content vectors that the image bundle has made already."
         )
-    said = f"Gives an image a code of {bundle.bits} bits and a content vector, so that images like it can be found."
+    text = f"Gives an image a code of {bundle.bits} bits and a content vector, so that images like it can be found."
     if bundle.spec.get("outlier"):
         threshold = float(bundle.spec["outlier"]["threshold"])
-        said += (
+        text += (
             f" Says of each image whether it is like anything the bundle knows: p at most {threshold:g} is an outlier, "
             f"so about {threshold:.0%} of usual images are flagged by mistake."
         )
-    return said
+    return text
 
 
 def _data(training: JsonObject, spec: JsonObject) -> str:
@@ -135,25 +135,25 @@ def _making(training: JsonObject) -> str:
     ]
     changes = training.get("changes") or {}
     rows += [(f"setting {name}", value) for name, value in changes.items()]
-    said = table(("", ""), [(name, ", ".join(value) if isinstance(value, list) else value) for name, value in rows])
+    text = table(("", ""), [(name, ", ".join(value) if isinstance(value, list) else value) for name, value in rows])
     histogram = training.get("similarity_histogram")
     if histogram:
-        said += "\n\nPairs by similarity H of their fingerprints, 0 to 1 in 20 bins, as the hash loss saw them:\n\n"
-        said += table(("", *(f"{i / 20:.2f}" for i in range(20))), _shares(histogram))
-    return said
+        text += "\n\nPairs by similarity H of their fingerprints, 0 to 1 in 20 bins, as the hash loss saw them:\n\n"
+        text += table(("", *(f"{i / 20:.2f}" for i in range(20))), _shares(histogram))
+    return text
 
 
 def regional_part(training: JsonObject) -> str:
     """Return what training the regional expert reports: entropy of its bits, learned gate; "" without one."""
     report = training.get("regional") or {}
-    said = []
+    parts = []
     if entropy := report.get("entropy"):
-        said.append(
+        parts.append(
             "Entropy of a bit of the local codes over content cells, 1 at most: "
             f"{_number(entropy['mean'])} on average, {_number(entropy['worst'])} the least."
         )
     if gate := report.get("gate"):
-        said.append(
+        parts.append(
             "The learned gate beside the hard one, which answers a crop by local codes and all else by global ones; "
             "relevant is what has the same label:"
         )
@@ -161,8 +161,8 @@ def regional_part(training: JsonObject) -> str:
             (name, *(_number(gate[key][figure]) for figure in ("local_share", "map_blended", "map_hard")))
             for name, key in (("with a crop", "with_crop"), ("without", "without_crop"))
         ]
-        said.append(table(("training queries", "learned local share", "mAP, learned", "mAP, hard"), rows))
-    return "\n\n".join(said)
+        parts.append(table(("training queries", "learned local share", "mAP, learned", "mAP, hard"), rows))
+    return "\n\n".join(parts)
 
 
 def _shares(histogram: Sequence[Sequence[float]]) -> list[tuple[str, ...]]:
@@ -216,13 +216,13 @@ def _text_quality(quality: JsonObject) -> str:
         for protocol, seen in (("single", "one side seen"), ("paired", "the query's other half seen too"))
         for direction in quality[protocol]
     ]
-    said = (
+    text = (
         f"{quality['query']} images and {quality['query_texts']} texts against {quality['gallery']} images "
         f"and {quality['gallery_texts']} texts, {quality['labels']} labels, parts that took no part in making it; "
         f"{quality['how']}."
     )
     head = ("", "mAP@50, codes", "mAP@50, float", "mAP, codes", "mAP, float")
-    return f"{said}\n\n{table(head, rows)}"
+    return f"{text}\n\n{table(head, rows)}"
 
 
 _TEXT_KEYS = ("map_at_k_codes", "map_at_k_float", "map_expected_codes", "map_expected_float")

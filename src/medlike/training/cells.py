@@ -90,8 +90,8 @@ class _Gathered(nn.Module):
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         maps = self.stem(images)
-        found = torch.cat([to_grid(maps[place].float()) for place in self.places], dim=1)
-        return {"cells": found.flatten(2).transpose(1, 2)}
+        joined = torch.cat([to_grid(maps[place].float()) for place in self.places], dim=1)
+        return {"cells": joined.flatten(2).transpose(1, 2)}
 
 
 def cell_views(
@@ -131,24 +131,24 @@ def cell_views(
 def content_cells(pixels: U8) -> Mask:
     """Return which cells hold more than air or padding: bool [N,196]; pixels uint8 [N,224,224]."""
     side = pixels.shape[1] // GRID
-    found = np.empty((len(pixels), CELLS), bool)
+    mask = np.empty((len(pixels), CELLS), bool)
     for start in range(0, len(pixels), BATCH):
         part = pixels[start : start + BATCH].astype(np.float32)
         blocks = part.reshape(len(part), GRID, side, GRID, side)
-        found[start : start + BATCH] = blocks.std(axis=(2, 4)).reshape(-1, CELLS) > SPREAD
-    return found
+        mask[start : start + BATCH] = blocks.std(axis=(2, 4)).reshape(-1, CELLS) > SPREAD
+    return mask
 
 
 def cell_prints(pixels: U8) -> U8:
     """Return the pixels of each cell as 8x8: uint8 [N,196,64]; pixels uint8 [N,224,224]."""
     step = pixels.shape[1] // GRID // PRINT
-    found = np.empty((len(pixels), CELLS, PRINT * PRINT), np.uint8)
+    prints = np.empty((len(pixels), CELLS, PRINT * PRINT), np.uint8)
     for start in range(0, len(pixels), BATCH):
         part = pixels[start : start + BATCH].astype(np.float32)
         small = part.reshape(len(part), GRID * PRINT, step, GRID * PRINT, step).mean(axis=(2, 4))
         cells = small.reshape(len(part), GRID, PRINT, GRID, PRINT).transpose(0, 1, 3, 2, 4)
-        found[start : start + BATCH] = cells.reshape(len(part), CELLS, PRINT * PRINT)
-    return found
+        prints[start : start + BATCH] = cells.reshape(len(part), CELLS, PRINT * PRINT)
+    return prints
 
 
 def drawn_maps(count: int, settings: Copies, generator: torch.Generator) -> Tensor:
@@ -177,8 +177,8 @@ def partners(maps: Tensor) -> I16:
     there = torch.einsum("nij,cj->nci", torch.linalg.inv(maps), places)
     cells = torch.floor((there + 1) * (GRID / 2) + 1e-4).long()
     inside = ((cells >= 0) & (cells < GRID)).all(dim=2)
-    found = torch.where(inside, cells[..., 1] * GRID + cells[..., 0], -1)
-    return found.numpy().astype(np.int16)
+    numbers = torch.where(inside, cells[..., 1] * GRID + cells[..., 0], -1)
+    return numbers.numpy().astype(np.int16)
 
 
 def _copied(

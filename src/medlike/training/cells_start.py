@@ -57,8 +57,8 @@ def start_cells(
     code /= np.abs(standard[chosen] @ code).mean()
     device = expert.mean.device
     fitted = [torch.from_numpy(each).float().to(device) for each in (mean, deviation, code)]
-    told = None if means is None else torch.from_numpy(means).float().to(device)
-    expert.initialise_from_projection(fitted[0], fitted[1], fitted[2], modality_mean=told)
+    means_of_modalities = None if means is None else torch.from_numpy(means).float().to(device)
+    expert.initialise_from_projection(fitted[0], fitted[1], fitted[2], modality_mean=means_of_modalities)
 
 
 def modality_means(cells: F64, weights: F64, pictures: I64, modality: F32) -> F64:

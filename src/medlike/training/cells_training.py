@@ -113,7 +113,7 @@ def fit_cells(
     expert.requires_grad_(True)
     if recipe.cell_linear_held and expert.direct is not None:
         expert.direct.requires_grad_(False)
-    held = None if expert.direct is None else copy.deepcopy(expert.direct).requires_grad_(False)
+    start = None if expert.direct is None else copy.deepcopy(expert.direct).requires_grad_(False)
     total_steps = max(1, recipe.cell_epochs * recipe.cell_steps)
 
     def batches(epoch: int) -> Iterator[CellBatch]:
@@ -127,15 +127,15 @@ def fit_cells(
         return recipe.cell_rate * min(1.0, (done * total_steps + 1) / 50) * (1 + math.cos(math.pi * done)) / 2
 
     def restore(content: Content) -> None:
-        if held is not None:
-            held.load_state_dict(content["held"])
+        if start is not None:
+            start.load_state_dict(content["held"])
 
     stage = Stage(
         "cells",
         expert,
         torch.optim.AdamW([p for p in expert.parameters() if p.requires_grad], lr=recipe.cell_rate),
         batches,
-        lambda batch: _judged(expert, held, batch, modality, recipe),
+        lambda batch: _judged(expert, start, batch, modality, recipe),
         recipe.cell_steps,
         recipe.cell_epochs,
         rate=rate,
@@ -146,7 +146,7 @@ def fit_cells(
             "stage": "cells", "recipe": asdict(recipe), "seed": seed, "views": views.digest,
             "places": list(expert.places),
         },
-        state=lambda: {"held": None if held is None else held.state_dict()},
+        state=lambda: {"held": None if start is None else start.state_dict()},
         restore=restore,
         advice="--set cell_rate",
     )  # fmt: skip
@@ -160,8 +160,8 @@ def draw_batch(
     first, second, image, places, prints = [], [], [], [], []
     low, high = recipe.cell_sides
     for number, row in enumerate(rows):
-        number_of_copy = int(random.integers(views.copies))
-        partner = views.partner[number_of_copy][row]
+        chosen_copy = int(random.integers(views.copies))
+        partner = views.partner[chosen_copy][row]
         usable = (views.content[row] & (partner >= 0)).reshape(GRID, GRID)
         if not usable.any():
             continue
@@ -174,7 +174,7 @@ def draw_batch(
         inside[top : top + height, left : left + width] = True
         cells = random.permutation(np.flatnonzero(usable & inside))[: recipe.cell_samples]
         first.append(np.asarray(views.cells[0][row])[cells])
-        second.append(np.asarray(views.cells[number_of_copy + 1][row])[partner[cells]])
+        second.append(np.asarray(views.cells[chosen_copy + 1][row])[partner[cells]])
         image.append(np.full(len(cells), number))
         places.append(np.stack([cells // GRID, cells % GRID], axis=1))
         prints.append(views.prints[row][cells])
@@ -201,7 +201,7 @@ def codes_of(expert: CellExpert, cells: Tensor, modality: Tensor | None) -> Tens
 
 
 def _judged(
-    expert: CellExpert, held: torch.nn.Linear | None, batch: CellBatch, modality: F32 | None, recipe: CellRecipe
+    expert: CellExpert, start: torch.nn.Linear | None, batch: CellBatch, modality: F32 | None, recipe: CellRecipe
 ) -> tuple[Tensor, dict[str, float]]:
     shares = None if modality is None else torch.from_numpy(modality).to(batch.row.device)[batch.row]
     u, v = codes_of(expert, batch.first, shares), codes_of(expert, batch.second, shares)
@@ -224,10 +224,10 @@ def _judged(
         if weight:
             parts[name] = term(both)
             total = total + weight * parts[name]
-    if recipe.cell_hold and held is not None:
+    if recipe.cell_hold and start is not None:
         twice = None if shares is None else torch.cat([shares, shares])
         cells = torch.cat([batch.first, batch.second])[:, None, None]
-        before = held(expert.standardise(cells, twice)[:, 0, 0]).detach()
+        before = start(expert.standardise(cells, twice)[:, 0, 0]).detach()
         parts["hold"] = (_similarity(torch.tanh(both)) - _similarity(before)).square().mean()
         total = total + recipe.cell_hold * parts["hold"]
     return total, {name: float(value.detach()) for name, value in parts.items()}

@@ -43,13 +43,13 @@ def canonical_correlation(
     mixed = np.linalg.solve(left, a.T @ b)
     mixed = np.linalg.solve(right, mixed.T).T
     u, strengths, v = np.linalg.svd(mixed, full_matrices=False)
-    kept = min(directions, len(strengths))
-    scale = strengths[:kept] ** power
+    count = min(directions, len(strengths))
+    scale = strengths[:count] ** power
     return Correlation(
         *means,
-        np.linalg.solve(left.T, u[:, :kept]) * scale,
-        np.linalg.solve(right.T, v[:kept].T) * scale,
-        strengths[:kept],
+        np.linalg.solve(left.T, u[:, :count]) * scale,
+        np.linalg.solve(right.T, v[:count].T) * scale,
+        strengths[:count],
     )
 
 

@@ -116,9 +116,9 @@ class PictureFeed:
 def served_outputs(feed: FrozenFeed | PictureFeed, count: int, names: tuple[str, ...]) -> dict[str, F32]:
     """Return the named outputs of the first `count` pictures, not augmented: float32 [count, ...]."""
     feed.network.eval()
-    kept: dict[str, list[F32]] = {name: [] for name in names}
+    parts_by_name: dict[str, list[F32]] = {name: [] for name in names}
     for start in range(0, count, SERVED_BATCH):
         outputs = feed.served(np.arange(start, min(start + SERVED_BATCH, count)))
         for name in names:
-            kept[name].append(outputs[name].float().cpu().numpy())
-    return {name: np.concatenate(parts) for name, parts in kept.items()}
+            parts_by_name[name].append(outputs[name].float().cpu().numpy())
+    return {name: np.concatenate(parts) for name, parts in parts_by_name.items()}

@@ -119,8 +119,8 @@ def outlier_part(
     """
     random = np.random.default_rng(seed)
     split = collection.split
-    held = split.part(collection.everything, "calibration")
-    usual = held.where(lambda sample: not sample.is_ood and may_train(sample))
+    calibration_part = split.part(collection.everything, "calibration")
+    usual = calibration_part.where(lambda sample: not sample.is_ood and may_train(sample))
     if len(usual):
         usual = _rows(usual, one_of_each(split.units(usual), random))
     if len(usual) < LEAST_CALIBRATION:
@@ -141,7 +141,7 @@ def outlier_part(
     both = (reference["outlier_features"], calibration["outlier_features"])
     modality = predicted(bundle, calibration)
     arrays, facts = fit_outlier(*both, modality, **fitting)
-    outliers = held.where(lambda sample: sample.is_ood)
+    outliers = calibration_part.where(lambda sample: sample.is_ood)
     beside = split.part(collection.everything, "validation").where(lambda s: not s.is_ood and may_train(s))
     if len(outliers) and len(beside):
         beside = _rows(beside, one_of_each(split.units(beside), random))
@@ -176,13 +176,13 @@ def predicted(bundle: Bundle, outputs: Mapping[str, F32]) -> list[str | None]:
 
 def data_terms(dataset: Dataset) -> dict[str, JsonObject]:
     """Return, by source, the number of images and their terms as the manifest states them, most frequent first."""
-    found: dict[str, Counter[str]] = {}
+    counts_by_source: dict[str, Counter[str]] = {}
     for sample in dataset:
-        counts = found.setdefault(sample.source or dataset.name, Counter())
+        counts = counts_by_source.setdefault(sample.source or dataset.name, Counter())
         counts[image_terms(sample.licence) or "not stated"] += 1
     return {
         source: {"images": sum(counts.values()), "terms": [term for term, _ in counts.most_common()]}
-        for source, counts in sorted(found.items())
+        for source, counts in sorted(counts_by_source.items())
     }
 
 

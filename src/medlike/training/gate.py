@@ -86,20 +86,20 @@ def fit_gate(
     run = run_stage(Stage("gate", gate, optimiser, lambda epoch: repeat(None), judged, recipe.gate_steps))
     gate.requires_grad_(False)
     with torch.no_grad():
-        held = draw_lists(validation, recipe, np.random.default_rng((seed, 19)))
-        shares = _shares(gate, validation, held).cpu().numpy()
-    found: JsonObject = {"loss": round(run.parts.get("loss", 0.0), 4)}
+        drawn = draw_lists(validation, recipe, np.random.default_rng((seed, 19)))
+        shares = _shares(gate, validation, drawn).cpu().numpy()
+    report: JsonObject = {"loss": round(run.parts.get("loss", 0.0), 4)}
     for name, boxed in (("without_crop", False), ("with_crop", True)):
-        rows = (held.boxed > 0) == boxed
-        hard = held.local if boxed else held.whole
-        blended = shares[:, :1] * held.whole + shares[:, 1:] * held.local
-        found[name] = {
+        rows = (drawn.boxed > 0) == boxed
+        hard = drawn.local if boxed else drawn.whole
+        blended = shares[:, :1] * drawn.whole + shares[:, 1:] * drawn.local
+        report[name] = {
             "local_share": round(float(shares[rows, 1].mean()), 4),
-            "map_hard": round(_mean_ap(hard[rows], held.relevance[rows]), 4),
-            "map_blended": round(_mean_ap(blended[rows], held.relevance[rows]), 4),
+            "map_hard": round(_mean_ap(hard[rows], drawn.relevance[rows]), 4),
+            "map_blended": round(_mean_ap(blended[rows], drawn.relevance[rows]), 4),
         }
-        say(f"gate, {name.replace('_', ' ')}: {found[name]}")
-    return found
+        say(f"gate, {name.replace('_', ' ')}: {report[name]}")
+    return report
 
 
 def draw_lists(material: GateMaterial, recipe: CellRecipe, random: np.random.Generator) -> Lists:
@@ -122,8 +122,8 @@ def draw_lists(material: GateMaterial, recipe: CellRecipe, random: np.random.Gen
         near = hamming.distances(np.ascontiguousarray(material.codes[chosen]), material.codes[row], "numpy")
         whole[number, : len(chosen)] = near / bits
         template = _template(material, int(row), bool(boxed[number]), random)
-        found = match(material.cells, None, template, chosen, np.inf, "numpy")
-        local[number, np.searchsorted(chosen, found.rows)] = found.distance
+        matches = match(material.cells, None, template, chosen, np.inf, "numpy")
+        local[number, np.searchsorted(chosen, matches.rows)] = matches.distance
         relevance[number, : len(chosen)] = material.labels[chosen] == material.labels[row]
     return Lists(whole, local, relevance, boxed, rows)
 
@@ -145,8 +145,8 @@ def _shares(gate: Gate, material: GateMaterial, lists: Lists) -> torch.Tensor:
     device = gate.linear.weight.device
     standard = torch.from_numpy(material.standard[lists.rows]).to(device)
     modality = None if material.modality is None else torch.from_numpy(material.modality[lists.rows]).to(device)
-    found: torch.Tensor = gate(standard, modality, torch.from_numpy(lists.boxed).to(device))
-    return found
+    shares: torch.Tensor = gate(standard, modality, torch.from_numpy(lists.boxed).to(device))
+    return shares
 
 
 def _mean_ap(distance: F32, relevance: Mask) -> float:

@@ -210,9 +210,9 @@ def _statistics(pooled: F64, weights: F64, slices: list[slice], floor: float = 1
     mean = np.average(pooled, axis=0, weights=weights)
     deviation = np.sqrt(np.average((pooled - mean) ** 2, axis=0, weights=weights))
     for part in slices:
-        own = deviation[part]
+        spread = deviation[part]
         width = part.stop - part.start
-        deviation[part] = np.maximum(own, floor * own.mean()) * np.sqrt(width * len(slices))
+        deviation[part] = np.maximum(spread, floor * spread.mean()) * np.sqrt(width * len(slices))
     return mean, np.maximum(deviation, 1e-12)
 
 
@@ -249,10 +249,10 @@ def _pooled_features(
     """Return the means of every depth, float32 [N, P]; they are kept under `cache` by what they depend on."""
     stem_digest = hashlib.sha256(Path(stem_weights).read_bytes()).hexdigest()
     key = hashlib.sha256((files_digest(dataset) + stem_digest).encode()).hexdigest()[:16]
-    kept = Path(cache) / f"pooled-{key}.npy" if cache else None
-    if kept is not None and kept.is_file():
-        say(f"features of {len(dataset)} images from {kept}")
-        return np.load(kept)
+    file = Path(cache) / f"pooled-{key}.npy" if cache else None
+    if file is not None and file.is_file():
+        say(f"features of {len(dataset)} images from {file}")
+        return np.load(file)
     say(f"computing features of {len(dataset)} images")
     from medlike.models.export import export_graph
 
@@ -271,9 +271,9 @@ def _pooled_features(
                 rows.append(encoder.features(batch, "content"))
                 say(f"{sum(map(len, rows))} of {len(dataset)}")
     features = np.concatenate(rows)
-    if kept is not None:
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        np.save(kept, features)
+    if file is not None:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        np.save(file, features)
     return features
 
 

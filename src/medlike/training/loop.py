@@ -196,13 +196,13 @@ def validation_map(feed: Feed, part: Material, other: Feed, queries: Material, s
     """Return the mAP of queries against at most 3,000 training pictures: of codes (ties in expectation) or features."""
     name = "u" if coded else "feature"
     items = served_outputs(feed, len(part), (name,))[name]
-    asked = served_outputs(other, len(queries), (name,))[name]
+    query = served_outputs(other, len(queries), (name,))[name]
     rows = np.random.default_rng(seed).permutation(len(part))[:VALIDATION_GALLERY]
     relevance = queries.labels["label"][:, None] == part.labels["label"][rows][None]
     relevance &= queries.labels["label"][:, None] >= 0
     if not coded:
-        return float(score_features(asked, items[rows], relevance).mean("map_expected"))
-    return float(score_codes(pack(asked > 0), pack(items[rows] > 0), relevance).mean("map_expected"))
+        return float(score_features(query, items[rows], relevance).mean("map_expected"))
+    return float(score_codes(pack(query > 0), pack(items[rows] > 0), relevance).mean("map_expected"))
 
 
 def optimiser_of(network: ImageNetwork, recipe: Recipe) -> torch.optim.AdamW:
@@ -266,7 +266,7 @@ def batches_of(
     device = feed.device
     for step in range(steps):
         rows = random.choice(len(part), size, p=weights) if order is None else order[step * size : (step + 1) * size]
-        labels = {level: torch.from_numpy(found[rows]).to(device) for level, found in part.labels.items()}
+        labels = {level: torch.from_numpy(known[rows]).to(device) for level, known in part.labels.items()}
         prints = torch.from_numpy(part.pictures.fingerprints[rows]).to(device).float()
         yield Batch(rows, labels, prints, feed.batch(rows, random))
 

@@ -70,7 +70,7 @@ def stem_maps(
         f"{pictures.digest} {stem_digest(network.stem)} {network.shallow_index} {network.deep_index} "
         f"{sorted(asdict(settings).items())} {seed}".encode()
     ).hexdigest()[:16]
-    found: dict[str, list[npt.NDArray[np.float16]]] = {part: [] for part in PARTS}
+    views_by_part: dict[str, list[npt.NDArray[np.float16]]] = {part: [] for part in PARTS}
     run = None
     for view in range(views):
         folder = Path(cache) / f"maps-{key}-{view}"
@@ -79,8 +79,8 @@ def stem_maps(
             shown = partial(_augmented, settings=settings, generator=view_generator(seed, view)) if view else None
             write_view(run, PARTS, pictures, folder, shown, f"view {view}", say)
         for part in PARTS:
-            found[part].append(np.load(folder / f"{part}.npy", mmap_mode="r"))
-    return Maps(found["shallow"], found["deep"], found["pooled"])
+            views_by_part[part].append(np.load(folder / f"{part}.npy", mmap_mode="r"))
+    return Maps(views_by_part["shallow"], views_by_part["deep"], views_by_part["pooled"])
 
 
 def view_generator(seed: int, view: int) -> torch.Generator:
@@ -120,8 +120,8 @@ def write_view(
                 say(f"{title}: {start} of {len(pictures)} pictures through the stem")
         for file in files:
             file.flush()  # type: ignore[attr-defined]
-        for name, found in (beside or {}).items():
-            np.save(draft / f"{name}.npy", np.concatenate(found))
+        for name, batches in (beside or {}).items():
+            np.save(draft / f"{name}.npy", np.concatenate(batches))
 
 
 def to_pixels(images: Tensor) -> U8:
@@ -177,8 +177,8 @@ def runner(tapped: nn.Module, names: Sequence[str], count: int) -> Callable[[U8]
 @torch.inference_mode()
 def _run_torch(tapped: nn.Module, names: Sequence[str], pixels: U8, device: torch.device) -> list[F32]:
     images = torch.from_numpy(pixels).to(device).float().unsqueeze(1).expand(-1, 3, -1, -1) / 255
-    found = tapped(images.contiguous(memory_format=torch.channels_last))
-    return [found[name].float().cpu().numpy() for name in names]
+    outputs = tapped(images.contiguous(memory_format=torch.channels_last))
+    return [outputs[name].float().cpu().numpy() for name in names]
 
 
 def stem_digest(stem: nn.Module) -> str:

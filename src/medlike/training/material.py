@@ -23,9 +23,9 @@ def find_split(everything: Dataset, work: Path, say: Progress[str] = lambda line
     """Return the split that `work` holds, else a new one, which it holds from then on."""
     file = work / "split.json"
     if file.is_file():
-        kept = Split.load(file)
-        kept.units(everything)
-        return kept
+        split = Split.load(file)
+        split.units(everything)
+        return split
     say(f"hashing {len(everything)} images to find near-duplicates")
     made = make_split(everything, hash_samples(everything))
     made.save(file)
@@ -67,11 +67,11 @@ class Classes:
 
     def of(self, dataset: Dataset) -> dict[str, I64]:
         """Return labels by level, int64 [N]; -1 for a name that is not among the classes."""
-        found = {}
+        labels = {}
         for level, names in self.names.items():
             place = {name: index for index, name in enumerate(names)}
-            found[level] = np.array([place.get(_name(sample, level), -1) for sample in dataset], np.int64)
-        return found
+            labels[level] = np.array([place.get(_name(sample, level), -1) for sample in dataset], np.int64)
+        return labels
 
 
 def _name(sample: object, level: str) -> str:
@@ -89,7 +89,7 @@ def classes_of(dataset: Dataset) -> Classes:
         raise TrainingError(
             f"{dataset.name} has {len(names['label'])} labels; at least 2 are needed to tell images apart"
         )
-    return Classes({level: found for level, found in names.items() if found})
+    return Classes({level: present for level, present in names.items() if present})
 
 
 def training_part(dataset: Dataset, split: Split, parts: Sequence[str] = ("train",)) -> Dataset:

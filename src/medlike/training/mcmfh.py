@@ -128,8 +128,8 @@ def served(cross_encoder: CrossEncoder) -> Cross:
     """Return a text bundle as the function that `measure_pairs` calls."""
 
     def cross(pairs: Pairs, image: bool, text: bool) -> tuple[F32, U8]:
-        found = cross_encoder.encode(pairs.content if image else None, pairs.sentences if text else None)
-        return found.embedding, found.code
+        encoded = cross_encoder.encode(pairs.content if image else None, pairs.sentences if text else None)
+        return encoded.embedding, encoded.code
 
     return cross
 
@@ -138,14 +138,14 @@ def _quality(bundle: Bundle, first: Dataset, query: Pairs, gallery: Pairs, split
     """Measure retrieval on gallery and query, headline labels of the first collection."""
     labels = set(headline_labels(first))
     whose = "headline labels"
-    asked, items = (pairs[np.isin(pairs.samples.column("label"), sorted(labels))] for pairs in (query, gallery))
-    if not len(asked) or not len(items):
-        asked, items, whose = query, gallery, "all labels"
-    if not len(asked) or not len(items):
+    queries, items = (pairs[np.isin(pairs.samples.column("label"), sorted(labels))] for pairs in (query, gallery))
+    if not len(queries) or not len(items):
+        queries, items, whose = query, gallery, "all labels"
+    if not len(queries) or not len(items):
         return {"how": "not measured: the part gallery or query holds no pair"}
-    found = measure_pairs(served(CrossEncoder(bundle)), asked, items)
+    measured = measure_pairs(served(CrossEncoder(bundle)), queries, items)
     how = f"mAP@50 and over the full list, ties in expectation; {whose}; query against gallery; relevant: same label"
-    return {"split": split.digest, **pair_figures(found, asked, items, how)}
+    return {"split": split.digest, **pair_figures(measured, queries, items, how)}
 
 
 def _terms(train: Pairs) -> str:

@@ -207,9 +207,9 @@ def loss_terms(
     steep = scale.exp().clamp(max=STEEPEST)
     if recipe.masked:
         views = [image.new_tensor([view]).expand(len(image), 2) for view in VIEWS]
-        found = [network(image, sentence, view) for view in views]
-        embeddings, codes = [f["embedding"] for f in found], [f["u"] for f in found]
-        logits = [gate for f in found for gate in f["logits"]]
+        outputs = [network(image, sentence, view) for view in views]
+        embeddings, codes = [f["embedding"] for f in outputs], [f["u"] for f in outputs]
+        logits = [gate for f in outputs for gate in f["logits"]]
     else:
         joint = network(image, sentence, image.new_ones(len(image), 2))
         embeddings = [unit(joint["tokens"][:, 0]), unit(joint["tokens"][:, 1]), joint["embedding"]]
@@ -244,8 +244,8 @@ def _outputs(
     network: CrossModalNetwork, voted: tuple[Tensor, Tensor], view: tuple[float, float]
 ) -> tuple[np.ndarray, np.ndarray]:
     network.eval()
-    found = network(*voted, voted[0].new_tensor([view]).expand(len(voted[0]), 2))
-    return found["embedding"].numpy(), np.packbits(found["u"].numpy() > 0, axis=1)
+    outputs = network(*voted, voted[0].new_tensor([view]).expand(len(voted[0]), 2))
+    return outputs["embedding"].numpy(), np.packbits(outputs["u"].numpy() > 0, axis=1)
 
 
 @torch.no_grad()
@@ -271,16 +271,16 @@ def _linear_start(
     seen = inputs[0].double().numpy()
     if recipe.affinity:
         seen = smoothed(seen, _unit_content(train), recipe.affinity)
-    found = canonical_correlation(seen, inputs[1].double().numpy(), s.width, recipe.penalty, recipe.power)
+    correlation = canonical_correlation(seen, inputs[1].double().numpy(), s.width, recipe.penalty, recipe.power)
 
     def put(where: Tensor, value: np.ndarray) -> None:
         where.zero_()
         where[: len(value)] = torch.from_numpy(np.ascontiguousarray(value)).to(where.dtype)
 
-    put(network.image_mean, found.first_mean)
-    put(network.sentence_mean, found.second_mean)
-    put(network.image_projection.weight, found.first.T)
-    put(network.sentence_projection.weight, found.second.T)
+    put(network.image_mean, correlation.first_mean)
+    put(network.sentence_mean, correlation.second_mean)
+    put(network.image_projection.weight, correlation.first.T)
+    put(network.sentence_projection.weight, correlation.second.T)
     inputs = _voted(network, train)
     _turn_code(network, inputs, seed)
     return inputs, _voted(network, validation)
@@ -328,10 +328,10 @@ def _judge(network: CrossModalNetwork, voted: tuple[Tensor, Tensor], pairs: Pair
         return 0.0
     image, text = (_outputs(network, voted, view) for view in (IMAGE, TEXT))
     relevance = pairs.relevance()
-    found = []
+    scores = []
     for a, b in ((image, text), (text, image)):
-        found += [score_features(a[0], b[0], relevance, CUT), score_codes(a[1], b[1], relevance, CUT)]
-    values = [score.mean("map_at_k") for score in found]
+        scores += [score_features(a[0], b[0], relevance, CUT), score_codes(a[1], b[1], relevance, CUT)]
+    values = [score.mean("map_at_k") for score in scores]
     return float(np.nanmean(values)) if not np.isnan(values).all() else 0.0
 
 

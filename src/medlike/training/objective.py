@@ -35,8 +35,8 @@ HashLoss = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor | None]]
 
 def _sch(settings: SCHSettings, weights: Tensor | None) -> HashLoss:
     def loss(u: Tensor, labels: Tensor, fingerprints: Tensor) -> tuple[Tensor, Tensor]:
-        found = sch(u, labels, fingerprints, settings, None if weights is None else weights.to(u.device))
-        return found.total, found.histogram
+        computed = sch(u, labels, fingerprints, settings, None if weights is None else weights.to(u.device))
+        return computed.total, computed.histogram
 
     return loss
 
@@ -77,10 +77,10 @@ def supervised_contrast(features: Tensor, labels: Tensor, temperature: float) ->
     Source: Khosla et al. 2020.
     """
     scores = features.float() @ features.float().T / temperature
-    own = torch.eye(len(scores), dtype=torch.bool, device=scores.device)
-    scores = scores.masked_fill(own, -1e4)
+    diagonal = torch.eye(len(scores), dtype=torch.bool, device=scores.device)
+    scores = scores.masked_fill(diagonal, -1e4)
     known = labels >= 0
-    positive = (labels[:, None] == labels[None]) & ~own & known[:, None] & known[None]
+    positive = (labels[:, None] == labels[None]) & ~diagonal & known[:, None] & known[None]
     log_share = scores - scores.logsumexp(dim=1, keepdim=True)
     count = positive.sum(dim=1)
     each = -(log_share * positive).sum(dim=1) / count.clamp(min=1)
@@ -127,7 +127,7 @@ def judge(
     if coded and recipe.preservation:
         # The code learns from the feature, not the feature from the code: the feature is held fixed.
         teacher = outputs.get("start", outputs["feature"])
-        kept = relational_error(outputs["u"], teacher) + 0.002 * quantisation(outputs["u"])
-        parts["preservation"] = float(kept.detach())
-        total = total + recipe.preservation * kept
+        preserved = relational_error(outputs["u"], teacher) + 0.002 * quantisation(outputs["u"])
+        parts["preservation"] = float(preserved.detach())
+        total = total + recipe.preservation * preserved
     return Judged(total, parts, histogram)

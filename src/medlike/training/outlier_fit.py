@@ -41,8 +41,8 @@ def fit_outlier_map(
     limit = max(2, len(pooled) // 3)
     known = _evened(standard - np.average(standard, axis=0, weights=weights), weights, min(POOLED_OUTPUTS, limit))
     centre = np.average(feature, axis=0, weights=weights)
-    wanted = min(feature_outputs, limit)
-    learned = _evened((feature - centre).astype(np.float64), weights, wanted) if wanted else np.zeros((0, 0))
+    count = min(feature_outputs, limit)
+    learned = _evened((feature - centre).astype(np.float64), weights, count) if count else np.zeros((0, 0))
     made = OutlierMap(pooled.shape[1], known.shape[1], feature.shape[1], learned.shape[1])
     with torch.no_grad():
         made.mean.copy_(mean)
@@ -67,16 +67,16 @@ def map_settings(made: OutlierMap) -> dict[str, int]:
 
 def _evened(rows: F64, weights: F64, count: int) -> F64:
     """Return directions [D, count] evened out, scaled so that projected rows have a mean squared norm of 1."""
-    wanted = min(count, rows.shape[1])
+    tried = min(count, rows.shape[1])
     while True:
         try:
-            directions, variances = principal_directions(rows, weights, wanted)
+            directions, variances = principal_directions(rows, weights, tried)
             break
         except TrainingError:
             # Fewer directions carry variance: a small set, or features that depend on each other.
-            if wanted == 1:
+            if tried == 1:
                 raise
-            wanted = (wanted + 1) // 2
+            tried = (tried + 1) // 2
     projection = directions * np.maximum(variances, 1e-12) ** (-WHITENING / 2)
     return projection / np.sqrt(np.average(((rows @ projection) ** 2).sum(axis=1), weights=weights))
 
@@ -118,8 +118,8 @@ def choose_weights(
     count = usual.shape[1]
     equal = (1.0,) * count
     names = np.asarray(kinds, dtype=np.str_)
-    found = sorted(set(kinds))
-    if len(found) < 2 or not len(usual):
+    kind_names = sorted(set(kinds))
+    if len(kind_names) < 2 or not len(usual):
         return equal, {}
     grid = [equal, *(tuple(w) for w in np.stack(np.meshgrid(*[WEIGHTS] * count), -1).reshape(-1, count).tolist())]
     grid = [w for w in dict.fromkeys(grid) if sum(w) > 0]
@@ -127,7 +127,7 @@ def choose_weights(
     for w in grid:
         inside = usual @ np.asarray(w, np.float32) / sum(w)
         table[w] = []
-        for kind in found:
+        for kind in kind_names:
             outside = outliers[names == kind] @ np.asarray(w, np.float32) / sum(w)
             table[w].append((float(detection_at(inside, outside)), float(auroc(inside, outside))))
 
@@ -141,7 +141,7 @@ def choose_weights(
 
     left_out = {
         kind: dict(zip(("detected_at_3_percent", "auroc"), table[best(i)][i], strict=True))
-        for i, kind in enumerate(found)
+        for i, kind in enumerate(kind_names)
     }
     return best(None), left_out
 

@@ -33,23 +33,23 @@ def measure_pairs(cross: Cross, query: Pairs, gallery: Pairs, cut: int = CUT) ->
     earlier papers' figures should be compared with. What is retrieved is always seen alone. Texts count once for
     each label that they stand beside.
     """
-    found = {}
+    measured = {}
     for protocol in PROTOCOLS:
         for direction in DIRECTIONS:
             asks_text = direction == DIRECTIONS[0]
-            asked = query.texts() if asks_text else query
+            queries = query.texts() if asks_text else query
             items = gallery if asks_text else gallery.texts()
             both = protocol == "paired"
-            a = cross(asked, both or not asks_text, both or asks_text)
+            a = cross(queries, both or not asks_text, both or asks_text)
             b = cross(items, asks_text, not asks_text)
-            relevance = Relevance.of(asked.samples.column("label"), items.samples.column("label"))
-            found[protocol, direction] = Found(
-                score_codes(a[1], b[1], relevance, cut), score_features(a[0], b[0], relevance, cut), asked
+            relevance = Relevance.of(queries.samples.column("label"), items.samples.column("label"))
+            measured[protocol, direction] = Found(
+                score_codes(a[1], b[1], relevance, cut), score_features(a[0], b[0], relevance, cut), queries
             )
-    return found
+    return measured
 
 
-def pair_figures(found: Mapping[tuple[str, str], Found], query: Pairs, gallery: Pairs, how: str) -> JsonObject:
+def pair_figures(measured: Mapping[tuple[str, str], Found], query: Pairs, gallery: Pairs, how: str) -> JsonObject:
     """Return the measured quality of a text bundle as it goes into its specification."""
     figures: JsonObject = {
         "query": len(query),
@@ -60,7 +60,7 @@ def pair_figures(found: Mapping[tuple[str, str], Found], query: Pairs, gallery: 
         "cut": CUT,
         "how": how,
     }
-    for (protocol, direction), scores in found.items():
+    for (protocol, direction), scores in measured.items():
         figures.setdefault(protocol, {})[direction] = {
             f"{name}_{what}": round(part.mean(name), 4)
             for what, part in (("codes", scores.codes), ("float", scores.floats))

@@ -42,9 +42,9 @@ class Pairs:
 
     def __getitem__(self, rows: npt.NDArray[np.bool_ | np.int64]) -> Pairs:
         """Return some of the pairs: rows is bool [N] or int [M]."""
-        kept = np.flatnonzero(rows) if rows.dtype == bool else rows
-        samples = Dataset(self.samples.name, tuple(self.samples[int(row)] for row in kept))
-        return Pairs(self.content[kept], self.sentences[kept], self.cases[kept], self.units[kept], samples)
+        places = np.flatnonzero(rows) if rows.dtype == bool else rows
+        samples = Dataset(self.samples.name, tuple(self.samples[int(row)] for row in places))
+        return Pairs(self.content[places], self.sentences[places], self.cases[places], self.units[places], samples)
 
     def shuffled(self, seed: int = 0) -> Pairs:
         """Return every image with the sentence of another pair, drawn at random, from which nothing can be learned."""
@@ -140,9 +140,9 @@ def _kept(
     known: dict[bytes, int] = {}
     rows = empty
     if file is not None and file.is_file():
-        with np.load(file) as found:
-            rows = found["rows"]
-            known = {bytes(key): place for place, key in enumerate(found["keys"])}
+        with np.load(file) as archive:
+            rows = archive["rows"]
+            known = {bytes(key): place for place, key in enumerate(archive["keys"])}
     first: dict[bytes, int] = {}
     for place, key in enumerate(keys):
         if key not in known:

@@ -42,12 +42,12 @@ def prepare_pictures(dataset: Dataset, cache: str | Path, say: Progress[str] = l
     Pixels stay on disk, mapped: 100,000 pictures would be 5 GB.
     """
     digest = files_digest(dataset)[:16]
-    kept = Path(cache) / f"pictures-{digest}"
-    if not kept.is_dir():
+    folder = Path(cache) / f"pictures-{digest}"
+    if not folder.is_dir():
         say(f"preparing {len(dataset)} pictures")
-        _write(dataset, kept)
+        _write(dataset, folder)
     # Copy on write: what trains on a batch may change it, the file never does.
-    return Pictures(np.load(kept / "pixels.npy", mmap_mode="c"), np.load(kept / "fingerprints.npy"), digest)
+    return Pictures(np.load(folder / "pixels.npy", mmap_mode="c"), np.load(folder / "fingerprints.npy"), digest)
 
 
 def _write(dataset: Dataset, target: Path) -> None:

@@ -46,23 +46,23 @@ def measure_bundle(bundle: Bundle, dataset: Dataset, split: Split, headline_of: 
         items = encode_dataset(encoder, gallery)
         judged = encode_dataset(encoder, everyone)
     rows = [place[sample.file, sample.item] for sample in query]
-    asked, asked_content = judged.code[rows], judged.content[rows].astype(np.float32)
+    query_codes, query_content = judged.code[rows], judged.content[rows].astype(np.float32)
     relevance = Relevance.of(query.column("label"), gallery.column("label"))
-    codes = score_codes(asked, items.code, relevance)
-    content = score_features(asked_content, items.content.astype(np.float32), relevance)
-    found: JsonObject = {
+    codes = score_codes(query_codes, items.code, relevance)
+    content = score_features(query_content, items.content.astype(np.float32), relevance)
+    quality: JsonObject = {
         "split": split.digest,
         "gallery": len(gallery),
         "query": len(query),
         "labels": len(set(query.column("label"))),
         "map_expected": _short(codes.mean("map_expected")),
         "map_expected_content": _short(content.mean("map_expected")),
-        "map_expected_within_source": _within(asked, items.code, query, gallery),
+        "map_expected_within_source": _within(query_codes, items.code, query, gallery),
         "how": f"mAP over the full list, ties in expectation; {whose}; query against gallery",
     }
     if judged.outlier is not None:
-        found["outliers"] = _outliers(judged, everyone, split.units(everyone))
-    return found
+        quality["outliers"] = _outliers(judged, everyone, split.units(everyone))
+    return quality
 
 
 def measure_left_out(bundle: Bundle, known: Dataset, left_out: Dataset) -> dict[str, JsonObject]:
@@ -72,28 +72,30 @@ def measure_left_out(bundle: Bundle, known: Dataset, left_out: Dataset) -> dict[
         outside = encode_dataset(encoder, left_out).outlier
     if usual is None or outside is None:
         raise TrainingError(f"bundle {bundle.name} gives no outlier verdicts")
-    found = {}
+    by_source = {}
     for source in sorted(set(left_out.column("source"))):
         of_source = left_out.column("source") == source
-        found[source] = {
+        by_source[source] = {
             "images": int(of_source.sum()),
             "auroc": _short(auroc(usual.score, outside.score[of_source])),
             "detected": _short(float(outside.is_outlier[of_source].mean())),
             "detected_at_3_percent": _short(detection_at(usual.score, outside.score[of_source])),
         }
-    return found
+    return by_source
 
 
-def _within(asked: U8, items: U8, query: Dataset, gallery: Dataset) -> dict[str, float]:
+def _within(query_codes: U8, gallery_codes: U8, query: Dataset, gallery: Dataset) -> dict[str, float]:
     """Return the mAP within each source that has at least two labels in its part of the gallery."""
-    found = {}
+    by_source = {}
     for source in sorted(set(query.column("source"))):
-        own, beside = query.column("source") == source, gallery.column("source") == source
-        labels = gallery.column("label")[beside]
+        of_query, of_gallery = query.column("source") == source, gallery.column("source") == source
+        labels = gallery.column("label")[of_gallery]
         if len(set(labels)) > 1:
-            inside = Relevance.of(query.column("label")[own], labels)
-            found[source] = _short(score_codes(asked[own], items[beside], inside).mean("map_expected"))
-    return found
+            inside = Relevance.of(query.column("label")[of_query], labels)
+            by_source[source] = _short(
+                score_codes(query_codes[of_query], gallery_codes[of_gallery], inside).mean("map_expected")
+            )
+    return by_source
 
 
 def _outliers(judged: Encodings, samples: Dataset, units: I64) -> JsonObject:

@@ -58,23 +58,23 @@ def start_from(image: ImageNetwork, run: Path, say: Progress[str]) -> JsonObject
     path = run / "checkpoint.pt" if run.is_dir() else run
     if not path.is_file():
         raise TrainingError(f"there is no run at {run}: give the folder that `medlike train` left beside its bundle")
-    kept = load_checkpoint(path)
-    state = kept["best"]["state"]
-    if state is None:
+    checkpoint = load_checkpoint(path)
+    best = checkpoint["best"]
+    if best["state"] is None:
         raise TrainingError(f"{path} is of a run that has not finished an epoch of codes; let it finish first")
-    theirs, ours = (_whole(each) for each in (kept["identity"]["network"], record(image)))
+    theirs, ours = (_whole(each) for each in (checkpoint["identity"]["network"], record(image)))
     for name, value in ours.items():
         if theirs.get(name) != value:
             raise TrainingError(
                 f"{path} is of a network with {name} {theirs.get(name)}, not {value}; start from a run on the same "
                 "data and bits, of the preset's whole-image side"
             )
-    found = image.load_state_dict(state, strict=False)
-    lacking = [name for name in found.missing_keys if not name.startswith(ADDED)]
-    if lacking or found.unexpected_keys:
-        raise TrainingError(f"{path} does not fit: {', '.join([*lacking, *found.unexpected_keys][:5])}")
-    say(f"whole-image side from {path}, epoch {kept['best']['epoch']}, validation mAP {kept['best']['map']:.4f}")
-    return {"epoch": kept["best"]["epoch"], "map": kept["best"]["map"], "history": kept["history"]}
+    mismatch = image.load_state_dict(best["state"], strict=False)
+    lacking = [name for name in mismatch.missing_keys if not name.startswith(ADDED)]
+    if lacking or mismatch.unexpected_keys:
+        raise TrainingError(f"{path} does not fit: {', '.join([*lacking, *mismatch.unexpected_keys][:5])}")
+    say(f"whole-image side from {path}, epoch {best['epoch']}, validation mAP {best['map']:.4f}")
+    return {"epoch": best["epoch"], "map": best["map"], "history": checkpoint["history"]}
 
 
 def fit_regional(
@@ -99,12 +99,12 @@ def fit_regional(
     if first > 1:
         _read_stage(network, first - 1, work)
     modality, other = (predicted_modalities(network, each.maps.pooled[0]) for each in (feed, validation_feed))
-    found: JsonObject = {"recipe": asdict(recipe)}
+    report: JsonObject = {"recipe": asdict(recipe)}
     views = cell_views(network, train.pictures, cache, recipe.cell_copies, seed=seed, say=say)
     if first <= 1:
         fit_cell_weights(network, recipe, train, feed, views, seed, say)
         _keep_stage(network, 1, work)
-    held = cell_views(network, validation.pictures, cache, 1, seed=seed, say=say)
+    validation_views = cell_views(network, validation.pictures, cache, 1, seed=seed, say=say)
     if first <= 2:
         stem = network.stem
         channels = [stem.channels[place] for place in network.cells.places]
@@ -113,13 +113,13 @@ def fit_regional(
             shares = modality if network.cells.film is not None else None
             start_cells(network.cells, channels, views, shares, sources, recipe.cell_whitening, seed)
         weights = sampling_weights(train.dataset, "tempered") * views.content.any(axis=1)
-        found["cells"] = fit_cells(
+        report["cells"] = fit_cells(
             network,
             recipe,
             views,
             modality if network.cells.film is not None else None,
             weights / weights.sum(),
-            held,
+            validation_views,
             other if network.cells.film is not None else None,
             work,
             seed=seed,
@@ -131,15 +131,15 @@ def fit_regional(
         gate_material(network, part, fed, seen, shares)
         for part, fed, seen, shares in (
             (train, feed, views, modality),
-            (validation, validation_feed, held, other),
+            (validation, validation_feed, validation_views, other),
         )
     ]
     entropies = content_entropies(parts[0])
-    found["entropy"] = {"mean": float(entropies.mean()), "worst": float(entropies.min())}
+    report["entropy"] = {"mean": float(entropies.mean()), "worst": float(entropies.min())}
     say(f"entropy of the cells' bits over content cells: mean {entropies.mean():.3f}, worst {entropies.min():.3f}")
-    found["gate"] = fit_gate(network, recipe, *parts, seed=seed, say=say)
+    report["gate"] = fit_gate(network, recipe, *parts, seed=seed, say=say)
     _keep_stage(network, 3, work)
-    return found
+    return report
 
 
 @torch.no_grad()
@@ -194,16 +194,16 @@ def _keep_stage(network: RegionalNetwork, stage: int, work: Path) -> None:
 
 def _read_stage(network: RegionalNetwork, stage: int, work: Path) -> None:
     path = stage_file(work, stage)
-    kept = load_checkpoint(path)
+    checkpoint = load_checkpoint(path)
     try:
-        network.load_state_dict(kept["state"])
+        network.load_state_dict(checkpoint["state"])
     except (KeyError, RuntimeError):
         raise TrainingError(f"{path} is of a network with other settings; run stage {stage} again") from None
 
 
-def _whole(kept: JsonObject) -> JsonObject:
+def _whole(network: JsonObject) -> JsonObject:
     """Return the part of a `record` that decides the weights of the whole-image network."""
-    settings = {name: value for name, value in kept["settings"].items() if name not in SETTINGS_ADDED}
+    settings = {name: value for name, value in network["settings"].items() if name not in SETTINGS_ADDED}
     # Through JSON, which makes tuples lists: what a checkpoint holds may have been through it.
-    found: JsonObject = json.loads(json.dumps({"bits": kept["bits"], "classes": kept["classes"], **settings}))
-    return found
+    whole: JsonObject = json.loads(json.dumps({"bits": network["bits"], "classes": network["classes"], **settings}))
+    return whole

@@ -32,9 +32,9 @@ def require_labels(train: Dataset, validation: Dataset, say: Progress[str] = lam
         )
     if single:
         say(f"{len(single)} labels have one training image and no positive pair: {_some(single)}")
-    asked = {sample.label for sample in validation if sample.label}
-    missing = sorted(asked - set(counts))
-    if not asked - set(missing):
+    query_labels = {sample.label for sample in validation if sample.label}
+    missing = sorted(query_labels - set(counts))
+    if not query_labels - set(missing):
         raise TrainingError(
             "no label of the validation part occurs in the training part, so nothing can be validated; "
             "give more images a label, or another split"

@@ -78,20 +78,20 @@ def discriminant_directions(
     from scipy.linalg import eigh
 
     directions = np.zeros((rows.shape[1], count))
-    _, own, sizes = np.unique(classes, return_inverse=True, return_counts=True)
+    _, class_of_row, sizes = np.unique(classes, return_inverse=True, return_counts=True)
     if len(sizes) < 2:
         return directions, rows.mean(axis=0) if len(rows) else np.zeros(rows.shape[1])
-    means = np.stack([rows[own == label].mean(axis=0) for label in range(len(sizes))])
+    means = np.stack([rows[class_of_row == label].mean(axis=0) for label in range(len(sizes))])
     weight = sizes**power / (sizes**power).sum()
     mean = weight @ means
-    away = (rows - means[own]) * np.sqrt(weight / sizes)[own, None]
+    away = (rows - means[class_of_row]) * np.sqrt(weight / sizes)[class_of_row, None]
     within = away.T @ away
     even = max(float(np.trace(within)) / len(within), 1e-12)
     within = (1 - shrinkage) * within + (shrinkage + 1e-9) * even * np.eye(len(within))
     between = ((means - mean) * weight[:, None]).T @ (means - mean)
-    found = eigh(between, within)[1][:, ::-1][:, : min(count, len(sizes) - 1)]
-    found = found * np.sign(found[np.abs(found).argmax(axis=0), np.arange(found.shape[1])])
-    directions[:, : found.shape[1]] = found
+    leading = eigh(between, within)[1][:, ::-1][:, : min(count, len(sizes) - 1)]
+    leading = leading * np.sign(leading[np.abs(leading).argmax(axis=0), np.arange(leading.shape[1])])
+    directions[:, : leading.shape[1]] = leading
     return directions, mean
 
 
@@ -126,6 +126,6 @@ def linear_classifier(
         return float(value), gradient.ravel()
 
     start = np.zeros((size + 1) * count)
-    found = minimize(loss, start, jac=True, method="L-BFGS-B", options={"maxiter": steps})
-    table = found.x.reshape(size + 1, count)
+    solution = minimize(loss, start, jac=True, method="L-BFGS-B", options={"maxiter": steps})
+    table = solution.x.reshape(size + 1, count)
     return table[:-1], table[-1]

@@ -68,8 +68,8 @@ def fit_typicality(typicality: Typicality, rows: F64, weights: F64) -> None:
     """
     random = np.random.default_rng(0)
     even = rows[weights >= random.random(len(rows))]
-    wanted = len(typicality.centres)
-    count = max(1, min(wanted, len(even) // PICTURES_A_CENTRE))
+    centre_count = len(typicality.centres)
+    count = max(1, min(centre_count, len(even) // PICTURES_A_CENTRE))
     centres, _ = kmeans2(even, count, iter=ROUNDS, minit="++", missing="warn", seed=random)
     around = rows - centres[vq(rows, centres)[0]]
     covariance = (around * weights[:, None]).T @ around / weights.sum()
@@ -78,7 +78,7 @@ def fit_typicality(typicality: Typicality, rows: F64, weights: F64) -> None:
     whitening = directions * np.maximum(variances, 1e-12) ** -0.5
     with torch.no_grad():
         typicality.whitening.copy_(torch.from_numpy(whitening))
-        typicality.centres.copy_(torch.from_numpy((centres @ whitening)[np.arange(wanted) % count]))
+        typicality.centres.copy_(torch.from_numpy((centres @ whitening)[np.arange(centre_count) % count]))
         distances = typicality.distance(torch.from_numpy(rows).float())
         typicality.middle.copy_(distances.quantile(TYPICAL))
         typicality.width.copy_((WIDTH * distances.std()).clamp(min=1e-6))
@@ -147,5 +147,5 @@ def _agreeing(rows: F64, weights: F64, code: F64) -> F64:
     for start in range(0, bits, width):
         left, _, right = np.linalg.svd(placed.T @ signs[:, start : start + width], full_matrices=False)
         turns.append(left @ right)
-    found = directions @ np.concatenate(turns, axis=1)
-    return found / np.abs(rows @ found).mean()
+    code_map = directions @ np.concatenate(turns, axis=1)
+    return code_map / np.abs(rows @ code_map).mean()

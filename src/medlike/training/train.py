@@ -136,8 +136,8 @@ def train_network(
         stages["decoder"] = _second_stage(ready, plan, work, resume, say)
         network = stages["decoder"].pop("network")
     outputs = served_outputs(ready.feed, len(ready.train), ("pooled", "feature"))
-    kept = _training_record(ready, plan, trained, begun) | stages
-    _write_record(work, kept, trained)
+    record = _training_record(ready, plan, trained, begun) | stages
+    _write_record(work, record, trained)
     return finish_bundle(
         network,
         ready.train,
@@ -146,7 +146,7 @@ def train_network(
         out,
         name=name or f"medlike-{plan.preset}-{plan.bits}",
         preset=plan.preset,
-        training=kept,
+        training=record,
         stem_terms=ready.stem.terms,
         seed=plan.seed,
         replace=replace,
@@ -191,8 +191,8 @@ def prepare_run(
     headline_of = everything.where(lambda sample: sample.path in first)
     chosen = training_part(everything, split)
     classes = classes_of(chosen)
-    asked = split.part(everything, "validation").where(lambda sample: not sample.is_ood)
-    require_labels(chosen, asked, say)
+    judged = split.part(everything, "validation").where(lambda sample: not sample.is_ood)
+    require_labels(chosen, judged, say)
     require_gallery(headline_of, split)
     torch.manual_seed(plan.seed)
     whole = build(settings, plan.bits, classes.sizes)
@@ -204,7 +204,7 @@ def prepare_run(
     require_positives(chosen, classes.of(chosen)["label"], recipe)
     if plan.start is None:
         require_directions(chosen, settings)
-    train, validation = (material(part, split, classes, cache, say) for part in (chosen, asked))
+    train, validation = (material(part, split, classes, cache, say) for part in (chosen, judged))
     say(f"{len(train)} pictures of {classes.sizes['label']} labels to train on, {len(validation)} to validate")
     frozen = recipe.protocol == "frozen"
 
@@ -254,12 +254,12 @@ def choose_device(name: str) -> torch.device:
 
 def _first_stage(ready: Prepared, plan: Plan, work: Path, resume: bool, say: Progress[str]) -> Trained:
     """Train the whole-image network or take it from another run; train heads on the taps first, if there are any."""
-    kept = None if plan.start is None else start_from(ready.network, Path(plan.start), say)
+    start = None if plan.start is None else start_from(ready.network, Path(plan.start), say)
     if ready.regional is not None and plan.stage == 1:
         # After the start: heads read depths as its statistics standardise them.
         fit_taps(ready.regional, plan.cells(), ready.train, _frozen(ready, plan, say)[0].maps, plan.seed, say)
-    if kept is not None:
-        return Trained(ready.network.state_dict(), kept["epoch"], kept["history"], None)
+    if start is not None:
+        return Trained(ready.network.state_dict(), start["epoch"], start["history"], None)
     return fit(
         ready.network,
         ready.recipe,
@@ -299,14 +299,14 @@ def _regional_stages(ready: Prepared, plan: Plan, work: Path, resume: bool, say:
 
 def _frozen(ready: Prepared, plan: Plan, say: Progress[str]) -> list[FrozenFeed]:
     """Return both feeds, from maps of the stem as it is now."""
-    found = []
+    feeds = []
     for part, feed in ((ready.train, ready.feed), (ready.validation, ready.validation_feed)):
         if not isinstance(feed, FrozenFeed):
             settings = augmentation(ready.recipe.augmentation)
             maps = stem_maps(ready.network, part.pictures, ready.collection.cache, 1, settings, plan.seed, say)
             feed = FrozenFeed(ready.network, maps, ready.recipe, feed.device)
-        found.append(feed)
-    return found
+        feeds.append(feed)
+    return feeds
 
 
 def _second_stage(ready: Prepared, plan: Plan, work: Path, resume: bool, say: Progress[str]) -> JsonObject:
@@ -365,5 +365,5 @@ def _training_record(ready: Prepared, plan: Plan, trained: Trained, begun: float
     }
 
 
-def _write_record(work: Path, kept: JsonObject, trained: Trained) -> None:
-    write_text(work / RECORD, json.dumps({**kept, "history": trained.history}, indent=1, ensure_ascii=False))
+def _write_record(work: Path, record: JsonObject, trained: Trained) -> None:
+    write_text(work / RECORD, json.dumps({**record, "history": trained.history}, indent=1, ensure_ascii=False))

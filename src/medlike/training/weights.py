@@ -40,21 +40,21 @@ def load_stem(network: ImageNetwork, given: str | Path | None) -> StemWeights:
         stem.load(given)
         digest = hashlib.sha256(Path(given).read_bytes()).hexdigest()
         return StemWeights(Path(given).name, digest, f"Weights of the stem started from {Path(given).name}.")
-    found = _shipped_with(stem.name)
-    if found is None:
+    bundle = _shipped_with(stem.name)
+    if bundle is None:
         raise TrainingError(
             f"no shipped bundle carries weights of {stem.name}; give a file of ImageNet weights with --stem, "
             f"or --stem {SCRATCH} to start from random ones"
         )
     state = {
         name.removeprefix(PREFIX): torch.from_numpy(value.astype(np.float32))
-        for name, value in found.weights().items()
+        for name, value in bundle.weights().items()
         if name.startswith(PREFIX)
     }
-    fit(stem.body, state, name=stem.name, path=found.path)
+    fit(stem.body, state, name=stem.name, path=bundle.path)
     return StemWeights(
-        found.name,
-        found.digest,
+        bundle.name,
+        bundle.digest,
         f"Weights of the stem started from {stem.name.removesuffix('_blocks')} trained on ImageNet, Apache-2.0.",
     )
 

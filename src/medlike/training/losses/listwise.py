@@ -34,9 +34,9 @@ def listwise(distance: Tensor, relevance: Tensor, temperature: float = 0.05) -> 
         raise TrainingError(f"distance {list(distance.shape)} and relevance {list(relevance.shape)} must both be [Q,M]")
     if temperature <= 0:
         raise TrainingError(f"temperature must be above 0; got {temperature}")
-    wanted = precise(relevance)
-    total = wanted.sum(dim=1, keepdim=True)
-    share = wanted / total.clamp(min=1e-12)
+    weights = precise(relevance)
+    total = weights.sum(dim=1, keepdim=True)
+    share = weights / total.clamp(min=1e-12)
     entropy = -(share * (-precise(distance) / temperature).log_softmax(dim=1)).sum(dim=1)
     answerable = total[:, 0] > 0
     return torch.where(answerable, entropy, torch.zeros_like(entropy)).sum() / answerable.sum().clamp(min=1)

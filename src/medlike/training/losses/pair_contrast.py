@@ -23,8 +23,8 @@ def pair_contrast(a: Tensor, b: Tensor, positive: Tensor, scale: Tensor | float)
     if not len(a):
         return a.sum()
     scores = inner(precise(a), precise(b)) * scale
-    wanted = positive.to(scores.dtype)
-    return (_one_way(scores, wanted) + _one_way(scores.T, wanted.T)) / 2
+    weights = positive.to(scores.dtype)
+    return (_one_way(scores, weights) + _one_way(scores.T, weights.T)) / 2
 
 
 def three_view_contrast(
@@ -38,6 +38,6 @@ def three_view_contrast(
     return pair_contrast(image, text, positive, scale) + with_both * beside
 
 
-def _one_way(scores: Tensor, wanted: Tensor) -> Tensor:
+def _one_way(scores: Tensor, weights: Tensor) -> Tensor:
     logs = torch.log_softmax(scores, dim=1)
-    return -((logs * wanted).sum(dim=1) / wanted.sum(dim=1)).mean()
+    return -((logs * weights).sum(dim=1) / weights.sum(dim=1)).mean()
