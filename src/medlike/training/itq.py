@@ -7,9 +7,9 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
 
 from medlike import bundle as bundles
 from medlike.bundle import Bundle
@@ -28,6 +28,8 @@ from medlike.datasets import (
 from medlike.errors import TrainingError
 from medlike.inference.encoder import MODALITY_FLOOR, Encoder
 from medlike.inference.outlier import OutlierSettings, fit_outlier
+from medlike.models.export import export_graph, round_weights
+from medlike.models.rotation import RotationNetwork
 from medlike.training.outlier_fit import one_of_each, spread_rows
 from medlike.training.pictures import collection_digest
 from medlike.training.quality import measure_bundle
@@ -39,12 +41,6 @@ from medlike.training.rotation import (
     principal_directions,
 )
 from medlike.types import F32, F64, I64, Array, JsonObject, Mask, Progress
-
-if TYPE_CHECKING:
-    import torch
-
-    from medlike.models.rotation import RotationNetwork
-
 
 FITTED_ON = ("train", "validation")
 OUTPUTS = ("bits", "content", "modality", "outlier_features")
@@ -151,8 +147,6 @@ def train_itq(
     arrays, facts = _outlier_part(features, known.samples, units, predicted, fitting, settings)
     spec["outlier"] = facts
     say("exporting")
-    from medlike.models.export import export_graph, round_weights
-
     graph = export_graph(round_weights(network), OUTPUTS)
     # Measured before it stands where others may look for it.
     with tempfile.TemporaryDirectory() as folder:
@@ -217,8 +211,6 @@ def _statistics(pooled: F64, weights: F64, slices: list[slice], floor: float = 1
 
 
 def _network(settings: RotationSettings, stem_weights: str | Path, modalities: int) -> RotationNetwork:
-    from medlike.models.rotation import RotationNetwork
-
     if not Path(stem_weights).is_file():
         raise TrainingError(f"no stem weights at {stem_weights}; give the safetensors file with --stem")
     network = RotationNetwork(settings.stem, settings.bits, settings.content, settings.features, modalities).eval()
@@ -227,8 +219,6 @@ def _network(settings: RotationSettings, stem_weights: str | Path, modalities: i
 
 
 def _fill(network: RotationNetwork, fitted: Fitted) -> None:
-    import torch
-
     def tensor(value: F64) -> torch.Tensor:
         return torch.from_numpy(np.ascontiguousarray(value.astype(np.float32)))
 
@@ -254,7 +244,6 @@ def _pooled_features(
         say(f"features of {len(dataset)} images from {file}")
         return np.load(file)
     say(f"computing features of {len(dataset)} images")
-    from medlike.models.export import export_graph
 
     def served(net: torch.nn.Module, images: torch.Tensor) -> dict[str, torch.Tensor]:
         pooled = net.pooling(net.stem(images))

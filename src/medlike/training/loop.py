@@ -107,6 +107,7 @@ def fit(
     return Trained(run.best["state"], run.best["epoch"], run.history, histogram)
 
 
+@dataclass
 class _FirstStage:
     """The steps of stage 1, and what of them lasts from one epoch to the next.
 
@@ -114,26 +115,24 @@ class _FirstStage:
     pairs by H [2,20], None for losses that count none.
     """
 
-    def __init__(
-        self,
-        network: ImageNetwork,
-        recipe: Recipe,
-        part: Material,
-        feed: Feed,
-        validation: Material,
-        validation_feed: Feed,
-        seed: int,
-        say: Progress[str],
-    ) -> None:
-        self.network, self.recipe, self.part, self.feed = network, recipe, part, feed
-        self.validation, self.validation_feed, self.seed, self.say = validation, validation_feed, seed, say
+    network: ImageNetwork
+    recipe: Recipe
+    part: Material
+    feed: Feed
+    validation: Material
+    validation_feed: Feed
+    seed: int
+    say: Progress[str]
+    start: torch.nn.Linear | None = None
+    histogram: Tensor | None = None
+    coded: bool = False
+
+    def __post_init__(self) -> None:
+        network, recipe, part = self.network, self.recipe, self.part
         sizes = np.bincount(part.labels["label"], minlength=network.classes["label"]).tolist()
         self.loss = hash_loss(recipe.loss, network.bits, sizes, recipe.sampling == "tempered")
         self.steps = max(1, len(part) // recipe.batch)
         self.feature_epochs = min(recipe.feature_epochs, recipe.epochs - 1) if network.settings.linear else 0
-        self.coded = False
-        self.start: torch.nn.Linear | None = None
-        self.histogram: Tensor | None = None
 
     def prepare(self) -> None:
         """Train the depth branch, where the network has one and the stem is frozen."""
@@ -155,7 +154,11 @@ class _FirstStage:
             run.mean = RunningMean(self.network, self.recipe.average)
         torch.manual_seed(self.seed * 100_003 + epoch)
         self.network.train()
-        _hold_frozen(self.network, self.recipe)
+        if self.recipe.protocol == "frozen":
+            # Batch statistics of a frozen stem stay, and what is held beside it drops nothing out.
+            self.network.stem.eval()
+            if self.network.depth_branch is not None and self.recipe.depth_steps:
+                self.network.depth_branch.eval()
 
     def batches(self, epoch: int) -> Iterator[Batch]:
         """Return the batches of an epoch, each made while the one before is worked on."""
@@ -225,14 +228,6 @@ def optimiser_of(network: ImageNetwork, recipe: Recipe) -> torch.optim.AdamW:
     if not frozen:
         groups.append({"params": stem, "scale": recipe.stem_rate / recipe.rate})
     return torch.optim.AdamW(groups, lr=recipe.rate, betas=recipe.betas, weight_decay=recipe.decay)
-
-
-def _hold_frozen(network: ImageNetwork, recipe: Recipe) -> None:
-    """Put a frozen stem, and a depth branch held with it, in evaluation mode."""
-    if recipe.protocol == "frozen":
-        network.stem.eval()
-        if network.depth_branch is not None and recipe.depth_steps:
-            network.depth_branch.eval()
 
 
 def _rate(recipe: Recipe, epoch: float) -> float:

@@ -41,10 +41,6 @@ def _sch(settings: SCHSettings, weights: Tensor | None) -> HashLoss:
     return loss
 
 
-def _pairwise(function: Callable[..., Tensor]) -> HashLoss:
-    return lambda u, labels, fingerprints: (function(u, labels), None)
-
-
 HASH_LOSSES = ("sch", "sch-released", "sch-shuffled", "sch-mean", "sch-one", "sch-alpha-A")
 
 
@@ -66,7 +62,8 @@ def hash_loss(name: str, bits: int, sizes: list[int], tempered: bool) -> HashLos
         return _sch(SCHSettings(structure=name.removeprefix("sch-")), weights)  # type: ignore[arg-type]
     added = plugins(LOSSES)
     if name in added:
-        return _pairwise(load(added[name])(len(sizes), bits))
+        pairwise = load(added[name])(len(sizes), bits)
+        return lambda u, labels, fingerprints: (pairwise(u, labels), None)
     hint = "" if added else "; losses of other methods (csq, dch, dpsh, dsh, hashnet) come with medlike-research"
     raise TrainingError(f"loss {name!r} is unknown; known: {', '.join([*HASH_LOSSES, *added])}{hint}")
 

@@ -98,7 +98,11 @@ def fit_regional(
     """
     if first > 1:
         _read_stage(network, first - 1, work)
-    modality, other = (predicted_modalities(network, each.maps.pooled[0]) for each in (feed, validation_feed))
+    modality, other = (
+        # Only an expert that is conditioned on the modality, and its gate, read it.
+        None if network.cells.film is None else predicted_modalities(network, each.maps.pooled[0])
+        for each in (feed, validation_feed)
+    )
     report: JsonObject = {"recipe": asdict(recipe)}
     views = cell_views(network, train.pictures, cache, recipe.cell_copies, seed=seed, say=say)
     if first <= 1:
@@ -110,34 +114,28 @@ def fit_regional(
         channels = [stem.channels[place] for place in network.cells.places]
         sources = [sample.source for sample in train.dataset]
         if network.cells.direct is not None:
-            shares = modality if network.cells.film is not None else None
-            start_cells(network.cells, channels, views, shares, sources, recipe.cell_whitening, seed)
+            start_cells(network.cells, channels, views, modality, sources, recipe.cell_whitening, seed)
         weights = sampling_weights(train.dataset, "tempered") * views.content.any(axis=1)
         report["cells"] = fit_cells(
             network,
             recipe,
             views,
-            modality if network.cells.film is not None else None,
+            modality,
             weights / weights.sum(),
             validation_views,
-            other if network.cells.film is not None else None,
+            other,
             work,
             seed=seed,
             resume=resume,
             say=say,
         )
         _keep_stage(network, 2, work)
-    parts = [
-        gate_material(network, part, fed, seen, shares)
-        for part, fed, seen, shares in (
-            (train, feed, views, modality),
-            (validation, validation_feed, validation_views, other),
-        )
-    ]
-    entropies = content_entropies(parts[0])
+    gate_train = gate_material(network, train, feed, views, modality)
+    gate_validation = gate_material(network, validation, validation_feed, validation_views, other)
+    entropies = content_entropies(gate_train)
     report["entropy"] = {"mean": float(entropies.mean()), "worst": float(entropies.min())}
     say(f"entropy of the cells' bits over content cells: mean {entropies.mean():.3f}, worst {entropies.min():.3f}")
-    report["gate"] = fit_gate(network, recipe, *parts, seed=seed, say=say)
+    report["gate"] = fit_gate(network, recipe, gate_train, gate_validation, seed=seed, say=say)
     _keep_stage(network, 3, work)
     return report
 
@@ -154,7 +152,7 @@ def gate_material(
     for start in range(0, len(part), CHUNK):
         given = torch.from_numpy(np.array(views.cells[0][start : start + CHUNK])).to(device).float()
         shares = None
-        if modality is not None and network.cells.film is not None:
+        if modality is not None:
             shares = torch.from_numpy(modality[start : start + CHUNK]).to(device)
             shares = shares.repeat_interleave(given.shape[1], dim=0)
         u = codes_of(network.cells, given.flatten(0, 1), shares)
@@ -163,7 +161,7 @@ def gate_material(
         cells.append(words.reshape(len(given), 14, 14, -1))
     return GateMaterial(
         standard,
-        modality if network.gate.modalities else None,
+        modality,
         pack(outputs["u"] > 0),
         np.concatenate(cells),
         views.content,

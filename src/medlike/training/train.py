@@ -137,7 +137,8 @@ def train_network(
         network = stages["decoder"].pop("network")
     outputs = served_outputs(ready.feed, len(ready.train), ("pooled", "feature"))
     record = _training_record(ready, plan, trained, begun) | stages
-    _write_record(work, record, trained)
+    history = {"history": trained.history}
+    write_text(work / RECORD, json.dumps(record | history, indent=1, ensure_ascii=False))
     return finish_bundle(
         network,
         ready.train,
@@ -363,7 +364,3 @@ def _training_record(ready: Prepared, plan: Plan, trained: Trained, begun: float
         "medlike": __version__,
         "torch": torch.__version__,
     }
-
-
-def _write_record(work: Path, record: JsonObject, trained: Trained) -> None:
-    write_text(work / RECORD, json.dumps({**record, "history": trained.history}, indent=1, ensure_ascii=False))
