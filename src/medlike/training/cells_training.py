@@ -100,12 +100,27 @@ def fit_cells(
     resume: bool = False,
     say: Progress[str] = lambda line: None,
 ) -> list[dict[str, float]]:
-    """Train a network's cell expert from where it stands; returns the history, the start as epoch 0.
+    """Train the cell expert of a network from where it stands.
 
-    modality: float32 [N,M] of the pictures, None where the expert is not conditioned. weights: how often each
-    picture is drawn. `found`: share of validation cells whose place in the copy has the nearest code among all cells
-    of a batch; `entropy`: mean over bits, over content cells, in bits, and of the worst bit. resume: go on from the
-    checkpoint in `folder`. TrainingError for a loss that is not finite and for a checkpoint of another run.
+    Args:
+        network: The network; all of it but the expert is frozen.
+        recipe: How the expert is trained.
+        views: Cells of the pictures and their copies.
+        modality: float32 [N,M] of the pictures, None where the expert is not conditioned.
+        weights: float64 [N], how often each picture is drawn; they sum to 1.
+        validation: Cells of the validation pictures.
+        validation_modality: As `modality`, of the validation pictures.
+        folder: Holds checkpoint, history and curves.
+        seed: Fixes the batches.
+        resume: Go on from the checkpoint in `folder`.
+        say: Takes lines of progress.
+
+    Returns:
+        The history, with the start as epoch 0. `found` is the share of validation cells whose place in the copy has
+        the nearest code among all cells of a batch; `entropy` is the mean over bits, over content cells, in bits.
+
+    Raises:
+        TrainingError: The checkpoint is of another run, or the loss is not finite.
     """
     expert = network.cells
     device = expert.mean.device

@@ -38,11 +38,25 @@ def fit_decoder(
     resume: bool = False,
     say: Progress[str] = lambda line: None,
 ) -> list[dict[str, float]]:
-    """Train the decoder of a network and leave its best epoch in it; returns the history.
+    """Train the decoder of a network and leave its best epoch in it.
 
-    deep: rows -> the stem's deepest maps [n,C,7,7] on the network's device. Best by the error on the
-    validation pictures. resume: go on from the checkpoint in `folder`. TrainingError for a loss that is not
-    finite and for a checkpoint of another run.
+    Args:
+        network: A network with a decoder; all else of it is frozen.
+        recipe: How it is trained.
+        pictures: What the decoder draws again.
+        deep: rows -> the deepest maps of the stem, [n,C,7,7], on the device of the network.
+        validation: Pictures by whose error the best epoch is chosen.
+        validation_deep: As `deep`, of those pictures.
+        folder: Holds checkpoint, history and curves.
+        seed: Fixes the order of the pictures.
+        resume: Go on from the checkpoint in `folder`.
+        say: Takes lines of progress.
+
+    Returns:
+        The history, a row for each epoch.
+
+    Raises:
+        TrainingError: There is no decoder, the checkpoint is of another run, or the loss is not finite.
     """
     device = next(network.parameters()).device
     decoder = network.decoder

@@ -64,16 +64,13 @@ class FrozenFeed:
         return parts
 
     def run(self, inputs: tuple[Tensor, ...]) -> Outputs:
-        """Return the outputs of a batch."""
-        return self._encode(*inputs)
+        """Return the outputs of a batch: shallow and deep maps and pooled means."""
+        with mixed_precision(self.device):
+            return self.network.encode(*inputs)
 
     def served(self, rows: I64) -> Outputs:
         """Return the outputs of pictures that are not augmented."""
-        return self._encode(*self.maps.batch(np.zeros(len(rows), np.int64), rows, self.device))
-
-    def _encode(self, shallow: Tensor, deep: Tensor, pooled: Tensor) -> Outputs:
-        with mixed_precision(self.device):
-            return self.network.encode(shallow, deep, pooled)
+        return self.run(self.maps.batch(np.zeros(len(rows), np.int64), rows, self.device))
 
 
 def _mix(part: Tensor, share: Tensor, other: Tensor) -> Tensor:
@@ -99,17 +96,14 @@ class PictureFeed:
         )
 
     def run(self, inputs: tuple[Tensor, ...]) -> Outputs:
-        """Return the outputs of a batch."""
-        return self._forward(*inputs)
+        """Return the outputs of a batch: grey pictures alone."""
+        images = inputs[0].expand(-1, 3, -1, -1).contiguous(memory_format=torch.channels_last)
+        with mixed_precision(self.device):
+            return self.network(images)
 
     def served(self, rows: I64) -> Outputs:
         """Return the outputs of pictures that are not augmented."""
-        return self._forward(grey_batch(self.pictures, rows, self.device))
-
-    def _forward(self, grey: Tensor) -> Outputs:
-        images = grey.expand(-1, 3, -1, -1).contiguous(memory_format=torch.channels_last)
-        with mixed_precision(self.device):
-            return self.network(images)
+        return self.run((grey_batch(self.pictures, rows, self.device),))
 
 
 @torch.inference_mode()

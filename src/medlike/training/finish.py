@@ -73,8 +73,21 @@ def finish_bundle(
 ) -> Bundle:
     """Round, export, calibrate and measure a trained network, and write it as a bundle at `out`.
 
-    outputs: "pooled" [N,P] and "feature" [N,D] of the training pictures. training: what the bundle keeps of
-    the run. Weights are rounded in place, so that the network is what was shipped.
+    Weights are rounded in place, so that the network is what was shipped.
+
+    Args:
+        network: The trained network.
+        train: The training pictures.
+        outputs: "pooled" [N,P] and "feature" [N,D] of the training pictures.
+        collection: Where calibration, outliers and measurements come from.
+        out: Where the bundle goes.
+        name: Name of the bundle.
+        preset: Name of the preset.
+        training: What the bundle keeps of the run.
+        stem_terms: Terms of the weights of the stem.
+        seed: Fixes the reference and calibration pictures.
+        replace: Replace a bundle that is at `out`.
+        say: Takes lines of progress.
     """
     network = network.eval().cpu()
     network.outlier_map = fit_outlier_map(

@@ -64,10 +64,11 @@ def fit_gate(
     seed: int = 0,
     say: Progress[str] = lambda line: None,
 ) -> JsonObject:
-    """Train a network's gate in place; returns mean shares and what blended and hard routing reach.
+    """Train the gate of a network in place.
 
-    The result holds, for validation queries with and without a crop: the mean share of the local distance, and mean
-    average precision over candidates of hard routing (whole image without a crop, region with one) and blended.
+    Returns:
+        For validation queries with and without a crop: the mean share of the local distance, and the mean average
+        precision over candidates of blended and of hard routing (whole image without a crop, region with one).
     """
     torch.manual_seed(seed)
     gate = network.gate

@@ -95,13 +95,27 @@ def train_itq(
     replace: bool = False,
     say: Progress[str] = lambda line: None,
 ) -> Bundle:
-    """Fit and write the untrained bundle; returns it with its measured quality.
+    """Fit and write the bundle that needs no training.
 
-    Fitted on the parts train and validation of `split` (made from the data where none is given), on images
-    whose terms allow it and that are in-domain; the outlier score is calibrated on the part calibration, one
-    image a unit; quality is measured on gallery and query, headline labels of the first dataset. cache: a
-    folder that keeps the stem's features between runs. Raises TrainingError or DatasetError where the data
-    do not do.
+    It is fitted on in-domain images of the parts train and validation whose terms allow it. The outlier score is
+    calibrated on the part calibration, one image a unit; quality is measured on gallery and query.
+
+    Args:
+        datasets: The collections; the quality is measured on headline labels of the first.
+        out: Where the bundle goes.
+        stem_weights: The safetensors file of the stem.
+        settings: Of the fit.
+        split: None makes one from the data.
+        cache: Folder that keeps the features of the stem between runs; None keeps none.
+        replace: Replace a bundle that is at `out`.
+        say: Takes lines of progress.
+
+    Returns:
+        The bundle, with its measured quality.
+
+    Raises:
+        TrainingError: The bits, the stem or the data do not fit.
+        DatasetError: The data cannot be read.
     """
     if settings.bits % 8 or not 8 <= settings.bits <= 512:
         raise TrainingError(f"{settings.bits} bits; give a multiple of 8 from 8 to 512")

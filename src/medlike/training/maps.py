@@ -63,8 +63,16 @@ def stem_maps(
 ) -> Maps:
     """Return maps of `views` views of every picture: view 0 as it is, the others augmented; kept under `cache`.
 
-    network: an image network in evaluation mode; only its stem and pooling run. A view that is there is read,
-    so an interrupted run goes on with the next view.
+    A view that is there is read, so an interrupted run goes on with the next view.
+
+    Args:
+        network: An image network in evaluation mode; only its stem and pooling run.
+        pictures: The pictures.
+        cache: Folder that keeps the maps.
+        views: Number of views of each picture.
+        settings: How views but the first are augmented.
+        seed: Fixes the views.
+        say: Takes lines of progress.
     """
     key = hashlib.sha256(
         f"{pictures.digest} {stem_digest(network.stem)} {network.shallow_index} {network.deep_index} "

@@ -40,13 +40,31 @@ def train_mcmfh(
     replace: bool = False,
     say: Progress[str] = lambda line: None,
 ) -> Bundle:
-    """Train MCMFH on the pairs of collections and write a text bundle at `out`; returns it, measured.
+    """Train MCMFH on the pairs of collections and write a text bundle at `out`.
 
-    image_bundle: whose content vectors are the image side, by name or folder (the default one). changes: settings
-    of recipe or network. split: given, else one is made in `work`. cache: folder of embeddings, kept by digest.
-    resume: go on from the checkpoint in `work`.
-    Texts of images whose terms do not allow training take no part. Raises TrainingError where there are too few
-    pairs, TextNotInstalled without the text part.
+    Texts of images whose terms do not allow training take no part.
+
+    Args:
+        datasets: Collections with texts; the quality is measured on headline labels of the first.
+        out: Where the bundle goes.
+        image_bundle: Name or folder of the bundle whose content vectors are the image side; None is the default one.
+        bits: Length of the code.
+        changes: Settings of recipe or network by name.
+        seed: Fixes the weights on one machine.
+        split: None makes one and keeps it in `work`.
+        work: Folder of the run. None is OUT.run.
+        cache: Folder of embeddings, kept by digest. None is a folder in `work`.
+        name: Name of the bundle; None derives one from the bits.
+        resume: Go on from the checkpoint in `work`.
+        replace: Replace a bundle that is at `out`.
+        say: Takes lines of progress.
+
+    Returns:
+        The bundle, with its measured quality.
+
+    Raises:
+        TrainingError: There are too few pairs, or a setting is unknown.
+        TextNotInstalled: The sentence encoder is not installed.
     """
     from medlike.models.export import round_weights
     from medlike.models.mcmfh import CrossModalSettings, export_crossmodal, preset

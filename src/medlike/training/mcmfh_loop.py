@@ -100,11 +100,23 @@ def fit_crossmodal(
     folder: Path | None = None,
     resume: bool = False,
 ) -> Fit:
-    """Train a network on pairs; the epoch with the best retrieval among validation pairs is kept.
+    """Train a network on pairs and keep the epoch with the best retrieval among validation pairs.
 
-    build: the network's class, for rivals that take and give the same. folder: holds checkpoint, history and curves,
-    None for none; resume: go on from the checkpoint there. The same pairs, settings and seed give the
-    same weights on one machine. TrainingError where there are too few pairs or the loss is not finite.
+    The same pairs, settings and seed give the same weights on one machine.
+
+    Args:
+        train: The pairs to learn from, 8 or more.
+        validation: The pairs by which the epoch is chosen.
+        settings: The shape of the network.
+        recipe: How it is trained.
+        seed: Fixes weights, noise and batches.
+        build: Makes the network; other methods give a class with the same inputs and outputs.
+        say: Takes lines of progress.
+        folder: Holds checkpoint, history and curves; None keeps none.
+        resume: Go on from the checkpoint in `folder`.
+
+    Raises:
+        TrainingError: There are too few pairs, or the loss is not finite.
     """
     if len(train) < 8:
         raise TrainingError(f"{len(train)} pairs of image and text to train on; give 8 or more")

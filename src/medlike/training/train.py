@@ -114,11 +114,27 @@ def train_network(
     replace: bool = False,
     say: Progress[str] = lambda line: None,
 ) -> Bundle:
-    """Train a preset and write the bundle at `out`; returns it with its measured quality.
+    """Train a preset and write the bundle at `out`.
 
-    split: given, else one is made and kept in `work`. work: folder of the run (default: OUT.run): checkpoint,
-    history.csv, curves.png, training.json. cache: prepared pictures and maps (default: in `work`). resume: go on
-    from the checkpoint in `work`. Raises TrainingError, DatasetError or BundleError where it cannot start or go on.
+    Args:
+        datasets: The labelled collections; the quality is measured on headline labels of the first.
+        out: Where the bundle goes.
+        plan: What is trained, and how.
+        split: None makes one and keeps it in `work`.
+        work: Folder of the run: checkpoint, history.csv, curves.png, training.json. None is OUT.run.
+        cache: Folder of prepared pictures and maps. None is a folder in `work`.
+        name: Name of the bundle; None derives one from preset and bits.
+        resume: Go on from the checkpoint in `work`.
+        replace: Replace a bundle that is at `out`.
+        say: Takes lines of progress.
+
+    Returns:
+        The bundle, with its measured quality.
+
+    Raises:
+        TrainingError: The plan or the data do not fit, or training cannot go on.
+        DatasetError: The data cannot be read.
+        BundleError: The bundle cannot be written.
     """
     out = Path(out)
     work = Path(work) if work else out.with_name(out.name + ".run")
