@@ -1,7 +1,7 @@
 # make demo   index the samples, search them, draw the answers
 # make check  the quick loop: lint, types, fast tests
 # make test   everything, with its real peers
-# make docs   write docs/cli.md from the commands' own help, figures in README and docs from the results, and the
+# make docs   write the pages of commands from their own help, figures in README and docs from the results, and the
 #             drawing of the rooms from the imports
 # make faults FOLDER=...   which inputs of a folder are read right, refused or read wrong
 # make soak   two thousand generated DICOM files against independent decoders (some minutes)
@@ -70,9 +70,10 @@ test: $(DEV)
 
 docs: $(DEV)
 	$(BIN)/python -m medlike_research.docs.reference > docs/cli.md.new && mv docs/cli.md.new docs/cli.md
-	$(BIN)/python -m medlike_research.docs.inserts README.md docs/acir.md docs/hmar.md docs/mcmfh.md \
-	  docs/inference.md docs/results/bundles.md
-	$(BIN)/python -m medlike_research.docs.benchmarks docs/benchmarks
+	$(BIN)/python -m medlike_research.docs.reference added > research/commands.md.new \
+	  && mv research/commands.md.new research/commands.md
+	$(BIN)/python -m medlike_research.docs.inserts README.md docs/results/acir.md docs/results/bundles.md
+	$(BIN)/python -m medlike_research.docs.benchmarks docs/results/benchmarks
 	$(BIN)/python tools/import_graph.py docs/images/rooms.svg
 
 faults: $(CORE)

@@ -22,7 +22,7 @@ extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
 root_doc = "docs/site/index"
 include_patterns = [
     "*.md", "docs/*.md", "docs/results/*.md", "docs/site/*.md", "docs/site/*.rst",
-    "samples/README.md", "research/README.md",
+    "samples/README.md", "research/*.md",
 ]
 exclude_patterns = [".*", "build", "dist", "runs", "src", "tests", "research/src", "research/tests", "tools"]
 

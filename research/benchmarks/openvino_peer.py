@@ -1,7 +1,7 @@
 """Images a second of the runtime and of OpenVINO in float32 on one bundle, one thread, alternating.
 
-    python -m pip install openvino
-    python research/benchmarks/openvino_peer.py medlike-itq-64
+python -m pip install openvino
+python research/benchmarks/openvino_peer.py medlike-itq-64
 """
 
 import sys

@@ -8,8 +8,12 @@ import pytest
 from markdown_it import MarkdownIt
 
 ROOT = Path(__file__).parents[2]
-FOLDERS = (".", ".github", "docs", "docs/site")
-PAGES = sorted(str(path.relative_to(ROOT)) for folder in FOLDERS for path in (ROOT / folder).glob("*.md"))
+FOLDERS = (".", ".github", "docs", "docs/site", "research", "samples")
+WRITTEN = ("acir", "bundles", "benchmarks", "protocols")  # pages of results that no study writes
+PAGES = sorted(
+    [str(path.relative_to(ROOT)) for folder in FOLDERS for path in (ROOT / folder).glob("*.md")]
+    + [f"docs/results/{name}.md" for name in WRITTEN]
+)
 KINDS = ("long sentences", "long lines", "private words")
 WORDS, COLUMNS = 30, 120
 

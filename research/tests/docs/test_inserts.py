@@ -21,6 +21,9 @@ def test_a_table_replaces_what_stood_there(tmp_path):
     assert filled(once, tmp_path) == once
     with pytest.raises(DatasetError, match=r"no table 'Other'; it has: Main"):
         filled(PAGE.replace("| Main", "| Other"), tmp_path)
+    assert "| b |\n|---|\n|  |\n\n" in filled(PAGE.replace("| Main", "| Main | z | b"), tmp_path)
+    with pytest.raises(DatasetError, match=r"no one column 'c'; it has: a; b"):
+        filled(PAGE.replace("| Main", "| Main | z | c"), tmp_path)
 
 
 def test_what_evaluate_measured_becomes_a_table(tmp_path):

@@ -7,9 +7,10 @@ from typing import get_args, get_type_hints
 import pytest
 import typer
 
-from medlike_research.docs.reference import every_command, reference
+from medlike_research.docs.reference import added_commands, every_command, own_commands, parameters, reference
 
 ROOT = Path(__file__).parents[3]
+PAGES = {False: ROOT / "docs" / "cli.md", True: ROOT / "research" / "commands.md"}  # by: are these commands added?
 COMMANDS = {path: (function, epilog) for path, function, epilog in every_command()}
 EXPECTED = {
     "medlike demo", "medlike index", "medlike search", "medlike info", "medlike verify", "medlike remove",
@@ -18,9 +19,10 @@ EXPECTED = {
 }  # fmt: skip
 
 
-def test_docs_are_what_the_help_says():
-    written = (ROOT / "docs" / "cli.md").read_text(encoding="utf-8")
-    assert written == reference(), "docs/cli.md differs from the commands' help; run: make docs"
+@pytest.mark.parametrize("added", PAGES)
+def test_docs_are_what_the_help_says(added):
+    written = PAGES[added].read_text(encoding="utf-8")
+    assert written == reference(added), f"{PAGES[added].name} differs from the commands' help; run: make docs"
 
 
 def test_all_commands_are_there():
@@ -45,9 +47,18 @@ def test_every_option_has_help(path):
         assert facts.help and facts.help.rstrip().endswith((".", ",")), f"{path}: {name}"
 
 
-@pytest.mark.parametrize("path", COMMANDS)
-def test_every_command_is_in_the_docs(path):
-    assert f"\n## {path}\n" in (ROOT / "docs" / "cli.md").read_text(encoding="utf-8")
+@pytest.mark.parametrize("added", PAGES)
+def test_every_command_and_option_is_in_the_docs(added):
+    page = PAGES[added].read_text(encoding="utf-8")
+    of_all, *sections = page.split("\n## medlike ")
+    documented = {f"medlike {section.splitlines()[0]}": section for section in sections}
+    sources = added_commands() if added else own_commands()
+    expected = {path: function for path, function, _ in sources}
+    assert list(documented) == list(expected)
+    for path, function in expected.items():
+        for word, name, text in parameters(function):
+            if f"- `{name}`:" not in documented[path]:
+                assert f"- `{name}`:" in of_all and word in documented[path], f"{path} {name}: {text}"
 
 
 def test_every_page_can_be_reached_from_the_map():

@@ -103,9 +103,7 @@ def test_gradients_agree_with_differences(fast, slow):
 
 
 @pytest.mark.parametrize(("fast", "slow"), CASES, ids=NAMES)
-@pytest.mark.parametrize(
-    "labels", [[0, 1, 2], [1, 1, 1], [-1, -1, -1]], ids=["no positives", "one class", "unknown"]
-)
+@pytest.mark.parametrize("labels", [[0, 1, 2], [1, 1, 1], [-1, -1, -1]], ids=["no positives", "one class", "unknown"])
 def test_poor_batches_are_finite(fast, slow, labels):
     u = torch.tensor([[0.0] * 8, [60.0] * 8, [-60.0] * 8], requires_grad=True)
     loss = fast(u, torch.tensor(labels))

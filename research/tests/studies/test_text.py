@@ -130,9 +130,13 @@ def test_a_run_fills_every_table(bench, tmp_path):
     shares = titles["Codes against the model's own float vector, share of its mAP@50"]
     assert shares[0][0] == "16" and all(str(cell).endswith("%") for cell in shares[0][1:])
     results = json.loads((tmp_path / "results.json").read_text())
-    assert results["cells_done"] == results["cells"] and sum(
-        "trained on shuffled pairs" in note and "with its queries permuted" in note for note in results["notes"]
-    ) == 2
+    assert (
+        results["cells_done"] == results["cells"]
+        and sum(
+            "trained on shuffled pairs" in note and "with its queries permuted" in note for note in results["notes"]
+        )
+        == 2
+    )
 
 
 def test_a_subset_makes_do(bench, tmp_path):

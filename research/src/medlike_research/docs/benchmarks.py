@@ -26,7 +26,7 @@ Each table is one run of one command. medlike and its peer take turns, and their
   running too: seconds are then longer than on an idle machine, and ratios suffer less.
 - *CPU* is core-seconds of the process alone. Load changes them little.
 
-[Speed](speed.md) summarises these figures, and explains what bounds them.
+[Speed](../speed.md) summarises these figures, and explains what bounds them.
 """
 
 

@@ -2,7 +2,8 @@
 
 Between `<!-- figures: FOLDER/results.json | TITLE -->` and `<!-- end of figures -->` stands the table of that title
 in a study's results, FOLDER being beside the page, or of what `medlike evaluate` measured: `methods`, `outliers`,
-`comparisons` or `alarms`; `| TITLE | ROW; ROW` takes the rows with these first cells. Between
+`comparisons` or `alarms`; `| TITLE | ROW; ROW` takes the rows with these first cells, and a further
+`| COLUMN; COLUMN` the columns with these heads. Between
 `<!-- figures: bundle NAME -->` and the end stands the measured quality of a bundle or, for `bundle NAME | regional`,
 what the training of its regional expert reported. What stands there is replaced; everything else on the page is left
 as it is.
@@ -43,7 +44,7 @@ def _figures(what: str, folder: Path) -> str:
         if part == "regional":
             return regional_part(spec.get("training") or {})
         return quality_part(spec.get("quality") or {})
-    path, title, wanted = (part.strip() for part in f"{what}||".split("|")[:3])
+    path, title, wanted, heads = (part.strip() for part in f"{what}|||".split("|")[:4])
     if not (folder / path).is_file():
         return f"Not run in this version: `{path}` is written by `medlike study {Path(path).parent.name} --out DIR`."
     results = strict_json.read(folder / path)
@@ -60,6 +61,12 @@ def _figures(what: str, folder: Path) -> str:
         if missing := [name for name in names if name not in by_name]:
             raise DatasetError(f"table {title!r} of {path} has no row {missing[0]!r}; it has: {'; '.join(by_name)}")
         rows = [by_name[name] for name in names]
+    if heads:
+        names = [name.strip() for name in heads.split(";")]
+        if unclear := [name for name in names if head.count(name) != 1]:
+            raise DatasetError(f"table {title!r} of {path}: no one column {unclear[0]!r}; it has: {'; '.join(head)}")
+        columns = [head.index(name) for name in names]
+        head, rows = names, [[row[column] for column in columns] for row in rows]
     return "\n".join(table_lines(head, rows))
 
 
@@ -89,7 +96,14 @@ def _evaluated(results: Mapping[str, Any]) -> dict[str, Table]:
     return {
         "methods": (
             (
-                "method", "bits", "bytes", "mAP", "95 %", "worst ties", "best ties", "within source",
+                "method",
+                "bits",
+                "bytes",
+                "mAP",
+                "95 %",
+                "worst ties",
+                "best ties",
+                "within source",
                 "train part in the gallery",
             ),
             methods,

@@ -1,7 +1,12 @@
-"""The commands' own help as Markdown: python -m medlike_research.docs.reference > docs/cli.md"""
+"""The commands' own help as Markdown: python -m medlike_research.docs.reference > docs/cli.md
+
+With the argument `added` it is the help of the commands that packages add: research/commands.md.
+"""
 
 import inspect
+import sys
 import textwrap
+from collections import Counter
 from collections.abc import Iterator
 from enum import Enum
 from typing import Any, get_args, get_origin, get_type_hints
@@ -10,7 +15,7 @@ import typer
 
 INTRODUCTION = """# Commands
 
-`make docs` writes this page from the help of the commands; do not edit it.
+`make docs` writes this page from the help of the commands; do not edit it. `medlike COMMAND --help` has more examples.
 
 | exit code | meaning |
 |---:|---|
@@ -21,26 +26,45 @@ INTRODUCTION = """# Commands
 | 130 | interrupted |
 
 Results go to stdout; progress and notes go to stderr. Names, labels and texts come from files, so control characters
-and those that change the direction of writing appear as escapes (`\\x1b`, `\\u202e`). In CSV, a text that begins like
-a formula gets an apostrophe in front of it; numbers do not change.
+appear as escapes (`\\x1b`, `\\u202e`). In CSV, a text that begins like a formula gets an apostrophe in front of it.
 
 Set `MEDLIKE_TRACEBACK=1` to see where a failure comes from. `medlike --install-completion` installs shell completion.
+The package medlike-research adds [commands](../research/commands.md) for studies and benches.
+"""
+ADDED = """# Commands of medlike-research
+
+`make docs` writes this page from the help of the commands; do not edit it. [Commands](../docs/cli.md) has those of
+medlike itself.
 """
 
 
-def reference() -> str:
-    """Every command with its arguments, options and examples."""
-    parts = [INTRODUCTION]
-    for path, function, epilog in every_command():
-        given = list(parameters(function))
-        usage = " ".join([path, *(word for word, _, _ in given)])
-        parts.append(f"## {path}\n\n{inspect.getdoc(function)}\n\n```\n{usage}\n```\n")
-        if given:
-            parts.append("\n".join(_item(name, text) for _, name, text in given) + "\n")
+EXAMPLES = 3  # of a command; its help has them all
+SHARED = 3  # an option that so many commands have, with the same help, is described once
+
+
+def reference(added: bool = False) -> str:
+    """Return the page of medlike's own commands, or of those that packages add, with options and examples."""
+    source = added_commands() if added else own_commands()
+    described = [(path, function, epilog, list(parameters(function))) for path, function, epilog in source]
+    counts = Counter((name, text) for *_, own in described for _, name, text in own if name.startswith("-"))
+    shared = [item for item, count in counts.items() if count >= SHARED]
+    parts = [
+        ADDED if added else INTRODUCTION,
+        "## Shared options\n\nThe usage of each command says which of these it takes.\n",
+        "\n".join(_item(*item) for item in shared) + "\n",
+    ]
+    for path, function, epilog, own in described:
+        listed = [(name, text) for _, name, text in own if (name, text) not in shared]
+        usage = [path, *(word for word, name, text in own if not name.startswith("-"))]
+        usage += [word for word, name, text in own if (name, text) in shared]
+        usage += ["[OPTIONS]"] * any(name.startswith("-") for name, _ in listed)
+        parts.append(f"## {path}\n\n{inspect.getdoc(function)}\n\n`{' '.join(usage)}`\n")
+        if listed:
+            parts.append("\n".join(_item(*item) for item in listed) + "\n")
         paragraphs = [" ".join(part.split()) for part in (epilog or "").split("\n\n")]
         examples = [part for part in paragraphs if part.startswith("medlike ")]
         if examples:
-            parts.append("```\n" + "\n".join(examples) + "\n```\n")
+            parts.append("```\n" + "\n".join(examples[:EXAMPLES]) + "\n```\n")
     return "\n".join(parts)
 
 
@@ -56,10 +80,21 @@ def _item(name: str, text: str) -> str:
 
 def every_command() -> Iterator[tuple[str, Any, str | None]]:
     """Yield full name, function and epilog of medlike's own commands, then of those that packages add."""
-    from medlike.cli.added import added
+    yield from own_commands()
+    yield from added_commands()
+
+
+def own_commands() -> Iterator[tuple[str, Any, str | None]]:
+    """Yield full name, function and epilog of medlike's own commands."""
     from medlike.cli.app import build
 
     yield from commands(build())
+
+
+def added_commands() -> Iterator[tuple[str, Any, str | None]]:
+    """Yield full name, function and epilog of the commands that packages add."""
+    from medlike.cli.added import added
+
     for name, app in added():
         # A Typer of one command is that command; one of several is a group.
         single = len(app.registered_commands) == 1 and not app.registered_groups
@@ -119,4 +154,4 @@ def _default(default: Any, shown: Any) -> str:
 
 
 if __name__ == "__main__":
-    print(reference(), end="")
+    print(reference(added=sys.argv[1:] == ["added"]), end="")

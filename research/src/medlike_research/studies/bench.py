@@ -82,9 +82,7 @@ class Bench:
     def part(self, *names: str) -> Dataset:
         """Headline samples of one or several parts."""
         wanted = set(self.labels)
-        found = self.split.part(self.data, *names).where(
-            lambda s: s.label in wanted and not s.is_ood and not s.apart
-        )
+        found = self.split.part(self.data, *names).where(lambda s: s.label in wanted and not s.is_ood and not s.apart)
         return self.limited(found)
 
     def limited(self, data: Dataset) -> Dataset:

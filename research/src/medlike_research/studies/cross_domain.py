@@ -101,9 +101,7 @@ def _fitting(bench: Bench) -> Dataset:
 
 def _without(bench: Bench, source: str) -> Callable[[], Result]:
     def run() -> Result:
-        everyone = bench.limited(
-            bench.split.part(bench.wide, "train").where(lambda s: not s.apart and not s.is_ood)
-        )
+        everyone = bench.limited(bench.split.part(bench.wide, "train").where(lambda s: not s.apart and not s.is_ood))
         features = _unit(bench, everyone)
         kin = kin_of(source, bench.wide)
         keep = np.array([s.source not in kin for s in everyone])

@@ -200,9 +200,7 @@ def _plan(bench: Bench, away: frozenset[str], seed: int) -> Plan:
     changes = shortened(settings.epochs)
     if settings.limit is not None:
         changes["batch"] = 16  # a thinned collection has few pictures; larger batches would be refused
-    return Plan(
-        settings.preset, BITS, "ours", changes, 1, seed, settings.stem, settings.device, tuple(sorted(away))
-    )
+    return Plan(settings.preset, BITS, "ours", changes, 1, seed, settings.stem, settings.device, tuple(sorted(away)))
 
 
 def _maps(bench: Bench, ready: Prepared, plan: Plan, held: Any, network: Any = None) -> Any:

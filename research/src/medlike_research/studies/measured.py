@@ -65,9 +65,7 @@ def method_table(bench: Bench, methods: Mapping[str, Sequence[Result]]) -> tuple
         ])  # fmt: skip
     oracle = source_oracle(bench.arena)
     interval = bootstrap_interval(oracle.ap, oracle.units)
-    rows.append(
-        [ORACLE, "", "", "", interval.mean, f"{interval.low:.3f} to {interval.high:.3f}", *[None] * 5]
-    )
+    rows.append([ORACLE, "", "", "", interval.mean, f"{interval.low:.3f} to {interval.high:.3f}", *[None] * 5])
     return "Retrieval on the headline labels", HEAD, rows
 
 

@@ -49,9 +49,7 @@ def as_image(sheet: PillowImage.Image, description: str) -> str:
     )
 
 
-def _tile(
-    pixels: np.ndarray, labelled: np.ndarray, box: np.ndarray, colour: tuple[int, int, int]
-) -> PillowImage.Image:
+def _tile(pixels: np.ndarray, labelled: np.ndarray, box: np.ndarray, colour: tuple[int, int, int]) -> PillowImage.Image:
     tile = PillowImage.fromarray(np.ascontiguousarray(pixels)).convert("RGB").resize((TILE, TILE))
     pen = ImageDraw.Draw(tile)
     scale = TILE / len(pixels)
