@@ -81,7 +81,7 @@ def _geometry(x: Tensor, s: Augmentation, generator: torch.Generator) -> Tensor:
     low, high = s.scale
     scale = low + (high - low) * _uniform(generator, n)
     aspect = torch.exp((2 * _uniform(generator, n) - 1) * s.aspect)
-    # Half the pictures stay upright: most of a gallery is.
+    # Half the pictures stay upright, as most of a gallery is.
     angle = (2 * _uniform(generator, n) - 1) * math.radians(s.rotation) * (_uniform(generator, n) < 0.5)
     flip_x = torch.where(_uniform(generator, n) < s.horizontal, -1.0, 1.0)
     flip_y = torch.where(_uniform(generator, n) < s.vertical, -1.0, 1.0)

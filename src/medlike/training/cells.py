@@ -28,7 +28,7 @@ from medlike.types import I16, U8, Mask, Progress
 
 CELLS = GRID * GRID
 BATCH = 64
-# Grey levels by which the pixels of a cell must vary to be content: padding and air do not.
+# A cell is content if its grey levels have at least this standard deviation; padding and air have less.
 SPREAD = 4.0
 PRINT = 8
 PHOTOMETRY = Augmentation(

@@ -14,7 +14,7 @@ from medlike.types import F32, F64, I64
 
 PER_IMAGE = 30
 ROTATION_ROWS = 40_000
-# Images whose weight the common mean has in the mean of a modality: few images say little.
+# The common mean counts like so many images in the mean of a modality, which is uncertain where images are few.
 PRIOR_IMAGES = 20
 
 

@@ -181,7 +181,7 @@ def draw_batch(
         if not usable.any():
             continue
         height, width = random.integers(low, high + 1, 2)
-        # Around a usable cell, so that no draw is lost to air.
+        # Around a usable cell, so that no window holds only air.
         y, x = np.argwhere(usable)[random.integers(int(usable.sum()))]
         top = int(np.clip(y - random.integers(height), 0, GRID - height))
         left = int(np.clip(x - random.integers(width), 0, GRID - width))

@@ -25,7 +25,7 @@ def load_checkpoint(path: Path) -> Content:
     """Return the content of a checkpoint, on the CPU. TrainingError for a damaged file and for one of another kind."""
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception:  # torch raises what the damage happens to provoke, with advice that does not fit here
+    except Exception:  # the type depends on the damage, and torch's advice does not fit here
         content = None
     if not isinstance(content, dict) or "identity" not in content:
         raise TrainingError(f"{path} is damaged or no checkpoint of this program; remove it to start again")
@@ -45,7 +45,7 @@ def resumed_checkpoint(path: Path, identity: Content) -> Content | None:
     if not path.is_file():
         return None
     content = load_checkpoint(path)
-    # Through JSON, which makes tuples lists: what a checkpoint holds may have been through it.
+    # Through JSON, which turns tuples into lists, because the checkpoint may have been through it.
     there = json.loads(json.dumps(content["identity"]))
     for name, value in json.loads(json.dumps(dict(identity))).items():
         if there.get(name) != value:

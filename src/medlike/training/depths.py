@@ -90,6 +90,6 @@ def fit_depths(
         report=REPORT,
     )
     run_stage(stage, say=say)
-    # What the members learned apart stays, so that they do not grow alike.
+    # Later epochs must not train the members: together they would become alike.
     network.depth_branch.requires_grad_(False)
     optimiser.zero_grad(set_to_none=True)

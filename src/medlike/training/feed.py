@@ -20,7 +20,7 @@ from medlike.training.recipe import Recipe
 from medlike.types import F32, I64
 
 T = TypeVar("T")
-# What a network says of a batch, by name: tensors, and dictionaries of them.
+# Outputs of a network for a batch, by name: tensors, and dictionaries of them.
 Outputs = dict[str, Any]
 SERVED_BATCH = 256
 

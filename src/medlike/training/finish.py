@@ -36,7 +36,7 @@ from medlike.training.quality import measure_bundle, measure_left_out
 from medlike.types import F32, I64, U8, Array, JsonObject, Progress
 
 REFERENCE = 2400
-# Fewer calibration units than 1 / 0.03 could never reach the threshold.
+# With fewer calibration units than 1 / 0.03 no p-value could reach the threshold.
 LEAST_CALIBRATION = 34
 
 
@@ -146,7 +146,7 @@ def outlier_part(
     calibration = runtime_outputs(bundle, prepare_pictures(usual, collection.cache, say).pixels)
     fitting: JsonObject = {
         "reference_unit": train.units[rows].tolist(),
-        # One label looks different from place to place: a cluster for each source's share of it.
+        # A label looks different at each source, so each source has a cluster of its own.
         "reference_cluster": [keys[row] for row in rows.tolist()],
         "reference_error": reference.get("reconstruction_error"),
         "calibration_error": calibration.get("reconstruction_error"),

@@ -162,7 +162,7 @@ def train_itq(
     spec["outlier"] = facts
     say("exporting")
     graph = export_graph(round_weights(network), OUTPUTS)
-    # Measured before it stands where others may look for it.
+    # Measured first: others may read the bundle as soon as it is in its place.
     with tempfile.TemporaryDirectory() as folder:
         draft = bundles.write(Path(folder) / "draft", graph, arrays, spec)
         say("measuring")
@@ -297,7 +297,7 @@ def _outlier_part(
     return fit_outlier(
         features[reference],
         features[calibration],
-        # As predicted, since that is what decides at search time whose calibration counts.
+        # The predicted modality, because a search chooses the calibration by it.
         [modalities[i] for i in calibration.tolist()],
         reference_unit=units[reference].tolist(),
         reference_cluster=[samples[i].label for i in reference.tolist()],

@@ -155,7 +155,7 @@ class _FirstStage:
         torch.manual_seed(self.seed * 100_003 + epoch)
         self.network.train()
         if self.recipe.protocol == "frozen":
-            # Batch statistics of a frozen stem stay, and what is held beside it drops nothing out.
+            # No batch statistics for a frozen stem, no dropout in a depth branch that is frozen with it.
             self.network.stem.eval()
             if self.network.depth_branch is not None and self.recipe.depth_steps:
                 self.network.depth_branch.eval()
@@ -215,12 +215,12 @@ def optimiser_of(network: ImageNetwork, recipe: Recipe) -> torch.optim.AdamW:
     for parameter in stem:
         parameter.requires_grad_(not frozen)
     if network.linear_branch is not None:
-        # What the untouched features know stays as it was fitted.
+        # The linear parts stay as they were fitted to the untouched features.
         network.linear_branch.requires_grad_(False)
     if network.discriminant is not None:
         network.discriminant.requires_grad_(False)
     if network.depth_branch is not None:
-        # So does what fit_depths teaches the members of the depth branch.
+        # The depth branch stays as fit_depths trained it.
         network.depth_branch.requires_grad_(not (frozen and recipe.depth_steps))
     inside = {id(parameter) for parameter in stem}
     heads = [p for p in network.parameters() if id(p) not in inside and p.requires_grad]

@@ -15,7 +15,7 @@ from medlike.errors import TrainingError
 from medlike.training.pictures import Pictures, prepare_pictures
 from medlike.types import F64, I64, Progress
 
-# Of the images of a source kept apart, because their backgrounds give their classes away, one in so many takes part.
+# In a source kept apart the background gives the class away; only one in so many of its images takes part.
 APART_SHARE = 7
 
 

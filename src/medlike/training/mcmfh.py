@@ -128,7 +128,7 @@ def train_mcmfh(
     say("exporting")
     round_weights(fit.network)
     graph = export_crossmodal(fit.network)
-    # Measured before it stands where others may look for it.
+    # Measured first: others may read the bundle as soon as it is in its place.
     with tempfile.TemporaryDirectory() as folder:
         draft = bundles.write(Path(folder) / "draft", graph, {}, spec)
         say("measuring")

@@ -143,7 +143,7 @@ def fit_crossmodal(
         positive = positives(cases[rows], images[rows], recipe)
         terms = loss_terms(network, given[0], given[1], positive, scale, recipe)
         total = torch.stack(list(terms.values())).sum()
-        # So that their mean over batches is the mean over pairs.
+        # Weighted, so that the mean over batches is the mean over pairs.
         return total, {"loss": float(total.detach()) * len(rows) * steps / len(train)}
 
     def restore(content: Content) -> None:

@@ -122,7 +122,7 @@ def judge(
         parts["contrast"] = float(contrast.detach())
         total = total + recipe.contrast * contrast
     if coded and recipe.preservation:
-        # The code learns from the feature, not the feature from the code: the feature is held fixed.
+        # The feature is held fixed: the code learns from it, and not the other way round.
         teacher = outputs.get("start", outputs["feature"])
         preserved = relational_error(outputs["u"], teacher) + 0.002 * quantisation(outputs["u"])
         parts["preservation"] = float(preserved.detach())

@@ -136,7 +136,7 @@ def choose_weights(
             rest = [pair for i, pair in enumerate(table[w]) if i != left_out]
             return (round(sum(p[0] for p in rest) / len(rest), 4), round(sum(p[1] for p in rest) / len(rest), 5))
 
-        # The first of equals, which is equal weights.
+        # Of equals the first, which has equal weights.
         return max(grid, key=worth)
 
     left_out = {

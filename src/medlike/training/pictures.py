@@ -46,7 +46,7 @@ def prepare_pictures(dataset: Dataset, cache: str | Path, say: Progress[str] = l
     if not folder.is_dir():
         say(f"preparing {len(dataset)} pictures")
         _write(dataset, folder)
-    # Copy on write: what trains on a batch may change it, the file never does.
+    # Copy on write: training may change a batch, but must never change the file.
     return Pictures(np.load(folder / "pixels.npy", mmap_mode="c"), np.load(folder / "fingerprints.npy"), digest)
 
 

@@ -38,7 +38,7 @@ def measure_bundle(bundle: Bundle, dataset: Dataset, split: Split, headline_of: 
         whose = "all labels"
     gallery, query = split.part(chosen, "gallery"), split.part(chosen, "query")
     everyone = split.part(dataset, "query")
-    # By file, not by path: joined collections put their names before the paths of `headline_of`.
+    # By file, not by path: joining prefixes the paths with the name of the collection.
     place = {(sample.file, sample.item): row for row, sample in enumerate(everyone)}
     if not len(gallery) or not len(query):
         raise TrainingError("gallery or query is empty: quality cannot be measured on this split")
@@ -111,7 +111,7 @@ def _outliers(judged: Encodings, samples: Dataset, units: I64) -> JsonObject:
         "detected_at_3_percent": _short(detection_at(verdicts.score[usual], verdicts.score[is_ood])),
         "detected": _short(float(verdicts.is_outlier[is_ood].mean())),
         "false_alarms": _short(float(alarms[usual].mean())),
-        # The promise of the p-value is one of units, like those it was calibrated on.
+        # The p-value holds for units, because it was calibrated on units.
         "false_alarms_by_unit": _short(_by_group(alarms[usual], units[usual]).mean()),
         "false_alarms_by_source": {
             source: _short(float(alarms[~is_ood & (samples.column("source") == source)].mean()))

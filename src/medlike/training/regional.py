@@ -29,7 +29,7 @@ from medlike.training.regional_heads import fit_cell_weights, predicted_modaliti
 from medlike.types import F32, F64, JsonObject, Progress
 
 STAGES = (1, 2, 3)
-# What a whole-image network has not that was trained without the regional expert.
+# Weights that a whole-image network lacks if it was trained without the regional expert.
 ADDED = ("film.", "shallow_heads.", "deep_heads.")
 SETTINGS_ADDED = (
     "tap_heads",
@@ -202,6 +202,6 @@ def _read_stage(network: RegionalNetwork, stage: int, work: Path) -> None:
 def _whole(network: JsonObject) -> JsonObject:
     """Return the part of a `record` that decides the weights of the whole-image network."""
     settings = {name: value for name, value in network["settings"].items() if name not in SETTINGS_ADDED}
-    # Through JSON, which makes tuples lists: what a checkpoint holds may have been through it.
+    # Through JSON, which turns tuples into lists, because the checkpoint may have been through it.
     whole: JsonObject = json.loads(json.dumps({"bits": network["bits"], "classes": network["classes"], **settings}))
     return whole

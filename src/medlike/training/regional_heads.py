@@ -43,7 +43,7 @@ def fit_taps(
     heads = [*image.shallow_heads.parameters(), *image.deep_heads.parameters()]
     for parameter in heads:
         parameter.requires_grad_(True)
-    # Standardised depths are small, 1 over the root of their widths: weights have far to go.
+    # Standardised depths are small (1 over the root of their widths), so the weights must become large.
     optimiser = torch.optim.Adam(heads, lr=TAP_RATE * recipe.head_rate)
     drawn = pooled_batches(part, maps, BATCH, "tempered", (seed, 41), device)
     columns = image.pooling.slices()

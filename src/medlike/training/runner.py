@@ -140,7 +140,7 @@ def run_stage(
         _restore(stage, run, content)
         say(f"{stage.title}going on after epoch {run.epochs} of {stage.epochs}")
     for epoch in range(run.epochs, stage.epochs):
-        # Before an epoch, so that a run which had stopped does not go on when it is resumed.
+        # Checked before an epoch, so that resuming a run that had stopped does not continue it.
         unjudged = sum(stage.figure not in row for row in run.history)
         if stage.patience is not None and epoch - max(run.best["epoch"], unjudged) >= stage.patience:
             say(f"no better {stage.figure} for {stage.patience} epochs: stopped")

@@ -75,7 +75,7 @@ class Plan:
         """Return network settings and recipe with the changes. TrainingError for what neither knows."""
         mine, _, rest = changes_by_kind(self.changes, Recipe, CellRecipe, NetworkSettings)
         recipe = named_recipe(self.recipe, **mine)
-        # The network is built again from its settings alone, so what the recipe decides of it stands there.
+        # The network is rebuilt from its settings alone, so they must hold the share too.
         return network_preset(self.preset, **rest, share=recipe.share), recipe
 
     def cells(self) -> CellRecipe:
@@ -203,7 +203,7 @@ def prepare_run(
     joined = join(*datasets) if len(datasets) > 1 else datasets[0]
     split = split or find_split(joined, work, say)
     everything, left_out = _leave_out(joined, plan.leave_out)
-    # Joined collections stand one after the other; the first one's come first.
+    # In joined collections the samples of the first come first.
     first = {sample.path for sample in joined.samples[: len(datasets[0])]}
     headline_of = everything.where(lambda sample: sample.path in first)
     chosen = training_part(everything, split)
@@ -273,7 +273,7 @@ def _first_stage(ready: Prepared, plan: Plan, work: Path, resume: bool, say: Pro
     """Train the whole-image network or take it from another run; train heads on the taps first, if there are any."""
     start = None if plan.start is None else start_from(ready.network, Path(plan.start), say)
     if ready.regional is not None and plan.stage == 1:
-        # After the start: heads read depths as its statistics standardise them.
+        # After the start, whose statistics standardise the depths that the heads read.
         fit_taps(ready.regional, plan.cells(), ready.train, _frozen(ready, plan, say)[0].maps, plan.seed, say)
     if start is not None:
         return Trained(ready.network.state_dict(), start["epoch"], start["history"], None)
@@ -296,7 +296,7 @@ def _regional_stages(ready: Prepared, plan: Plan, work: Path, resume: bool, say:
     assert ready.regional is not None
     feeds = _frozen(ready, plan, say)
     if plan.stage == 1 and not isinstance(ready.feed, FrozenFeed):
-        # The stem has been tuned since.
+        # Stage 1 has tuned the stem, so the heads must be trained again.
         fit_taps(ready.regional, plan.cells(), ready.train, feeds[0].maps, plan.seed, say)
     return fit_regional(
         ready.regional,

@@ -35,7 +35,7 @@ def pearson_matrix(a: Tensor) -> Tensor:
     """Return the correlation of every two rows, [N,D] -> [N,N] in [-1,1]; that of a constant row is zero."""
     a = precise(a)
     centred = a - a.mean(dim=1, keepdim=True)
-    # Rounding leaves specks where a row is constant; they must not be blown up to unit length.
+    # Rounding leaves specks where a row is constant; scaling must not amplify them to unit length.
     speck = centred.norm(dim=1, keepdim=True) <= 1e-6 * a.norm(dim=1, keepdim=True)
     return cosine_matrix(centred.masked_fill(speck, 0.0))
 
