@@ -7,7 +7,9 @@ nesting. Each of these breaks something later: a database, an encoder, a termina
 import json
 import re
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
+
+from medlike.types import Json
 
 SIZE = 256 << 20  # bytes of a document
 DEPTH = 32  # levels of lists and objects
@@ -23,7 +25,7 @@ class NotJSON(Unreadable):
     """A text that is no JSON at all; it may still be words."""
 
 
-def read(path: Path, size: int = SIZE) -> Any:
+def read(path: Path, size: int = SIZE) -> Json:
     """Return the value of a JSON file.
 
     Args:
@@ -38,7 +40,7 @@ def read(path: Path, size: int = SIZE) -> Any:
         return loads(file.read(size + 1), size)
 
 
-def loads(document: str | bytes, size: int = SIZE, depth: int = DEPTH) -> Any:
+def loads(document: str | bytes, size: int = SIZE, depth: int = DEPTH) -> Json:
     """Return the value of a JSON document (RFC 8259) from outside.
 
     Args:
@@ -92,7 +94,7 @@ def _no_number(name: str) -> NoReturn:
 
 
 def _require_shallow(value: object, depth: int) -> None:
-    level: list[Any] = [value]
+    level: list[Json] = [value]
     for _ in range(depth + 1):
         level = [item for item in level if isinstance(item, dict | list)]
         if not level:

@@ -22,14 +22,14 @@ F64 = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 #: An array whose type is known only when the program runs, such as one that a file holds.
 Array = NDArray[Any]
-Type = np.dtype[Any]
+Type = np.dtype[np.generic]
 
 #: A picture for showing: uint8 [H, W], or [H, W, 3] in RGB.
 Picture = U8
 
 #: A value as JSON holds it, and an object of JSON. What comes from a file is checked where it is read.
 Json = Any
-JsonObject = dict[str, Any]
+JsonObject = dict[str, Json]
 
 Report = TypeVar("Report")
 #: Called with the report so far while work goes on.

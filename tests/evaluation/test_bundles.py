@@ -14,9 +14,10 @@ from medlike.cli.app import build
 from medlike.datasets import Dataset, read_manifest
 from medlike.errors import DatasetError
 from medlike.evaluation.alarms import false_alarms_of_parts
-from medlike.evaluation.bundles import Settings, evaluate_bundles
+from medlike.evaluation.bundles import evaluate_bundles
 from medlike.evaluation.outliers import flagged_too_often
 from medlike.evaluation.report import plain, write_report
+from medlike.evaluation.settings import EvaluationSettings
 from medlike.evaluation.tables import escape
 from medlike.metrics import bootstrap_interval
 
@@ -24,7 +25,8 @@ from medlike.metrics import bootstrap_interval
 @pytest.fixture(scope="module")
 def outcome(collection, tiny_bundle, tmp_path_factory):
     out = tmp_path_factory.mktemp("out")
-    result = evaluate_bundles([str(tiny_bundle.path)], read_manifest(collection), out, settings=Settings(minimum=20))
+    settings = EvaluationSettings(minimum=20)
+    result = evaluate_bundles([str(tiny_bundle.path)], read_manifest(collection), out, settings=settings)
     write_report(result, out)
     return result, out
 
@@ -153,7 +155,7 @@ def test_a_second_run_encodes_nothing_and_finds_the_same(outcome, collection, ti
 
     monkeypatch.setattr(Encoder, "encode", lambda *a: pytest.fail("encoded again"))
     again = evaluate_bundles(
-        [str(tiny_bundle.path)], read_manifest(collection), outcome[1], settings=Settings(minimum=20)
+        [str(tiny_bundle.path)], read_manifest(collection), outcome[1], settings=EvaluationSettings(minimum=20)
     )
     assert plain(again.results) == plain(outcome[0].results)
 
@@ -187,7 +189,7 @@ def test_what_is_known_of_sources_is_given_in_a_file(collection, tiny_bundle, tm
 def test_everything_mode_uses_every_image_once(collection, tiny_bundle, tmp_path):
     result = evaluate_bundles(
         [str(tiny_bundle.path)], read_manifest(collection), tmp_path,
-        settings=Settings(minimum=20, everything=True, floors=False),
+        settings=EvaluationSettings(minimum=20, everything=True, floors=False),
     )  # fmt: skip
     assert result.results["queries"] == result.results["gallery"] == 150
     assert "train_in_gallery" not in result.results["methods"]["tiny-64"]
@@ -207,7 +209,7 @@ def test_labels_with_too_few_images_are_named_and_one_label_is_refused(collectio
     data = read_manifest(collection)
     rare = {sample.path for sample in [s for s in data if s.label == "disc"][:3]}
     other = Dataset(data.name, tuple(replace(s, label="rare") if s.path in rare else s for s in data))
-    said, settings = [], Settings(minimum=20, floors=False)
+    said, settings = [], EvaluationSettings(minimum=20, floors=False)
     found = evaluate_bundles([str(tiny_bundle.path)], other, tmp_path / "a", settings=settings, say=said.append)
     assert found.results["labels_left_out"] == {"rare": 3}
     assert "labels with fewer than 20 images take no part: rare (3)" in said
@@ -227,7 +229,7 @@ def test_suspect_training_images_are_voted_on_by_other_patients(collection, tiny
     )
     data = read_manifest(collection)
     measured = bundles.evaluate_bundles(
-        [str(tiny_bundle.path)], data, tmp_path, settings=Settings(minimum=20, floors=False)
+        [str(tiny_bundle.path)], data, tmp_path, settings=EvaluationSettings(minimum=20, floors=False)
     )
     # Two images a patient: units are those of the split, not a number an image.
     assert len(np.unique(seen["units"])) < len(seen["units"])

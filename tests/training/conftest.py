@@ -38,11 +38,13 @@ def phantom_data(write_phantoms, tmp_path_factory):
 @pytest.fixture(scope="session")
 def trained(phantom_data, tmp_path_factory):
     """A small compact bundle trained for four epochs; its run is in the folder beside it, with .run at its end."""
-    from medlike.training.train import Plan, train_network
+    from medlike.training.plan import TrainingPlan
+    from medlike.training.train import train_network
 
     dataset, split, cache = phantom_data
     out = tmp_path_factory.mktemp("trained") / "small"
-    return train_network([dataset], out, Plan("compact", 32, changes=SMALL, device="cpu"), split=split, cache=cache)
+    plan = TrainingPlan("compact", 32, changes=SMALL, device="cpu")
+    return train_network([dataset], out, plan, split=split, cache=cache)
 
 
 @pytest.hookimpl(tryfirst=True)

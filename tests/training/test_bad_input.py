@@ -11,9 +11,10 @@ from medlike.errors import BundleError, DatasetError, TrainingError
 from medlike.models.presets import preset
 from medlike.models.stems import Stem
 from medlike.training.material import find_split
+from medlike.training.plan import TrainingPlan
 from medlike.training.recipe import recipe
 from medlike.training.requirements import require_directions, require_positives
-from medlike.training.train import Plan, train_network
+from medlike.training.train import train_network
 
 
 def parts(dataset, *names):
@@ -32,7 +33,7 @@ def relabelled(dataset, label):
 
 
 def refused(dataset, tmp_path, match, split=None, plan=None, **options):
-    plan = plan or Plan("compact", 32, device="cpu")
+    plan = plan or TrainingPlan("compact", 32, device="cpu")
     with pytest.raises((TrainingError, DatasetError, BundleError), match=match):
         train_network([dataset], tmp_path / "out", plan, split=split or parts(dataset, *ALL), **options)
     assert not (tmp_path / "out").exists()
@@ -109,31 +110,31 @@ def test_fewer_pictures_than_directions():
     ],
 )
 def test_settings_of_another_kind_are_refused_before_anything_is_read(changes, said, phantom_data, tmp_path):
-    refused(phantom_data[0], tmp_path, said, plan=Plan("hmar-compact", changes=changes, device="cpu"))
+    refused(phantom_data[0], tmp_path, said, plan=TrainingPlan("hmar-compact", changes=changes, device="cpu"))
 
 
 def test_a_device_that_is_not_there_is_refused_before_anything_is_read(phantom_data, tmp_path):
-    refused(phantom_data[0], tmp_path, "device 'banana' cannot be used", plan=Plan("compact", device="banana"))
+    refused(phantom_data[0], tmp_path, "device 'banana' cannot be used", plan=TrainingPlan("compact", device="banana"))
 
 
 @pytest.mark.parametrize("bits", [0, 4, 12, 63, 520])
 def test_codes_that_cannot_be_packed(phantom_data, tmp_path, bits):
     refused(
         phantom_data[0], tmp_path, rf"{bits} bits cannot be packed; choose a multiple of 8 from 8 to 512",
-        plan=Plan("compact", bits),
+        plan=TrainingPlan("compact", bits),
     )  # fmt: skip
 
 
 @pytest.mark.parametrize(
     ("plan", "match"),
     [
-        (Plan("resnet"), "preset 'resnet' is unknown; known: acir"),
-        (Plan("compact", recipe="theirs"), "recipe 'theirs' is unknown; known: ours, paper"),
-        (Plan("compact", changes={"epoch": 3}), "setting 'epoch' is unknown; known: .*epochs"),
-        (Plan("compact", changes={"augmentation": "wild"}), "unknown augmentation 'wild'"),
-        (Plan("compact", stage=3), "stage 3 is unknown; known: 1, 2"),
-        (Plan("hmar-compact", stage=4), "stage 4 is unknown; known: 1, 2, 3"),
-        (Plan("hmar-compact", changes={"cell_strides": [32]}), "have 16 among --set cell_strides"),
+        (TrainingPlan("resnet"), "preset 'resnet' is unknown; known: acir"),
+        (TrainingPlan("compact", recipe="theirs"), "recipe 'theirs' is unknown; known: ours, paper"),
+        (TrainingPlan("compact", changes={"epoch": 3}), "setting 'epoch' is unknown; known: .*epochs"),
+        (TrainingPlan("compact", changes={"augmentation": "wild"}), "unknown augmentation 'wild'"),
+        (TrainingPlan("compact", stage=3), "stage 3 is unknown; known: 1, 2"),
+        (TrainingPlan("hmar-compact", stage=4), "stage 4 is unknown; known: 1, 2, 3"),
+        (TrainingPlan("hmar-compact", changes={"cell_strides": [32]}), "have 16 among --set cell_strides"),
     ],
 )
 def test_plans_that_make_no_sense(phantom_data, tmp_path, plan, match):
@@ -141,18 +142,18 @@ def test_plans_that_make_no_sense(phantom_data, tmp_path, plan, match):
 
 
 def test_a_device_that_is_not_there(phantom_data, tmp_path):
-    plan = Plan("compact", device="cuda:77")
+    plan = TrainingPlan("compact", device="cuda:77")
     refused(phantom_data[0], tmp_path, "device 'cuda:77' cannot be used.*--device cpu", plan=plan)
 
 
 def test_a_stem_without_weights(phantom_data, tmp_path):
     refused(
         phantom_data[0], tmp_path, "no shipped bundle carries weights of mobilenet_v2_blocks; give a file",
-        plan=Plan("compact-mobilenet", device="cpu"),
+        plan=TrainingPlan("compact-mobilenet", device="cpu"),
     )  # fmt: skip
     refused(
         phantom_data[0], tmp_path, r"no weights at .*nowhere\.safetensors",
-        plan=Plan("compact", stem=tmp_path / "nowhere.safetensors", device="cpu"),
+        plan=TrainingPlan("compact", stem=tmp_path / "nowhere.safetensors", device="cpu"),
     )  # fmt: skip
 
 
@@ -177,7 +178,8 @@ def test_a_checkpoint_of_another_preset(trained, phantom_data, small, tmp_path):
     ):
         refused(
             data, tmp_path, rf"belongs to another run: its {what} differs; give another --work folder",
-            split, Plan("compact", 32, stem=start, changes=changes, device="cpu"), cache=cache, work=work, resume=True,
+            split, TrainingPlan("compact", 32, stem=start, changes=changes, device="cpu"),
+            cache=cache, work=work, resume=True,
         )  # fmt: skip
     assert (work / "checkpoint.pt").read_bytes() == before
 
@@ -188,7 +190,7 @@ def test_the_first_collection_left_out(phantom_data, tmp_path):
     first, second = (replace(dataset, name=name, samples=dataset.samples[n::2]) for n, name in enumerate("ab"))
     with pytest.raises(TrainingError, match="none of the 0 labels of the query part occurs in the gallery"):
         train_network(
-            [first, second], tmp_path / "out", Plan("compact", 32, device="cpu", leave_out=("a",)),
+            [first, second], tmp_path / "out", TrainingPlan("compact", 32, device="cpu", leave_out=("a",)),
             split=parts(join(first, second), *ALL),
         )  # fmt: skip
 
@@ -197,7 +199,7 @@ def test_a_damaged_checkpoint(phantom_data, small, tmp_path):
     dataset, split, cache = phantom_data
     (tmp_path / "out.run").mkdir()
     (tmp_path / "out.run" / "checkpoint.pt").write_bytes(b"no checkpoint")
-    plan = Plan("compact", 32, changes=small, device="cpu")
+    plan = TrainingPlan("compact", 32, changes=small, device="cpu")
     refused(dataset, tmp_path, r"checkpoint\.pt is damaged.*remove it to start again", split, plan, cache=cache,
             resume=True)  # fmt: skip
 
@@ -206,7 +208,7 @@ def test_a_bundle_that_is_there_is_kept(trained, phantom_data):
     dataset, split, _ = phantom_data
     digest = trained.digest
     with pytest.raises(TrainingError, match=r"exists; choose another --out, or --replace it"):
-        train_network([dataset], trained.path, Plan("compact", 32), split=split)
+        train_network([dataset], trained.path, TrainingPlan("compact", 32), split=split)
     assert trained.digest == digest
 
 

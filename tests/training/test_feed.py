@@ -12,7 +12,8 @@ from medlike.errors import TrainingError
 from medlike.models.networks import build, rebuild, record
 from medlike.training.feed import ahead
 from medlike.training.material import find_split
-from medlike.training.train import Plan, choose_device
+from medlike.training.plan import TrainingPlan
+from medlike.training.train import choose_device
 from medlike.training.weights import load_stem
 
 
@@ -74,7 +75,7 @@ def test_a_network_is_built_again_whatever_json_does_to_its_classes():
 
 
 def test_what_the_recipe_decides_of_the_network_stands_in_its_settings():
-    settings, recipe = Plan("compact", changes={"share": 1.25, "query": "deep", "epochs": 3}).settings()
+    settings, recipe = TrainingPlan("compact", changes={"share": 1.25, "query": "deep", "epochs": 3}).settings()
     assert (settings.share, settings.query, recipe.share, recipe.epochs) == (1.25, "deep", 1.25, 3)
     assert float(build(settings, 16, 3).share) == 1.25
 

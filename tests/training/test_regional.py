@@ -14,7 +14,8 @@ from medlike.training.augmentation import AUGMENTATIONS
 from medlike.training.cells import CellViews, Copies, content_cells, drawn_maps, partners, transformed
 from medlike.training.cells_start import PRIOR_IMAGES, modality_means, start_cells
 from medlike.training.cells_training import bit_entropy
-from medlike.training.train import Plan, train_network
+from medlike.training.plan import TrainingPlan
+from medlike.training.train import train_network
 
 CELLS = {
     "cell_epochs": 2, "cell_steps": 6, "cell_images": 12, "cell_samples": 8, "cell_copies": 1, "gate_queries": 16,
@@ -28,7 +29,7 @@ def regional(phantom_data, small, trained, tmp_path_factory):
     dataset, split, cache = phantom_data
     out = tmp_path_factory.mktemp("regional") / "joint"
     start = trained.path.with_name(trained.path.name + ".run")
-    plan = Plan("hmar-compact", 32, changes=small | CELLS, device="cpu", start=start)
+    plan = TrainingPlan("hmar-compact", 32, changes=small | CELLS, device="cpu", start=start)
     return train_network([dataset], out, plan, split=split, cache=cache)
 
 
@@ -120,7 +121,7 @@ def test_interrupted_cells_resumed_are_as_never_interrupted(regional, phantom_da
             raise InterruptedError
 
     start = trained.path.with_name(trained.path.name + ".run")
-    plan = Plan("hmar-compact", 32, changes=small | CELLS, device="cpu", start=start)
+    plan = TrainingPlan("hmar-compact", 32, changes=small | CELLS, device="cpu", start=start)
     given = ([dataset], tmp_path / "joint", plan)
     with pytest.raises(InterruptedError):
         train_network(*given, split=split, cache=cache, say=stop)
@@ -152,7 +153,7 @@ def test_a_stage_goes_on_from_the_one_before(regional, small, trained, phantom_d
     start = trained.path.with_name(trained.path.name + ".run")
     work = regional.path.with_name(regional.path.name + ".run")
     given = {"split": split, "cache": cache}
-    plan = Plan("hmar-compact", 32, changes=small | CELLS, device="cpu", stage=2, start=start)
+    plan = TrainingPlan("hmar-compact", 32, changes=small | CELLS, device="cpu", stage=2, start=start)
     with pytest.raises(TrainingError, match=r"stage 2 goes on from .*run stage 1 first"):
         train_network([dataset], tmp_path / "none", plan, **given)
     again = train_network([dataset], tmp_path / "again", plan, work=work, name=regional.name, **given)
@@ -163,22 +164,23 @@ def test_a_start_of_other_settings_is_refused(small, trained, phantom_data, tmp_
     dataset, split, cache = phantom_data
     start = trained.path.with_name(trained.path.name + ".run")
     changes = small | CELLS | {"depth_hidden": 48}
-    plan = Plan("hmar-compact", 32, changes=changes, device="cpu", start=start)
+    plan = TrainingPlan("hmar-compact", 32, changes=changes, device="cpu", start=start)
     with pytest.raises(TrainingError, match="depth_hidden 32, not 48"):
         train_network([dataset], tmp_path / "out", plan, split=split, cache=cache)
     with pytest.raises(TrainingError, match="there is no run at"):
         train_network(
-            [dataset], tmp_path / "out", Plan("hmar-compact", 32, changes=small | CELLS, start=tmp_path / "nowhere"),
+            [dataset], tmp_path / "out",
+            TrainingPlan("hmar-compact", 32, changes=small | CELLS, start=tmp_path / "nowhere"),
             split=split, cache=cache,
         )  # fmt: skip
     with pytest.raises(TrainingError, match="has no regional expert"):
-        train_network([dataset], tmp_path / "out", Plan("compact", 32, start=start), split=split, cache=cache)
+        train_network([dataset], tmp_path / "out", TrainingPlan("compact", 32, start=start), split=split, cache=cache)
 
 
 @pytest.mark.slow
 def test_without_a_start_the_whole_image_side_is_trained_first(small, phantom_data, tmp_path):
     dataset, split, cache = phantom_data
-    plan = Plan("hmar-compact", 32, changes=small | CELLS, device="cpu")
+    plan = TrainingPlan("hmar-compact", 32, changes=small | CELLS, device="cpu")
     made = train_network([dataset], tmp_path / "joint", plan, split=split, cache=cache)
     assert made.local_bits == 64
     assert json.loads((tmp_path / "joint.run" / "training.json").read_text())["validation_map"] > 0

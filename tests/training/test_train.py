@@ -20,7 +20,8 @@ from medlike.errors import TrainingError
 from medlike.inference import Encoder, check
 from medlike.inference.torch_runtime import equal_bits, torch_outputs
 from medlike.metrics.retrieval import score_codes
-from medlike.training.train import Plan, prepare_run, train_network
+from medlike.training.plan import TrainingPlan
+from medlike.training.train import prepare_run, train_network
 
 
 def run_folder(bundle):
@@ -121,7 +122,7 @@ def test_training_beats_its_start(phantom_data, small, tmp_path):
 
     dataset, split, cache = phantom_data
     longer = {"epochs": 16, "feature_epochs": 10, "rate": 4e-3, "depth_steps": 200}
-    plan = Plan("compact", 32, changes=small | longer, device="cpu")
+    plan = TrainingPlan("compact", 32, changes=small | longer, device="cpu")
     ready = prepare_run([dataset], plan, tmp_path, cache, split, lambda line: None)
     feature = served_outputs(ready.feed, len(ready.train), ("feature",))["feature"]
     sources = [sample.source for sample in ready.train.dataset]
@@ -140,7 +141,8 @@ def test_later_epochs_leave_the_depth_branch_as_its_steps_trained_it(phantom_dat
     for epochs in (2, 4):
         folder = tmp_path / str(epochs)
         changes = small | {"epochs": epochs, "feature_epochs": epochs - 1, "average": 0.0}
-        ready = prepare_run([dataset], Plan("compact", 32, changes=changes, device="cpu"), folder, cache, split, print)
+        plan = TrainingPlan("compact", 32, changes=changes, device="cpu")
+        ready = prepare_run([dataset], plan, folder, cache, split, print)
         untrained = {name: value.clone() for name, value in ready.network.depth_branch.state_dict().items()}
         fit(ready.network, ready.recipe, ready.train, ready.feed, ready.validation, ready.validation_feed, folder)
         found.append(ready.network.depth_branch.state_dict())
@@ -151,7 +153,7 @@ def test_later_epochs_leave_the_depth_branch_as_its_steps_trained_it(phantom_dat
 def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_batch(phantom_data, small, tmp_path):
     dataset, split, cache = phantom_data
     wild = small | {"rate": 1e38, "start_rate": 1e-4, "warmup": 2, "feature_epochs": 0, "batch": 40}
-    plan = Plan("compact", 32, changes=wild, device="cpu")
+    plan = TrainingPlan("compact", 32, changes=wild, device="cpu")
     with pytest.raises(TrainingError, match=r"is not finite .*nan\.json.*lower the rate and --resume"):
         train_network([dataset], tmp_path / "out", plan, split=split, cache=cache)
     note = json.loads((tmp_path / "out.run" / "nan.json").read_text())
@@ -166,13 +168,13 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_batch(phantom_dat
 def test_the_second_stage_adds_the_published_reconstruction_error(trained, phantom_data, small, tmp_path):
     dataset, split, cache = phantom_data
     changes = small | {"decoder": [[8, 8], [8, 8], [8, 8]], "decoder_epochs": 3}
-    plan = Plan("compact", 32, changes=changes, device="cpu")
+    plan = TrainingPlan("compact", 32, changes=changes, device="cpu")
     work = tmp_path / "run"
     given = {"split": split, "cache": cache, "work": work}
     with pytest.raises(TrainingError, match=r"stage 2 goes on from .*run stage 1 first"):
-        train_network([dataset], tmp_path / "out", Plan("compact", 32, stage=2), **given)
+        train_network([dataset], tmp_path / "out", TrainingPlan("compact", 32, stage=2), **given)
     first = train_network([dataset], tmp_path / "first", plan, **given)
-    second = Plan("compact", 32, changes=changes, stage=2, device="cpu")
+    second = TrainingPlan("compact", 32, changes=changes, stage=2, device="cpu")
 
     def stop(line):
         if line.startswith("decoder, epoch 2 of"):
@@ -199,7 +201,7 @@ def test_end_to_end_without_a_linear_branch(phantom_data, small, tmp_path):
     changes = {key: small[key] for key in ("fusion_outputs", "pixel_width", "pixel_hidden", "branch_width")}
     changes |= {"stem": "efficientnet_lite0", "shallow_stride": 16, "pixel_depth": 2, "pixel_heads": 2}
     changes |= {"pixel_kept": 2, "hash_hidden": 16, "window_width": 8, "fusion_width": 8, "epochs": 1, "batch": 16}
-    plan = Plan("acir", 16, recipe="paper", changes=changes, device="cpu")
+    plan = TrainingPlan("acir", 16, recipe="paper", changes=changes, device="cpu")
     made = train_network([dataset], tmp_path / "acir", plan, split=split, cache=cache)
     assert made.bits == 16 and made.spec["training"]["recipe"]["protocol"] == "end-to-end"
     start = Bundle.load("medlike-itq-64").weights()
@@ -210,7 +212,7 @@ def test_end_to_end_without_a_linear_branch(phantom_data, small, tmp_path):
 @pytest.mark.slow
 def test_a_source_left_out_takes_no_part_and_is_told_from_the_others(phantom_data, small, tmp_path):
     dataset, split, cache = phantom_data
-    plan = Plan("compact", 32, changes=small, device="cpu", leave_out=("phantom-XR",))
+    plan = TrainingPlan("compact", 32, changes=small, device="cpu", leave_out=("phantom-XR",))
     made = train_network([dataset], tmp_path / "out", plan, split=split, cache=cache)
     assert made.modalities == ["CT", "MR", "US"] and "phantom-XR" not in made.spec["training"]["sources"]
     found = made.spec["quality"]["left_out"]
@@ -224,7 +226,7 @@ def test_a_source_left_out_takes_no_part_and_is_told_from_the_others(phantom_dat
 def test_mixed_precision_on_a_gpu(phantom_data, small, tmp_path, protocol):
     """bfloat16 and channels last: the run ends with finite losses and a bundle that the CPU serves."""
     dataset, split, cache = phantom_data
-    plan = Plan("compact", 32, changes=small | {"protocol": protocol}, device="cuda")
+    plan = TrainingPlan("compact", 32, changes=small | {"protocol": protocol}, device="cuda")
     made = train_network([dataset], tmp_path / "out", plan, split=split, cache=cache)
     assert made.spec["training"]["device"].startswith("cuda") and check(made) == 1.0
     work = run_folder(made)

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Unpack
 
 from medlike.archive.intake import switching
 from medlike.archive.intake.drain import arrivals, take_in, ticket_status
-from medlike.archive.intake.ingest import AddReport, Intake, Settings
+from medlike.archive.intake.ingest import AddReport, Intake
 from medlike.archive.intake.reindex import ReindexReport
+from medlike.archive.intake.settings import IntakeSettings
 from medlike.archive.session import Bundles, Session
 from medlike.archive.storage import backup as backups
 from medlike.archive.storage import creation, removal, upkeep, verify
@@ -17,7 +18,7 @@ from medlike.archive.storage.database import log_emptied
 from medlike.archive.storage.folder import BundleFacts, Folder, TextBundleFacts, loaded_bundle
 from medlike.archive.storage.identity import KEY_FILE, Identity, Links, as_source
 from medlike.archive.storage.lock import WriterLock
-from medlike.archive.storage.pictures import Pictures
+from medlike.archive.storage.pictures import StoredPictures
 from medlike.archive.storage.pixels import Pixels
 from medlike.archive.storage.spool import Spool
 from medlike.archive.storage.store import Store
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
     from medlike.archive.intake.text_codes import TextReport
     from medlike.archive.search.query import Query
     from medlike.archive.search.result import Result
-    from medlike.archive.search.settings import SearchSettings, TextSettings
+    from medlike.archive.search.settings import SearchKeywords, TextKeywords
     from medlike.archive.search.text_result import TextResult
     from medlike.bundle import Bundle
     from medlike.imaging import Frames
@@ -56,7 +57,8 @@ class Archive:
         self._links = Links(folder.private)
         self._pixels = Pixels(folder.pixels)
         self._spool = Spool(folder.spool)
-        self._bundles = Bundles(folder, self._store, self._links, Pictures(self._store, self._pixels, self._links))
+        pictures = StoredPictures(self._store, self._pixels, self._links)
+        self._bundles = Bundles(folder, self._store, self._links, pictures)
         self._bundles.replace(folder, encoder)
         self._lock = WriterLock(folder.path)
 
@@ -240,7 +242,7 @@ class Archive:
         from medlike.imaging import discover
 
         given = [sources] if isinstance(sources, str | Path) else list(sources)
-        settings = Settings(pixels, frames, self._folder.keep_identifiers, threads)
+        settings = IntakeSettings(pixels, frames, self._folder.keep_identifiers, threads)
         with self._writing(wait):
             self._drain()
             intake = self._intake(settings, progress)
@@ -407,7 +409,7 @@ class Archive:
             yield session
 
     def search(
-        self, query: "Query", k: int = 10, *, viewer: Viewer = OWNER, **settings: Unpack["SearchSettings"]
+        self, query: "Query", k: int = 10, *, viewer: Viewer = OWNER, **settings: Unpack["SearchKeywords"]
     ) -> "Result":
         """Return the k stored images most like the query, ordered by (distance, -similarity, id).
 
@@ -417,7 +419,7 @@ class Archive:
             viewer: Decides whether hits have their `source`, and whether filters can name a true patient, study or
                 series.
             **settings: How to search: where, rank, radius, group_by and others.
-                `medlike.archive.search.settings.Settings` explains each.
+                `medlike.archive.search.settings.SearchSettings` explains each.
 
         Returns:
             The hits, the outlier verdict on the query, and a receipt.
@@ -432,7 +434,7 @@ class Archive:
             return search(session, query, k=k, **settings)
 
     def search_many(
-        self, queries: "Sequence[Query]", k: int = 10, *, viewer: Viewer = OWNER, **settings: Unpack["SearchSettings"]
+        self, queries: "Sequence[Query]", k: int = 10, *, viewer: Viewer = OWNER, **settings: Unpack["SearchKeywords"]
     ) -> "list[Result]":
         """Return one result for each query, as `search` does, all as of one generation.
 
@@ -477,7 +479,7 @@ class Archive:
             return search.repeat(session, receipt)
 
     def nearest_texts(
-        self, query: "Query", k: int = 10, *, viewer: Viewer = OWNER, **settings: Unpack["TextSettings"]
+        self, query: "Query", k: int = 10, *, viewer: Viewer = OWNER, **settings: Unpack["TextKeywords"]
     ) -> "TextResult":
         """Return the k stored texts nearest in meaning to an image, to a text, or to both.
 
@@ -696,7 +698,7 @@ class Archive:
                 f"{self.path} was switched to another bundle meanwhile; what was committed is safe: run it again"
             )
 
-    def _intake(self, settings: Settings, progress: Progress[AddReport] | None) -> Intake:
+    def _intake(self, settings: IntakeSettings, progress: Progress[AddReport] | None) -> Intake:
         parts = (self._store, self._links, self._pixels, self._identity, self._encoder)
         return Intake(*parts, self._folder.bundle.digest, settings, progress, self._bundles.current().text_encoder)
 
@@ -709,7 +711,7 @@ class Archive:
         aside = self._spool.set_damaged_aside()
         entries = arrivals(self._spool)
         if entries:
-            settings = Settings("copy", frames, self._folder.keep_identifiers)
+            settings = IntakeSettings("copy", frames, self._folder.keep_identifiers)
             report = take_in(self._spool, entries, self._intake(settings, progress), frames)
         else:
             report = AddReport(generation=self._store.generation())

@@ -16,7 +16,7 @@ from medlike.archive.index.indexes import Indexes
 from medlike.archive.storage import upkeep
 from medlike.archive.storage.folder import FILE, Folder
 from medlike.archive.storage.identity import Identity, Links, as_source
-from medlike.archive.storage.pictures import Pictures
+from medlike.archive.storage.pictures import StoredPictures
 from medlike.archive.storage.store import Store
 from medlike.archive.viewer import OWNER, Viewer
 from medlike.errors import QueryError
@@ -111,7 +111,7 @@ class Session:
     loaded: Loaded
     store: Store
     links: Links
-    pictures: Pictures
+    pictures: StoredPictures
     generation: int
     viewer: Viewer = OWNER
 
@@ -177,7 +177,7 @@ class Session:
 class Bundles:
     """The bundles that an open archive uses; another process may switch them. Hands out sessions."""
 
-    def __init__(self, folder: Folder, store: Store, links: Links, pictures: Pictures) -> None:
+    def __init__(self, folder: Folder, store: Store, links: Links, pictures: StoredPictures) -> None:
         self.store, self.links, self.pictures = store, links, pictures
         self._lock = threading.RLock()
         self._stated = folder.bundle, folder.text  # as archive.json had them when it was last read or written

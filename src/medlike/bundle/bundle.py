@@ -80,8 +80,8 @@ def require_covered(graph: Path) -> None:
 
 def shipped(kind: str | None = "image") -> list[str]:
     """Return the names of the shipped bundles of a kind; None for both kinds."""
-    found = sorted(SHIPPED.glob(f"*/{SPECIFICATION}"))
-    return [file.parent.name for file in found if kind is None or _kind_of(file) == kind]
+    files = sorted(SHIPPED.glob(f"*/{SPECIFICATION}"))
+    return [file.parent.name for file in files if kind is None or _kind_of(file) == kind]
 
 
 def default() -> str:
@@ -172,10 +172,10 @@ class Bundle:
         wrong = specification.problem(self.spec, FILES)
         if wrong is not None:
             raise BundleError(f"{self.path / SPECIFICATION}: {wrong}; fetch the bundle again")
-        found = hashlib.sha256(canonical(self.spec)).hexdigest()
-        if found != self.spec.get("digest"):
+        digest = hashlib.sha256(canonical(self.spec)).hexdigest()
+        if digest != self.spec.get("digest"):
             raise BundleError(
-                f"{self.path / SPECIFICATION} is damaged: digest {found[:16]}, "
+                f"{self.path / SPECIFICATION} is damaged: digest {digest[:16]}, "
                 f"expected {str(self.spec.get('digest'))[:16]}; fetch the bundle again"
             )
         for name in FILES:

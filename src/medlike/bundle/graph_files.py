@@ -45,16 +45,14 @@ def _locations(data: memoryview, message: str, depth: int) -> Iterator[str]:
 
 
 def _fields(data: memoryview) -> Iterator[tuple[int, memoryview | None]]:
-    """(number, content) of the fields of a message; content is None for plain numbers."""
+    """Yield (number, content) of the fields of a message; content is None for plain numbers."""
     at = 0
     while at < len(data):
         tag, at = _varint(data, at)
         number, kind = tag >> 3, tag & 7
         if kind == 0:
-            _, at = _varint(data, at)
-            yield number, None
-            continue
-        if kind == 2:
+            size, (_, at) = 0, _varint(data, at)
+        elif kind == 2:
             size, at = _varint(data, at)
         elif kind in (1, 5):
             size = 8 if kind == 1 else 4

@@ -12,7 +12,7 @@ COUNT = 16
 
 
 def phantoms(count: int = COUNT, size: int = SIZE) -> npt.NDArray[np.uint8]:
-    """Body-like phantoms, uint8 [count, size, size]: nested ellipses, bright rims, lesions, shading, padding.
+    """Draw body-like phantoms, uint8 [count, size, size]: nested ellipses, bright rims, lesions, shading, padding.
 
     The same numbers give the same pictures (NumPy's PCG64), but a bundle stores them all the same: bits are
     compared on stored pixels, not on what another NumPy may draw.
@@ -49,12 +49,12 @@ def phantoms(count: int = COUNT, size: int = SIZE) -> npt.NDArray[np.uint8]:
 
 
 def packed_pictures(pictures: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-    """uint8 [N, H, W] as a deflated stream, uint8 [bytes]."""
+    """Deflate pictures uint8 [N, H, W] into one stream, uint8 [bytes]."""
     return np.frombuffer(zlib.compress(pictures.tobytes(), 9), dtype=np.uint8)
 
 
 def unpacked_pictures(stream: npt.NDArray[np.uint8], count: int, size: int = SIZE) -> npt.NDArray[np.uint8]:
-    """The inverse of packed_pictures: uint8 [count, size, size]. Raises ValueError for another stream."""
+    """Inflate the stream of `packed_pictures`: uint8 [count, size, size]. Raises ValueError for another stream."""
     whole = count * size * size
     unpacker = zlib.decompressobj()
     try:

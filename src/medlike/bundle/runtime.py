@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-from typing import Any
+from types import ModuleType
 
 
-def onnxruntime() -> Any:
+def onnxruntime() -> ModuleType:
     """Return the module onnxruntime; every import of it in medlike goes through this function.
 
     The Linux builds (seen in 1.32) write a device id and a queue of events under the user's cache folder, and
@@ -14,8 +14,9 @@ def onnxruntime() -> Any:
     `disable_telemetry_events()` alone does not stop the files.
     """
     os.environ["ORT_DISABLE_TELEMETRY"] = "1"
-    import onnxruntime as runtime
+    import onnxruntime
 
     # Where the caller's own code has imported it earlier, this still stops the recording of events.
-    runtime.disable_telemetry_events()
-    return runtime
+    onnxruntime.disable_telemetry_events()
+    module: ModuleType = onnxruntime
+    return module

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -11,13 +11,19 @@ import numpy.typing as npt
 from medlike.bundle import runtime
 from medlike.errors import BundleError
 
+if TYPE_CHECKING:
+    from onnxruntime import InferenceSession
+
 INPUT = "image"
 
 
-def open_session(graph: str | Path) -> Any:
-    """An onnxruntime.InferenceSession on `graph`, one thread a call; calls may run in parallel.
+def open_session(graph: str | Path) -> InferenceSession:
+    """Open a session of ONNX Runtime on a graph, one thread a call; calls may run in parallel.
 
-    Weights are read from the file beside the graph that it names. BundleError where the runtime refuses it.
+    Weights are read from the file beside the graph that it names.
+
+    Raises:
+        BundleError: The runtime refuses the graph.
     """
     onnxruntime = runtime.onnxruntime()
     options = onnxruntime.SessionOptions()
@@ -33,6 +39,6 @@ def open_session(graph: str | Path) -> Any:
         raise BundleError(f"the runtime cannot open {graph}: {reason}; fetch or export the bundle again") from error
 
 
-def code_values(session: Any, pictures: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-    """Output "bits" of each picture run alone: uint8 [N, 224, 224] -> float32 [N, K]; a bit is value > 0."""
+def code_values(session: InferenceSession, pictures: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+    """Return the output "bits" of each picture run alone: uint8 [N, 224, 224] -> float32 [N, K]; a bit is value > 0."""
     return np.concatenate([session.run(["bits"], {INPUT: picture[None]})[0] for picture in pictures])

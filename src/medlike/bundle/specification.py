@@ -18,9 +18,9 @@ def problem(spec: Mapping[str, Json], files: tuple[str, ...]) -> str | None:
         spec: The content of bundle.json.
         files: Names of the files that a bundle has, besides bundle.json.
     """
-    for key, (check, wanted) in _KEYS.items():
-        if not check(spec.get(key)):
-            return f"{key} is {_shown(spec.get(key))}, not {wanted}"
+    wrong = _first_problem(spec, _KEYS)
+    if wrong is not None:
+        return wrong
     stated = spec["files"]
     if set(stated) != set(files):
         return f"files names {_shown(sorted(stated))}, not {', '.join(files)}"
@@ -31,38 +31,21 @@ def problem(spec: Mapping[str, Json], files: tuple[str, ...]) -> str | None:
     if not _whole(count, 1, 1024):
         return f"golden.count is {_shown(count)}, not a number from 1 to 1024"
     if spec.get("kind") == "text":
-        return _problem_of_text(spec.get("text"))
-    return _problem_of_outlier(spec.get("outlier"))
+        return _problem_inside("text", spec.get("text"), _TEXT)
+    outlier = spec.get("outlier")
+    return None if outlier is None or outlier == {} else _problem_inside("outlier", outlier, _OUTLIER)
 
 
-def _problem_of_text(text: Json) -> str | None:
-    if not isinstance(text, dict):
-        return f"text is {_shown(text)}, not an object"
-    for key in ("sentence_width", "embedding_dim"):
-        if not _whole(text.get(key), 1, 65_536):
-            return f"text.{key} is {_shown(text.get(key))}, not a number from 1 to 65536"
-    for key in ("image_encoder_digest", "image_bundle", "sentence_digest"):
-        if text.get(key) != "" and not _name(text.get(key)):
-            return f"text.{key} is {_shown(text.get(key))}, not a name"
-    return None
+def _problem_inside(name: str, values: Json, checks: Mapping[str, tuple[Check, str]]) -> str | None:
+    if not isinstance(values, dict):
+        return f"{name} is {_shown(values)}, not an object"
+    return _first_problem(values, checks, f"{name}.")
 
 
-def _problem_of_outlier(outlier: Json) -> str | None:
-    if not outlier:
-        return None if outlier is None or outlier == {} else f"outlier is {_shown(outlier)}, not an object"
-    if not isinstance(outlier, dict):
-        return f"outlier is {_shown(outlier)}, not an object"
-    bounds: dict[str, tuple[Check, str]] = {
-        "k": (lambda v: _whole(v, 1, 10_000), "a number from 1 to 10000"),
-        "threshold": (lambda v: _number(v) and 0 < v < 1, "a number between 0 and 1"),
-        "least_units": (lambda v: _whole(v, 1, 10**9), "a number from 1 to 10**9"),
-        "normalise": (lambda v: isinstance(v, bool), "true or false"),
-        "components": (lambda v: _names(v, 16) and len(v) > 0, "a list of names"),
-        "modalities": (lambda v: _names(v, 256), "a list of at most 256 names"),
-    }
-    for key, (check, wanted) in bounds.items():
-        if not check(outlier.get(key)):
-            return f"outlier.{key} is {_shown(outlier.get(key))}, not {wanted}"
+def _first_problem(values: Mapping[str, Json], checks: Mapping[str, tuple[Check, str]], prefix: str = "") -> str | None:
+    for key, (check, expected) in checks.items():
+        if not check(values.get(key)):
+            return f"{prefix}{key} is {_shown(values.get(key))}, not {expected}"
     return None
 
 
@@ -103,4 +86,20 @@ _KEYS: dict[str, tuple[Check, str]] = {
     "golden": (lambda v: isinstance(v, dict), "an object"),
     "files": (lambda v: isinstance(v, dict), "an object"),
     "digest": (_digest, "a SHA-256"),
+}
+
+_TEXT: dict[str, tuple[Check, str]] = {
+    **dict.fromkeys(("sentence_width", "embedding_dim"), (lambda v: _whole(v, 1, 65_536), "a number from 1 to 65536")),
+    **dict.fromkeys(
+        ("image_encoder_digest", "image_bundle", "sentence_digest"), (lambda v: v == "" or _name(v), "a name")
+    ),
+}
+
+_OUTLIER: dict[str, tuple[Check, str]] = {
+    "k": (lambda v: _whole(v, 1, 10_000), "a number from 1 to 10000"),
+    "threshold": (lambda v: _number(v) and 0 < v < 1, "a number between 0 and 1"),
+    "least_units": (lambda v: _whole(v, 1, 10**9), "a number from 1 to 10**9"),
+    "normalise": (lambda v: isinstance(v, bool), "true or false"),
+    "components": (lambda v: _names(v, 16) and len(v) > 0, "a list of names"),
+    "modalities": (lambda v: _names(v, 256), "a list of at most 256 names"),
 }

@@ -7,22 +7,22 @@ Outputs: `bits` float32 [1, K], a bit is value > 0; `embedding` float32 [1, E], 
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-import numpy.typing as npt
 
 from medlike.bundle.phantoms import COUNT
+from medlike.types import F32, I8
 
-F32 = npt.NDArray[np.float32]
-I8 = npt.NDArray[np.int8]
+if TYPE_CHECKING:
+    from onnxruntime import InferenceSession
 
 IMAGE, TEXT, BOTH = (1.0, 0.0), (0.0, 1.0), (1.0, 1.0)
 VIEWS = (IMAGE, TEXT, BOTH)
 
 
-def cross_values(session: Any, content: I8, sentences: F32, view: tuple[float, float]) -> tuple[F32, F32]:
-    """Outputs "bits" [N, K] and "embedding" [N, E] of each pair run alone, so that no row depends on another.
+def cross_values(session: InferenceSession, content: I8, sentences: F32, view: tuple[float, float]) -> tuple[F32, F32]:
+    """Return the outputs "bits" [N, K] and "embedding" [N, E] of each pair run alone: no row depends on another.
 
     content: int8 [N, D], sentences: float32 [N, S]; both are given, an absent side as zeros. view: which is there.
     """
@@ -38,7 +38,7 @@ def cross_values(session: Any, content: I8, sentences: F32, view: tuple[float, f
 
 
 def golden_rows(content_dim: int, sentence_width: int, count: int = COUNT) -> tuple[I8, F32]:
-    """Made-up pairs: content int8 [count, D] and sentences float32 [count, S] of unit length."""
+    """Return made-up pairs: content int8 [count, D] and sentences float32 [count, S] of unit length."""
     random = np.random.Generator(np.random.PCG64(1000))
     content = random.normal(size=(count, content_dim))
     content *= 127 / np.abs(content).max(axis=1, keepdims=True)
@@ -47,8 +47,8 @@ def golden_rows(content_dim: int, sentence_width: int, count: int = COUNT) -> tu
     return np.rint(content).astype(np.int8), sentences.astype(np.float32)
 
 
-def golden_values(session: Any, content: I8, sentences: F32) -> F32:
-    """Output "bits" of the golden rows in the three views, float32 [3 N, K]: images, sentences, both."""
+def golden_values(session: InferenceSession, content: I8, sentences: F32) -> F32:
+    """Return the output "bits" of the golden rows in the three views, float32 [3 N, K]: images, sentences, both."""
     no_content, no_sentence = np.zeros_like(content), np.zeros_like(sentences)
-    given = ((content, no_sentence), (no_content, sentences), (content, sentences))
-    return np.concatenate([cross_values(session, *pair, view)[0] for pair, view in zip(given, VIEWS, strict=True)])
+    sides = ((content, no_sentence), (no_content, sentences), (content, sentences))
+    return np.concatenate([cross_values(session, *pair, view)[0] for pair, view in zip(sides, VIEWS, strict=True)])

@@ -8,7 +8,7 @@ import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -19,6 +19,9 @@ from medlike.bundle.text_bundle import golden_rows, golden_values
 from medlike.errors import BundleError, MissingExtra
 from medlike.files import drafted_folder
 from medlike.types import Array, Json, JsonObject
+
+if TYPE_CHECKING:
+    from onnx import ModelProto
 
 # Smaller tensors (batch statistics, biases, scales) stay float32: they cost little and carry much.
 HALF_FROM = 1024
@@ -55,7 +58,7 @@ TEXT_REQUIRED = ("image_encoder_digest", "image_bundle", "sentence_digest", "sen
 
 def write(
     path: str | Path,
-    graph: Any,
+    graph: ModelProto,
     arrays: Mapping[str, Array],
     spec: Mapping[str, Json],
     *,
@@ -63,14 +66,21 @@ def write(
 ) -> folder.Bundle:
     """Write a bundle and return it, loaded.
 
-    graph: an onnx.ModelProto with input "image" uint8 [N,224,224] and outputs "bits" and "content" at least;
-    its large float32 initialisers are stored as float16. arrays: every other array, by name. spec: name,
-    preset, bits, content_dim, and anything of DEFAULTS; a measured `quality` and `terms` should be among it.
-    With `"kind": "text"` in spec, a text bundle: inputs as `bundle.text_bundle` has them, outputs "bits" and
-    "embedding", and TEXT_REQUIRED under "text". The golden inputs are encoded by the graph as written.
-    replace: take the place of a bundle at `path`.
+    The golden inputs are encoded by the graph as written.
 
-    BundleError for a wrong specification or graph, or where `path` is taken; MissingExtra without onnx.
+    Args:
+        path: A folder.
+        graph: For an image bundle a graph with input "image" uint8 [N, 224, 224] and outputs "bits" and "content" at
+            least; for a text bundle inputs as in `bundle.text_bundle` and outputs "bits" and "embedding". Its large
+            float32 initialisers are stored as float16.
+        arrays: Every other array, by name.
+        spec: name, preset, bits, content_dim, and anything of DEFAULTS; a measured `quality` and `terms` should be
+            among it. A text bundle has `"kind": "text"`, and TEXT_REQUIRED under "text".
+        replace: Take the place of a bundle at `path`.
+
+    Raises:
+        BundleError: The specification or the graph is wrong, or `path` is taken.
+        MissingExtra: onnx is not installed.
     """
     try:
         import onnx
@@ -102,26 +112,34 @@ def rewrite(
     *,
     replace: bool = False,
 ) -> folder.Bundle:
-    """A copy of a bundle at `path` with the same network, some arrays replaced and some of the spec.
+    """Copy a bundle to `path` with the same network, some arrays and some of the specification replaced.
 
-    An array given as an empty one is left out. What fixes the codes (bits, ...) cannot be changed.
+    Args:
+        bundle: The bundle to copy.
+        path: A folder.
+        arrays: New arrays by name; an empty one removes the array.
+        spec: New values by key. What fixes the codes (bits, ...) cannot be changed.
+        replace: Take the place of a bundle at `path`.
+
+    Raises:
+        BundleError: The network fixes a key of `spec`, or `path` is taken.
     """
     changed = dict(bundle.spec)
     for key, value in (spec or {}).items():
         if key in FIXED and value != bundle.spec.get(key):
             raise BundleError(f"{key} is fixed by the network; export another bundle to change it")
         changed[key] = value
-    kept = {name: bundle.array(name) for name in bundle.array_names()} | dict(arrays or {})
+    combined = {name: bundle.array(name) for name in bundle.array_names()} | dict(arrays or {})
     with _beside(Path(path), replace) as draft:
         for name in (folder.GRAPH, folder.WEIGHTS):
             shutil.copyfile(bundle.path / name, draft / name)
-        _save_arrays(draft / folder.ARRAYS, {name: value for name, value in kept.items() if value.size})
+        _save_arrays(draft / folder.ARRAYS, {name: value for name, value in combined.items() if value.size})
         _seal(draft, changed)
     return folder.Bundle.load(path, kind=None)
 
 
 def _golden(draft: Path, spec: Mapping[str, Json]) -> tuple[Array, dict[str, Array]]:
-    """Values of the golden inputs as the graph in `draft` gives them, and the arrays that keep both."""
+    """Return the values that the graph in `draft` gives of the golden inputs, and arrays of these and their bits."""
     session = open_session(draft / folder.GRAPH)
     if spec.get("kind") == "text":
         content, sentences = golden_rows(spec["content_dim"], spec["text"]["sentence_width"])
@@ -146,9 +164,9 @@ def _complete(spec: Mapping[str, Json], outputs: list[str]) -> JsonObject:
         known = ", ".join((*REQUIRED, *DEFAULTS[kind]))
         raise BundleError(f"unknown in the specification: {', '.join(unknown)}; known: {known}")
     if kind == "text":
-        untold = [key for key in TEXT_REQUIRED if key not in spec.get("text", {})]
-        if untold:
-            raise BundleError(f"the specification lacks text.{', text.'.join(untold)}")
+        lacking = [key for key in TEXT_REQUIRED if key not in spec.get("text", {})]
+        if lacking:
+            raise BundleError(f"the specification lacks text.{', text.'.join(lacking)}")
     bits = int(spec["bits"])
     if bits % 8 or not 8 <= bits <= 1024:
         raise BundleError(f"{bits} bits; a code has a multiple of 8, from 8 to 1024")
@@ -158,7 +176,7 @@ def _complete(spec: Mapping[str, Json], outputs: list[str]) -> JsonObject:
     return {**DEFAULTS[kind], **spec, "format": folder.FORMAT, "outputs": outputs}
 
 
-def _externalised(model: Any) -> dict[str, Array]:
+def _externalised(model: ModelProto) -> dict[str, Array]:
     """Take the float initialisers out of the graph; large ones become float16 followed by a Cast."""
     from onnx import TensorProto, helper, numpy_helper
 
@@ -185,7 +203,7 @@ def _externalised(model: Any) -> dict[str, Array]:
     return weights
 
 
-def _point_into(model: Any, weights: Path) -> None:
+def _point_into(model: ModelProto, weights: Path) -> None:
     """Make each float initialiser of the graph point at its bytes inside the safetensors file."""
     from onnx import TensorProto
 

@@ -1,8 +1,8 @@
-"""The command line, one file a command; commands import what they need when they run: help is quick."""
+"""Command line, one file for each command. A command imports what it needs when it runs, so help is quick."""
 
 
 def main() -> None:
-    """Entry point of `medlike`. Exit codes: 0 done, 1 failed, 2 usage, 3 done with inputs refused."""
+    """Run `medlike`. Exit codes: 0 done, 1 failed, 2 wrong usage, 3 done with inputs refused, 130 interrupted."""
     import sys
 
     try:

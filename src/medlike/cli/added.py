@@ -1,10 +1,10 @@
-"""Commands that other packages add, loaded when somebody names them or asks for help."""
+"""Commands that other packages add, loaded when they are called or listed."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from importlib.metadata import EntryPoint
-from typing import Any, TypeAlias
+from typing import Any
 
 import typer
 from typer.core import TyperGroup
@@ -13,10 +13,10 @@ from medlike.errors import PluginError
 from medlike.plugins import COMMANDS, load, plugins
 
 # A command or a context of click, which typer has under a private name.
-Click: TypeAlias = Any
+Click = Any
 
 PANEL = "Added by other packages"
-# Commands of a package that may be absent. Somebody who reads of them in the docs learns what to install.
+# Commands of a package that may be absent: the docs name them, so calling one says what to install.
 ELSEWHERE = {"bench": "medlike-research", "study": "medlike-research"}
 
 
@@ -25,14 +25,14 @@ class Commands(TyperGroup):
 
     def list_commands(self, ctx: Click) -> list[str]:
         """Return the names of all commands, medlike's own first."""
-        own = super().list_commands(ctx)
-        return [*own, *(name for name in plugins(COMMANDS) if name not in own)]
+        names = super().list_commands(ctx)
+        return [*names, *(name for name in plugins(COMMANDS) if name not in names)]
 
     def get_command(self, ctx: Click, name: str) -> Click:
-        """Return a command by its name; None where neither medlike nor a plug-in has it."""
-        own = super().get_command(ctx, name)
-        if own is not None:
-            return own
+        """Return a command by its name, or None if neither medlike nor a plug-in has it."""
+        command = super().get_command(ctx, name)
+        if command is not None:
+            return command
         entry = plugins(COMMANDS).get(name)
         if entry is None:
             if name not in ELSEWHERE:
@@ -49,7 +49,11 @@ class Commands(TyperGroup):
 
 
 def added() -> Iterator[tuple[str, typer.Typer]]:
-    """Yield name and Typer of each command that other packages add. Raises PluginError for a broken one."""
+    """Yield the name and the Typer of each command that other packages add.
+
+    Raises:
+        PluginError: A command cannot be loaded.
+    """
     for name, entry in plugins(COMMANDS).items():
         yield name, _app(load(entry), name)
 
@@ -63,7 +67,7 @@ def _command(name: str, entry: EntryPoint) -> Click:
         raise PluginError(f"{entry.value} is no command ({reason}); report it to the makers of {name}") from error
 
 
-def _app(loaded: Any, name: str) -> typer.Typer:
+def _app(loaded: object, name: str) -> typer.Typer:
     if not isinstance(loaded, typer.Typer):
         kind = type(loaded).__name__
         raise PluginError(f"the command {name} is a {kind} and not a typer.Typer; report it to its makers")
@@ -71,7 +75,7 @@ def _app(loaded: Any, name: str) -> typer.Typer:
 
 
 def _failing(name: str, message: str) -> Click:
-    """Return a command that takes anything and ends with one line on stderr."""
+    """Return a command that accepts any arguments and fails with one line on stderr."""
 
     def run() -> None:
         from medlike.cli.exits import fail

@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from medlike.cli.options import SHORT
 from medlike.escaping import write_rows
@@ -11,13 +11,14 @@ from medlike.escaping import write_rows
 if TYPE_CHECKING:
     from medlike import Hit, Result
     from medlike.archive.search.text_result import TextResult
+    from medlike.types import JsonObject
 
 FIELDS = ("rank", "id", "distance", "similarity", "box", "source", "modality", "region", "label")
 TEXT_FIELDS = ("rank", "id", "kind", "text", "distance", "similarity")
 
 
 def show(result: "Result", title: str | None = None) -> None:
-    """Print a result as a table, the verdict on the query before it."""
+    """Print a result as a table, with the verdict on the query above it."""
     from medlike.cli.screen import out, print_table, say
     from medlike.display.sheet import measure
 
@@ -54,7 +55,7 @@ def show(result: "Result", title: str | None = None) -> None:
 
 
 def show_texts(result: "TextResult") -> None:
-    """Print stored texts as a table, nearest first, the verdict on the query before it."""
+    """Print stored texts as a table, nearest first, with the verdict on the query above it."""
     from medlike.cli.screen import out, print_table
 
     _show_verdict(result.outlier)
@@ -68,7 +69,7 @@ def show_texts(result: "TextResult") -> None:
     print_table(("rank", "distance", "similarity", "kind", "text", "id"), rows, whole={"rank", "id"})
 
 
-def _show_verdict(outlier: dict[str, Any] | None) -> None:
+def _show_verdict(outlier: "JsonObject | None") -> None:
     from medlike.cli.screen import say
     from medlike.display.sheet import verdict
 
@@ -82,8 +83,8 @@ def _distance(hit: "Hit") -> str:
     return f"{hit.distance:g}" if hit.box is None else f"{100 * hit.distance:.1f} %"
 
 
-def _place(source: Any) -> str:
-    """Where the image is: its path, from here where it lies below; else its SOP instance UID."""
+def _place(source: object) -> str:
+    """Return the path of an image, relative to the working folder if it is below it, or its SOP instance UID."""
     if not source:
         return ""
     if not isinstance(source, dict):
@@ -105,7 +106,7 @@ def write_texts_csv(result: "TextResult") -> None:
 def write_csv(result: "Result") -> None:
     """Print a result as CSV."""
     in_words = result.weights is not None
-    rows: list[Sequence[Any]] = [(*FIELDS, "score", "words", "snippet") if in_words else FIELDS]
+    rows: list[Sequence[object]] = [(*FIELDS, "score", "words", "snippet") if in_words else FIELDS]
     for hit in result.hits:
         metadata = [hit.metadata.get(name, "") for name in FIELDS[6:]]
         box = "" if hit.box is None else " ".join(map(str, hit.box))

@@ -1,4 +1,4 @@
-"""The tree of commands."""
+"""Commands of medlike and their order in the help."""
 
 from typing import Annotated
 
@@ -30,7 +30,7 @@ from medlike.cli.exits import guarded
 
 
 def build() -> typer.Typer:
-    """All commands, each wrapped so that no traceback reaches the user."""
+    """Return the application with all commands, each guarded so that no traceback reaches the user."""
     app = typer.Typer(
         name="medlike",
         cls=Commands,
@@ -64,8 +64,8 @@ def build() -> typer.Typer:
     return app
 
 
-def _show_version(asked: bool) -> None:
-    if asked:
+def _show_version(show: bool) -> None:
+    if show:
         print(f"medlike {__version__}")
         raise typer.Exit
 

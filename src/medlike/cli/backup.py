@@ -1,5 +1,6 @@
 """medlike backup: save an archive while it is in use."""
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -49,10 +50,7 @@ def backup(
     if format is Report.json:
         print_json(
             {
-                "images": report.images,
-                "files": report.files,
-                "generation": report.generation,
-                "links": report.links,
+                **asdict(report),
                 "encrypted": secret is not None,
                 "id_key": secret is not None or with_id_key,
                 "path": str(target),

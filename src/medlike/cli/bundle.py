@@ -1,7 +1,7 @@
 """medlike bundle info, medlike bundle card: describe a bundle."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -9,6 +9,7 @@ from medlike.cli.options import Report, ReportFormat
 
 if TYPE_CHECKING:
     from medlike.bundle import Bundle
+    from medlike.types import JsonObject
 
 EXAMPLES = """[b]Examples[/b]
 
@@ -47,7 +48,7 @@ def info(
         print_table(("", ""), known)
 
 
-def _facts(bundle: "Bundle", default: str) -> dict[str, Any]:
+def _facts(bundle: "Bundle", default: str) -> "JsonObject":
     return {
         "name": bundle.name,
         "kind": bundle.kind,
@@ -89,13 +90,13 @@ def card(
     from medlike.files import write_text
     from medlike.training.card import model_card
 
-    found = None
+    figures = None
     if results is not None:
         try:
-            found = strict_json.read(results)
+            figures = strict_json.read(results)
         except ValueError as error:
             raise InputError(f"{results} cannot be read ({error}); give results.json of medlike evaluate") from None
-    text = model_card(Bundle.load(bundle, kind=None), found)
+    text = model_card(Bundle.load(bundle, kind=None), figures)
     if out is None:
         print(printable_lines(text), end="")
         return

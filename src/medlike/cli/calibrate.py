@@ -1,4 +1,4 @@
-"""medlike calibrate: fit a bundle's outlier verdicts to a site's own images."""
+"""medlike calibrate: fit a bundle's outlier verdicts to images of a site."""
 
 from pathlib import Path
 from typing import Annotated
@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from medlike.cli.exits import REFUSED
-from medlike.cli.options import Report, ReportFormat
+from medlike.cli.options import BundleName, Report, ReportFormat
 
 EXAMPLES = """[b]Examples[/b]
 
@@ -21,9 +21,7 @@ def calibrate(
         list[str], typer.Option("--data", help="Images of your site: a folder, file or manifest. Repeatable.")
     ],
     out: Annotated[Path, typer.Option("--out", help="Folder of the new bundle.")],
-    bundle: Annotated[
-        str | None, typer.Option("--bundle", "-b", help="Name of a shipped bundle, or the folder of one.")
-    ] = None,
+    bundle: BundleName = None,
     replace: Annotated[bool, typer.Option("--replace", help="Replace an existing bundle at --out.")] = False,
     format: ReportFormat = Report.table,
 ) -> None:
@@ -46,7 +44,7 @@ def calibrate(
     made = fit(given, site, out, overwrite=replace)
     before = site.encodings.outlier
     assert before is not None
-    found = {
+    facts = {
         "bundle": {"name": made.name, "digest": made.digest, "path": str(made.path)},
         "images": len(site),
         "units": int(site.units.max()) + 1,
@@ -55,14 +53,14 @@ def calibrate(
         "refused": [{"path": path, "reason": reason} for path, reason in site.refused],
     }
     if format is Report.json:
-        print_json(found)
+        print_json(facts)
     else:
         rows = [
             ("bundle", str(made.path)),
             ("images", len(site)),
-            ("patients or cases", found["units"]),
-            ("calibration", ", ".join(f"{k} {v}" for k, v in found["calibration_units"].items())),
-            ("called outliers before", f"{found['outliers_before']:.1%}"),
+            ("patients or cases", facts["units"]),
+            ("calibration", ", ".join(f"{k} {v}" for k, v in facts["calibration_units"].items())),
+            ("called outliers before", f"{facts['outliers_before']:.1%}"),
             ("promised from now on", f"at most {before.threshold:.1%} of such images"),
         ]
         stdout().print(table(("", ""), rows))

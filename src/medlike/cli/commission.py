@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from medlike.cli.exits import REFUSED
-from medlike.cli.options import Report, ReportFormat
+from medlike.cli.options import BundleName, Report, ReportFormat
 from medlike.escaping import printable_json
 
 if TYPE_CHECKING:
@@ -27,12 +27,7 @@ def commission(
     out: Annotated[
         Path | None, typer.Option("--out", metavar="DIR", help="Folder for report.html, results.json and names.csv.")
     ] = None,
-    bundle: Annotated[
-        str | None,
-        typer.Option(
-            "--bundle", "-b", help="Name of a shipped bundle, or the folder of one.", show_default="the default bundle"
-        ),
-    ] = None,
+    bundle: BundleName = None,
     format: ReportFormat = Report.table,
 ) -> None:
     """Measure a bundle on unlabelled images of your site: false alarms, studies, near-duplicates, scanners.

@@ -1,15 +1,16 @@
-"""medlike demo: index the samples, search them, draw the answers."""
+"""medlike demo: index the samples, search them, draw the results."""
 
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 if TYPE_CHECKING:
     from medlike import Archive, Result
+    from medlike.types import JsonObject
 
 EXAMPLES = """[b]Examples[/b]
 
@@ -21,26 +22,31 @@ medlike demo /tmp/medlike-demo
 
 @dataclass(frozen=True)
 class Question:
-    """One search of the demo. file: of the samples' queries; without it and without text: the best hit before.
+    """A search of the demo.
 
-    region: a box of the file's own pixels; asked only where the archive's bundle has local codes.
+    Attributes:
+        title: What the demo calls it.
+        file: The name of a sample. Without file and text, the query is the best hit of the search before.
+        text: Words to search by.
+        region: A box in pixels of the file: x0, y0, x1, y1, half-open. It needs a bundle with local codes.
+        settings: Settings of the search.
     """
 
     title: str
     file: str = ""
     text: str = ""
     region: tuple[float, float, float, float] | None = None
-    settings: dict[str, Any] = field(default_factory=dict)
+    settings: "JsonObject" = field(default_factory=dict)
 
     @property
     def words(self) -> str:
-        """The settings as the command line writes them."""
+        """Return the settings as the command line writes them."""
         words = [f'--text "{self.text}"'] if self.text else []
         if self.region is not None:
             words.append(f"--region {','.join(f'{edge:g}' for edge in self.region)}")
         for name, value in self.settings.items():
             if name == "where":
-                words += [f"--where {key}={wanted}" for key, wanted in value.items()]
+                words += [f"--where {key}={required}" for key, required in value.items()]
             else:
                 words.append(f"--{name.replace('_', '-')} {value}")
         return " ".join(words)
@@ -84,9 +90,9 @@ def demo(
         task = display.add_task("Indexing the samples", total=None)
         report = opened.add(shipped / MANIFEST, progress=lambda so_far: display.update(task, completed=so_far.files))
         console.print(f"[b]{len(opened)}[/b] images in the archive, [b]{report.added}[/b] of them new")
-        asked = [question for question in QUESTIONS if question.region is None or opened.bundle.local_bits]
-        results = _answers(opened, shipped, asked)
-        for question, result in zip(asked, results, strict=True):
+        questions = [question for question in QUESTIONS if question.region is None or opened.bundle.local_bits]
+        results = _answers(opened, shipped, questions)
+        for question, result in zip(questions, results, strict=True):
             show(result, f"{question.title}  {question.words}".rstrip())
         sheet, html = folder / "sheet.png", folder / "page.html"
         write(draw(results), sheet)
@@ -98,7 +104,7 @@ def demo(
 
 
 def _opened(place: Path) -> "Archive":
-    """The archive of an earlier demo, brought to the bundles of this medlike; else a new one."""
+    """Return the archive of an earlier demo, encoded with the bundles of this medlike, or a new one."""
     from medlike import Archive, Bundle
     from medlike.archive.storage.folder import TextBundleFacts, default_text_bundle, encode_alike
     from medlike.bundle import default
@@ -114,11 +120,11 @@ def _opened(place: Path) -> "Archive":
     return opened
 
 
-def _answers(opened: "Archive", shipped: Path, asked: Sequence[Question]) -> "list[Result]":
+def _answers(opened: "Archive", shipped: Path, questions: Sequence[Question]) -> "list[Result]":
     from medlike import Query
 
     results: list[Result] = []
-    for question in asked:
+    for question in questions:
         if question.file or question.text:
             image = shipped / "queries" / question.file if question.file else None
             query = Query(image=image, text=question.text or None, region=question.region)

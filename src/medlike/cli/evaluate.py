@@ -1,5 +1,6 @@
-"""medlike evaluate: how good are codes, from bundles on a collection or from plain arrays."""
+"""medlike evaluate: measure bundles on a collection, or codes in plain arrays."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
@@ -7,7 +8,10 @@ import typer
 
 from medlike.cli.exits import need
 from medlike.cli.options import Report, ReportFormat
+from medlike.cli.settings import options_from_settings
 from medlike.errors import InputError
+from medlike.evaluation.settings import BUNDLES, EvaluationSettings
+from medlike.option import Option
 
 EXAMPLES = """[b]Examples[/b]
 
@@ -17,127 +21,101 @@ medlike evaluate --codes gallery.npy --query-codes query.npy --labels gl.npy --q
 json
 """
 _ARRAYS = "Plain arrays"
-_BUNDLES = "Bundles on a collection"
 
 
-def evaluate(
+def _array(help: str) -> Option:
+    return Option(help, metavar="NPY", panel=_ARRAYS)
+
+
+@dataclass(frozen=True)
+class BundleOptions:
+    """Bundles and the collection to measure them on.
+
+    Attributes:
+        bundle: Names or folders of bundles; the first is the baseline.
+        data: The collection.
+        split: A split file.
+        sources: A CSV file with facts about each source.
+        draw_all: If true, the report shows every image, whatever its licence.
+    """
+
     bundle: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--bundle",
-            "-b",
+        tuple[str, ...],
+        Option(
+            "Name or folder of a bundle. Repeatable: the others are compared with the first.",
+            "--bundle -b",
             metavar="B",
-            rich_help_panel=_BUNDLES,
-            help="Name or folder of a bundle. Repeatable: the others are compared with the first.",
+            panel=BUNDLES,
         ),
-    ] = None,
+    ] = ()
     data: Annotated[
         Path | None,
-        typer.Option(
-            "--data",
+        Option(
+            "manifest.csv, its folder, a folder with one subfolder per class, a MedMNIST npz, or another layout that "
+            "`train` reads.",
             metavar="MANIFEST",
-            rich_help_panel=_BUNDLES,
-            help="manifest.csv, its folder, a folder with one subfolder per class, a MedMNIST npz, or another layout "
-            "that `train` reads.",
+            panel=BUNDLES,
         ),
-    ] = None,
+    ] = None
+    split: Annotated[
+        Path | None,
+        Option(
+            "Split file. By default the one in DIR, which is made if it does not exist.",
+            metavar="FILE",
+            panel=BUNDLES,
+        ),
+    ] = None
+    sources: Annotated[
+        Path | None,
+        Option(
+            "CSV with facts about each source: apart, origin, caution, licence (see docs/evaluation.md).",
+            metavar="FILE",
+            panel=BUNDLES,
+        ),
+    ] = None
+    draw_all: Annotated[
+        bool,
+        Option("Draw every image in the report, not only those whose licence column allows it.", panel=BUNDLES),
+    ] = False
+
+
+@dataclass(frozen=True)
+class ArrayOptions:
+    """Files of arrays to measure; N gallery images, Q queries.
+
+    Attributes:
+        codes: uint8 [N, bits / 8], packed.
+        query_codes: uint8 [Q, bits / 8], packed.
+        labels: Integers or strings [N].
+        query_labels: Integers or strings [Q].
+        query_units: Patients or cases [Q], or None.
+        units: Patients or cases [N], or None.
+    """
+
+    codes: Annotated[Path | None, _array("Gallery codes, packed: uint8 [N, bits / 8].")] = None
+    query_codes: Annotated[Path | None, _array("Query codes, packed in the same way.")] = None
+    labels: Annotated[Path | None, _array("Gallery labels: integers or strings [N].")] = None
+    query_labels: Annotated[Path | None, _array("Query labels.")] = None
+    query_units: Annotated[
+        Path | None,
+        _array("Patient or case of each query, for the intervals; by default each query is a unit of its own."),
+    ] = None
+    units: Annotated[
+        Path | None, _array("Patient or case of each gallery image: a query's ranking leaves out its own.")
+    ] = None
+
+
+@options_from_settings(BundleOptions)
+@options_from_settings(EvaluationSettings)
+@options_from_settings(ArrayOptions)
+def evaluate(
+    bundles: BundleOptions,
+    settings: EvaluationSettings,
+    arrays: ArrayOptions,
     out: Annotated[
         Path | None,
         typer.Option("--out", metavar="DIR", help="Folder for report.html, results.json and tables."),
     ] = None,
-    split: Annotated[
-        Path | None,
-        typer.Option(
-            "--split",
-            metavar="FILE",
-            rich_help_panel=_BUNDLES,
-            help="Split file. By default the one in DIR, which is made if it does not exist.",
-        ),
-    ] = None,
-    sources: Annotated[
-        Path | None,
-        typer.Option(
-            "--sources",
-            metavar="FILE",
-            rich_help_panel=_BUNDLES,
-            help="CSV with facts about each source: apart, origin, caution, licence (see docs/evaluation.md).",
-        ),
-    ] = None,
-    minimum: Annotated[
-        int,
-        typer.Option("--minimum", min=2, rich_help_panel=_BUNDLES, help="Leave out labels with fewer images."),
-    ] = 40,
-    everything: Annotated[
-        bool,
-        typer.Option(
-            "--everything",
-            rich_help_panel=_BUNDLES,
-            help="Use every image as a query against all others, for collections that no bundle was trained on.",
-        ),
-    ] = False,
-    floors: Annotated[
-        bool,
-        typer.Option(
-            "--floors/--no-floors",
-            rich_help_panel=_BUNDLES,
-            help="Also measure fingerprints, perceptual hash, ITQ and others that need no training.",
-        ),
-    ] = True,
-    codes: Annotated[
-        Path | None,
-        typer.Option(
-            "--codes",
-            metavar="NPY",
-            rich_help_panel=_ARRAYS,
-            help="Gallery codes, packed: uint8 [N, bits / 8].",
-        ),
-    ] = None,
-    query_codes: Annotated[
-        Path | None,
-        typer.Option(
-            "--query-codes", metavar="NPY", rich_help_panel=_ARRAYS, help="Query codes, packed in the same way."
-        ),
-    ] = None,
-    labels: Annotated[
-        Path | None,
-        typer.Option(
-            "--labels",
-            metavar="NPY",
-            rich_help_panel=_ARRAYS,
-            help="Gallery labels: integers or strings [N].",
-        ),
-    ] = None,
-    query_labels: Annotated[
-        Path | None,
-        typer.Option("--query-labels", metavar="NPY", rich_help_panel=_ARRAYS, help="Query labels."),
-    ] = None,
-    query_units: Annotated[
-        Path | None,
-        typer.Option(
-            "--query-units",
-            metavar="NPY",
-            rich_help_panel=_ARRAYS,
-            help="Patient or case of each query, for the intervals; by default each query is a unit of its own.",
-        ),
-    ] = None,
-    units: Annotated[
-        Path | None,
-        typer.Option(
-            "--units",
-            metavar="NPY",
-            rich_help_panel=_ARRAYS,
-            help="Patient or case of each gallery image: a query's ranking leaves out its own.",
-        ),
-    ] = None,
-    draw_all: Annotated[
-        bool,
-        typer.Option(
-            "--draw-all",
-            rich_help_panel=_BUNDLES,
-            help="Draw every image in the report, not only those whose licence column allows it.",
-        ),
-    ] = False,
-    k: Annotated[int, typer.Option("--k", min=1, help="Cut-off of map_at_k, map_at_k_hits and ndcg_at_k.")] = 100,
     format: ReportFormat = Report.table,
 ) -> None:
     """Measure retrieval and outlier detection, and check codes for known faults.
@@ -146,102 +124,80 @@ def evaluate(
     """
     if out is not None:
         need("report", "matplotlib")
-    arrays = {
-        "--codes": codes,
-        "--query-codes": query_codes,
-        "--labels": labels,
-        "--query-labels": query_labels,
+    required = {
+        "--codes": arrays.codes,
+        "--query-codes": arrays.query_codes,
+        "--labels": arrays.labels,
+        "--query-labels": arrays.query_labels,
     }
-    if any(arrays.values()):
-        if bundle or data:
+    if any(required.values()):
+        if bundles.bundle or bundles.data:
             raise InputError("give either arrays (--codes ...) or bundles (--bundle, --data), not both")
-        missing = [name for name, value in arrays.items() if value is None]
-        if missing or not (codes and query_codes and labels and query_labels):
-            raise InputError(f"arrays need all four of {', '.join(arrays)}; missing: {', '.join(missing)}")
-        _arrays(codes, query_codes, labels, query_labels, query_units, units, k, out, format)
+        missing = [name for name, value in required.items() if value is None]
+        if missing:
+            raise InputError(f"arrays need all four of {', '.join(required)}; missing: {', '.join(missing)}")
+        _arrays(arrays, settings.k, out, format)
         return
-    if query_units or units:
+    if arrays.query_units or arrays.units:
         raise InputError("--query-units and --units belong to --codes; a collection names patients in its `group`")
-    if not bundle or data is None or out is None:
+    if not bundles.bundle or bundles.data is None or out is None:
         raise InputError(
             "give --bundle, --data and --out, or the four arrays --codes, --query-codes, --labels, --query-labels"
         )
-    _bundles(bundle, data, out, split, sources, minimum, everything, floors, draw_all, k, format)
+    _bundles(bundles, bundles.data, settings, out, format)
 
 
-def _arrays(
-    codes: Path,
-    queries: Path,
-    labels: Path,
-    wanted: Path,
-    query_units: Path | None,
-    units: Path | None,
-    k: int,
-    out: Path | None,
-    format: Report,
-) -> None:
+def _arrays(arrays: ArrayOptions, k: int, out: Path | None, format: Report) -> None:
     from medlike.cli import screen
     from medlike.evaluation.arrays import evaluate_arrays
     from medlike.evaluation.report import plain, write_arrays_report
 
-    outcome = evaluate_arrays(codes, queries, labels, wanted, k, query_units, units)
-    found = outcome.figures
+    outcome = evaluate_arrays(**vars(arrays), k=k)
+    figures = outcome.figures
     if out is not None:
         write_arrays_report(outcome, out)
     if format is Report.json:
-        screen.print_json(plain(found))
+        screen.print_json(plain(figures))
         return
-    low, high = found["map_interval"]
+    low, high = figures["map_interval"]
     rows = [
-        ("mAP (map_expected)", f"{found['map_expected']:.4f}"),
-        (f"  95 % interval by {found['map_interval_resampled_by']}", f"{low:.4f} to {high:.4f}"),
-        ("  worst tie order (map_worst)", f"{found['map_worst']:.4f}"),
-        ("  best tie order (map_best)", f"{found['map_best']:.4f}"),
-        (f"mAP@{k} over min(k, relevant) (map_at_k)", f"{found['map_at_k']:.4f}"),
-        (f"mAP@{k} over hits (map_at_k_hits)", f"{found['map_at_k_hits']:.4f}"),
-        ("nDCG", f"{found['ndcg']:.4f}"),
-        *((f"precision at {n}", f"{found[f'precision_at_{n}']:.4f}") for n in (1, 5, 10, 50, 100)),
-        ("queries", found["queries"]),
-        ("  without a relevant item, left out", found["queries_without_relevant"]),
-        ("gallery", found["gallery"]),
-        ("bits", found["bits"]),
+        ("mAP (map_expected)", f"{figures['map_expected']:.4f}"),
+        (f"  95 % interval by {figures['map_interval_resampled_by']}", f"{low:.4f} to {high:.4f}"),
+        ("  worst tie order (map_worst)", f"{figures['map_worst']:.4f}"),
+        ("  best tie order (map_best)", f"{figures['map_best']:.4f}"),
+        (f"mAP@{k} over min(k, relevant) (map_at_k)", f"{figures['map_at_k']:.4f}"),
+        (f"mAP@{k} over hits (map_at_k_hits)", f"{figures['map_at_k_hits']:.4f}"),
+        ("nDCG", f"{figures['ndcg']:.4f}"),
+        *((f"precision at {n}", f"{figures[f'precision_at_{n}']:.4f}") for n in (1, 5, 10, 50, 100)),
+        ("queries", figures["queries"]),
+        ("  without a relevant item, left out", figures["queries_without_relevant"]),
+        ("gallery", figures["gallery"]),
+        ("bits", figures["bits"]),
     ]
     screen.out().print(screen.table(("metric", "value"), rows))
-    for alarm in found["alarms"]:
+    for alarm in figures["alarms"]:
         screen.note(f"{alarm['name']}: {alarm['message']}")
     if out is not None:
         screen.note(f"report: {out / 'report.html'}")
 
 
-def _bundles(
-    names: list[str],
-    data: Path,
-    out: Path,
-    split: Path | None,
-    sources: Path | None,
-    minimum: int,
-    everything: bool,
-    floors: bool,
-    draw_all: bool,
-    k: int,
-    format: Report,
-) -> None:
+def _bundles(bundles: BundleOptions, data: Path, settings: EvaluationSettings, out: Path, format: Report) -> None:
     from medlike.cli import screen
     from medlike.datasets import Split, read_collection, read_sources, with_sources
-    from medlike.evaluation.bundles import Settings, evaluate_bundles
+    from medlike.evaluation.bundles import evaluate_bundles
     from medlike.evaluation.report import plain, write_report
     from medlike.evaluation.tables import between, shown
 
-    settings = Settings(k=k, minimum=minimum, everything=everything, floors=floors)
+    facts = read_sources(bundles.sources) if bundles.sources else {}
     outcome = evaluate_bundles(
-        names,
-        with_sources(read_collection(data), read_sources(sources) if sources else {}),
+        bundles.bundle,
+        with_sources(read_collection(data), facts),
         out,
-        None if split is None else Split.load(split),
+        None if bundles.split is None else Split.load(bundles.split),
         settings,
         screen.note,
     )
-    write_report(outcome, out, draw_all)
+    write_report(outcome, out, bundles.draw_all)
     if format is Report.json:
         screen.print_json(plain(outcome.results))
         return

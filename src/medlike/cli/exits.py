@@ -1,11 +1,11 @@
-"""How a command ends: exit codes, and one clean line in place of a traceback."""
+"""Exit codes, and one line on stderr in place of a traceback."""
 
 import os
 import sys
 from collections.abc import Callable
 from functools import wraps
 from importlib.util import find_spec
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import typer
 
@@ -15,20 +15,20 @@ from medlike.escaping import printable
 DONE, FAILED, USAGE, REFUSED, INTERRUPTED = 0, 1, 2, 3, 130
 
 
-def guarded(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Wrap a command so that every way it can end has its exit code and at most one line on stderr.
+def guarded(command: Callable[..., None]) -> Callable[..., None]:
+    """Wrap a command so that however it ends, it has an exit code and prints at most one line on stderr.
 
-    MEDLIKE_TRACEBACK=1 in the environment lets the traceback through, for whoever reports a defect.
+    With MEDLIKE_TRACEBACK=1 in the environment, errors are not caught, so that a defect can be reported.
     """
 
     @wraps(command)
-    def run(*arguments: Any, **options: Any) -> Any:
+    def run(*arguments: object, **options: object) -> None:
         if os.environ.get("MEDLIKE_TRACEBACK") == "1":
-            return command(*arguments, **options)
+            command(*arguments, **options)
+            return
         try:
-            result = command(*arguments, **options)
+            command(*arguments, **options)
             sys.stdout.flush()
-            return result
         except MedlikeError as error:
             fail(str(error))
         except KeyboardInterrupt:
@@ -53,13 +53,21 @@ def guarded(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def fail(message: str) -> NoReturn:
-    """Say in one line on stderr what went wrong, and end with code 1."""
+    """Print in one line on stderr what went wrong, and exit with code 1."""
     print(f"medlike: {printable(' '.join(message.split()))}", file=sys.stderr)
     raise typer.Exit(FAILED)
 
 
 def need(extra: str, *packages: str) -> None:
-    """Raise MissingExtra before long work begins that an extra's packages would be missing for at its end."""
+    """Check that packages are installed, before long work that needs them at its end.
+
+    Args:
+        extra: The extra of medlike that installs the packages.
+        *packages: Their names.
+
+    Raises:
+        MissingExtra: A package is not installed.
+    """
     for package in packages:
         if find_spec(package) is None:
             raise MissingExtra(package, extra)

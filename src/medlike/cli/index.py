@@ -2,19 +2,23 @@
 
 import glob
 import os
-from enum import StrEnum
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from medlike.archive.intake.settings import IntakeSettings
 from medlike.cli.exits import REFUSED, fail
 from medlike.cli.options import ArchiveFolder, Report, ReportFormat, archive_folder
+from medlike.cli.settings import options_from_settings
+from medlike.option import Option
 
 if TYPE_CHECKING:
     from medlike import Archive
     from medlike.archive.intake.ingest import AddReport
     from medlike.imaging import Frames
+    from medlike.types import JsonObject
 
 SHOWN = 20
 
@@ -28,13 +32,53 @@ medlike index enhanced/ --archive archive/ --frames all --pixels copy
 """
 
 
-class Pixels(StrEnum):
-    """What the archive keeps of an image's pixels."""
+def _frames(text: str) -> "Frames":
+    if text == "all":
+        return "all"
+    if text == "middle":
+        return "middle"
+    if text.isdecimal() and int(text) > 0:
+        return int(text)
+    raise typer.BadParameter(f"{text!r} is neither all, middle, nor a number from 1", param_hint="--frames")
 
-    copy = "copy"
-    reference = "reference"
+
+@dataclass(frozen=True)
+class NewArchiveOptions:
+    """How to create an archive that does not exist.
+
+    Attributes:
+        bundle: Name or folder of a bundle; of an existing archive, a calibrated copy of its bundle.
+        text_bundle: Name or folder of a text bundle, "default" or "none".
+        shared: If true, other users of the machine can read it.
+    """
+
+    bundle: Annotated[
+        str | None,
+        Option(
+            "For a new archive: the name of a shipped bundle, or the folder of one. For an existing archive: a "
+            "calibrated copy of its bundle.",
+            "--bundle -b",
+            shown="the default bundle",
+        ),
+    ] = None
+    text_bundle: Annotated[
+        str,
+        Option(
+            "For a new archive: the text bundle for search by meaning, by name or folder; none to do without.",
+            shown="medlike-text-16, if it fits the bundle and medlike[text] is installed",
+        ),
+    ] = "default"
+    shared: Annotated[
+        bool,
+        Option(
+            "For a new archive: let other users of this machine read it, as far as your umask allows. The private "
+            "folder stays closed."
+        ),
+    ] = False
 
 
+@options_from_settings(NewArchiveOptions)
+@options_from_settings(IntakeSettings, frames=_frames)
 def index(
     sources: Annotated[
         list[str],
@@ -44,49 +88,10 @@ def index(
             "subfolders; archives in them are skipped.",
         ),
     ],
+    *,
     archive: ArchiveFolder = None,
-    bundle: Annotated[
-        str | None,
-        typer.Option(
-            "--bundle",
-            "-b",
-            help="For a new archive: the name of a shipped bundle, or the folder of one. For an existing archive: a "
-            "calibrated copy of its bundle.",
-            show_default="the default bundle",
-        ),
-    ] = None,
-    text_bundle: Annotated[
-        str,
-        typer.Option(
-            "--text-bundle",
-            help="For a new archive: the text bundle for search by meaning, by name or folder; none to do without.",
-            show_default="medlike-text-16, if it fits the bundle and medlike[text] is installed",
-        ),
-    ] = "default",
-    pixels: Annotated[
-        Pixels, typer.Option(help="Keep a lossless copy, or a preview and a reference to the file.")
-    ] = Pixels.reference,
-    keep_identifiers: Annotated[
-        bool,
-        typer.Option(
-            "--keep-identifiers",
-            help="For a new archive: store names and dates in its private folder, beside UIDs and paths.",
-        ),
-    ] = False,
-    shared: Annotated[
-        bool,
-        typer.Option(
-            "--shared",
-            help="For a new archive: let other users of this machine read it, as far as your umask allows. The private "
-            "folder stays closed.",
-        ),
-    ] = False,
-    frames: Annotated[
-        str,
-        typer.Option(
-            metavar="all|middle|N", help="Frames of a multi-frame file to index: all, the middle one, or every Nth."
-        ),
-    ] = "middle",
+    new: NewArchiveOptions,
+    settings: IntakeSettings,
     segmentations: Annotated[
         bool,
         typer.Option("--segmentations", help="Also index DICOM segmentation objects, which are skipped by default."),
@@ -98,38 +103,16 @@ def index(
     Run it again to add new files; unchanged files are skipped. A file that cannot be read never stops the others:
     it is listed at the end with the reason, and the exit code is 3.
     """
-    from medlike import Archive
     from medlike.cli.screen import print_json, progress
-    from medlike.errors import ArchiveError
 
-    chosen = _frames(frames)
     folder = archive_folder(archive)
-    opened = None
-    if not (folder / "archive.json").exists():
-        if not any(map(_is_there, sources)):
-            fail(f"there is no {' and no '.join(sources)}; no archive was made: give images, folders or manifests")
-        try:
-            opened = Archive.create(
-                folder, bundle=bundle, keep_identifiers=keep_identifiers, text_bundle=text_bundle, shared=shared
-            )
-        except ArchiveError:
-            # Another process may have made it meanwhile.
-            if not (folder / "archive.json").exists():
-                raise
-    if opened is None:
-        opened = Archive.open(folder, bundle=bundle)
-        if keep_identifiers and not opened.keep_identifiers:
-            fail(f"{folder} was made without --keep-identifiers; make a new archive to keep them")
-        if shared and not opened.shared:
-            fail(f"{folder} was made without --shared; make a new archive to share it")
-        if text_bundle != "default":
-            _require_text_bundle(opened, text_bundle)
+    opened = _opened(folder, sources, new, settings.keep_identifiers)
     with opened, progress() as display:
         task = display.add_task("Indexing", total=None)
         report = opened.add(
             sources,
-            pixels=pixels.value,
-            frames=chosen,
+            pixels=settings.pixels,
+            frames=settings.frames,
             segmentations=segmentations,
             progress=lambda so_far: display.update(task, completed=so_far.files),
         )
@@ -141,46 +124,52 @@ def index(
         raise typer.Exit(REFUSED)
 
 
-def _require_text_bundle(opened: "Archive", given: str) -> None:
-    """Exit where an archive that is there has another text bundle, or none: indexing does not change it."""
+def _opened(folder: Path, sources: list[str], new: NewArchiveOptions, keep_identifiers: bool) -> "Archive":
+    """Return the archive in a folder, created if there is none and one of the sources exists."""
+    from medlike import Archive
+    from medlike.errors import ArchiveError
+
+    if not (folder / "archive.json").exists():
+        if not any(map(_exists, sources)):
+            fail(f"there is no {' and no '.join(sources)}; no archive was made: give images, folders or manifests")
+        try:
+            return Archive.create(folder, keep_identifiers=keep_identifiers, **vars(new))
+        except ArchiveError:
+            # Another process may have created it in the meantime.
+            if not (folder / "archive.json").exists():
+                raise
+    opened = Archive.open(folder, bundle=new.bundle)
+    if keep_identifiers and not opened.keep_identifiers:
+        fail(f"{folder} was made without --keep-identifiers; make a new archive to keep them")
+    if new.shared and not opened.shared:
+        fail(f"{folder} was made without --shared; make a new archive to share it")
+    if new.text_bundle != "default":
+        _require_text_bundle(opened, new.text_bundle)
+    return opened
+
+
+def _require_text_bundle(opened: "Archive", name: str) -> None:
+    """Fail if an existing archive has another text bundle, or none: indexing does not change it."""
     from medlike.archive.storage.folder import TextBundleFacts, encode_alike, loaded_text_bundle
 
     has = opened.text_bundle
-    wanted = None if given == "none" else TextBundleFacts.of(loaded_text_bundle(given))
-    if has != wanted and (has is None or wanted is None or not encode_alike(has, wanted)):
+    required = None if name == "none" else TextBundleFacts.of(loaded_text_bundle(name))
+    if has != required and (has is None or required is None or not encode_alike(has, required)):
         named = "no text bundle" if has is None else f"text bundle {has.name}"
-        fail(f"{opened.path} has {named}; to change that run `medlike reindex --text-bundle {given}`")
+        fail(f"{opened.path} has {named}; to change that run `medlike reindex --text-bundle {name}`")
 
 
-def _is_there(source: str) -> bool:
+def _exists(source: str) -> bool:
     return os.path.lexists(source) or any(glob.iglob(source, recursive=True))  # noqa: PTH207 (absolute patterns)
 
 
-def _frames(text: str) -> "Frames":
-    if text == "all":
-        return "all"
-    if text == "middle":
-        return "middle"
-    if text.isdecimal() and int(text) > 0:
-        return int(text)
-    raise typer.BadParameter(f"{text!r} is neither all, middle, nor a number from 1", param_hint="--frames")
-
-
-def _facts(report: "AddReport") -> dict[str, Any]:
+def _facts(report: "AddReport") -> "JsonObject":
     return {
-        "files": report.files,
-        "added": report.added,
-        "replaced": report.replaced,
-        "unchanged": report.unchanged,
+        **asdict(report),
         "duplicates": [{"path": path, "of": id} for path, id in report.duplicates],
         "skipped": [{"path": path, "reason": reason} for path, reason in report.skipped],
         "remarks": [{"path": path, "remark": remark} for path, remark in report.remarks],
-        "texts": report.texts,
-        "deidentified": report.deidentified,
-        "archives": report.archives,
         "dropped": {column: {"count": n, "example": cell} for column, (n, cell) in report.dropped.items()},
-        "generation": report.generation,
-        "seconds": report.seconds,
     }
 
 

@@ -1,6 +1,6 @@
 """medlike model info: show the size of a network."""
 
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -26,16 +26,17 @@ def info(
     from medlike.cli.screen import out, print_json, table
     from medlike.models.counts import counts
     from medlike.models.presets import PRESETS
+    from medlike.types import JsonObject
 
     names = [preset] if preset else sorted(PRESETS)
-    found: list[dict[str, Any]] = [
+    rows: list[JsonObject] = [
         {"preset": name, "bits": bits, "classes": classes, **counts(name, bits, classes)} for name in names
     ]
     if format is Report.json:
-        print_json(found[0] if preset else found)
+        print_json(rows[0] if preset else rows)
         return
     head = ("preset", "bits", "parameters", "with decoder", "GMACs", "with decoder")
-    rows = [
+    cells = [
         (
             row["preset"],
             row["bits"],
@@ -44,6 +45,6 @@ def info(
             f"{row['gmacs']:.3f}",
             f"{row['gmacs_with_decoder']:.3f}",
         )
-        for row in found
+        for row in rows
     ]
-    out().print(table(head, rows))
+    out().print(table(head, cells))

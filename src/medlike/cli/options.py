@@ -1,25 +1,26 @@
-"""Options that several commands share, and how their values are read."""
+"""Options of several commands, and how their values are read."""
 
 import os
 import re
 from collections.abc import Collection, Sequence
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 if TYPE_CHECKING:
     from medlike import Archive
+    from medlike.types import JsonObject
 
 # How many digits of an id a narrow table shows.
 SHORT = 12
-FEWEST = 4  # digits that an id may be given by
+FEWEST = 4  # digits that may stand for an id
 WHOLE = 32  # digits of an id
 
 
 class Format(StrEnum):
-    """What goes to stdout."""
+    """Forms of output on stdout."""
 
     table = "table"
     json = "json"
@@ -27,7 +28,7 @@ class Format(StrEnum):
 
 
 class Report(StrEnum):
-    """What goes to stdout, for commands whose answer is not a list."""
+    """Forms of output on stdout, for commands whose result is not a list."""
 
     table = "table"
     json = "json"
@@ -40,43 +41,69 @@ ArchiveFolder = Annotated[
         show_default="an archive in your data directory",
     ),
 ]  # fmt: skip
+BundleName = Annotated[
+    str | None,
+    typer.Option(
+        "--bundle", "-b", help="Name of a shipped bundle, or the folder of one.", show_default="the default bundle"
+    ),
+]
 ReportFormat = Annotated[Report, typer.Option("--format", "-f", help="Output format: a table, or JSON for programs.")]
+ListFormat = Annotated[
+    Format, typer.Option("--format", "-f", help="Output format: a table, or JSON or CSV for programs.")
+]
 
 
 def refuse(context: typer.Context, names: Collection[str], why: str) -> None:
-    """typer.BadParameter for the first of these parameters that was written on the command line."""
+    """Refuse parameters that have no effect.
+
+    Args:
+        context: The context of the command.
+        names: The names of the parameters.
+        why: The reason.
+
+    Raises:
+        typer.BadParameter: One of them is on the command line.
+    """
     for option in context.command.params:
         source = context.get_parameter_source(option.name) if option.name in names else None
         if source is not None and source.name == "COMMANDLINE":
             raise typer.BadParameter(f"{why}: leave it out", param_hint=option.opts[0])
 
 
-def archive_folder(given: Path | None) -> Path:
-    """The folder given, else the archive in the user's data directory."""
-    if given is not None:
-        return given
+def archive_folder(folder: Path | None) -> Path:
+    """Return the folder of the archive: by default one in the user's data directory."""
+    if folder is not None:
+        return folder
     from platformdirs import user_data_path
 
     return user_data_path("medlike", appauthor=False) / "archive"
 
 
-def full_id(opened: "Archive", given: str) -> str:
-    """The id that begins with these digits; what was given where none does. Too few: typer.BadParameter."""
-    if not re.fullmatch(r"[0-9a-fA-F]+", given):
-        return given
-    if len(given) < FEWEST:
-        raise typer.BadParameter(f"{given} is too short; give at least {FEWEST} digits of an id", param_hint="ID")
-    given = given.lower()
-    if len(given) >= WHOLE:
-        return given
-    ids = opened.ids(given)
+def full_id(opened: "Archive", digits: str) -> str:
+    """Return the id that begins with some digits, or the digits themselves if there is none.
+
+    Raises:
+        typer.BadParameter: There are too few digits, or several ids begin with them.
+    """
+    if not re.fullmatch(r"[0-9a-fA-F]+", digits):
+        return digits
+    if len(digits) < FEWEST:
+        raise typer.BadParameter(f"{digits} is too short; give at least {FEWEST} digits of an id", param_hint="ID")
+    digits = digits.lower()
+    if len(digits) >= WHOLE:
+        return digits
+    ids = opened.ids(digits)
     if len(ids) > 1:
-        raise typer.BadParameter(f"{given} begins {len(ids)} ids; give more digits", param_hint="ID")
-    return ids[0] if ids else given
+        raise typer.BadParameter(f"{digits} begins {len(ids)} ids; give more digits", param_hint="ID")
+    return ids[0] if ids else digits
 
 
-def conditions(texts: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """Read the texts of --where into a filter; typer.BadParameter where one is no condition."""
+def conditions(texts: Sequence[str]) -> "JsonObject":
+    """Read the values of --where as a filter.
+
+    Raises:
+        typer.BadParameter: A text is not a condition.
+    """
     from medlike.archive.index.filters import parse
     from medlike.errors import QueryError
 
@@ -96,17 +123,25 @@ Passphrase = Annotated[
 ]  # fmt: skip
 
 
-def passphrase(given: Path | None, again: bool = False) -> str | None:
-    """Return the passphrase: a file's first line, typed where the file is `-`, else of MEDLIKE_PASSPHRASE, or None.
+def passphrase(file: Path | None, again: bool = False) -> str | None:
+    """Return the passphrase of a backup, which is never an argument: other users of the machine could see it.
 
-    It is never an argument, which other users of the machine could see. again: it is typed twice.
+    Args:
+        file: A file with the passphrase in its first line, or `-` to type it. None: read MEDLIKE_PASSPHRASE.
+        again: If true, it is typed twice.
+
+    Returns:
+        The passphrase, or None if there is none.
+
+    Raises:
+        typer.BadParameter: The file is empty.
     """
-    if given is None:
+    if file is None:
         return os.environ.get("MEDLIKE_PASSPHRASE") or None
-    if str(given) == "-":
+    if str(file) == "-":
         return str(typer.prompt("Passphrase", hide_input=True, err=True, confirmation_prompt=again))
-    with given.open(encoding="utf-8") as file:
-        lines = file.read(4096).splitlines()
+    with file.open(encoding="utf-8") as opened:
+        lines = opened.read(4096).splitlines()
     if not lines or not lines[0]:
-        raise typer.BadParameter(f"{given} is empty", param_hint="--passphrase-file")
+        raise typer.BadParameter(f"{file} is empty", param_hint="--passphrase-file")
     return lines[0]

@@ -46,17 +46,7 @@ def reindex(
             bundle, text_bundle=text_bundle, progress=lambda so_far: display.update(task, completed=so_far.done)
         )
     if format is Report.json:
-        print_json(
-            {
-                "encoded": report.encoded,
-                "from_preview": report.from_preview,
-                "lost": report.lost,
-                "switched": report.switched,
-                "text": None if report.text is None else asdict(report.text),
-                "text_dropped": report.text_dropped,
-                "generation": report.generation,
-            }
-        )
+        print_json(asdict(report))
     elif bundle is None and text_bundle is None:
         out().print("index built again")
     elif bundle is not None:

@@ -1,5 +1,6 @@
 """medlike remove: remove images from an archive."""
 
+from dataclasses import asdict
 from typing import Annotated
 
 import typer
@@ -39,14 +40,7 @@ def remove(
     with Archive.open(archive_folder(archive)) as opened:
         report = opened.remove([full_id(opened, id) for id in ids], erase=erase)
     if format is Report.json:
-        print_json(
-            {
-                "removed": report.removed,
-                "erased": report.erased,
-                "unknown": report.unknown,
-                "generation": report.generation,
-            }
-        )
+        print_json(asdict(report))
     else:
         done = f"[b]{report.erased}[/b] rows erased" if erase else f"[b]{report.removed}[/b] images removed"
         out().print(f"{done}, generation {report.generation}")

@@ -1,4 +1,4 @@
-"""medlike restore: make an archive of a backup."""
+"""medlike restore: restore an archive from a backup."""
 
 from pathlib import Path
 from typing import Annotated

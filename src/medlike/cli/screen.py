@@ -1,9 +1,9 @@
-"""What people see: progress and notes on stderr, tables on stdout. Machine output goes to stdout alone."""
+"""Output for people and programs: tables and JSON on stdout, progress and notes on stderr."""
 
 import sys
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from medlike.escaping import printable, printable_json
 
@@ -14,30 +14,30 @@ if TYPE_CHECKING:
 
 
 def out() -> "Console":
-    """The console on stdout; in a pipe wide enough not to fold tables."""
+    """Return a console on stdout; in a pipe it is wide enough not to fold tables."""
     from rich.console import Console
 
     return Console(width=None if sys.stdout.isatty() else 250, highlight=False)
 
 
 def say(text: str, style: str | None = None) -> None:
-    """Print a line on stdout that may hold names and texts from files: no markup, no control characters."""
+    """Print a line on stdout that may hold texts from files: without markup and control characters."""
     out().print(printable(text), style=style, markup=False, soft_wrap=True)
 
 
 def note(text: str) -> None:
-    """A line for people on stderr."""
+    """Print a line for people on stderr."""
     from rich.console import Console
 
     Console(stderr=True, highlight=False).print(printable(text), markup=False, soft_wrap=True)
 
 
-def print_json(value: Any) -> None:
-    """Print one JSON document on stdout; names in every script as they are, control characters as escapes."""
+def print_json(value: object) -> None:
+    """Print a JSON document on stdout: names in every script as they are, control characters as escapes."""
     print(printable_json(value, indent=2, default=_as_plain))
 
 
-def _as_plain(value: Any) -> Any:
+def _as_plain(value: object) -> object:
     for reading in ("tolist", "isoformat"):
         if hasattr(value, reading):
             return getattr(value, reading)()
@@ -46,7 +46,7 @@ def _as_plain(value: Any) -> Any:
 
 @contextmanager
 def progress() -> Iterator["Progress"]:
-    """A progress display on stderr; nothing where stderr is no terminal."""
+    """Show progress on stderr if it is a terminal."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
@@ -57,7 +57,7 @@ def progress() -> Iterator["Progress"]:
 
 
 def size(count: int) -> str:
-    """Bytes for people: 1.5 MB."""
+    """Return a number of bytes for people, such as 1.5 MB."""
     amount = float(count)
     for unit in ("B", "kB", "MB", "GB"):
         if amount < 1000:
@@ -66,8 +66,14 @@ def size(count: int) -> str:
     return f"{amount:.1f} TB"
 
 
-def table(head: Sequence[str], rows: Iterable[Sequence[Any]], whole: Collection[str] = ()) -> "Table":
-    """A plain table; cells are shown as they are, never read as markup. whole: columns never folded."""
+def table(head: Sequence[str], rows: Iterable[Sequence[object]], whole: Collection[str] = ()) -> "Table":
+    """Return a table.
+
+    Args:
+        head: The names of the columns.
+        rows: The cells of each row; they are shown as they are, never read as markup.
+        whole: The columns that are never folded.
+    """
     from rich import box
     from rich.table import Table
     from rich.text import Text
@@ -80,8 +86,8 @@ def table(head: Sequence[str], rows: Iterable[Sequence[Any]], whole: Collection[
     return made
 
 
-def print_table(head: Sequence[str], rows: Iterable[Sequence[Any]], whole: Collection[str] = ()) -> None:
-    """A table on stdout; in a pipe without the blanks that fill its lines up."""
+def print_table(head: Sequence[str], rows: Iterable[Sequence[object]], whole: Collection[str] = ()) -> None:
+    """Print a table on stdout; in a pipe without blanks at the ends of lines. `table` explains the arguments."""
     console, made = out(), table(head, rows, whole)
     if console.is_terminal:
         console.print(made)

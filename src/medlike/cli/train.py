@@ -1,18 +1,17 @@
-"""medlike train: make a bundle from labelled collections."""
+"""medlike train: train a bundle on labelled collections."""
 
-from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
 
 from medlike import strict_json
 from medlike.cli.exits import need
 from medlike.cli.options import refuse
-
-if TYPE_CHECKING:
-    from medlike.bundle import Bundle
-    from medlike.datasets import Dataset, Split
+from medlike.cli.settings import options_from_settings
+from medlike.option import Option
+from medlike.training.plan import TrainingPlan
 
 EXAMPLES = """[b]Examples[/b]
 
@@ -29,33 +28,95 @@ medlike train itq --data a --out my-floor --stem lite0.safetensors
 medlike train mcmfh --data a --image-bundle my-bundle --out my-texts --bits 16
 """
 
-
-# What training of a kind has no use for.
-_VAIN = {
+# Options that training of a kind cannot use.
+_UNUSED = {
     "itq": {
-        "image_bundle", "recipe", "loss", "epochs", "set_", "stage", "start", "resume", "work", "name", "leave_out",
+        "image_bundle", "recipe", "loss", "epochs", "changes", "stage", "start", "resume", "work", "name", "leave_out",
         "device",
     },
     "mcmfh": {"recipe", "loss", "stage", "start", "resume", "stem", "leave_out", "device"},
 }  # fmt: skip
 
 
+@dataclass(frozen=True)
+class DataOptions:
+    """What to train on.
+
+    Attributes:
+        data: Collections.
+        sources: A CSV file with facts about each source.
+        split: A split file.
+    """
+
+    data: Annotated[
+        tuple[Path, ...],
+        Option("A manifest.csv, its folder, or a folder with one subfolder per class. Repeatable."),
+    ]
+    sources: Annotated[
+        Path | None,
+        Option(
+            "CSV with facts about each source: apart, origin, caution, licence (see docs/evaluation.md).",
+            metavar="FILE",
+        ),
+    ] = None
+    split: Annotated[Path | None, Option("Split file. By default a split is made from the data.")] = None
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """Where a run writes, and whether it continues.
+
+    Attributes:
+        out: Folder of the new bundle.
+        work: Folder for checkpoints, curves and the record of the run.
+        cache: Folder for prepared images and feature maps.
+        name: The bundle's name.
+        resume: If true, the run continues from the checkpoint in `work`.
+        replace: If true, an existing bundle at `out` is replaced.
+    """
+
+    out: Annotated[Path, Option("Folder of the new bundle.")]
+    work: Annotated[
+        Path | None, Option("Folder for checkpoints, curves and the record of the run.", shown="OUT.run")
+    ] = None
+    cache: Annotated[Path | None, Option("Folder for prepared images and feature maps.", shown="in --work")] = None
+    name: Annotated[str | None, Option("The bundle's name.", shown="medlike-PRESET-BITS")] = None
+    resume: Annotated[bool, Option("Continue from the checkpoint in --work.")] = False
+    replace: Annotated[bool, Option("Replace an existing bundle at --out.")] = False
+
+
+def changes(texts: list[str]) -> dict[str, object]:
+    """Read the values of --set.
+
+    Args:
+        texts: KEY=VALUE, where VALUE may be JSON.
+
+    Returns:
+        The value of each key: what JSON says, or the text if it is not JSON.
+
+    Raises:
+        typer.BadParameter: A text is not KEY=VALUE.
+    """
+    values: dict[str, object] = {}
+    for text in texts:
+        key, equals, value = text.partition("=")
+        if not equals or not key.strip():
+            raise typer.BadParameter(f"{text!r} is not KEY=VALUE, as in --set epochs=10", param_hint="--set")
+        try:
+            values[key.strip()] = strict_json.loads(value)
+        except ValueError:
+            values[key.strip()] = value.strip()
+    return values
+
+
+@options_from_settings(DataOptions)
+@options_from_settings(RunOptions)
+@options_from_settings(TrainingPlan, changes=changes)
 def train(
     context: typer.Context,
-    preset: Annotated[
-        str,
-        typer.Argument(
-            help="Network to train: compact, acir, ... (`medlike model info` lists them). `itq` fits a rotation to a "
-            "pretrained network; `mcmfh` trains a text bundle for an image bundle."
-        ),
-    ],
-    data: Annotated[
-        list[Path],
-        typer.Option(
-            "--data", help="A manifest.csv, its folder, or a folder with one subfolder per class. Repeatable."
-        ),
-    ],
-    out: Annotated[Path, typer.Option("--out", help="Folder of the new bundle.")],
+    data: DataOptions,
+    run: RunOptions,
+    *,
     bits: Annotated[
         int | None,
         typer.Option(
@@ -73,7 +134,7 @@ def train(
             show_default="the default one",
         ),
     ] = None,
-    recipe: Annotated[str, typer.Option("--recipe", help="ours, or paper: the settings as published.")] = "ours",
+    plan: TrainingPlan,
     loss: Annotated[
         str | None,
         typer.Option(
@@ -86,150 +147,47 @@ def train(
         int | None,
         typer.Option("--epochs", min=1, help="Number of epochs.", show_default="the recipe's"),
     ] = None,
-    set_: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="Change a setting of the recipe or the network. Repeatable."),
-    ] = None,
-    stage: Annotated[
-        int,
-        typer.Option(
-            "--stage",
-            help="2 continues a finished stage 1 and trains the decoder. For hmar and hmar-compact, the first stage to "
-            "run: 1 whole images, 2 cells, 3 gate.",
-        ),
-    ] = 1,
-    start: Annotated[
-        Path | None,
-        typer.Option(
-            "--start",
-            metavar="RUN",
-            help="For hmar and hmar-compact: take the whole-image network from the folder of a finished run (OUT.run). "
-            "Its codes do not change.",
-        ),
-    ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Continue from the checkpoint in --work.")] = False,
-    seed: Annotated[int, typer.Option("--seed", help="Random seed.")] = 0,
-    stem: Annotated[
-        str | None,
-        typer.Option(
-            "--stem",
-            envvar="MEDLIKE_STEM",
-            metavar="FILE",
-            show_default="the shipped weights",
-            help="Initial weights of the stem; `none` for random ones.",
-        ),
-    ] = None,
-    split: Annotated[
-        Path | None, typer.Option("--split", help="Split file. By default a split is made from the data.")
-    ] = None,
-    sources: Annotated[
-        Path | None,
-        typer.Option(
-            "--sources",
-            metavar="FILE",
-            help="CSV with facts about each source: apart, origin, caution, licence (see docs/evaluation.md).",
-        ),
-    ] = None,
-    work: Annotated[
-        Path | None,
-        typer.Option(
-            "--work", help="Folder for checkpoints, curves and the record of the run.", show_default="OUT.run"
-        ),
-    ] = None,
-    cache: Annotated[
-        Path | None,
-        typer.Option("--cache", help="Folder for prepared images and feature maps.", show_default="in --work"),
-    ] = None,
-    name: Annotated[
-        str | None, typer.Option("--name", help="The bundle's name.", show_default="medlike-PRESET-BITS")
-    ] = None,
-    leave_out: Annotated[
-        list[str] | None,
-        typer.Option("--leave-out", metavar="SOURCE", help="Leave a source out of training. Repeatable."),
-    ] = None,
-    device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda.")] = "auto",
-    replace: Annotated[bool, typer.Option("--replace", help="Replace an existing bundle at --out.")] = False,
 ) -> None:
     """Train a bundle and print its measured quality."""
-    refuse(context, _VAIN.get(preset, {"image_bundle"}), f"training {preset} has no use for it")
+    refuse(context, _UNUSED.get(plan.preset, {"image_bundle"}), f"training {plan.preset} has no use for it")
     need("train", "torch", "onnx", "onnxscript", "scipy")
     from medlike.cli.screen import note, print_json
     from medlike.datasets import Split, read_collection, read_sources, with_sources
 
-    known = read_sources(sources) if sources else {}
-    datasets = [with_sources(read_collection(path), known) for path in data]
-    given = Split.load(split) if split else None
-    changes = settings(set_ or ())
-    changes |= {key: value for key, value in (("loss", loss), ("epochs", epochs)) if value is not None}
-    if preset == "itq":
-        made = _fit_rotation(datasets, out, 64 if bits is None else bits, stem, given, cache, seed, replace)
-    elif preset == "mcmfh":
+    facts = read_sources(data.sources) if data.sources else {}
+    datasets = [with_sources(read_collection(path), facts) for path in data.data]
+    split = Split.load(data.split) if data.split else None
+    shortcuts = {"loss": loss, "epochs": epochs}
+    if bits is None:
+        bits = 16 if plan.preset == "mcmfh" else 64
+    changed = {name: value for name, value in shortcuts.items() if value is not None}
+    plan = replace(plan, bits=bits, changes={**plan.changes, **changed})
+    if plan.preset == "itq":
+        from medlike.errors import TrainingError
+        from medlike.training.itq import RotationSettings, train_itq
+
+        if plan.stem is None:
+            raise TrainingError("itq needs the weights of its stem; give the safetensors file with --stem")
+        settings = RotationSettings(bits=plan.bits, seed=plan.seed)
+        made = train_itq(
+            datasets, run.out, plan.stem, settings=settings, split=split, cache=run.cache, replace=run.replace, say=note
+        )
+    elif plan.preset == "mcmfh":
         from medlike.training.mcmfh import train_mcmfh
 
         made = train_mcmfh(
             datasets,
-            out,
             image_bundle=image_bundle,
-            bits=16 if bits is None else bits,
-            changes=changes,
-            seed=seed,
-            split=given,
-            work=work,
-            cache=cache,
-            name=name,
-            replace=replace,
+            bits=plan.bits,
+            changes=plan.changes,
+            seed=plan.seed,
+            split=split,
             say=note,
+            **vars(run),
         )
     else:
-        from medlike.training.train import Plan, train_network
+        from medlike.training.train import train_network
 
-        length = 64 if bits is None else bits
-        plan = Plan(preset, length, recipe, changes, stage, seed, stem, device, tuple(leave_out or ()), start)
-        made = train_network(
-            datasets,
-            out,
-            plan,
-            split=given,
-            work=work,
-            cache=cache,
-            name=name,
-            resume=resume,
-            replace=replace,
-            say=note,
-        )
+        made = train_network(datasets, plan=plan, split=split, say=note, **vars(run))
     note(f"{made.name}, {made.bytes / 1e6:.1f} MB, digest {made.digest[:16]}, in {made.path}")
     print_json(made.spec["quality"])
-
-
-def settings(texts: Sequence[str]) -> dict[str, Any]:
-    """Read the texts of --set: KEY=VALUE, the value as JSON where it is some; typer.BadParameter otherwise."""
-    found: dict[str, Any] = {}
-    for text in texts:
-        key, equals, value = text.partition("=")
-        if not equals or not key.strip():
-            raise typer.BadParameter(f"{text!r} is not KEY=VALUE, as in --set epochs=10", param_hint="--set")
-        try:
-            found[key.strip()] = strict_json.loads(value)
-        except ValueError:
-            found[key.strip()] = value.strip()
-    return found
-
-
-def _fit_rotation(
-    datasets: "list[Dataset]",
-    out: Path,
-    bits: int,
-    stem: str | None,
-    split: "Split | None",
-    cache: Path | None,
-    seed: int,
-    replace: bool,
-) -> "Bundle":
-    from medlike.cli.screen import note
-    from medlike.errors import TrainingError
-    from medlike.training.itq import RotationSettings, train_itq
-
-    if stem is None:
-        raise TrainingError("itq needs the weights of its stem; give the safetensors file with --stem")
-    chosen = RotationSettings(bits=bits, seed=seed)
-    return train_itq(datasets, out, stem, settings=chosen, split=split, cache=cache, replace=replace, say=note)

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from medlike.cli.exits import REFUSED
-from medlike.cli.options import Format
+from medlike.cli.options import BundleName, Format, ListFormat
 from medlike.escaping import write_rows
 
 EXAMPLES = """[b]Examples[/b]
@@ -19,9 +19,7 @@ medlike triage incoming/ --bundle our-bundle --threshold 0.01 --format csv
 
 def triage(
     sources: Annotated[list[str], typer.Argument(metavar="SOURCE...", help="Folders, files, globs or manifests.")],
-    bundle: Annotated[
-        str | None, typer.Option("--bundle", "-b", help="Name of a shipped bundle, or the folder of one.")
-    ] = None,
+    bundle: BundleName = None,
     threshold: Annotated[
         float | None,
         typer.Option(
@@ -33,9 +31,7 @@ def triage(
         ),
     ] = None,
     all_images: Annotated[bool, typer.Option("--all", help="List every image, outliers first.")] = False,
-    format: Annotated[
-        Format, typer.Option("--format", "-f", help="Output format: a table, or JSON or CSV for programs.")
-    ] = Format.table,
+    format: ListFormat = Format.table,
 ) -> None:
     """List images unlike anything the bundle knows, the clearest outliers first.
 

@@ -62,18 +62,16 @@ class BucketTable:
         if mask is not None and (mask.dtype != np.bool_ or mask.shape != (len(self),)):
             raise QueryError(f"the mask is {mask.dtype} {list(mask.shape)}: it must be bool [{len(self)}]")
         code = int(_numbers(query[None])[0])
-        near, rows = [], []
-        held = 0
+        near, rows = [np.empty(0, np.int32)], [np.empty(0, np.int64)]
+        count = 0
         for distance, flips in enumerate(_rings()):
-            if held >= k or (radius is not None and distance > radius):
+            if count >= k or (radius is not None and distance > radius):
                 break
-            found = self._ring(flips ^ code, k - held, mask)
-            near.append(np.full(len(found), distance, np.int32))
-            rows.append(found)
-            held += len(found)
-        if not rows:
-            return np.empty(0, np.int32), np.empty(0, np.int64)
-        return np.concatenate(near), np.concatenate(rows).astype(np.int64)
+            ring = self._ring(flips ^ code, k - count, mask)
+            near.append(np.full(len(ring), distance, np.int32))
+            rows.append(ring)
+            count += len(ring)
+        return np.concatenate(near), np.concatenate(rows)
 
     def nearest_and_more(
         self, query: NDArray[np.uint8], k: int, mask: NDArray[np.bool_] | None = None, room: int = 1 << 15
@@ -97,7 +95,7 @@ class BucketTable:
         return distances, np.concatenate([rows[nearer], ties]), last
 
     def _ring(self, codes: NDArray[np.int64], k: int, mask: NDArray[np.bool_] | None) -> Array:
-        """The first k rows, ascending, that have one of some codes."""
+        """Return the first k rows, ascending, that have one of some codes."""
         starts, stops = self.starts[codes], self.starts[codes + 1]
         if mask is None:
             # Rows ascend within a bucket: no more than k of one can matter.
@@ -106,17 +104,17 @@ class BucketTable:
         starts, stops = starts[filled], stops[filled]
         if len(starts) <= _FEW:
             pieces = [self.order[start:stop] for start, stop in zip(starts.tolist(), stops.tolist(), strict=True)]
-            found = np.concatenate(pieces) if pieces else self.order[:0]
+            rows = np.concatenate(pieces) if pieces else self.order[:0]
         else:
             lengths = stops - starts
             ends = np.cumsum(lengths)
             within = np.arange(ends[-1]) - np.repeat(ends - lengths, lengths)
-            found = self.order[np.repeat(starts, lengths) + within]
+            rows = self.order[np.repeat(starts, lengths) + within]
         if mask is not None:
-            found = found[mask[found]]
-        if len(found) > k:
-            found = np.partition(found, k)[:k] if k else found[:0]
-        return np.sort(found)
+            rows = rows[mask[rows]]
+        if len(rows) > k:
+            rows = np.partition(rows, k)[:k] if k else rows[:0]
+        return np.sort(rows)
 
 
 def _numbers(codes: NDArray[np.uint8]) -> NDArray[np.int64]:

@@ -28,19 +28,19 @@ def products(
     vectors: NDArray[np.int16], rows: NDArray[np.int64], query: NDArray[np.int16]
 ) -> NDArray[np.int64]:
     """Return the dot product of some rows with a query: int64 [M], exact. vectors: int16 [N, D]; rows: int64 [M]."""
-    found = np.empty(len(rows), np.int64)
-    _products(vectors, rows, query, found)
-    return found
+    out = np.empty(len(rows), np.int64)
+    _products(vectors, rows, query, out)
+    return out
 
 
 @compiled
-def _products(vectors, rows, query, found):  # type: ignore[no-untyped-def]
+def _products(vectors, rows, query, out):  # type: ignore[no-untyped-def]
     for j in range(rows.shape[0]):
         vector = vectors[rows[j]]
         total = np.int64(0)
         for d in range(query.shape[0]):
             total += np.int64(np.int32(vector[d]) * np.int32(query[d]))
-        found[j] = total
+        out[j] = total
 
 
 @compiled

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medlike.codes.packing import words
-from medlike.codes.threads import cores, share
+from medlike.codes.threads import share
 from medlike.errors import QueryError
 from medlike.types import Array
 
@@ -46,9 +46,9 @@ def distances(codes: Codes, query: Codes, engine: Engine = "auto") -> Distances:
     Raises:
         QueryError: The widths differ.
     """
-    table, wanted = _words(codes, query)
+    table, target = _words(codes, query)
     if not _compiled(codes, engine):
-        return _numpy_distances(table, wanted)
+        return _numpy_distances(table, target)
     kernels = _kernels()
     out = np.empty(len(table), np.uint16)
     flat = table.reshape(-1)
@@ -56,7 +56,7 @@ def distances(codes: Codes, query: Codes, engine: Engine = "auto") -> Distances:
     def worker(counter: "itertools.count[int]") -> None:
         while (start := next(counter) * STEP) < len(table):
             stop = min(start + STEP, len(table))
-            kernels.fill_distances(flat, wanted, start, stop, out[start:stop])
+            kernels.fill_distances(flat, target, start, stop, out[start:stop])
 
     share(_steps(len(table)), worker)
     return out.astype(np.int32)
@@ -102,25 +102,6 @@ def nearest_many(
     return [(near[:k], rows[:k]) for near, rows, _ in _search(codes, queries, k, mask, radius, engine, False)]
 
 
-def nearest_with_ties(
-    codes: Codes,
-    query: Codes,
-    k: int,
-    mask: Array | None = None,
-    radius: int | None = None,
-    engine: Engine = "auto",
-) -> tuple[Distances, Rows]:
-    """Return the k nearest rows and every other row as near as the last of them, ordered by (distance, row).
-
-    Arguments are those of `nearest`. The result can hold every row: codes collide by the million in large archives.
-    """
-    near, rows, complete = nearest_and_more(codes, np.asarray(query)[None], k, mask, radius, engine)[0]
-    if len(near) < k or k == 0 or near[k - 1] <= complete:
-        ties = near <= near[k - 1] if 0 < k <= len(near) else np.ones(len(near), bool)
-        return near[ties], rows[ties]
-    return within(codes, query, int(near[k - 1]), mask, engine)
-
-
 def nearest_and_more(
     codes: Codes,
     queries: Codes,
@@ -140,19 +121,6 @@ def nearest_and_more(
     return _search(codes, queries, k, mask, radius, engine, True)
 
 
-def within(
-    codes: Codes, query: Codes, radius: int, mask: Array | None = None, engine: Engine = "auto"
-) -> tuple[Distances, Rows]:
-    """Return every row within a Hamming radius, ordered by (distance, row). Arguments are those of `nearest`."""
-    parts = list(within_blocks(codes, query, radius, mask, engine))
-    if not parts:
-        return _nothing()
-    near = np.concatenate([part[0] for part in parts])
-    rows = np.concatenate([part[1] for part in parts])
-    order = np.argsort(near.astype(np.uint16), kind="stable")
-    return near[order], rows[order]
-
-
 def within_blocks(
     codes: Codes, query: Codes, radius: int, mask: Array | None = None, engine: Engine = "auto"
 ) -> Iterator[tuple[Distances, Rows]]:
@@ -161,7 +129,7 @@ def within_blocks(
     Yields:
         Distances int32 [m] and rows int64 [m], m at most 262,144, never empty.
     """
-    table, wanted = _words(codes, query)
+    table, target = _words(codes, query)
     allowed = _mask(mask, len(table))
     kernels = _kernels() if _compiled(codes, engine) and radius >= 0 else None
     size = min(STEP, len(table))
@@ -169,26 +137,17 @@ def within_blocks(
     for start in range(0, len(table) if radius >= 0 else 0, STEP):
         stop = min(start + STEP, len(table))
         if kernels is not None:
-            held = kernels.collect(
-                table.reshape(-1),
-                wanted,
-                _or_empty(allowed),
-                start,
-                stop,
-                radius,
-                near,
-                rows,
-            )
-            if held:
-                yield near[:held].astype(np.int32), rows[:held].copy()
+            count = kernels.collect(table.reshape(-1), target, _or_empty(allowed), start, stop, radius, near, rows)
+            if count:
+                yield near[:count].astype(np.int32), rows[:count].copy()
             continue
-        found = _numpy_distances(table[start:stop], wanted)
-        chosen = found <= radius
+        block = _numpy_distances(table[start:stop], target)
+        chosen = block <= radius
         if allowed is not None:
             chosen &= allowed[start:stop]
         local = np.flatnonzero(chosen)
         if len(local):
-            yield found[local], local + start
+            yield block[local], local + start
 
 
 def _search(
@@ -202,25 +161,21 @@ def _search(
 ) -> list[tuple[Distances, Rows, int]]:
     if k < 0:
         raise QueryError(f"k is {k}: ask for 0 or more hits")
-    table, wanted = _words(codes, queries)
+    table, target = _words(codes, queries)
     allowed = _mask(mask, len(table))
     bits = codes.shape[1] * 8
     limit = bits if radius is None else min(radius, bits)
     if k == 0 or limit < 0 or not len(table):
-        return [(*_nothing(), -1 if k == 0 else bits) for _ in wanted]
+        return [(np.empty(0, np.int32), np.empty(0, np.int64), -1 if k == 0 else bits) for _ in target]
     if 4 * k < len(table) and _compiled(codes, engine):
         if allowed is None or np.count_nonzero(allowed) * SPARSE > len(table):
-            return _select(table, wanted, k, allowed, limit, bits, ties)
+            return _select(table, target, k, allowed, limit, bits, ties)
         # So few rows may be answered that reading only them beats scanning all.
         few = np.flatnonzero(allowed)
-        near_codes = np.ascontiguousarray(codes[few])
-        return [
-            (near, few[rows], complete)
-            for near, rows, complete in (
-                _select_all(near_codes, query, k, None, limit, engine, ties) for query in np.asarray(queries, np.uint8)
-            )
-        ]
-    return [_select_all(codes, query, k, allowed, limit, engine, ties) for query in np.asarray(queries)]
+        few_codes = np.ascontiguousarray(codes[few])
+        answers = (_select_all(few_codes, query, k, None, limit, engine) for query in np.asarray(queries))
+        return [(near, few[rows], complete) for near, rows, complete in answers]
+    return [_select_all(codes, query, k, allowed, limit, engine) for query in np.asarray(queries)]
 
 
 def _select(
@@ -235,10 +190,9 @@ def _select(
     kernels = _kernels()
     number = len(queries)
     capacity = 2 * k + (ROOM if ties else 64)
-    given = table.reshape(-1), queries, _or_empty(allowed)
+    arguments = table.reshape(-1), queries, _or_empty(allowed)
     # The k-th distance that any thread has reached.
-    reached = np.empty(number, np.int64)
-    reached.fill(limit)
+    reached = np.full(number, limit, np.int64)
     most = min(_steps(len(table)), 1 + table.nbytes * number // WORTH)
     step = len(table) if most == 1 else STEP
 
@@ -250,17 +204,16 @@ def _select(
         state[:, 1], state[:, 3] = limit + 1, 1
         while (start := next(counter) * step) < len(table):
             stop = min(start + step, len(table))
-            kernels.select(*given, start, stop, k, ties, keys, counts, state, reached)
+            kernels.select(*arguments, start, stop, k, ties, keys, counts, state, reached)
         return keys, state.tolist()
 
     parts = share(most, worker)
     answers = []
     for q in range(number):
-        found = [keys[q, : state[q][0]] for keys, state in parts]
-        together = found[0] if len(found) == 1 else np.concatenate(found)
-        together.sort()
-        near = (together >> kernels.PLACE).astype(np.int32)
-        rows = together & ((1 << kernels.PLACE) - 1)
+        candidates = np.concatenate([keys[q, : state[q][0]] for keys, state in parts])
+        candidates.sort()
+        near = (candidates >> kernels.PLACE).astype(np.int32)
+        rows = candidates & ((1 << kernels.PLACE) - 1)
         # Rows at the limit are all there unless some were dropped for want of room.
         complete = min(state[q][1] - (state[q][3] if ties else 1) for _, state in parts)
         answers.append((near, rows, complete))
@@ -274,18 +227,17 @@ def _select_all(
     allowed: NDArray[np.bool_] | None,
     limit: int,
     engine: Engine,
-    ties: bool,
 ) -> tuple[Distances, Rows, int]:
     """Select by counting sort, for nearly every row or for few rows."""
-    found = distances(codes, query, engine)
-    counted = found if allowed is None else found[allowed]
+    every = distances(codes, query, engine)
+    counted = every if allowed is None else every[allowed]
     totals = np.cumsum(np.bincount(counted, minlength=limit + 1)[: limit + 1])
     last = min(int(np.searchsorted(totals, k)), limit)
-    chosen = found <= last
+    chosen = every <= last
     if allowed is not None:
         chosen &= allowed
     rows = np.flatnonzero(chosen)
-    near = found[rows]
+    near = every[rows]
     order = np.argsort(near.astype(np.uint16), kind="stable")
     return near[order], rows[order], last
 
@@ -325,10 +277,6 @@ def _or_empty(mask: NDArray[np.bool_] | None) -> NDArray[np.uint8]:
     return _EMPTY if mask is None else mask.view(np.uint8)
 
 
-def _nothing() -> tuple[Distances, Rows]:
-    return np.empty(0, np.int32), np.empty(0, np.int64)
-
-
 def _steps(rows: int) -> int:
     return -(-rows // STEP)
 
@@ -347,15 +295,3 @@ def _kernels() -> ModuleType:
     from medlike.codes import kernels
 
     return kernels
-
-
-__all__ = [
-    "cores",
-    "distances",
-    "nearest",
-    "nearest_and_more",
-    "nearest_many",
-    "nearest_with_ties",
-    "within",
-    "within_blocks",
-]

@@ -5,7 +5,7 @@ distance can no longer enter. From then on one comparison of 64 distances at a t
 and only these are looked at one by one.
 """
 
-from typing import Any
+from collections.abc import Callable
 
 import numba
 import numpy as np
@@ -31,10 +31,11 @@ except RuntimeError:
     # Neither the package nor the user's cache folder can be written: kernels are compiled in every process.
     _CACHED = False
 
-compiled: Any = numba.njit(nogil=True, cache=_CACHED, boundscheck=False)
+compiled = numba.njit(nogil=True, cache=_CACHED, boundscheck=False)
 
 
-def _popcount(typingctx, value):  # type: ignore[no-untyped-def]
+@intrinsic
+def popcount(typingctx, value):  # type: ignore[no-untyped-def]
     """Return the number of set bits of an unsigned integer. LLVM turns it into vpopcnt if the processor has it."""
     if not isinstance(value, types.Integer):
         return None
@@ -47,10 +48,8 @@ def _popcount(typingctx, value):  # type: ignore[no-untyped-def]
     return value(value), generate
 
 
-popcount: Any = intrinsic(_popcount)
-
-
-def _prefetch(typingctx, array, item):  # type: ignore[no-untyped-def]
+@intrinsic
+def prefetch(typingctx, array, item):  # type: ignore[no-untyped-def]
     """Prefetch the cache line that holds an item of an array (counted flat)."""
     if not isinstance(array, types.Array) or not isinstance(item, types.Integer):
         return None
@@ -67,10 +66,8 @@ def _prefetch(typingctx, array, item):  # type: ignore[no-untyped-def]
     return types.void(array, item), generate
 
 
-prefetch: Any = intrinsic(_prefetch)
-
-
-def _below(typingctx, buffer, start, bound):  # type: ignore[no-untyped-def]
+@intrinsic
+def below(typingctx, buffer, start, bound):  # type: ignore[no-untyped-def]
     """Return which of 64 numbers of a uint16 array are less than a bound: one bit each, lowest first."""
     if not isinstance(buffer, types.Array) or buffer.dtype != types.uint16:
         return None
@@ -88,10 +85,8 @@ def _below(typingctx, buffer, start, bound):  # type: ignore[no-untyped-def]
     return types.uint64(buffer, types.intp, types.uint16), generate
 
 
-below: Any = intrinsic(_below)
-
-
-def _lowest(typingctx, value):  # type: ignore[no-untyped-def]
+@intrinsic
+def lowest(typingctx, value):  # type: ignore[no-untyped-def]
     """Return the number of the lowest set bit of a uint64 that is not 0."""
 
     def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
@@ -103,10 +98,7 @@ def _lowest(typingctx, value):  # type: ignore[no-untyped-def]
     return types.intp(types.uint64), generate
 
 
-lowest: Any = intrinsic(_lowest)
-
-
-def _eight_rows(width: int) -> Any:
+def _eight_rows(width: int) -> Callable[..., None]:
     """Return an intrinsic for rows of 2, 4 or 8 words.
 
     It writes the distances of 8 rows from words[at] on to out[row : row + 8] (uint16). As many vectors as a row has
@@ -123,8 +115,8 @@ def _eight_rows(width: int) -> Any:
             size = words.dtype.bitwidth
             vector, short = ir.VectorType(ir.IntType(size), 8), ir.VectorType(ir.IntType(16), 8)
 
-            def start(array, given):  # type: ignore[no-untyped-def]
-                return context.make_array(array)(context, builder, given).data
+            def start(array, value):  # type: ignore[no-untyped-def]
+                return context.make_array(array)(context, builder, value).data
 
             def loaded(pointer, kind):  # type: ignore[no-untyped-def]
                 return builder.load(builder.bitcast(pointer, kind.as_pointer()), align=size // 8)
@@ -136,30 +128,31 @@ def _eight_rows(width: int) -> Any:
                 builder.module, ir.FunctionType(vector, [vector]), f"llvm.ctpop.v8i{size}"
             )
             data = start(words, arguments[0])
-            wanted = loaded(start(query, arguments[2]), ir.VectorType(ir.IntType(size), width))
-            wanted = mixed(wanted, wanted, [lane % width for lane in range(8)])
+            repeated = loaded(start(query, arguments[2]), ir.VectorType(ir.IntType(size), width))
+            repeated = mixed(repeated, repeated, [lane % width for lane in range(8)])
             places = [builder.add(arguments[1], ir.Constant(ir.IntType(64), 8 * each)) for each in range(width)]
             rows = [loaded(builder.gep(data, [place]), vector) for place in places]
-            sums = [builder.call(count, [builder.xor(each, wanted)]) for each in rows]
+            sums = [builder.call(count, [builder.xor(each, repeated)]) for each in rows]
             while len(sums) > 1:
                 pairs = zip(sums[::2], sums[1::2], strict=True)
                 even, odd = list(range(0, 16, 2)), list(range(1, 16, 2))
                 sums = [builder.add(mixed(one, other, even), mixed(one, other, odd)) for one, other in pairs]
-            found = sums[0]
+            distances = sums[0]
             if size != 16:
-                found = builder.trunc(found, short) if size > 16 else builder.zext(found, short)
+                distances = builder.trunc(distances, short) if size > 16 else builder.zext(distances, short)
             target = builder.bitcast(builder.gep(start(out, arguments[3]), [arguments[4]]), short.as_pointer())
-            builder.store(found, target, align=2)
+            builder.store(distances, target, align=2)
             return context.get_dummy_value()
 
         return types.void(words, types.intp, query, out, types.intp), generate
 
-    return intrinsic(eight_rows)
+    compiled_rows: Callable[..., None] = intrinsic(eight_rows)
+    return compiled_rows
 
 
-two_words: Any = _eight_rows(2)
-four_words: Any = _eight_rows(4)
-eight_words: Any = _eight_rows(8)
+two_words = _eight_rows(2)
+four_words = _eight_rows(4)
+eight_words = _eight_rows(8)
 
 
 @compiled
@@ -250,7 +243,7 @@ def select(words, queries, mask, start, stop, k, ties, keys, counts, state, reac
 @compiled
 def select_one(words, query, mask, start, stop, k, ties, keys, counts, state, buffer):  # type: ignore[no-untyped-def]
     """Continue the selection of the nearest rows for codes of one word."""
-    held, limit, under, dropped = state[0], state[1], state[2], state[3]
+    number, limit, under, dropped = state[0], state[1], state[2], state[3]
     bound = limit + 1 if ties and not dropped else limit
     for block in range(start, stop, BLOCK):
         if bound <= 0:
@@ -258,25 +251,25 @@ def select_one(words, query, mask, start, stop, k, ties, keys, counts, state, bu
         end = min(block + BLOCK, stop)
         block_distances(words, query, mask, block, end, buffer)
         for strip in range(0, end - block, STRIP):
-            found = below(buffer, strip, np.uint16(bound))
-            while found:
-                row = strip + lowest(found)
-                found &= found - np.uint64(1)
+            near = below(buffer, strip, np.uint16(bound))
+            while near:
+                row = strip + lowest(near)
+                near &= near - np.uint64(1)
                 distance = np.int64(buffer[row])
                 if distance >= bound:
                     continue
-                if held == keys.shape[0]:
+                if number == keys.shape[0]:
                     if ties and not dropped:
-                        held = squeeze(keys, held, limit, held)
-                        if 2 * held > keys.shape[0]:
+                        number = squeeze(keys, number, limit, number)
+                        if 2 * number > keys.shape[0]:
                             dropped = 1
                     if not ties or dropped:
-                        held = squeeze(keys, held, limit, k - under)
+                        number = squeeze(keys, number, limit, k - under)
                     bound = limit + 1 if ties and not dropped else limit
                     if distance >= bound:
                         continue
-                keys[held] = distance << PLACE | (block + row)
-                held += 1
+                keys[number] = distance << PLACE | (block + row)
+                number += 1
                 counts[distance] += 1
                 if distance < limit:
                     under += 1
@@ -286,14 +279,14 @@ def select_one(words, query, mask, start, stop, k, ties, keys, counts, state, bu
                         # All rows at the new limit were kept: they were under the old one.
                         dropped = 0
                     bound = limit + 1 if ties and not dropped else limit
-    state[0], state[1], state[2], state[3] = held, limit, under, dropped
+    state[0], state[1], state[2], state[3] = number, limit, under, dropped
 
 
 @compiled
-def squeeze(keys, held, limit, room):  # type: ignore[no-untyped-def]
+def squeeze(keys, number, limit, room):  # type: ignore[no-untyped-def]
     """Drop candidates that cannot be among the k nearest: beyond the limit, or too many (`room`) at it."""
-    kept = 0
-    for j in range(held):
+    left = 0
+    for j in range(number):
         distance = keys[j] >> PLACE
         if distance > limit:
             continue
@@ -301,15 +294,15 @@ def squeeze(keys, held, limit, room):  # type: ignore[no-untyped-def]
             if room == 0:
                 continue
             room -= 1
-        keys[kept] = keys[j]
-        kept += 1
-    return kept
+        keys[left] = keys[j]
+        left += 1
+    return left
 
 
 @compiled
 def collect(words, query, mask, start, stop, radius, near, rows):  # type: ignore[no-untyped-def]
     """Write each row of start..stop within `radius`, in order, into near (uint16) and rows (int64); return how many."""
-    held = 0
+    number = 0
     buffer = np.empty(BLOCK, np.uint16)
     # FAR is no distance, whatever the radius.
     bound = np.uint16(min(radius, FAR - 1) + 1)
@@ -317,11 +310,11 @@ def collect(words, query, mask, start, stop, radius, near, rows):  # type: ignor
         end = min(block + BLOCK, stop)
         block_distances(words, query, mask, block, end, buffer)
         for strip in range(0, end - block, STRIP):
-            found = below(buffer, strip, bound)
-            while found:
-                row = strip + lowest(found)
-                found &= found - np.uint64(1)
-                near[held] = buffer[row]
-                rows[held] = block + row
-                held += 1
-    return held
+            hits = below(buffer, strip, bound)
+            while hits:
+                row = strip + lowest(hits)
+                hits &= hits - np.uint64(1)
+                near[number] = buffer[row]
+                rows[number] = block + row
+                number += 1
+    return number

@@ -39,6 +39,6 @@ def words(codes: NDArray[np.uint8]) -> NDArray[np.unsignedinteger]:
     if width == 0:
         raise QueryError("codes have no bytes: a code has at least 8 bits")
     kind = _WORDS[min(width & -width, 8)]
-    if codes.flags.c_contiguous and (found := codes.view(kind)).flags.aligned:
-        return found
+    if codes.flags.c_contiguous and (view := codes.view(kind)).flags.aligned:
+        return view
     return np.array(codes, order="C", copy=True).view(kind)

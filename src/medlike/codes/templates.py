@@ -75,19 +75,19 @@ class Template:
         if not shown.any():
             raise QueryError("the region lies in padding: choose one inside the image")
         numbers = np.where(shown, np.arange(height * width).reshape(height, width), -1)
-        found: list[Arrangement] = []
+        arrangements: list[Arrangement] = []
         for scale in scales:
             scaled = _resampled(numbers, scale)
             if scaled is None or not (scaled >= 0).any():
                 continue
             for orientation in range(orientations):
                 turned = np.rot90(np.fliplr(scaled) if orientation >= 4 else scaled, orientation % 4)
-                if any(np.array_equal(turned, other.cells) for other in found):
+                if any(np.array_equal(turned, other.cells) for other in arrangements):
                     continue
                 bits = int((turned >= 0).sum()) * words * 64
-                found.append(Arrangement(np.ascontiguousarray(turned), orientation, float(scale), bits))
+                arrangements.append(Arrangement(np.ascontiguousarray(turned), orientation, float(scale), bits))
         codes = np.ascontiguousarray(cells.reshape(height * width, words))
-        return Template(codes, tuple(found))
+        return Template(codes, tuple(arrangements))
 
 
 def _resampled(numbers: NDArray[np.int64], scale: float) -> NDArray[np.int64] | None:

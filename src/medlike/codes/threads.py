@@ -8,7 +8,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import cache
-from typing import Any, TypeVar
+from typing import TypeVar
 
 T = TypeVar("T")
 
@@ -43,10 +43,10 @@ def share(most: int, worker: Callable[["itertools.count[int]"], T]) -> list[T]:
         )
     _step_aside()
     others = [_pool.submit(worker, counter) for _ in range(number - 1)]
-    found = [worker(counter)]
+    results = [worker(counter)]
     # By now every step has been drawn: a thread that has not begun would find nothing to do.
-    found += [other.result() for other in others if not other.cancel()]
-    return found
+    results += [other.result() for other in others if not other.cancel()]
+    return results
 
 
 def _step_aside() -> None:
@@ -67,7 +67,7 @@ def _step_aside() -> None:
 
 
 @cache
-def _getcpu() -> Callable[[], Any] | None:
+def _getcpu() -> Callable[[], int] | None:
     """Return sched_getcpu of the C library, None if there is none."""
     if not hasattr(os, "sched_setaffinity"):
         return None

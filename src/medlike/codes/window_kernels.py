@@ -55,11 +55,11 @@ class Plan:
         )
 
     def arguments(self) -> tuple[Array, ...]:
-        """As `scan` takes them."""
+        """Return the arrays in the order in which `scan` takes them."""
         return self.codes, self.starts, self.cell, self.shift, self.shapes, self.bits
 
     def scratch(self) -> tuple[Array, ...]:
-        """Memory of one thread: images, planes, sums, smallest sums, forbidden windows, masks known and theirs."""
+        """Return one thread's memory: images, planes, sums, least sums, forbidden windows, masks known and theirs."""
         number = len(self.bits)
         return (
             np.zeros((len(self.codes[0]), LANES), np.uint64),
@@ -114,9 +114,9 @@ def scan(  # type: ignore[no-untyped-def]
                 # Of equally near windows the first arrangement counts: a later group must be nearer.
                 if share <= limits[first + b] and share < best[first + b]:
                     best[first + b] = share
-                    found = _find(planes, b, smallest, group, a, cell, shift, starts, forbidden, sums)
-                    which[first + b] = found // CELLS
-                    place[first + b] = found % CELLS
+                    window = _find(planes, b, smallest, group, a, cell, shift, starts, forbidden, sums)
+                    which[first + b] = window // CELLS
+                    place[first + b] = window % CELLS
 
 
 @compiled
@@ -195,13 +195,13 @@ def _smallest(sums):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def _find(planes, b, wanted, a, last, cell, shift, starts, forbidden, sums):  # type: ignore[no-untyped-def]
-    """Return the first arrangement of a..last, and in it the first window of image b, with the sum `wanted`."""
+def _find(planes, b, target, a, last, cell, shift, starts, forbidden, sums):  # type: ignore[no-untyped-def]
+    """Return the first arrangement of a..last, and in it the first window of image b, with the sum `target`."""
     for arrangement in range(a, last):
         _sum(planes, cell, shift, starts[arrangement], starts[arrangement + 1], sums)
         for t in range(CELLS):
             lane = b * CELLS + t
-            if sums[lane] | forbidden[arrangement, lane] == wanted:
+            if sums[lane] | forbidden[arrangement, lane] == target:
                 return arrangement * CELLS + t
     return -1
 
@@ -214,26 +214,26 @@ def _lay(  # type: ignore[no-untyped-def]
     if masks.shape[0] == 0:
         if laid[b] >= 0:
             return
-        found = _learn(known[0], True, cell, shift, starts, shapes, windows[0], known[0])
+        _learn(known[0], True, cell, shift, starts, shapes, windows[0], known[0])
         ring[0] = 1
         _copy(b, windows[0], forbidden)
         laid[b] = 0
         return
-    found = -1
+    slot = -1
     for m in range(min(ring[0], KNOWN)):
         if _same(known, m, masks, row):
-            found = m
+            slot = m
             break
-    if found < 0:
-        found = ring[0] % KNOWN
+    if slot < 0:
+        slot = ring[0] % KNOWN
         ring[0] += 1
-        _learn(masks[row], False, cell, shift, starts, shapes, windows[found], known[found])
+        _learn(masks[row], False, cell, shift, starts, shapes, windows[slot], known[slot])
         for other in range(TOGETHER):
-            if laid[other] == found:
+            if laid[other] == slot:
                 # Its windows stay as they were copied; only the slot now means another mask.
                 laid[other] = -1
-    _copy(b, windows[found], forbidden)
-    laid[b] = found
+    _copy(b, windows[slot], forbidden)
+    laid[b] = slot
 
 
 @compiled
@@ -261,7 +261,6 @@ def _learn(mask, everything, cell, shift, starts, shapes, window, known):  # typ
                         bad = True
                         break
             window[a, t] = NEVER if bad else 0
-    return 0
 
 
 @compiled

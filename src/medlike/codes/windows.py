@@ -8,13 +8,13 @@ a sum of shifted planes of these distances. Cells in padding are invalid: those 
 and a window with a counted cell over an invalid one of the image is not a window.
 """
 
-from collections.abc import Sequence
+import itertools
 from dataclasses import dataclass
-from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from medlike.codes.hamming import Engine
 from medlike.codes.templates import CELLS, GRID, Arrangement, Template
 from medlike.codes.threads import share
 from medlike.errors import QueryError
@@ -23,8 +23,6 @@ from medlike.types import Array
 STEP = 1024  # images a thread takes at a time
 SMALL = 2000  # images up to which numpy answers in a moment
 CHUNK = 64  # images that numpy compares at a time
-
-Engine = Literal["auto", "numpy", "compiled"]
 
 
 @dataclass(frozen=True)
@@ -43,6 +41,10 @@ class Matches:
 
     def __len__(self) -> int:
         return len(self.rows)
+
+
+_NO_ROWS = np.empty(0, np.int64)
+_NO_MATCHES = Matches(_NO_ROWS, np.empty(0, np.float64), _NO_ROWS, _NO_ROWS, _NO_ROWS)
 
 
 def match(
@@ -69,14 +71,14 @@ def match(
     chosen = np.arange(len(cells)) if rows is None else np.asarray(rows, np.int64)
     limits = np.broadcast_to(np.asarray(limit, np.float64), chosen.shape)
     if not len(chosen) or not template.arrangements:
-        return _matches([])
+        return _NO_MATCHES
     if engine == "compiled" or (engine == "auto" and len(chosen) > SMALL):
         return _compiled(cells, masks, template, chosen, np.ascontiguousarray(limits))
-    parts = []
+    parts = [_NO_MATCHES]
     for start in range(0, len(chosen), CHUNK):
         part = slice(start, start + CHUNK)
         parts.append(_numpy(cells, masks, template, chosen[part], limits[part]))
-    return _matches(parts)
+    return Matches(*(np.concatenate([getattr(part, name) for part in parts]) for name in Matches.__dataclass_fields__))
 
 
 def agreement(
@@ -137,8 +139,8 @@ def _numpy(
         better = nearest < best
         best[better], which[better] = nearest[better], place
         top[better], left[better] = at[better] // across, at[better] % across
-    kept = np.isfinite(best) & (best <= limits)
-    return Matches(rows[kept], best[kept], which[kept], top[kept], left[kept])
+    near = np.isfinite(best) & (best <= limits)
+    return Matches(rows[near], best[near], which[near], top[near], left[near])
 
 
 def _compiled(
@@ -157,7 +159,7 @@ def _compiled(
         np.empty(len(rows), np.float64), np.empty(len(rows), np.int64), np.empty(len(rows), np.int64)
     )  # fmt: skip
 
-    def worker(counter: Any) -> None:
+    def worker(counter: "itertools.count[int]") -> None:
         scratch = plan.scratch()
         while (start := next(counter) * STEP) < len(rows):
             part = slice(start, min(start + STEP, len(rows)))
@@ -168,15 +170,8 @@ def _compiled(
 
     share(-(-len(rows) // STEP), worker)
     best, which, at = outputs
-    kept = np.flatnonzero(which >= 0)
-    return Matches(rows[kept], best[kept], which[kept], at[kept] // GRID, at[kept] % GRID)
-
-
-def _matches(parts: Sequence[Matches]) -> Matches:
-    if not parts:
-        empty = np.empty(0, np.int64)
-        return Matches(empty, np.empty(0, np.float64), empty, empty, empty)
-    return Matches(*(np.concatenate([getattr(part, name) for part in parts]) for name in Matches.__dataclass_fields__))
+    near = np.flatnonzero(which >= 0)
+    return Matches(rows[near], best[near], which[near], at[near] // GRID, at[near] % GRID)
 
 
 def _check(cells: Array, masks: Array | None, template: Template) -> None:

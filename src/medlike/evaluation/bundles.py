@@ -23,27 +23,17 @@ from medlike.datasets.labels import can_be_headline, cautions
 from medlike.errors import DatasetError
 from medlike.evaluation import alarms, floors
 from medlike.evaluation.assessment import Assessment, assess, assess_oracle, compare
-from medlike.evaluation.encodings import Encoded, Pictures, encode_dataset, picture_summaries
+from medlike.evaluation.encodings import Encoded, PictureSummaries, encode_dataset, picture_summaries
 from medlike.evaluation.outliers import colour_spread, flagged_too_often, outlier_figures
 from medlike.evaluation.parts import part_figures
 from medlike.evaluation.protocols import Arena, across_sources, everything_arena, headline_arena, mean_over
 from medlike.evaluation.provenance import program
 from medlike.evaluation.representation import Representation
+from medlike.evaluation.settings import EvaluationSettings
 from medlike.training.pictures import collection_digest
 from medlike.types import JsonObject
 
 Say = Callable[[str], None]
-
-
-@dataclass(frozen=True)
-class Settings:
-    """k: cut-off. minimum: images a label needs. everything: every image queries all others. floors: also
-    measure what needs no training."""
-
-    k: int = 100
-    minimum: int = 40
-    everything: bool = False
-    floors: bool = True
 
 
 @dataclass(frozen=True)
@@ -65,7 +55,7 @@ def evaluate_bundles(
     data: Dataset,
     out: Path,
     split: Split | None = None,
-    settings: Settings = Settings(),
+    settings: EvaluationSettings = EvaluationSettings(),
     say: Say = lambda text: None,
 ) -> Outcome:
     """Measure bundles on a labelled collection; the first one is the baseline of the comparisons.
@@ -179,7 +169,7 @@ class _Cast:
 
 
 def _arena(
-    data: Dataset, split: Split | None, out: Path, cache: Path, settings: Settings, say: Say
+    data: Dataset, split: Split | None, out: Path, cache: Path, settings: EvaluationSettings, say: Say
 ) -> tuple[Arena, dict[str, int], Split | None]:
     if settings.everything:
         say(f"looking for near-duplicates among {len(data)} images")
@@ -203,7 +193,7 @@ def _arena(
     return arena, {s.path: int(u) for s, u in zip(data, split.units(data), strict=True)}, split
 
 
-def _require_two(labels: tuple[str, ...], data: Dataset, settings: Settings) -> None:
+def _require_two(labels: tuple[str, ...], data: Dataset, settings: EvaluationSettings) -> None:
     if len(labels) < 2:
         raise DatasetError(
             f"{data.name} has {len(labels)} labels with at least {settings.minimum} images "
@@ -321,13 +311,13 @@ def _tuned_floors(add: Callable[..., Assessment], name: str, encoded: Encoded, c
         add(f"discriminant on features of {name}", "floor", Representation(features=discriminant(features)))
 
 
-def _picture_floors(add: Callable[..., Assessment], pictures: Pictures) -> None:
+def _picture_floors(add: Callable[..., Assessment], pictures: PictureSummaries) -> None:
     prints = floors.fingerprint_features(pictures.fingerprints)
     add("fingerprint 16x16", "floor", Representation(features=prints))
     add("perceptual hash", "floor", Representation(codes=floors.hash_codes(pictures.hashes)))
 
 
-def _command(names: Sequence[str], data: str, settings: Settings) -> str:
+def _command(names: Sequence[str], data: str, settings: EvaluationSettings) -> str:
     """The command that measures the same, without the folders of this machine, but where they tell bundles apart."""
     short = [Path(name).name for name in names]
     told = ["/".join(Path(n).parts[-2:]) if short.count(s) > 1 else s for n, s in zip(names, short, strict=True)]

@@ -39,7 +39,7 @@ class Encoded:
 
 
 @dataclass(frozen=True)
-class Pictures:
+class PictureSummaries:
     """What needs no network: fingerprints uint8 [N, 16, 16] and perceptual hashes uint64 [N]."""
 
     fingerprints: np.ndarray
@@ -87,7 +87,7 @@ def encode_dataset(
     return result
 
 
-def picture_summaries(data: Dataset, cache: Path) -> Pictures:
+def picture_summaries(data: Dataset, cache: Path) -> PictureSummaries:
     """Fingerprints and perceptual hashes of every sample, kept like encodings."""
     from concurrent.futures import ThreadPoolExecutor
 
@@ -97,7 +97,7 @@ def picture_summaries(data: Dataset, cache: Path) -> Pictures:
     target = cache / f"pictures-{files_digest(data)[:16]}.npz"
     if target.is_file():
         with np.load(target) as kept:
-            return Pictures(kept["fingerprints"], kept["hashes"])
+            return PictureSummaries(kept["fingerprints"], kept["hashes"])
 
     def summarise(sample):  # type: ignore[no-untyped-def]
         grey = render(open_sample(sample))
@@ -105,7 +105,7 @@ def picture_summaries(data: Dataset, cache: Path) -> Pictures:
 
     with ThreadPoolExecutor(2) as pool:
         rows = list(pool.map(summarise, data))
-    result = Pictures(np.stack([r[0] for r in rows]), np.array([r[1] for r in rows], dtype=np.uint64))
+    result = PictureSummaries(np.stack([r[0] for r in rows]), np.array([r[1] for r in rows], dtype=np.uint64))
     keep(target, {"fingerprints": result.fingerprints, "hashes": result.hashes})
     return result
 

@@ -1,11 +1,12 @@
 """Images from arrays and Pillow pictures."""
 
 from collections.abc import Callable, Mapping
-from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 from PIL import Image as PillowImage
 from PIL import ImageFile, ImageOps
+from PIL.Image import Resampling
 
 from medlike.errors import ImageError
 from medlike.imaging.image import Image, Photometry, Value, Window
@@ -15,7 +16,7 @@ KEPT = ("uint8", "uint16", "int16", "float32")
 
 
 def from_array(
-    array: Any, metadata: Mapping[str, Value] | None = None, window: tuple[float, float] | None = None
+    array: ArrayLike, metadata: Mapping[str, Value] | None = None, window: tuple[float, float] | None = None
 ) -> Image:
     """Make an image from an array.
 
@@ -129,14 +130,19 @@ def wide_samples(opened: Callable[[], ImageFile.ImageFile], *raw_modes: str) -> 
         with opened() as picture:
             tiles = []
             for tile in picture.tile:
-                given = tile.args
-                args = (raw_mode, *given[1:]) if isinstance(given, tuple) else raw_mode
+                arguments = tile.args
+                args = (raw_mode, *arguments[1:]) if isinstance(arguments, tuple) else raw_mode
                 tiles.append(tile._replace(args=args))
             picture.tile = tiles
             halves.append(np.asarray(picture))
     if len(halves) == 1:
         return halves[0]
     return (halves[0].astype(np.uint16) << 8) | halves[1]
+
+
+def resized(pixels: np.ndarray, height: int, width: int, filter: Resampling = Resampling.BILINEAR) -> np.ndarray:
+    """Return pixels uint8 [H, W] or [H, W, 3] resampled to another height and width by one of Pillow's filters."""
+    return np.asarray(PillowImage.fromarray(np.ascontiguousarray(pixels)).resize((width, height), filter))
 
 
 def over_black(samples: np.ndarray, full: int | None = None) -> np.ndarray:

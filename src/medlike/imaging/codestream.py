@@ -9,14 +9,14 @@ from dataclasses import dataclass
 from typing import Literal
 
 from medlike.errors import ImageError
+from medlike.imaging.signatures import JPEG_2000
 
 Coding = Literal["JPEG", "JPEG-LS", "JPEG 2000"]
 Colour = Literal["RGB", "YCC"]
 
 _START_OF_IMAGE = b"\xff\xd8"
 _END_OF_IMAGE = b"\xff\xd9"
-_START_OF_CODESTREAM = b"\xff\x4f\xff\x51"
-_JP2 = b"\0\0\0\x0cjP  \r\n\x87\n"
+_JP2, _START_OF_CODESTREAM = JPEG_2000
 
 #: Start-of-frame markers of JPEG (ITU-T T.81 table B.1) and of JPEG-LS (T.87).
 _JPEG_LS_FRAME = 0xF7

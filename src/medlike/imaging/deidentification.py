@@ -105,8 +105,8 @@ class Deidentified:
 
 def plain(text: str) -> str:
     """Return a text without control characters and lone surrogates, its white space tidied."""
-    kept = "".join(" " if unicodedata.category(sign) in ("Cc", "Cs") else sign for sign in text)
-    return " ".join(kept.split())
+    printable = "".join(" " if unicodedata.category(sign) in ("Cc", "Cs") else sign for sign in text)
+    return " ".join(printable.split())
 
 
 def deidentify(text: str, identifiers: Mapping[str, str] | None = None) -> Deidentified:
@@ -118,14 +118,14 @@ def deidentify(text: str, identifiers: Mapping[str, str] | None = None) -> Deide
         text: any text.
         identifiers: of the same object, as `Image.identifiers`.
     """
-    found = composed(plain(text))
-    found, count = _replaced(found, known(identifiers or {}).passages(found))
+    clean = composed(plain(text))
+    clean, count = _replaced(clean, known(identifiers or {}).passages(clean))
     for mark, pattern in _RULES:
-        folded = fold(found)
+        folded = fold(clean)
         spans = (folded.original(*match.span()) for match in pattern.finditer(folded.text))
-        found, number = _replaced(found, [Passage(*span, mark) for span in spans if span])
+        clean, number = _replaced(clean, [Passage(*span, mark) for span in spans if span])
         count += number
-    return Deidentified(found, count)
+    return Deidentified(clean, count)
 
 
 def without_known(text: str, identifiers: Mapping[str, str], numbers: bool = True) -> str:
@@ -137,8 +137,8 @@ def without_known(text: str, identifiers: Mapping[str, str], numbers: bool = Tru
         numbers: also replace ids, UIDs and places; else names and dates alone.
     """
     clean = composed(text)
-    found, count = _replaced(clean, known(identifiers).passages(clean, numbers))
-    return found if count else text
+    redacted, count = _replaced(clean, known(identifiers).passages(clean, numbers))
+    return redacted if count else text
 
 
 #: Metadata that holds words of a collection, the same for many patients: labels and the like.

@@ -14,6 +14,7 @@ from medlike.imaging.dicom_facts import identifiers, metadata, spacing, texts
 from medlike.imaging.dicom_header import PixelHeader, pixel_header
 from medlike.imaging.dicom_open import mend_elements, open_dicom
 from medlike.imaging.dicom_photometry import photometry
+from medlike.imaging.frames import Choice
 from medlike.imaging.image import Image, Value
 from medlike.imaging.silence import reason, silence
 
@@ -25,12 +26,12 @@ class _Facts(NamedTuple):
     identifiers: dict[str, str]
 
 
-def read_dicom(path: Path, choose, segmentations: bool = True) -> Iterator[Image]:
+def read_dicom(path: Path, choose: Choice, segmentations: bool = True) -> Iterator[Image]:
     """Return the frames of a DICOM file as images, one held at a time.
 
     Args:
         path: the file.
-        choose: frame count to the 0-based frames wanted, ascending.
+        choose: which frames to read.
         segmentations: whether a segmentation object is read; if not, it is refused.
 
     Raises:
@@ -79,15 +80,15 @@ def _facts(dataset: Dataset, segmentations: bool) -> tuple[PixelHeader, _Facts]:
     can be are used and the others no longer stand in the way.
     """
     try:
-        return pixel_header(dataset, segmentations), _said(dataset)
+        return pixel_header(dataset, segmentations), _besides_pixels(dataset)
     except ImageError:
         raise
     except Exception:  # pydicom raises what the damage happens to provoke
         mend_elements(dataset)
-        return pixel_header(dataset, segmentations), _said(dataset)
+        return pixel_header(dataset, segmentations), _besides_pixels(dataset)
 
 
-def _said(dataset: Dataset) -> _Facts:
+def _besides_pixels(dataset: Dataset) -> _Facts:
     who = identifiers(dataset)
     words, replaced = texts(dataset, who)
     return _Facts(nameless(metadata(dataset), who), words, replaced, who)

@@ -8,7 +8,6 @@ and which bits of a container of 8 or 16 bits are stored.
 import zlib
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
 
 import libjpeg
 import numpy as np
@@ -28,6 +27,7 @@ from medlike.imaging.dicom_header import DEFLATED_FRAMES, PixelHeader, is_encaps
 from medlike.imaging.dicom_samples import native_frame, stored_values
 from medlike.imaging.jpeg2000 import without_offset
 from medlike.imaging.limits import check_size
+from medlike.types import JsonObject
 
 Decode = Callable[[int], tuple[np.ndarray, int]]
 
@@ -175,7 +175,7 @@ def _run_lengths(compressed: bytes, header: PixelHeader) -> np.ndarray:
             f"the RLE frame has {segments} segments; {header.samples} samples of {header.allocated} bits are "
             f"{header.samples * header.allocated // 8}"
         )
-    options: Any = {
+    options: JsonObject = {
         "rows": header.rows,
         "columns": header.columns,
         "samples_per_pixel": components,

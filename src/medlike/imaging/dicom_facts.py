@@ -2,11 +2,11 @@
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import date
+from typing import TypeVar
 
 from pydicom.dataset import Dataset
-from pydicom.multival import MultiValue
 
 from medlike.imaging import vocabulary
 from medlike.imaging.deidentification import deidentify
@@ -15,6 +15,8 @@ from medlike.imaging.dicom_people import as_text, people_and_dates
 from medlike.imaging.dicom_photometry import functional_group
 from medlike.imaging.image import Value
 from medlike.imaging.manifest import is_placeholder
+
+Read = TypeVar("Read")
 
 #: Identifier -> DICOM keyword. Persons, places, dates, numbers and free text: all that might name somebody.
 IDENTIFIERS = {
@@ -70,44 +72,30 @@ def metadata(dataset: Dataset) -> dict[str, Value]:
     slice_thickness, kvp, magnetic_field. Free text is never among them: a description gives its region at
     most.
     """
-    facts: dict[str, Value] = {}
     code = vocabulary.code_string(_text(dataset, "Modality"))
-    if code is not None:
-        facts["modality"] = vocabulary.modality(code) or code
-        if facts["modality"] != code:
-            facts["dicom_modality"] = code
-    part = vocabulary.code_string(_text(dataset, "BodyPartExamined"))
-    if part is not None:
-        facts["body_part"] = part
-    region = _region(dataset)
-    if region is not None:
-        facts["region"] = region
-    for key, keywords in {"laterality": ("ImageLaterality", "Laterality"), "view": ("ViewPosition",)}.items():
-        for keyword in keywords:
-            value = vocabulary.code_string(_text(dataset, keyword))
-            if value is not None:
-                facts.setdefault(key, value)
-    sex = vocabulary.sex(_text(dataset, "PatientSex"))
-    if sex is not None:
-        facts["sex"] = sex
-    age = _age(dataset)
-    if age is not None:
-        facts["age"] = age
+    modality = code and (vocabulary.modality(code) or code)
+    facts: dict[str, Value | None] = {
+        "modality": modality,
+        "dicom_modality": None if modality == code else code,
+        "body_part": vocabulary.code_string(_text(dataset, "BodyPartExamined")),
+        "region": _first(vocabulary.region, dataset, "BodyPartExamined", *TEXTS["description"]),
+        "laterality": _first(vocabulary.code_string, dataset, "ImageLaterality", "Laterality"),
+        "view": vocabulary.code_string(_text(dataset, "ViewPosition")),
+        "sex": vocabulary.sex(_text(dataset, "PatientSex")),
+        "age": _age(dataset),
+    }
     for key, keyword in {"manufacturer": "Manufacturer", "model": "ManufacturerModelName"}.items():
-        make = " ".join(_text(dataset, keyword).split())[:64]
-        if make:
-            facts[key] = make
+        facts[key] = " ".join(_text(dataset, keyword).split())[:64] or None
+    for key in ("Rows", "Columns"):
+        count = number(dataset, key)
+        facts[key.lower()] = None if count is None else int(count)
     for key, keyword in {
-        "rows": "Rows",
-        "columns": "Columns",
         "slice_thickness": "SliceThickness",
         "kvp": "KVP",
         "magnetic_field": "MagneticFieldStrength",
     }.items():
-        quantity = number(dataset, keyword)
-        if quantity is not None:
-            facts[key] = int(quantity) if key in ("rows", "columns") else quantity
-    return facts
+        facts[key] = number(dataset, keyword)
+    return {key: value for key, value in facts.items() if value is not None}
 
 
 def identifiers(dataset: Dataset) -> dict[str, str]:
@@ -115,8 +103,8 @@ def identifiers(dataset: Dataset) -> dict[str, str]:
 
     Besides IDENTIFIERS these are names_in_file, dates_in_file and numbers_in_file (see dicom_people).
     """
-    found = {key: _text(dataset, keyword) for key, keyword in IDENTIFIERS.items()}
-    return {key: value for key, value in found.items() if value} | people_and_dates(dataset)
+    values = {key: _text(dataset, keyword) for key, keyword in IDENTIFIERS.items()}
+    return {key: value for key, value in values.items() if value} | people_and_dates(dataset)
 
 
 def texts(dataset: Dataset, who: Mapping[str, str]) -> tuple[dict[str, str], int]:
@@ -124,15 +112,15 @@ def texts(dataset: Dataset, who: Mapping[str, str]) -> tuple[dict[str, str], int
 
     who: the identifiers of the same object. Elements of a kind are joined.
     """
-    found, count = {}, 0
+    clean_texts, count = {}, 0
     for kind, keywords in TEXTS.items():
-        said = (" ".join(_text(dataset, keyword).replace("\\", ", ").split()) for keyword in keywords)
-        words = list(dict.fromkeys(one for one in said if not is_placeholder(one)))
+        passages = (" ".join(_text(dataset, keyword).replace("\\", ", ").split()) for keyword in keywords)
+        words = list(dict.fromkeys(one for one in passages if not is_placeholder(one)))
         if words:
             clean = deidentify(". ".join(words), who)
-            found[kind] = clean.text
+            clean_texts[kind] = clean.text
             count += clean.count
-    return found, count
+    return clean_texts, count
 
 
 def spacing(dataset: Dataset, frame: int) -> tuple[float, float] | None:
@@ -162,23 +150,17 @@ def spacing(dataset: Dataset, frame: int) -> tuple[float, float] | None:
     return None
 
 
-def _region(dataset: Dataset) -> str | None:
-    for keyword in ("BodyPartExamined", "StudyDescription", "SeriesDescription", "ProtocolName"):
-        found = vocabulary.region(_text(dataset, keyword))
-        if found is not None:
-            return found
-    return None
+def _first(read: Callable[[str], Read | None], dataset: Dataset, *keywords: str) -> Read | None:
+    """Return what `read` makes of the first of several elements that it can read, or None."""
+    return next(filter(None, (read(_text(dataset, keyword)) for keyword in keywords)), None)
 
 
 def _age(dataset: Dataset) -> float | None:
-    told = vocabulary.age(_text(dataset, "PatientAge"))
-    if told is not None:
-        return told
+    stated = vocabulary.age(_text(dataset, "PatientAge"))
+    if stated is not None:
+        return stated
     born = _date(_text(dataset, "PatientBirthDate"))
-    seen = next(
-        filter(None, (_date(_text(dataset, k)) for k in ("StudyDate", "AcquisitionDate", "ContentDate"))),
-        None,
-    )
+    seen = _first(_date, dataset, "StudyDate", "AcquisitionDate", "ContentDate")
     if born is None or seen is None or not 0 <= (seen - born).days <= 150 * 365.25:
         return None
     # Whole years, so that the age does not give the birth date away.
@@ -199,11 +181,6 @@ def _date(text: str) -> date | None:
 def _text(dataset: Dataset, keyword: str) -> str:
     """Return an element as text, "" if it is absent or unreadable."""
     try:
-        value = dataset.get(keyword)
-        if value is None:
-            return ""
-        if isinstance(value, MultiValue | list | tuple):
-            value = "\\".join(str(one) for one in value)
-        return as_text(value)
+        return as_text(dataset.get(keyword))
     except Exception:  # pydicom raises what the damage happens to provoke
         return ""

@@ -38,7 +38,9 @@ def frame_spans(data: bytes, frames: int, extended: bytes = b"") -> list[list[Sp
     if len(items) == frames:
         return [[item] for item in items]
     if len(items) < frames:
-        return _one_codestream_each(data, items, frames)
+        if any(data.find(b"\xff\xd9\xff\xd8", start, stop) >= 0 for start, stop in items):
+            raise ImageError(f"the header says {frames} frames, but an item of the pixel data has several")
+        return [[item] for item in items]
     base = items[0][0] - 8
     places = {start - 8 - base: index for index, (start, _) in enumerate(items)}
     starts = [index for index, item in enumerate(items) if _begins(data, item)]
@@ -86,13 +88,6 @@ def _first_codestream(data: bytes, items: list[Span]) -> list[Span]:
 
 def _begins(data: bytes, item: Span) -> bool:
     return starts_codestream(data[item[0] : min(item[1], item[0] + 12)])
-
-
-def _one_codestream_each(data: bytes, items: list[Span], frames: int) -> list[list[Span]]:
-    for start, stop in items:
-        if data.find(b"\xff\xd9\xff\xd8", start, stop) >= 0:
-            raise ImageError(f"the header says {frames} frames, but an item of the pixel data has several")
-    return [[item] for item in items]
 
 
 def _unpacked(table: bytes, kind: str) -> list[int]:

@@ -49,7 +49,7 @@ def pixel_header(dataset: Dataset, segmentations: bool = True) -> PixelHeader:
 
     Args:
         dataset: an opened file.
-        segmentations: whether segmentation objects are wanted.
+        segmentations: whether to read segmentation objects.
 
     Raises:
         ImageError: there are no pixels, they are of a kind that is not read, or an element cannot be read, is absent
@@ -63,12 +63,7 @@ def pixel_header(dataset: Dataset, segmentations: bool = True) -> PixelHeader:
             "it is a segmentation, not a picture; to read it nevertheless, index it with --segmentations "
             "(in Python, segmentations=True)"
         )
-    rows, columns = _whole(dataset, "Rows"), _whole(dataset, "Columns")
-    allocated = _whole(dataset, "BitsAllocated")
-    for name, value in (("Rows", rows), ("Columns", columns), ("BitsAllocated", allocated)):
-        if value is None:
-            raise ImageError(f"the header says no {name}")
-    assert rows is not None and columns is not None and allocated is not None
+    rows, columns, allocated = (_needed(dataset, name) for name in ("Rows", "Columns", "BitsAllocated"))
     check_size(rows, columns)
     if not dataset.get(keyword):
         raise ImageError("the pixel data is empty")
@@ -109,6 +104,13 @@ def _whole(dataset: Dataset, keyword: str) -> int | None:
         return int(value[0]) if isinstance(value, MultiValue | list) else int(value)
     except Exception as error:
         raise ImageError(f"the header says no {keyword} that can be read: {reason(error)}") from None
+
+
+def _needed(dataset: Dataset, keyword: str) -> int:
+    value = _whole(dataset, keyword)
+    if value is None:
+        raise ImageError(f"the header says no {keyword}")
+    return value
 
 
 def _flag(dataset: Dataset, keyword: str) -> bool:
@@ -162,18 +164,18 @@ def _check_syntax(dataset: Dataset, header: PixelHeader) -> None:
 
 def _check_length(dataset: Dataset, header: PixelHeader) -> None:
     """Refuse native pixel data that hold more than the header says: it is wrong about the size then."""
-    held = len(dataset[header.keyword].value)
+    size = len(dataset[header.keyword].value)
     bits = header.rows * header.columns * header.samples * header.allocated
-    if is_subsampled(header, held):
+    if is_subsampled(header, size):
         bits = bits * 2 // 3
     # Frames of single bits run on without a gap (PS3.5 8.1.1); other bits come in whole bytes.
     needed = (bits * header.frames + 7) // 8
     # A little padding at the end is common; a frame's worth means that the header is wrong about the size.
     padding = 2 if header.allocated == 1 and bits % 8 and header.frames > 1 else max(bits // 8, 4)
-    if held - needed >= padding:
+    if size - needed >= padding:
         raise ImageError(
             f"the header says {header.frames} frame(s) of {header.columns} x {header.rows}, {needed} bytes, "
-            f"but the pixel data has {held} bytes"
+            f"but the pixel data has {size} bytes"
         )
 
 
@@ -183,18 +185,18 @@ def is_encapsulated(dataset: Dataset) -> bool:
     return syntax == DEFLATED_FRAMES or syntax.is_encapsulated
 
 
-def is_subsampled(header: PixelHeader, held: int) -> bool:
+def is_subsampled(header: PixelHeader, size: int) -> bool:
     """Return whether native pixel data have one chroma pair for two pixels (PS3.3 C.7.6.3.1.2, YBR_FULL_422).
 
     Data as long as unsubsampled ones are unsubsampled, whatever the header calls them.
 
     Args:
         header: what the header says.
-        held: bytes of all frames together.
+        size: bytes of all frames together.
     """
     if header.interpretation != "YBR_FULL_422" or header.samples != 3:
         return False
-    return held < header.rows * header.columns * 3 * header.allocated // 8 * header.frames
+    return size < header.rows * header.columns * 3 * header.allocated // 8 * header.frames
 
 
 def _why_no_pixels(dataset: Dataset) -> str:

@@ -1,9 +1,9 @@
 """Make look-up tables of DICOM files from descriptor and data; the entries decide if the two disagree."""
 
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
+from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
 
 from medlike.imaging.image import Lut
@@ -69,7 +69,7 @@ def fit_output(lut: Lut) -> tuple[Lut, str | None]:
     return replace(lut, bits=depth), f"the look-up table says {lut.bits} bits, its entries have {depth}"
 
 
-def _data(element: Any, little: bool) -> tuple[np.ndarray, np.ndarray]:
+def _data(element: DataElement, little: bool) -> tuple[np.ndarray, np.ndarray]:
     """Return LUT data as words, uint16, and as bytes, uint8, the low byte of a word first."""
     value = element.value
     if isinstance(value, bytes):

@@ -1,7 +1,7 @@
 """Numbers in DICOM elements: decimal strings as files really hold them."""
 
 import re
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from pydicom.dataset import Dataset
 from pydicom.multival import MultiValue
@@ -44,7 +44,7 @@ def positions(dataset: Dataset, keyword: str) -> list[Number]:
         can only mean one thing: "40,0" is 40, "1,024" may be either and is unreadable.
     """
     try:
-        value: Any = dataset.get(keyword)
+        value = dataset.get(keyword)
     except Exception as error:  # pydicom raises what the damage happens to provoke
         return [Number(None, type(error).__name__)]
     if value is None or (isinstance(value, str | bytes) and not value):

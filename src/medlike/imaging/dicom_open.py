@@ -15,6 +15,7 @@ from pydicom.valuerep import VR
 from medlike.errors import ImageError
 from medlike.imaging.dicom_header import PIXELS
 from medlike.imaging.limits import MAX_INFLATED_BYTES
+from medlike.imaging.signatures import DICOM_PREFIX
 
 _PREAMBLE = 128
 
@@ -25,10 +26,6 @@ _SEARCHED = 1 << 16
 _MENDED = 8
 
 _REPRESENTATIONS = frozenset(one.value for one in VR)
-
-#: What follows the preamble: the prefix, and the first element of group 2.
-_PREFIX = b"DICM\x02\x00"
-
 
 def open_dicom(path: Path) -> Dataset:
     """Return the data set of a file, its elements unread, its transfer syntax known.
@@ -65,15 +62,6 @@ def open_dicom(path: Path) -> Dataset:
     return dataset
 
 
-def prefix_at(start: bytes) -> int:
-    """Return where the prefix DICM and the first element of group 2 begin, -1 where they do not.
-
-    A stray byte or more before the preamble, or a preamble that is too short, moves it away from byte 128 (PS3.10
-    7.1). start: the first bytes of a file, of which 512 are searched.
-    """
-    return start.find(_PREFIX, 0, 512)
-
-
 def mend_elements(dataset: Dataset) -> None:
     """Read all elements of a data set, and give those that cannot be read as what they say a form that can be.
 
@@ -105,7 +93,8 @@ def _replace(dataset: Dataset, raw: RawDataElement) -> None:
 
 
 def _with_preamble(content: bytes) -> bytes:
-    place = prefix_at(content[:512])
+    """Return a file with its prefix at byte 128: stray bytes or a short preamble may have moved it (PS3.10 7.1)."""
+    place = content.find(DICOM_PREFIX, 0, 512)
     return content if place in (-1, _PREAMBLE) else bytes(_PREAMBLE) + content[place:]
 
 

@@ -5,7 +5,7 @@ and intercept is there, none of them is applied, nor any window or VOI table, wh
 would have made. The image then shows its own values by the window rule, and a remark says so.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from pydicom.dataset import Dataset
@@ -68,11 +68,7 @@ def photometry(dataset: Dataset, frame: int, pixels: np.ndarray) -> tuple[Photom
         return Photometry(bits=table_bits if palette else int(bits)), ()
     reading = _Reading(dataset)
     bits = int(number(dataset, "BitsStored") or 8 * pixels.dtype.itemsize)
-    own = Photometry(
-        bits=bits,
-        inverted=_inverted(reading),
-        padding=_padding(reading, bits),
-    )
+    plain = Photometry(bits, inverted=_inverted(reading), padding=_padding(reading, bits))
     rescaled = functional_group(dataset, frame, "PixelValueTransformationSequence") or dataset
     windowed = functional_group(dataset, frame, "FrameVOILUTSequence") or dataset
     signed = dataset.get("PixelRepresentation") == 1
@@ -84,19 +80,17 @@ def photometry(dataset: Dataset, frame: int, pixels: np.ndarray) -> tuple[Photom
             slope, intercept = (1.0, 0.0) if modality_lut else _rescale(reading, rescaled)
     except _NotApplied as error:
         reading.remarks.append(f"{error}: shown by its own values, without rescale and window")
-        return own, tuple(reading.remarks)
+        return plain, tuple(reading.remarks)
     lowest, highest = (-(2.0 ** (bits - 1)), 2.0 ** (bits - 1) - 1) if signed else (0.0, 2.0**bits - 1)
     # The output of a modality table is unsigned, whatever the stored values are.
     negative = modality_lut is None and min(lowest * slope, highest * slope) + intercept < 0
-    shown = Photometry(
-        bits=bits,
+    shown = replace(
+        plain,
         slope=slope,
         intercept=intercept,
         modality_lut=modality_lut,
         windows=_windows(reading, windowed),
         voi_lut=_voi_lut(reading, windowed, negative),
-        inverted=own.inverted,
-        padding=own.padding,
     )
     return shown, tuple(dict.fromkeys(reading.remarks))
 

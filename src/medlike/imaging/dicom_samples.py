@@ -6,7 +6,7 @@ from medlike.errors import ImageError
 from medlike.imaging.dicom_header import PixelHeader, is_subsampled
 
 
-def native_frame(data: bytes, frame: int, held: int, header: PixelHeader, little: bool, words: bool) -> np.ndarray:
+def native_frame(data: bytes, frame: int, size: int, header: PixelHeader, little: bool, words: bool) -> np.ndarray:
     """Return the samples of one uncompressed frame.
 
     Single bits run on across the borders of frames (PS3.5 8.1.1). Bytes and bits written as words (OW) in big
@@ -15,7 +15,7 @@ def native_frame(data: bytes, frame: int, held: int, header: PixelHeader, little
     Args:
         data: the pixel data, from its first frame on.
         frame: 0-based.
-        held: bytes of all frames together, to tell subsampled chroma.
+        size: bytes of all frames together, to tell subsampled chroma.
         header: what the header says.
         little: whether the bytes are little endian.
         words: whether the value representation is OW.
@@ -26,7 +26,7 @@ def native_frame(data: bytes, frame: int, held: int, header: PixelHeader, little
     Raises:
         ImageError: the data end before the frame does, or its bits come in no size that is read.
     """
-    subsampled = is_subsampled(header, held)
+    subsampled = is_subsampled(header, size)
     if subsampled and (header.columns % 2 or header.allocated != 8):
         raise ImageError(f"YBR_FULL_422 of {header.columns} columns and {header.allocated} bits cannot be read")
     sizes = {"PixelData": (1, 8, 16, 32), "FloatPixelData": (32,), "DoubleFloatPixelData": (64,)}[header.keyword]

@@ -4,16 +4,15 @@ import dataclasses
 import glob
 import os
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 
 from medlike.errors import ImageError
 from medlike.imaging.frames import Frames, frame_choice
-from medlike.imaging.image import Image, Value
+from medlike.imaging.image import Image
 from medlike.imaging.manifest import read_manifest
 from medlike.imaging.reading import first_bytes, other_kind, read, sniff
 from medlike.imaging.silence import reason
-from medlike.types import Box
+from medlike.imaging.source import Source
 
 #: In a folder, files so named are images by intent: if they turn out not to be, that is reported.
 _IMAGE_SUFFIXES = """
@@ -34,27 +33,6 @@ _OTHER_NAMES = frozenset({"dicomdir", "thumbs.db", "desktop.ini"})
 _ARCHIVE = ("archive.json", "store.sqlite")
 
 Tell = Callable[[str], object]
-
-
-@dataclass(frozen=True)
-class Source:
-    """A file to be read, and what a manifest says of it.
-
-    path: as given, or below the folder given, or resolved against the manifest's folder. frames: which of
-    its frames. problem: why it cannot be read, where discovery already knows; `load` raises it. dropped:
-    column -> cell of a manifest, of cells that are no value of their column. segmentations: whether a DICOM
-    segmentation object is read, which is no picture; if not, `load` refuses it.
-    """
-
-    path: str
-    metadata: dict[str, Value] = field(default_factory=dict)
-    texts: dict[str, str] = field(default_factory=dict)
-    identifiers: dict[str, str] = field(default_factory=dict)
-    boxes: list[Box] | None = None
-    frames: Frames = "middle"
-    problem: str | None = None
-    dropped: dict[str, str] = field(default_factory=dict)
-    segmentations: bool = False
 
 
 def discover(
@@ -103,8 +81,8 @@ def load(source: Source, frames: Frames | None = None) -> Iterator[Image]:
 
 
 def _discover(sources: Iterable[str | Path], frames: Frames, tell: Tell) -> Iterator[Source]:
-    for given in [sources] if isinstance(sources, str | Path) else sources:
-        name = os.fspath(given)
+    for entry in [sources] if isinstance(sources, str | Path) else sources:
+        name = os.fspath(entry)
         if "\0" in name or not name:
             yield Source(name, problem="the path is empty or has a null character")
         elif not os.path.lexists(name) and glob.has_magic(name):
@@ -117,11 +95,11 @@ def _discover(sources: Iterable[str | Path], frames: Frames, tell: Tell) -> Iter
                 if archive is not None:
                     archives[str(archive)] = None
                 elif not (Path(match).is_dir() and "**" in name):
-                    yield from _given(match, frames, tell)
+                    yield from _named(match, frames, tell)
             for folder in archives:
                 tell(folder)
         else:
-            yield from _given(name, frames, tell)
+            yield from _named(name, frames, tell)
 
 
 def _archive_on_the_way(match: str, pattern: str) -> Path | None:
@@ -146,7 +124,7 @@ def _nameable(source: Source) -> Source:
     return source
 
 
-def _given(name: str, frames: Frames, tell: Tell) -> Iterator[Source]:
+def _named(name: str, frames: Frames, tell: Tell) -> Iterator[Source]:
     path = Path(name)
     try:
         if path.is_dir() and _is_archive(path):
@@ -163,21 +141,10 @@ def _given(name: str, frames: Frames, tell: Tell) -> Iterator[Source]:
 
 def _manifest(path: Path, frames: Frames) -> Iterator[Source]:
     try:
-        for row in read_manifest(path):
-            yield Source(
-                row.path,
-                row.metadata,
-                row.texts,
-                row.identifiers,
-                row.boxes,
-                frames=frames,
-                problem=row.problem,
-                dropped=row.dropped,
-            )
+        for source in read_manifest(path):
+            yield dataclasses.replace(source, frames=frames)
     except ImageError as error:
         yield Source(str(path), problem=str(error))
-    except OSError as error:
-        yield Source(str(path), problem=_why(error))
 
 
 def _folder(root: Path, frames: Frames, tell: Tell) -> Iterator[Source]:
@@ -191,7 +158,7 @@ def _folder(root: Path, frames: Frames, tell: Tell) -> Iterator[Source]:
             stack.pop()
         elif isinstance(entry, Source):
             yield entry
-        elif _is_folder(entry):
+        elif os.path.isdir(entry):  # noqa: PTH112 (no error where it cannot be looked at)
             try:
                 # A link back into the tree would give its files twice.
                 if entry.is_symlink() and entry.resolve().is_relative_to(inside):
@@ -206,7 +173,7 @@ def _folder(root: Path, frames: Frames, tell: Tell) -> Iterator[Source]:
                     tell(str(entry))
                     continue
                 stack.append(iter(_listing(entry)))
-        elif _wanted(entry):
+        elif _may_be_image(entry):
             yield Source(str(entry), frames=frames)
 
 
@@ -218,18 +185,11 @@ def _listing(folder: Path) -> list[Path | Source]:
 
 
 def _identity(folder: Path) -> tuple[int, int]:
-    found = folder.stat()
-    return found.st_dev, found.st_ino
+    status = folder.stat()
+    return status.st_dev, status.st_ino
 
 
-def _is_folder(path: Path) -> bool:
-    try:
-        return path.is_dir()
-    except OSError:
-        return False
-
-
-def _wanted(path: Path) -> bool:
+def _may_be_image(path: Path) -> bool:
     """Return whether to read a file of a folder: by its name, else by its first bytes; if in doubt, True."""
     if path.name.lower() in _OTHER_NAMES:
         return False

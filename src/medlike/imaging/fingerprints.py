@@ -3,8 +3,9 @@
 import math
 
 import numpy as np
-from PIL import Image as PillowImage
+from PIL.Image import Resampling
 
+from medlike.imaging.arrays import resized
 from medlike.imaging.letterbox import SIZE, letterbox
 
 FINGERPRINT = 16
@@ -17,10 +18,7 @@ def fingerprint(grey: np.ndarray) -> np.ndarray:
     """
     if grey.shape[0] != grey.shape[1]:
         grey, _ = letterbox(grey, SIZE)
-    small = PillowImage.fromarray(np.ascontiguousarray(grey)).resize(
-        (FINGERPRINT, FINGERPRINT), PillowImage.Resampling.BOX
-    )
-    return np.asarray(small)
+    return resized(grey, FINGERPRINT, FINGERPRINT, Resampling.BOX)
 
 
 def perceptual_hash(grey: np.ndarray) -> np.uint64:
@@ -31,10 +29,7 @@ def perceptual_hash(grey: np.ndarray) -> np.uint64:
     lowest 8 x 8. The transform is in integers, so the hash is the same on every machine. Source: Zauner
     2010, as in the imagehash package.
     """
-    small = PillowImage.fromarray(np.ascontiguousarray(grey)).resize(
-        (32, 32), PillowImage.Resampling.BILINEAR
-    )
-    pixels = np.asarray(small).astype(np.int64)
+    pixels = resized(grey, 32, 32).astype(np.int64)
     lowest = (_COSINES @ pixels @ _COSINES.T).ravel()
     # Median of 64: twice the value, so that it stays whole.
     middle = np.sort(lowest)[31:33].sum()

@@ -6,9 +6,11 @@ from typing import Literal
 from medlike.errors import ImageError
 
 Frames = Literal["middle", "all"] | int
+#: Frame count to the 0-based frames to read, ascending.
+Choice = Callable[[int], range]
 
 
-def frame_choice(frames: Frames) -> Callable[[int], range]:
+def frame_choice(frames: Frames) -> Choice:
     """Return a frame setting as a function from frame count to the 0-based frames to read. Raises ImageError."""
     if frames == "middle":
         return lambda count: range(count // 2, count // 2 + 1)

@@ -12,29 +12,29 @@ if TYPE_CHECKING:
     from PIL.Image import Image as Pillow
 
 
-def as_image(given: object) -> Image | None:
-    """Return a given image as an Image; None if it is of no kind that can be one.
+def as_image(value: object) -> Image | None:
+    """Return what a user gives as an Image; None if it is of no kind that can be one.
 
     Args:
-        given: An Image, the path of a file (of several frames the middle one), an array [H, W] or [H, W, 3], or a
+        value: An Image, the path of a file (of several frames the middle one), an array [H, W] or [H, W, 3], or a
             Pillow picture.
 
     Raises:
         ImageError: The file or the array cannot be read.
     """
-    if isinstance(given, Image):
-        return given
-    if isinstance(given, str | Path):
-        for image in read(given, "middle"):
+    if isinstance(value, Image):
+        return value
+    if isinstance(value, str | Path):
+        for image in read(value, "middle"):
             return image
-        raise ImageError(f"{given} holds no image")
-    if _is_pillow(given):
-        return from_pil(given)
-    if hasattr(given, "__array__") or isinstance(given, list | tuple):
-        return from_array(given)
+        raise ImageError(f"{value} holds no image")
+    if _is_pillow(value):
+        return from_pil(value)
+    if hasattr(value, "__array__") or isinstance(value, list | tuple):
+        return from_array(value)
     return None
 
 
-def _is_pillow(given: object) -> "TypeGuard[Pillow]":
+def _is_pillow(value: object) -> "TypeGuard[Pillow]":
     # By name, so that Pillow need not be imported to tell.
-    return any(kind.__module__ == "PIL.Image" and kind.__name__ == "Image" for kind in type(given).__mro__)
+    return any(kind.__module__ == "PIL.Image" and kind.__name__ == "Image" for kind in type(value).__mro__)

@@ -9,17 +9,17 @@ from medlike.errors import ImageError
 from medlike.imaging.arrays import over_black
 from medlike.imaging.codestream import Codestream, read_codestream
 from medlike.imaging.limits import check_size
+from medlike.imaging.page import Page
 
 #: Colour spaces whose samples are grey or RGB as they are.
 _AS_STORED = ("unknown", "unspecified", "sRGB", "monochrome")
 
 
-def jpeg2000_pixels(path: Path) -> tuple[np.ndarray, int, bool] | None:
-    """Return the values of a JP2 file or codestream and their bits; None up to 8 bits unsigned, which Pillow keeps.
+def jpeg2000_page(path: Path) -> Page | None:
+    """Return the picture of a JP2 file or codestream; None up to 8 bits unsigned, which Pillow keeps.
 
     Returns:
-        Integers, [H, W] or [H, W, 3] over black; bits of a sample, 1 .. 38 (ISO 15444-1 A.5.1);
-        whether a part is transparent.
+        Integers of 1 .. 38 bits (ISO 15444-1 A.5.1).
 
     Raises:
         ImageError: for colour spaces that are neither grey nor RGB. What the decoder raises for damage.
@@ -37,11 +37,12 @@ def jpeg2000_pixels(path: Path) -> tuple[np.ndarray, int, bool] | None:
     data = path.read_bytes()
     pixels = without_offset(decode(data), read_codestream(data))
     if samples not in (2, 4):
-        return pixels, bits, False
+        return Page(pixels, bits=bits)
     # What comes after grey or RGB is alpha.
     full = 2**bits - 1
     flat = over_black(pixels, full)
-    return (flat[..., 0] if samples == 2 else flat), bits, bool((pixels[..., -1] < full).any())
+    transparent = bool((pixels[..., -1] < full).any())
+    return Page(flat[..., 0] if samples == 2 else flat, transparent=transparent, bits=bits)
 
 
 def without_offset(samples: np.ndarray, codestream: Codestream) -> np.ndarray:

@@ -1,9 +1,9 @@
 """Find the names, dates, ids and UIDs of an object in a text, in any formatting.
 
-A word of a name is *strong* or *weak*. A strong one is taken out wherever it stands as a word; in scripts without
-spaces, and from six letters on, also inside of a word. A weak one (an initial, a particle, a function word such as
-"An", the code of a modality, a single Chinese character) is taken out only beside another word of the same name, or
-where it stands alone in a script without spaces.
+A word of a name is *strong* or *weak*. A strong one is taken out wherever it stands as a word, with or without a
+genitive s; in scripts without spaces, and from six letters on, also inside of a word. A weak one (an initial, a
+particle, a function word such as "An", the code of a modality, a single Chinese character) is taken out only beside
+another word of the same name, or where it stands alone in a script without spaces.
 """
 
 import re
@@ -81,20 +81,16 @@ class Known:
             numbers: look for ids, UIDs and places too, and not for names and dates alone.
         """
         folded = fold(text)
-        found: list[Passage] = []
+        spans = []
         for mark, patterns in (("[id]", self.numbers if numbers else ()), ("[date]", self.dates)):
             for pattern in patterns:
-                for match in pattern.finditer(folded.lower):
-                    span = folded.original(*match.span())
-                    if span:
-                        found.append(Passage(*span, mark))
-        for start, end in _names(folded, self.words):
-            span = folded.original(start, end)
-            if span:
-                found.append(Passage(*span, "[name]"))
+                spans += [(match.span(), mark) for match in pattern.finditer(folded.lower)]
+        spans += [(span, "[name]") for span in _names(folded, self.words)]
+        originals = [(folded.original(*span), mark) for span, mark in spans]
+        candidates = [Passage(*span, mark) for span, mark in originals if span]
         # The longest first: a date inside of an id is part of it.
         chosen: list[Passage] = []
-        for passage in sorted(found, key=lambda one: (one.start - one.end, one.start)):
+        for passage in sorted(candidates, key=lambda one: (one.start - one.end, one.start)):
             if all(passage.end <= other.start or passage.start >= other.end for other in chosen):
                 chosen.append(passage)
         return sorted(chosen, key=lambda one: one.start)
@@ -152,7 +148,7 @@ def _add_person(words: _Words, person: str, number: int) -> None:
 
 
 def _logins(family: str = "", given: str = "") -> list[str]:
-    """A family name with an initial run to it, as users of machines are called: jsmith, smithj."""
+    """Return a family name with an initial run to it, as users of machines are called: jsmith, smithj."""
     if not given or len(family) < 4 or unspaced(family[0]):
         return []
     return [given[0] + family, family + given[0]]
@@ -160,13 +156,13 @@ def _logins(family: str = "", given: str = "") -> list[str]:
 
 def _parts(component: str) -> list[str]:
     """Return the words of a component, folded; a hyphenated or apostrophised one whole and in parts."""
-    found: list[str] = []
+    parts: list[str] = []
     for word in re.split(r"[\s,;.·・_^]+", fold(component).lower):
         word = word.strip("-'’()*\"")
         if word and any(script(sign) for sign in word):
             pieces = re.split(r"[-'’]+", word)
-            found += [word, *pieces] if len(pieces) > 1 else [word]
-    return [word for word in found if word]
+            parts += [word, *pieces] if len(pieces) > 1 else [word]
+    return [word for word in parts if word]
 
 
 def _spellings(word: str) -> Iterator[str]:
@@ -193,28 +189,25 @@ def _names(folded: Folded, words: _Words) -> list[tuple[int, int]]:
     accepted: list[tuple[int, int, set[int]]] = []
     for word, persons in words.strong.items():
         for start, end in _occurrences(folded, word):
-            inside = unspaced(word[0]) or len(word) >= _INSIDE
-            if inside or _is_word(folded, start, end):
+            if _is_genitive(folded, start, end):
+                accepted.append((start, end + 1, persons))
+            elif unspaced(word[0]) or len(word) >= _INSIDE or _is_word(folded, start, end):
                 accepted.append((start, end, persons))
     waiting: list[tuple[int, int, set[int], bool]] = []
     for table, initial in ((words.weak, False), (words.initials, True)):
         for word, persons in table.items():
             for start, end in _occurrences(folded, word):
-                if unspaced(word[0]):
-                    if _is_word(folded, start, end) or folded.text.startswith(_HONORIFICS, end):
-                        accepted.append((start, end, persons))
-                    else:
-                        waiting.append((start, end, persons, initial))
-                elif _is_word(folded, start, end):
+                alone = _is_word(folded, start, end)
+                if unspaced(word[0]) and (alone or folded.text.startswith(_HONORIFICS, end)):
+                    accepted.append((start, end, persons))
+                elif unspaced(word[0]) or alone:
                     waiting.append((start, end, persons, initial))
-    for start, end, persons, initial in waiting:
-        beside = any(
-            persons & others and (start, end) != (at, until) and _beside(folded, (start, end), (at, until))
-            for at, until, others, short in waiting
-            if not initial and not short
-        )
-        if beside:
-            accepted.append((start, end, persons))
+    weak = [(start, end, persons) for start, end, persons, initial in waiting if not initial]
+    accepted += [
+        (start, end, persons)
+        for start, end, persons in weak
+        if any(persons & others and _beside(folded, (start, end), (at, until)) for at, until, others in weak)
+    ]
     grown = True
     while grown:
         taken = {(start, end) for start, end, _ in accepted}
@@ -261,6 +254,12 @@ def _is_word(folded: Folded, start: int, end: int) -> bool:
     if end < len(text) and script(text[end]) == script(last) != "":
         return last.islower() and text[end].isupper()
     return True
+
+
+def _is_genitive(folded: Folded, start: int, end: int) -> bool:
+    """Return whether a span and the "s" after it are a word: Meyers, or Kims. Short ones need a capital."""
+    shortest = 3 if folded.text[start].isupper() else 4
+    return folded.lower.startswith("s", end) and end - start >= shortest and _is_word(folded, start, end + 1)
 
 
 def _beside(folded: Folded, one: tuple[int, int], other: tuple[int, int]) -> bool:

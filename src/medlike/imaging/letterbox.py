@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from PIL import Image as PillowImage
 
+from medlike.imaging.arrays import resized
 from medlike.types import U8, Box, Mask
 
 SIZE = 224
@@ -73,7 +73,7 @@ class Letterbox:
         )
 
     def valid_cells(self, grid: int = GRID) -> Mask:
-        """Which cells show the picture: bool [grid, grid], true where the cell's centre is image.
+        """Return which cells show the picture: bool [grid, grid], true where the cell's centre is image.
 
         In a picture so thin that it passes between the centres, the cells around its middle line are valid.
         """
@@ -110,10 +110,7 @@ def letterbox(grey: U8, size: int = SIZE) -> tuple[U8, Letterbox]:
     place = Letterbox.of(grey.shape[0], grey.shape[1], size)
     inner = grey
     if (place.inner_height, place.inner_width) != grey.shape:
-        scaled = PillowImage.fromarray(np.ascontiguousarray(grey)).resize(
-            (place.inner_width, place.inner_height), PillowImage.Resampling.BILINEAR
-        )
-        inner = np.asarray(scaled)
+        inner = resized(grey, place.inner_height, place.inner_width)
     square = np.zeros((size, size), np.uint8)
     square[place.top : place.top + place.inner_height, place.left : place.left + place.inner_width] = inner
     return square, place

@@ -21,16 +21,15 @@ def encode_pixels(pixels: np.ndarray) -> bytes:
     viewer opens it; int16 with its sign bit flipped, and a text chunk that says so), the rest a deflated
     .npy. The same pixels give the same bytes.
     """
+    out = io.BytesIO()
     if pixels.dtype == np.uint8 or (pixels.ndim == 2 and pixels.dtype in (np.uint16, np.int16)):
         info = PngInfo()
         stored = np.ascontiguousarray(pixels)
         if stored.dtype == np.int16:
             info.add_text(_SIGNED, "16")
             stored = stored.view(np.uint16) ^ np.uint16(0x8000)
-        out = io.BytesIO()
         PillowImage.fromarray(stored).save(out, "PNG", compress_level=6, pnginfo=info)
         return out.getvalue()
-    out = io.BytesIO()
     little = np.ascontiguousarray(pixels, pixels.dtype.newbyteorder("<"))
     np.lib.format.write_array(out, little, allow_pickle=False)
     return _DEFLATED + zlib.compress(out.getvalue(), 6)

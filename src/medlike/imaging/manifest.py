@@ -4,17 +4,15 @@ import csv
 import os
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from medlike import strict_json
 from medlike.errors import ImageError
 from medlike.imaging import vocabulary
-from medlike.imaging.image import Value
 from medlike.imaging.silence import reason
+from medlike.imaging.source import Source
 from medlike.types import Box
 
 #: Column -> identifier. `group` is whatever may not be torn apart: a patient or a case.
@@ -64,22 +62,6 @@ _LARGEST = 2**63
 _SHOWN = 40  # characters of a cell in a reason
 
 
-@dataclass(frozen=True)
-class Row:
-    """A manifest row: the file it names (resolved against the manifest's folder) and what it says of it.
-
-    problem: why the row cannot be used, or None. dropped: column -> cell, of cells that are no value of their column.
-    """
-
-    path: str
-    metadata: dict[str, Value] = field(default_factory=dict)
-    texts: dict[str, str] = field(default_factory=dict)
-    identifiers: dict[str, str] = field(default_factory=dict)
-    boxes: list[Box] | None = None
-    problem: str | None = None
-    dropped: dict[str, str] = field(default_factory=dict)
-
-
 #: Columns of closed vocabularies.
 _READ = {
     "modality": vocabulary.modality,
@@ -89,7 +71,7 @@ _READ = {
 }
 
 
-def read_manifest(path: Path) -> Iterator[Row]:
+def read_manifest(path: Path) -> Iterator[Source]:
     """Yield the rows of a CSV manifest, one at a time. Raises ImageError if it is not a manifest.
 
     Columns: `path` (required; relative to the manifest), and any of class, source, orig, group, modality,
@@ -102,13 +84,13 @@ def read_manifest(path: Path) -> Iterator[Row]:
         left = _contradicted(path)
         for line, cells in _cells(path):
             if isinstance(cells, str):
-                yield Row(str(path.parent), problem=f"line {line} of the manifest cannot be read: {cells}")
+                yield Source(str(path.parent), problem=f"line {line} of the manifest cannot be read: {cells}")
                 continue
             named = _named(cells, path.parent)
             if left.get(named, 0) > 1:
                 left[named] -= 1
                 problem = f"line {line} of the manifest: a later line says other things of this file, and is used"
-                yield Row(str(path.parent / cells["path"]), problem=problem)
+                yield Source(str(path.parent / cells["path"]), problem=problem)
             else:
                 yield _row(cells, path.parent, line)
     except (csv.Error, UnicodeError) as error:
@@ -121,8 +103,8 @@ def _cells(path: Path) -> Iterator[tuple[int, dict[str, str] | str]]:
         rows = csv.DictReader(file)
         columns = [(name or "").strip().lower() for name in rows.fieldnames or ()]
         if "path" not in columns:
-            found = ", ".join(columns)[:100] or "none"
-            raise ImageError(f"it is no manifest: it has no column `path` (columns: {found})")
+            names = ", ".join(columns)[:100] or "none"
+            raise ImageError(f"it is no manifest: it has no column `path` (columns: {names})")
         rows.fieldnames = columns
         while True:
             try:
@@ -156,9 +138,9 @@ def _contradicted(path: Path) -> dict[int, int]:
             if not isinstance(cells, str) and cells.get("path"):
                 yield _named(cells, path.parent), hash(frozenset(cells.items() - {("path", cells["path"])}))
 
-    said = np.fromiter(rows(), np.dtype((np.int64, 2)))
-    files, different = np.unique(np.unique(said, axis=0)[:, 0], return_counts=True)
-    files, counts = np.unique(said[np.isin(said[:, 0], files[different > 1]), 0], return_counts=True)
+    pairs = np.fromiter(rows(), np.dtype((np.int64, 2)))
+    files, different = np.unique(np.unique(pairs, axis=0)[:, 0], return_counts=True)
+    files, counts = np.unique(pairs[np.isin(pairs[:, 0], files[different > 1]), 0], return_counts=True)
     return dict(zip(files.tolist(), counts.tolist(), strict=True))
 
 
@@ -167,67 +149,63 @@ def is_placeholder(text: str) -> bool:
     return _PLACEHOLDERS.fullmatch(text.strip()) is not None
 
 
-def _row(cells: dict[str, str], folder: Path, line: int) -> Row:
+def _row(cells: dict[str, str], folder: Path, line: int) -> Source:
     if not cells.get("path"):
-        return Row(str(folder), problem=f"line {line} of the manifest names no path")
+        return Source(str(folder), problem=f"line {line} of the manifest names no path")
     if "\0" in cells["path"]:
-        return Row(str(folder), problem=f"line {line} of the manifest names a path with a null character")
+        return Source(str(folder), problem=f"line {line} of the manifest names a path with a null character")
     path = str(folder / cells["path"])
     try:
         boxes = _boxes(cells.get("boxes_xywh", ""))
     except ValueError as error:
-        return Row(path, problem=f"line {line} of the manifest: boxes_xywh {error}")
-    row = Row(path, boxes=boxes)
+        return Source(path, problem=f"line {line} of the manifest: boxes_xywh {error}")
+    source = Source(path, boxes=boxes)
     for column, cell in cells.items():
         if cell and column and column not in _IGNORED:
-            _put(row, column, cell, folder)
-    _put_extra(row, cells.get("extra", ""))
-    return row
+            _put(source, column, cell, folder)
+    _put_extra(source, cells.get("extra", ""))
+    return source
 
 
-def _put(row: Row, column: str, cell: str, folder: Path) -> None:
+def _put(source: Source, column: str, cell: str, folder: Path) -> None:
     """Put one cell into metadata, texts or identifiers; the first value stays."""
     if column in _TEXTS:
         if not is_placeholder(cell):
-            row.texts.setdefault(column, cell)
+            source.texts.setdefault(column, cell)
     elif column in _IDENTIFIERS:
         value = str(folder / cell) if column == "mask" else cell
-        row.identifiers.setdefault(_IDENTIFIERS[column], value)
+        source.identifiers.setdefault(_IDENTIFIERS[column], value)
     elif column in _READ:
         read = _READ[column](cell)
         if read is not None:
-            _keep(row, column, read)
+            source.metadata.setdefault(column, read)
         elif not vocabulary.says_nothing(cell):
-            row.dropped[column] = cell
+            source.dropped[column] = cell
     elif column == "view" and cell.upper() in _VIEWS:
-        _keep(row, column, cell.upper())
+        source.metadata.setdefault(column, cell.upper())
     elif _NAMES_SOMEBODY.search(column):
-        row.identifiers.setdefault(column, cell)
+        source.identifiers.setdefault(column, cell)
     else:
-        _keep(row, column, cell)
+        source.metadata.setdefault(column, cell)
 
 
-def _keep(row: Row, column: str, value: Value) -> None:
-    row.metadata.setdefault(column, value)
-
-
-def _put_extra(row: Row, extra: str) -> None:
+def _put_extra(source: Source, extra: str) -> None:
     """Put `extra`: the members of an object are treated like columns; plain words are a view or themselves."""
     if not extra:
         return
     try:
-        members: Any = strict_json.loads(extra)
+        members = strict_json.loads(extra)
     except strict_json.NotJSON:
         members = extra
     except strict_json.Unreadable:
-        row.dropped["extra"] = extra[:_SHOWN]
+        source.dropped["extra"] = extra[:_SHOWN]
         return
     if not isinstance(members, dict):
         words = str(members).strip()
         if words.upper() in _VIEWS:
-            _keep(row, "view", words.upper())
+            source.metadata.setdefault("view", words.upper())
         else:
-            _keep(row, "extra", words)
+            source.metadata.setdefault("extra", words)
         return
     for name, value in members.items():
         key = str(name).strip().lower()
@@ -235,26 +213,26 @@ def _put_extra(row: Row, extra: str) -> None:
             value = str(value).lower()
         if isinstance(value, int | float):
             if key == "age":
-                _put(row, key, str(value), Path())
+                _put(source, key, str(value), Path())
             elif _finite(value):
-                _keep(row, key, value)
+                source.metadata.setdefault(key, value)
         elif isinstance(value, str) and value.strip():
-            _put_extra_words(row, key, value.strip())
+            _put_extra_words(source, key, value.strip())
         elif isinstance(value, list) and value and all(isinstance(one, str) for one in value):
-            _keep(row, key, ", ".join(value))
+            source.metadata.setdefault(key, ", ".join(value))
 
 
-def _put_extra_words(row: Row, key: str, words: str) -> None:
+def _put_extra_words(source: Source, key: str, words: str) -> None:
     if key == "case":
         # A case's title, not its number: the column `case` identifies, this does not.
         if not is_placeholder(words):
-            row.texts.setdefault(key, words)
+            source.texts.setdefault(key, words)
     elif key in _EXTRA_IDENTIFIERS:
-        row.identifiers.setdefault(_EXTRA_IDENTIFIERS[key], words)
+        source.identifiers.setdefault(_EXTRA_IDENTIFIERS[key], words)
     elif len(words) > 64 and key != "note" and not (key in _TEXTS or _NAMES_SOMEBODY.search(key)):
-        row.texts.setdefault(key, words)
+        source.texts.setdefault(key, words)
     else:
-        _put(row, key, words, Path())
+        _put(source, key, words, Path())
 
 
 def _boxes(text: str) -> list[Box] | None:

@@ -12,20 +12,18 @@ from PIL import ImageFile
 
 from medlike.errors import ImageError
 from medlike.imaging.arrays import over_black, wide_samples
+from medlike.imaging.page import Page
 
 _GREY, _RGB, _GREY_ALPHA = 0, 2, 4
 
 
-def png_pixels(path: Path, picture: PillowImage.Image, start: bytes) -> tuple[np.ndarray, bool] | None:
-    """Return the stored values of a PNG over black, not yet turned; None where Pillow gives the same.
+def png_page(path: Path, picture: PillowImage.Image, start: bytes) -> Page | None:
+    """Return the stored values of a PNG, uint8 or uint16, not yet turned; None where Pillow gives the same.
 
     Args:
         path: the file.
         picture: the file as Pillow opened it.
         start: at least its first 26 bytes.
-
-    Returns:
-        uint8 or uint16, [H, W] or [H, W, 3]; whether a part of it is transparent.
 
     Raises:
         ImageError: for animations of 16 bits a sample in colour.
@@ -37,7 +35,7 @@ def png_pixels(path: Path, picture: PillowImage.Image, start: bytes) -> tuple[np
         # Fewer than 8 bits come spread over 0 .. 255.
         through = pixels == (clear if depth >= 8 else clear * 255 // (2**depth - 1))
         pixels[through] = 0
-        return pixels, bool(through.any())
+        return Page(pixels, transparent=bool(through.any()))
     if depth != 16 or colour == _GREY:
         return None
     if getattr(picture, "n_frames", 1) > 1:
@@ -50,11 +48,12 @@ def png_pixels(path: Path, picture: PillowImage.Image, start: bytes) -> tuple[np
         pixels = wide_samples(opened, "RGB;16B", "RGB;16L")
         through = (pixels == np.asarray(clear if isinstance(clear, tuple) else (-1, -1, -1))).all(axis=2)
         pixels[through] = 0
-        return pixels, bool(through.any())
+        return Page(pixels, transparent=bool(through.any()))
     if colour == _GREY_ALPHA:
         # Two samples of 16 bits are four bytes, which is what a pixel of 8-bit RGBA has.
         pixels = wide_samples(opened, "RGBA").view(">u2").astype(np.uint16)
     else:
         pixels = wide_samples(opened, "RGBA;16B", "RGBA;16L")
     flat = over_black(pixels)
-    return flat[..., 0] if colour == _GREY_ALPHA else flat, bool((pixels[..., -1] < 65535).any())
+    transparent = bool((pixels[..., -1] < 65535).any())
+    return Page(flat[..., 0] if colour == _GREY_ALPHA else flat, transparent=transparent)

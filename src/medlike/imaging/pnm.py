@@ -7,6 +7,7 @@ import numpy as np
 
 from medlike.errors import ImageError
 from medlike.imaging.limits import check_size
+from medlike.imaging.page import Page
 
 _COMMENT = rb"(?:\s|#[^\r\n]*[\r\n])"
 #: The longest header, with its comments, and the longest number of a plain file, with what parts it from the next.
@@ -16,12 +17,8 @@ _HEADER_BYTES, _PLAIN_BYTES = 1 << 16, 32
 _HEADER = re.compile(rb"P([2356])" + (_COMMENT + rb"+(\d{1,9})") * 3 + rb"(?:#[^\r\n]*[\r\n])?\s?")
 
 
-def pnm_pixels(path: Path) -> tuple[np.ndarray, int] | None:
-    """Return the values of a PGM or PPM file and its maxval; None for bitmaps (P1, P4).
-
-    Returns:
-        uint8 or uint16, [H, W] or [H, W, 3]; the value of white, 1 .. 65535. Of several pictures in a file, the
-        first.
+def pnm_page(path: Path) -> Page | None:
+    """Return the first picture of a PGM or PPM file, uint8 or uint16, on its scale; None for bitmaps (P1, P4).
 
     Raises:
         ImageError: if header and data make no picture.
@@ -53,7 +50,9 @@ def pnm_pixels(path: Path) -> tuple[np.ndarray, int] | None:
     if int(values.max()) > white:
         raise ImageError(f"a sample is {int(values.max())}; the PNM header says a maxval of {white}")
     shape = (height, width) if samples == 1 else (height, width, samples)
-    return values.reshape(shape).astype(stored.newbyteorder("=")), white
+    pixels = values.reshape(shape).astype(stored.newbyteorder("="))
+    # A maxval up to 255 is a picture's white; above, it is often no more than the size of the type.
+    return Page(pixels, bits=white.bit_length()) if white > 255 else Page(pixels, scale=(0.0, float(white)))
 
 
 def _plain(text: bytes, count: int) -> np.ndarray:

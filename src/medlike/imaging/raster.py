@@ -3,36 +3,36 @@
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from PIL import Image as PillowImage
 
 from medlike.errors import ImageError
 from medlike.imaging.arrays import grey_if_equal, holding_bits, kept_type, pillow_pixels, sample_bits
-from medlike.imaging.image import Image, Photometry
-from medlike.imaging.jpeg2000 import jpeg2000_pixels
+from medlike.imaging.frames import Choice
+from medlike.imaging.image import Image, Photometry, Value
+from medlike.imaging.jpeg2000 import jpeg2000_page
 from medlike.imaging.limits import MAX_PIXELS, check_size
-from medlike.imaging.png import png_pixels
-from medlike.imaging.pnm import pnm_pixels
+from medlike.imaging.page import Page
+from medlike.imaging.png import png_page
+from medlike.imaging.pnm import pnm_page
+from medlike.imaging.signatures import JPEG_2000, TIFF
 from medlike.imaging.silence import reason, silence
-from medlike.imaging.tiff import is_tiff, tiff_pages, upright
-from medlike.types import JsonObject
+from medlike.imaging.tiff import tiff_pages, upright
 
 #: Only these of Pillow's readers are used: some of the others start programs (EPS) or are rarely looked
 #: after.
 FORMATS = ("PNG", "JPEG", "BMP", "DIB", "WEBP", "GIF", "PPM", "JPEG2000")
 
-_JPEG2000 = (b"\0\0\0\x0cjP  \r\n\x87\n", b"\xff\x4f\xff\x51")
 _ORIENTATION = 274
 
 
-def read_raster(path: Path, choose) -> Iterator[Image]:
+def read_raster(path: Path, choose: Choice) -> Iterator[Image]:
     """Yield the pages of a raster file as images: stored values, upright, transparency laid over black.
 
     Args:
         path: the file.
-        choose: function from page count to the 0-based pages wanted, ascending.
+        choose: which pages to read.
 
     Yields:
         Grey of 8 and 16 bits and floats as they are stored; colour as RGB; equal colour channels as grey.
@@ -43,9 +43,9 @@ def read_raster(path: Path, choose) -> Iterator[Image]:
     with path.open("rb") as file:
         start = file.read(64)
     try:
-        if is_tiff(start):
+        if start.startswith(TIFF):
             for page, frame, frames in tiff_pages(path, choose):
-                yield _image(page.pixels, path, frame, frames, page.inverted, page.transparent)
+                yield _image(page, path, frame, frames)
             return
         with silence():
             whole = _stored_values(path, start)
@@ -53,31 +53,23 @@ def read_raster(path: Path, choose) -> Iterator[Image]:
             yield from _by_pillow(path, start, choose)
         else:
             for frame in choose(1):
-                yield _image(whole[0], path, frame, 1, **whole[1])
+                yield _image(whole, path, frame, 1)
     except ImageError:
         raise
     except Exception as error:
         raise _refusal(error) from None
 
 
-def _stored_values(path: Path, start: bytes) -> tuple[np.ndarray, JsonObject] | None:
-    """Pixels and photometry of a kind whose values Pillow scales, None for the others."""
+def _stored_values(path: Path, start: bytes) -> Page | None:
+    """Return the page of a kind whose values Pillow scales, None for the others."""
     if start[:1] == b"P" and start[1:2].isdigit():
-        values = pnm_pixels(path)
-        if values is None:
-            return None
-        pixels, white = values
-        # A maxval up to 255 is a picture's white; above, it is often no more than the size of the type.
-        return pixels, {"bits": white.bit_length()} if white > 255 else {"scale": (0.0, float(white))}
-    if start.startswith(_JPEG2000):
-        samples = jpeg2000_pixels(path)
-        return samples and (samples[0], {"bits": samples[1], "transparent": samples[2]})
-    return None
+        return pnm_page(path)
+    return jpeg2000_page(path) if start.startswith(JPEG_2000) else None
 
 
-def _by_pillow(path: Path, start: bytes, choose) -> Iterator[Image]:
+def _by_pillow(path: Path, start: bytes, choose: Choice) -> Iterator[Image]:
     with silence():
-        picture: Any = PillowImage.open(path, formats=FORMATS)
+        picture = PillowImage.open(path, formats=FORMATS)
     with picture:
         with silence():
             # A multi-picture JPEG (MPO) holds previews of one photograph, not frames.
@@ -87,36 +79,24 @@ def _by_pillow(path: Path, start: bytes, choose) -> Iterator[Image]:
                 if frames > 1:
                     picture.seek(frame)
                 check_size(picture.height, picture.width)
-                stored = png_pixels(path, picture, start) if picture.format == "PNG" else None
-                if stored is None:
-                    pixels, transparent = pillow_pixels(picture), False
+                page = png_page(path, picture, start) if picture.format == "PNG" else None
+                if page is None:
+                    page = Page(pillow_pixels(picture))
                 else:
-                    pixels, transparent = stored
-                    pixels = upright(pixels, int(picture.getexif().get(_ORIENTATION, 1)))
-            yield _image(pixels, path, frame, frames, transparent=transparent)
+                    page = page._replace(pixels=upright(page.pixels, int(picture.getexif().get(_ORIENTATION, 1))))
+            yield _image(page, path, frame, frames)
 
 
-def _image(
-    pixels: np.ndarray,
-    path: Path,
-    frame: int,
-    frames: int,
-    inverted: bool = False,
-    transparent: bool = False,
-    bits: int = 16,
-    scale: tuple[float, float] | None = None,
-) -> Image:
-    """Make an image from pixels. bits: of a sample, if the file declares fewer than its type has.
-
-    A picture that is partly transparent was drawn, not scanned: no percentile stretches it.
-    """
-    pixels = kept_type(grey_if_equal(pixels) if pixels.ndim == 3 else pixels)
-    bits = bits if bits < 16 else sample_bits(pixels)
-    if transparent and pixels.dtype == np.uint16:
+def _image(page: Page, path: Path, frame: int, frames: int) -> Image:
+    """Make an image from a page. One that is partly transparent was drawn, not scanned: no percentile stretches it."""
+    pixels = kept_type(grey_if_equal(page.pixels) if page.pixels.ndim == 3 else page.pixels)
+    bits = page.bits if page.bits < 16 else sample_bits(pixels)
+    scale = page.scale
+    if page.transparent and pixels.dtype == np.uint16:
         scale = (0.0, float(2 ** holding_bits(pixels) - 1))
-    facts = {"rows": int(pixels.shape[0]), "columns": int(pixels.shape[1])}
-    photometry = Photometry(bits=bits, inverted=inverted, scale=scale)
-    return Image(pixels, photometry, frame=frame, frames=frames, metadata={**facts}, path=str(path))
+    facts: dict[str, Value] = {"rows": int(pixels.shape[0]), "columns": int(pixels.shape[1])}
+    photometry = Photometry(bits=bits, inverted=page.inverted, scale=scale)
+    return Image(pixels, photometry, frame=frame, frames=frames, metadata=facts, path=str(path))
 
 
 def _refusal(error: Exception) -> Exception:

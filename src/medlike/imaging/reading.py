@@ -1,30 +1,20 @@
 """Read the images of one file."""
 
 import stat
-from collections.abc import Callable, Iterator
+import struct
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
 from medlike.errors import ImageError
-from medlike.imaging.frames import Frames, frame_choice
+from medlike.imaging.frames import Choice, Frames, frame_choice
 from medlike.imaging.image import Image
+from medlike.imaging.signatures import DICOM_PREFIX, JPEG_2000, TIFF
 from medlike.imaging.silence import reason
 
 Kind = Literal["dicom", "raster"]
 
-_RASTER = (
-    b"\x89PNG\r\n\x1a\n",
-    b"\xff\xd8\xff",
-    b"II*\0",
-    b"MM\0*",
-    b"II+\0",
-    b"MM\0+",
-    b"BM",
-    b"GIF87a",
-    b"GIF89a",
-    b"\0\0\0\x0cjP  \r\n\x87\n",
-    b"\xff\x4f\xff\x51",
-)
+_RASTER = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"BM", b"GIF87a", b"GIF89a", *TIFF, *JPEG_2000)
 
 #: First bytes of what is no picture, and its name in a refusal.
 _OTHER = {
@@ -37,10 +27,6 @@ _OTHER = {
 }
 
 _SNIFFED = 512
-
-#: What follows a DICOM preamble (PS3.10 7.1): the prefix, and the first element of group 2.
-_PREFIX = b"DICM\x02\x00"
-
 
 def read(path: str | Path, frames: Frames = "middle", segmentations: bool = True) -> Iterator[Image]:
     """Return the images in a file: DICOM, PNG, JPEG, TIFF, BMP, WebP, GIF, PNM or JPEG 2000, by content, not name.
@@ -65,7 +51,8 @@ def read(path: str | Path, frames: Frames = "middle", segmentations: bool = True
     except PermissionError:
         raise ImageError("no permission to read it") from None
     except FileNotFoundError:
-        raise ImageError(_why_missing(file)) from None
+        missing = "it is a link to a file that is not there" if file.is_symlink() else "there is no such file"
+        raise ImageError(missing) from None
     except MemoryError:
         raise ImageError("there is not enough memory to decode it") from None
     except (OSError, ValueError) as error:
@@ -81,7 +68,7 @@ def sniff(start: bytes) -> Kind | None:
     if start[:1] == b"P" and start[1:2] in b"123456" and start[2:3].isspace():
         return "raster"
     # A preamble that is too long or too short, or none and the prefix all the same.
-    return "dicom" if _PREFIX in start or _dicom_without_preamble(start) else None
+    return "dicom" if DICOM_PREFIX in start or _dicom_without_preamble(start) else None
 
 
 def other_kind(start: bytes) -> str | None:
@@ -103,7 +90,7 @@ def first_bytes(path: Path) -> bytes:
         return file.read(_SNIFFED)
 
 
-def _read(path: Path, choose: Callable[[int], range], segmentations: bool) -> Iterator[Image]:
+def _read(path: Path, choose: Choice, segmentations: bool) -> Iterator[Image]:
     start = first_bytes(path)
     if not start:
         raise ImageError("the file is empty")
@@ -123,12 +110,6 @@ def _read(path: Path, choose: Callable[[int], range], segmentations: bool) -> It
         )
 
 
-def _why_missing(path: Path) -> str:
-    if path.is_symlink():
-        return "it is a link to a file that is not there"
-    return "there is no such file"
-
-
 def _dicom_without_preamble(start: bytes) -> bool:
     """Return True if the first element is one that a DICOM data set can begin with.
 
@@ -137,13 +118,9 @@ def _dicom_without_preamble(start: bytes) -> bool:
     """
     if len(start) < 8:
         return False
-    for order in ("little", "big"):
-        group = int.from_bytes(start[0:2], order)  # type: ignore[arg-type]
-        element = int.from_bytes(start[2:4], order)  # type: ignore[arg-type]
-        if group not in (0x0002, 0x0008) or element > 0x0100:
-            continue
-        if start[4:6].isalpha() and start[4:6].isupper():
-            return True
-        if int.from_bytes(start[4:8], order) < 1024:  # type: ignore[arg-type]
+    explicit = start[4:6].isalpha() and start[4:6].isupper()
+    for order in "<>":
+        group, element, length = struct.unpack_from(f"{order}HHI", start)
+        if group in (0x0002, 0x0008) and element <= 0x0100 and (explicit or length < 1024):
             return True
     return False

@@ -36,9 +36,9 @@ from dataclasses import replace
 from functools import partial
 
 import numpy as np
-from PIL import Image as PillowImage
 
 from medlike.errors import ImageError
+from medlike.imaging.arrays import resized
 from medlike.imaging.image import Image, Photometry, Window
 
 LOW_PERCENTILE = 0.5
@@ -67,8 +67,7 @@ def preview(image: Image, side: int = 512) -> np.ndarray:
     longest = max(height, width)
     if longest <= side:
         return shown
-    size = (max(1, round(width * side / longest)), max(1, round(height * side / longest)))
-    return np.asarray(PillowImage.fromarray(shown).resize(size, PillowImage.Resampling.BILINEAR))
+    return resized(shown, max(1, round(height * side / longest)), max(1, round(width * side / longest)))
 
 
 def luminance(rgb: np.ndarray) -> np.ndarray:
@@ -83,42 +82,51 @@ def _colour(image: Image) -> np.ndarray:
         return pixels
     full = (0.0, float(2**image.photometry.bits - 1))
     if pixels.dtype.kind == "f":
-        values = np.unique(pixels[np.isfinite(pixels)]).astype(np.float64)
-        if not values.size:
-            raise ImageError("no pixel is a number: all are NaN or infinite")
+        values = np.unique(pixels[_finite(pixels)]).astype(np.float64)
         low, high = _known_scale(values, image.photometry, whole=False) or full
         return _spread(np.nan_to_num(pixels.astype(np.float64), nan=low), low, high)
-    lowest = int(pixels.min())
-    offset = pixels.astype(np.int32) - lowest
-    histogram = np.bincount(offset.ravel())
-    values = (np.flatnonzero(histogram) + lowest).astype(np.float64)
-    low, high = _known_scale(values, image.photometry, whole=True) or full
-    return _spread(np.arange(lowest, lowest + len(histogram), dtype=np.float64), low, high)[offset]
+    places, stored, counts = _histogram(pixels)
+    low, high = _known_scale(stored[counts > 0], image.photometry, whole=True) or full
+    return _spread(stored, low, high)[places]
 
 
 def _grey(image: Image) -> np.ndarray:
     """Render grey by a table: each distinct stored value is shaded once, then looked up."""
     pixels, photometry = image.pixels, image.photometry
     if pixels.dtype.kind == "f":
-        finite = np.isfinite(pixels)
-        if not finite.any():
-            raise ImageError("no pixel is a number: all are NaN or infinite")
+        finite = _finite(pixels)
         padded = _padded(pixels, finite, photometry)
         values, counts = np.unique(pixels[finite & ~padded], return_counts=True)
-        shade = _shading(values.astype(np.float64), counts, photometry, whole=False)
         low, high = float(values[0]), float(values[-1])
         # NaN is what lies outside of the picture: the low end; infinities are the ends of the scale.
-        shown = np.nan_to_num(pixels.astype(np.float64), nan=low, posinf=high, neginf=low)
-        return np.where(padded, np.uint8(0), shade(shown))
+        stored = np.nan_to_num(pixels.astype(np.float64), nan=low, posinf=high, neginf=low)
+        grey = _shaded(stored, values.astype(np.float64), counts, photometry, whole=False)
+        return np.where(padded, np.uint8(0), grey)
+    places, stored, counts = _histogram(pixels)
+    padded = _padded(stored, counts > 0, photometry)
+    present = (counts > 0) & ~padded
+    grey = _shaded(stored, stored[present], counts[present], photometry, whole=True)
+    return np.where(padded, np.uint8(0), grey)[places]
+
+
+def _finite(pixels: np.ndarray) -> np.ndarray:
+    """Return which pixels are numbers, bool of their shape. Raises ImageError if none is."""
+    finite = np.isfinite(pixels)
+    if not finite.any():
+        raise ImageError("no pixel is a number: all are NaN or infinite")
+    return finite
+
+
+def _histogram(pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return the place of each integer pixel among all values from the lowest to the highest, these, and their counts.
+
+    Returns:
+        Places int32 of the shape of the pixels, values float64 [N], counts [N].
+    """
     lowest = int(pixels.min())
-    offset = (pixels.astype(np.int32) - lowest).ravel()
-    histogram = np.bincount(offset)
-    stored = np.arange(lowest, lowest + len(histogram), dtype=np.float64)
-    padded = _padded(stored, histogram > 0, photometry)
-    present = np.flatnonzero((histogram > 0) & ~padded)
-    shade = _shading(stored[present], histogram[present], photometry, whole=True)
-    table = np.where(padded, np.uint8(0), shade(stored))
-    return table[offset].reshape(pixels.shape)
+    places = pixels.astype(np.int32) - lowest
+    counts = np.bincount(places.ravel())
+    return places, np.arange(lowest, lowest + len(counts), dtype=np.float64), counts
 
 
 def _padded(values: np.ndarray, present: np.ndarray, photometry: Photometry) -> np.ndarray:
@@ -130,21 +138,16 @@ def _padded(values: np.ndarray, present: np.ndarray, photometry: Photometry) -> 
     return padded if (present & ~padded).any() else np.zeros(values.shape, bool)
 
 
-def _shading(
-    values: np.ndarray, counts: np.ndarray, photometry: Photometry, whole: bool
-) -> Callable[[np.ndarray], np.ndarray]:
-    """Return the window rule as a function from stored values, float64, to uint8.
+def _shaded(
+    stored: np.ndarray, values: np.ndarray, counts: np.ndarray, photometry: Photometry, whole: bool
+) -> np.ndarray:
+    """Return stored values, float64 of any shape, by the window rule as uint8.
 
-    values: distinct stored values, ascending, float64. counts: how often each occurs.
+    values: distinct stored values of the picture, ascending, float64. counts: how often each occurs.
     whole: they are integers.
     """
-    show = _showing(values, counts, photometry, whole)
-
-    def shade(stored: np.ndarray) -> np.ndarray:
-        shown = show(_modality_units(stored, photometry))
-        return 255 - shown if photometry.inverted else shown
-
-    return shade
+    shown = _showing(values, counts, photometry, whole)(_modality_units(stored, photometry))
+    return 255 - shown if photometry.inverted else shown
 
 
 def _showing(

@@ -5,13 +5,15 @@ shears uncompressed pages of orientation 5 to 8, and tifffile turns none. Pillow
 orientation set to 1, and the page is turned here.
 """
 
+from __future__ import annotations
+
 import ctypes
 import io
 from collections.abc import Iterator
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image as PillowImage
@@ -19,8 +21,13 @@ from PIL import ImageFile
 
 from medlike.errors import ImageError
 from medlike.imaging.arrays import over_black, pillow_pixels, wide_samples
+from medlike.imaging.frames import Choice
 from medlike.imaging.limits import check_size
+from medlike.imaging.page import Page
 from medlike.imaging.silence import silence
+
+if TYPE_CHECKING:
+    from tifffile import TiffFile, TiffPage
 
 _WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _SEPARATED = 0, 1, 2, 5
 _ORIENTATION = 274
@@ -33,25 +40,12 @@ _BY_TIFFFILE = (1, 8, 32946, 32773)
 _SWAPPED = {"I;16BS": "I;16NS", "F;32BF": "F;32NF"}
 
 
-class Page(NamedTuple):
-    """A decoded page. pixels: any type, [H, W] or [H, W, 3], over black. inverted: their lowest value is white."""
-
-    pixels: np.ndarray
-    inverted: bool = False
-    transparent: bool = False
-
-
-def is_tiff(start: bytes) -> bool:
-    """Return whether a file begins as TIFF or BigTIFF do, in either byte order."""
-    return start[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
-
-
-def tiff_pages(path: Path, choose) -> Iterator[tuple[Page, int, int]]:
+def tiff_pages(path: Path, choose: Choice) -> Iterator[tuple[Page, int, int]]:
     """Yield the pages of a TIFF file.
 
     Args:
         path: the file.
-        choose: function from page count to the 0-based pages wanted, ascending.
+        choose: which pages to read.
 
     Yields:
         The page, upright; its place, 0-based; the number of pages.
@@ -71,7 +65,7 @@ def tiff_pages(path: Path, choose) -> Iterator[tuple[Page, int, int]]:
             raise ImageError("the TIFF file has no pages")
         for index in choose(count):
             with silence():
-                page: Any = file.pages[index]
+                page = file.pages[index]
                 # RGBA is the most that a picture needs; more samples count as more pixels.
                 check_size(page.imagelength, page.imagewidth * max(1, page.samplesperpixel // 4))
                 decoded = _page(path, file, page, index)
@@ -95,13 +89,13 @@ def upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
     return np.ascontiguousarray(pixels)
 
 
-def _orientation(page: Any) -> int:
+def _orientation(page: TiffPage) -> int:
     tag = page.tags.get(_ORIENTATION)
     value = None if tag is None else tag.value
     return int(value) if isinstance(value, int) else 1
 
 
-def _page(path: Path, file: Any, page: Any, index: int) -> Page:
+def _page(path: Path, file: TiffFile, page: TiffPage, index: int) -> Page:
     """Read a page as stored, not rotated."""
     colours, samples = (3 if page.photometric == _RGB else 1), int(page.samplesperpixel)
     bits, kind = int(page.bitspersample), int(page.sampleformat)
@@ -135,10 +129,11 @@ def _page(path: Path, file: Any, page: Any, index: int) -> Page:
     return Page(pixels, page.photometric == _WHITE_IS_ZERO and pixels.dtype != np.uint8)
 
 
-def _opened(path: Path, file: Any, index: int) -> ImageFile.ImageFile:
+def _opened(path: Path, file: TiffFile, index: int) -> ImageFile.ImageFile:
     """Open a page as a Pillow picture that no orientation rotates."""
-    turned = [page.tags[_ORIENTATION] for page in file.pages if _orientation(page) != 1]
-    source: Any = path
+    pages = [page.aspage() for page in file.pages]
+    turned = [page.tags[_ORIENTATION] for page in pages if _orientation(page) != 1]
+    source: Path | io.BytesIO = path
     if turned:
         source = io.BytesIO(path.read_bytes())
         for tag in turned:
@@ -152,17 +147,17 @@ def _opened(path: Path, file: Any, index: int) -> ImageFile.ImageFile:
     return picture
 
 
-def _in_native_order(tile: Any) -> Any:
-    """A tile of Pillow whose raw mode has the byte order of this machine, in which libtiff gives all samples.
+def _in_native_order(tile: ImageFile._Tile) -> ImageFile._Tile:
+    """Return a tile whose raw mode has the byte order of this machine, in which libtiff gives all samples.
 
     Pillow 13 sets it so for unsigned 16 bits alone: it reads signed and float samples of big-endian files as noise.
     """
-    if tile.codec_name != "libtiff" or tile.args[0] not in _SWAPPED:
-        return tile
-    return tile._replace(args=(_SWAPPED[tile.args[0]], *tile.args[1:]))
+    if tile.codec_name == "libtiff" and isinstance(tile.args, tuple) and tile.args[0] in _SWAPPED:
+        return tile._replace(args=(_SWAPPED[tile.args[0]], *tile.args[1:]))
+    return tile
 
 
-def _by_tifffile(page: Any, colours: int) -> Page:
+def _by_tifffile(page: TiffPage, colours: int) -> Page:
     pixels = np.asarray(page.asarray())
     if page.planarconfig == 2 and pixels.ndim == 3:
         pixels = pixels.transpose(1, 2, 0)
@@ -179,7 +174,7 @@ def _by_tifffile(page: Any, colours: int) -> Page:
     return _flattened(pixels, page, colours)._replace(inverted=white)
 
 
-def _flattened(pixels: np.ndarray, page: Any, colours: int) -> Page:
+def _flattened(pixels: np.ndarray, page: TiffPage, colours: int) -> Page:
     """Return samples [H, W, S] as [H, W] or [H, W, 3], over black by the first extra sample if that is alpha."""
     extra = tuple(int(one) for one in page.extrasamples or ())
     # Four samples of colour that say nothing of the fourth are read as RGBA everywhere.
@@ -195,7 +190,7 @@ def _flattened(pixels: np.ndarray, page: Any, colours: int) -> Page:
     return Page(pixels[..., 0] if grey else pixels[..., :3], transparent=transparent)
 
 
-def _not_read(page: Any) -> ImageError:
+def _not_read(page: TiffPage) -> ImageError:
     name = getattr(page.compression, "name", page.compression)
     return ImageError(
         f"TIFF of {page.samplesperpixel} x {page.bitspersample} bits with {name} compression is not read: "

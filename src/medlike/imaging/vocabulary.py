@@ -5,14 +5,7 @@ import re
 from itertools import pairwise
 
 #: DICOM modality codes that are one modality here: plain radiographs of every make are XR.
-MODALITIES = {
-    "CR": "XR",
-    "DX": "XR",
-    "RG": "XR",
-    "IO": "XR",
-    "PX": "XR",
-    "XRAY": "XR",
-    "X-RAY": "XR",
+MODALITIES = dict.fromkeys(("CR", "DX", "RG", "IO", "PX", "XRAY", "X-RAY"), "XR") | {
     "MRI": "MR",
     "MAMMOGRAPHY": "MG",
     "ULTRASOUND": "US",

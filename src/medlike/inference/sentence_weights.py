@@ -15,7 +15,7 @@ from medlike.errors import BundleError, TextNotInstalled
 WEIGHTS, TOKENIZER, CONFIG = "model.safetensors", "tokenizer.json", "config.json"
 
 
-class Part(NamedTuple):
+class WeightFile(NamedTuple):
     """One file of the model: its size in bytes and its SHA-256."""
 
     size: int
@@ -23,9 +23,9 @@ class Part(NamedTuple):
 
 
 PARTS = {
-    WEIGHTS: Part(90_868_376, "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"),
-    TOKENIZER: Part(466_247, "be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037"),
-    CONFIG: Part(612, "953f9c0d463486b10a6871cc2fd59f223b2c70184f49815e7efbcab5d8908b41"),
+    WEIGHTS: WeightFile(90_868_376, "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"),
+    TOKENIZER: WeightFile(466_247, "be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037"),
+    CONFIG: WeightFile(612, "953f9c0d463486b10a6871cc2fd59f223b2c70184f49815e7efbcab5d8908b41"),
 }
 
 

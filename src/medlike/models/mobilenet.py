@@ -45,7 +45,7 @@ class PaddedConv2d(nn.Conv2d):
         return F.conv2d(x, self.weight, self.bias, self.stride, 0, 1, self.groups)
 
 
-class InvertedResidual(nn.Module):
+class MobileNetBlock(nn.Module):
     """Expand (1x1), depthwise (3x3), project (1x1), with the input added where shapes agree."""
 
     def __init__(self, inputs: int, outputs: int, stride: int, expansion: int) -> None:
@@ -76,7 +76,7 @@ class MobileNetV2(nn.Module):
         for expansion, channels, repeats, stride in STAGES:
             blocks = []
             for repeat in range(repeats):
-                blocks.append(InvertedResidual(inputs, channels, stride if repeat == 0 else 1, expansion))
+                blocks.append(MobileNetBlock(inputs, channels, stride if repeat == 0 else 1, expansion))
                 inputs = channels
             stages.append(nn.Sequential(*blocks))
         self.stages = nn.ModuleList(stages)

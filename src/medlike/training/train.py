@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -17,14 +17,10 @@ from medlike.datasets import Dataset, Split, join
 from medlike.errors import TrainingError
 from medlike.files import write_text
 from medlike.models.acir import ImageNetwork
-from medlike.models.changes import with_changes
 from medlike.models.heads import check_bits
 from medlike.models.hmar import WEIGHT_STRIDE, RegionalNetwork
 from medlike.models.networks import build
-from medlike.models.presets import NetworkSettings
-from medlike.models.presets import preset as network_preset
 from medlike.training.augmentation import augmentation
-from medlike.training.cells_training import CellRecipe
 from medlike.training.decoding import DeepMaps, fit_decoder
 from medlike.training.feed import FrozenFeed, PictureFeed, grey_batch, served_outputs
 from medlike.training.finish import Collection, finish_bundle
@@ -32,8 +28,8 @@ from medlike.training.loop import CHECKPOINT, Trained, fit
 from medlike.training.maps import Maps, stem_maps
 from medlike.training.material import Material, classes_of, find_split, material, training_part
 from medlike.training.objective import hash_loss
-from medlike.training.recipe import Recipe, changes_by_kind
-from medlike.training.recipe import recipe as named_recipe
+from medlike.training.plan import TrainingPlan
+from medlike.training.recipe import Recipe
 from medlike.training.regional import fit_regional, require_stage, start_from
 from medlike.training.regional_heads import fit_taps
 from medlike.training.requirements import (
@@ -45,46 +41,13 @@ from medlike.training.requirements import (
 )
 from medlike.training.start import start_from_pooled
 from medlike.training.weights import StemWeights, load_stem
-from medlike.types import I64, Json, JsonObject, Progress
+from medlike.types import I64, JsonObject, Progress
 
 RECORD = "training.json"
 
 
 @dataclass(frozen=True)
-class Plan:
-    """A run. preset: of models.presets; recipe: of training.recipe; changes: settings of the network or recipe.
-
-    stage: 1 trains the network; 2 goes on with its decoder. With a regional expert it is the stage to begin with: 1
-    the whole-image network, 2 the cells, 3 the gate. stem: see training.weights. bits: K. device: "auto"
-    takes a GPU where there is one. leave_out: sources that take no part, to see how they are told from the others.
-    start: folder of a finished run whose network is the whole-image side of a regional one, in place of stage 1.
-    """
-
-    preset: str
-    bits: int = 64
-    recipe: str = "ours"
-    changes: Mapping[str, Json] = field(default_factory=dict)
-    stage: int = 1
-    seed: int = 0
-    stem: str | Path | None = None
-    device: str = "auto"
-    leave_out: tuple[str, ...] = ()
-    start: str | Path | None = None
-
-    def settings(self) -> tuple[NetworkSettings, Recipe]:
-        """Return network settings and recipe with the changes. TrainingError for what neither knows."""
-        mine, _, rest = changes_by_kind(self.changes, Recipe, CellRecipe, NetworkSettings)
-        recipe = named_recipe(self.recipe, **mine)
-        # The network is rebuilt from its settings alone, so they must hold the share too.
-        return network_preset(self.preset, **rest, share=recipe.share), recipe
-
-    def cells(self) -> CellRecipe:
-        """Return the settings of the regional expert's training, with the changes."""
-        return with_changes(CellRecipe(), changes_by_kind(self.changes, Recipe, CellRecipe, NetworkSettings)[1])
-
-
-@dataclass(frozen=True)
-class Prepared:
+class PreparedRun:
     """A run ready to start: network on its device, both parts and their feeds.
 
     network: of whole images; regional: that and the regional expert, None where there is none.
@@ -104,7 +67,7 @@ class Prepared:
 def train_network(
     datasets: Sequence[Dataset],
     out: str | Path,
-    plan: Plan,
+    plan: TrainingPlan,
     *,
     split: Split | None = None,
     work: str | Path | None = None,
@@ -171,7 +134,7 @@ def train_network(
     )
 
 
-def check_plan(plan: Plan, work: Path) -> None:
+def check_plan(plan: TrainingPlan, work: Path) -> None:
     """Raise TrainingError for a plan that cannot run, before anything is read."""
     settings, recipe = plan.settings()
     plan.cells()
@@ -196,8 +159,8 @@ def check_plan(plan: Plan, work: Path) -> None:
 
 
 def prepare_run(
-    datasets: Sequence[Dataset], plan: Plan, work: Path, cache: Path, split: Split | None, say: Progress[str]
-) -> Prepared:
+    datasets: Sequence[Dataset], plan: TrainingPlan, work: Path, cache: Path, split: Split | None, say: Progress[str]
+) -> PreparedRun:
     """Prepare everything a run needs, on its device; the maps of the stem are computed or read."""
     settings, recipe = plan.settings()
     joined = join(*datasets) if len(datasets) > 1 else datasets[0]
@@ -242,7 +205,7 @@ def prepare_run(
     if device.type == "cuda":
         whole.to(memory_format=torch.channels_last)
     collection = Collection(everything, split, classes, headline_of, cache, left_out)
-    return Prepared(network, recipe, train, validation, feeds[0], feeds[1], collection, stem, regional)
+    return PreparedRun(network, recipe, train, validation, feeds[0], feeds[1], collection, stem, regional)
 
 
 def _leave_out(everything: Dataset, sources: Sequence[str]) -> tuple[Dataset, Dataset | None]:
@@ -269,7 +232,7 @@ def choose_device(name: str) -> torch.device:
     return device
 
 
-def _first_stage(ready: Prepared, plan: Plan, work: Path, resume: bool, say: Progress[str]) -> Trained:
+def _first_stage(ready: PreparedRun, plan: TrainingPlan, work: Path, resume: bool, say: Progress[str]) -> Trained:
     """Train the whole-image network or take it from another run; train heads on the taps first, if there are any."""
     start = None if plan.start is None else start_from(ready.network, Path(plan.start), say)
     if ready.regional is not None and plan.stage == 1:
@@ -291,7 +254,9 @@ def _first_stage(ready: Prepared, plan: Plan, work: Path, resume: bool, say: Pro
     )
 
 
-def _regional_stages(ready: Prepared, plan: Plan, work: Path, resume: bool, say: Progress[str]) -> JsonObject:
+def _regional_stages(
+    ready: PreparedRun, plan: TrainingPlan, work: Path, resume: bool, say: Progress[str]
+) -> JsonObject:
     """Train cell weights, cells and gate of a regional network, from the stage that the plan names."""
     assert ready.regional is not None
     feeds = _frozen(ready, plan, say)
@@ -314,7 +279,7 @@ def _regional_stages(ready: Prepared, plan: Plan, work: Path, resume: bool, say:
     )
 
 
-def _frozen(ready: Prepared, plan: Plan, say: Progress[str]) -> list[FrozenFeed]:
+def _frozen(ready: PreparedRun, plan: TrainingPlan, say: Progress[str]) -> list[FrozenFeed]:
     """Return both feeds, from maps of the stem as it is now."""
     feeds = []
     for part, feed in ((ready.train, ready.feed), (ready.validation, ready.validation_feed)):
@@ -326,7 +291,7 @@ def _frozen(ready: Prepared, plan: Plan, say: Progress[str]) -> list[FrozenFeed]
     return feeds
 
 
-def _second_stage(ready: Prepared, plan: Plan, work: Path, resume: bool, say: Progress[str]) -> JsonObject:
+def _second_stage(ready: PreparedRun, plan: TrainingPlan, work: Path, resume: bool, say: Progress[str]) -> JsonObject:
     """Build the network again with a decoder and train that; return it with what is kept of it."""
     settings, recipe = plan.settings()
     first = ready.network
@@ -351,7 +316,7 @@ def _second_stage(ready: Prepared, plan: Plan, work: Path, resume: bool, say: Pr
     return {"network": network, "history": history, "error": min(row["validation_error"] for row in history)}
 
 
-def _training_record(ready: Prepared, plan: Plan, trained: Trained, begun: float) -> JsonObject:
+def _training_record(ready: PreparedRun, plan: TrainingPlan, trained: Trained, begun: float) -> JsonObject:
     train = ready.train
     scores = [row["map"] for row in trained.history if row["epoch"] == trained.epoch]
     return {

@@ -9,7 +9,7 @@ import textwrap
 from collections import Counter
 from collections.abc import Iterator
 from enum import Enum
-from typing import Any, get_args, get_origin, get_type_hints
+from typing import Any, get_args, get_origin
 
 import typer
 
@@ -45,7 +45,7 @@ SHARED = 3  # an option that so many commands have, with the same help, is descr
 def reference(added: bool = False) -> str:
     """Return the page of medlike's own commands, or of those that packages add, with options and examples."""
     source = added_commands() if added else own_commands()
-    described = [(path, function, epilog, list(parameters(function))) for path, function, epilog in source]
+    described = [(path, function, epilog, _arguments_first(function)) for path, function, epilog in source]
     counts = Counter((name, text) for *_, own in described for _, name, text in own if name.startswith("-"))
     shared = [item for item, count in counts.items() if count >= SHARED]
     parts = [
@@ -66,6 +66,10 @@ def reference(added: bool = False) -> str:
         if examples:
             parts.append("```\n" + "\n".join(examples[:EXAMPLES]) + "\n```\n")
     return "\n".join(parts)
+
+
+def _arguments_first(function: Any) -> list[tuple[str, str, str]]:
+    return sorted(parameters(function), key=lambda item: item[1].startswith("-"))
 
 
 def _item(name: str, text: str) -> str:
@@ -112,11 +116,10 @@ def commands(app: typer.Typer, path: str = "medlike") -> Iterator[tuple[str, Any
 
 def parameters(function: Any) -> Iterator[tuple[str, str, str]]:
     """Of each argument and option: its word in the usage line, its names, its help with the default."""
-    hints = get_type_hints(function, include_extras=True)
-    for parameter in inspect.signature(function).parameters.values():
-        if hints[parameter.name] is typer.Context:
+    for parameter in inspect.signature(function, eval_str=True).parameters.values():
+        if parameter.annotation is typer.Context:
             continue  # what was given, not something to give
-        kind, facts = get_args(hints[parameter.name])[:2]
+        kind, facts = get_args(parameter.annotation)[:2]
         value = _value(kind, facts.metavar, parameter.name)
         text = " ".join((facts.help or "").split())
         if isinstance(facts, typer.models.ArgumentInfo):
@@ -148,7 +151,7 @@ def _value(kind: Any, metavar: str | None, name: str) -> str:
 def _default(default: Any, shown: Any) -> str:
     if isinstance(shown, str):
         return f" Default: {shown}."
-    if default in (None, False, inspect.Parameter.empty):
+    if not default or default is inspect.Parameter.empty:
         return ""
     return f" Default: {getattr(default, 'value', default)}."
 

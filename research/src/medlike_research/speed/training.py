@@ -18,9 +18,10 @@ from medlike.training.maps import Maps
 from medlike.training.material import Material
 from medlike.training.objective import hash_loss
 from medlike.training.pictures import Pictures
+from medlike.training.plan import TrainingPlan
 from medlike.training.recipe import Recipe, recipe
 from medlike.training.runner import descend
-from medlike.training.train import Plan, choose_device
+from medlike.training.train import choose_device
 
 CLASSES = 16
 WARM = 2
@@ -38,7 +39,7 @@ def bench_training(
     gpu = where.type == "cuda"
     size = (64 if gpu else 8) if quick else (256 if gpu else 32)
     steps = WARM + (4 if quick else 20)
-    settings, _ = Plan(preset).settings()
+    settings, _ = TrainingPlan(preset).settings()
     chosen = recipe("ours", protocol=protocol, batch=size)
     torch.manual_seed(0)
     network: Any = build(settings, 64, {"modality": 4, "label": CLASSES})

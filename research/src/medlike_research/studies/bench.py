@@ -19,6 +19,7 @@ from medlike.evaluation.encodings import Encoded, encode_dataset
 from medlike.evaluation.protocols import Arena, headline_arena
 from medlike_research.development.collections import CROSS_SOURCE_CLASSES, LENIENT_CLASSES, development
 from medlike_research.development.split import development_split
+from medlike_research.studies.settings import BenchSettings
 
 Say = Callable[[str], None]
 
@@ -26,26 +27,6 @@ Say = Callable[[str], None]
 # The device does not change what is measured, stem and bundle have digests of their own; lengths, seeds and folds
 # their own cells, so that a study goes on with more of them.
 _NOT_IN_DIGEST = ("device", "stem", "bundle", "bits", "seeds", "folds")
-
-
-@dataclass(frozen=True)
-class BenchSettings:
-    """What can be set on the command line. bundle: for studies of a finished bundle. stem: ImageNet weights.
-
-    preset: network of trained cells. epochs: of trained cells, None for the recipe's own. limit: at most so many
-    images a part, None for all; only for trying a study out, and printed in its report. folds: groups of sources
-    that are left out together, 0 for none; cells of other numbers have other names.
-    """
-
-    bundle: str | None = None
-    stem: str | None = None
-    preset: str = "compact"
-    bits: tuple[int, ...] = (16, 32, 64, 128)
-    seeds: tuple[int, ...] = (0, 1, 2)
-    epochs: int | None = None
-    device: str = "cpu"
-    limit: int | None = None
-    folds: int = 3
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,8 @@ from medlike_research.studies.bench import Bench
 from medlike_research.studies.study import Cell, Result
 
 if TYPE_CHECKING:
-    from medlike.training.train import Plan, Prepared
+    from medlike.training.plan import TrainingPlan
+    from medlike.training.train import PreparedRun
 
 BITS = 64
 USUAL = 3
@@ -192,18 +193,20 @@ def collection(bench: Bench) -> Dataset:
     return bench.wide.where(keep)
 
 
-def _plan(bench: Bench, away: frozenset[str], seed: int) -> Plan:
-    from medlike.training.train import Plan
+def _plan(bench: Bench, away: frozenset[str], seed: int) -> TrainingPlan:
+    from medlike.training.plan import TrainingPlan
     from medlike_research.studies.frozen import shortened
 
     settings = bench.settings
     changes = shortened(settings.epochs)
     if settings.limit is not None:
         changes["batch"] = 16  # a thinned collection has few pictures; larger batches would be refused
-    return Plan(settings.preset, BITS, "ours", changes, 1, seed, settings.stem, settings.device, tuple(sorted(away)))
+    return TrainingPlan(
+        settings.preset, BITS, "ours", changes, 1, seed, settings.stem, settings.device, tuple(sorted(away))
+    )
 
 
-def _maps(bench: Bench, ready: Prepared, plan: Plan, held: Any, network: Any = None) -> Any:
+def _maps(bench: Bench, ready: PreparedRun, plan: TrainingPlan, held: Any, network: Any = None) -> Any:
     from medlike.training.augmentation import augmentation
     from medlike.training.maps import stem_maps
 
@@ -212,7 +215,7 @@ def _maps(bench: Bench, ready: Prepared, plan: Plan, held: Any, network: Any = N
     return stem_maps(network, held.pictures, bench.work / "maps", 1, chosen, plan.seed, bench.say)
 
 
-def _untouched(bench: Bench, ready: Prepared, plan: Plan, *parts: Any) -> list[np.ndarray]:
+def _untouched(bench: Bench, ready: PreparedRun, plan: TrainingPlan, *parts: Any) -> list[np.ndarray]:
     """Means of every depth of the stem as it was given, every depth weighing alike by the first part's statistics."""
     import torch
 

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from medlike.archive.intake import text_codes as text_codes
 from medlike.archive.intake.reader import read
+from medlike.archive.intake.settings import IntakeSettings
 from medlike.archive.storage import pixels as pixel_files
 from medlike.archive.storage import record as records
 from medlike.archive.storage.identity import Identity, Links, Seen
@@ -27,11 +28,11 @@ from medlike.archive.storage.record import Record
 from medlike.archive.storage.rows import ImageRow, NewImage
 from medlike.archive.storage.store import Store
 from medlike.archive.text_encoder import TextEncoder
-from medlike.errors import ArchiveFull, ImageError, QueryError
+from medlike.errors import ArchiveFull, ImageError
 from medlike.inference.encoding import Encodes, Encoding, require_golden
 
 if TYPE_CHECKING:
-    from medlike.imaging import Frames, Prepared, Source
+    from medlike.imaging import Prepared, Source
 
 #: Raised where files are read, or texts de-identified, otherwise than before: then `add` reads known files again.
 READER = 2
@@ -81,25 +82,6 @@ Progress = Callable[[AddReport], None]
 
 
 @dataclass(frozen=True)
-class Settings:
-    """How to take images in. pixels: "copy" keeps them, "reference" keeps a preview and the path."""
-
-    pixels: str = "reference"
-    frames: "Frames" = "middle"
-    keep_identifiers: bool = False
-    threads: int = 0
-
-    def __post_init__(self) -> None:
-        if self.pixels not in ("copy", "reference"):
-            raise QueryError(f"pixels is {self.pixels!r}: give 'copy' or 'reference'")
-
-    @property
-    def workers(self) -> int:
-        """Return how many threads read files."""
-        return self.threads or min(8, len(os.sched_getaffinity(0)))
-
-
-@dataclass(frozen=True)
 class Taken:
     """One image that was read: ready to be encoded. pixels, preview: files to be kept, as bytes. remarks: its own."""
 
@@ -136,7 +118,7 @@ class Intake:
         identity: Identity,
         encoder: Encodes,
         bundle: str,
-        settings: Settings,
+        settings: IntakeSettings,
         progress: Progress | None = None,
         text_encoder: TextEncoder | None = None,
     ) -> None:

@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from medlike.archive.intake import text_codes as text_codes
-from medlike.archive.intake.ingest import Settings
 from medlike.archive.intake.reindex import ReindexReport, encode_again, settle
+from medlike.archive.intake.settings import IntakeSettings
 from medlike.archive.session import Bundles
 from medlike.archive.storage.folder import (
     BundleFacts,
@@ -69,7 +69,7 @@ def reindex(
 
             encoder = Encoder(chosen)
         folder = folder.under(BundleFacts.of(chosen))
-        workers = Settings().workers
+        workers = IntakeSettings().workers
         report = encode_again(
             store, bundles.links, bundles.pictures.pixels, encoder, folder.bundle.digest, workers, progress
         )

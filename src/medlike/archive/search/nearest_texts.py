@@ -11,7 +11,7 @@ from medlike.archive.search.encoded_query import EncodedQuery, encode_queries, r
 from medlike.archive.search.query import Query
 from medlike.archive.search.receipts import TEXTS, compared, recalled, receipt
 from medlike.archive.search.search import Clock
-from medlike.archive.search.settings import Settings
+from medlike.archive.search.settings import SearchSettings
 from medlike.archive.search.text_query import content_query
 from medlike.archive.search.text_result import TextHit, TextResult
 from medlike.archive.search.text_search import TextViews, nearest
@@ -34,7 +34,7 @@ def nearest_texts(
     query: a Query, or what its `image` may be; of a stored image its own texts are left out unless `include_self`.
     Raises QueryError without a text bundle, or where the archive holds no texts.
     """
-    settings = Settings(k=k, where=where, generation=generation, include_self=include_self)
+    settings = SearchSettings(k=k, where=where, generation=generation, include_self=include_self)
     asked_for = query if isinstance(query, Query) else Query(image=query)
     if asked_for.region is not None:
         raise QueryError("texts belong to whole images: leave the region out")
@@ -68,7 +68,9 @@ def _require(session: "Session") -> None:
         )
 
 
-def _answer(session: "Session", generation: int, encoded: EncodedQuery, settings: Settings, clock: Clock) -> TextResult:
+def _answer(
+    session: "Session", generation: int, encoded: EncodedQuery, settings: SearchSettings, clock: Clock
+) -> TextResult:
     assert encoded.text is not None
     wanted = conditions(settings.where)
     chosen = Filter(wanted, session.store, session.hashed) if wanted else None

@@ -17,9 +17,6 @@ from medlike.codes import hamming
 from medlike.codes.buckets import BITS
 from medlike.codes.threads import share
 
-MODES = ("content", "radius", "hamming")
-
-
 Answer = tuple[NDArray[np.int32], NDArray[np.int64], int]
 
 

@@ -7,7 +7,7 @@ from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from medlike.archive.search.encoded_query import EncodedQuery
-from medlike.archive.search.settings import Settings
+from medlike.archive.search.settings import SearchSettings
 from medlike.errors import QueryError
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ Answered = TypeVar("Answered", "Result", "TextResult")
 
 
 def receipt(
-    session: "Session", generation: int, encoded: EncodedQuery, settings: Settings, answer: Sequence[Any]
+    session: "Session", generation: int, encoded: EncodedQuery, settings: SearchSettings, answer: Sequence[Any]
 ) -> dict[str, Any]:
     """The receipt of a search. answer: what must come out again, as JSON holds it."""
     return {
@@ -34,14 +34,14 @@ def receipt(
     }
 
 
-def recalled(session: "Session", given: Mapping[str, Any]) -> tuple[Settings, EncodedQuery]:
+def recalled(session: "Session", given: Mapping[str, Any]) -> tuple[SearchSettings, EncodedQuery]:
     """The settings, as of its generation, and the query of a receipt.
 
     Raises QueryError where it is none, or of a bundle that the archive does not use.
     """
     try:
         digest, generation = str(given["bundle"]), int(given["generation"])
-        chosen = replace(Settings.of(**given["settings"]), generation=generation)
+        chosen = replace(SearchSettings.of(**given["settings"]), generation=generation)
         encoded = EncodedQuery.of_facts(given["query"])
     except (KeyError, TypeError, ValueError) as error:
         raise QueryError(f"this is no receipt of a search ({error}): give the `receipt` of a result") from None

@@ -22,7 +22,7 @@ from medlike.archive.search.ranking import Answer, members, rank, reach
 from medlike.archive.search.receipts import compared, recalled, receipt
 from medlike.archive.search.regions import RegionRanking
 from medlike.archive.search.result import Hit, Picture, Result, ResultPictures
-from medlike.archive.search.settings import Settings
+from medlike.archive.search.settings import SearchSettings
 from medlike.archive.search.text_search import Ranking, TextViews, aligned, described, rankings, told
 from medlike.archive.storage.rows import FILTER_COLUMNS, NUMBER_COLUMNS
 from medlike.archive.storage.store import Store
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from medlike.imaging import Image
 
 def search(session: "Session", query: Any, **settings: Any) -> Result:
-    """The stored images most like a query. settings: fields of `Settings`.
+    """The stored images most like a query. settings: fields of `SearchSettings`.
 
     query: a Query, or what its `image` may be. Raises QueryError for a query or setting that makes no sense,
     ImageError where the query's image cannot be read.
@@ -45,7 +45,7 @@ def search(session: "Session", query: Any, **settings: Any) -> Result:
 
 def search_many(session: "Session", queries: Sequence[Any], **settings: Any) -> list[Result]:
     """One result a query, all as of one generation; the codes are read from memory once for all."""
-    chosen = Settings.of(**settings)
+    chosen = SearchSettings.of(**settings)
     index, clock = session.index, Clock()
     view = index.view(chosen.generation)
     given = [query if isinstance(query, Query) else Query(image=query) for query in queries]
@@ -105,7 +105,7 @@ class _Ranking:
         self,
         fields: Sequence[Field],
         encoded: EncodedQuery,
-        settings: Settings,
+        settings: SearchSettings,
         radius: int | None,
         known: Sequence[Answer] | None,
     ) -> None:
@@ -120,7 +120,12 @@ class _Ranking:
 
 
 def _answer(
-    session: "Session", index: Index, view: View, encoded: Sequence[EncodedQuery], settings: Settings, clock: Clock
+    session: "Session",
+    index: Index,
+    view: View,
+    encoded: Sequence[EncodedQuery],
+    settings: SearchSettings,
+    clock: Clock,
 ) -> list[Result]:
     wanted = conditions(settings.where) if settings.where else ()
     chosen = Filter(wanted, session.store, session.hashed) if wanted else None
@@ -189,7 +194,7 @@ class _InWords:
         image: Ranking | None,
         fields: Sequence[Field],
         chosen: Filter | None,
-        settings: Settings,
+        settings: SearchSettings,
     ) -> None:
         assert query.text is not None
         if settings.rank == "radius" or settings.radius is not None:
@@ -221,7 +226,7 @@ def _base(part: Part, chosen: Filter | None) -> Field:
     return Field.of(part, None if chosen is None else chosen.mask(part))
 
 
-def _template(query: EncodedQuery, settings: Settings) -> Template | None:
+def _template(query: EncodedQuery, settings: SearchSettings) -> Template | None:
     if query.region is None:
         return None
     if settings.rank == "radius" or settings.radius is not None:
@@ -230,7 +235,7 @@ def _template(query: EncodedQuery, settings: Settings) -> Template | None:
     return Template.of(query.region.codes, query.region.counted, settings.orientations, scales)
 
 
-def _narrowed(base: Field, query: EncodedQuery, settings: Settings) -> Field:
+def _narrowed(base: Field, query: EncodedQuery, settings: SearchSettings) -> Field:
     """What a part may answer to this query: without the query itself and, on request, its own patient."""
     if query.row is not None and not settings.include_self:
         base = base.without(base.part.positions(query.row))
@@ -250,7 +255,7 @@ def _carriers(part: Part, name: str, value: Any) -> NDArray[np.int64]:
 
 
 def _first(
-    made: Sequence[list[Field]], encoded: Sequence[EncodedQuery], settings: Settings, radius: int | None
+    made: Sequence[list[Field]], encoded: Sequence[EncodedQuery], settings: SearchSettings, radius: int | None
 ) -> list[list[Any] | None]:
     """The nearest rows of each part for all queries at once, where one scan can serve them all."""
     alone: list[list[Any] | None] = [None] * len(encoded)
@@ -273,7 +278,7 @@ def _first(
 
 
 def _grouped(
-    ranking: Ranking, made: Sequence[Field], settings: Settings
+    ranking: Ranking, made: Sequence[Field], settings: SearchSettings
 ) -> tuple[Candidates, Groups]:
     """The best of each study or series, and for each its other images in the same order, and their number."""
     name = settings.group_by or ""
@@ -311,7 +316,7 @@ def _listed(hit: Hit) -> list[Any]:
 def _warnings(
     store: Store,
     query: EncodedQuery,
-    settings: Settings,
+    settings: SearchSettings,
     view: View,
     wanted: Sequence[Condition],
     found: Sequence[Hit],

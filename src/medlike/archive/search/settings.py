@@ -2,20 +2,17 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import Any, Literal, TypedDict
+from typing import Annotated, Any, Literal, TypedDict, get_args
 
-import numpy as np
-
-from medlike.archive.index.filters import conditions
-from medlike.archive.search.fusion import weights
-from medlike.archive.search.ranking import MODES
 from medlike.errors import QueryError
+from medlike.option import Option
 
-GROUPS = ("series", "study")
+Rank = Literal["content", "radius", "hamming"]
+Grouping = Literal["series", "study"]
 
 
 @dataclass(frozen=True)
-class Settings:
+class SearchSettings:
     """Settings of a search.
 
     Attributes:
@@ -38,23 +35,60 @@ class Settings:
         depth: For words: how many images of each ranking count.
     """
 
-    k: int = 10
-    where: Mapping[str, Any] | None = None
-    rank: str = "content"
-    radius: int | None = None
-    group_by: str | None = None
+    k: Annotated[int, Option("Number of hits.", "-k", min=1)] = 10
+    where: Annotated[
+        Mapping[str, Any] | None,
+        Option(
+            "Search only images that match a condition: modality=CT, modality=CT,MR, sex!=M, age>=40. Repeatable.",
+            "--where -w",
+            metavar="CONDITION",
+            text=list[str],
+        ),
+    ] = None
+    rank: Annotated[
+        Rank,
+        Option(
+            "Order of the hits. content: by distance, ties by content. radius: all within --radius, by content. "
+            "hamming: by distance only."
+        ),
+    ] = "content"
+    radius: Annotated[int | None, Option("Return only hits within this many bits.", min=0)] = None
+    group_by: Annotated[Grouping | None, Option("Return one hit for each series or study: its best image.")] = None
     others: int = 10
-    exclude_own_patient: bool = False
+    exclude_own_patient: Annotated[bool, Option("Leave out images of the query's patient.")] = False
     include_self: bool = False
     generation: int | None = None
-    orientations: int = 8
-    scales: int = 3
-    region_weight: float = 1.0
-    shortlist: int | None = None
-    weights: Mapping[str, float] | None = None
+    orientations: Annotated[
+        int, Option("With --region: 8 to include rotated and mirrored matches, 1 for upright ones only.")
+    ] = 8
+    scales: Annotated[
+        int, Option("With --region: 3 to include matches 0.7 and 1.4 times as large, 1 for the same size only.")
+    ] = 3
+    region_weight: Annotated[
+        float, Option("With --region: weight of the region in the distance, above 0; the whole image has the rest.")
+    ] = 1.0
+    shortlist: Annotated[
+        int | None,
+        Option(
+            "With --region: compare only the N nearest whole images: faster in a very large archive, not exact.", min=1
+        ),
+    ] = None
+    weights: Annotated[
+        Mapping[str, float] | None,
+        Option(
+            "With --text: the weight of a ranking (words, texts, pictures, image); default 1. Repeatable.",
+            "--weight",
+            metavar="RANKING=NUMBER",
+            text=list[str],
+        ),
+    ] = None
     depth: int = 1000
 
     def __post_init__(self) -> None:
+        # Loaded when needed: a command line that only shows its help reads this class too.
+        from medlike.archive.index.filters import conditions
+        from medlike.archive.search.fusion import weights
+
         for field in fields(self):
             object.__setattr__(self, field.name, _plain(getattr(self, field.name)))
         _at_least("k", self.k, 1, "ask for 1 hit or more")
@@ -63,8 +97,8 @@ class Settings:
             _at_least("radius", self.radius, 0, "give a number of bits, 0 or more")
         if self.shortlist is not None:
             _at_least("shortlist", self.shortlist, 1, "give a number of images")
-        _one_of("rank", self.rank, MODES)
-        _one_of("group_by", self.group_by, (None, *GROUPS))
+        _one_of("rank", self.rank, get_args(Rank))
+        _one_of("group_by", self.group_by, (None, *get_args(Grouping)))
         _one_of("orientations", self.orientations, (8, 1))
         _one_of("scales", self.scales, (3, 1))
         if not 0 < self.region_weight <= 1:
@@ -76,7 +110,7 @@ class Settings:
             conditions(self.where)
 
     @classmethod
-    def of(cls, **given: Any) -> "Settings":
+    def of(cls, **given: Any) -> "SearchSettings":
         """Return settings from keywords.
 
         Raises:
@@ -89,13 +123,13 @@ class Settings:
         return cls(**given)
 
 
-class SearchSettings(TypedDict, total=False):
-    """Type the keywords of a search: the fields of `Settings` without k."""
+class SearchKeywords(TypedDict, total=False):
+    """Type the keywords of a search: the fields of `SearchSettings` without k."""
 
     where: Mapping[str, Any] | None
-    rank: Literal["content", "radius", "hamming"]
+    rank: Rank
     radius: int | None
-    group_by: Literal["series", "study"] | None
+    group_by: Grouping | None
     others: int
     exclude_own_patient: bool
     include_self: bool
@@ -108,7 +142,7 @@ class SearchSettings(TypedDict, total=False):
     depth: int
 
 
-class TextSettings(TypedDict, total=False):
+class TextKeywords(TypedDict, total=False):
     """Type the keywords of a search of texts."""
 
     where: Mapping[str, Any] | None
@@ -118,7 +152,7 @@ class TextSettings(TypedDict, total=False):
 
 def _plain(value: Any) -> Any:
     """Return a value as JSON, and so a receipt, holds it: numbers of NumPy become Python's, collections lists."""
-    if isinstance(value, np.generic | np.ndarray):
+    if hasattr(value, "tolist"):
         return value.tolist()
     if isinstance(value, Mapping):
         return {name: _plain(each) for name, each in value.items()}

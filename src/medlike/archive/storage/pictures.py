@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Pictures:
+class StoredPictures:
     """Stored images as pictures, asked for by id and generation."""
 
     store: Store

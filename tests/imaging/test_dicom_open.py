@@ -42,6 +42,7 @@ def test_a_preamble_that_is_too_short(write_dicom, missing):
         (b"\x10\x00\x20\x00LO", b"\x10\x00\x20\x00ZZ"),
         (b"\x28\x00\x10\x00US", b"\x28\x00\x10\x00ZZ"),
         (b"\x08\x00\x18\x00UI", b"\x08\x00\x18\x00ZZ"),
+        (b"\x28\x00\x04\x00CS", b"\x28\x00\x04\x00FD"),  # 12 bytes are no whole number of doubles
     ],
 )
 def test_elements_that_cannot_be_read_do_not_stand_in_the_way(write_dicom, written, damaged):

@@ -1,0 +1,48 @@
+"""How to add images: every setting with its default, checked."""
+
+import os
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from medlike.errors import QueryError
+from medlike.option import Option
+
+
+@dataclass(frozen=True)
+class IntakeSettings:
+    """Settings of adding images.
+
+    Attributes:
+        pixels: "copy" stores the pixels; "reference" stores a preview and the path.
+        frames: Frames of a multi-frame file: "middle", "all", or n for every n-th.
+        keep_identifiers: If true, names and dates are stored in the private folder.
+        threads: Threads that read files; 0 for one per core, at most 8.
+    """
+
+    pixels: Annotated[
+        str,
+        Option(
+            "Keep a lossless copy, or a preview and a reference to the file.", text=Literal["copy", "reference"]
+        ),
+    ] = "reference"
+    frames: Annotated[
+        Literal["middle", "all"] | int,
+        Option(
+            "Frames of a multi-frame file to index: all, the middle one, or every Nth.",
+            metavar="all|middle|N",
+            text=str,
+        ),
+    ] = "middle"
+    keep_identifiers: Annotated[
+        bool, Option("For a new archive: store names and dates in its private folder, beside UIDs and paths.")
+    ] = False
+    threads: int = 0
+
+    def __post_init__(self) -> None:
+        if self.pixels not in ("copy", "reference"):
+            raise QueryError(f"pixels is {self.pixels!r}: give 'copy' or 'reference'")
+
+    @property
+    def workers(self) -> int:
+        """Return how many threads read files."""
+        return self.threads or min(8, len(os.sched_getaffinity(0)))
