@@ -57,14 +57,14 @@ AUGMENTATIONS: dict[str, Augmentation] = {
 
 
 def augmentation(name: str) -> Augmentation:
-    """The named augmentation; TrainingError lists the known names."""
+    """Return the named augmentation; TrainingError lists the known names."""
     if name not in AUGMENTATIONS:
         raise TrainingError(f"unknown augmentation {name!r}; known: {', '.join(sorted(AUGMENTATIONS))}")
     return AUGMENTATIONS[name]
 
 
 def augment(images: Tensor, settings: Augmentation, generator: torch.Generator) -> Tensor:
-    """Randomly changed copies: float [N,1,H,W] in [0,1] in, the same shape and range out.
+    """Return randomly changed copies: float [N,1,H,W] in [0,1] in, the same shape and range out.
 
     `generator` lives on the images' device.
     """
@@ -81,7 +81,7 @@ def _geometry(x: Tensor, s: Augmentation, generator: torch.Generator) -> Tensor:
     low, high = s.scale
     scale = low + (high - low) * _uniform(generator, n)
     aspect = torch.exp((2 * _uniform(generator, n) - 1) * s.aspect)
-    # Half the pictures stay upright: most of a gallery is.
+    # Half the pictures stay upright, as most of a gallery is.
     angle = (2 * _uniform(generator, n) - 1) * math.radians(s.rotation) * (_uniform(generator, n) < 0.5)
     flip_x = torch.where(_uniform(generator, n) < s.horizontal, -1.0, 1.0)
     flip_y = torch.where(_uniform(generator, n) < s.vertical, -1.0, 1.0)
@@ -130,7 +130,7 @@ def _intensity(x: Tensor, s: Augmentation, generator: torch.Generator) -> Tensor
 
 
 def _blank_strip(x: Tensor, probability: float, generator: torch.Generator) -> Tensor:
-    """Black out one border strip: burned-in text sits there, and a source must not be told by it."""
+    """Black out one border strip: burned-in text sits there, and the source must not be recognisable by it."""
     n, _, height, width = x.shape
     share = 0.04 + 0.1 * _uniform(generator, n, 1, 1)
     side = torch.randint(0, 4, (n, 1, 1), generator=generator, device=generator.device)

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
 
 from medlike.bundle import Bundle
 from medlike.errors import InputError
+from medlike.types import JsonObject
 
 NOTICE = "A research tool. **Not a medical device**: not for diagnosis, triage of patients or any clinical decision."
 
 
-def model_card(bundle: Bundle, results: Mapping[str, Any] | None = None) -> str:
-    """The card as Markdown. results: results.json of `medlike evaluate` on this bundle.
+def model_card(bundle: Bundle, results: JsonObject | None = None) -> str:
+    """Return the model card of a bundle as Markdown.
 
-    Raises InputError where the results are of another bundle.
+    Args:
+        bundle: The bundle.
+        results: The results.json of `medlike evaluate` on this bundle.
+
+    Raises:
+        InputError: The results are of another bundle.
     """
     spec = bundle.spec
     training = spec.get("training") or {}
@@ -76,18 +81,18 @@ def _purpose(bundle: Bundle) -> str:
             f"Gives images and texts codes of {bundle.bits} bits and float vectors in one space, so that words find "
             "images and images find texts. It takes the content vectors that the image bundle has made already."
         )
-    said = f"Gives an image a code of {bundle.bits} bits and a content vector, so that images like it can be found."
+    text = f"Gives an image a code of {bundle.bits} bits and a content vector, so that images like it can be found."
     if bundle.spec.get("outlier"):
         threshold = float(bundle.spec["outlier"]["threshold"])
-        said += (
+        text += (
             f" Says of each image whether it is like anything the bundle knows: p at most {threshold:g} is an outlier, "
             f"so about {threshold:.0%} of usual images are flagged by mistake."
         )
-    return said
+    return text
 
 
-def _data(training: Mapping[str, Any], spec: Mapping[str, Any]) -> str:
-    sources: Mapping[str, Any] = training.get("sources") or {}
+def _data(training: JsonObject, spec: JsonObject) -> str:
+    sources: JsonObject = training.get("sources") or {}
     parts = [f"Trained on {training.get('images', 'an unstated number of')} images."]
     if sources:
         parts.append(
@@ -109,7 +114,7 @@ def _data(training: Mapping[str, Any], spec: Mapping[str, Any]) -> str:
     return "\n\n".join(parts)
 
 
-def _making(training: Mapping[str, Any]) -> str:
+def _making(training: JsonObject) -> str:
     rows = [
         (name, training[key])
         for name, key in (
@@ -130,25 +135,25 @@ def _making(training: Mapping[str, Any]) -> str:
     ]
     changes = training.get("changes") or {}
     rows += [(f"setting {name}", value) for name, value in changes.items()]
-    said = table(("", ""), [(name, ", ".join(value) if isinstance(value, list) else value) for name, value in rows])
+    text = table(("", ""), [(name, ", ".join(value) if isinstance(value, list) else value) for name, value in rows])
     histogram = training.get("similarity_histogram")
     if histogram:
-        said += "\n\nPairs by similarity H of their fingerprints, 0 to 1 in 20 bins, as the hash loss saw them:\n\n"
-        said += table(("", *(f"{i / 20:.2f}" for i in range(20))), _shares(histogram))
-    return said
+        text += "\n\nPairs by similarity H of their fingerprints, 0 to 1 in 20 bins, as the hash loss saw them:\n\n"
+        text += table(("", *(f"{i / 20:.2f}" for i in range(20))), _shares(histogram))
+    return text
 
 
-def regional_part(training: Mapping[str, Any]) -> str:
-    """What training the regional expert reports: the entropy of its bits and the learned gate; "" without one."""
+def regional_part(training: JsonObject) -> str:
+    """Return what training the regional expert reports: entropy of its bits, learned gate; "" without one."""
     report = training.get("regional") or {}
-    said = []
+    parts = []
     if entropy := report.get("entropy"):
-        said.append(
+        parts.append(
             "Entropy of a bit of the local codes over content cells, 1 at most: "
             f"{_number(entropy['mean'])} on average, {_number(entropy['worst'])} the least."
         )
     if gate := report.get("gate"):
-        said.append(
+        parts.append(
             "The learned gate beside the hard one, which answers a crop by local codes and all else by global ones; "
             "relevant is what has the same label:"
         )
@@ -156,11 +161,11 @@ def regional_part(training: Mapping[str, Any]) -> str:
             (name, *(_number(gate[key][figure]) for figure in ("local_share", "map_blended", "map_hard")))
             for name, key in (("with a crop", "with_crop"), ("without", "without_crop"))
         ]
-        said.append(table(("training queries", "learned local share", "mAP, learned", "mAP, hard"), rows))
-    return "\n\n".join(said)
+        parts.append(table(("training queries", "learned local share", "mAP, learned", "mAP, hard"), rows))
+    return "\n\n".join(parts)
 
 
-def _shares(histogram: Sequence[Sequence[float]]) -> list[tuple[Any, ...]]:
+def _shares(histogram: Sequence[Sequence[float]]) -> list[tuple[str, ...]]:
     rows = []
     for name, counts in zip(("same class", "other class"), histogram, strict=False):
         total = sum(counts) or 1
@@ -168,8 +173,8 @@ def _shares(histogram: Sequence[Sequence[float]]) -> list[tuple[Any, ...]]:
     return rows
 
 
-def quality_part(quality: Mapping[str, Any]) -> str:
-    """The measured quality of a bundle, as it stands in its specification."""
+def quality_part(quality: JsonObject) -> str:
+    """Return the measured quality of a bundle, as it stands in its specification."""
     if not quality:
         return "Not measured."
     if "single" in quality:
@@ -205,26 +210,26 @@ def quality_part(quality: Mapping[str, Any]) -> str:
     return "\n\n".join(parts)
 
 
-def _text_quality(quality: Mapping[str, Any]) -> str:
+def _text_quality(quality: JsonObject) -> str:
     rows = [
         (f"{direction}, {seen}", *(_number(quality[protocol][direction][key]) for key in _TEXT_KEYS))
         for protocol, seen in (("single", "one side seen"), ("paired", "the query's other half seen too"))
         for direction in quality[protocol]
     ]
-    said = (
+    text = (
         f"{quality['query']} images and {quality['query_texts']} texts against {quality['gallery']} images "
         f"and {quality['gallery_texts']} texts, {quality['labels']} labels, parts that took no part in making it; "
         f"{quality['how']}."
     )
     head = ("", "mAP@50, codes", "mAP@50, float", "mAP, codes", "mAP, float")
-    return f"{said}\n\n{table(head, rows)}"
+    return f"{text}\n\n{table(head, rows)}"
 
 
 _TEXT_KEYS = ("map_at_k_codes", "map_at_k_float", "map_expected_codes", "map_expected_float")
 
 
-def _evaluated(bundle: Bundle, results: Mapping[str, Any]) -> str:
-    methods: Mapping[str, Any] = results.get("methods") or {}
+def _evaluated(bundle: Bundle, results: JsonObject) -> str:
+    methods: JsonObject = results.get("methods") or {}
     if bundle.name not in methods:
         known = ", ".join(methods) or "none"
         raise InputError(f"the results do not speak of {bundle.name}, but of: {known}; evaluate this bundle")
@@ -242,7 +247,7 @@ def _evaluated(bundle: Bundle, results: Mapping[str, Any]) -> str:
     return "\n\n".join(parts)
 
 
-def _limits(bundle: Bundle, training: Mapping[str, Any]) -> str:
+def _limits(bundle: Bundle, training: JsonObject) -> str:
     if bundle.kind == "text":
         lines = [
             "Research and teaching only; nobody has shown that it helps or does no harm in a clinic.",
@@ -272,8 +277,8 @@ def _limits(bundle: Bundle, training: Mapping[str, Any]) -> str:
     return "\n".join(f"- {line}" for line in lines)
 
 
-def table(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
-    """A Markdown table; bars in cells are escaped."""
+def table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    """Return a Markdown table; bars in cells are escaped."""
     lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
     lines += ["| " + " | ".join(str(cell).replace("|", "\\|") for cell in row) + " |" for row in rows]
     return "\n".join(lines)

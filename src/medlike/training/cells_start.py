@@ -5,17 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
 from medlike.models.experts import CellExpert
 from medlike.training.cells import CellViews
 from medlike.training.rotation import balanced_weights, learned_rotation, principal_directions
+from medlike.types import F32, F64, I64
 
-F64 = npt.NDArray[np.float64]
 PER_IMAGE = 30
 ROTATION_ROWS = 40_000
-# Images whose weight the common mean has in the mean of a modality: few images say little.
+# The common mean counts like so many images in the mean of a modality, which is uncertain where images are few.
 PRIOR_IMAGES = 20
 
 
@@ -23,7 +22,7 @@ def start_cells(
     expert: CellExpert,
     channels: Sequence[int],
     views: CellViews,
-    modality: npt.NDArray[np.float32] | None,
+    modality: F32 | None,
     sources: list[str],
     whitening: float,
     seed: int,
@@ -58,12 +57,12 @@ def start_cells(
     code /= np.abs(standard[chosen] @ code).mean()
     device = expert.mean.device
     fitted = [torch.from_numpy(each).float().to(device) for each in (mean, deviation, code)]
-    told = None if means is None else torch.from_numpy(means).float().to(device)
-    expert.initialise_from_projection(fitted[0], fitted[1], fitted[2], modality_mean=told)
+    means_of_modalities = None if means is None else torch.from_numpy(means).float().to(device)
+    expert.initialise_from_projection(fitted[0], fitted[1], fitted[2], modality_mean=means_of_modalities)
 
 
-def modality_means(cells: F64, weights: F64, pictures: npt.NDArray[np.int64], modality: npt.NDArray[np.float32]) -> F64:
-    """What cells of each modality are on average: float64 [M,C], drawn towards zero where pictures are few.
+def modality_means(cells: F64, weights: F64, pictures: I64, modality: F32) -> F64:
+    """Return the mean cell of each modality, float64 [M,C], drawn towards zero where pictures are few.
 
     cells: float64 [n,C], of mean zero; weights: [n]; pictures: int64 [n], which picture each is of; modality:
     float32 [N,M], shares of the pictures.
@@ -74,10 +73,8 @@ def modality_means(cells: F64, weights: F64, pictures: npt.NDArray[np.int64], mo
     return np.asarray(means * (seen / (seen + PRIOR_IMAGES))[:, None])
 
 
-def content_sample(
-    views: CellViews, weights: F64, random: np.random.Generator
-) -> tuple[F64, F64, npt.NDArray[np.int64]]:
-    """Some content cells of every picture, float64 [M,C], how much each counts, and which picture it is of."""
+def content_sample(views: CellViews, weights: F64, random: np.random.Generator) -> tuple[F64, F64, I64]:
+    """Draw content cells of every picture, float64 [M,C], with the weight and the picture of each."""
     parts, counted, pictures = [], [], []
     for row in range(len(views)):
         cells = np.flatnonzero(views.content[row])

@@ -6,27 +6,27 @@ Windows, negatives, start and the terms on the bits are our definition.
 
 from __future__ import annotations
 
+import copy
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from medlike.models.experts import GRID
+from medlike.models.experts import GRID, CellExpert
+from medlike.models.hmar import RegionalNetwork
 from medlike.training.cells import CellViews
+from medlike.training.checkpoints import Content
 from medlike.training.losses.bit_balance import bit_balance
 from medlike.training.losses.bit_covariance import bit_covariance
 from medlike.training.losses.cell_contrast import cell_contrast
 from medlike.training.losses.quantisation import quantisation
 from medlike.training.runner import Stage, run_stage
+from medlike.types import F32, F64, I64, Mask, Progress
 
-Say = Callable[[str], None]
-F32 = npt.NDArray[np.float32]
 CLIP = 5.0
 VALIDATION_BATCHES = 12
 
@@ -87,25 +87,40 @@ class CellBatch:
 
 
 def fit_cells(
-    network: Any,
+    network: RegionalNetwork,
     recipe: CellRecipe,
     views: CellViews,
     modality: F32 | None,
-    weights: npt.NDArray[np.float64],
+    weights: F64,
     validation: CellViews,
     validation_modality: F32 | None,
     folder: str | Path,
     *,
     seed: int = 0,
     resume: bool = False,
-    say: Say = lambda line: None,
-) -> list[dict[str, Any]]:
-    """Train a network's cell expert from where it stands; returns the history, the start as epoch 0.
+    say: Progress[str] = lambda line: None,
+) -> list[dict[str, float]]:
+    """Train the cell expert of a network from where it stands.
 
-    modality: float32 [N,M] of the pictures, None where the expert is not conditioned. weights: how often each
-    picture is drawn. `found`: share of validation cells whose place in the copy has the nearest code among all cells
-    of a batch; `entropy`: mean over bits, over content cells, in bits, and of the worst bit. resume: go on from the
-    checkpoint in `folder`. TrainingError for a loss that is not finite and for a checkpoint of another run.
+    Args:
+        network: The network; all of it but the expert is frozen.
+        recipe: How the expert is trained.
+        views: Cells of the pictures and their copies.
+        modality: float32 [N,M] of the pictures, None where the expert is not conditioned.
+        weights: float64 [N], how often each picture is drawn; they sum to 1.
+        validation: Cells of the validation pictures.
+        validation_modality: As `modality`, of the validation pictures.
+        folder: Holds checkpoint, history and curves.
+        seed: Fixes the batches.
+        resume: Go on from the checkpoint in `folder`.
+        say: Takes lines of progress.
+
+    Returns:
+        The history, with the start as epoch 0. `found` is the share of validation cells whose place in the copy has
+        the nearest code among all cells of a batch; `entropy` is the mean over bits, over content cells, in bits.
+
+    Raises:
+        TrainingError: The checkpoint is of another run, or the loss is not finite.
     """
     expert = network.cells
     device = expert.mean.device
@@ -113,7 +128,7 @@ def fit_cells(
     expert.requires_grad_(True)
     if recipe.cell_linear_held and expert.direct is not None:
         expert.direct.requires_grad_(False)
-    held = None if expert.direct is None else _copied(expert.direct)
+    start = None if expert.direct is None else copy.deepcopy(expert.direct).requires_grad_(False)
     total_steps = max(1, recipe.cell_epochs * recipe.cell_steps)
 
     def batches(epoch: int) -> Iterator[CellBatch]:
@@ -126,16 +141,16 @@ def fit_cells(
         done = (epoch * recipe.cell_steps + step) / total_steps
         return recipe.cell_rate * min(1.0, (done * total_steps + 1) / 50) * (1 + math.cos(math.pi * done)) / 2
 
-    def restore(content: dict[str, Any]) -> None:
-        if held is not None:
-            held.load_state_dict(content["held"])
+    def restore(content: Content) -> None:
+        if start is not None:
+            start.load_state_dict(content["held"])
 
     stage = Stage(
         "cells",
         expert,
         torch.optim.AdamW([p for p in expert.parameters() if p.requires_grad], lr=recipe.cell_rate),
         batches,
-        lambda batch: _judged(expert, held, batch, modality, recipe),
+        lambda batch: _judged(expert, start, batch, modality, recipe),
         recipe.cell_steps,
         recipe.cell_epochs,
         rate=rate,
@@ -146,7 +161,7 @@ def fit_cells(
             "stage": "cells", "recipe": asdict(recipe), "seed": seed, "views": views.digest,
             "places": list(expert.places),
         },
-        state=lambda: {"held": None if held is None else held.state_dict()},
+        state=lambda: {"held": None if start is None else start.state_dict()},
         restore=restore,
         advice="--set cell_rate",
     )  # fmt: skip
@@ -154,19 +169,19 @@ def fit_cells(
 
 
 def draw_batch(
-    views: CellViews, rows: npt.NDArray[np.int64], recipe: CellRecipe, random: np.random.Generator, device: Any
+    views: CellViews, rows: I64, recipe: CellRecipe, random: np.random.Generator, device: torch.device
 ) -> CellBatch:
-    """For each picture the content cells of a random window that its copy shows, at most cell_samples of them."""
+    """Draw content cells of a random window that the copy shows too, at most cell_samples of each picture."""
     first, second, image, places, prints = [], [], [], [], []
     low, high = recipe.cell_sides
     for number, row in enumerate(rows):
-        copy = int(random.integers(views.copies))
-        partner = views.partner[copy][row]
+        chosen_copy = int(random.integers(views.copies))
+        partner = views.partner[chosen_copy][row]
         usable = (views.content[row] & (partner >= 0)).reshape(GRID, GRID)
         if not usable.any():
             continue
         height, width = random.integers(low, high + 1, 2)
-        # Around a usable cell, so that no draw is lost to air.
+        # Around a usable cell, so that no window holds only air.
         y, x = np.argwhere(usable)[random.integers(int(usable.sum()))]
         top = int(np.clip(y - random.integers(height), 0, GRID - height))
         left = int(np.clip(x - random.integers(width), 0, GRID - width))
@@ -174,7 +189,7 @@ def draw_batch(
         inside[top : top + height, left : left + width] = True
         cells = random.permutation(np.flatnonzero(usable & inside))[: recipe.cell_samples]
         first.append(np.asarray(views.cells[0][row])[cells])
-        second.append(np.asarray(views.cells[copy + 1][row])[partner[cells]])
+        second.append(np.asarray(views.cells[chosen_copy + 1][row])[partner[cells]])
         image.append(np.full(len(cells), number))
         places.append(np.stack([cells // GRID, cells % GRID], axis=1))
         prints.append(views.prints[row][cells])
@@ -189,19 +204,19 @@ def draw_batch(
     )
 
 
-def bit_entropy(bits: npt.NDArray[np.bool_]) -> npt.NDArray[np.float64]:
-    """Entropy of each bit over cells, in bits, 0 to 1: bits bool [M,L] -> float64 [L]. A constant bit has none."""
+def bit_entropy(bits: Mask) -> F64:
+    """Return the entropy of each bit over cells, in bits, 0 to 1: bits bool [M,L] -> float64 [L]."""
     share = np.clip(bits.mean(axis=0), 1e-12, 1 - 1e-12)
     return -(share * np.log2(share) + (1 - share) * np.log2(1 - share))
 
 
-def codes_of(expert: Any, cells: Tensor, modality: Tensor | None) -> Tensor:
-    """Real codes [M,L] of cells [M,C], each with the modality [M,K] of its picture."""
+def codes_of(expert: CellExpert, cells: Tensor, modality: Tensor | None) -> Tensor:
+    """Return the real codes [M,L] of cells [M,C], each with the modality [M,K] of its picture."""
     return expert.encode(cells[:, None, None], modality)[0][:, 0, 0]
 
 
 def _judged(
-    expert: Any, held: Any, batch: CellBatch, modality: F32 | None, recipe: CellRecipe
+    expert: CellExpert, start: torch.nn.Linear | None, batch: CellBatch, modality: F32 | None, recipe: CellRecipe
 ) -> tuple[Tensor, dict[str, float]]:
     shares = None if modality is None else torch.from_numpy(modality).to(batch.row.device)[batch.row]
     u, v = codes_of(expert, batch.first, shares), codes_of(expert, batch.second, shares)
@@ -224,10 +239,10 @@ def _judged(
         if weight:
             parts[name] = term(both)
             total = total + weight * parts[name]
-    if recipe.cell_hold and held is not None:
+    if recipe.cell_hold and start is not None:
         twice = None if shares is None else torch.cat([shares, shares])
         cells = torch.cat([batch.first, batch.second])[:, None, None]
-        before = held(expert.standardise(cells, twice)[:, 0, 0]).detach()
+        before = start(expert.standardise(cells, twice)[:, 0, 0]).detach()
         parts["hold"] = (_similarity(torch.tanh(both)) - _similarity(before)).square().mean()
         total = total + recipe.cell_hold * parts["hold"]
     return total, {name: float(value.detach()) for name, value in parts.items()}
@@ -244,15 +259,11 @@ def _similarity(u: Tensor) -> Tensor:
     return unit @ unit.T
 
 
-def _copied(linear: torch.nn.Linear) -> torch.nn.Linear:
-    held = torch.nn.Linear(linear.in_features, linear.out_features).to(linear.weight.device)
-    held.load_state_dict(linear.state_dict())
-    return held.requires_grad_(False)
-
-
 @torch.no_grad()
-def _validated(expert: Any, recipe: CellRecipe, views: CellViews, modality: F32 | None, seed: int) -> dict[str, float]:
-    """Share of cells found again in the copy by their code, and entropies of the bits."""
+def _validated(
+    expert: CellExpert, recipe: CellRecipe, views: CellViews, modality: F32 | None, seed: int
+) -> dict[str, float]:
+    """Return the share of cells that their code finds again in the copy, and the entropies of the bits."""
     random = np.random.default_rng((seed, 13))
     device = expert.mean.device
     right, total = 0, 0

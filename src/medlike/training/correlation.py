@@ -8,8 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from medlike.errors import TrainingError
-
-F64 = npt.NDArray[np.float64]
+from medlike.types import F64
 
 
 @dataclass(frozen=True)
@@ -29,7 +28,7 @@ class Correlation:
 def canonical_correlation(
     first: npt.NDArray, second: npt.NDArray, directions: int, penalty: float = 10.0, power: float = 2.0
 ) -> Correlation:
-    """Regularised canonical correlation of paired rows, float [N, D] and [N, S].
+    """Return the regularised canonical correlation of paired rows, float [N, D] and [N, S].
 
     penalty: added to the diagonal of both scatter matrices, in units of rows of length 1 per 1,000 pairs. power: of
     the correlation by which a direction is scaled (Chapelle et al. 2003; Gong et al., IJCV 2014, with ITQ). At most
@@ -44,18 +43,18 @@ def canonical_correlation(
     mixed = np.linalg.solve(left, a.T @ b)
     mixed = np.linalg.solve(right, mixed.T).T
     u, strengths, v = np.linalg.svd(mixed, full_matrices=False)
-    kept = min(directions, len(strengths))
-    scale = strengths[:kept] ** power
+    count = min(directions, len(strengths))
+    scale = strengths[:count] ** power
     return Correlation(
         *means,
-        np.linalg.solve(left.T, u[:, :kept]) * scale,
-        np.linalg.solve(right.T, v[:kept].T) * scale,
-        strengths[:kept],
+        np.linalg.solve(left.T, u[:, :count]) * scale,
+        np.linalg.solve(right.T, v[:count].T) * scale,
+        strengths[:count],
     )
 
 
 def sign_frame(rows: npt.NDArray, bits: int, iterations: int = 60, seed: int = 0) -> F64:
-    """A map [r, bits] whose signs keep directions: iterative quantisation, for more bits than dimensions too.
+    """Return a map [r, bits] whose signs keep directions (iterative quantisation, also for bits > r).
 
     rows: float [N, r]. Alternates between signs of the rows and the map nearest to them with orthonormal rows (or
     columns). Source: Gong and Lazebnik, CVPR 2011; for bits > r the map is a tight frame (ours).
@@ -72,5 +71,5 @@ def sign_frame(rows: npt.NDArray, bits: int, iterations: int = 60, seed: int = 0
 
 
 def _root(rows: F64, ridge: float) -> F64:
-    """Lower root of the scatter matrix with a ridge."""
+    """Return the lower root of the scatter matrix with a ridge."""
     return np.asarray(np.linalg.cholesky(rows.T @ rows + ridge * np.eye(rows.shape[1])), np.float64)

@@ -5,11 +5,10 @@ from __future__ import annotations
 import csv
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 
 def keep_history(
-    history: list[dict[str, Any]], folder: Path, stage: str = "", measured: Sequence[str] = ("map",)
+    history: list[dict[str, float]], folder: Path, stage: str = "", measured: Sequence[str] = ("map",)
 ) -> None:
     """Write history.csv, one row an epoch, and draw curves.png beside it where matplotlib is installed.
 

@@ -8,25 +8,25 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from medlike.errors import TrainingError
-from medlike.training.feed import mixed_precision
+from medlike.models.decoder import Decoder
+from medlike.models.networks import Network
+from medlike.training.feed import grey_batch, mixed_precision
 from medlike.training.pictures import Pictures
 from medlike.training.recipe import Recipe
 from medlike.training.runner import Stage, run_stage
+from medlike.types import I64, Progress
 
-Say = Callable[[str], None]
-DeepMaps = Callable[[npt.NDArray[np.int64]], Tensor]
+DeepMaps = Callable[[I64], Tensor]
 
 
 def fit_decoder(
-    network: Any,
+    network: Network,
     recipe: Recipe,
     pictures: Pictures,
     deep: DeepMaps,
@@ -36,16 +36,30 @@ def fit_decoder(
     *,
     seed: int = 0,
     resume: bool = False,
-    say: Say = lambda line: None,
-) -> list[dict[str, Any]]:
-    """Train the decoder of a network and leave its best epoch in it; returns the history.
+    say: Progress[str] = lambda line: None,
+) -> list[dict[str, float]]:
+    """Train the decoder of a network and leave its best epoch in it.
 
-    deep: rows -> the stem's deepest maps [n,C,7,7] on the network's device. Best by the error on the
-    validation pictures. resume: go on from the checkpoint in `folder`. TrainingError for a loss that is not
-    finite and for a checkpoint of another run.
+    Args:
+        network: A network with a decoder; all else of it is frozen.
+        recipe: How it is trained.
+        pictures: What the decoder draws again.
+        deep: rows -> the deepest maps of the stem, [n,C,7,7], on the device of the network.
+        validation: Pictures by whose error the best epoch is chosen.
+        validation_deep: As `deep`, of those pictures.
+        folder: Holds checkpoint, history and curves.
+        seed: Fixes the order of the pictures.
+        resume: Go on from the checkpoint in `folder`.
+        say: Takes lines of progress.
+
+    Returns:
+        The history, a row for each epoch.
+
+    Raises:
+        TrainingError: There is no decoder, the checkpoint is of another run, or the loss is not finite.
     """
     device = next(network.parameters()).device
-    decoder = network.image.decoder if hasattr(network, "image") else network.decoder
+    decoder = network.decoder
     if decoder is None:
         raise TrainingError("this network has no decoder; build it with decoder=True")
     network.eval().requires_grad_(False)
@@ -53,7 +67,7 @@ def fit_decoder(
     batch = min(recipe.batch, len(pictures))
     steps = max(1, len(pictures) // batch)
 
-    def batches(epoch: int) -> Iterator[npt.NDArray[np.int64]]:
+    def batches(epoch: int) -> Iterator[I64]:
         order = np.random.default_rng((seed, 7, epoch)).permutation(len(pictures))
         return (order[step * batch : (step + 1) * batch] for step in range(steps))
 
@@ -61,11 +75,11 @@ def fit_decoder(
         share = (epoch + step / steps) / recipe.decoder_epochs
         return recipe.decoder_rate * (0.02 + 0.98 * (1 + math.cos(math.pi * share)) / 2)
 
-    def judged(rows: npt.NDArray[np.int64]) -> tuple[Tensor, dict[str, float]]:
+    def judged(rows: I64) -> tuple[Tensor, dict[str, float]]:
         with torch.no_grad():
             maps = deep(rows)
         with mixed_precision(device):
-            error = ((decoder(maps).float() - _grey(pictures, rows, device)) ** 2).mean()
+            error = ((decoder(maps).float() - grey_batch(pictures, rows, device)) ** 2).mean()
         return error, {"error": float(error.detach())}
 
     stage = Stage(
@@ -90,15 +104,11 @@ def fit_decoder(
 
 
 @torch.inference_mode()
-def _validated(decoder: Any, pictures: Pictures, deep: DeepMaps, batch: int, device: torch.device) -> float:
+def _validated(decoder: Decoder, pictures: Pictures, deep: DeepMaps, batch: int, device: torch.device) -> float:
     total = 0.0
     for start in range(0, len(pictures), batch):
         rows = np.arange(start, min(start + batch, len(pictures)))
         with mixed_precision(device):
-            away = (decoder(deep(rows)).float() - _grey(pictures, rows, device)) ** 2
+            away = (decoder(deep(rows)).float() - grey_batch(pictures, rows, device)) ** 2
         total += float(away.mean()) * len(rows)
     return total / len(pictures)
-
-
-def _grey(pictures: Pictures, rows: npt.NDArray[np.int64], device: torch.device) -> Tensor:
-    return torch.from_numpy(pictures.pixels[rows]).to(device).float().unsqueeze(1) / 255

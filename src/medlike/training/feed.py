@@ -9,22 +9,24 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from medlike.models.acir import ImageNetwork
 from medlike.training.augmentation import augment, augmentation
 from medlike.training.maps import Maps
 from medlike.training.pictures import Pictures
 from medlike.training.recipe import Recipe
+from medlike.types import F32, I64
 
-I64 = npt.NDArray[np.int64]
 T = TypeVar("T")
+# Outputs of a network for a batch, by name: tensors, and dictionaries of them.
+Outputs = dict[str, Any]
 SERVED_BATCH = 256
 
 
 def ahead(items: Iterator[T]) -> Iterator[T]:
-    """The same items, the next one made in another thread while the last is worked on; none may be None."""
+    """Yield the same items, each made in another thread while the last is worked on; none may be None."""
     with ThreadPoolExecutor(1, thread_name_prefix="medlike-feed") as pool:
         coming = pool.submit(next, items, None)
         while (item := coming.result()) is not None:
@@ -32,22 +34,27 @@ def ahead(items: Iterator[T]) -> Iterator[T]:
             yield item
 
 
-def mixed_precision(device: torch.device) -> AbstractContextManager[Any]:
-    """bfloat16 on a GPU; full precision on a CPU, where it is slower."""
+def mixed_precision(device: torch.device) -> AbstractContextManager[object]:
+    """Compute in bfloat16 on a GPU, and in full precision on a CPU, where bfloat16 is slower."""
     return torch.autocast(device.type, torch.bfloat16) if device.type == "cuda" else nullcontext()
+
+
+def grey_batch(pictures: Pictures, rows: I64, device: torch.device) -> Tensor:
+    """Return the pictures of some rows on the device: float32 [n,1,224,224] in [0,1]."""
+    return torch.from_numpy(pictures.pixels[rows]).to(device).float().unsqueeze(1) / 255
 
 
 @dataclass
 class FrozenFeed:
     """Outputs of a network on cached maps of its frozen stem."""
 
-    network: Any
+    network: ImageNetwork
     maps: Maps
     recipe: Recipe
     device: torch.device
 
     def batch(self, rows: I64, random: np.random.Generator) -> tuple[Tensor, ...]:
-        """A random view of each row, for `run`; half the batches have another picture mixed in."""
+        """Draw a view of each row, for `run`; with mixing, half the batches have another picture mixed in."""
         views = random.integers(0, self.maps.views, len(rows))
         parts = self.maps.batch(views, rows, self.device)
         if self.recipe.mixing and random.random() < 0.5:
@@ -56,21 +63,18 @@ class FrozenFeed:
             return tuple(_mix(part, share, other) for part in parts)
         return parts
 
-    def run(self, inputs: tuple[Tensor, ...]) -> dict[str, Any]:
-        """Outputs of a batch."""
-        return self._encode(*inputs)
-
-    def served(self, rows: I64) -> dict[str, Any]:
-        """The pictures as they are."""
-        return self._encode(*self.maps.batch(np.zeros(len(rows), np.int64), rows, self.device))
-
-    def _encode(self, shallow: Tensor, deep: Tensor, pooled: Tensor) -> dict[str, Any]:
+    def run(self, inputs: tuple[Tensor, ...]) -> Outputs:
+        """Return the outputs of a batch: shallow and deep maps and pooled means."""
         with mixed_precision(self.device):
-            return self.network.encode(shallow, deep, pooled)
+            return self.network.encode(*inputs)
+
+    def served(self, rows: I64) -> Outputs:
+        """Return the outputs of pictures that are not augmented."""
+        return self.run(self.maps.batch(np.zeros(len(rows), np.int64), rows, self.device))
 
 
 def _mix(part: Tensor, share: Tensor, other: Tensor) -> Tensor:
-    """Maps of linear convolutions mix like pictures, nearly: the label stays the larger share's."""
+    """Mix maps, nearly as if the pictures were mixed; the label stays that of the larger share."""
     weight = share.reshape(-1, *[1] * (part.ndim - 1))
     return (1 - weight) * part + weight * part[other]
 
@@ -79,42 +83,36 @@ def _mix(part: Tensor, share: Tensor, other: Tensor) -> Tensor:
 class PictureFeed:
     """Outputs of a whole network on augmented pictures."""
 
-    network: Any
+    network: ImageNetwork
     pictures: Pictures
     recipe: Recipe
     device: torch.device
 
     def batch(self, rows: I64, random: np.random.Generator) -> tuple[Tensor, ...]:
-        """Pictures of the rows for `run`, float [n,1,224,224], augmented as the recipe says."""
+        """Return the pictures of the rows for `run`, float [n,1,224,224], augmented as the recipe says."""
         generator = torch.Generator(self.device).manual_seed(int(random.integers(2**62)))
-        return (augment(self._grey(rows), augmentation(self.recipe.augmentation), generator),)
+        return (
+            augment(grey_batch(self.pictures, rows, self.device), augmentation(self.recipe.augmentation), generator),
+        )
 
-    def run(self, inputs: tuple[Tensor, ...]) -> dict[str, Any]:
-        """Outputs of a batch."""
-        return self._forward(*inputs)
-
-    def served(self, rows: I64) -> dict[str, Any]:
-        """The pictures as they are."""
-        return self._forward(self._grey(rows))
-
-    def _grey(self, rows: I64) -> Tensor:
-        return torch.from_numpy(self.pictures.pixels[rows]).to(self.device).float().unsqueeze(1) / 255
-
-    def _forward(self, grey: Tensor) -> dict[str, Any]:
-        images = grey.expand(-1, 3, -1, -1).contiguous(memory_format=torch.channels_last)
+    def run(self, inputs: tuple[Tensor, ...]) -> Outputs:
+        """Return the outputs of a batch: grey pictures alone."""
+        images = inputs[0].expand(-1, 3, -1, -1).contiguous(memory_format=torch.channels_last)
         with mixed_precision(self.device):
             return self.network(images)
 
+    def served(self, rows: I64) -> Outputs:
+        """Return the outputs of pictures that are not augmented."""
+        return self.run((grey_batch(self.pictures, rows, self.device),))
+
 
 @torch.inference_mode()
-def served_outputs(
-    feed: FrozenFeed | PictureFeed, count: int, names: tuple[str, ...]
-) -> dict[str, npt.NDArray[np.float32]]:
-    """Named outputs of the first `count` pictures as they are, float32 [count, ...]; "modality" is one."""
+def served_outputs(feed: FrozenFeed | PictureFeed, count: int, names: tuple[str, ...]) -> dict[str, F32]:
+    """Return the named outputs of the first `count` pictures, not augmented: float32 [count, ...]."""
     feed.network.eval()
-    kept: dict[str, list[npt.NDArray[np.float32]]] = {name: [] for name in names}
+    parts_by_name: dict[str, list[F32]] = {name: [] for name in names}
     for start in range(0, count, SERVED_BATCH):
         outputs = feed.served(np.arange(start, min(start + SERVED_BATCH, count)))
         for name in names:
-            kept[name].append(outputs[name].float().cpu().numpy())
-    return {name: np.concatenate(parts) for name, parts in kept.items()}
+            parts_by_name[name].append(outputs[name].float().cpu().numpy())
+    return {name: np.concatenate(parts) for name, parts in parts_by_name.items()}

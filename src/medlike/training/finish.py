@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from medlike import bundle as bundles
 from medlike.bundle import Bundle
@@ -22,7 +20,7 @@ from medlike.datasets.licences import image_terms
 from medlike.inference.encoder import MODALITY_FLOOR
 from medlike.inference.outlier import OutlierScorer, fit_outlier
 from medlike.models.export import export_graph, round_weights
-from medlike.models.networks import record
+from medlike.models.networks import Network, record
 from medlike.training.material import Classes, Material
 from medlike.training.outlier_fit import (
     choose_weights,
@@ -35,12 +33,10 @@ from medlike.training.outlier_fit import (
 )
 from medlike.training.pictures import prepare_pictures
 from medlike.training.quality import measure_bundle, measure_left_out
-
-Say = Callable[[str], None]
-F32 = npt.NDArray[np.float32]
+from medlike.types import F32, I64, U8, Array, JsonObject, Progress
 
 REFERENCE = 2400
-# Fewer calibration units than 1 / 0.03 could never reach the threshold.
+# With fewer calibration units than 1 / 0.03 no p-value could reach the threshold.
 LEAST_CALIBRATION = 34
 
 
@@ -61,7 +57,7 @@ class Collection:
 
 
 def finish_bundle(
-    network: Any,
+    network: Network,
     train: Material,
     outputs: Mapping[str, F32],
     collection: Collection,
@@ -69,24 +65,37 @@ def finish_bundle(
     *,
     name: str,
     preset: str,
-    training: Mapping[str, Any],
+    training: JsonObject,
     stem_terms: str,
     seed: int = 0,
     replace: bool = False,
-    say: Say = lambda line: None,
+    say: Progress[str] = lambda line: None,
 ) -> Bundle:
     """Round, export, calibrate and measure a trained network, and write it as a bundle at `out`.
 
-    outputs: "pooled" [N,P] and "feature" [N,D] of the training pictures. training: what the bundle keeps of
-    the run. Weights are rounded in place, so that the network is what was shipped.
+    Weights are rounded in place, so that the network is what was shipped.
+
+    Args:
+        network: The trained network.
+        train: The training pictures.
+        outputs: "pooled" [N,P] and "feature" [N,D] of the training pictures.
+        collection: Where calibration, outliers and measurements come from.
+        out: Where the bundle goes.
+        name: Name of the bundle.
+        preset: Name of the preset.
+        training: What the bundle keeps of the run.
+        stem_terms: Terms of the weights of the stem.
+        seed: Fixes the reference and calibration pictures.
+        replace: Replace a bundle that is at `out`.
+        say: Takes lines of progress.
     """
     network = network.eval().cpu()
     network.outlier_map = fit_outlier_map(
-        outputs["pooled"], outputs["feature"], _pooling(network).channels, [s.source for s in train.dataset]
+        outputs["pooled"], outputs["feature"], network.stem.channels, [s.source for s in train.dataset]
     )
     say("exporting")
     graph = export_graph(round_weights(network))
-    spec: dict[str, Any] = {
+    spec: JsonObject = {
         "name": name,
         "preset": preset,
         "network": record(network) | {"outlier_map": map_settings(network.outlier_map)},
@@ -113,9 +122,9 @@ def finish_bundle(
 
 
 def outlier_part(
-    bundle: Bundle, train: Material, collection: Collection, seed: int, say: Say = lambda line: None
-) -> tuple[dict[str, npt.NDArray[Any]], dict[str, Any] | None]:
-    """Arrays and facts of the outlier score; nothing where the calibration part has too few units.
+    bundle: Bundle, train: Material, collection: Collection, seed: int, say: Progress[str] = lambda line: None
+) -> tuple[dict[str, Array], JsonObject | None]:
+    """Return arrays and facts of the outlier score, none where the calibration part has too few units.
 
     Reference: training pictures. Calibration: one picture a unit of the calibration part. The components'
     weights come from the outlier pictures of the calibration half against the validation part, leaving one
@@ -123,8 +132,8 @@ def outlier_part(
     """
     random = np.random.default_rng(seed)
     split = collection.split
-    held = split.part(collection.everything, "calibration")
-    usual = held.where(lambda sample: not sample.is_ood and may_train(sample))
+    calibration_part = split.part(collection.everything, "calibration")
+    usual = calibration_part.where(lambda sample: not sample.is_ood and may_train(sample))
     if len(usual):
         usual = _rows(usual, one_of_each(split.units(usual), random))
     if len(usual) < LEAST_CALIBRATION:
@@ -135,9 +144,9 @@ def outlier_part(
     rows = spread_rows(np.arange(len(train)), keys, REFERENCE, random)
     reference = runtime_outputs(bundle, train.pictures.pixels[rows])
     calibration = runtime_outputs(bundle, prepare_pictures(usual, collection.cache, say).pixels)
-    fitting: dict[str, Any] = {
+    fitting: JsonObject = {
         "reference_unit": train.units[rows].tolist(),
-        # One label looks different from place to place: a cluster for each source's share of it.
+        # A label looks different at each source, so each source has a cluster of its own.
         "reference_cluster": [keys[row] for row in rows.tolist()],
         "reference_error": reference.get("reconstruction_error"),
         "calibration_error": calibration.get("reconstruction_error"),
@@ -145,7 +154,7 @@ def outlier_part(
     both = (reference["outlier_features"], calibration["outlier_features"])
     modality = predicted(bundle, calibration)
     arrays, facts = fit_outlier(*both, modality, **fitting)
-    outliers = held.where(lambda sample: sample.is_ood)
+    outliers = calibration_part.where(lambda sample: sample.is_ood)
     beside = split.part(collection.everything, "validation").where(lambda s: not s.is_ood and may_train(s))
     if len(outliers) and len(beside):
         beside = _rows(beside, one_of_each(split.units(beside), random))
@@ -160,8 +169,8 @@ def outlier_part(
     return arrays, facts
 
 
-def runtime_outputs(bundle: Bundle, pixels: npt.NDArray[np.uint8]) -> dict[str, F32]:
-    """Every output of the graph for pictures uint8 [N,224,224], by the runtime: name -> float32 [N, ...]."""
+def runtime_outputs(bundle: Bundle, pixels: U8) -> dict[str, F32]:
+    """Return every output of the graph for pictures uint8 [N,224,224], by the runtime: name -> float32 [N, ...]."""
     session = open_session(bundle.graph)
     names = [name for name in bundle.outputs if name not in ("cells", "cell_weight")]
     with ThreadPoolExecutor(cores()) as pool:
@@ -170,7 +179,7 @@ def runtime_outputs(bundle: Bundle, pixels: npt.NDArray[np.uint8]) -> dict[str, 
 
 
 def predicted(bundle: Bundle, outputs: Mapping[str, F32]) -> list[str | None]:
-    """The modality that the bundle predicts for each row, None where it is unsure."""
+    """Return the modality that the bundle predicts for each row, None where it is unsure."""
     shares = outputs.get("modality")
     if shares is None or not bundle.modalities:
         return [None] * len(outputs["bits"])
@@ -178,20 +187,20 @@ def predicted(bundle: Bundle, outputs: Mapping[str, F32]) -> list[str | None]:
     return [bundle.modalities[i] if known else None for i, known in zip(shares.argmax(axis=1), sure, strict=True)]
 
 
-def data_terms(dataset: Dataset) -> dict[str, dict[str, Any]]:
-    """source -> number of images and their terms as the manifest states them, most frequent first."""
-    found: dict[str, Counter[str]] = {}
+def data_terms(dataset: Dataset) -> dict[str, JsonObject]:
+    """Return, by source, the number of images and their terms as the manifest states them, most frequent first."""
+    counts_by_source: dict[str, Counter[str]] = {}
     for sample in dataset:
-        counts = found.setdefault(sample.source or dataset.name, Counter())
+        counts = counts_by_source.setdefault(sample.source or dataset.name, Counter())
         counts[image_terms(sample.licence) or "not stated"] += 1
     return {
         source: {"images": sum(counts.values()), "terms": [term for term, _ in counts.most_common()]}
-        for source, counts in sorted(found.items())
+        for source, counts in sorted(counts_by_source.items())
     }
 
 
 def terms(dataset: Dataset, stem_terms: str) -> str:
-    """The terms of weights fitted to a dataset, for people."""
+    """Return the terms of weights fitted to a dataset, as a text for people."""
     sources = len({sample.source for sample in dataset})
     return (
         f"{stem_terms} Trained on {len(dataset)} images of {sources} source{'s' * (sources != 1)}, listed with their "
@@ -200,9 +209,5 @@ def terms(dataset: Dataset, stem_terms: str) -> str:
     )
 
 
-def _pooling(network: Any) -> Any:
-    return network.image.pooling if hasattr(network, "image") else network.pooling
-
-
-def _rows(dataset: Dataset, rows: Sequence[int] | npt.NDArray[np.int64]) -> Dataset:
+def _rows(dataset: Dataset, rows: Sequence[int] | I64) -> Dataset:
     return Dataset(dataset.name, tuple(dataset[int(row)] for row in rows))

@@ -6,13 +6,10 @@ box is used.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import repeat
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
 from medlike.codes import hamming
@@ -20,12 +17,13 @@ from medlike.codes.templates import GRID, Template
 from medlike.codes.windows import match
 from medlike.metrics.retrieval import score
 from medlike.metrics.ties import score_counts
+from medlike.models.experts import Gate
+from medlike.models.hmar import RegionalNetwork
 from medlike.training.cells_training import CellRecipe
 from medlike.training.losses.listwise import blended_distance, listwise
 from medlike.training.runner import Stage, run_stage
+from medlike.types import F32, I64, U8, U64, JsonObject, Mask, Progress
 
-Say = Callable[[str], None]
-F32 = npt.NDArray[np.float32]
 SIDES = (4, 9)
 DECAY = 0.1
 
@@ -40,10 +38,10 @@ class GateMaterial:
 
     standard: F32
     modality: F32 | None
-    codes: npt.NDArray[np.uint8]
-    cells: npt.NDArray[np.uint64]
-    content: npt.NDArray[np.bool_]
-    labels: npt.NDArray[np.int64]
+    codes: U8
+    cells: U64
+    content: Mask
+    labels: I64
 
 
 @dataclass(frozen=True)
@@ -52,24 +50,25 @@ class Lists:
 
     whole: F32
     local: F32
-    relevance: npt.NDArray[np.bool_]
+    relevance: Mask
     boxed: F32
-    rows: npt.NDArray[np.int64]
+    rows: I64
 
 
 def fit_gate(
-    network: Any,
+    network: RegionalNetwork,
     recipe: CellRecipe,
     train: GateMaterial,
     validation: GateMaterial,
     *,
     seed: int = 0,
-    say: Say = lambda line: None,
-) -> dict[str, Any]:
-    """Train a network's gate in place; returns mean shares and what blended and hard routing reach.
+    say: Progress[str] = lambda line: None,
+) -> JsonObject:
+    """Train the gate of a network in place.
 
-    The result holds, for validation queries with and without a crop: the mean share of the local distance, and mean
-    average precision over candidates of hard routing (whole image without a crop, region with one) and blended.
+    Returns:
+        For validation queries with and without a crop: the mean share of the local distance, and the mean average
+        precision over candidates of blended and of hard routing (whole image without a crop, region with one).
     """
     torch.manual_seed(seed)
     gate = network.gate
@@ -88,24 +87,24 @@ def fit_gate(
     run = run_stage(Stage("gate", gate, optimiser, lambda epoch: repeat(None), judged, recipe.gate_steps))
     gate.requires_grad_(False)
     with torch.no_grad():
-        held = draw_lists(validation, recipe, np.random.default_rng((seed, 19)))
-        shares = _shares(gate, validation, held).cpu().numpy()
-    found: dict[str, Any] = {"loss": round(run.parts.get("loss", 0.0), 4)}
+        drawn = draw_lists(validation, recipe, np.random.default_rng((seed, 19)))
+        shares = _shares(gate, validation, drawn).cpu().numpy()
+    report: JsonObject = {"loss": round(run.parts.get("loss", 0.0), 4)}
     for name, boxed in (("without_crop", False), ("with_crop", True)):
-        rows = (held.boxed > 0) == boxed
-        hard = held.local if boxed else held.whole
-        blended = shares[:, :1] * held.whole + shares[:, 1:] * held.local
-        found[name] = {
+        rows = (drawn.boxed > 0) == boxed
+        hard = drawn.local if boxed else drawn.whole
+        blended = shares[:, :1] * drawn.whole + shares[:, 1:] * drawn.local
+        report[name] = {
             "local_share": round(float(shares[rows, 1].mean()), 4),
-            "map_hard": round(_mean_ap(hard[rows], held.relevance[rows]), 4),
-            "map_blended": round(_mean_ap(blended[rows], held.relevance[rows]), 4),
+            "map_hard": round(_mean_ap(hard[rows], drawn.relevance[rows]), 4),
+            "map_blended": round(_mean_ap(blended[rows], drawn.relevance[rows]), 4),
         }
-        say(f"gate, {name.replace('_', ' ')}: {found[name]}")
-    return found
+        say(f"gate, {name.replace('_', ' ')}: {report[name]}")
+    return report
 
 
 def draw_lists(material: GateMaterial, recipe: CellRecipe, random: np.random.Generator) -> Lists:
-    """Random queries, every second one cropped, with candidates of which a quarter share the label."""
+    """Draw queries, every second one cropped, with candidates of which a quarter share the label."""
     counts = np.bincount(material.labels[material.labels >= 0])
     usable = np.flatnonzero((material.labels >= 0) & material.content.any(axis=1))
     usable = usable[counts[material.labels[usable]] > 1]
@@ -124,14 +123,14 @@ def draw_lists(material: GateMaterial, recipe: CellRecipe, random: np.random.Gen
         near = hamming.distances(np.ascontiguousarray(material.codes[chosen]), material.codes[row], "numpy")
         whole[number, : len(chosen)] = near / bits
         template = _template(material, int(row), bool(boxed[number]), random)
-        found = match(material.cells, None, template, chosen, np.inf, "numpy")
-        local[number, np.searchsorted(chosen, found.rows)] = found.distance
+        matches = match(material.cells, None, template, chosen, np.inf, "numpy")
+        local[number, np.searchsorted(chosen, matches.rows)] = matches.distance
         relevance[number, : len(chosen)] = material.labels[chosen] == material.labels[row]
     return Lists(whole, local, relevance, boxed, rows)
 
 
 def _template(material: GateMaterial, row: int, cropped: bool, random: np.random.Generator) -> Template:
-    """The content cells of a random window around one of them, or of the whole picture."""
+    """Return the content cells of a random window around one of them, or of the whole picture."""
     content = material.content[row].reshape(GRID, GRID)
     top, left, height, width = 0, 0, GRID, GRID
     if cropped:
@@ -143,13 +142,13 @@ def _template(material: GateMaterial, row: int, cropped: bool, random: np.random
     return Template.of(np.ascontiguousarray(material.cells[row][window]), content[window], 1, (1.0,))
 
 
-def _shares(gate: Any, material: GateMaterial, lists: Lists) -> torch.Tensor:
+def _shares(gate: Gate, material: GateMaterial, lists: Lists) -> torch.Tensor:
     device = gate.linear.weight.device
     standard = torch.from_numpy(material.standard[lists.rows]).to(device)
     modality = None if material.modality is None else torch.from_numpy(material.modality[lists.rows]).to(device)
-    found: torch.Tensor = gate(standard, modality, torch.from_numpy(lists.boxed).to(device))
-    return found
+    shares: torch.Tensor = gate(standard, modality, torch.from_numpy(lists.boxed).to(device))
+    return shares
 
 
-def _mean_ap(distance: F32, relevance: npt.NDArray[np.bool_]) -> float:
+def _mean_ap(distance: F32, relevance: Mask) -> float:
     return float(score(score_counts(distance, relevance)).mean("map_expected"))

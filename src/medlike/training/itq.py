@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
+import torch
 
 from medlike import bundle as bundles
 from medlike.bundle import Bundle
@@ -29,7 +28,9 @@ from medlike.datasets import (
 from medlike.errors import TrainingError
 from medlike.inference.encoder import MODALITY_FLOOR, Encoder
 from medlike.inference.outlier import OutlierSettings, fit_outlier
-from medlike.training.outlier_fit import spread_rows
+from medlike.models.export import export_graph, round_weights
+from medlike.models.rotation import RotationNetwork
+from medlike.training.outlier_fit import one_of_each, spread_rows
 from medlike.training.pictures import collection_digest
 from medlike.training.quality import measure_bundle
 from medlike.training.rotation import (
@@ -39,10 +40,7 @@ from medlike.training.rotation import (
     linear_classifier,
     principal_directions,
 )
-
-F32 = npt.NDArray[np.float32]
-F64 = npt.NDArray[np.float64]
-Say = Callable[[str], None]
+from medlike.types import F32, F64, I64, Array, JsonObject, Mask, Progress
 
 FITTED_ON = ("train", "validation")
 OUTPUTS = ("bits", "content", "modality", "outlier_features")
@@ -95,15 +93,29 @@ def train_itq(
     split: Split | None = None,
     cache: str | Path | None = None,
     replace: bool = False,
-    say: Say = lambda line: None,
+    say: Progress[str] = lambda line: None,
 ) -> Bundle:
-    """Fit and write the untrained bundle; returns it with its measured quality.
+    """Fit and write the bundle that needs no training.
 
-    Fitted on the parts train and validation of `split` (made from the data where none is given), on images
-    whose terms allow it and that are in-domain; the outlier score is calibrated on the part calibration, one
-    image a unit; quality is measured on gallery and query, headline labels of the first dataset. cache: a
-    folder that keeps the stem's features between runs. Raises TrainingError or DatasetError where the data
-    do not do.
+    It is fitted on in-domain images of the parts train and validation whose terms allow it. The outlier score is
+    calibrated on the part calibration, one image a unit; quality is measured on gallery and query.
+
+    Args:
+        datasets: The collections; the quality is measured on headline labels of the first.
+        out: Where the bundle goes.
+        stem_weights: The safetensors file of the stem.
+        settings: Of the fit.
+        split: None makes one from the data.
+        cache: Folder that keeps the features of the stem between runs; None keeps none.
+        replace: Replace a bundle that is at `out`.
+        say: Takes lines of progress.
+
+    Returns:
+        The bundle, with its measured quality.
+
+    Raises:
+        TrainingError: The bits, the stem or the data do not fit.
+        DatasetError: The data cannot be read.
     """
     if settings.bits % 8 or not 8 <= settings.bits <= 512:
         raise TrainingError(f"{settings.bits} bits; give a multiple of 8 from 8 to 512")
@@ -149,10 +161,8 @@ def train_itq(
     arrays, facts = _outlier_part(features, known.samples, units, predicted, fitting, settings)
     spec["outlier"] = facts
     say("exporting")
-    from medlike.models.export import export_graph, round_weights
-
     graph = export_graph(round_weights(network), OUTPUTS)
-    # Measured before it stands where others may look for it.
+    # Measured first: others may read the bundle as soon as it is in its place.
     with tempfile.TemporaryDirectory() as folder:
         draft = bundles.write(Path(folder) / "draft", graph, arrays, spec)
         say("measuring")
@@ -194,7 +204,7 @@ def fit_rotation(
 
 
 def predicted_modalities(standard: F64, fitted: Fitted) -> list[str | None]:
-    """The modality that the bundle will predict for each row, None where it is unsure."""
+    """Return the modality that the bundle will predict for each row, None where it is unsure."""
     logits = standard @ fitted.modality[0] + fitted.modality[1]
     share = np.exp(logits - logits.max(axis=1, keepdims=True))
     share /= share.sum(axis=1, keepdims=True)
@@ -204,19 +214,17 @@ def predicted_modalities(standard: F64, fitted: Fitted) -> list[str | None]:
 
 
 def _statistics(pooled: F64, weights: F64, slices: list[slice], floor: float = 1e-3) -> tuple[F64, F64]:
-    """Weighted mean and deviation [P] by which every depth weighs alike: squared norms are about 1."""
+    """Return the weighted mean and deviation [P] by which every depth weighs alike: squared norms are about 1."""
     mean = np.average(pooled, axis=0, weights=weights)
     deviation = np.sqrt(np.average((pooled - mean) ** 2, axis=0, weights=weights))
     for part in slices:
-        own = deviation[part]
+        spread = deviation[part]
         width = part.stop - part.start
-        deviation[part] = np.maximum(own, floor * own.mean()) * np.sqrt(width * len(slices))
+        deviation[part] = np.maximum(spread, floor * spread.mean()) * np.sqrt(width * len(slices))
     return mean, np.maximum(deviation, 1e-12)
 
 
-def _network(settings: RotationSettings, stem_weights: str | Path, modalities: int) -> Any:
-    from medlike.models.rotation import RotationNetwork
-
+def _network(settings: RotationSettings, stem_weights: str | Path, modalities: int) -> RotationNetwork:
     if not Path(stem_weights).is_file():
         raise TrainingError(f"no stem weights at {stem_weights}; give the safetensors file with --stem")
     network = RotationNetwork(settings.stem, settings.bits, settings.content, settings.features, modalities).eval()
@@ -224,10 +232,8 @@ def _network(settings: RotationSettings, stem_weights: str | Path, modalities: i
     return network
 
 
-def _fill(network: Any, fitted: Fitted) -> None:
-    import torch
-
-    def tensor(value: F64) -> Any:
+def _fill(network: RotationNetwork, fitted: Fitted) -> None:
+    def tensor(value: F64) -> torch.Tensor:
         return torch.from_numpy(np.ascontiguousarray(value.astype(np.float32)))
 
     with torch.no_grad():
@@ -242,19 +248,18 @@ def _fill(network: Any, fitted: Fitted) -> None:
 
 
 def _pooled_features(
-    network: Any, dataset: Dataset, stem_weights: str | Path, cache: str | Path | None, say: Say
+    network: RotationNetwork, dataset: Dataset, stem_weights: str | Path, cache: str | Path | None, say: Progress[str]
 ) -> F32:
-    """Means of every depth, float32 [N, P], by the runtime; kept under `cache` by what they depend on."""
-    facts = [files_digest(dataset), _file_digest(stem_weights)]
-    key = hashlib.sha256("".join(facts).encode()).hexdigest()[:16]
-    kept = Path(cache) / f"pooled-{key}.npy" if cache else None
-    if kept is not None and kept.is_file():
-        say(f"features of {len(dataset)} images from {kept}")
-        return np.load(kept)
+    """Return the means of every depth, float32 [N, P]; they are kept under `cache` by what they depend on."""
+    stem_digest = hashlib.sha256(Path(stem_weights).read_bytes()).hexdigest()
+    key = hashlib.sha256((files_digest(dataset) + stem_digest).encode()).hexdigest()[:16]
+    file = Path(cache) / f"pooled-{key}.npy" if cache else None
+    if file is not None and file.is_file():
+        say(f"features of {len(dataset)} images from {file}")
+        return np.load(file)
     say(f"computing features of {len(dataset)} images")
-    from medlike.models.export import export_graph
 
-    def served(net: Any, images: Any) -> dict[str, Any]:
+    def served(net: torch.nn.Module, images: torch.Tensor) -> dict[str, torch.Tensor]:
         pooled = net.pooling(net.stem(images))
         return {"bits": net.code(pooled), "content": pooled}
 
@@ -269,36 +274,32 @@ def _pooled_features(
                 rows.append(encoder.features(batch, "content"))
                 say(f"{sum(map(len, rows))} of {len(dataset)}")
     features = np.concatenate(rows)
-    if kept is not None:
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        np.save(kept, features)
+    if file is not None:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        np.save(file, features)
     return features
 
 
 def _outlier_part(
     features: F32,
     samples: Sequence[Sample],
-    units: npt.NDArray[np.int64],
+    units: I64,
     modalities: list[str | None],
-    fitting: npt.NDArray[np.bool_],
+    fitting: Mask,
     settings: RotationSettings,
-) -> tuple[dict[str, npt.NDArray[Any]], dict[str, Any]]:
+) -> tuple[dict[str, Array], JsonObject]:
     random = np.random.default_rng(settings.seed)
     inside = np.flatnonzero(fitting)
     keys = [f"{samples[i].source}/{samples[i].label}" for i in inside.tolist()]
     reference = spread_rows(inside, keys, settings.reference, random)
-    outside = random.permutation(np.flatnonzero(~fitting))
-    calibration = np.sort(outside[np.unique(units[outside], return_index=True)[1]])
+    outside = np.flatnonzero(~fitting)
+    calibration = outside[one_of_each(units[outside], random)]
     return fit_outlier(
         features[reference],
         features[calibration],
-        # As predicted, since that is what decides at search time whose calibration counts.
+        # The predicted modality, because a search chooses the calibration by it.
         [modalities[i] for i in calibration.tolist()],
         reference_unit=units[reference].tolist(),
         reference_cluster=[samples[i].label for i in reference.tolist()],
         settings=OutlierSettings(),
     )
-
-
-def _file_digest(path: str | Path) -> str:
-    return hashlib.sha256(Path(path).read_bytes()).hexdigest()

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -15,7 +14,9 @@ from torch import Tensor
 
 from medlike.codes.packing import pack
 from medlike.metrics.retrieval import score_codes, score_features
+from medlike.models.acir import ImageNetwork
 from medlike.models.networks import record
+from medlike.training.checkpoints import Content
 from medlike.training.depths import fit_depths
 from medlike.training.feed import FrozenFeed, PictureFeed, ahead, served_outputs
 from medlike.training.maps import stem_digest
@@ -24,8 +25,8 @@ from medlike.training.objective import HashLoss, Judged, hash_loss, judge
 from medlike.training.recipe import Recipe
 from medlike.training.runner import Run, RunningMean, Stage, run_stage
 from medlike.training.start import start_code
+from medlike.types import Progress
 
-Say = Callable[[str], None]
 Feed = FrozenFeed | PictureFeed
 CHECKPOINT = "checkpoint.pt"
 VALIDATION_GALLERY = 3000
@@ -38,12 +39,12 @@ class Trained:
 
     state: dict[str, Tensor]
     epoch: int
-    history: list[dict[str, Any]]
+    history: list[dict[str, float]]
     histogram: list[list[float]] | None
 
 
 def fit(
-    network: Any,
+    network: ImageNetwork,
     recipe: Recipe,
     part: Material,
     feed: Feed,
@@ -53,13 +54,25 @@ def fit(
     *,
     seed: int = 0,
     resume: bool = False,
-    say: Say = lambda line: None,
+    say: Progress[str] = lambda line: None,
 ) -> Trained:
-    """Train; returns the epoch with the best validation mAP (queries: validation, gallery: training pictures).
+    """Train a whole-image network; return the epoch with the best validation mAP.
 
-    folder: holds the checkpoint, history.csv and curves.png. resume: go on from the checkpoint there.
-    Raises TrainingError for a checkpoint of another run and for a loss that is not finite: then the last good
-    checkpoint stays, and nan.json names the batch.
+    Args:
+        network: The network, on the device of the feeds.
+        recipe: How it is trained.
+        part: The training pictures, which are also the gallery of the validation.
+        feed: Outputs of the network on them.
+        validation: The queries of the validation.
+        validation_feed: Outputs of the network on them.
+        folder: Holds the checkpoint, history.csv and curves.png.
+        seed: Fixes the weights on one machine.
+        resume: Go on from the checkpoint in `folder`.
+        say: Takes lines of progress.
+
+    Raises:
+        TrainingError: The checkpoint is of another run, or the loss is not finite. Then the last good checkpoint
+            stays, and nan.json names the batch.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -94,6 +107,7 @@ def fit(
     return Trained(run.best["state"], run.best["epoch"], run.history, histogram)
 
 
+@dataclass
 class _FirstStage:
     """The steps of stage 1, and what of them lasts from one epoch to the next.
 
@@ -101,26 +115,24 @@ class _FirstStage:
     pairs by H [2,20], None for losses that count none.
     """
 
-    def __init__(
-        self,
-        network: Any,
-        recipe: Recipe,
-        part: Material,
-        feed: Feed,
-        validation: Material,
-        validation_feed: Feed,
-        seed: int,
-        say: Say,
-    ) -> None:
-        self.network, self.recipe, self.part, self.feed = network, recipe, part, feed
-        self.validation, self.validation_feed, self.seed, self.say = validation, validation_feed, seed, say
+    network: ImageNetwork
+    recipe: Recipe
+    part: Material
+    feed: Feed
+    validation: Material
+    validation_feed: Feed
+    seed: int
+    say: Progress[str]
+    start: torch.nn.Linear | None = None
+    histogram: Tensor | None = None
+    coded: bool = False
+
+    def __post_init__(self) -> None:
+        network, recipe, part = self.network, self.recipe, self.part
         sizes = np.bincount(part.labels["label"], minlength=network.classes["label"]).tolist()
         self.loss = hash_loss(recipe.loss, network.bits, sizes, recipe.sampling == "tempered")
         self.steps = max(1, len(part) // recipe.batch)
         self.feature_epochs = min(recipe.feature_epochs, recipe.epochs - 1) if network.settings.linear else 0
-        self.coded = False
-        self.start: torch.nn.Linear | None = None
-        self.histogram: Tensor | None = None
 
     def prepare(self) -> None:
         """Train the depth branch, where the network has one and the stem is frozen."""
@@ -142,35 +154,39 @@ class _FirstStage:
             run.mean = RunningMean(self.network, self.recipe.average)
         torch.manual_seed(self.seed * 100_003 + epoch)
         self.network.train()
-        _hold_frozen(self.network, self.recipe)
+        if self.recipe.protocol == "frozen":
+            # No batch statistics for a frozen stem, no dropout in a depth branch that is frozen with it.
+            self.network.stem.eval()
+            if self.network.depth_branch is not None and self.recipe.depth_steps:
+                self.network.depth_branch.eval()
 
     def batches(self, epoch: int) -> Iterator[Batch]:
-        """The batches of an epoch, each made while the one before is worked on."""
+        """Return the batches of an epoch, each made while the one before is worked on."""
         random = np.random.default_rng((self.seed, epoch))
         order = random.permutation(len(self.part)) if self.recipe.sampling == "uniform" else None
         weights = sampling_weights(self.part.dataset, self.recipe.sampling)
         return ahead(batches_of(self.part, self.feed, self.recipe.batch, self.steps, order, weights, random))
 
     def judged(self, batch: Batch) -> tuple[Tensor, dict[str, float]]:
-        """The loss of a batch and its terms."""
+        """Return the loss of a batch and its terms."""
         judged = judge_batch(self.network, self.recipe, self.feed, self.loss, batch, self.coded, self.start)
         if judged.histogram is not None:
             self.histogram = judged.histogram + (0 if self.histogram is None else self.histogram)
         return judged.total, judged.parts
 
     def validate(self, epoch: int) -> dict[str, float]:
-        """mAP of codes, before there are any of features."""
+        """Return the mAP of codes; of features before there are any codes."""
         coded = epoch >= self.feature_epochs
         return {"map" if coded else "map_feature": self._map(coded)}
 
     def _map(self, coded: bool) -> float:
         return validation_map(self.feed, self.part, self.validation_feed, self.validation, self.seed, coded)
 
-    def state(self) -> dict[str, Any]:
-        """What a checkpoint keeps beside the network."""
+    def state(self) -> Content:
+        """Return what a checkpoint keeps beside the network."""
         return {"histogram": self.histogram, "start": None if self.start is None else self.start.state_dict()}
 
-    def restore(self, content: dict[str, Any]) -> None:
+    def restore(self, content: Content) -> None:
         """Take back what `state` gave."""
         if content["start"] is not None:
             self.start = copy.deepcopy(self.network.hash_head.direct).requires_grad_(False)
@@ -180,50 +196,42 @@ class _FirstStage:
 
 
 def validation_map(feed: Feed, part: Material, other: Feed, queries: Material, seed: int, coded: bool = True) -> float:
-    """mAP of queries against at most 3,000 training pictures: of codes, expected over ties, or of features."""
+    """Return the mAP of queries against at most 3,000 training pictures: of codes (ties in expectation) or features."""
     name = "u" if coded else "feature"
     items = served_outputs(feed, len(part), (name,))[name]
-    asked = served_outputs(other, len(queries), (name,))[name]
+    query = served_outputs(other, len(queries), (name,))[name]
     rows = np.random.default_rng(seed).permutation(len(part))[:VALIDATION_GALLERY]
     relevance = queries.labels["label"][:, None] == part.labels["label"][rows][None]
     relevance &= queries.labels["label"][:, None] >= 0
     if not coded:
-        return float(score_features(asked, items[rows], relevance).mean("map_expected"))
-    return float(score_codes(pack(asked > 0), pack(items[rows] > 0), relevance).mean("map_expected"))
+        return float(score_features(query, items[rows], relevance).mean("map_expected"))
+    return float(score_codes(pack(query > 0), pack(items[rows] > 0), relevance).mean("map_expected"))
 
 
-def optimiser_of(network: Any, recipe: Recipe) -> torch.optim.AdamW:
-    """AdamW over what a recipe trains; what it keeps as it is no longer asks for gradients."""
+def optimiser_of(network: ImageNetwork, recipe: Recipe) -> torch.optim.AdamW:
+    """Return AdamW over what a recipe trains, and freeze all else."""
     frozen = recipe.protocol == "frozen"
     stem = list(network.stem.parameters())
     for parameter in stem:
         parameter.requires_grad_(not frozen)
     if network.linear_branch is not None:
-        # What the untouched features know stays as it was fitted.
+        # The linear parts stay as they were fitted to the untouched features.
         network.linear_branch.requires_grad_(False)
     if network.discriminant is not None:
         network.discriminant.requires_grad_(False)
     if network.depth_branch is not None:
-        # So does what fit_depths teaches the members of the depth branch.
+        # The depth branch stays as fit_depths trained it.
         network.depth_branch.requires_grad_(not (frozen and recipe.depth_steps))
     inside = {id(parameter) for parameter in stem}
     heads = [p for p in network.parameters() if id(p) not in inside and p.requires_grad]
-    groups: list[dict[str, Any]] = [{"params": heads, "scale": 1.0}]
+    groups: list[dict[str, object]] = [{"params": heads, "scale": 1.0}]
     if not frozen:
         groups.append({"params": stem, "scale": recipe.stem_rate / recipe.rate})
     return torch.optim.AdamW(groups, lr=recipe.rate, betas=recipe.betas, weight_decay=recipe.decay)
 
 
-def _hold_frozen(network: Any, recipe: Recipe) -> None:
-    """Batch statistics of a frozen stem stay, and what is held beside it drops nothing out."""
-    if recipe.protocol == "frozen":
-        network.stem.eval()
-        if network.depth_branch is not None and recipe.depth_steps:
-            network.depth_branch.eval()
-
-
 def _rate(recipe: Recipe, epoch: float) -> float:
-    """Linear warm-up from start_rate, then cosine to end_rate."""
+    """Return the learning rate: a linear warm-up from start_rate, then a cosine to end_rate."""
     if epoch < recipe.warmup:
         return recipe.start_rate + (recipe.rate - recipe.start_rate) * epoch / recipe.warmup
     share = min(1.0, (epoch - recipe.warmup) / max(1e-9, recipe.epochs - recipe.warmup))
@@ -249,17 +257,17 @@ def batches_of(
     weights: np.ndarray,
     random: np.random.Generator,
 ) -> Iterator[Batch]:
-    """The batches of an epoch, on the device: rows of `order`, or drawn by weight where there is none."""
+    """Yield the batches of an epoch, on the device: rows of `order`, or drawn by weight where there is none."""
     device = feed.device
     for step in range(steps):
         rows = random.choice(len(part), size, p=weights) if order is None else order[step * size : (step + 1) * size]
-        labels = {level: torch.from_numpy(found[rows]).to(device) for level, found in part.labels.items()}
+        labels = {level: torch.from_numpy(known[rows]).to(device) for level, known in part.labels.items()}
         prints = torch.from_numpy(part.pictures.fingerprints[rows]).to(device).float()
         yield Batch(rows, labels, prints, feed.batch(rows, random))
 
 
 def judge_batch(
-    network: Any,
+    network: ImageNetwork,
     recipe: Recipe,
     feed: Feed,
     loss: HashLoss,
@@ -267,8 +275,10 @@ def judge_batch(
     coded: bool,
     start: torch.nn.Linear | None = None,
 ) -> Judged:
-    """The loss of a batch. coded: see objective.judge; start: the linear map from the feature to the real code that
-    training started from."""
+    """Return the loss of a batch.
+
+    coded: see objective.judge. start: the linear map from the feature to the real code that training started from.
+    """
     outputs = feed.run(batch.inputs)
     if start is not None:
         outputs["start"] = start(outputs["code_parts"].float()).detach()

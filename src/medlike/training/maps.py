@@ -12,7 +12,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -21,10 +20,11 @@ from torch import Tensor, nn
 
 from medlike.bundle import runtime
 from medlike.files import drafted_folder
+from medlike.models.acir import ImageNetwork
 from medlike.training.augmentation import Augmentation, augment
 from medlike.training.pictures import Pictures
+from medlike.types import F32, I16, I64, U8, Progress
 
-Say = Callable[[str], None]
 BATCH = 64
 FEW = 400
 PARTS = ("shallow", "deep", "pooled")
@@ -40,12 +40,11 @@ class Maps:
 
     @property
     def views(self) -> int:
+        """Number of views of each picture."""
         return len(self.pooled)
 
-    def batch(
-        self, views: npt.NDArray[np.int64], rows: npt.NDArray[np.int64], device: torch.device
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Shallow and deep maps and pooled means, float32, of one view of each row."""
+    def batch(self, views: I64, rows: I64, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+        """Return shallow and deep maps and pooled means, float32, of one view of each row."""
         parts = []
         for part in (self.shallow, self.deep, self.pooled):
             picked = np.stack([part[view][row] for view, row in zip(views, rows, strict=True)])
@@ -54,24 +53,32 @@ class Maps:
 
 
 def stem_maps(
-    network: Any,
+    network: ImageNetwork,
     pictures: Pictures,
     cache: str | Path,
     views: int,
     settings: Augmentation,
     seed: int = 0,
-    say: Say = lambda line: None,
+    say: Progress[str] = lambda line: None,
 ) -> Maps:
-    """Maps of `views` views of every picture: view 0 as it is, the others augmented; kept under `cache`.
+    """Return maps of `views` views of every picture: view 0 as it is, the others augmented; kept under `cache`.
 
-    network: an image network in evaluation mode; only its stem and pooling run. A view that is there is read,
-    so an interrupted run goes on with the next view.
+    A view that is there is read, so an interrupted run goes on with the next view.
+
+    Args:
+        network: An image network in evaluation mode; only its stem and pooling run.
+        pictures: The pictures.
+        cache: Folder that keeps the maps.
+        views: Number of views of each picture.
+        settings: How views but the first are augmented.
+        seed: Fixes the views.
+        say: Takes lines of progress.
     """
     key = hashlib.sha256(
         f"{pictures.digest} {stem_digest(network.stem)} {network.shallow_index} {network.deep_index} "
         f"{sorted(asdict(settings).items())} {seed}".encode()
     ).hexdigest()[:16]
-    found: dict[str, list[npt.NDArray[np.float16]]] = {part: [] for part in PARTS}
+    views_by_part: dict[str, list[npt.NDArray[np.float16]]] = {part: [] for part in PARTS}
     run = None
     for view in range(views):
         folder = Path(cache) / f"maps-{key}-{view}"
@@ -80,24 +87,24 @@ def stem_maps(
             shown = partial(_augmented, settings=settings, generator=view_generator(seed, view)) if view else None
             write_view(run, PARTS, pictures, folder, shown, f"view {view}", say)
         for part in PARTS:
-            found[part].append(np.load(folder / f"{part}.npy", mmap_mode="r"))
-    return Maps(found["shallow"], found["deep"], found["pooled"])
+            views_by_part[part].append(np.load(folder / f"{part}.npy", mmap_mode="r"))
+    return Maps(views_by_part["shallow"], views_by_part["deep"], views_by_part["pooled"])
 
 
 def view_generator(seed: int, view: int) -> torch.Generator:
-    """What a view of the pictures is drawn with: the same for the same seed and view."""
+    """Return the generator that a view of the pictures is drawn with."""
     return torch.Generator().manual_seed(1_000_003 * seed + view)
 
 
 def write_view(
-    run: Callable[[npt.NDArray[np.uint8]], list[npt.NDArray[np.float32]]],
+    run: Callable[[U8], list[F32]],
     names: Sequence[str],
     pictures: Pictures,
     folder: Path,
-    shown: Callable[[npt.NDArray[np.uint8]], npt.NDArray[np.uint8]] | None,
+    shown: Callable[[U8], U8] | None,
     title: str,
-    say: Say,
-    beside: Mapping[str, list[npt.NDArray[Any]]] | None = None,
+    say: Progress[str],
+    beside: Mapping[str, list[I16]] | None = None,
 ) -> None:
     """Write what `run` says of every picture as float16 [N,...], a file a name; the folder appears when all is there.
 
@@ -121,25 +128,23 @@ def write_view(
                 say(f"{title}: {start} of {len(pictures)} pictures through the stem")
         for file in files:
             file.flush()  # type: ignore[attr-defined]
-        for name, found in (beside or {}).items():
-            np.save(draft / f"{name}.npy", np.concatenate(found))
+        for name, batches in (beside or {}).items():
+            np.save(draft / f"{name}.npy", np.concatenate(batches))
 
 
-def to_pixels(images: Tensor) -> npt.NDArray[np.uint8]:
-    """Images float [n,1,H,W] in [0,1] -> uint8 [n,H,W]."""
+def to_pixels(images: Tensor) -> U8:
+    """Return images float [n,1,H,W] in [0,1] as uint8 [n,H,W]."""
     return (images.squeeze(1) * 255).round().to(torch.uint8).numpy()
 
 
-def _augmented(
-    pixels: npt.NDArray[np.uint8], settings: Augmentation, generator: torch.Generator
-) -> npt.NDArray[np.uint8]:
+def _augmented(pixels: U8, settings: Augmentation, generator: torch.Generator) -> U8:
     return to_pixels(augment(torch.from_numpy(pixels).float().unsqueeze(1) / 255, settings, generator))
 
 
 class _Tapped(nn.Module):
     """The stem, its two maps and the means of every depth."""
 
-    def __init__(self, network: Any) -> None:
+    def __init__(self, network: ImageNetwork) -> None:
         super().__init__()
         self.stem, self.pooling = network.stem, network.pooling
         self.shallow, self.deep = network.shallow_index, network.deep_index
@@ -149,10 +154,10 @@ class _Tapped(nn.Module):
         return {"shallow": maps[self.shallow], "deep": maps[self.deep], "pooled": self.pooling(maps)}
 
 
-def runner(
-    tapped: nn.Module, names: Sequence[str], count: int
-) -> Callable[[npt.NDArray[np.uint8]], list[npt.NDArray[np.float32]]]:
-    """uint8 [n,224,224] -> the named outputs, float32: torch on a GPU, the runtime on a CPU, 3 times faster.
+def runner(tapped: nn.Module, names: Sequence[str], count: int) -> Callable[[U8], list[F32]]:
+    """Return a function from uint8 [n,224,224] to the named outputs, float32.
+
+    It runs torch on a GPU, and the runtime on a CPU, where that is 3 times faster.
 
     tapped: images float [n,3,224,224] in [0,1] -> a dictionary. count: pictures to come; for a few, making the
     runtime's graph would take longer than it saves.
@@ -170,7 +175,7 @@ def runner(
     session = onnxruntime.InferenceSession(trace(tapped, names).SerializeToString(), options)
     pool = ThreadPoolExecutor(torch.get_num_threads())
 
-    def run(pixels: npt.NDArray[np.uint8]) -> list[npt.NDArray[np.float32]]:
+    def run(pixels: U8) -> list[F32]:
         each = list(pool.map(lambda one: session.run(None, {"image": one[None]}), pixels))
         return [np.concatenate(part) for part in zip(*each, strict=True)]
 
@@ -178,16 +183,14 @@ def runner(
 
 
 @torch.inference_mode()
-def _run_torch(
-    tapped: nn.Module, names: Sequence[str], pixels: npt.NDArray[np.uint8], device: torch.device
-) -> list[npt.NDArray[np.float32]]:
+def _run_torch(tapped: nn.Module, names: Sequence[str], pixels: U8, device: torch.device) -> list[F32]:
     images = torch.from_numpy(pixels).to(device).float().unsqueeze(1).expand(-1, 3, -1, -1) / 255
-    found = tapped(images.contiguous(memory_format=torch.channels_last))
-    return [found[name].float().cpu().numpy() for name in names]
+    outputs = tapped(images.contiguous(memory_format=torch.channels_last))
+    return [outputs[name].float().cpu().numpy() for name in names]
 
 
 def stem_digest(stem: nn.Module) -> str:
-    """sha256 over a stem's weights."""
+    """Return the sha256 over the weights of a stem."""
     hashed = hashlib.sha256()
     for name, tensor in sorted(stem.state_dict().items()):
         hashed.update(name.encode())

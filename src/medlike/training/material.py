@@ -4,31 +4,28 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
 from medlike.datasets import Dataset, Split, hash_samples, make_split, may_train, region_of
 from medlike.errors import TrainingError
 from medlike.training.pictures import Pictures, prepare_pictures
+from medlike.types import F64, I64, Progress
 
-Say = Callable[[str], None]
-I64 = npt.NDArray[np.int64]
-
-# Of the images of a source kept apart, because their backgrounds give their classes away, one in so many takes part.
+# In a source kept apart the background gives the class away; only one in so many of its images takes part.
 APART_SHARE = 7
 
 
-def find_split(everything: Dataset, work: Path, say: Say = lambda line: None) -> Split:
+def find_split(everything: Dataset, work: Path, say: Progress[str] = lambda line: None) -> Split:
     """Return the split that `work` holds, else a new one, which it holds from then on."""
     file = work / "split.json"
     if file.is_file():
-        kept = Split.load(file)
-        kept.units(everything)
-        return kept
+        split = Split.load(file)
+        split.units(everything)
+        return split
     say(f"hashing {len(everything)} images to find near-duplicates")
     made = make_split(everything, hash_samples(everything))
     made.save(file)
@@ -49,7 +46,7 @@ class Material:
 
 
 def labels_digest(*parts: Material) -> str:
-    """sha256 over the labels of some parts, every level: what a run was told of its pictures."""
+    """Return a sha256 over the labels of some parts, every level."""
     digest = hashlib.sha256()
     for part in parts:
         for level, labels in sorted(part.labels.items()):
@@ -65,15 +62,16 @@ class Classes:
 
     @property
     def sizes(self) -> dict[str, int]:
+        """Number of classes by level, coarsest first."""
         return {level: len(names) for level, names in self.names.items()}
 
     def of(self, dataset: Dataset) -> dict[str, I64]:
-        """Labels by level, int64 [N]; -1 for a name that is not among the classes."""
-        found = {}
+        """Return labels by level, int64 [N]; -1 for a name that is not among the classes."""
+        labels = {}
         for level, names in self.names.items():
             place = {name: index for index, name in enumerate(names)}
-            found[level] = np.array([place.get(_name(sample, level), -1) for sample in dataset], np.int64)
-        return found
+            labels[level] = np.array([place.get(_name(sample, level), -1) for sample in dataset], np.int64)
+        return labels
 
 
 def _name(sample: object, level: str) -> str:
@@ -83,7 +81,7 @@ def _name(sample: object, level: str) -> str:
 
 
 def classes_of(dataset: Dataset) -> Classes:
-    """The classes of a training part: every level's names, sorted. Raises TrainingError for a single label."""
+    """Return the classes of a training part, sorted by level. TrainingError for a single label."""
     names = {
         level: sorted({_name(sample, level) for sample in dataset} - {""}) for level in ("modality", "region", "label")
     }
@@ -91,11 +89,11 @@ def classes_of(dataset: Dataset) -> Classes:
         raise TrainingError(
             f"{dataset.name} has {len(names['label'])} labels; at least 2 are needed to tell images apart"
         )
-    return Classes({level: found for level, found in names.items() if found})
+    return Classes({level: present for level, present in names.items() if present})
 
 
 def training_part(dataset: Dataset, split: Split, parts: Sequence[str] = ("train",)) -> Dataset:
-    """In-domain samples of the parts whose terms allow training; of collections kept apart one in seven."""
+    """Return in-domain samples whose terms allow training; of collections kept apart, one in seven."""
     seen: Counter[str] = Counter()
 
     def keep(sample: object) -> bool:
@@ -110,16 +108,16 @@ def training_part(dataset: Dataset, split: Split, parts: Sequence[str] = ("train
 
 
 def material(
-    dataset: Dataset, split: Split, classes: Classes, cache: str | Path, say: Say = lambda line: None
+    dataset: Dataset, split: Split, classes: Classes, cache: str | Path, say: Progress[str] = lambda line: None
 ) -> Material:
-    """Pictures and labels of a part of the data. Raises TrainingError where it is empty."""
+    """Return pictures and labels of a part of the data. Raises TrainingError where it is empty."""
     if not len(dataset):
         raise TrainingError(f"a part of {dataset.name} is empty; give more images or another split")
     return Material(dataset, prepare_pictures(dataset, cache, say), classes.of(dataset), split.units(dataset))
 
 
-def sampling_weights(part: Dataset, sampling: str) -> npt.NDArray[np.float64]:
-    """Weights float64 [N] that sum to 1; "tempered": classes of a source by the inverse root of their size."""
+def sampling_weights(part: Dataset, sampling: str) -> F64:
+    """Return weights, float64 [N], that sum to 1; "tempered": classes of a source by the inverse root of their size."""
     if sampling == "uniform":
         return np.full(len(part), 1 / len(part))
     keys = [f"{sample.source}|{sample.label}" for sample in part]

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, fields
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from medlike import __version__
 from medlike import bundle as bundles
@@ -22,8 +20,8 @@ from medlike.inference.sentences import SentenceEncoder
 from medlike.training.finish import data_terms
 from medlike.training.pair_quality import Cross, measure_pairs, pair_figures
 from medlike.training.pairs import Pairs, read_pairs
-
-Say = Callable[[str], None]
+from medlike.training.recipe import changes_by_kind
+from medlike.types import F32, U8, Json, JsonObject, Mask, Progress
 
 
 def train_mcmfh(
@@ -32,7 +30,7 @@ def train_mcmfh(
     *,
     image_bundle: str | Path | None = None,
     bits: int = 16,
-    changes: Mapping[str, Any] | None = None,
+    changes: Mapping[str, Json] | None = None,
     seed: int = 0,
     split: Split | None = None,
     work: str | Path | None = None,
@@ -40,15 +38,33 @@ def train_mcmfh(
     name: str | None = None,
     resume: bool = False,
     replace: bool = False,
-    say: Say = lambda line: None,
+    say: Progress[str] = lambda line: None,
 ) -> Bundle:
-    """Train MCMFH on the pairs of collections and write a text bundle at `out`; returns it, measured.
+    """Train MCMFH on the pairs of collections and write a text bundle at `out`.
 
-    image_bundle: whose content vectors are the image side, by name or folder (the default one). changes: settings
-    of recipe or network. split: given, else one is made in `work`. cache: folder of embeddings, kept by digest.
-    resume: go on from the checkpoint in `work`.
-    Texts of images whose terms do not allow training take no part. Raises TrainingError where there are too few
-    pairs, TextNotInstalled without the text part.
+    Texts of images whose terms do not allow training take no part.
+
+    Args:
+        datasets: Collections with texts; the quality is measured on headline labels of the first.
+        out: Where the bundle goes.
+        image_bundle: Name or folder of the bundle whose content vectors are the image side; None is the default one.
+        bits: Length of the code.
+        changes: Settings of recipe or network by name.
+        seed: Fixes the weights on one machine.
+        split: None makes one and keeps it in `work`.
+        work: Folder of the run. None is OUT.run.
+        cache: Folder of embeddings, kept by digest. None is a folder in `work`.
+        name: Name of the bundle; None derives one from the bits.
+        resume: Go on from the checkpoint in `work`.
+        replace: Replace a bundle that is at `out`.
+        say: Takes lines of progress.
+
+    Returns:
+        The bundle, with its measured quality.
+
+    Raises:
+        TrainingError: There are too few pairs, or a setting is unknown.
+        TextNotInstalled: The sentence encoder is not installed.
     """
     from medlike.models.export import round_weights
     from medlike.models.mcmfh import CrossModalSettings, export_crossmodal, preset
@@ -58,13 +74,7 @@ def train_mcmfh(
 
     out = Path(out)
     work = Path(work) if work else out.with_name(out.name + ".run")
-    of_recipe = {field.name for field in fields(CrossModalRecipe)}
-    mine = {key: value for key, value in (changes or {}).items() if key in of_recipe}
-    rest = {key: value for key, value in (changes or {}).items() if key not in of_recipe}
-    unknown = sorted(set(rest) - {field.name for field in fields(CrossModalSettings)})
-    if unknown:
-        known = sorted(of_recipe | {field.name for field in fields(CrossModalSettings)})
-        raise TrainingError(f"setting {unknown[0]!r} is unknown; known: {', '.join(known)}")
+    mine, rest = changes_by_kind(changes or {}, CrossModalRecipe, CrossModalSettings)
     images = Bundle.load(image_bundle or bundles.default())
     settings = preset(bits, image_width=images.content_dim, seed=seed, **rest)
     recipe = CrossModalRecipe().with_changes(**mine)
@@ -118,7 +128,7 @@ def train_mcmfh(
     say("exporting")
     round_weights(fit.network)
     graph = export_crossmodal(fit.network)
-    # Measured before it stands where others may look for it.
+    # Measured first: others may read the bundle as soon as it is in its place.
     with tempfile.TemporaryDirectory() as folder:
         draft = bundles.write(Path(folder) / "draft", graph, {}, spec)
         say("measuring")
@@ -126,34 +136,34 @@ def train_mcmfh(
         return bundles.rewrite(draft, out, None, {"quality": quality}, replace=replace)
 
 
-def in_part(pairs: Pairs, split: Split, part: str) -> npt.NDArray[np.bool_]:
-    """Which pairs belong to a part of the split, bool [N]."""
+def in_part(pairs: Pairs, split: Split, part: str) -> Mask:
+    """Return which pairs belong to a part of the split, bool [N]."""
     chosen = {sample.path for sample in split.part(pairs.samples, part)}
     return np.array([sample.path in chosen for sample in pairs.samples], bool)
 
 
 def served(cross_encoder: CrossEncoder) -> Cross:
-    """A text bundle as `measure_pairs` asks it."""
+    """Return a text bundle as the function that `measure_pairs` calls."""
 
-    def cross(pairs: Pairs, image: bool, text: bool) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.uint8]]:
-        found = cross_encoder.encode(pairs.content if image else None, pairs.sentences if text else None)
-        return found.embedding, found.code
+    def cross(pairs: Pairs, image: bool, text: bool) -> tuple[F32, U8]:
+        encoded = cross_encoder.encode(pairs.content if image else None, pairs.sentences if text else None)
+        return encoded.embedding, encoded.code
 
     return cross
 
 
-def _quality(bundle: Bundle, first: Dataset, query: Pairs, gallery: Pairs, split: Split) -> dict[str, Any]:
-    """Retrieval on gallery and query, headline labels of the first collection; {} where a part is empty."""
+def _quality(bundle: Bundle, first: Dataset, query: Pairs, gallery: Pairs, split: Split) -> JsonObject:
+    """Measure retrieval on gallery and query, headline labels of the first collection."""
     labels = set(headline_labels(first))
     whose = "headline labels"
-    asked, items = (pairs[np.isin(pairs.samples.column("label"), sorted(labels))] for pairs in (query, gallery))
-    if not len(asked) or not len(items):
-        asked, items, whose = query, gallery, "all labels"
-    if not len(asked) or not len(items):
+    queries, items = (pairs[np.isin(pairs.samples.column("label"), sorted(labels))] for pairs in (query, gallery))
+    if not len(queries) or not len(items):
+        queries, items, whose = query, gallery, "all labels"
+    if not len(queries) or not len(items):
         return {"how": "not measured: the part gallery or query holds no pair"}
-    found = measure_pairs(served(CrossEncoder(bundle)), asked, items)
+    measured = measure_pairs(served(CrossEncoder(bundle)), queries, items)
     how = f"mAP@50 and over the full list, ties in expectation; {whose}; query against gallery; relevant: same label"
-    return {"split": split.digest, **pair_figures(found, asked, items, how)}
+    return {"split": split.digest, **pair_figures(measured, queries, items, how)}
 
 
 def _terms(train: Pairs) -> str:
@@ -168,6 +178,6 @@ def _terms(train: Pairs) -> str:
 
 
 def _digest(pairs: Pairs) -> str:
-    """sha256 over the sorted paths and texts: which pairs took part."""
+    """Return a sha256 over the sorted paths and texts: which pairs took part."""
     lines = sorted(f"{sample.path}\t{sample.text}\n" for sample in pairs.samples)
     return hashlib.sha256("".join(lines).encode("utf-8", "replace")).hexdigest()

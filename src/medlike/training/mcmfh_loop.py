@@ -19,6 +19,7 @@ from medlike.metrics import score_codes, score_features
 from medlike.models.changes import with_changes
 from medlike.models.mcmfh import CrossModalNetwork, CrossModalSettings
 from medlike.models.mcmfh_parts import unit
+from medlike.training.checkpoints import Content
 from medlike.training.correlation import canonical_correlation, sign_frame
 from medlike.training.losses.bit_balance import bit_balance
 from medlike.training.losses.gating import gating
@@ -26,8 +27,8 @@ from medlike.training.losses.pair_contrast import three_view_contrast
 from medlike.training.losses.quantisation import quantisation
 from medlike.training.pairs import Pairs
 from medlike.training.runner import Stage, run_stage
+from medlike.types import Progress
 
-Say = Callable[[str], None]
 # The cut-off by which epochs are chosen, that of the study.
 CUT = 50
 # Inverse temperatures beyond this make the contrast a search for the single best pair.
@@ -69,8 +70,8 @@ class CrossModalRecipe:
     turned: bool = True
     masked: bool = True
 
-    def with_changes(self, **changes: Any) -> CrossModalRecipe:
-        """The recipe with changes; TrainingError lists the known settings."""
+    def with_changes(self, **changes: object) -> CrossModalRecipe:
+        """Return the recipe with changes; TrainingError lists the known settings."""
         return with_changes(self, changes, "recipe setting")
 
 
@@ -81,7 +82,7 @@ class Fit:
     validation: retrieval among validation pairs of the network as it is returned, in the unit of the history's.
     """
 
-    network: Any
+    network: CrossModalNetwork
     history: list[dict[str, float]] = field(default_factory=list)
     best_epoch: int = 0
     validation: float = 0.0
@@ -94,16 +95,28 @@ def fit_crossmodal(
     recipe: CrossModalRecipe = CrossModalRecipe(),
     seed: int = 0,
     build: Callable[[CrossModalSettings], Any] = CrossModalNetwork,
-    say: Say = lambda line: None,
+    say: Progress[str] = lambda line: None,
     *,
     folder: Path | None = None,
     resume: bool = False,
 ) -> Fit:
-    """Train a network on pairs; the epoch with the best retrieval among validation pairs is kept.
+    """Train a network on pairs and keep the epoch with the best retrieval among validation pairs.
 
-    build: the network's class, for rivals that take and give the same. folder: holds checkpoint, history and curves,
-    None for none; resume: go on from the checkpoint there. The same pairs, settings and seed give the
-    same weights on one machine. TrainingError where there are too few pairs or the loss is not finite.
+    The same pairs, settings and seed give the same weights on one machine.
+
+    Args:
+        train: The pairs to learn from, 8 or more.
+        validation: The pairs by which the epoch is chosen.
+        settings: The shape of the network.
+        recipe: How it is trained.
+        seed: Fixes weights, noise and batches.
+        build: Makes the network; other methods give a class with the same inputs and outputs.
+        say: Takes lines of progress.
+        folder: Holds checkpoint, history and curves; None keeps none.
+        resume: Go on from the checkpoint in `folder`.
+
+    Raises:
+        TrainingError: There are too few pairs, or the loss is not finite.
     """
     if len(train) < 8:
         raise TrainingError(f"{len(train)} pairs of image and text to train on; give 8 or more")
@@ -130,10 +143,10 @@ def fit_crossmodal(
         positive = positives(cases[rows], images[rows], recipe)
         terms = loss_terms(network, given[0], given[1], positive, scale, recipe)
         total = torch.stack(list(terms.values())).sum()
-        # So that their mean over batches is the mean over pairs.
+        # Weighted, so that the mean over batches is the mean over pairs.
         return total, {"loss": float(total.detach()) * len(rows) * steps / len(train)}
 
-    def restore(content: dict[str, Any]) -> None:
+    def restore(content: Content) -> None:
         scale.data.copy_(content["scale"])
         source.set_state(content["source"])
         torch.set_rng_state(content["dropout"])
@@ -172,7 +185,7 @@ def fit_crossmodal(
 
 
 def _digest(*parts: Pairs) -> str:
-    """sha256 over the vectors and cases of pairs."""
+    """Return a sha256 over the vectors and cases of pairs."""
     digest = hashlib.sha256()
     for part in parts:
         for array in (part.content, part.sentences, part.cases):
@@ -181,7 +194,9 @@ def _digest(*parts: Pairs) -> str:
 
 
 def positives(cases: Tensor, images: Tensor, recipe: CrossModalRecipe) -> Tensor:
-    """How much pairs of a batch belong together, float [B, B], rows sum to 1; cases int64 [B], images float [B, D].
+    """Return how much pairs of a batch belong together: float [B, B], rows sum to 1.
+
+    cases: int64 [B]; images: float [B, D].
 
     One part is shared by the pairs of one case, the part `soft` goes by the affinity of the images.
     """
@@ -193,15 +208,20 @@ def positives(cases: Tensor, images: Tensor, recipe: CrossModalRecipe) -> Tensor
 
 
 def loss_terms(
-    network: Any, image: Tensor, sentence: Tensor, positive: Tensor, scale: Tensor, recipe: CrossModalRecipe
+    network: CrossModalNetwork,
+    image: Tensor,
+    sentence: Tensor,
+    positive: Tensor,
+    scale: Tensor,
+    recipe: CrossModalRecipe,
 ) -> dict[str, Tensor]:
-    """The weighted terms of the loss on one batch of voted embeddings; their sum is what is minimised."""
+    """Return the weighted terms of the loss on a batch of voted embeddings; their sum is minimised."""
     steep = scale.exp().clamp(max=STEEPEST)
     if recipe.masked:
         views = [image.new_tensor([view]).expand(len(image), 2) for view in VIEWS]
-        found = [network(image, sentence, view) for view in views]
-        embeddings, codes = [f["embedding"] for f in found], [f["u"] for f in found]
-        logits = [gate for f in found for gate in f["logits"]]
+        outputs = [network(image, sentence, view) for view in views]
+        embeddings, codes = [f["embedding"] for f in outputs], [f["u"] for f in outputs]
+        logits = [gate for f in outputs for gate in f["logits"]]
     else:
         joint = network(image, sentence, image.new_ones(len(image), 2))
         embeddings = [unit(joint["tokens"][:, 0]), unit(joint["tokens"][:, 1]), joint["embedding"]]
@@ -226,20 +246,22 @@ def loss_terms(
 
 
 @torch.no_grad()
-def crossed(network: Any, pairs: Pairs, view: tuple[float, float]) -> tuple[np.ndarray, np.ndarray]:
-    """Embeddings float32 [N, W] and packed codes uint8 [N, K/8] of pairs in one view."""
+def crossed(network: CrossModalNetwork, pairs: Pairs, view: tuple[float, float]) -> tuple[np.ndarray, np.ndarray]:
+    """Return embeddings float32 [N, W] and packed codes uint8 [N, K/8] of pairs in one view."""
     return _outputs(network, _voted(network, pairs), view)
 
 
 @torch.no_grad()
-def _outputs(network: Any, voted: tuple[Tensor, Tensor], view: tuple[float, float]) -> tuple[np.ndarray, np.ndarray]:
+def _outputs(
+    network: CrossModalNetwork, voted: tuple[Tensor, Tensor], view: tuple[float, float]
+) -> tuple[np.ndarray, np.ndarray]:
     network.eval()
-    found = network(*voted, voted[0].new_tensor([view]).expand(len(voted[0]), 2))
-    return found["embedding"].numpy(), np.packbits(found["u"].numpy() > 0, axis=1)
+    outputs = network(*voted, voted[0].new_tensor([view]).expand(len(voted[0]), 2))
+    return outputs["embedding"].numpy(), np.packbits(outputs["u"].numpy() > 0, axis=1)
 
 
 @torch.no_grad()
-def _voted(network: Any, pairs: Pairs) -> tuple[Tensor, Tensor]:
+def _voted(network: CrossModalNetwork, pairs: Pairs) -> tuple[Tensor, Tensor]:
     content = torch.from_numpy(pairs.content.astype(np.float32))
     centred = content - content.mean(dim=1, keepdim=True)
     sentences = torch.from_numpy(pairs.sentences)
@@ -249,30 +271,35 @@ def _voted(network: Any, pairs: Pairs) -> tuple[Tensor, Tensor]:
 
 @torch.no_grad()
 def _linear_start(
-    network: Any, train: Pairs, validation: Pairs, inputs: tuple[Tensor, Tensor], recipe: CrossModalRecipe, seed: int
+    network: CrossModalNetwork,
+    train: Pairs,
+    validation: Pairs,
+    inputs: tuple[Tensor, Tensor],
+    recipe: CrossModalRecipe,
+    seed: int,
 ) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
-    """Projections from canonical correlation, hash head from signs of a frame; the inputs, now centred."""
+    """Set projections (canonical correlation) and hash head (signs of a frame); return the inputs, now centred."""
     s = network.settings
     seen = inputs[0].double().numpy()
     if recipe.affinity:
         seen = smoothed(seen, _unit_content(train), recipe.affinity)
-    found = canonical_correlation(seen, inputs[1].double().numpy(), s.width, recipe.penalty, recipe.power)
+    correlation = canonical_correlation(seen, inputs[1].double().numpy(), s.width, recipe.penalty, recipe.power)
 
     def put(where: Tensor, value: np.ndarray) -> None:
         where.zero_()
         where[: len(value)] = torch.from_numpy(np.ascontiguousarray(value)).to(where.dtype)
 
-    put(network.image_mean, found.first_mean)
-    put(network.sentence_mean, found.second_mean)
-    put(network.image_projection.weight, found.first.T)
-    put(network.sentence_projection.weight, found.second.T)
+    put(network.image_mean, correlation.first_mean)
+    put(network.sentence_mean, correlation.second_mean)
+    put(network.image_projection.weight, correlation.first.T)
+    put(network.sentence_projection.weight, correlation.second.T)
     inputs = _voted(network, train)
     _turn_code(network, inputs, seed)
     return inputs, _voted(network, validation)
 
 
 @torch.no_grad()
-def _turn_code(network: Any, inputs: tuple[Tensor, Tensor], seed: int) -> None:
+def _turn_code(network: CrossModalNetwork, inputs: tuple[Tensor, Tensor], seed: int) -> None:
     """Set the hash head to a learned rotation (ITQ) of the leading directions of single sides' embeddings, in place.
 
     The bent path is silenced. Values of the codes have a mean square of 1.
@@ -291,21 +318,21 @@ def _turn_code(network: Any, inputs: tuple[Tensor, Tensor], seed: int) -> None:
 
 
 def smoothed(rows: np.ndarray, images: np.ndarray, temperature: float) -> np.ndarray:
-    """Each row as the mean of all rows, weighted by the affinity of the images: float [N, D], images of unit length."""
+    """Return each row as the mean of all rows, weighted by the affinity of the images (of unit length)."""
     affinity = images @ images.T / temperature
     weights = np.exp(affinity - affinity.max(axis=1, keepdims=True))
     return np.asarray(weights @ rows / weights.sum(axis=1, keepdims=True))
 
 
 def _unit_content(pairs: Pairs) -> np.ndarray:
-    """Centred content vectors of unit length, float64 [N, D]: their product is Pearson's correlation."""
+    """Return centred content vectors of unit length, float64 [N, D]: their product is Pearson's correlation."""
     wide = pairs.content.astype(np.float64)
     wide -= wide.mean(axis=1, keepdims=True)
     return wide / np.maximum(np.linalg.norm(wide, axis=1, keepdims=True), 1e-12)
 
 
-def _judge(network: Any, voted: tuple[Tensor, Tensor], pairs: Pairs) -> float:
-    """Mean mAP@50 of codes and embeddings, both directions, `single`; a pair's own unit is left out.
+def _judge(network: CrossModalNetwork, voted: tuple[Tensor, Tensor], pairs: Pairs) -> float:
+    """Return the mean mAP@50 of codes and embeddings, both directions, `single`; a pair's own unit is left out.
 
     Relevant: the same label; where labels say nothing, the same case is what must be found, own unit included.
     """
@@ -313,10 +340,10 @@ def _judge(network: Any, voted: tuple[Tensor, Tensor], pairs: Pairs) -> float:
         return 0.0
     image, text = (_outputs(network, voted, view) for view in (IMAGE, TEXT))
     relevance = pairs.relevance()
-    found = []
+    scores = []
     for a, b in ((image, text), (text, image)):
-        found += [score_features(a[0], b[0], relevance, CUT), score_codes(a[1], b[1], relevance, CUT)]
-    values = [score.mean("map_at_k") for score in found]
+        scores += [score_features(a[0], b[0], relevance, CUT), score_codes(a[1], b[1], relevance, CUT)]
+    values = [score.mean("map_at_k") for score in scores]
     return float(np.nanmean(values)) if not np.isnan(values).all() else 0.0
 
 
@@ -327,8 +354,8 @@ def _noisy(side: Tensor, noise: float, source: torch.Generator) -> Tensor:
     return side + noise * side.norm(dim=1, keepdim=True) * drawn / math.sqrt(side.shape[1])
 
 
-def _optimiser(network: Any, scale: Tensor, recipe: CrossModalRecipe) -> torch.optim.AdamW:
-    """AdamW, no decay on vectors; projections at a rate of their own."""
+def _optimiser(network: CrossModalNetwork, scale: Tensor, recipe: CrossModalRecipe) -> torch.optim.AdamW:
+    """Return AdamW without decay on vectors, with a rate of its own for projections."""
     slow = [p for name, p in network.named_parameters() if name.endswith("projection.weight")]
     rest = [p for name, p in network.named_parameters() if not name.endswith("projection.weight")]
     return torch.optim.AdamW(
@@ -342,6 +369,6 @@ def _optimiser(network: Any, scale: Tensor, recipe: CrossModalRecipe) -> torch.o
 
 
 def _factor(step: int, steps: int) -> float:
-    """Share of the learning rate: a warm-up over a tenth of the steps, times a cosine to zero."""
+    """Return the share of the learning rate: a warm-up over a tenth of the steps, times a cosine to zero."""
     warm = max(1, steps // 10)
     return min(1.0, (step + 1) / warm) * 0.5 * (1 + math.cos(math.pi * min(1.0, step / steps)))

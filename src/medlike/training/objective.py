@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -12,6 +11,7 @@ from torch import Tensor
 
 from medlike.errors import TrainingError
 from medlike.plugins import LOSSES, load, plugins
+from medlike.training.feed import Outputs
 from medlike.training.losses.hierarchy import hierarchy_entropy
 from medlike.training.losses.quantisation import quantisation
 from medlike.training.losses.sch import SCHSettings, class_weights, sch
@@ -35,21 +35,17 @@ HashLoss = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor | None]]
 
 def _sch(settings: SCHSettings, weights: Tensor | None) -> HashLoss:
     def loss(u: Tensor, labels: Tensor, fingerprints: Tensor) -> tuple[Tensor, Tensor]:
-        found = sch(u, labels, fingerprints, settings, None if weights is None else weights.to(u.device))
-        return found.total, found.histogram
+        computed = sch(u, labels, fingerprints, settings, None if weights is None else weights.to(u.device))
+        return computed.total, computed.histogram
 
     return loss
-
-
-def _pairwise(function: Callable[..., Tensor]) -> HashLoss:
-    return lambda u, labels, fingerprints: (function(u, labels), None)
 
 
 HASH_LOSSES = ("sch", "sch-released", "sch-shuffled", "sch-mean", "sch-one", "sch-alpha-A")
 
 
 def hash_loss(name: str, bits: int, sizes: list[int], tempered: bool) -> HashLoss:
-    """The named loss: (u, labels, fingerprints) -> scalar and histogram.
+    """Return the named loss: (u, labels, fingerprints) -> scalar and histogram.
 
     name: one of HASH_LOSSES, or a loss that a package adds (see medlike.plugins). sizes: training images of each
     class. tempered: classes are already sampled evenly, so pairs are not weighted again. TrainingError lists the
@@ -66,18 +62,22 @@ def hash_loss(name: str, bits: int, sizes: list[int], tempered: bool) -> HashLos
         return _sch(SCHSettings(structure=name.removeprefix("sch-")), weights)  # type: ignore[arg-type]
     added = plugins(LOSSES)
     if name in added:
-        return _pairwise(load(added[name])(len(sizes), bits))
+        pairwise = load(added[name])(len(sizes), bits)
+        return lambda u, labels, fingerprints: (pairwise(u, labels), None)
     hint = "" if added else "; losses of other methods (csq, dch, dpsh, dsh, hashnet) come with medlike-research"
     raise TrainingError(f"loss {name!r} is unknown; known: {', '.join([*HASH_LOSSES, *added])}{hint}")
 
 
 def supervised_contrast(features: Tensor, labels: Tensor, temperature: float) -> Tensor:
-    """Supervised contrast (Khosla et al. 2020) of unit features [B,D]; rows without a positive add nothing."""
+    """Return the supervised contrast of unit features [B,D]; rows without a positive add nothing.
+
+    Source: Khosla et al. 2020.
+    """
     scores = features.float() @ features.float().T / temperature
-    own = torch.eye(len(scores), dtype=torch.bool, device=scores.device)
-    scores = scores.masked_fill(own, -1e4)
+    diagonal = torch.eye(len(scores), dtype=torch.bool, device=scores.device)
+    scores = scores.masked_fill(diagonal, -1e4)
     known = labels >= 0
-    positive = (labels[:, None] == labels[None]) & ~own & known[:, None] & known[None]
+    positive = (labels[:, None] == labels[None]) & ~diagonal & known[:, None] & known[None]
     log_share = scores - scores.logsumexp(dim=1, keepdim=True)
     count = positive.sum(dim=1)
     each = -(log_share * positive).sum(dim=1) / count.clamp(min=1)
@@ -85,7 +85,7 @@ def supervised_contrast(features: Tensor, labels: Tensor, temperature: float) ->
 
 
 def judge(
-    outputs: Mapping[str, Any],
+    outputs: Outputs,
     labels: Mapping[str, Tensor],
     fingerprints: Tensor,
     loss: HashLoss,
@@ -93,10 +93,17 @@ def judge(
     learned_width: int,
     coded: bool = True,
 ) -> Judged:
-    """The loss of a batch: outputs of an image network, labels by level int64 [B], fingerprints [B,16,16].
+    """Return the loss of a batch.
 
-    coded: False while only the feature is trained; the code's terms are left out. outputs["start"], where given,
-    is the real code that training started from, [B,K]: its similarities are kept instead of the feature's.
+    Args:
+        outputs: Of an image network. outputs["start"], where given, is the real code that training started from,
+            [B,K]: its similarities are kept instead of those of the feature.
+        labels: int64 [B] by level, below 0 where unknown.
+        fingerprints: [B,16,16].
+        loss: The hash loss.
+        recipe: The weights of the terms.
+        learned_width: Width of the learned part of the feature.
+        coded: False while only the feature is trained; the terms of the code are left out.
     """
     histogram: Tensor | None = None
     parts: dict[str, float] = {}
@@ -115,9 +122,9 @@ def judge(
         parts["contrast"] = float(contrast.detach())
         total = total + recipe.contrast * contrast
     if coded and recipe.preservation:
-        # The code learns from the feature, not the feature from the code: the feature is held fixed.
+        # The feature is held fixed: the code learns from it, and not the other way round.
         teacher = outputs.get("start", outputs["feature"])
-        kept = relational_error(outputs["u"], teacher) + 0.002 * quantisation(outputs["u"])
-        parts["preservation"] = float(kept.detach())
-        total = total + recipe.preservation * kept
+        preserved = relational_error(outputs["u"], teacher) + 0.002 * quantisation(outputs["u"])
+        parts["preservation"] = float(preserved.detach())
+        total = total + recipe.preservation * preserved
     return Judged(total, parts, histogram)

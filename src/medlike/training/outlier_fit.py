@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
 from medlike.errors import TrainingError
@@ -19,9 +18,7 @@ from medlike.metrics.outliers import auroc, detection_at
 from medlike.models.outlier_map import OutlierMap
 from medlike.models.pooling import depth_statistics
 from medlike.training.rotation import balanced_weights, principal_directions
-
-F32 = npt.NDArray[np.float32]
-I64 = npt.NDArray[np.int64]
+from medlike.types import F32, F64, I64
 
 POOLED_OUTPUTS, FEATURE_OUTPUTS = 256, 64
 # How far the directions are evened out, 0 not at all, 1 fully.
@@ -33,7 +30,7 @@ WEIGHTS = (0.0, 0.5, 1.0, 2.0)
 def fit_outlier_map(
     pooled: F32, feature: F32, channels: Sequence[int], sources: list[str], feature_outputs: int = FEATURE_OUTPUTS
 ) -> OutlierMap:
-    """The leading principal directions, half evened out, of pooled depths [N,P] and blended feature [N,D].
+    """Fit the leading principal directions, half evened out, of pooled depths [N,P] and blended feature [N,D].
 
     Fitted without labels on training pictures; sources are weighted so that none outweighs the others. Asks
     for fewer directions where there are fewer pictures.
@@ -44,8 +41,8 @@ def fit_outlier_map(
     limit = max(2, len(pooled) // 3)
     known = _evened(standard - np.average(standard, axis=0, weights=weights), weights, min(POOLED_OUTPUTS, limit))
     centre = np.average(feature, axis=0, weights=weights)
-    wanted = min(feature_outputs, limit)
-    learned = _evened((feature - centre).astype(np.float64), weights, wanted) if wanted else np.zeros((0, 0))
+    count = min(feature_outputs, limit)
+    learned = _evened((feature - centre).astype(np.float64), weights, count) if count else np.zeros((0, 0))
     made = OutlierMap(pooled.shape[1], known.shape[1], feature.shape[1], learned.shape[1])
     with torch.no_grad():
         made.mean.copy_(mean)
@@ -58,7 +55,7 @@ def fit_outlier_map(
 
 
 def map_settings(made: OutlierMap) -> dict[str, int]:
-    """What builds an OutlierMap of the same shape."""
+    """Return the arguments that build an OutlierMap of the same shape."""
     feature = made.from_feature
     return {
         "pooled": made.from_pooled.in_features,
@@ -68,24 +65,24 @@ def map_settings(made: OutlierMap) -> dict[str, int]:
     }
 
 
-def _evened(rows: npt.NDArray[np.float64], weights: npt.NDArray[np.float64], count: int) -> npt.NDArray[np.float64]:
-    """[D, count] directions evened out, scaled so that projected rows have a mean squared norm of 1."""
-    wanted = min(count, rows.shape[1])
+def _evened(rows: F64, weights: F64, count: int) -> F64:
+    """Return directions [D, count] evened out, scaled so that projected rows have a mean squared norm of 1."""
+    tried = min(count, rows.shape[1])
     while True:
         try:
-            directions, variances = principal_directions(rows, weights, wanted)
+            directions, variances = principal_directions(rows, weights, tried)
             break
         except TrainingError:
             # Fewer directions carry variance: a small set, or features that depend on each other.
-            if wanted == 1:
+            if tried == 1:
                 raise
-            wanted = (wanted + 1) // 2
+            tried = (tried + 1) // 2
     projection = directions * np.maximum(variances, 1e-12) ** (-WHITENING / 2)
     return projection / np.sqrt(np.average(((rows @ projection) ** 2).sum(axis=1), weights=weights))
 
 
 def spread_rows(rows: I64, keys: Sequence[str], count: int, random: np.random.Generator) -> I64:
-    """At most `count` of the rows, as many of each key as of any other as far as they go. keys: one a row."""
+    """Return at most `count` of the rows, spread evenly over the keys; `keys` has one for each row."""
     order = random.permutation(len(rows))
     seen: dict[str, int] = {}
     rank = np.zeros(len(rows), np.int64)
@@ -95,13 +92,13 @@ def spread_rows(rows: I64, keys: Sequence[str], count: int, random: np.random.Ge
 
 
 def one_of_each(units: I64, random: np.random.Generator) -> I64:
-    """A random row of every unit, in order: int64 [number of units]."""
+    """Draw a row of every unit, in order: int64 [number of units]."""
     order = random.permutation(len(units))
     return np.sort(order[np.unique(units[order], return_index=True)[1]])
 
 
 def component_table(scorer: OutlierScorer, features: F32, errors: F32 | None = None) -> F32:
-    """Standardised components of each row, float32 [N, C], higher is less typical."""
+    """Return the standardised components of each row, float32 [N, C], higher is less typical."""
     rows = [
         scorer.score(scorer.parts(row, None if errors is None else float(errors[i])))[1]
         for i, row in enumerate(features)
@@ -112,7 +109,7 @@ def component_table(scorer: OutlierScorer, features: F32, errors: F32 | None = N
 def choose_weights(
     usual: F32, outliers: F32, kinds: Sequence[str]
 ) -> tuple[tuple[float, ...], dict[str, dict[str, float]]]:
-    """Weights of the components and, for each kind, what weights chosen without it reach on it.
+    """Return weights of the components and, for each kind, what weights chosen without it reach on it.
 
     usual: [n, C] standardised components of known pictures that took no part in the fit; outliers: [m, C], with
     the kind of each. Best: mean over kinds of detection at 3 % false alarms, then of AUROC. With fewer than
@@ -121,8 +118,8 @@ def choose_weights(
     count = usual.shape[1]
     equal = (1.0,) * count
     names = np.asarray(kinds, dtype=np.str_)
-    found = sorted(set(kinds))
-    if len(found) < 2 or not len(usual):
+    kind_names = sorted(set(kinds))
+    if len(kind_names) < 2 or not len(usual):
         return equal, {}
     grid = [equal, *(tuple(w) for w in np.stack(np.meshgrid(*[WEIGHTS] * count), -1).reshape(-1, count).tolist())]
     grid = [w for w in dict.fromkeys(grid) if sum(w) > 0]
@@ -130,7 +127,7 @@ def choose_weights(
     for w in grid:
         inside = usual @ np.asarray(w, np.float32) / sum(w)
         table[w] = []
-        for kind in found:
+        for kind in kind_names:
             outside = outliers[names == kind] @ np.asarray(w, np.float32) / sum(w)
             table[w].append((float(detection_at(inside, outside)), float(auroc(inside, outside))))
 
@@ -139,17 +136,17 @@ def choose_weights(
             rest = [pair for i, pair in enumerate(table[w]) if i != left_out]
             return (round(sum(p[0] for p in rest) / len(rest), 4), round(sum(p[1] for p in rest) / len(rest), 5))
 
-        # The first of equals, which is equal weights.
+        # Of equals the first, which has equal weights.
         return max(grid, key=worth)
 
     left_out = {
         kind: dict(zip(("detected_at_3_percent", "auroc"), table[best(i)][i], strict=True))
-        for i, kind in enumerate(found)
+        for i, kind in enumerate(kind_names)
     }
     return best(None), left_out
 
 
 def settings_with(weights: Sequence[float]) -> OutlierSettings:
-    """The default settings with these weights."""
+    """Return the default settings with these weights."""
     padded = (*weights, 1.0, 1.0, 1.0)[:3]
     return OutlierSettings(weights=(float(padded[0]), float(padded[1]), float(padded[2])))

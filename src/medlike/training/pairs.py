@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -17,8 +17,9 @@ from medlike.files import drafted
 from medlike.inference.encoder import Encoder
 from medlike.inference.sentences import SentenceEncoder
 from medlike.metrics import Relevance
+from medlike.types import F32, I8, I64, Progress
 
-Say = Callable[[str], None]
+V = TypeVar("V", np.int8, np.float32)
 
 
 @dataclass(frozen=True)
@@ -30,37 +31,37 @@ class Pairs:
     come from, in the same order.
     """
 
-    content: npt.NDArray[np.int8]
-    sentences: npt.NDArray[np.float32]
-    cases: npt.NDArray[np.int64]
-    units: npt.NDArray[np.int64]
+    content: I8
+    sentences: F32
+    cases: I64
+    units: I64
     samples: Dataset
 
     def __len__(self) -> int:
         return len(self.content)
 
-    def __getitem__(self, rows: npt.NDArray[Any]) -> Pairs:
-        """Some of the pairs: rows is bool [N] or int [M]."""
-        kept = np.flatnonzero(rows) if rows.dtype == bool else rows
-        samples = Dataset(self.samples.name, tuple(self.samples[int(row)] for row in kept))
-        return Pairs(self.content[kept], self.sentences[kept], self.cases[kept], self.units[kept], samples)
+    def __getitem__(self, rows: npt.NDArray[np.bool_ | np.int64]) -> Pairs:
+        """Return some of the pairs: rows is bool [N] or int [M]."""
+        places = np.flatnonzero(rows) if rows.dtype == bool else rows
+        samples = Dataset(self.samples.name, tuple(self.samples[int(row)] for row in places))
+        return Pairs(self.content[places], self.sentences[places], self.cases[places], self.units[places], samples)
 
     def shuffled(self, seed: int = 0) -> Pairs:
-        """Every image with the sentence of another pair, drawn at random: what must not teach anything."""
+        """Return every image with the sentence of another pair, drawn at random, from which nothing can be learned."""
         order = np.random.default_rng(seed).permutation(len(self))
         return replace(self, sentences=self.sentences[order], cases=np.arange(len(self), dtype=np.int64))
 
     def texts(self) -> Pairs:
-        """One pair for every distinct text and label: the first that carries it."""
+        """Return the first pair of every distinct text and label."""
         seen: dict[tuple[str, str], int] = {}
         for row, sample in enumerate(self.samples):
             seen.setdefault((sample.text, sample.label), row)
         return self[np.array(sorted(seen.values()), np.int64)]
 
     def relevance(self) -> Relevance:
-        """Every pair as a query against all pairs of other units, relevant where the label is the same.
+        """Return the relevance of all pairs to each pair as a query: the same label, in another unit.
 
-        Where fewer than two labels are there, own case against all others.
+        With fewer than two labels, the pairs of the same case are relevant.
         """
         labels = self.samples.column("label")
         if len(set(labels) - {""}) < 2:
@@ -74,9 +75,9 @@ def read_pairs(
     bundle: Bundle,
     encoder: SentenceEncoder,
     cache: Path | None = None,
-    say: Say = lambda line: None,
+    say: Progress[str] = lambda line: None,
 ) -> Pairs:
-    """Every sample with a text in which something can be read, embedded. cache: folder of kept embeddings."""
+    """Embed every sample whose text has a known token. cache: folder of embeddings that are kept."""
     samples = dataset.where(lambda s: bool(s.text) and encoder.readable(s.text))
     return Pairs(
         content_vectors(samples, bundle, cache, say),
@@ -87,8 +88,8 @@ def read_pairs(
     )
 
 
-def cases_of(samples: Dataset) -> npt.NDArray[np.int64]:
-    """The case of each sample, int64 [N]: its source and group, joined with all that carry the same text."""
+def cases_of(samples: Dataset) -> I64:
+    """Return the case of each sample, int64 [N]: its source and group, joined with all of the same text."""
     from medlike.datasets.near_duplicates import components
 
     first: dict[tuple[str, ...], int] = {}
@@ -101,11 +102,11 @@ def cases_of(samples: Dataset) -> npt.NDArray[np.int64]:
     return components(len(samples), np.array(links, np.int64).reshape(-1, 2))
 
 
-def content_vectors(samples: Dataset, bundle: Bundle, cache: Path | None, say: Say) -> npt.NDArray[np.int8]:
-    """Content vectors of samples, int8 [N, D], in order."""
+def content_vectors(samples: Dataset, bundle: Bundle, cache: Path | None, say: Progress[str]) -> I8:
+    """Return the content vectors of samples, int8 [N, D], in order."""
     keys = [hashlib.sha256(s.file.read_bytes() + str(s.item or "").encode()).digest() for s in samples]
 
-    def compute(rows: Sequence[int]) -> npt.NDArray[np.int8]:
+    def compute(rows: Sequence[int]) -> I8:
         say(f"encoding {len(rows)} images with {bundle.name}")
         chosen = Dataset(samples.name, tuple(samples[row] for row in rows))
         with Encoder(bundle) as encoder:
@@ -115,13 +116,11 @@ def content_vectors(samples: Dataset, bundle: Bundle, cache: Path | None, say: S
     return _kept(keys, compute, cache, f"images-{bundle.encoder_digest[:16]}", empty)
 
 
-def sentence_vectors(
-    texts: Sequence[str], encoder: SentenceEncoder, cache: Path | None, say: Say
-) -> npt.NDArray[np.float32]:
-    """Vectors of texts, float32 [N, S], in order."""
+def sentence_vectors(texts: Sequence[str], encoder: SentenceEncoder, cache: Path | None, say: Progress[str]) -> F32:
+    """Return the vectors of texts, float32 [N, S], in order."""
     keys = [hashlib.sha256(text.encode("utf-8", "replace")).digest() for text in texts]
 
-    def compute(rows: Sequence[int]) -> npt.NDArray[np.float32]:
+    def compute(rows: Sequence[int]) -> F32:
         say(f"encoding {len(rows)} texts")
         return encoder.encode([texts[row] for row in rows])
 
@@ -131,19 +130,19 @@ def sentence_vectors(
 
 def _kept(
     keys: Sequence[bytes],
-    compute: Callable[[Sequence[int]], Any],
+    compute: Callable[[Sequence[int]], npt.NDArray[V]],
     cache: Path | None,
     name: str,
-    empty: npt.NDArray[Any],
-) -> Any:
-    """Rows by key: from the file where they are there, computed once for equal keys and kept where not."""
+    empty: npt.NDArray[V],
+) -> npt.NDArray[V]:
+    """Return rows by key: from the file, else computed once for equal keys and kept there."""
     file = None if cache is None else cache / f"{name}.npz"
     known: dict[bytes, int] = {}
     rows = empty
     if file is not None and file.is_file():
-        with np.load(file) as found:
-            rows = found["rows"]
-            known = {bytes(key): place for place, key in enumerate(found["keys"])}
+        with np.load(file) as archive:
+            rows = archive["rows"]
+            known = {bytes(key): place for place, key in enumerate(archive["keys"])}
     first: dict[bytes, int] = {}
     for place, key in enumerate(keys):
         if key not in known:

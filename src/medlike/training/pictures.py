@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from medlike.datasets import Dataset, files_digest, prepare_samples
+from medlike.datasets import Dataset, Sample, files_digest, prepare_samples
 from medlike.files import drafted_folder
 from medlike.imaging.letterbox import SIZE
-
-Say = Callable[[str], None]
+from medlike.types import U8, Progress
 
 
 @dataclass(frozen=True)
@@ -25,36 +22,36 @@ class Pictures:
     digest: of the files that the pictures were made from.
     """
 
-    pixels: npt.NDArray[np.uint8]
-    fingerprints: npt.NDArray[np.uint8]
+    pixels: U8
+    fingerprints: U8
     digest: str
 
     def __len__(self) -> int:
         return len(self.pixels)
 
 
-def collection_digest(samples: Sequence[Any]) -> str:
-    """sha256 over the sorted paths and sizes of the files: which images took part."""
+def collection_digest(samples: Sequence[Sample]) -> str:
+    """Return a sha256 over the sorted paths and sizes of the files: which images took part."""
     lines = sorted(f"{sample.path}\t{sample.file.stat().st_size}\n" for sample in samples)
     return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
-def prepare_pictures(dataset: Dataset, cache: str | Path, say: Say = lambda line: None) -> Pictures:
-    """Every sample of the dataset, in its order; kept under `cache` and read from there the next time.
+def prepare_pictures(dataset: Dataset, cache: str | Path, say: Progress[str] = lambda line: None) -> Pictures:
+    """Return the pictures of a dataset, in its order; they are kept under `cache` for the next time.
 
     Pixels stay on disk, mapped: 100,000 pictures would be 5 GB.
     """
     digest = files_digest(dataset)[:16]
-    kept = Path(cache) / f"pictures-{digest}"
-    if not kept.is_dir():
+    folder = Path(cache) / f"pictures-{digest}"
+    if not folder.is_dir():
         say(f"preparing {len(dataset)} pictures")
-        _write(dataset, kept)
-    # Copy on write: what trains on a batch may change it, the file never does.
-    return Pictures(np.load(kept / "pixels.npy", mmap_mode="c"), np.load(kept / "fingerprints.npy"), digest)
+        _write(dataset, folder)
+    # Copy on write: training may change a batch, but must never change the file.
+    return Pictures(np.load(folder / "pixels.npy", mmap_mode="c"), np.load(folder / "fingerprints.npy"), digest)
 
 
 def _write(dataset: Dataset, target: Path) -> None:
-    """The pictures as two arrays in a folder that is either whole or not there."""
+    """Write the pictures as two arrays in a folder that is either whole or not there."""
     target.parent.mkdir(parents=True, exist_ok=True)
     with drafted_folder(target) as draft:
         shape = (len(dataset), SIZE, SIZE)

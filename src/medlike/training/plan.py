@@ -75,9 +75,7 @@ class TrainingPlan:
         ),
     ] = None
     device: Annotated[str, Option("auto, cpu, cuda.")] = "auto"
-    leave_out: Annotated[
-        tuple[str, ...], Option("Leave a source out of training. Repeatable.", metavar="SOURCE")
-    ] = ()
+    leave_out: Annotated[tuple[str, ...], Option("Leave a source out of training. Repeatable.", metavar="SOURCE")] = ()
     start: Annotated[
         str | Path | None,
         Option(

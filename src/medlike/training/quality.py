@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
-import numpy.typing as npt
 
 from medlike.bundle import Bundle
 from medlike.datasets import Dataset, Split, headline, may_train, prepare_batches
@@ -15,20 +12,19 @@ from medlike.inference.encoding import Encodings
 from medlike.metrics.outliers import auroc, detection_at
 from medlike.metrics.retrieval import score_codes, score_features
 from medlike.metrics.ties import Relevance
+from medlike.types import F64, I64, U8, JsonObject, Mask
 
 
 def encode_dataset(encoder: Encoder, dataset: Dataset) -> Encodings:
-    """Every sample of a dataset encoded, in its order."""
+    """Encode every sample of a dataset, in its order."""
     parts = [encoder.encode(batch) for batch in prepare_batches(dataset)]
     if not parts:
         raise TrainingError(f"{dataset.name} has no images: nothing to encode")
     return Encodings.concatenate(parts)
 
 
-def measure_bundle(
-    bundle: Bundle, dataset: Dataset, split: Split, headline_of: Dataset | None = None
-) -> dict[str, Any]:
-    """Quality of a bundle on the parts gallery and query of a split, as it goes into its specification.
+def measure_bundle(bundle: Bundle, dataset: Dataset, split: Split, headline_of: Dataset | None = None) -> JsonObject:
+    """Measure a bundle on the parts gallery and query of a split, for its specification.
 
     headline_of: the collection whose headline labels count (default: `dataset`); where no label has enough images
     for a headline, every in-domain label counts, and "how" says so. Retrieval: mAP over the full
@@ -42,7 +38,7 @@ def measure_bundle(
         whose = "all labels"
     gallery, query = split.part(chosen, "gallery"), split.part(chosen, "query")
     everyone = split.part(dataset, "query")
-    # By file, not by path: joined collections put their names before the paths of `headline_of`.
+    # By file, not by path: joining prefixes the paths with the name of the collection.
     place = {(sample.file, sample.item): row for row, sample in enumerate(everyone)}
     if not len(gallery) or not len(query):
         raise TrainingError("gallery or query is empty: quality cannot be measured on this split")
@@ -50,59 +46,59 @@ def measure_bundle(
         items = encode_dataset(encoder, gallery)
         judged = encode_dataset(encoder, everyone)
     rows = [place[sample.file, sample.item] for sample in query]
-    asked, asked_content = judged.code[rows], judged.content[rows].astype(np.float32)
+    query_codes, query_content = judged.code[rows], judged.content[rows].astype(np.float32)
     relevance = Relevance.of(query.column("label"), gallery.column("label"))
-    codes = score_codes(asked, items.code, relevance)
-    content = score_features(asked_content, items.content.astype(np.float32), relevance)
-    found: dict[str, Any] = {
+    codes = score_codes(query_codes, items.code, relevance)
+    content = score_features(query_content, items.content.astype(np.float32), relevance)
+    quality: JsonObject = {
         "split": split.digest,
         "gallery": len(gallery),
         "query": len(query),
         "labels": len(set(query.column("label"))),
         "map_expected": _short(codes.mean("map_expected")),
         "map_expected_content": _short(content.mean("map_expected")),
-        "map_expected_within_source": _within(asked, items.code, query, gallery),
+        "map_expected_within_source": _within(query_codes, items.code, query, gallery),
         "how": f"mAP over the full list, ties in expectation; {whose}; query against gallery",
     }
     if judged.outlier is not None:
-        found["outliers"] = _outliers(judged, everyone, split.units(everyone))
-    return found
+        quality["outliers"] = _outliers(judged, everyone, split.units(everyone))
+    return quality
 
 
-def measure_left_out(bundle: Bundle, known: Dataset, left_out: Dataset) -> dict[str, dict[str, Any]]:
-    """How the images of sources that a bundle never saw are told from known ones: by source, with the count."""
+def measure_left_out(bundle: Bundle, known: Dataset, left_out: Dataset) -> dict[str, JsonObject]:
+    """Measure by source how images of sources that a bundle never saw are told from known ones."""
     with Encoder(bundle) as encoder:
         usual = encode_dataset(encoder, known).outlier
         outside = encode_dataset(encoder, left_out).outlier
     if usual is None or outside is None:
         raise TrainingError(f"bundle {bundle.name} gives no outlier verdicts")
-    found = {}
+    by_source = {}
     for source in sorted(set(left_out.column("source"))):
         of_source = left_out.column("source") == source
-        found[source] = {
+        by_source[source] = {
             "images": int(of_source.sum()),
             "auroc": _short(auroc(usual.score, outside.score[of_source])),
             "detected": _short(float(outside.is_outlier[of_source].mean())),
             "detected_at_3_percent": _short(detection_at(usual.score, outside.score[of_source])),
         }
-    return found
+    return by_source
 
 
-def _within(
-    asked: npt.NDArray[np.uint8], items: npt.NDArray[np.uint8], query: Dataset, gallery: Dataset
-) -> dict[str, float]:
-    """mAP within each source that has at least two labels in its part of the gallery."""
-    found = {}
+def _within(query_codes: U8, gallery_codes: U8, query: Dataset, gallery: Dataset) -> dict[str, float]:
+    """Return the mAP within each source that has at least two labels in its part of the gallery."""
+    by_source = {}
     for source in sorted(set(query.column("source"))):
-        own, beside = query.column("source") == source, gallery.column("source") == source
-        labels = gallery.column("label")[beside]
+        of_query, of_gallery = query.column("source") == source, gallery.column("source") == source
+        labels = gallery.column("label")[of_gallery]
         if len(set(labels)) > 1:
-            inside = Relevance.of(query.column("label")[own], labels)
-            found[source] = _short(score_codes(asked[own], items[beside], inside).mean("map_expected"))
-    return found
+            inside = Relevance.of(query.column("label")[of_query], labels)
+            by_source[source] = _short(
+                score_codes(query_codes[of_query], gallery_codes[of_gallery], inside).mean("map_expected")
+            )
+    return by_source
 
 
-def _outliers(judged: Encodings, samples: Dataset, units: npt.NDArray[np.int64]) -> dict[str, Any]:
+def _outliers(judged: Encodings, samples: Dataset, units: I64) -> JsonObject:
     verdicts = judged.outlier
     assert verdicts is not None
     is_ood = np.array([sample.is_ood for sample in samples])
@@ -115,7 +111,7 @@ def _outliers(judged: Encodings, samples: Dataset, units: npt.NDArray[np.int64])
         "detected_at_3_percent": _short(detection_at(verdicts.score[usual], verdicts.score[is_ood])),
         "detected": _short(float(verdicts.is_outlier[is_ood].mean())),
         "false_alarms": _short(float(alarms[usual].mean())),
-        # The promise of the p-value is one of units, like those it was calibrated on.
+        # The p-value holds for units, because it was calibrated on units.
         "false_alarms_by_unit": _short(_by_group(alarms[usual], units[usual]).mean()),
         "false_alarms_by_source": {
             source: _short(float(alarms[~is_ood & (samples.column("source") == source)].mean()))
@@ -126,8 +122,8 @@ def _outliers(judged: Encodings, samples: Dataset, units: npt.NDArray[np.int64])
     }
 
 
-def _by_group(values: npt.NDArray[np.bool_], groups: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
-    """The mean of each group, float64 [G]."""
+def _by_group(values: Mask, groups: I64) -> F64:
+    """Return the mean of each group, float64 [G]."""
     _, place = np.unique(groups, return_inverse=True)
     return np.bincount(place, weights=values) / np.bincount(place)
 

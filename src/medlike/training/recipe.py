@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, Literal
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Literal
 
 from medlike.errors import TrainingError
 from medlike.models.changes import with_changes
+from medlike.types import Json
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 
 @dataclass(frozen=True)
@@ -95,8 +100,23 @@ RECIPES: dict[str, Recipe] = {
 }
 
 
-def recipe(name: str, **changes: Any) -> Recipe:
-    """The named recipe with some settings changed; TrainingError lists what is known."""
+def changes_by_kind(changes: Mapping[str, Json], *kinds: type[DataclassInstance]) -> list[dict[str, Json]]:
+    """Return the changes that belong to each kind of settings; the first kind that has a name takes it.
+
+    Raises:
+        TrainingError: No kind has a name; the message lists the known ones.
+    """
+    left, parts = dict(changes), []
+    for kind in kinds:
+        parts.append({field.name: left.pop(field.name) for field in fields(kind) if field.name in left})
+    if left:
+        known = sorted({field.name for kind in kinds for field in fields(kind)})
+        raise TrainingError(f"setting {min(left)!r} is unknown; known: {', '.join(known)}")
+    return parts
+
+
+def recipe(name: str, **changes: object) -> Recipe:
+    """Return the named recipe with some settings changed; TrainingError lists what is known."""
     if name not in RECIPES:
         raise TrainingError(f"recipe {name!r} is unknown; known: {', '.join(sorted(RECIPES))}")
     return with_changes(RECIPES[name], changes, "recipe setting")

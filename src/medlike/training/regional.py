@@ -7,17 +7,15 @@ run, so that a later run can begin at any stage.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
 from medlike.codes.packing import pack
 from medlike.errors import TrainingError
+from medlike.models.acir import ImageNetwork
 from medlike.models.hmar import RegionalNetwork
 from medlike.models.networks import record
 from medlike.training.cells import CellViews, cell_views
@@ -28,11 +26,10 @@ from medlike.training.feed import FrozenFeed, served_outputs
 from medlike.training.gate import GateMaterial, fit_gate
 from medlike.training.material import Material, sampling_weights
 from medlike.training.regional_heads import fit_cell_weights, predicted_modalities
+from medlike.types import F32, F64, JsonObject, Progress
 
-Say = Callable[[str], None]
-F32 = npt.NDArray[np.float32]
 STAGES = (1, 2, 3)
-# What a whole-image network has not that was trained without the regional expert.
+# Weights that a whole-image network lacks if it was trained without the regional expert.
 ADDED = ("film.", "shallow_heads.", "deep_heads.")
 SETTINGS_ADDED = (
     "tap_heads",
@@ -48,11 +45,11 @@ CHUNK = 256
 
 
 def stage_file(work: Path, stage: int) -> Path:
-    """Where a regional run keeps the network that a stage ended with."""
+    """Return the file in which a regional run keeps the network that a stage ended with."""
     return work / f"stage-{stage}.pt"
 
 
-def start_from(image: Any, run: Path, say: Say) -> dict[str, Any]:
+def start_from(image: ImageNetwork, run: Path, say: Progress[str]) -> JsonObject:
     """Give a whole-image network the weights of a finished run of the same settings; returns what is kept of it.
 
     run: the folder of a run, or its checkpoint. Heads and FiLM that the run's network lacks stay as they are, so its
@@ -61,23 +58,23 @@ def start_from(image: Any, run: Path, say: Say) -> dict[str, Any]:
     path = run / "checkpoint.pt" if run.is_dir() else run
     if not path.is_file():
         raise TrainingError(f"there is no run at {run}: give the folder that `medlike train` left beside its bundle")
-    kept = load_checkpoint(path)
-    state = kept["best"]["state"]
-    if state is None:
+    checkpoint = load_checkpoint(path)
+    best = checkpoint["best"]
+    if best["state"] is None:
         raise TrainingError(f"{path} is of a run that has not finished an epoch of codes; let it finish first")
-    theirs, ours = (_whole(each) for each in (kept["identity"]["network"], record(image)))
+    theirs, ours = (_whole(each) for each in (checkpoint["identity"]["network"], record(image)))
     for name, value in ours.items():
         if theirs.get(name) != value:
             raise TrainingError(
                 f"{path} is of a network with {name} {theirs.get(name)}, not {value}; start from a run on the same "
                 "data and bits, of the preset's whole-image side"
             )
-    found = image.load_state_dict(state, strict=False)
-    lacking = [name for name in found.missing_keys if not name.startswith(ADDED)]
-    if lacking or found.unexpected_keys:
-        raise TrainingError(f"{path} does not fit: {', '.join([*lacking, *found.unexpected_keys][:5])}")
-    say(f"whole-image side from {path}, epoch {kept['best']['epoch']}, validation mAP {kept['best']['map']:.4f}")
-    return {"epoch": kept["best"]["epoch"], "map": kept["best"]["map"], "history": kept["history"]}
+    mismatch = image.load_state_dict(best["state"], strict=False)
+    lacking = [name for name in mismatch.missing_keys if not name.startswith(ADDED)]
+    if lacking or mismatch.unexpected_keys:
+        raise TrainingError(f"{path} does not fit: {', '.join([*lacking, *mismatch.unexpected_keys][:5])}")
+    say(f"whole-image side from {path}, epoch {best['epoch']}, validation mAP {best['map']:.4f}")
+    return {"epoch": best["epoch"], "map": best["map"], "history": checkpoint["history"]}
 
 
 def fit_regional(
@@ -93,63 +90,61 @@ def fit_regional(
     first: int = 1,
     seed: int = 0,
     resume: bool = False,
-    say: Say = lambda line: None,
-) -> dict[str, Any]:
-    """Everything after the whole-image network: cell weights, cells, gate; returns what is kept of them.
+    say: Progress[str] = lambda line: None,
+) -> JsonObject:
+    """Train everything after the whole-image network: cell weights, cells, gate; return what is kept of them.
 
     first: the stage to begin with; what earlier ones ended with is read from `work`.
     """
     if first > 1:
         _read_stage(network, first - 1, work)
-    modality, other = (predicted_modalities(network, each.maps.pooled[0]) for each in (feed, validation_feed))
-    found: dict[str, Any] = {"recipe": asdict(recipe)}
+    modality, other = (
+        # Only an expert that is conditioned on the modality, and its gate, read it.
+        None if network.cells.film is None else predicted_modalities(network, each.maps.pooled[0])
+        for each in (feed, validation_feed)
+    )
+    report: JsonObject = {"recipe": asdict(recipe)}
     views = cell_views(network, train.pictures, cache, recipe.cell_copies, seed=seed, say=say)
     if first <= 1:
         fit_cell_weights(network, recipe, train, feed, views, seed, say)
         _keep_stage(network, 1, work)
-    held = cell_views(network, validation.pictures, cache, 1, seed=seed, say=say)
+    validation_views = cell_views(network, validation.pictures, cache, 1, seed=seed, say=say)
     if first <= 2:
         stem = network.stem
         channels = [stem.channels[place] for place in network.cells.places]
         sources = [sample.source for sample in train.dataset]
         if network.cells.direct is not None:
-            shares = modality if network.cells.film is not None else None
-            start_cells(network.cells, channels, views, shares, sources, recipe.cell_whitening, seed)
+            start_cells(network.cells, channels, views, modality, sources, recipe.cell_whitening, seed)
         weights = sampling_weights(train.dataset, "tempered") * views.content.any(axis=1)
-        found["cells"] = fit_cells(
+        report["cells"] = fit_cells(
             network,
             recipe,
             views,
-            modality if network.cells.film is not None else None,
+            modality,
             weights / weights.sum(),
-            held,
-            other if network.cells.film is not None else None,
+            validation_views,
+            other,
             work,
             seed=seed,
             resume=resume,
             say=say,
         )
         _keep_stage(network, 2, work)
-    parts = [
-        gate_material(network, part, fed, seen, shares)
-        for part, fed, seen, shares in (
-            (train, feed, views, modality),
-            (validation, validation_feed, held, other),
-        )
-    ]
-    entropies = content_entropies(parts[0])
-    found["entropy"] = {"mean": float(entropies.mean()), "worst": float(entropies.min())}
+    gate_train = gate_material(network, train, feed, views, modality)
+    gate_validation = gate_material(network, validation, validation_feed, validation_views, other)
+    entropies = content_entropies(gate_train)
+    report["entropy"] = {"mean": float(entropies.mean()), "worst": float(entropies.min())}
     say(f"entropy of the cells' bits over content cells: mean {entropies.mean():.3f}, worst {entropies.min():.3f}")
-    found["gate"] = fit_gate(network, recipe, *parts, seed=seed, say=say)
+    report["gate"] = fit_gate(network, recipe, gate_train, gate_validation, seed=seed, say=say)
     _keep_stage(network, 3, work)
-    return found
+    return report
 
 
 @torch.no_grad()
 def gate_material(
     network: RegionalNetwork, part: Material, feed: FrozenFeed, views: CellViews, modality: F32 | None
 ) -> GateMaterial:
-    """Codes of a part's pictures and cells as they will be served, and what the gate sees of them."""
+    """Return codes of a part's pictures and cells as they will be served, and the inputs of the gate."""
     outputs = served_outputs(feed, len(part), ("u", "pooled"))
     device = network.cells.mean.device
     standard = network.image.pooling.standardise(torch.from_numpy(outputs["pooled"]).to(device)).cpu().numpy()
@@ -157,7 +152,7 @@ def gate_material(
     for start in range(0, len(part), CHUNK):
         given = torch.from_numpy(np.array(views.cells[0][start : start + CHUNK])).to(device).float()
         shares = None
-        if modality is not None and network.cells.film is not None:
+        if modality is not None:
             shares = torch.from_numpy(modality[start : start + CHUNK]).to(device)
             shares = shares.repeat_interleave(given.shape[1], dim=0)
         u = codes_of(network.cells, given.flatten(0, 1), shares)
@@ -166,7 +161,7 @@ def gate_material(
         cells.append(words.reshape(len(given), 14, 14, -1))
     return GateMaterial(
         standard,
-        modality if network.gate.modalities else None,
+        modality,
         pack(outputs["u"] > 0),
         np.concatenate(cells),
         views.content,
@@ -174,8 +169,8 @@ def gate_material(
     )
 
 
-def content_entropies(material: GateMaterial) -> npt.NDArray[np.float64]:
-    """Entropy of each bit of the cells over content cells: float64 [L], in bits."""
+def content_entropies(material: GateMaterial) -> F64:
+    """Return the entropy of each bit of the cells over content cells: float64 [L], in bits."""
     chosen = material.cells.reshape(len(material.cells), 196, -1)[material.content]
     return bit_entropy(np.unpackbits(chosen.astype("<u8").view(np.uint8), axis=-1, bitorder="little").astype(bool))
 
@@ -197,16 +192,16 @@ def _keep_stage(network: RegionalNetwork, stage: int, work: Path) -> None:
 
 def _read_stage(network: RegionalNetwork, stage: int, work: Path) -> None:
     path = stage_file(work, stage)
-    kept: Mapping[str, Any] = load_checkpoint(path)
+    checkpoint = load_checkpoint(path)
     try:
-        network.load_state_dict(kept["state"])
+        network.load_state_dict(checkpoint["state"])
     except (KeyError, RuntimeError):
         raise TrainingError(f"{path} is of a network with other settings; run stage {stage} again") from None
 
 
-def _whole(kept: Mapping[str, Any]) -> dict[str, Any]:
-    """What decides a whole-image network's weights, of what `record` gives; without what regions add."""
-    settings = {name: value for name, value in kept["settings"].items() if name not in SETTINGS_ADDED}
-    # Through JSON, which makes tuples lists: what a checkpoint holds may have been through it.
-    found: dict[str, Any] = json.loads(json.dumps({"bits": kept["bits"], "classes": kept["classes"], **settings}))
-    return found
+def _whole(network: JsonObject) -> JsonObject:
+    """Return the part of a `record` that decides the weights of the whole-image network."""
+    settings = {name: value for name, value in network["settings"].items() if name not in SETTINGS_ADDED}
+    # Through JSON, which turns tuples into lists, because the checkpoint may have been through it.
+    whole: JsonObject = json.loads(json.dumps({"bits": network["bits"], "classes": network["classes"], **settings}))
+    return whole

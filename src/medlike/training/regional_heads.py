@@ -6,8 +6,7 @@ the classifier of their weighted mean.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Iterator
 
 import numpy as np
 import numpy.typing as npt
@@ -19,56 +18,50 @@ from medlike.models.experts import GRID
 from medlike.models.hmar import RegionalNetwork
 from medlike.training.cells import CellViews
 from medlike.training.cells_training import CellRecipe
+from medlike.training.depths import PooledBatch, pooled_batches
 from medlike.training.feed import FrozenFeed
 from medlike.training.losses.hierarchy import hierarchy_entropy
 from medlike.training.maps import Maps
 from medlike.training.material import Material, sampling_weights
 from medlike.training.runner import Stage, run_stage
+from medlike.types import F32, I64, Progress
 
-Say = Callable[[str], None]
-F32 = npt.NDArray[np.float32]
 BATCH = 256
 WEIGHT_BATCH = 64
 TAP_RATE = 40.0
 
 
-def fit_taps(network: RegionalNetwork, recipe: CellRecipe, part: Material, maps: Maps, seed: int, say: Say) -> None:
+def fit_taps(
+    network: RegionalNetwork, recipe: CellRecipe, part: Material, maps: Maps, seed: int, say: Progress[str]
+) -> None:
     """Train the label-tree heads on the shallow and deep taps from pooled means, in place; then freeze them."""
     image = network.image
     if image.shallow_heads is None or image.deep_heads is None:
         return
     torch.manual_seed(seed)
     device = image.pooling.mean.device
-    random = np.random.default_rng((seed, 41))
     heads = [*image.shallow_heads.parameters(), *image.deep_heads.parameters()]
     for parameter in heads:
         parameter.requires_grad_(True)
-    # Standardised depths are small, 1 over the root of their widths: weights have far to go.
+    # Standardised depths are small (1 over the root of their widths), so the weights must become large.
     optimiser = torch.optim.Adam(heads, lr=TAP_RATE * recipe.head_rate)
-    views = torch.stack([torch.from_numpy(np.array(view)) for view in maps.pooled]).to(device)
-    weights = sampling_weights(part.dataset, "tempered")
+    drawn = pooled_batches(part, maps, BATCH, "tempered", (seed, 41), device)
     columns = image.pooling.slices()
-    labels = {level: torch.from_numpy(known).to(device) for level, known in part.labels.items()}
     taps = (
         ("shallow", image.shallow_heads, columns[image.shallow_index]),
         ("deep", image.deep_heads, columns[image.deep_index]),
     )
 
-    def batches(epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
-        while True:
-            rows = torch.from_numpy(random.choice(len(part), BATCH, p=weights)).to(device)
-            yield rows, views[torch.from_numpy(random.integers(0, len(views), len(rows))).to(device), rows].float()
-
-    def judged(batch: tuple[Tensor, Tensor]) -> tuple[Tensor, dict[str, float]]:
-        standard = image.pooling.standardise(batch[1])
-        known = {level: of[batch[0]] for level, of in labels.items()}
+    def judged(batch: PooledBatch) -> tuple[Tensor, dict[str, float]]:
+        known, pooled = batch
+        standard = image.pooling.standardise(pooled)
         entropies = {name: hierarchy_entropy(head(standard[:, of]), known, 0.1) for name, head, of in taps}
         return torch.stack(list(entropies.values())).sum(), {n: float(e.detach()) for n, e in entropies.items()}
 
     def rate(epoch: int, step: int) -> float:
         return TAP_RATE * recipe.head_rate * (1 - step / recipe.head_steps)
 
-    run = run_stage(Stage("taps", image, optimiser, batches, judged, recipe.head_steps, rate=rate))
+    run = run_stage(Stage("taps", image, optimiser, lambda epoch: drawn, judged, recipe.head_steps, rate=rate))
     for parameter in heads:
         parameter.requires_grad_(False)
     say("heads on the taps: " + ", ".join(f"{name} {value:.3f}" for name, value in run.parts.items()))
@@ -81,7 +74,7 @@ def fit_cell_weights(
     feed: FrozenFeed,
     views: CellViews,
     seed: int,
-    say: Say,
+    say: Progress[str],
 ) -> None:
     """Train how much each cell matters, in place: the global expert's CLS asks, cells answer, labels decide."""
     torch.manual_seed(seed)
@@ -93,11 +86,11 @@ def fit_cell_weights(
     level = list(part.labels)[-1]
     columns = stride_columns(network)
 
-    def batches(epoch: int) -> Iterator[npt.NDArray[np.int64]]:
+    def batches(epoch: int) -> Iterator[I64]:
         while True:
             yield random.choice(len(part), WEIGHT_BATCH, p=weights)
 
-    def judged(rows: npt.NDArray[np.int64]) -> tuple[Tensor, dict[str, float]]:
+    def judged(rows: I64) -> tuple[Tensor, dict[str, float]]:
         deep = feed.maps.batch(np.zeros(len(rows), np.int64), rows, feed.device)[1]
         with torch.no_grad():
             cls = network.image.pixels(deep)[-1][:, 0]
@@ -115,7 +108,7 @@ def fit_cell_weights(
 
 
 def stride_columns(network: RegionalNetwork) -> slice:
-    """Which of a cell's numbers are the map at stride 16, which the cell weights read. TrainingError without it."""
+    """Return the columns of a cell that are the map at stride 16, for the cell weights. TrainingError without it."""
     places, channels = network.cells.places, network.stem.channels
     if network.weight_index not in places:
         raise TrainingError("cell weights read the map at stride 16; have 16 among --set cell_strides")
@@ -125,8 +118,8 @@ def stride_columns(network: RegionalNetwork) -> slice:
 
 
 @torch.no_grad()
-def predicted_modalities(network: RegionalNetwork, pooled: npt.NDArray[np.floating[Any]]) -> F32 | None:
-    """The modality that the taps predict, float32 [N,M]; None without heads on them. pooled: [N,P]."""
+def predicted_modalities(network: RegionalNetwork, pooled: npt.NDArray[np.float16]) -> F32 | None:
+    """Return the modality that the taps predict, float32 [N,M]; None without heads on them. pooled: [N,P]."""
     image = network.image
     if image.shallow_heads is None or image.deep_heads is None or "modality" not in image.classes:
         return None

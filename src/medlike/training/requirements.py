@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
 from medlike.datasets import Dataset, Split
 from medlike.errors import TrainingError
 from medlike.models.presets import NetworkSettings
 from medlike.training.material import sampling_weights
 from medlike.training.recipe import Recipe
+from medlike.types import I64, Progress
 
-Say = Callable[[str], None]
 # Pairs of the same class that a batch must hold on average, else most steps learn nothing.
 LEAST_POSITIVES = 1.0
 
 
-def require_labels(train: Dataset, validation: Dataset, say: Say = lambda line: None) -> None:
+def require_labels(train: Dataset, validation: Dataset, say: Progress[str] = lambda line: None) -> None:
     """Raise TrainingError unless classes have pairs and validation asks for something training pictures hold.
 
     Says which labels have a single image, and which of the validation part's are missing from the training part.
@@ -34,9 +32,9 @@ def require_labels(train: Dataset, validation: Dataset, say: Say = lambda line: 
         )
     if single:
         say(f"{len(single)} labels have one training image and no positive pair: {_some(single)}")
-    asked = {sample.label for sample in validation if sample.label}
-    missing = sorted(asked - set(counts))
-    if not asked - set(missing):
+    query_labels = {sample.label for sample in validation if sample.label}
+    missing = sorted(query_labels - set(counts))
+    if not query_labels - set(missing):
         raise TrainingError(
             "no label of the validation part occurs in the training part, so nothing can be validated; "
             "give more images a label, or another split"
@@ -54,8 +52,8 @@ def require_directions(part: Dataset, settings: NetworkSettings) -> None:
         )
 
 
-def require_positives(part: Dataset, labels: npt.NDArray[np.int64], recipe: Recipe) -> float:
-    """The mean number of pairs of one class in a batch. Raises TrainingError where it is under 1.
+def require_positives(part: Dataset, labels: I64, recipe: Recipe) -> float:
+    """Return the mean number of pairs of one class in a batch. TrainingError where it is under 1.
 
     labels: int64 [N], below 0 where unknown.
     """

@@ -9,26 +9,24 @@ from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
-import numpy.typing as npt
 
 from medlike.errors import TrainingError
-
-F64 = npt.NDArray[np.float64]
+from medlike.types import F64, I64
 
 
 def balanced_weights(sources: Sequence[str], cap: int = 750) -> F64:
-    """Weights float64 [N], min(1, cap / images of the source): none counts more than `cap` images."""
+    """Return weights, float64 [N], min(1, cap / images of the source): no source counts more than `cap` images."""
     counts = Counter(sources)
     return np.array([min(1.0, cap / counts[source]) for source in sources])
 
 
 def unit_rows(rows: F64) -> F64:
-    """Rows [N, D] of unit length; a row of zeros stays one."""
+    """Return rows [N, D] scaled to unit length; a row of zeros stays zero."""
     return rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
 
 
 def principal_directions(rows: F64, weights: F64, count: int) -> tuple[F64, F64]:
-    """Directions of most weighted variance: [D, count] orthonormal columns, and their variances [count].
+    """Return the directions of most weighted variance, [D, count] orthonormal columns, and their variances [count].
 
     rows: float64 [N, D], taken as centred. Signs are fixed (largest entry positive), so that refitting on the
     same rows gives the same directions. TrainingError where fewer than `count` directions carry variance.
@@ -43,7 +41,7 @@ def principal_directions(rows: F64, weights: F64, count: int) -> tuple[F64, F64]
 
 
 def leading_directions(rows: F64, weights: F64, most: int) -> tuple[F64, F64]:
-    """As `principal_directions`, `most` of them or as many as carry variance."""
+    """Return at most `most` of the `principal_directions`, as many as carry variance."""
     covariance = (rows * weights[:, None]).T @ rows / weights.sum()
     values, vectors = np.linalg.eigh(covariance)
     values, vectors = values[::-1], vectors[:, ::-1]
@@ -54,7 +52,7 @@ def leading_directions(rows: F64, weights: F64, most: int) -> tuple[F64, F64]:
 
 
 def learned_rotation(rows: F64, weights: F64, rounds: int = 50, seed: int = 0) -> F64:
-    """The rotation [K, K] after which signs lose least: iterative quantisation (Gong and Lazebnik 2011).
+    """Return the rotation [K, K] after which signs lose least: iterative quantisation (Gong and Lazebnik 2011).
 
     rows: float64 [N, K], centred. Each row is normalised first, since a code sees directions and not lengths.
     """
@@ -69,9 +67,9 @@ def learned_rotation(rows: F64, weights: F64, rounds: int = 50, seed: int = 0) -
 
 
 def discriminant_directions(
-    rows: F64, classes: npt.NDArray[np.int64], count: int, shrinkage: float = 0.1, power: float = 0.5
+    rows: F64, classes: I64, count: int, shrinkage: float = 0.1, power: float = 0.5
 ) -> tuple[F64, F64]:
-    """Directions along which classes differ most for how much each spreads: [D, count], and the mean [D] to take off.
+    """Return the directions [D, count] along which classes differ most for their spread, and the mean [D] to take off.
 
     Fisher's linear discriminant analysis of rows float64 [N, D]. The spread within classes is drawn to an even one by
     `shrinkage`. power: a class counts by its images to this power. Columns beyond the number of classes less one are
@@ -80,25 +78,25 @@ def discriminant_directions(
     from scipy.linalg import eigh
 
     directions = np.zeros((rows.shape[1], count))
-    _, own, sizes = np.unique(classes, return_inverse=True, return_counts=True)
+    _, class_of_row, sizes = np.unique(classes, return_inverse=True, return_counts=True)
     if len(sizes) < 2:
         return directions, rows.mean(axis=0) if len(rows) else np.zeros(rows.shape[1])
-    means = np.stack([rows[own == label].mean(axis=0) for label in range(len(sizes))])
+    means = np.stack([rows[class_of_row == label].mean(axis=0) for label in range(len(sizes))])
     weight = sizes**power / (sizes**power).sum()
     mean = weight @ means
-    away = (rows - means[own]) * np.sqrt(weight / sizes)[own, None]
+    away = (rows - means[class_of_row]) * np.sqrt(weight / sizes)[class_of_row, None]
     within = away.T @ away
     even = max(float(np.trace(within)) / len(within), 1e-12)
     within = (1 - shrinkage) * within + (shrinkage + 1e-9) * even * np.eye(len(within))
     between = ((means - mean) * weight[:, None]).T @ (means - mean)
-    found = eigh(between, within)[1][:, ::-1][:, : min(count, len(sizes) - 1)]
-    found = found * np.sign(found[np.abs(found).argmax(axis=0), np.arange(found.shape[1])])
-    directions[:, : found.shape[1]] = found
+    leading = eigh(between, within)[1][:, ::-1][:, : min(count, len(sizes) - 1)]
+    leading = leading * np.sign(leading[np.abs(leading).argmax(axis=0), np.arange(leading.shape[1])])
+    directions[:, : leading.shape[1]] = leading
     return directions, mean
 
 
 def centred_basis(count: int, seed: int = 0) -> F64:
-    """An isometry [count, count - 1] onto the vectors that sum to zero, randomly turned.
+    """Return an isometry [count, count - 1] onto the vectors that sum to zero, randomly turned.
 
     A content vector is centred before it is stored; one that sums to zero already loses nothing by that, and
     a random turn spreads its length over all entries, which int8 then holds better.
@@ -108,9 +106,9 @@ def centred_basis(count: int, seed: int = 0) -> F64:
 
 
 def linear_classifier(
-    rows: F64, classes: npt.NDArray[np.int64], weights: F64, penalty: float = 1e-3, steps: int = 300
+    rows: F64, classes: I64, weights: F64, penalty: float = 1e-3, steps: int = 300
 ) -> tuple[F64, F64]:
-    """Multinomial logistic regression: weights [D, M] and biases [M]. classes: int64 [N], 0 to M - 1."""
+    """Fit a multinomial logistic regression: weights [D, M] and biases [M]. classes: int64 [N], 0 to M - 1."""
     from scipy.optimize import minimize
 
     size, count = rows.shape[1], int(classes.max()) + 1
@@ -128,6 +126,6 @@ def linear_classifier(
         return float(value), gradient.ravel()
 
     start = np.zeros((size + 1) * count)
-    found = minimize(loss, start, jac=True, method="L-BFGS-B", options={"maxiter": steps})
-    table = found.x.reshape(size + 1, count)
+    solution = minimize(loss, start, jac=True, method="L-BFGS-B", options={"maxiter": steps})
+    table = solution.x.reshape(size + 1, count)
     return table[:-1], table[-1]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,10 +15,9 @@ from torch import Tensor
 
 from medlike.errors import TrainingError
 from medlike.files import write_text
-from medlike.training.checkpoints import resumed_checkpoint, write_checkpoint
+from medlike.training.checkpoints import Content, resumed_checkpoint, write_checkpoint
 from medlike.training.curves import keep_history
-
-Say = Callable[[str], None]
+from medlike.types import Progress
 
 
 class RunningMean:
@@ -30,6 +29,7 @@ class RunningMean:
 
     @torch.no_grad()
     def update(self, network: torch.nn.Module) -> None:
+        """Move the mean towards the network's tensors; the first steps count more than the decay says."""
         self.steps += 1
         decay = min(self.decay, (self.steps + 1) / (self.steps + 10)) if self.decay else 0.0
         for name, value in network.state_dict().items():
@@ -47,8 +47,8 @@ class Run:
     loss at the last step; mean: of the weights, where the stage averages them.
     """
 
-    history: list[dict[str, Any]] = field(default_factory=list)
-    best: dict[str, Any] = field(default_factory=lambda: {"epoch": -1, "state": None})
+    history: list[dict[str, float]] = field(default_factory=list)
+    best: Content = field(default_factory=lambda: {"epoch": -1, "state": None})
     parts: dict[str, float] = field(default_factory=dict)
     mean: RunningMean | None = None
 
@@ -90,13 +90,13 @@ class Stage:
     starts_judged: bool = False
     average: float | None = None
     patience: int | None = None
-    identity: Mapping[str, Any] = field(default_factory=dict)
+    identity: Content = field(default_factory=dict)
     prepare: Callable[[], None] = lambda: None
     begin: Callable[[int, Run], None] = lambda epoch, run: None
     stepped: Callable[[], None] = lambda: None
-    state: Callable[[], dict[str, Any]] = dict
-    restore: Callable[[dict[str, Any]], None] = lambda content: None
-    describe: Callable[[Any], dict[str, Any]] = lambda batch: {}
+    state: Callable[[], Content] = dict
+    restore: Callable[[Content], None] = lambda content: None
+    describe: Callable[[Any], Content] = lambda batch: {}
     advice: str = "the rate"
     report: int = 1
 
@@ -111,7 +111,9 @@ class Stage:
         return f"{self.name}, " if self.name else ""
 
 
-def run_stage(stage: Stage, folder: Path | None = None, *, resume: bool = False, say: Say = lambda line: None) -> Run:
+def run_stage(
+    stage: Stage, folder: Path | None = None, *, resume: bool = False, say: Progress[str] = lambda line: None
+) -> Run:
     """Train a stage to its end and leave its best epoch, else its last one, in the network.
 
     Args:
@@ -138,7 +140,7 @@ def run_stage(stage: Stage, folder: Path | None = None, *, resume: bool = False,
         _restore(stage, run, content)
         say(f"{stage.title}going on after epoch {run.epochs} of {stage.epochs}")
     for epoch in range(run.epochs, stage.epochs):
-        # Before an epoch, so that a run which had stopped does not go on when it is resumed.
+        # Checked before an epoch, so that resuming a run that had stopped does not continue it.
         unjudged = sum(stage.figure not in row for row in run.history)
         if stage.patience is not None and epoch - max(run.best["epoch"], unjudged) >= stage.patience:
             say(f"no better {stage.figure} for {stage.patience} epochs: stopped")
@@ -170,7 +172,7 @@ def descend(
     optimiser.step()
 
 
-def _train_epoch(stage: Stage, run: Run, epoch: int, folder: Path | None, say: Say) -> dict[str, float]:
+def _train_epoch(stage: Stage, run: Run, epoch: int, folder: Path | None, say: Progress[str]) -> dict[str, float]:
     """Return the means of the loss' values over the steps of an epoch, its seconds, and the share spent waiting."""
     started, waiting, sums = time.perf_counter(), 0.0, dict[str, float]()
     batches = stage.batches(epoch)
@@ -223,9 +225,7 @@ def _better(stage: Stage, value: float, best: float | None) -> bool:
     return value < best if stage.lower else value > best
 
 
-def _refuse(
-    stage: Stage, epoch: int, step: int, parts: dict[str, float], batch: dict[str, Any], folder: Path | None
-) -> None:
+def _refuse(stage: Stage, epoch: int, step: int, parts: dict[str, float], batch: Content, folder: Path | None) -> None:
     terms = ", ".join(f"{name} {value:g}" for name, value in parts.items())
     message = f"{stage.title}the loss of epoch {epoch + 1}, step {step + 1} is not finite ({terms})"
     if folder is None:
@@ -238,7 +238,7 @@ def _refuse(
     )
 
 
-def _content(stage: Stage, run: Run) -> dict[str, Any]:
+def _content(stage: Stage, run: Run) -> Content:
     """Return what a checkpoint holds."""
     return {
         "identity": dict(stage.identity),
@@ -252,7 +252,7 @@ def _content(stage: Stage, run: Run) -> dict[str, Any]:
     }
 
 
-def _restore(stage: Stage, run: Run, content: dict[str, Any]) -> None:
+def _restore(stage: Stage, run: Run, content: Content) -> None:
     """Put a checkpoint's content back."""
     stage.network.load_state_dict(content["network"])
     stage.optimiser.load_state_dict(content["optimiser"])

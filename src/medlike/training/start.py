@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import numpy.typing as npt
 import torch
 from scipy.cluster.vq import kmeans2, vq
 
+from medlike.models.acir import ImageNetwork
 from medlike.models.pooling import depth_statistics
 from medlike.models.typicality import Typicality
 from medlike.training.rotation import (
@@ -19,6 +18,7 @@ from medlike.training.rotation import (
     principal_directions,
     unit_rows,
 )
+from medlike.types import F32, F64, I64
 
 # Typicality: pictures a centre at least, rounds of k-means, how far the covariance is drawn to an even one, the share
 # of training pictures nearer than the middle, and the width in deviations of their distances.
@@ -29,10 +29,10 @@ CODE_SHARE = 6.0
 
 
 def start_from_pooled(
-    network: Any,
-    pooled: npt.NDArray[np.floating[Any]],
+    network: ImageNetwork,
+    pooled: npt.NDArray[np.floating],
     sources: list[str],
-    labels: npt.NDArray[np.int64],
+    labels: I64,
     whitening: float,
 ) -> None:
     """Fit the linear part of an image network's blended feature to pooled means [N,P] of training pictures.
@@ -60,7 +60,7 @@ def start_from_pooled(
             network.discriminant.bias.copy_(torch.from_numpy(-centre @ telling))
 
 
-def fit_typicality(typicality: Typicality, rows: npt.NDArray[np.float64], weights: npt.NDArray[np.float64]) -> None:
+def fit_typicality(typicality: Typicality, rows: F64, weights: F64) -> None:
     """Fit centres (k-means) and the covariance around them to unit rows [N,D] of training pictures.
 
     The middle is the distance that TYPICAL of the pictures stay below, the width WIDTH deviations of the distances.
@@ -68,8 +68,8 @@ def fit_typicality(typicality: Typicality, rows: npt.NDArray[np.float64], weight
     """
     random = np.random.default_rng(0)
     even = rows[weights >= random.random(len(rows))]
-    wanted = len(typicality.centres)
-    count = max(1, min(wanted, len(even) // PICTURES_A_CENTRE))
+    centre_count = len(typicality.centres)
+    count = max(1, min(centre_count, len(even) // PICTURES_A_CENTRE))
     centres, _ = kmeans2(even, count, iter=ROUNDS, minit="++", missing="warn", seed=random)
     around = rows - centres[vq(rows, centres)[0]]
     covariance = (around * weights[:, None]).T @ around / weights.sum()
@@ -78,13 +78,13 @@ def fit_typicality(typicality: Typicality, rows: npt.NDArray[np.float64], weight
     whitening = directions * np.maximum(variances, 1e-12) ** -0.5
     with torch.no_grad():
         typicality.whitening.copy_(torch.from_numpy(whitening))
-        typicality.centres.copy_(torch.from_numpy((centres @ whitening)[np.arange(wanted) % count]))
+        typicality.centres.copy_(torch.from_numpy((centres @ whitening)[np.arange(centre_count) % count]))
         distances = typicality.distance(torch.from_numpy(rows).float())
         typicality.middle.copy_(distances.quantile(TYPICAL))
         typicality.width.copy_((WIDTH * distances.std()).clamp(min=1e-6))
 
 
-def start_code(network: Any, parts: npt.NDArray[np.float32], sources: list[str], whitening: float, seed: int) -> None:
+def start_code(network: ImageNetwork, parts: F32, sources: list[str], whitening: float, seed: int) -> None:
     """Set the linear path of the hash head to learned rotations of what it reads, `code_parts` [N,code_width].
 
     So the code starts as good as the rotations that others stop at, and learns from there. Bits of typical images are
@@ -120,10 +120,8 @@ def start_code(network: Any, parts: npt.NDArray[np.float32], sources: list[str],
     network.hash_head.initialise_from_projection(torch.from_numpy(code).float(), torch.from_numpy(offset).float())
 
 
-def _rotation(
-    rows: npt.NDArray[np.float64], weights: npt.NDArray[np.float64], bits: int, whitening: float, seed: int
-) -> npt.NDArray[np.float64]:
-    """A map [D,bits] to bits of unit mean magnitude: rotations of leading directions that carry variance.
+def _rotation(rows: F64, weights: F64, bits: int, whitening: float, seed: int) -> F64:
+    """Return a map [D,bits] to bits of unit mean magnitude: rotations of leading directions that carry variance.
 
     Side by side where there are more bits than those.
     """
@@ -135,10 +133,8 @@ def _rotation(
     return code / np.abs(rows @ code).mean()
 
 
-def _agreeing(
-    rows: npt.NDArray[np.float64], weights: npt.NDArray[np.float64], code: npt.NDArray[np.float64]
-) -> npt.NDArray[np.float64]:
-    """A map [D,bits] to bits of unit mean magnitude that agree with the signs of `code` [N,bits].
+def _agreeing(rows: F64, weights: F64, code: F64) -> F64:
+    """Return a map [D,bits] to bits of unit mean magnitude that agree with the signs of `code` [N,bits].
 
     Leading principal directions, turned (orthogonal Procrustes); side by side where there are more bits than
     directions that carry variance.
@@ -151,5 +147,5 @@ def _agreeing(
     for start in range(0, bits, width):
         left, _, right = np.linalg.svd(placed.T @ signs[:, start : start + width], full_matrices=False)
         turns.append(left @ right)
-    found = directions @ np.concatenate(turns, axis=1)
-    return found / np.abs(rows @ found).mean()
+    code_map = directions @ np.concatenate(turns, axis=1)
+    return code_map / np.abs(rows @ code_map).mean()

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -17,12 +16,13 @@ from medlike.bundle import Bundle
 from medlike.datasets import Dataset, Split, join
 from medlike.errors import TrainingError
 from medlike.files import write_text
+from medlike.models.acir import ImageNetwork
 from medlike.models.heads import check_bits
 from medlike.models.hmar import WEIGHT_STRIDE, RegionalNetwork
 from medlike.models.networks import build
 from medlike.training.augmentation import augmentation
-from medlike.training.decoding import fit_decoder
-from medlike.training.feed import FrozenFeed, PictureFeed, served_outputs
+from medlike.training.decoding import DeepMaps, fit_decoder
+from medlike.training.feed import FrozenFeed, PictureFeed, grey_batch, served_outputs
 from medlike.training.finish import Collection, finish_bundle
 from medlike.training.loop import CHECKPOINT, Trained, fit
 from medlike.training.maps import Maps, stem_maps
@@ -41,8 +41,8 @@ from medlike.training.requirements import (
 )
 from medlike.training.start import start_from_pooled
 from medlike.training.weights import StemWeights, load_stem
+from medlike.types import I64, JsonObject, Progress
 
-Say = Callable[[str], None]
 RECORD = "training.json"
 
 
@@ -53,7 +53,7 @@ class PreparedRun:
     network: of whole images; regional: that and the regional expert, None where there is none.
     """
 
-    network: Any
+    network: ImageNetwork
     recipe: Recipe
     train: Material
     validation: Material
@@ -75,13 +75,29 @@ def train_network(
     name: str | None = None,
     resume: bool = False,
     replace: bool = False,
-    say: Say = lambda line: None,
+    say: Progress[str] = lambda line: None,
 ) -> Bundle:
-    """Train a preset and write the bundle at `out`; returns it with its measured quality.
+    """Train a preset and write the bundle at `out`.
 
-    split: given, else one is made and kept in `work`. work: folder of the run (default: OUT.run): checkpoint,
-    history.csv, curves.png, training.json. cache: prepared pictures and maps (default: in `work`). resume: go on
-    from the checkpoint in `work`. Raises TrainingError, DatasetError or BundleError where it cannot start or go on.
+    Args:
+        datasets: The labelled collections; the quality is measured on headline labels of the first.
+        out: Where the bundle goes.
+        plan: What is trained, and how.
+        split: None makes one and keeps it in `work`.
+        work: Folder of the run: checkpoint, history.csv, curves.png, training.json. None is OUT.run.
+        cache: Folder of prepared pictures and maps. None is a folder in `work`.
+        name: Name of the bundle; None derives one from preset and bits.
+        resume: Go on from the checkpoint in `work`.
+        replace: Replace a bundle that is at `out`.
+        say: Takes lines of progress.
+
+    Returns:
+        The bundle, with its measured quality.
+
+    Raises:
+        TrainingError: The plan or the data do not fit, or training cannot go on.
+        DatasetError: The data cannot be read.
+        BundleError: The bundle cannot be written.
     """
     out = Path(out)
     work = Path(work) if work else out.with_name(out.name + ".run")
@@ -91,7 +107,7 @@ def train_network(
     begun = time.time()
     ready = prepare_run(datasets, plan, work, Path(cache) if cache else work / "cache", split, say)
     trained = _first_stage(ready, plan, work, resume, say)
-    network, stages = ready.network, dict[str, Any]()
+    network, stages = ready.network, JsonObject()
     if ready.regional is not None:
         stages["regional"] = _regional_stages(ready, plan, work, resume, say)
         network = ready.regional
@@ -99,8 +115,9 @@ def train_network(
         stages["decoder"] = _second_stage(ready, plan, work, resume, say)
         network = stages["decoder"].pop("network")
     outputs = served_outputs(ready.feed, len(ready.train), ("pooled", "feature"))
-    kept = _training_record(ready, plan, trained, begun) | stages
-    _write_record(work, kept, trained)
+    record = _training_record(ready, plan, trained, begun) | stages
+    history = {"history": trained.history}
+    write_text(work / RECORD, json.dumps(record | history, indent=1, ensure_ascii=False))
     return finish_bundle(
         network,
         ready.train,
@@ -109,7 +126,7 @@ def train_network(
         out,
         name=name or f"medlike-{plan.preset}-{plan.bits}",
         preset=plan.preset,
-        training=kept,
+        training=record,
         stem_terms=ready.stem.terms,
         seed=plan.seed,
         replace=replace,
@@ -142,32 +159,32 @@ def check_plan(plan: TrainingPlan, work: Path) -> None:
 
 
 def prepare_run(
-    datasets: Sequence[Dataset], plan: TrainingPlan, work: Path, cache: Path, split: Split | None, say: Say
+    datasets: Sequence[Dataset], plan: TrainingPlan, work: Path, cache: Path, split: Split | None, say: Progress[str]
 ) -> PreparedRun:
-    """Everything a run needs, in memory and on its device; the stem's maps are computed or read."""
+    """Prepare everything a run needs, on its device; the maps of the stem are computed or read."""
     settings, recipe = plan.settings()
     joined = join(*datasets) if len(datasets) > 1 else datasets[0]
     split = split or find_split(joined, work, say)
     everything, left_out = _leave_out(joined, plan.leave_out)
-    # Joined collections stand one after the other; the first one's come first.
+    # In joined collections the samples of the first come first.
     first = {sample.path for sample in joined.samples[: len(datasets[0])]}
     headline_of = everything.where(lambda sample: sample.path in first)
     chosen = training_part(everything, split)
     classes = classes_of(chosen)
-    asked = split.part(everything, "validation").where(lambda sample: not sample.is_ood)
-    require_labels(chosen, asked, say)
+    judged = split.part(everything, "validation").where(lambda sample: not sample.is_ood)
+    require_labels(chosen, judged, say)
     require_gallery(headline_of, split)
     torch.manual_seed(plan.seed)
-    whole: Any = build(settings, plan.bits, classes.sizes)
+    whole = build(settings, plan.bits, classes.sizes)
     regional = whole if isinstance(whole, RegionalNetwork) else None
-    network: Any = whole if regional is None else regional.image
+    network = whole if regional is None else regional.image
     stem = load_stem(network, plan.stem)
     device = choose_device(plan.device)
     whole.to(device).eval()
     require_positives(chosen, classes.of(chosen)["label"], recipe)
     if plan.start is None:
         require_directions(chosen, settings)
-    train, validation = (material(part, split, classes, cache, say) for part in (chosen, asked))
+    train, validation = (material(part, split, classes, cache, say) for part in (chosen, judged))
     say(f"{len(train)} pictures of {classes.sizes['label']} labels to train on, {len(validation)} to validate")
     frozen = recipe.protocol == "frozen"
 
@@ -192,7 +209,7 @@ def prepare_run(
 
 
 def _leave_out(everything: Dataset, sources: Sequence[str]) -> tuple[Dataset, Dataset | None]:
-    """The rest, and the in-domain images of the sources. TrainingError for a source that is not there."""
+    """Return the rest, and the in-domain images of the sources. TrainingError for a source that is not there."""
     unknown = sorted(set(sources) - {sample.source for sample in everything})
     if unknown:
         known = ", ".join(sorted({sample.source for sample in everything}))
@@ -204,7 +221,7 @@ def _leave_out(everything: Dataset, sources: Sequence[str]) -> tuple[Dataset, Da
 
 
 def choose_device(name: str) -> torch.device:
-    """A device by name; "auto" is the GPU where there is one. TrainingError for a device that is not there."""
+    """Return a device by name; "auto" is the GPU if there is one. TrainingError for a device that is not there."""
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
@@ -215,14 +232,14 @@ def choose_device(name: str) -> torch.device:
     return device
 
 
-def _first_stage(ready: PreparedRun, plan: TrainingPlan, work: Path, resume: bool, say: Say) -> Trained:
-    """The whole-image network trained, or as another run left it; heads on the taps first, where there are some."""
-    kept = None if plan.start is None else start_from(ready.network, Path(plan.start), say)
+def _first_stage(ready: PreparedRun, plan: TrainingPlan, work: Path, resume: bool, say: Progress[str]) -> Trained:
+    """Train the whole-image network or take it from another run; train heads on the taps first, if there are any."""
+    start = None if plan.start is None else start_from(ready.network, Path(plan.start), say)
     if ready.regional is not None and plan.stage == 1:
-        # After the start: heads read depths as its statistics standardise them.
+        # After the start, whose statistics standardise the depths that the heads read.
         fit_taps(ready.regional, plan.cells(), ready.train, _frozen(ready, plan, say)[0].maps, plan.seed, say)
-    if kept is not None:
-        return Trained(ready.network.state_dict(), kept["epoch"], kept["history"], None)
+    if start is not None:
+        return Trained(ready.network.state_dict(), start["epoch"], start["history"], None)
     return fit(
         ready.network,
         ready.recipe,
@@ -237,12 +254,14 @@ def _first_stage(ready: PreparedRun, plan: TrainingPlan, work: Path, resume: boo
     )
 
 
-def _regional_stages(ready: PreparedRun, plan: TrainingPlan, work: Path, resume: bool, say: Say) -> dict[str, Any]:
-    """Cell weights, cells and gate of a regional network, from the stage that the plan names on."""
+def _regional_stages(
+    ready: PreparedRun, plan: TrainingPlan, work: Path, resume: bool, say: Progress[str]
+) -> JsonObject:
+    """Train cell weights, cells and gate of a regional network, from the stage that the plan names."""
     assert ready.regional is not None
     feeds = _frozen(ready, plan, say)
     if plan.stage == 1 and not isinstance(ready.feed, FrozenFeed):
-        # The stem has been tuned since.
+        # Stage 1 has tuned the stem, so the heads must be trained again.
         fit_taps(ready.regional, plan.cells(), ready.train, feeds[0].maps, plan.seed, say)
     return fit_regional(
         ready.regional,
@@ -260,36 +279,35 @@ def _regional_stages(ready: PreparedRun, plan: TrainingPlan, work: Path, resume:
     )
 
 
-def _frozen(ready: PreparedRun, plan: TrainingPlan, say: Say) -> list[FrozenFeed]:
-    """Both feeds from maps of the stem as it is now."""
-    found = []
+def _frozen(ready: PreparedRun, plan: TrainingPlan, say: Progress[str]) -> list[FrozenFeed]:
+    """Return both feeds, from maps of the stem as it is now."""
+    feeds = []
     for part, feed in ((ready.train, ready.feed), (ready.validation, ready.validation_feed)):
         if not isinstance(feed, FrozenFeed):
             settings = augmentation(ready.recipe.augmentation)
             maps = stem_maps(ready.network, part.pictures, ready.collection.cache, 1, settings, plan.seed, say)
             feed = FrozenFeed(ready.network, maps, ready.recipe, feed.device)
-        found.append(feed)
-    return found
+        feeds.append(feed)
+    return feeds
 
 
-def _second_stage(ready: PreparedRun, plan: TrainingPlan, work: Path, resume: bool, say: Say) -> dict[str, Any]:
-    """The network again with a decoder, trained; and what is kept of it."""
+def _second_stage(ready: PreparedRun, plan: TrainingPlan, work: Path, resume: bool, say: Progress[str]) -> JsonObject:
+    """Build the network again with a decoder and train that; return it with what is kept of it."""
     settings, recipe = plan.settings()
     first = ready.network
     device = ready.feed.device
     torch.manual_seed(plan.seed)
-    network: Any = build(settings, plan.bits, first.classes, decoder=True)
+    network = build(settings, plan.bits, first.classes, decoder=True)
     network.load_state_dict(first.state_dict(), strict=False)
     network.to(device)
 
-    def deep_of(feed: FrozenFeed | PictureFeed) -> Callable[[Any], torch.Tensor]:
+    def deep_of(feed: FrozenFeed | PictureFeed) -> DeepMaps:
         if isinstance(feed, FrozenFeed):
             maps = feed.maps
             return lambda rows: torch.from_numpy(np.stack([maps.deep[0][r] for r in rows])).to(device).float()
 
-        def run(rows: Any) -> torch.Tensor:
-            grey = torch.from_numpy(feed.pictures.pixels[rows]).to(device).float().unsqueeze(1) / 255
-            return network.stem(grey.expand(-1, 3, -1, -1))[network.deep_index]
+        def run(rows: I64) -> torch.Tensor:
+            return network.stem(grey_batch(feed.pictures, rows, device).expand(-1, 3, -1, -1))[network.deep_index]
 
         return run
 
@@ -298,7 +316,7 @@ def _second_stage(ready: PreparedRun, plan: TrainingPlan, work: Path, resume: bo
     return {"network": network, "history": history, "error": min(row["validation_error"] for row in history)}
 
 
-def _training_record(ready: PreparedRun, plan: TrainingPlan, trained: Trained, begun: float) -> dict[str, Any]:
+def _training_record(ready: PreparedRun, plan: TrainingPlan, trained: Trained, begun: float) -> JsonObject:
     train = ready.train
     scores = [row["map"] for row in trained.history if row["epoch"] == trained.epoch]
     return {
@@ -327,7 +345,3 @@ def _training_record(ready: PreparedRun, plan: TrainingPlan, trained: Trained, b
         "medlike": __version__,
         "torch": torch.__version__,
     }
-
-
-def _write_record(work: Path, kept: Mapping[str, Any], trained: Trained) -> None:
-    write_text(work / RECORD, json.dumps({**kept, "history": trained.history}, indent=1, ensure_ascii=False))

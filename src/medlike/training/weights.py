@@ -5,13 +5,13 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 
 from medlike.bundle import Bundle, shipped
 from medlike.errors import TrainingError
+from medlike.models.acir import ImageNetwork
 from medlike.models.pretrained import fit
 
 SCRATCH = "none"
@@ -27,7 +27,7 @@ class StemWeights:
     terms: str
 
 
-def load_stem(network: Any, given: str | Path | None) -> StemWeights:
+def load_stem(network: ImageNetwork, given: str | Path | None) -> StemWeights:
     """Load the stem of a network.
 
     given: a file of weights; "none" for random ones; None takes the ImageNet weights that a shipped bundle
@@ -40,27 +40,27 @@ def load_stem(network: Any, given: str | Path | None) -> StemWeights:
         stem.load(given)
         digest = hashlib.sha256(Path(given).read_bytes()).hexdigest()
         return StemWeights(Path(given).name, digest, f"Weights of the stem started from {Path(given).name}.")
-    found = _shipped_with(stem.name)
-    if found is None:
+    bundle = _shipped_with(stem.name)
+    if bundle is None:
         raise TrainingError(
             f"no shipped bundle carries weights of {stem.name}; give a file of ImageNet weights with --stem, "
             f"or --stem {SCRATCH} to start from random ones"
         )
     state = {
         name.removeprefix(PREFIX): torch.from_numpy(value.astype(np.float32))
-        for name, value in found.weights().items()
+        for name, value in bundle.weights().items()
         if name.startswith(PREFIX)
     }
-    fit(stem.body, state, name=stem.name, path=found.path)
+    fit(stem.body, state, name=stem.name, path=bundle.path)
     return StemWeights(
-        found.name,
-        found.digest,
+        bundle.name,
+        bundle.digest,
         f"Weights of the stem started from {stem.name.removesuffix('_blocks')} trained on ImageNet, Apache-2.0.",
     )
 
 
 def _shipped_with(stem: str) -> Bundle | None:
-    """The untrained shipped bundle of this stem: it holds the ImageNet weights as they are."""
+    """Return the untrained shipped bundle of this stem, which holds the ImageNet weights as they are."""
     for name in shipped():
         bundle = Bundle.load(name)
         if bundle.preset == "itq" and stem.startswith(str(bundle.spec["network"]["stem"])):

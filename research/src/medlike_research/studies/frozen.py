@@ -185,7 +185,7 @@ def pooled_features(frozen: Frozen) -> dict[str, list[np.ndarray]]:
     """
     import torch
 
-    from medlike.models.networks import build
+    from medlike.models.acir import ImageNetwork
     from medlike.models.pooling import depth_statistics
     from medlike.models.presets import preset
     from medlike.training.augmentation import augmentation
@@ -194,7 +194,7 @@ def pooled_features(frozen: Frozen) -> dict[str, list[np.ndarray]]:
 
     bench = frozen.bench
     classes = classes_of(frozen.train)
-    network = build(preset(bench.settings.preset), 64, classes.sizes)
+    network = ImageNetwork(preset(bench.settings.preset), 64, classes.sizes)
     network.stem.load(frozen.stem_file())
     network.to(torch.device(bench.settings.device)).eval()
     cache = bench.work / "maps"

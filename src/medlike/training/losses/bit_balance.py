@@ -9,5 +9,5 @@ from medlike.training.losses.similarity import precise
 
 
 def bit_balance(u: Tensor) -> Tensor:
-    """Mean over bits of the squared batch mean of tanh u: scalar in [0,1]; u float [B,K]."""
+    """Return the mean over bits of the squared batch mean of tanh u: scalar in [0,1]; u float [B,K]."""
     return torch.tanh(precise(u)).mean(dim=0).square().mean() if len(u) else u.sum()

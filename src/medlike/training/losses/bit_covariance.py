@@ -9,7 +9,7 @@ from medlike.training.losses.similarity import inner, precise
 
 
 def bit_covariance(u: Tensor) -> Tensor:
-    """Mean square of the off-diagonal covariances of tanh u over the batch: scalar in [0,1]; u float [B,K].
+    """Return the mean square of the off-diagonal covariances of tanh u over the batch: scalar in [0,1]; u float [B,K].
 
     Zero for fewer than two images or bits.
     """

@@ -24,12 +24,26 @@ def cell_contrast(
     far: float = 3.0,
     alike: float = 0.9,
 ) -> Tensor:
-    """NT-Xent of matching cells in both directions: scalar, mean over cells that have a negative.
+    """Return NT-Xent of matching cells in both directions.
 
-    first, second: float [M,L], codes of cell p in x and of the same place in T(x); content cells only. image:
-    int64 [M], which image; place: [M,2], row and column of the cell in x. fingerprints: [M,F], of the cell's
-    pixels. Negatives are cells of other images and, in the same image, those at least `far` cells away; those
-    whose fingerprints correlate above `alike` are dropped. Fewer than two cells give zero.
+    Negatives are cells of other images and, in the same image, those at least `far` cells away; those whose
+    fingerprints correlate above `alike` are dropped.
+
+    Args:
+        first: float [M,L], codes of content cells of x.
+        second: float [M,L], codes of the same places in T(x).
+        image: int64 [M], which image a cell is of.
+        place: [M,2], row and column of the cell in x.
+        fingerprints: [M,F], of the pixels of the cell.
+        temperature: Above 0.
+        far: Distance in cells, the larger of rows and columns.
+        alike: Correlation, -1 to 1.
+
+    Returns:
+        A scalar, the mean over cells that have a negative; zero for fewer than two cells.
+
+    Raises:
+        TrainingError: The shapes do not fit, or the temperature is not above 0.
     """
     if first.shape != second.shape or first.ndim != 2:
         raise TrainingError(f"cells must be two arrays [M,L]; got {list(first.shape)} and {list(second.shape)}")

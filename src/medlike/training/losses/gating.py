@@ -9,7 +9,7 @@ from medlike.training.losses.similarity import precise
 
 
 def gating(logits: Tensor, chosen: int = 2, router: float = 0.1) -> Tensor:
-    """E sum_e f_e P_e + CV^2(importance) + router mean(logsumexp^2): scalar; logits float [..., E] of a gate.
+    """Return E sum_e f_e P_e + CV^2(importance) + router mean(logsumexp^2): scalar; logits float [..., E] of a gate.
 
     f_e: share of the choices that fell on expert e; P_e: mean of its softmax over all experts; importance: sum over
     tokens of what the softmax gives it, CV its standard deviation over its mean. The first is 1 and the second 0 where

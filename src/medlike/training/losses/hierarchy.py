@@ -13,7 +13,7 @@ from medlike.training.losses.similarity import precise
 
 
 def hierarchy_entropy(logits: Mapping[str, Tensor], labels: Mapping[str, Tensor], smoothing: float = 0.0) -> Tensor:
-    """Mean over levels of the cross-entropy over images whose label is known: scalar.
+    """Return the mean over levels of the cross-entropy over images whose label is known: scalar.
 
     logits: level -> float [B,classes]; labels: level -> int64 [B], below 0 unknown. A level of which nothing
     is known in the batch adds zero. TrainingError where a level of the logits has no labels.

@@ -10,7 +10,9 @@ from medlike.training.losses.similarity import inner, precise
 
 
 def pair_contrast(a: Tensor, b: Tensor, positive: Tensor, scale: Tensor | float) -> Tensor:
-    """Mean over both directions of - mean_{j positive to i} log softmax_j(scale <a_i, b_j>): scalar, at least 0.
+    """Return the mean over both directions of - mean_{j positive to i} log softmax_j(scale <a_i, b_j>).
+
+    A scalar of at least 0.
 
     a, b: float [B, D] of unit length, row i of both from pair i. positive: [B, B], which pairs belong together (the
     diagonal among them): bool, or float weights of at least 0 by which the mean is taken. scale: 1 / temperature.
@@ -21,14 +23,14 @@ def pair_contrast(a: Tensor, b: Tensor, positive: Tensor, scale: Tensor | float)
     if not len(a):
         return a.sum()
     scores = inner(precise(a), precise(b)) * scale
-    wanted = positive.to(scores.dtype)
-    return (_one_way(scores, wanted) + _one_way(scores.T, wanted.T)) / 2
+    weights = positive.to(scores.dtype)
+    return (_one_way(scores, weights) + _one_way(scores.T, weights.T)) / 2
 
 
 def three_view_contrast(
     image: Tensor, text: Tensor, both: Tensor, positive: Tensor, scale: Tensor | float, with_both: float = 0.5
 ) -> Tensor:
-    """Image-only with text-only, and each of them with both, weighted `with_both`; see `pair_contrast`.
+    """Contrast image-only with text-only, and each of them with both, weighted `with_both`; see `pair_contrast`.
 
     The two sides are never seen together by both members of the first contrast, so it cannot be solved by copying.
     """
@@ -36,6 +38,6 @@ def three_view_contrast(
     return pair_contrast(image, text, positive, scale) + with_both * beside
 
 
-def _one_way(scores: Tensor, wanted: Tensor) -> Tensor:
+def _one_way(scores: Tensor, weights: Tensor) -> Tensor:
     logs = torch.log_softmax(scores, dim=1)
-    return -((logs * wanted).sum(dim=1) / wanted.sum(dim=1)).mean()
+    return -((logs * weights).sum(dim=1) / weights.sum(dim=1)).mean()

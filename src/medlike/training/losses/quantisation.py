@@ -9,7 +9,7 @@ from medlike.training.losses.similarity import precise
 
 
 def quantisation(u: Tensor) -> Tensor:
-    """Mean of log(1 + (1 - cos(|tanh u|, 1)) / 2), scalar in [0, log 1.5); u float [B,K].
+    """Return the mean of log(1 + (1 - cos(|tanh u|, 1)) / 2), scalar in [0, log 1.5); u float [B,K].
 
     Zero where all bits of a code have the same magnitude; the corrected form of the published term.
     """

@@ -1,5 +1,7 @@
-"""SCH, structure-aware contrastive hashing: same class and alike are pulled, other class and alike pushed
-hardest.
+"""SCH, structure-aware contrastive hashing.
+
+Pairs of one class are pulled together, the more the more alike they look; pairs of two classes are pushed apart,
+hardest where they look alike.
 
 Nan et al. 2025 (arXiv 2503.09370). With f the 16x16 fingerprint and H_ij the similarity of two fingerprints,
 
@@ -45,12 +47,12 @@ WEIGHT_CAP = 10.0
 
 @dataclass(frozen=True)
 class SCHSettings:
-    """variant: "corrected" or "released". alpha: weight of quantisation.
+    """Settings of the loss.
 
-    structure: what H is: "fingerprint", or a control: "shuffled" (fingerprints of other images), "one",
-    "mean"
-      (the batch's mean H for every pair). balance, covariance: weights of the bit statistics (corrected
-      only).
+    variant: "corrected" or "released". alpha: weight of quantisation.
+
+    structure: what H is: "fingerprint", or a control: "shuffled" (fingerprints of other images), "one", "mean"
+    (the mean H of the batch for every pair). balance, covariance: weights of the bit statistics (corrected only).
     """
 
     variant: Literal["corrected", "released"] = "corrected"
@@ -81,7 +83,7 @@ class SCHLoss:
     histogram: Tensor
 
     def parts(self) -> dict[str, Tensor]:
-        """The scalars by name."""
+        """Return the scalars by name."""
         return {
             "total": self.total,
             "contrast": self.contrast,
@@ -92,8 +94,7 @@ class SCHLoss:
 
 
 def class_weights(sizes: Sequence[int] | Tensor) -> Tensor:
-    """g_c = N / (n_c C) from the number of training images of each class: float32 [C]. Empty classes get
-    0."""
+    """Return g_c = N / (n_c C), float32 [C], from the number of training images of each class; 0 for an empty one."""
     n = torch.as_tensor(sizes, dtype=torch.float64)
     filled = n > 0
     weights = n.sum() / (n.clamp(min=1) * filled.sum().clamp(min=1))
@@ -101,7 +102,7 @@ def class_weights(sizes: Sequence[int] | Tensor) -> Tensor:
 
 
 def structure_matrix(fingerprints: Tensor, settings: SCHSettings, counted: Tensor) -> Tensor:
-    """H: float [B,B] of fingerprints [B,F] or [B,s,s], any number type; in [0,1] for grey images.
+    """Return H, float [B,B], of fingerprints [B,F] or [B,s,s] of any number type; in [0,1] for grey images.
 
     released: cosine of the raw values. corrected: max(0, Pearson). Controls as the settings say.
     """
@@ -123,12 +124,21 @@ def sch(
     settings: SCHSettings = SCHSettings(),
     weights: Tensor | None = None,
 ) -> SCHLoss:
-    """SCH of a batch.
+    """Return the SCH loss of a batch and its parts.
 
-    u: float [B,K], real codes. labels: int64 [B], below 0 unknown. fingerprints: [B,F] or [B,s,s], of the
-    un-augmented images for `corrected`, of the augmented ones for `released`. weights: g_c, float [C], see
-    `class_weights`; None weighs every class alike and is what goes with class-balanced sampling.
-    Raises TrainingError for shapes that do not fit.
+    Args:
+        u: float [B,K], real codes.
+        labels: int64 [B], below 0 where unknown.
+        fingerprints: [B,F] or [B,s,s], of the un-augmented images for `corrected`, of the augmented ones for
+            `released`.
+        settings: The variant and the weights of its terms.
+        weights: g_c, float [C], see `class_weights`; None weighs every class alike, as class-balanced sampling wants.
+
+    Returns:
+        The loss, its terms without their weights, and the histogram of pairs by H.
+
+    Raises:
+        TrainingError: The shapes do not fit each other.
     """
     check_codes(u, labels)
     if fingerprints.shape[:1] != u.shape[:1] or fingerprints.ndim < 2:

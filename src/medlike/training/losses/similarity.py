@@ -12,18 +12,18 @@ from medlike.errors import TrainingError
 
 
 def precise(x: Tensor) -> Tensor:
-    """float64 as it is, everything else as float32."""
+    """Return float64 as it is, everything else as float32."""
     return x if x.dtype == torch.float64 else x.float()
 
 
 def inner(a: Tensor, b: Tensor) -> Tensor:
-    """a b^T in full precision, also under autocast: [N,D], [M,D] -> [N,M]."""
+    """Return a b^T in full precision, also under autocast: [N,D], [M,D] -> [N,M]."""
     with torch.autocast(a.device.type, enabled=False):
         return precise(a) @ precise(b).T
 
 
 def cosine_matrix(a: Tensor, b: Tensor | None = None) -> Tensor:
-    """Cosine of every row of a with every row of b (or of a): [N,D], [M,D] -> [N,M] in [-1,1].
+    """Return the cosine of every row of a with every row of b (or of a): [N,D], [M,D] -> [N,M] in [-1,1].
 
     A row of zeros has cosine zero with everything.
     """
@@ -32,11 +32,10 @@ def cosine_matrix(a: Tensor, b: Tensor | None = None) -> Tensor:
 
 
 def pearson_matrix(a: Tensor) -> Tensor:
-    """Correlation of every two rows: [N,D] -> [N,N] in [-1,1]; a constant row correlates zero with
-    everything."""
+    """Return the correlation of every two rows, [N,D] -> [N,N] in [-1,1]; that of a constant row is zero."""
     a = precise(a)
     centred = a - a.mean(dim=1, keepdim=True)
-    # Rounding leaves specks where a row is constant; they must not be blown up to unit length.
+    # Rounding leaves specks where a row is constant; scaling must not amplify them to unit length.
     speck = centred.norm(dim=1, keepdim=True) <= 1e-6 * a.norm(dim=1, keepdim=True)
     return cosine_matrix(centred.masked_fill(speck, 0.0))
 
@@ -50,8 +49,7 @@ def check_codes(u: Tensor, labels: Tensor) -> None:
 
 
 def known_pairs(labels: Tensor, diagonal: bool = False) -> tuple[Tensor, Tensor]:
-    """Which pairs count and which of them share a class: bool [B,B] each; unknown labels (below 0) never
-    count."""
+    """Return which pairs count and which of them share a class, bool [B,B] each; labels below 0 never count."""
     known = labels >= 0
     counted = known[:, None] & known[None]
     if not diagonal:
@@ -60,13 +58,12 @@ def known_pairs(labels: Tensor, diagonal: bool = False) -> tuple[Tensor, Tensor]
 
 
 def mean_over(values: Tensor, counted: Tensor) -> Tensor:
-    """The mean of values where counted; zero where nothing is."""
+    """Return the mean of values where counted; zero where nothing is."""
     return torch.where(counted, values, torch.zeros_like(values)).sum() / counted.sum().clamp(min=1)
 
 
 def balanced_weights(counted: Tensor, same: Tensor) -> Tensor:
-    """Weights by which same-class and other-class pairs weigh alike in total: float [B,B], mean 1 over
-    counted."""
+    """Return weights, float [B,B], mean 1 over counted, by which same-class and other-class pairs weigh alike."""
     pairs = counted.sum().float()
     alike = same.sum().float()
     positive = torch.where(alike > 0, pairs / (2 * alike.clamp(min=1)), torch.zeros_like(pairs))

@@ -14,24 +14,16 @@ from medlike.training.losses.similarity import cosine_matrix, mean_over, pearson
 
 
 def relational_error(u: Tensor, teacher: Tensor, squash: bool = True, centre: bool = False) -> Tensor:
-    """Mean square of cos(u_i, u_j) - cos(t_i, t_j) over pairs i != j: scalar.
+    """Return the mean square of cos(u_i, u_j) - cos(t_i, t_j) over pairs i != j: scalar.
 
     u: float [B,K], through tanh first if `squash` (codes; False for float features); teacher: float [B,P],
     held fixed. centre=True compares correlations instead of cosines. Zero for fewer than two images.
     """
-    student, fixed = _matrices(u, teacher, squash, centre)
-    return mean_over((student - fixed).square(), _others(student))
-
-
-def _matrices(u: Tensor, teacher: Tensor, squash: bool, centre: bool) -> tuple[Tensor, Tensor]:
     if u.ndim != 2 or teacher.ndim != 2 or len(u) != len(teacher):
         raise TrainingError(f"codes {list(u.shape)} and teacher {list(teacher.shape)} must have the same rows")
     similarity = pearson_matrix if centre else cosine_matrix
     student = similarity(torch.tanh(precise(u)) if squash else precise(u))
     with torch.no_grad():
         fixed = similarity(teacher.detach()).to(student.dtype)
-    return student, fixed
-
-
-def _others(matrix: Tensor) -> Tensor:
-    return ~torch.eye(len(matrix), dtype=torch.bool, device=matrix.device)
+    others = ~torch.eye(len(u), dtype=torch.bool, device=u.device)
+    return mean_over((student - fixed).square(), others)
