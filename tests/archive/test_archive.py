@@ -150,7 +150,7 @@ def test_a_shipped_bundle_fitted_to_a_site_keeps_its_name_and_is_found_again(tmp
     with Archive.create(tmp_path / "archive", tmp_path / "ours") as made:
         assert made._folder.bundle.name == shipped.name
     with Archive.open(tmp_path / "archive") as opened:
-        assert opened._encoder.bundle.path == tmp_path / "ours"
+        assert opened._bundles.current().encoder.bundle.path == tmp_path / "ours"
     with Archive.create(tmp_path / "plain", shipped) as made:
         assert made._folder.bundle.path is None
 

@@ -29,7 +29,7 @@ def test_stores_what_the_bundle_says(archive, pictures, encoder):
     assert set(report.seconds) == {"read", "encode", "commit", "index", "total"}
     for path in folder.iterdir():
         image = next(imaging.read(path))
-        row = archive._store.find(archive._identity.public_id(None, 0, image.digest))
+        row = archive._store.find(archive._bundles.current().identity.public_id(None, 0, image.digest))
         stored = archive._store.encoding(row.row, archive._folder.bundle.digest)
         expected = encoder.encode([imaging.prepare(image)])[0]
         assert stored.code == expected.code.tobytes() and stored.content == expected.content.tobytes()
@@ -69,7 +69,7 @@ def test_equal_pixels_are_a_duplicate_of_the_first(archive, pictures, tmp_path):
     folder = pictures(2)
     (tmp_path / "copy.png").write_bytes((folder / "0000.png").read_bytes())
     report = archive.add([folder, tmp_path / "copy.png"])
-    first = archive._identity.public_id(None, 0, next(imaging.read(folder / "0000.png")).digest)
+    first = archive._bundles.current().identity.public_id(None, 0, next(imaging.read(folder / "0000.png")).digest)
     assert report.added == 2 and report.duplicates == [(str(tmp_path / "copy.png"), first)]
 
 

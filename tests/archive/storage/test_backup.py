@@ -48,7 +48,7 @@ def test_links_are_saved_on_request_only(filled, tmp_path, encoder):
     assert not (tmp_path / "bare" / "private" / "links.sqlite").exists()
     filled.backup(tmp_path / "whole", links=True, with_id_key=True)
     with Archive.restore(tmp_path / "whole", tmp_path / "again", encoder=encoder) as again:
-        id = again._identity.public_id("1.2.3", 0, "")
+        id = again._bundles.current().identity.public_id("1.2.3", 0, "")
         assert again.source(id) == filled.source(id) and again.source(id)["sop_uid"] == "1.2.3"
         assert again.verify() == []
 
@@ -75,9 +75,10 @@ def test_under_a_passphrase_nothing_can_be_read(filled, tmp_path, encoder, pictu
             Archive.restore(tmp_path / "backup", tmp_path / "again", passphrase=wrong)
     query = Query(image=pictures(1) / "0000.png")
     with Archive.restore(tmp_path / "backup", tmp_path / "again", "correct horse", encoder) as again:
-        assert again._identity.public_id("1", 0, "") == filled._identity.public_id("1", 0, "")
+        ids = [each._bundles.current().identity.public_id("1", 0, "") for each in (again, filled)]
+        assert ids[0] == ids[1]
         assert again.verify() == [] and again.info()["received"] == 1
-        id = again._identity.public_id("1.2.3", 0, "")
+        id = again._bundles.current().identity.public_id("1.2.3", 0, "")
         assert again.source(id) == filled.source(id)
         found, expected = again.search(query, k=9).hits, filled.search(query, k=9).hits
         assert [(hit.id, hit.distance) for hit in found] == [(hit.id, hit.distance) for hit in expected]
@@ -186,7 +187,8 @@ def test_without_the_key_an_archive_is_searched_and_takes_nothing_new(filled, tm
             again.add(scan("new.dcm", seed=7))
         shutil.copy(filled.path / "private" / "key", tmp_path / "again" / "private" / "key")
         assert again.add(scan("new.dcm", seed=7)).added == 1
-        assert again._identity.public_id("1", 0, "") == filled._identity.public_id("1", 0, "")
+        ids = [each._bundles.current().identity.public_id("1", 0, "") for each in (again, filled)]
+        assert ids[0] == ids[1]
         assert again.verify() == []
         (tmp_path / "again" / "private" / "key").write_text("00" * 32)
         assert any("is not this archive's" in str(problem) for problem in again.verify())

@@ -72,7 +72,7 @@ def labelled(archive, scan, pictures, tmp_path):
     archive.add(pictures(120))
     archive.compact()
     archive.add(tmp_path / "manifest.csv", pixels="copy")
-    victim = archive._identity.public_id("1.2.840.777.0", 0, "")
+    victim = archive._bundles.current().identity.public_id("1.2.840.777.0", 0, "")
     row = archive._store.find(victim)
     encoding = archive._store.encoding(row.row, archive._folder.bundle.digest)
     needles = {
@@ -105,8 +105,9 @@ def test_erasure_leaves_no_byte(labelled):
 
 def test_erasure_takes_earlier_versions_and_leaves_others(labelled):
     archive, victim, _ = labelled
+    identity = archive._bundles.current().identity
     others = {
-        f"xylophagous{i}".encode(): archive._identity.public_id(f"1.2.840.777.{i}", 0, "") for i in (1, 2)
+        f"xylophagous{i}".encode(): identity.public_id(f"1.2.840.777.{i}", 0, "") for i in (1, 2)
     }
     archive.remove([victim], erase=True)
     for text, id in others.items():
@@ -166,14 +167,14 @@ def begun(archive, scan, monkeypatch):
     """An archive in which an erasure is announced and cannot go on; the scan that was announced; go_on()."""
     path = scan("a.dcm", SOPInstanceUID="1.2.3")
     archive.add([path, scan("b.dcm", seed=1)])
-    removal.announce_erasure(archive._store, [archive._identity.public_id("1.2.3", 0, "")])
-    monkeypatch.setattr("medlike.archive.archive.log_emptied", lambda connection, patience: False)
+    removal.announce_erasure(archive._store, [archive._bundles.current().identity.public_id("1.2.3", 0, "")])
+    monkeypatch.setattr("medlike.archive.intake.writer.log_emptied", lambda connection, patience: False)
     return archive, path, monkeypatch.undo
 
 
 def test_an_announced_erasure_may_be_asked_for_again(begun):
     archive, _, _ = begun
-    id = archive._identity.public_id("1.2.3", 0, "")
+    id = archive._bundles.current().identity.public_id("1.2.3", 0, "")
     report = archive.remove(id, erase=True)
     assert (report.removed, report.erased, report.unknown) == (0, 1, [])
     # Counted once for receipts.
@@ -186,7 +187,7 @@ def test_an_image_added_again_during_its_erasure_keeps_its_link(begun):
     go_on()
     archive.remove([])
     assert archive.info()["erasing"] == 0
-    assert archive.source(archive._identity.public_id("1.2.3", 0, ""))["path"] == str(path)
+    assert archive.source(archive._bundles.current().identity.public_id("1.2.3", 0, ""))["path"] == str(path)
     assert archive.verify() == []
 
 

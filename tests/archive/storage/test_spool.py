@@ -15,7 +15,7 @@ def test_what_was_received_is_committed_with_its_facts(archive, scan):
     assert len(archive) == 0 and archive.info()["received"] == 1
     assert archive.drain().added == 1
     row = archive._store.images([1])[1]
-    assert row.id == archive._identity.public_id("1.2.3.4", 0, "") and row.kind == "copy"
+    assert row.id == archive._bundles.current().identity.public_id("1.2.3.4", 0, "") and row.kind == "copy"
     assert row.label == "lung" and archive._store.texts(row.row) == {"report": "clear lungs"}
     assert (archive._pixels.read(row.pixels) == next(imaging.read(path)).pixels).all()
     assert archive.source(row.id)["path"] is None and archive.info()["received"] == 0
@@ -44,7 +44,7 @@ def test_the_later_version_of_an_image_stays(archive, scan):
         archive.receive(path.read_bytes(), "a.dcm")
     report = archive.drain()
     assert (report.added, report.replaced) == (1, 1)
-    row = archive._store.find(archive._identity.public_id("1.2.3", 0, ""))
+    row = archive._store.find(archive._bundles.current().identity.public_id("1.2.3", 0, ""))
     assert row.pixels == next(imaging.read(path)).digest
 
 
@@ -52,7 +52,7 @@ def test_every_other_write_takes_in_what_was_received(archive, pictures):
     folder = pictures(3)
     archive.receive((folder / "0002.png").read_bytes(), "c.png")
     digest = next(imaging.read(folder / "0002.png")).digest
-    assert archive.remove(archive._identity.public_id(None, 0, digest)).removed == 1
+    assert archive.remove(archive._bundles.current().identity.public_id(None, 0, digest)).removed == 1
     archive.receive((folder / "0001.png").read_bytes(), "b.png")
     archive.add(folder / "0000.png")
     assert len(archive) == 2
@@ -76,7 +76,7 @@ def test_erasure_reaches_what_was_set_aside(archive, scan):
     archive.receive(b"this is no image", "b.dcm")
     archive.drain()
     assert len(list(archive._spool.refused())) == 2
-    archive.remove(archive._identity.public_id("1.2.840.5.6", 0, ""), erase=True)
+    archive.remove(archive._bundles.current().identity.public_id("1.2.840.5.6", 0, ""), erase=True)
     assert [entry.name for entry in archive._spool.refused()] == ["b.dcm"]
 
 
@@ -87,7 +87,7 @@ def test_erasure_leaves_what_has_a_longer_uid(archive, scan):
     for longer in ("1.2.840.5.10", "1.2.840.5.1.1", "9.1.2.840.5.1", "11.2.840.5.1"):
         archive.receive(b"another", "b.dcm", identifiers={"sop_uid": longer})
     archive.drain()
-    archive.remove(archive._identity.public_id("1.2.840.5.1", 0, ""), erase=True)
+    archive.remove(archive._bundles.current().identity.public_id("1.2.840.5.1", 0, ""), erase=True)
     assert [entry.name for entry in archive._spool.refused()] == ["b.dcm"] * 4
 
 

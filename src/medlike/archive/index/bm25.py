@@ -19,7 +19,6 @@ from numpy.typing import NDArray
 
 from medlike.archive.index.candidates import Candidates, Field, candidates, ordered, reduced
 from medlike.archive.index.segment import Segment
-from medlike.archive.storage.database import storage_errors
 from medlike.archive.storage.store import Store
 from medlike.types import Array, JsonObject
 
@@ -103,7 +102,7 @@ class Words:
             lengths += int(held.sum(dtype=np.int64)) - int(held[field.part.dead].sum(dtype=np.int64))
         if not lengths or k <= 0:
             return Candidates.joined([])
-        mean, purge = lengths / texts, self._purge()
+        mean, purge = lengths / texts, self.store.last_purge()
         scores = [np.zeros(field.part.rows) for field in fields]
         for term in wanted[:MOST]:
             found = [self._within(field, term, mean, purge) for field in fields]
@@ -125,17 +124,16 @@ class Words:
         """The words of a query in the text of a number; None where it has none of them."""
         if not wanted:
             return None
-        asked = " OR ".join(_quoted(term) for term in wanted[:MOST])
+        any_of = " OR ".join(_quoted(term) for term in wanted[:MOST])
         sql = (
             "SELECT highlight(words, 0, ?, ?), snippet(words, 0, '[', ']', '…', 16) FROM words "
             "WHERE words MATCH ? AND rowid = ?"
         )
-        with storage_errors(self.store.path):
-            found = self.store.connection.execute(sql, (_HIT, _END, asked, number)).fetchone()
-        if found is None:
+        row = self.store.first(sql, (_HIT, _END, any_of, number))
+        if row is None:
             return None
-        parts = [part.split(_END, 1)[0] for part in found[0].split(_HIT)[1:]]
-        return Marked(tuple({part.lower(): part for part in reversed(parts)}.values())[::-1], found[1])
+        parts = [part.split(_END, 1)[0] for part in row[0].split(_HIT)[1:]]
+        return Marked(tuple({part.lower(): part for part in reversed(parts)}.values())[::-1], row[1])
 
     def _within(
         self, field: Field, term: str, mean: float, purge: int
@@ -166,11 +164,11 @@ class Words:
         known = self._held.pop(term, None)
         if known is None or known[0] != purge:
             # A word's texts in one go; and what came since text by text, each counted by its marks.
-            rows = self._ask(
-                "SELECT doc, count(*) FROM temp.instances WHERE term = ? GROUP BY doc", (term,), "instances"
-            )
+            table = "CREATE VIRTUAL TABLE IF NOT EXISTS temp.instances USING fts5vocab(main, words, 'instance')"
+            self.store.query(table)
+            sql = "SELECT doc, count(*) FROM temp.instances WHERE term = ? GROUP BY doc"
+            postings = _postings(self.store.query(sql, (term,)))
             last = self._last()
-            postings = _postings(rows)
         else:
             _, last, postings = known
             if upto > last:
@@ -178,7 +176,7 @@ class Words:
                     "SELECT rowid, length(highlight(words, 0, ?, '')) - length(text) FROM words "
                     "WHERE words MATCH ? AND rowid > ? ORDER BY rowid"
                 )
-                fresh = _postings(self._ask(sql, (_HIT, _quoted(term), last)))
+                fresh = _postings(self.store.query(sql, (_HIT, _quoted(term), last)))
                 last = self._last()
                 joined = (np.concatenate(pair) for pair in zip(_pair(postings), _pair(fresh), strict=True))
                 postings = Postings(*joined)
@@ -187,23 +185,8 @@ class Words:
             self._held.popitem(last=False)
         return postings
 
-    def _ask(self, sql: str, bound: tuple[object, ...], needs: str = "") -> list[tuple[int, int]]:
-        connection = self.store.connection
-        with storage_errors(self.store.path):
-            if needs:
-                connection.execute(
-                    f"CREATE VIRTUAL TABLE IF NOT EXISTS temp.{needs} USING fts5vocab(main, words, 'instance')"
-                )
-            return connection.execute(sql, bound).fetchall()
-
     def _last(self) -> int:
-        found = self._ask("SELECT max(number), 0 FROM texts", ())
-        return int(found[0][0] or 0)
-
-    def _purge(self) -> int:
-        """The last generation at which texts were deleted for good."""
-        sql = "SELECT max(generation), 0 FROM generations WHERE action IN ('erase', 'compact')"
-        return int(self._ask(sql, ())[0][0] or 0)
+        return self.store.number("SELECT max(number) FROM texts")
 
 
 def _first(field: Field, number: int, score: NDArray[np.float64], k: int) -> Candidates:
@@ -223,7 +206,7 @@ def _shared(at: NDArray[np.int64], dead: NDArray[np.int64]) -> int:
     return int(np.isin(dead, at, assume_unique=True).sum()) if len(dead) and len(at) else 0
 
 
-def _postings(rows: list[tuple[int, int]]) -> Postings:
+def _postings(rows: Sequence[Sequence[int]]) -> Postings:
     table = np.asarray(rows, np.int64).reshape(-1, 2)
     return Postings(table[:, 0].copy(), table[:, 1].astype(np.float64))
 

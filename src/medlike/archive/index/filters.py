@@ -134,7 +134,7 @@ class Filter:
 def holds_field(store: Store, field: str) -> bool:
     """Whether any image, live or not, has a metadata field that is no column."""
     sql = "SELECT 1 FROM images WHERE json_type(metadata, ?) IS NOT NULL LIMIT 1"
-    return store.connection.execute(sql, (_path(field),)).fetchone() is not None
+    return store.first(sql, (_path(field),)) is not None
 
 
 def _condition(field: str, operator: object, value: Json) -> Condition:

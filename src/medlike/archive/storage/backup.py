@@ -338,14 +338,8 @@ def _copy_database(source: Path, target: Path) -> None:
 
 def _copy_pixels(store: Store, origin: Pixels, out: _Target) -> tuple[list[Path], int]:
     """Copy the files that a store refers to; those missing, and how many there are."""
-    with storage_errors(store.path):
-        query = store.connection.execute
-        paths = [
-            origin.path(digest) for (digest,) in query("SELECT DISTINCT pixels FROM images WHERE kind = 'copy'")
-        ] + [
-            origin.preview_path(sha256)
-            for (sha256,) in query("SELECT DISTINCT preview FROM images WHERE preview IS NOT NULL")
-        ]
+    copies, previews = store.pixel_names()
+    paths = [*map(origin.path, copies), *map(origin.preview_path, previews)]
     missing = []
     for path in paths:
         try:

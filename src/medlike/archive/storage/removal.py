@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from medlike.archive.storage.database import log_emptied, storage_errors
+from medlike.archive.storage.database import Database, log_emptied, storage_errors
 from medlike.archive.storage.identity import Links
 from medlike.archive.storage.pixels import Pixels
 from medlike.archive.storage.spool import Spool
@@ -73,9 +73,8 @@ def announce_erasure(store: Store, ids: Iterable[str]) -> RemovalReport:
 
 
 def unfinished(store: Store) -> list[int]:
-    """Rows whose erasure was announced and not finished."""
-    with storage_errors(store.path):
-        return [row for (row,) in store.connection.execute("SELECT row FROM erasing")]
+    """Return the rows whose erasure was announced and not finished."""
+    return [row for (row,) in store.query("SELECT row FROM erasing")]
 
 
 def finish_erasure(
@@ -102,8 +101,7 @@ def finish_erasure(
             commit.connection.execute("INSERT INTO words(words) VALUES ('rebuild')")
     purge(store)
     drop_index()
-    with storage_errors(store.path):
-        store.connection.execute("DELETE FROM erasing")
+    store.query("DELETE FROM erasing")
 
 
 def unshared(store: Store, pixels: Pixels, rows: Iterable[int]) -> list[Path]:
@@ -118,15 +116,15 @@ def unshared(store: Store, pixels: Pixels, rows: Iterable[int]) -> list[Path]:
     return paths
 
 
-def purge(holder: Store | Links) -> None:
+def purge(database: Database) -> None:
     """Leave no deleted page in a database or its log: rebuild the file, then empty the log.
 
     secure_delete zeroes freed cells, but not the copies of them that page splits leave behind.
     """
-    with storage_errors(holder.path):
-        holder.connection.execute("VACUUM")
-        if not log_emptied(holder.connection, PATIENCE):
+    with storage_errors(database.path):
+        database.connection.execute("VACUUM")
+        if not log_emptied(database.connection, PATIENCE):
             raise ArchiveLocked(
-                f"{holder.path} is held by a reader: the images are removed, but pages of them stay in its log; "
+                f"{database.path} is held by a reader: the images are removed, but pages of them stay in its log; "
                 "end the reader, and the next write finishes the erasure"
             )
