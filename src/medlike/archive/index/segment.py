@@ -74,7 +74,7 @@ class Layout:
 
     def arrays(self) -> dict[str, tuple[Type, tuple[int, ...]]]:
         """Name -> type and shape of one row."""
-        found: dict[str, tuple[Type, tuple[int, ...]]] = {
+        arrays: dict[str, tuple[Type, tuple[int, ...]]] = {
             "rows": (np.dtype("<i8"), ()),
             "added": (np.dtype("<i8"), ()),
             "ids": (np.dtype("u1"), (16,)),
@@ -82,11 +82,11 @@ class Layout:
             "content": (np.dtype("<i2" if self.of else "i1"), (self.content,)),
         }
         if self.of == "texts":
-            found |= {"images": (np.dtype("<i8"), ()), "lengths": (np.dtype("<i4"), ()), "coded": (np.dtype("u1"), ())}
+            arrays |= {"images": (np.dtype("<i8"), ()), "lengths": (np.dtype("<i4"), ()), "coded": (np.dtype("u1"), ())}
         if self.local:
-            found["cells"] = (np.dtype("<u8"), (14, 14, self.local // 64))
-            found["cell_mask"] = (np.dtype("u1"), (25,))
-        return found
+            arrays["cells"] = (np.dtype("<u8"), (14, 14, self.local // 64))
+            arrays["cell_mask"] = (np.dtype("u1"), (25,))
+        return arrays
 
 
 class Segment:
@@ -311,13 +311,13 @@ def _value_type(name: str) -> str:
 
 def _require_layout(stated: dict[str, tuple[Type, tuple[int, ...]]], layout: Layout) -> None:
     """Raise ValueError where a segment's arrays are not exactly those of the layout, all of one length."""
-    wanted = layout.arrays()
-    if set(stated) != {*wanted, *FILTER_COLUMNS}:
+    expected = layout.arrays()
+    if set(stated) != {*expected, *FILTER_COLUMNS}:
         raise ValueError("its arrays are not those of the bundle")
     rows = stated["rows"][1][:1]
     for name, (kind, shape) in stated.items():
-        known = (wanted[name][0],) if name in wanted else _CODES
-        inner = wanted[name][1] if name in wanted else ()
+        known = (expected[name][0],) if name in expected else _CODES
+        inner = expected[name][1] if name in expected else ()
         if kind not in known or shape != (*rows, *inner) or not all(type(side) is int and side >= 0 for side in shape):
             raise ValueError(f"{name} is stated as {kind} {shape}")
 

@@ -146,9 +146,7 @@ class Writer:
             )
 
     def _intake(self, settings: Settings, progress: Progress[AddReport] | None) -> Intake:
-        loaded = self.bundles.current()
-        parts = (self.store, self.links, self.pixels, loaded.identity, loaded.encoder)
-        return Intake(*parts, loaded.folder.bundle.digest, settings, progress, loaded.text_encoder)
+        return Intake(self.bundles.current(), self.links, self.pixels, settings, progress)
 
     def _drain_with_key(self) -> None:
         """Commit what was received, unless the archive was restored without its key."""

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import Any, Literal, TypedDict
+from typing import Literal, TypedDict
 
 import numpy as np
 
@@ -10,6 +10,7 @@ from medlike.archive.index.filters import conditions
 from medlike.archive.search.fusion import weights
 from medlike.archive.search.ranking import MODES
 from medlike.errors import QueryError
+from medlike.types import Json
 
 GROUPS = ("series", "study")
 
@@ -39,7 +40,7 @@ class Settings:
     """
 
     k: int = 10
-    where: Mapping[str, Any] | None = None
+    where: Mapping[str, Json] | None = None
     rank: str = "content"
     radius: int | None = None
     group_by: str | None = None
@@ -76,23 +77,23 @@ class Settings:
             conditions(self.where)
 
     @classmethod
-    def of(cls, **given: Any) -> "Settings":
+    def of(cls, **values: Json) -> "Settings":
         """Return settings from keywords.
 
         Raises:
             QueryError: A keyword is unknown, or a value makes no sense.
         """
         known = [field.name for field in fields(cls)]
-        for name in given:
+        for name in values:
             if name not in known:
                 raise QueryError(f"{name!r} is no setting of a search: use {', '.join(known)}")
-        return cls(**given)
+        return cls(**values)
 
 
 class SearchSettings(TypedDict, total=False):
     """Type the keywords of a search: the fields of `Settings` without k."""
 
-    where: Mapping[str, Any] | None
+    where: Mapping[str, Json] | None
     rank: Literal["content", "radius", "hamming"]
     radius: int | None
     group_by: Literal["series", "study"] | None
@@ -111,12 +112,12 @@ class SearchSettings(TypedDict, total=False):
 class TextSettings(TypedDict, total=False):
     """Type the keywords of a search of texts."""
 
-    where: Mapping[str, Any] | None
+    where: Mapping[str, Json] | None
     generation: int | None
     include_self: bool
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: Json) -> Json:
     """Return a value as JSON, and so a receipt, holds it: numbers of NumPy become Python's, collections lists."""
     if isinstance(value, np.generic | np.ndarray):
         return value.tolist()
@@ -127,11 +128,11 @@ def _plain(value: Any) -> Any:
     return [_plain(each) for each in value]
 
 
-def _at_least(name: str, value: Any, least: int, action: str) -> None:
+def _at_least(name: str, value: object, least: int, action: str) -> None:
     if isinstance(value, bool) or not isinstance(value, int) or value < least:
         raise QueryError(f"{name} is {value!r}: {action}")
 
 
-def _one_of(name: str, value: Any, known: Sequence[Any]) -> None:
+def _one_of(name: str, value: object, known: Sequence[object]) -> None:
     if value not in known:
         raise QueryError(f"{name} is {value!r}: use one of {', '.join(str(each) for each in known if each)}")

@@ -183,7 +183,7 @@ class Links(Database):
                     connection.execute("DELETE FROM links WHERE id = ?", (id,))
 
 
-def kept(identifiers: Mapping[str, Json], keep_identifiers: bool) -> JsonObject:
+def permitted(identifiers: Mapping[str, Json], keep_identifiers: bool) -> JsonObject:
     """The identifiers that go to the link table: all of them, or UIDs, numbers and dates of the imaging only."""
 
     def bare(name: str) -> bool:
@@ -199,5 +199,5 @@ def kept(identifiers: Mapping[str, Json], keep_identifiers: bool) -> JsonObject:
 
 def as_source(link: Link, named: bool = True) -> JsonObject:
     """Return a link as `hit.source` shows it. named: with kept identifiers, such as names and patient ids."""
-    identifiers = link.identifiers if named else kept(link.identifiers, False)
+    identifiers = link.identifiers if named else permitted(link.identifiers, False)
     return {"path": link.path, "frame": link.frame, **identifiers}

@@ -32,10 +32,9 @@ class RemovalReport:
 def remove(store: Store, links: Links, ids: Iterable[str]) -> RemovalReport:
     """End the life of images, in one generation. Their rows, pixels and links stay until `compact`."""
     report = RemovalReport(generation=store.generation())
-    wanted = list(dict.fromkeys(ids))
-    known = [id for id in wanted if store.find(id)]
-    live = set(known)
-    report.unknown = [id for id in wanted if id not in live]
+    live = {id: store.find(id) is not None for id in ids}
+    known = [id for id in live if live[id]]
+    report.unknown = [id for id in live if not live[id]]
     if known:
         with store.commit("remove") as commit:
             for id in known:
@@ -47,14 +46,12 @@ def remove(store: Store, links: Links, ids: Iterable[str]) -> RemovalReport:
 
 def announce_erasure(store: Store, ids: Iterable[str]) -> RemovalReport:
     """End the life of images and note them, with every earlier version, for `finish_erasure`."""
-    wanted = list(dict.fromkeys(ids))
     report = RemovalReport(generation=store.generation())
-    rows = {id: store.select("id = ?", (id,)) for id in wanted}
-    report.unknown = [id for id in wanted if not rows[id]]
-    doomed = [row for found in rows.values() for row in found]
-    if doomed:
-        report.removed = sum(store.find(id) is not None for id in wanted)
-        report.erased = len(doomed)
+    rows = {id: store.select("id = ?", (id,)) for id in ids}
+    report.unknown = [id for id in rows if not rows[id]]
+    doomed = [row for versions in rows.values() for row in versions]
+    report.removed = sum(store.find(id) is not None for id in rows)
+    report.erased = len(doomed)
     # One that was announced and not finished may be asked for again: it is counted once.
     begun = set(unfinished(store))
     fresh = [row for row in doomed if row not in begun]
@@ -66,7 +63,7 @@ def announce_erasure(store: Store, ids: Iterable[str]) -> RemovalReport:
                 [(commit.generation, row) for row in fresh],
             )
             commit.connection.executemany("INSERT INTO erasing VALUES (?)", [(row,) for row in fresh])
-            for id in wanted:
+            for id in rows:
                 commit.remove(id)
         report.generation = commit.generation
     return report

@@ -10,7 +10,7 @@ from medlike import strict_json
 from medlike.archive.storage.database import log_emptied, storage_errors
 from medlike.archive.storage.folder import Folder
 from medlike.archive.storage.identity import Links
-from medlike.archive.storage.lock import held
+from medlike.archive.storage.lock import locked
 from medlike.archive.storage.pixels import Pixels
 from medlike.archive.storage.removal import unfinished
 from medlike.archive.storage.spool import Spool
@@ -67,14 +67,14 @@ def leftovers(store: Store, links: Links, pixels: Pixels) -> tuple[list[Path], l
 def drop_index(index: Path) -> None:
     """Delete the derived files of every bundle. A reader that is bringing them up to date is waited for."""
     for folder in _folders(index):
-        with held(folder / "lock"):
+        with locked(folder / "lock"):
             durable.clear(folder, keep=("lock",))
 
 
 def sweep_index(index: Path) -> None:
     """Delete what interrupted builds left: folders that no index.json names."""
     for folder in _folders(index):
-        with held(folder / "lock"):
+        with locked(folder / "lock"):
             try:
                 named = strict_json.loads(durable.read(folder / "index.json"))["segments"]
             except (OSError, ValueError, KeyError, TypeError, ArchiveError):
