@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from medlike import Archive
+from medlike.archive.storage.database import EACH, each
 
 
 def test_a_thread_that_ended_holds_no_file(archive):
@@ -137,3 +138,25 @@ for line in sys.stdin:
             archive.add(pictures(1, seed=3, name="last"))
         assert seen() == "8 7"
         reader.stdin.close()
+
+
+@pytest.mark.parametrize("rows", [0, 1, 4, 5, 8])
+def test_pages_hold_every_row_once_in_order(archive, rows):
+    store = archive._store
+    numbers = [3 * row + 1 for row in range(rows)]
+    store.connection.executemany("INSERT INTO erasing VALUES (?)", [(number,) for number in numbers])
+    sql = "SELECT row FROM erasing WHERE row > :last AND row <> :left_out ORDER BY row LIMIT :size"
+    pages = list(store.pages(sql, {"left_out": 1}, size=4))
+    assert [row for page in pages for (row,) in page] == numbers[1:]
+    assert all(0 < len(page) <= 4 for page in pages)
+    store.connection.execute("DELETE FROM erasing")
+
+
+def test_any_number_of_values_is_bound_as_one(archive):
+    numbers = [7, 2**40, 5]
+    archive._store.connection.executemany("INSERT INTO erasing VALUES (?)", [(number,) for number in numbers])
+    sql = f"SELECT row FROM erasing WHERE row IN {EACH} ORDER BY row"
+    assert archive._store.query(sql, (each(range(8)),)) == [(5,), (7,)]
+    assert archive._store.query(sql, (each([]),)) == []
+    assert archive._store.query(sql, (each(range(2**40 - 50_000, 2**40 + 1)),)) == [(2**40,)]
+    archive._store.connection.execute("DELETE FROM erasing")

@@ -128,12 +128,6 @@ class EncodedQuery:
 
         The words of a query are in it as they were given.
         """
-        facts = self._image_facts()
-        if self.text is not None:
-            facts["text"] = self.text.facts()
-        return facts
-
-    def _image_facts(self) -> JsonObject:
         return {
             "kind": "text" if self.in_words_only else "image" if self.row is None else "id",
             "id": self.id,
@@ -145,6 +139,7 @@ class EncodedQuery:
             "modality": self.modality,
             "outlier": self.outlier,
             "size": None if self.size is None else list(self.size),
+            **({} if self.text is None else {"text": self.text.facts()}),
         }
 
     @classmethod
