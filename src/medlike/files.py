@@ -8,7 +8,6 @@ import stat
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import BinaryIO
 
 from medlike.errors import ArchiveError, ArchiveFull
 
@@ -131,11 +130,6 @@ def create(path: Path, mode: int | None = None, flags: int = os.O_EXCL) -> int:
         if stat.S_IMODE(os.fstat(descriptor).st_mode) & 0o777 != mode:
             os.fchmod(descriptor, mode)
     return descriptor
-
-
-def opened(path: Path) -> BinaryIO:
-    """Open a file for writing, empty, with the permissions of its folder."""
-    return os.fdopen(create(path, flags=os.O_TRUNC), "wb")
 
 
 def inherited(folder: Path) -> int:

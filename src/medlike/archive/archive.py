@@ -1,31 +1,28 @@
 """Archive, the user's object: it opens a folder, and passes each task to the file that does it."""
 
-import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Unpack
 
 from medlike.archive.intake import switching
-from medlike.archive.intake.drain import arrivals, take_in, ticket_status
-from medlike.archive.intake.ingest import AddReport, Intake
-from medlike.archive.intake.reindex import ReindexReport
+from medlike.archive.intake.drain import ticket_status
+from medlike.archive.intake.ingest import AddReport
 from medlike.archive.intake.settings import IntakeSettings
+from medlike.archive.intake.writer import Writer
 from medlike.archive.session import Bundles, Session
 from medlike.archive.storage import backup as backups
-from medlike.archive.storage import creation, removal, upkeep, verify
-from medlike.archive.storage.database import log_emptied
+from medlike.archive.storage import creation, upkeep, verify
 from medlike.archive.storage.folder import BundleFacts, Folder, TextBundleFacts, loaded_bundle
-from medlike.archive.storage.identity import KEY_FILE, Identity, Links, as_source
+from medlike.archive.storage.identity import Links, as_source
 from medlike.archive.storage.lock import WriterLock
 from medlike.archive.storage.pictures import StoredPictures
 from medlike.archive.storage.pixels import Pixels
 from medlike.archive.storage.spool import Spool
 from medlike.archive.storage.store import Store
-from medlike.archive.storage.upkeep import CompactReport
 from medlike.archive.storage.verify import Problem
 from medlike.archive.viewer import OWNER, Viewer
-from medlike.errors import ArchiveLocked, InputError
+from medlike.errors import InputError
 from medlike.types import F32, U8, Json, JsonObject, Picture, Progress
 
 if TYPE_CHECKING:
@@ -33,11 +30,14 @@ if TYPE_CHECKING:
 
     from medlike.archive.index.indexes import Indexes
     from medlike.archive.intake.drain import Ticket
+    from medlike.archive.intake.reindex import ReindexReport
     from medlike.archive.intake.text_codes import TextReport
     from medlike.archive.search.query import Query
     from medlike.archive.search.result import Result
     from medlike.archive.search.settings import SearchKeywords, TextKeywords
     from medlike.archive.search.text_result import TextResult
+    from medlike.archive.storage.removal import RemovalReport
+    from medlike.archive.storage.upkeep import CompactReport
     from medlike.bundle import Bundle
     from medlike.imaging import Frames
     from medlike.inference.encoding import Encodes
@@ -48,10 +48,14 @@ class Archive:
 
     Make one with `Archive.create`, `Archive.open` or `Archive.restore`, and close it with `close` or as a context
     manager. One process writes at a time; any number read beside it. An archive can be used from several threads.
+
+    A method with `wait` writes. It raises ArchiveLocked if another process still writes after that many seconds,
+    ArchiveFull if the disk is full, and BundleError if a bundle is missing or damaged, or this host computes other
+    codes than the one that made it; what was committed or received is then safe. `add` lets `remove` and `drain` go
+    first between two groups of images.
     """
 
     def __init__(self, folder: Folder, encoder: "Encodes | None" = None) -> None:
-        """Open the parts of a folder; use `Archive.create`, `Archive.open` or `Archive.restore` instead."""
         self._path = folder.path
         self._store = Store(folder.store)
         self._links = Links(folder.private)
@@ -61,8 +65,7 @@ class Archive:
         self._bundles = Bundles(folder, self._store, self._links, pictures)
         self._bundles.replace(folder, encoder)
         self._lock = WriterLock(folder.path)
-
-    # Opening and closing
+        self._writer = Writer(self._bundles, self._spool, self._lock)
 
     @classmethod
     def create(
@@ -74,21 +77,16 @@ class Archive:
         text_bundle: "str | Path | Bundle | None" = "default",
         shared: bool = False,
     ) -> "Archive":
-        """Create an empty archive in a new or empty folder, and open it.
+        """Create an empty archive in a new or empty folder, and return it open.
 
         Args:
             path: The folder.
-            bundle: Image bundle: the name of a shipped one, a folder, or a loaded one. The default bundle unless
-                given.
+            bundle: Image bundle: the name of a shipped one, a folder, or a loaded one; the default one unless given.
             keep_identifiers: If true, the private folder also keeps names and patient ids.
             encoder: A loaded encoder of `bundle`, used instead of a new one.
-            text_bundle: Text bundle for search by meaning, given like `bundle`. "default" takes the shipped one if
-                it fits `bundle` and the extra `text` is installed; None takes none.
-            shared: If true, other users of the machine can read everything but the private folder and the spool,
-                as far as the umask allows. If false, only the owner can enter the folder.
-
-        Returns:
-            The open archive, without images.
+            text_bundle: Text bundle, given like `bundle`; None for none. "default" takes the shipped one if it fits
+                `bundle` and the extra `text` is installed.
+            shared: If true, others may read all but private folder and spool, within the umask; else only the owner.
 
         Raises:
             ArchiveError: The folder is not empty.
@@ -103,26 +101,23 @@ class Archive:
     def open(
         cls, path: str | Path, bundle: "str | Path | Bundle | None" = None, encoder: "Encodes | None" = None
     ) -> "Archive":
-        """Open an archive to search it or write to it.
+        """Open an archive to search it or write to it, and return it.
 
         Args:
             path: The folder.
-            bundle: The archive's bundle if it has moved, or a copy of it that is calibrated to a site, which then
-                gives the outlier verdicts. The next write stores its place in the archive.
+            bundle: The archive's bundle if it has moved, or a copy of it that is calibrated to a site. The next write
+                stores its place in the archive.
             encoder: A loaded encoder of the archive's bundle, used instead of a new one.
-
-        Returns:
-            The open archive.
 
         Raises:
             ArchiveError: There is no archive, it is damaged or of a newer format, or `bundle` gives other codes.
         """
         folder = Folder.open(Path(path).expanduser())
-        place = None if bundle is None else folder.with_bundle_at(BundleFacts.of(loaded_bundle(bundle)))
-        opened = cls(folder, encoder)
-        if place is not None:
-            opened._bundles.replace(place, encoder)
-        return opened
+        moved = None if bundle is None else folder.with_bundle_at(BundleFacts.of(loaded_bundle(bundle)))
+        archive = cls(folder, encoder)
+        if moved is not None:
+            archive._bundles.replace(moved, encoder)
+        return archive
 
     @classmethod
     def restore(
@@ -133,30 +128,23 @@ class Archive:
         encoder: "Encodes | None" = None,
         key: str | Path | None = None,
     ) -> "Archive":
-        """Restore a backup into a new folder, and open the archive.
+        """Restore a backup into a new folder, and return the open archive.
 
         Args:
             source: The backup's folder.
             path: The new folder.
             passphrase: Passphrase of an encrypted backup.
             encoder: A loaded encoder of the archive's bundle, used instead of a new one.
-            key: File `private/key` of the original archive, for a backup without it. Without a key the archive can
-                be searched, but takes no new images until the file is put there.
-
-        Returns:
-            The open archive.
+            key: File `private/key` of the original archive. Without one in the backup or here, nothing can be added.
 
         Raises:
             ArchiveError: The backup is missing or damaged, the passphrase is wrong, or the new folder is not empty.
         """
-        place = None if key is None else Path(key).expanduser()
-        folder = backups.restore(Path(source).expanduser(), Path(path).expanduser(), passphrase, place)
-        opened = cls(folder, encoder)
-        with opened._writing():
-            # What was copied of images that were committed or compacted away during the backup.
-            upkeep.sweep(opened._store, opened._links, opened._pixels)
-            opened._indexes.rebuild()
-        return opened
+        key_file = None if key is None else Path(key).expanduser()
+        folder = backups.restore(Path(source).expanduser(), Path(path).expanduser(), passphrase, key_file)
+        archive = cls(folder, encoder)
+        archive._writer.finish_restore()
+        return archive
 
     def close(self) -> None:
         """Close all files and stop all threads of the archive."""
@@ -175,8 +163,6 @@ class Archive:
 
     def __repr__(self) -> str:
         return f"Archive({str(self.path)!r})"
-
-    # What archive.json states
 
     @property
     def path(self) -> Path:
@@ -203,7 +189,13 @@ class Archive:
         """Return True if the archive was created for other users of the machine too."""
         return bool(self._folder.shared)
 
-    # Writing
+    @property
+    def _folder(self) -> Folder:
+        return self._bundles.current().folder
+
+    @property
+    def _indexes(self) -> "Indexes":
+        return self._bundles.current().indexes
 
     def add(
         self,
@@ -215,41 +207,21 @@ class Archive:
         segmentations: bool = False,
         wait: float = 0.0,
     ) -> AddReport:
-        """Add images from folders, globs, files and CSV manifests.
+        """Add images from folders, globs, files and CSV manifests, and return a report.
 
-        Images that are stored already and have not changed are skipped, so an interrupted call can be repeated. A
-        file that cannot be read does not stop the call; the report lists it. Between two groups of images this call
-        lets short writes (`remove`, `drain`) of other processes go first.
+        Unchanged images are skipped, so an interrupted call can be repeated. The report lists unreadable files.
 
         Args:
             sources: What to add: one source or several.
-            pixels: "copy" stores the pixels lossless and without identifiers. "reference" stores the path and a
-                preview of at most 512 pixels a side.
+            pixels: "copy" stores the pixels, lossless; "reference" the path and a preview of at most 512 pixels a side.
             frames: Frames of a multi-frame file: "middle", "all", or n for every n-th.
             progress: Called with the report so far.
             threads: Threads that read files; 0 for one per core, at most 8.
             segmentations: If true, also add DICOM segmentation objects, whose pixels are not pictures.
             wait: Seconds to wait for another writer.
-
-        Returns:
-            What was added, replaced, unchanged and refused, and why.
-
-        Raises:
-            ArchiveLocked: Another process still writes after `wait` seconds.
-            ArchiveFull: The disk is full; what was committed is safe.
-            BundleError: This host computes other codes than the host that made the bundle.
         """
-        from medlike.imaging import discover
-
-        given = [sources] if isinstance(sources, str | Path) else list(sources)
-        settings = IntakeSettings(pixels, frames, self._folder.keep_identifiers, threads)
-        with self._writing(wait):
-            self._drain()
-            intake = self._intake(settings, progress)
-            intake.between_groups = lambda: self._give_way(intake.bundle)
-            report = intake.run(discover(given, frames, intake.report.archives.append, segmentations))
-            self._refresh(report)
-        return report
+        settings = IntakeSettings(pixels, frames, self.keep_identifiers, threads)
+        return self._writer.add(sources, settings, segmentations, progress, wait)
 
     def receive(
         self,
@@ -259,10 +231,9 @@ class Archive:
         texts: Mapping[str, str] | None = None,
         identifiers: Mapping[str, str] | None = None,
     ) -> str:
-        """Store a received file durably and return its ticket.
+        """Store a received file durably, and return the ticket for `status`.
 
-        Once this returns, a power cut does not lose the file. It needs no lock. The next `drain` commits the file,
-        and so does any other write before it begins.
+        Then a power cut does not lose it. It needs no lock. The next write commits the file before it begins.
 
         Args:
             data: Content of the file, in any format that `add` reads.
@@ -271,12 +242,8 @@ class Archive:
             texts: Report, caption and the like, by kind.
             identifiers: Names, patient ids and UIDs; they go to the private folder.
 
-        Returns:
-            The ticket, for `status`.
-
         Raises:
             InputError: A field is too long, or has a type or a value that cannot be stored.
-            ArchiveFull: The disk is full; the file is not acknowledged.
         """
         return self._spool.put(data, name, metadata, texts, identifiers)
 
@@ -294,71 +261,36 @@ class Archive:
     def drain(
         self, frames: "Frames" = "all", progress: Progress[AddReport] | None = None, wait: float = 0.0
     ) -> AddReport:
-        """Commit all received files, with their pixels. Files that cannot be read are set aside with the reason.
+        """Commit all received files, with their pixels, and return a report that also lists the refused ones.
 
         Args:
             frames: Frames of a multi-frame file: "middle", "all", or n for every n-th.
             progress: Called with the report so far.
-            wait: Seconds to wait for another writer; `add` lets this call go first between two groups.
-
-        Returns:
-            What was added, replaced, unchanged and refused, and why.
-
-        Raises:
-            ArchiveLocked: Another process still writes after `wait` seconds.
-            ArchiveFull: The disk is full; what was received is safe.
-            BundleError: This host computes other codes than the host that made the bundle.
+            wait: Seconds to wait for another writer.
         """
-        with self._writing(wait, short=True):
-            report = self._drain(frames, progress)
-            self._refresh(report)
-        return report
+        return self._writer.drain(frames, progress, wait)
 
-    def remove(self, ids: Iterable[str] | str, erase: bool = False, wait: float = 0.0) -> removal.RemovalReport:
-        """Remove images by id. Searches as of an earlier generation still see them until `compact`.
+    def remove(self, ids: Iterable[str] | str, erase: bool = False, wait: float = 0.0) -> "RemovalReport":
+        """Remove images by id, and return how many there were and which ids are unknown.
+
+        Searches as of an earlier generation still see them until `compact`.
 
         Args:
             ids: One public id or several.
-            erase: If true, leave no trace of them in the folder: rows, earlier versions, pixels, previews, texts,
-                links, index and logs. Backups and the original files are not touched.
-            wait: Seconds to wait for another writer; `add` lets this call go first between two groups.
-
-        Returns:
-            How many images were removed or erased, and which ids are unknown.
-
-        Raises:
-            ArchiveLocked: Another process still writes after `wait` seconds.
+            erase: If true, leave no trace in the folder, of earlier versions neither. Backups and original files stay.
+            wait: Seconds to wait for another writer.
         """
-        wanted = [ids] if isinstance(ids, str) else list(ids)
-        with self._writing(wait, short=True):
-            self._drain_with_key()
-            if not erase:
-                return removal.remove(self._store, self._links, wanted)
-            report = removal.announce_erasure(self._store, wanted)
-            if report.erased:
-                self._finish_erasure()
-        return report
+        return self._writer.remove(ids, erase, wait)
 
-    def compact(self, wait: float = 0.0) -> CompactReport:
-        """Delete removed images and the encodings of earlier bundles, and shrink the files.
+    def compact(self, wait: float = 0.0) -> "CompactReport":
+        """Delete removed images and the encodings of earlier bundles, shrink the files, and return a report.
 
         Searches as of an earlier generation are refused from then on.
 
         Args:
             wait: Seconds to wait for another writer.
-
-        Returns:
-            How many rows and files were deleted, and the oldest generation that can be searched.
-
-        Raises:
-            ArchiveLocked: Another process still writes after `wait` seconds.
         """
-        with self._writing(wait):
-            used = [self._folder.bundle.digest, *([self._folder.text.digest] if self._folder.text else [])]
-            report = upkeep.compact(self._store, self._links, self._pixels, used)
-            self._bundles.drop_indexes()
-            self._indexes.rebuild()
-        return report
+        return self._writer.compact(wait)
 
     def reindex(
         self,
@@ -368,45 +300,28 @@ class Archive:
         encoder: "Encodes | None" = None,
         text_bundle: "str | Path | Bundle | None" = None,
         wait: float = 0.0,
-    ) -> ReindexReport:
-        """Encode every image under another bundle and switch to it, or rebuild the indexes.
+    ) -> "ReindexReport":
+        """Encode every image under another bundle and switch to it, or rebuild the indexes, and return a report.
 
         Searches use the old bundle until the switch. An interrupted call continues where it stopped.
 
         Args:
             bundle: Image bundle to switch to. Without `bundle` and `text_bundle` the indexes are rebuilt.
             progress: Called with the report so far.
-            drop_lost: If true, remove images that cannot be encoded because pixels and preview are gone. If false,
-                one such image prevents the switch.
+            drop_lost: If true, remove images whose pixels and preview are gone; else one such prevents the switch.
             encoder: A loaded encoder of `bundle`, used instead of a new one.
-            text_bundle: Text bundle to switch to; "none" for search without one.
+            text_bundle: Text bundle to switch to, made for the image bundle; "none" for search without one.
             wait: Seconds to wait for another writer.
-
-        Returns:
-            How many images were encoded, which are lost, and whether the archive switched.
-
-        Raises:
-            BundleError: A bundle is missing or damaged, or the text bundle belongs to another image bundle.
-            ArchiveLocked: Another process still writes after `wait` seconds.
         """
-        with self._writing(wait):
-            self._drain_with_key()
-            return switching.reindex(self._bundles, bundle, text_bundle, encoder, progress, drop_lost)
+        return self._writer.reindex(bundle, text_bundle, encoder, progress, drop_lost, wait)
 
-    # Reading
-
-    @contextmanager
-    def session(self, viewer: Viewer = OWNER) -> Iterator[Session]:
-        """Open one frozen view of the archive: one pair of bundles, one generation, one viewer.
+    def session(self, viewer: Viewer = OWNER) -> AbstractContextManager[Session]:
+        """Open a session, a frozen view of one generation under one pair of bundles, and return it.
 
         Args:
             viewer: Decides which private facts are shown.
-
-        Yields:
-            The session, for the functions of `medlike.archive.search`.
         """
-        with self._bundles.session(viewer) as session:
-            yield session
+        return self._bundles.session(viewer)
 
     def search(
         self, query: "Query", k: int = 10, *, viewer: Viewer = OWNER, **settings: Unpack["SearchKeywords"]
@@ -416,40 +331,25 @@ class Archive:
         Args:
             query: A Query, or an image as `Query` takes it.
             k: How many hits to return.
-            viewer: Decides whether hits have their `source`, and whether filters can name a true patient, study or
-                series.
-            **settings: How to search: where, rank, radius, group_by and others.
-                `medlike.archive.search.settings.SearchSettings` explains each.
-
-        Returns:
-            The hits, the outlier verdict on the query, and a receipt.
+            viewer: Decides whether hits have their `source`, and whether filters can name a true patient or study.
+            **settings: where, rank, radius, group_by and others; `medlike.archive.search.settings` explains each.
 
         Raises:
             QueryError: The query or a setting makes no sense.
             ImageError: The query's image cannot be read.
         """
-        from medlike.archive.search.search import search
-
-        with self.session(viewer) as session:
-            return search(session, query, k=k, **settings)
+        return self.search_many([query], k, viewer=viewer, **settings)[0]
 
     def search_many(
         self, queries: "Sequence[Query]", k: int = 10, *, viewer: Viewer = OWNER, **settings: Unpack["SearchKeywords"]
     ) -> "list[Result]":
-        """Return one result for each query, as `search` does, all as of one generation.
+        """Return one result for each query, in their order, all as of one generation.
 
         Args:
             queries: Queries, or images as `Query` takes them.
             k: How many hits to return for each.
             viewer: As for `search`.
-            **settings: As for `search`.
-
-        Returns:
-            One result for each query, in their order.
-
-        Raises:
-            QueryError: A query or a setting makes no sense.
-            ImageError: The image of a query cannot be read.
+            **settings: As for `search`, which raises the same errors.
         """
         from medlike.archive.search.search import search_many
 
@@ -457,15 +357,11 @@ class Archive:
             return search_many(session, queries, k=k, **settings)
 
     def repeat(self, receipt: Mapping[str, Json], viewer: Viewer = OWNER) -> "Result | TextResult":
-        """Repeat the search of a receipt, as of its generation.
+        """Repeat the search of a receipt as of its generation, and return the same answer, less what was erased.
 
         Args:
-            receipt: The `receipt` of an earlier result.
+            receipt: The `receipt` of a Result or TextResult.
             viewer: As for `search`.
-
-        Returns:
-            The same answer: a TextResult for a receipt of `nearest_texts`, else a Result. Its `erased` counts the
-            images that the earlier answer could have and that were erased later.
 
         Raises:
             QueryError: The receipt cannot be repeated: its query is not stored, or its generation was compacted.
@@ -474,27 +370,19 @@ class Archive:
         from medlike.archive.search.receipts import TEXTS
 
         with self.session(viewer) as session:
-            if receipt.get("of") == TEXTS:
-                return nearest_texts.repeat(session, receipt)
-            return search.repeat(session, receipt)
+            of_texts = receipt.get("of") == TEXTS
+            return nearest_texts.repeat(session, receipt) if of_texts else search.repeat(session, receipt)
 
     def nearest_texts(
         self, query: "Query", k: int = 10, *, viewer: Viewer = OWNER, **settings: Unpack["TextKeywords"]
     ) -> "TextResult":
-        """Return the k stored texts nearest in meaning to an image, to a text, or to both.
+        """Return the k stored texts nearest in meaning, ordered by (distance, -similarity, id of the image).
 
         Args:
-            query: A Query, or an image as `Query` takes it.
+            query: A Query of an image, a text or both, or an image as `Query` takes it.
             k: How many texts to return.
             viewer: As for `search`.
-            **settings: where, generation and include_self, as for `search`.
-
-        Returns:
-            The texts, ordered by (distance, -similarity, id of the image).
-
-        Raises:
-            QueryError: The archive has no text bundle or no texts, or the query makes no sense.
-            ImageError: The query's image cannot be read.
+            **settings: where, generation and include_self, as for `search`, which raises the same errors.
         """
         from medlike.archive.search.nearest_texts import nearest_texts
 
@@ -502,14 +390,10 @@ class Archive:
             return nearest_texts(session, query, k, **settings)
 
     def picture(self, id: str) -> Picture | None:
-        """Return a stored image for showing.
+        """Return a stored image for showing: uint8 [H, W], or [H, W, 3] in RGB; None if pixels and preview are gone.
 
         Args:
             id: Its public id.
-
-        Returns:
-            uint8 [H, W], or [H, W, 3] in RGB. A preview has at most 512 pixels a side. None if pixels and preview
-            are gone.
 
         Raises:
             InputError: The archive has no image with this id.
@@ -524,22 +408,13 @@ class Archive:
         Args:
             prefix: Hex digits that the ids begin with; all ids unless given.
         """
-        rows = self._store.select("removed IS NULL AND substr(id, 1, ?) = ?", (len(prefix), prefix.lower()))
-        images = self._store.images(rows)
-        return [images[row].id for row in rows]
+        return self._store.ids(prefix)
 
     def codes(self, generation: int | None = None) -> tuple[list[str], U8]:
-        """Return the hash codes of all stored images.
+        """Return the ids of all images, oldest first, and their codes: uint8 [N, bits / 8], most significant bit first.
 
         Args:
-            generation: As of which generation; the newest unless given.
-
-        Returns:
-            The public ids in the order the images were added, and their codes: uint8 [N, bits / 8], most significant
-            bit first.
-
-        Raises:
-            QueryError: The generation cannot be searched.
+            generation: As of which generation; the newest unless given. One that is not kept raises QueryError.
         """
         from medlike.archive.index.arrays import live
 
@@ -547,17 +422,12 @@ class Archive:
             return live(session.index.view(generation), session.index.layout, "codes")
 
     def vectors(self, generation: int | None = None) -> tuple[list[str], F32]:
-        """Return the content vectors of all stored images.
+        """Return the ids of all images, oldest first, and their content vectors: float32 [N, D].
+
+        They have length 1, or 0 without content. The dot product of two is their similarity, -1 to 1.
 
         Args:
-            generation: As of which generation; the newest unless given.
-
-        Returns:
-            The public ids in the order the images were added, and their vectors: float32 [N, D] of length 1. The dot
-            product of two is their similarity, -1 to 1. The vector of an image without content is zero.
-
-        Raises:
-            QueryError: The generation cannot be searched.
+            generation: As for `codes`.
         """
         from medlike.archive.index.arrays import live
         from medlike.inference.encoding import unit_length
@@ -567,19 +437,16 @@ class Archive:
         return ids, unit_length(content)
 
     def to_pandas(self, generation: int | None = None, texts: bool = False) -> "DataFrame":
-        """Return the stored images as a pandas table, one row each.
+        """Return the stored images as a pandas DataFrame: a row each, its id as the index, metadata as columns.
+
+        "patient", "study" and "series" are keyed hashes: they group images and name nobody.
 
         Args:
-            generation: As of which generation; the newest unless given.
+            generation: As for `codes`.
             texts: If true, add a column "text.KIND" for each kind of text.
-
-        Returns:
-            A DataFrame with the public id as its index. Its columns are the metadata fields that some image has.
-            "patient", "study" and "series" are keyed hashes: they group images and name nobody.
 
         Raises:
             MissingExtra: pandas is not installed.
-            QueryError: The generation cannot be searched.
         """
         from medlike.archive.index.arrays import table
 
@@ -609,22 +476,15 @@ class Archive:
         return problems + [Problem("index", text) for text in self._indexes.verify()]
 
     def backup(
-        self,
-        target: str | Path,
-        links: bool = False,
-        passphrase: str | None = None,
-        with_id_key: bool = False,
+        self, target: str | Path, links: bool = False, passphrase: str | None = None, with_id_key: bool = False
     ) -> backups.BackupReport:
-        """Copy the archive into a new folder while it is in use.
+        """Copy the archive into a new folder while it is in use, and return what was copied.
 
         Args:
             target: The new folder.
             links: If true, include the link table.
             passphrase: Encrypts the whole backup, which then includes the key of the ids.
             with_id_key: If true, include the key of the ids in a backup that is not encrypted.
-
-        Returns:
-            How many images and files were copied, and as of which generation.
 
         Raises:
             ArchiveError: The folder is not empty, or the archive is damaged.
@@ -634,96 +494,6 @@ class Archive:
     def info(self) -> JsonObject:
         """Return counts and states: images, texts, bytes by part, bundles, generations, and what is unfinished.
 
-        Returns:
-            A dictionary. "erasing" counts rows whose erasure the next write finishes, "received" files in the
-            spool; "refused" lists files that were set aside, with the reason.
+        "erasing" counts rows whose erasure the next write finishes; "refused" lists files set aside, with the reason.
         """
         return upkeep.inventory(self._folder, self._store, self._spool)
-
-    # Inside: parts that are loaded on first use, under the bundles in use
-
-    @property
-    def _folder(self) -> Folder:
-        return self._bundles.current().folder
-
-    @property
-    def _identity(self) -> Identity:
-        """Return the id key. Raises ArchiveError if it is missing, or another archive's."""
-        return self._bundles.current().identity
-
-    @property
-    def _encoder(self) -> "Encodes":
-        """Return the encoder of queries and new images. Raises BundleError if its bundle is missing."""
-        return self._bundles.current().encoder
-
-    @property
-    def _indexes(self) -> "Indexes":
-        return self._bundles.current().indexes
-
-    @contextmanager
-    def _writing(self, wait: float = 0.0, short: bool = False) -> Iterator[None]:
-        """Hold the writer's lock; first finish what an interrupted writer left.
-
-        Args:
-            wait: Seconds to wait for another writer.
-            short: If true, a long write of another process lets this one go first.
-        """
-        died = self._lock.take(wait, short)
-        clean = False
-        try:
-            self._bundles.write()
-            self._store.upgrade()
-            if died:
-                upkeep.recover(self._store, self._links, self._pixels, self._spool)
-                upkeep.sweep_index(self._folder.index)
-            # While a reader holds the log it cannot be finished; other writes need not wait for that.
-            if removal.unfinished(self._store) and log_emptied(self._store.connection, patience=1.0):
-                self._finish_erasure()
-            yield
-            clean = True
-        finally:
-            self._lock.release(clean)
-
-    def _give_way(self, bundle: str) -> None:
-        """Let short writes go first.
-
-        Args:
-            bundle: Digest of the bundle that this write encodes under.
-        """
-        died = self._lock.give_way()
-        if died:
-            upkeep.recover(self._store, self._links, self._pixels, self._spool)
-        if died is not None and self._folder.bundle.digest != bundle:
-            raise ArchiveLocked(
-                f"{self.path} was switched to another bundle meanwhile; what was committed is safe: run it again"
-            )
-
-    def _intake(self, settings: IntakeSettings, progress: Progress[AddReport] | None) -> Intake:
-        parts = (self._store, self._links, self._pixels, self._identity, self._encoder)
-        return Intake(*parts, self._folder.bundle.digest, settings, progress, self._bundles.current().text_encoder)
-
-    def _drain_with_key(self) -> None:
-        """Commit what was received, unless the archive was restored without its key."""
-        if (self._folder.private / KEY_FILE).exists():
-            self._drain()
-
-    def _drain(self, frames: "Frames" = "all", progress: Progress[AddReport] | None = None) -> AddReport:
-        aside = self._spool.set_damaged_aside()
-        entries = arrivals(self._spool)
-        if entries:
-            settings = IntakeSettings("copy", frames, self._folder.keep_identifiers)
-            report = take_in(self._spool, entries, self._intake(settings, progress), frames)
-        else:
-            report = AddReport(generation=self._store.generation())
-        report.skipped += aside
-        return report
-
-    def _refresh(self, report: AddReport) -> None:
-        began = time.perf_counter()
-        self._indexes.refresh()
-        report.seconds["index"] = time.perf_counter() - began
-        report.seconds["total"] = report.seconds.get("total", 0.0) + report.seconds["index"]
-
-    def _finish_erasure(self) -> None:
-        removal.finish_erasure(self._store, self._links, self._pixels, self._spool, self._bundles.drop_indexes)
-        self._indexes.rebuild()

@@ -75,14 +75,10 @@ class Loaded:
         return Identity(self.folder.private, self.folder.key)
 
     def under(self, folder: Folder, encoder: "Encodes | None" = None, owned: bool = False) -> "Loaded":
-        """Return the same under the bundles that another state of the folder names, sharing what stays."""
+        """Return the same under the bundles that a folder names, sharing the encoder; indexes are opened anew."""
         if encoder is None and folder.bundle == self.folder.bundle:
             encoder, owned = self._encoder, self._owned
         return Loaded(folder, self.store, encoder, owned)
-
-    def without_indexes(self) -> "Loaded":
-        """Return the same with indexes that are opened anew."""
-        return self.under(self.folder)
 
     def close(self) -> None:
         """Close what was loaded here."""
@@ -121,21 +117,6 @@ class Session:
         return self.loaded.folder
 
     @property
-    def archive_id(self) -> str:
-        """Return the 32 hex digits that name the archive."""
-        return self.loaded.archive_id
-
-    @property
-    def encoder(self) -> "Encodes":
-        """Return the encoder of images."""
-        return self.loaded.encoder
-
-    @property
-    def text_encoder(self) -> "TextEncoder | None":
-        """Return the encoder of texts, None without a text bundle."""
-        return self.loaded.text_encoder
-
-    @property
     def indexes(self) -> Indexes:
         """Return the derived arrays."""
         return self.loaded.indexes
@@ -145,22 +126,17 @@ class Session:
         """Return the derived arrays of the images."""
         return self.loaded.indexes.images
 
-    @property
-    def identity(self) -> Identity:
-        """Return the id key."""
-        return self.loaded.identity
-
     def sources(self, ids: Sequence[str]) -> dict[str, JsonObject]:
         """Return where images came from, by id, for the ids that have a link; nothing the viewer may not see."""
         if not ids or not self.viewer.may("source"):
             return {}
         named = self.viewer.may("identifiers")
-        found = {id: as_source(link, named) for id, link in self.links.find(ids).items()}
-        if found:
-            self.viewer.saw("source", list(found))
+        sources = {id: as_source(link, named) for id, link in self.links.find(ids).items()}
+        if sources:
+            self.viewer.saw("source", list(sources))
             if named:
-                self.viewer.saw("identifiers", list(found))
-        return found
+                self.viewer.saw("identifiers", list(sources))
+        return sources
 
     def hashed(self, field: str, value: object) -> str | None:
         """Return the keyed hash of a true patient, study or series, for a filter by it.
@@ -171,7 +147,7 @@ class Session:
         if not self.viewer.may("filters"):
             raise QueryError(f"{field} cannot be filtered by its true value here: filter by another field")
         self.viewer.saw("filters", [field])
-        return self.identity.hashed(field, value)
+        return self.loaded.identity.hashed(field, value)
 
 
 class Bundles:
@@ -240,20 +216,20 @@ class Bundles:
     def drop_indexes(self) -> None:
         """Delete the derived files of every bundle, also those that interrupted builds left."""
         with self._lock:
-            self._loaded = self._loaded.without_indexes()
+            self._loaded = self._loaded.under(self._loaded.folder)
             upkeep.drop_index(self._loaded.folder.index)
 
     def close(self) -> None:
         """Close what was loaded; it is loaded again when it is needed."""
         with self._lock:
             self._loaded.close()
-            self._loaded = self._loaded.without_indexes()
+            self._loaded = self._loaded.under(self._loaded.folder)
 
 
 def _state(file: Path) -> tuple[int, ...]:
     """What changes when a file is replaced; empty where it cannot be looked at, so that reading it says why."""
     try:
-        found = file.stat()
+        state = file.stat()
     except OSError:
         return ()
-    return found.st_mtime_ns, found.st_size, found.st_ino
+    return state.st_mtime_ns, state.st_size, state.st_ino

@@ -41,9 +41,9 @@ class TextEncoder:
         """Raises TextNotInstalled, or BundleError where it is another than the bundle's."""
         from medlike.inference import SentenceEncoder
 
-        found = SentenceEncoder.load()
-        self.crosses.require_sentences(found)
-        return found
+        encoder = SentenceEncoder.load()
+        self.crosses.require_sentences(encoder)
+        return encoder
 
     def close(self) -> None:
         """Stop the threads."""
@@ -75,12 +75,12 @@ class TextEncoder:
             N pairs; None for a text with no known token, and for all if sentences cannot be encoded here.
         """
         # Captions repeat; each is read once.
-        found: dict[str, tuple[bytes, bytes]] = {}
-        kept = [text for text in dict.fromkeys(texts) if self.sentences.readable(text)] if self.reads else []
-        if kept:
-            codes = self._codes(None, self.sentences.encode(kept))
-            found = {text: as_bytes(codes, row) for row, text in enumerate(kept)}
-        return [found.get(text) for text in texts]
+        codes_of: dict[str, tuple[bytes, bytes]] = {}
+        readable = [text for text in dict.fromkeys(texts) if self.sentences.readable(text)] if self.reads else []
+        if readable:
+            codes = self._codes(None, self.sentences.encode(readable))
+            codes_of = {text: as_bytes(codes, row) for row, text in enumerate(readable)}
+        return [codes_of.get(text) for text in texts]
 
     def query(self, text: str | None, content: NDArray[np.int8] | None) -> Codes:
         """Encode a query: its text, its image's content vector int8 [D], or both."""
@@ -88,9 +88,9 @@ class TextEncoder:
         return self._codes(None if content is None else content[None], sentence)
 
     def _codes(self, content: NDArray[np.int8] | None, sentences: NDArray[np.float32] | None) -> Codes:
-        found = self.crosses.encode(content, sentences)
-        fixed = np.rint(found.embedding.astype(np.float64) * UNIT).astype(np.int16)
-        return Codes(found.code, fixed)
+        encoding = self.crosses.encode(content, sentences)
+        fixed = np.rint(encoding.embedding.astype(np.float64) * UNIT).astype(np.int16)
+        return Codes(encoding.code, fixed)
 
 
 def as_bytes(codes: Codes, row: int) -> tuple[bytes, bytes]:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medlike.errors import QueryError
-from medlike.types import Array
+from medlike.types import I32, I64, Array
 
 BITS = 16
 _FEW = 64  # buckets that are looked at one by one; more are looked at together
@@ -62,7 +62,8 @@ class BucketTable:
         if mask is not None and (mask.dtype != np.bool_ or mask.shape != (len(self),)):
             raise QueryError(f"the mask is {mask.dtype} {list(mask.shape)}: it must be bool [{len(self)}]")
         code = int(_numbers(query[None])[0])
-        near, rows = [np.empty(0, np.int32)], [np.empty(0, np.int64)]
+        near: list[I32] = [np.empty(0, np.int32)]
+        rows: list[I64] = [np.empty(0, np.int64)]
         count = 0
         for distance, flips in enumerate(_rings()):
             if count >= k or (radius is not None and distance > radius):

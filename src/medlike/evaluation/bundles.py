@@ -110,7 +110,7 @@ def evaluate_bundles(
 
     def add(name: str, kind: str, whole: Representation, facts: JsonObject | None = None) -> Assessment:
         query, gallery = whole[cast.queries], whole[cast.gallery]
-        trained = inside and (inside, whole[np.concatenate([cast.gallery, cast.train])])
+        trained = (inside, whole[np.concatenate([cast.gallery, cast.train])]) if inside is not None else None
         assessment = assess(name, kind, arena, query, gallery, trained, settings.k, facts)
         assessments.append(assessment)
         represented[name] = (query, gallery)
@@ -236,7 +236,8 @@ def _alarms(
         alarms.constant_bits(encoded.code[cast.gallery]),
     ]
     if rule is not None:
-        rate = alarms.Interval(rule["false_alarms"], *rule["false_alarms_interval"], rule["units"])
+        low, high = rule["false_alarms_interval"]
+        rate = alarms.Interval(rule["false_alarms"], low, high, rule["units"])
         outlier_alarms = (
             alarms.false_alarms(rate, rule["threshold"]),
             alarms.false_alarms_of_parts(flagged_too_often(rule), rule["threshold"]),

@@ -95,7 +95,7 @@ def picture_summaries(data: Dataset, cache: Path) -> PictureSummaries:
         with np.load(target) as stored:
             return PictureSummaries(**stored)
 
-    def summarise(sample: Sample) -> tuple[np.ndarray, int]:
+    def summarise(sample: Sample) -> tuple[np.ndarray, np.uint64]:
         grey = render(open_sample(sample))
         return fingerprint(letterbox(grey)[0]), perceptual_hash(grey)
 

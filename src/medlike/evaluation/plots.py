@@ -252,7 +252,8 @@ def confusion_map(labels: Sequence[str], shares: np.ndarray) -> str:
 
 def _legend(axes: Axes) -> None:
     """Draw names below the plot, as many a row as fit; the figure grows with them, the plot keeps its size."""
-    page = axes.figure
+    page = axes.get_figure(root=True)
+    assert page is not None
     handles, names = axes.get_legend_handles_labels()
     longest = 40 + 5.2 * max(map(len, names), default=0)
     columns = max(1, min(3, int(72 * page.get_figwidth() / longest)))

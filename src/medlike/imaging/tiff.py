@@ -66,6 +66,8 @@ def tiff_pages(path: Path, choose: Choice) -> Iterator[tuple[Page, int, int]]:
         for index in choose(count):
             with silence():
                 page = file.pages[index]
+                if not isinstance(page, tifffile.TiffPage):
+                    raise ImageError(f"page {index} has no tags of its own")
                 # RGBA is the most that a picture needs; more samples count as more pixels.
                 check_size(page.imagelength, page.imagewidth * max(1, page.samplesperpixel // 4))
                 decoded = _page(path, file, page, index)

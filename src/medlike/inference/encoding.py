@@ -145,8 +145,9 @@ class Encodings:
         return len(self.code)
 
     def __getitem__(self, i: int) -> Encoding:
-        parts = {field.name: getattr(self, field.name) for field in fields(self)}
-        return Encoding(**{name: None if part is None else part[i] for name, part in parts.items()})
+        parts = ((field.name, getattr(self, field.name)) for field in fields(self))
+        rows: JsonObject = {name: None if part is None else part[i] for name, part in parts}
+        return Encoding(**rows)
 
     def __iter__(self) -> Iterator[Encoding]:
         return (self[i] for i in range(len(self)))

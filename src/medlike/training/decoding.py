@@ -60,7 +60,7 @@ def fit_decoder(
     """
     device = next(network.parameters()).device
     decoder = network.decoder
-    if decoder is None:
+    if not isinstance(decoder, Decoder):
         raise TrainingError("this network has no decoder; build it with decoder=True")
     network.eval().requires_grad_(False)
     decoder.requires_grad_(True)

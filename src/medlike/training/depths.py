@@ -57,8 +57,10 @@ def fit_depths(
     """
     torch.manual_seed(seed)
     drawn = pooled_batches(part, maps, recipe.batch, recipe.sampling, (seed, 977), device)
-    network.depth_branch.requires_grad_(True)
-    parameters = [*network.depth_branch.parameters(), *network.classifier.parameters()]
+    branch = network.depth_branch
+    assert branch is not None, "a recipe with depth_steps has a depth branch"
+    branch.requires_grad_(True)
+    parameters = [*branch.parameters(), *network.classifier.parameters()]
     optimiser = torch.optim.AdamW(parameters, lr=recipe.depth_rate, betas=recipe.betas, weight_decay=recipe.decay)
     unused = hash_loss("sch", network.bits, [1], True)
 
@@ -91,5 +93,5 @@ def fit_depths(
     )
     run_stage(stage, say=say)
     # Later epochs must not train the members: together they would become alike.
-    network.depth_branch.requires_grad_(False)
+    branch.requires_grad_(False)
     optimiser.zero_grad(set_to_none=True)

@@ -240,6 +240,7 @@ def _fill(network: RotationNetwork, fitted: Fitted) -> None:
         network.pooling.mean.copy_(tensor(fitted.mean))
         network.pooling.std.copy_(tensor(fitted.deviation))
         network.code.weight.copy_(tensor(fitted.code.T))
+        assert network.modality is not None
         network.code.bias.zero_()
         network.content.weight.copy_(tensor(fitted.content.T))
         network.features.weight.copy_(tensor(fitted.features.T))
@@ -260,6 +261,7 @@ def _pooled_features(
     say(f"computing features of {len(dataset)} images")
 
     def served(net: torch.nn.Module, images: torch.Tensor) -> dict[str, torch.Tensor]:
+        assert isinstance(net, RotationNetwork)
         pooled = net.pooling(net.stem(images))
         return {"bits": net.code(pooled), "content": pooled}
 

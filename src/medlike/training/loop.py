@@ -150,7 +150,7 @@ class _FirstStage:
             parts = served_outputs(self.feed, len(self.part), ("code_parts",))["code_parts"]
             sources = [sample.source for sample in self.part.dataset]
             start_code(self.network, parts, sources, self.recipe.code_whitening, self.seed)
-            self.start = copy.deepcopy(self.network.hash_head.direct).requires_grad_(False)
+            self.start = self._fixed_head()
             run.mean = RunningMean(self.network, self.recipe.average)
         torch.manual_seed(self.seed * 100_003 + epoch)
         self.network.train()
@@ -182,6 +182,11 @@ class _FirstStage:
     def _map(self, coded: bool) -> float:
         return validation_map(self.feed, self.part, self.validation_feed, self.validation, self.seed, coded)
 
+    def _fixed_head(self) -> torch.nn.Linear:
+        head = self.network.hash_head.direct
+        assert head is not None, "a code that starts from features has a direct head"
+        return copy.deepcopy(head).requires_grad_(False)
+
     def state(self) -> Content:
         """Return what a checkpoint keeps beside the network."""
         return {"histogram": self.histogram, "start": None if self.start is None else self.start.state_dict()}
@@ -189,7 +194,7 @@ class _FirstStage:
     def restore(self, content: Content) -> None:
         """Take back what `state` gave."""
         if content["start"] is not None:
-            self.start = copy.deepcopy(self.network.hash_head.direct).requires_grad_(False)
+            self.start = self._fixed_head()
             self.start.load_state_dict(content["start"])
         if content["histogram"] is not None:
             self.histogram = content["histogram"].to(next(self.network.parameters()).device)

@@ -123,7 +123,7 @@ def judge(
         total = total + recipe.contrast * contrast
     if coded and recipe.preservation:
         # The feature is held fixed: the code learns from it, and not the other way round.
-        teacher = outputs.get("start", outputs["feature"])
+        teacher = outputs["start" if "start" in outputs else "feature"]
         preserved = relational_error(outputs["u"], teacher) + 0.002 * quantisation(outputs["u"])
         parts["preservation"] = float(preserved.detach())
         total = total + recipe.preservation * preserved

@@ -107,7 +107,8 @@ def train_network(
     begun = time.time()
     ready = prepare_run(datasets, plan, work, Path(cache) if cache else work / "cache", split, say)
     trained = _first_stage(ready, plan, work, resume, say)
-    network, stages = ready.network, JsonObject()
+    network: ImageNetwork | RegionalNetwork = ready.network
+    stages = JsonObject()
     if ready.regional is not None:
         stages["regional"] = _regional_stages(ready, plan, work, resume, say)
         network = ready.regional
@@ -177,7 +178,7 @@ def prepare_run(
     torch.manual_seed(plan.seed)
     whole = build(settings, plan.bits, classes.sizes)
     regional = whole if isinstance(whole, RegionalNetwork) else None
-    network = whole if regional is None else regional.image
+    network = whole.image if isinstance(whole, RegionalNetwork) else whole
     stem = load_stem(network, plan.stem)
     device = choose_device(plan.device)
     whole.to(device).eval()
@@ -203,7 +204,7 @@ def prepare_run(
         else:
             feeds.append(PictureFeed(network, part.pictures, recipe, device))
     if device.type == "cuda":
-        whole.to(memory_format=torch.channels_last)
+        whole.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch types have it not
     collection = Collection(everything, split, classes, headline_of, cache, left_out)
     return PreparedRun(network, recipe, train, validation, feeds[0], feeds[1], collection, stem, regional)
 

@@ -74,7 +74,7 @@ def test_postings_grow_with_the_archive(worded, captioned, monkeypatch):
         file.unlink()
     worded.add(folder / "manifest.csv")
     grown = worded.search(Query(text="effusion radiograph"), **only)
-    worded._indexes.words._held.clear()
+    worded._indexes.words._known.clear()
     worded._indexes.words._placed.clear()
     anew = worded.search(Query(text="effusion radiograph"), **only)
     assert len(grown) == 12 and [hit.as_dict() for hit in grown] == [hit.as_dict() for hit in anew]

@@ -1,7 +1,6 @@
 """Taking images in: counts, duplicates, replacement, bad files, resuming, bounded memory."""
 
 import csv
-import threading
 import tracemalloc
 
 import numpy as np
@@ -10,7 +9,6 @@ from PIL import Image
 
 from medlike import Archive, imaging
 from medlike.archive.intake import ingest
-from medlike.archive.intake.reader import read
 from medlike.errors import QueryError
 
 
@@ -29,23 +27,13 @@ def test_stores_what_the_bundle_says(archive, pictures, encoder):
     assert set(report.seconds) == {"read", "encode", "commit", "index", "total"}
     for path in folder.iterdir():
         image = next(imaging.read(path))
-        row = archive._store.find(archive._identity.public_id(None, 0, image.digest))
+        row = archive._store.find(archive._bundles.current().identity.public_id(None, 0, image.digest))
         stored = archive._store.encoding(row.row, archive._folder.bundle.digest)
         expected = encoder.encode([imaging.prepare(image)])[0]
         assert stored.code == expected.code.tobytes() and stored.content == expected.content.tobytes()
         assert stored.outlier_p == pytest.approx(expected.outlier.p_value)
         assert row.predicted_modality == expected.modality
         assert archive.source(row.id)["path"] == str(path)
-
-
-def test_ids_are_keyed(tmp_path, tiny_bundle, encoder, pictures):
-    folder = pictures(1)
-    found = set()
-    for name in "ab":
-        with Archive.create(tmp_path / name, tiny_bundle, encoder=encoder) as made:
-            made.add(folder)
-            found.add(made._store.images([1])[1].id)
-    assert len(found) == 2 and all(len(id) == 32 and int(id, 16) >= 0 for id in found)
 
 
 def test_a_second_run_reads_nothing_again(archive, pictures, monkeypatch):
@@ -69,7 +57,7 @@ def test_equal_pixels_are_a_duplicate_of_the_first(archive, pictures, tmp_path):
     folder = pictures(2)
     (tmp_path / "copy.png").write_bytes((folder / "0000.png").read_bytes())
     report = archive.add([folder, tmp_path / "copy.png"])
-    first = archive._identity.public_id(None, 0, next(imaging.read(folder / "0000.png")).digest)
+    first = archive._bundles.current().identity.public_id(None, 0, next(imaging.read(folder / "0000.png")).digest)
     assert report.added == 2 and report.duplicates == [(str(tmp_path / "copy.png"), first)]
 
 
@@ -166,25 +154,6 @@ def test_copies_can_be_asked_for_later(archive, pictures):
     assert archive.verify() == []
 
 
-@pytest.mark.parametrize("keep", [False, True])
-def test_identifiers_go_to_the_private_folder_only(tmp_path, tiny_bundle, encoder, scan, keep):
-    path = scan("a.dcm", PatientName="Mustermann^Erika", PatientID="P-0815", SOPInstanceUID="1.2.840.99")
-    with Archive.create(tmp_path / "a", tiny_bundle, keep_identifiers=keep, encoder=encoder) as archive:
-        archive.add(path)
-        row = archive._store.images([1])[1]
-        source = archive.source(row.id)
-        assert source["sop_uid"] == "1.2.840.99" and len(row.patient) == 32
-        assert ("P-0815" in source.values()) == keep
-    public = [
-        file for file in (tmp_path / "a").rglob("*") if file.is_file() and file.parent.name != "private"
-    ]
-    for word in (b"Mustermann", b"P-0815", b"1.2.840.99", b"20240229", b"a.dcm"):
-        assert not [file for file in public if word in file.read_bytes()], word
-    private = b"".join(file.read_bytes() for file in (tmp_path / "a" / "private").iterdir())
-    assert (b"P-0815" in private) == keep
-    assert (tmp_path / "a" / "private" / "key").stat().st_mode & 0o077 == 0
-
-
 def test_frames_are_images_of_their_own(archive, tmp_path):
     stack = [Image.fromarray(np.full((16, 16), 10 * i, np.uint8)) for i in range(5)]
     stack[0].save(tmp_path / "stack.tif", save_all=True, append_images=stack[1:])
@@ -227,40 +196,6 @@ def test_a_slow_group_is_committed_after_a_second(archive, pictures, monkeypatch
 def test_a_wrong_setting_names_the_right_ones(archive, pictures):
     with pytest.raises(QueryError, match="'copy' or 'reference'"):
         archive.add(pictures(1), pixels="link")
-
-
-def test_reading_is_ordered_and_bounded():
-    held, most, lock = 0, 0, threading.Lock()
-
-    def load(source):
-        nonlocal held, most
-        for frame in range(50):
-            with lock:
-                held += 1
-                most = max(most, held)
-            yield source, frame
-
-    seen = []
-    for source, item in read(range(40), load, threads=3, spent=lambda seconds: None):
-        if item is not None:
-            seen.append(item)
-            with lock:
-                held -= 1
-        else:
-            assert source == seen[-1][0]
-    assert seen == [(source, frame) for source in range(40) for frame in range(50)]
-    # 5 sources open, 4 items waiting and one in hand each.
-    assert most <= 5 * 6
-
-
-def test_reading_raises_what_a_source_raises():
-    def load(source):
-        yield source
-        if source == 3:
-            raise OSError("gone")
-
-    with pytest.raises(OSError, match="gone"):
-        list(read(range(10), load, threads=2, spent=lambda seconds: None))
 
 
 def test_memory_does_not_grow_with_the_number_of_files(archive, pictures, monkeypatch):

@@ -36,7 +36,7 @@ def test_every_image_gets_the_new_bundles_code(archive, pictures, scan, other):
     stored = codes(archive, bundle.digest)
     for path in [*folder.iterdir(), folder.parent / "a.dcm"]:
         image = next(imaging.read(path))
-        id = archive._identity.public_id(image.identifiers.get("sop_uid"), 0, image.digest)
+        id = archive._bundles.current().identity.public_id(image.identifiers.get("sop_uid"), 0, image.digest)
         assert stored[id] == encoder.encode([imaging.prepare(image)]).code[0].tobytes()
     assert archive.verify() == []
     assert archive.search(Query(image=folder / "0002.png")).hits[0].distance == 0

@@ -64,11 +64,3 @@ def test_anything_else_becomes_the_image_of_a_query(archive, pictures):
     archive.add(folder)
     given = folder / "0001.png"
     assert [hit.id for hit in archive.search(given)] == [hit.id for hit in archive.search(Query(image=given))]
-
-
-def test_the_keywords_an_editor_shows_are_the_settings():
-    from dataclasses import fields
-
-    from medlike.archive.search.settings import SearchKeywords, SearchSettings
-
-    assert set(SearchKeywords.__annotations__) | {"k"} == {field.name for field in fields(SearchSettings)}

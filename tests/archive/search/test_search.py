@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 
 from medlike import Query
 from medlike.archive.index import index as index_module
-from medlike.errors import QueryError
 
 RELAXED = settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
@@ -75,24 +74,6 @@ def test_a_search_as_of_any_generation(population):
         assert result.receipt["generation"] == generation
 
 
-def test_a_receipt_gives_the_same_answer_after_the_archive_has_changed(population):
-    asked = population.add(60, modality=["CT", "MR"] * 30, study=[f"{at % 7:032x}" for at in range(60)])[0]
-    search = population.archive.search
-    for chosen in (
-        {}, {"where": {"modality": "CT"}}, {"rank": "radius", "radius": 30}, {"group_by": "study", "k": 4},
-        {"include_self": True}, {"exclude_own_patient": True},
-    ):  # fmt: skip
-        before = search(Query(id=asked), **chosen)
-        receipt = json.loads(json.dumps(before.receipt))
-        population.add(30, modality="CT")
-        population.remove(list(population.alive())[5:8])
-        after = population.archive.repeat(receipt)
-        assert [hit.as_dict() for hit in after.hits] == [hit.as_dict() for hit in before.hits]
-        assert after.erased == 0
-        assert not any("differs" in warning for warning in after.warnings)
-        assert after.receipt["answer"] == receipt["answer"]
-
-
 def test_no_file_name_is_shown_unless_a_title_is_given(population, tmp_path):
     from PIL import Image
 
@@ -136,76 +117,6 @@ def test_searches_beside_a_writer_see_one_generation_each(population, monkeypatc
         expected = population.expected(row["code"], row["content"], 15, accepts=without(asked), generation=generation)
         assert shown(result) == expected
     assert population.archive._indexes.images.verify() == []
-
-
-def test_a_receipt_says_how_many_images_were_erased_since(population):
-    population.add(20)
-    asked = population.add(1)[0]
-    receipt = population.archive.search(Query(id=asked)).receipt
-    doomed = [id for id in population.alive() if id != asked][:3]
-    population.archive.remove(doomed, erase=True)
-    result = population.archive.repeat(receipt)
-    assert result.erased == 3
-    assert not {hit.id for hit in result.hits} & set(doomed)
-    assert result.as_dict()["erased"] == 3
-
-
-def test_a_receipt_of_another_archive_is_refused_and_one_without_a_name_taken_with_a_word(population):
-    asked = population.add(3)[0]
-    receipt = population.archive.search(Query(id=asked)).receipt
-    assert len(receipt["archive"]) == 32 and receipt["archive"] != population.archive._folder.key
-    with pytest.raises(QueryError, match="the receipt is of archive 0000000000000000, this is"):
-        population.archive.repeat(receipt | {"archive": "0" * 32})
-    former = {name: value for name, value in receipt.items() if name != "archive"}
-    assert population.archive.repeat(former).warnings == (
-        "the receipt names no archive: it is of an earlier medlike, and taken for one of this archive",
-    )
-
-
-def test_a_receipt_of_another_bundle_or_a_foreign_paper_is_refused(population):
-    asked = population.add(3)[0]
-    receipt = population.archive.search(Query(id=asked)).receipt
-    with pytest.raises(QueryError, match="bundle"):
-        population.archive.repeat(receipt | {"bundle": "0" * 64})
-    with pytest.raises(QueryError, match="no receipt"):
-        population.archive.repeat({"hits": []})
-
-
-def test_own_patient_is_left_out(population):
-    patients = [f"{at % 4:032x}" for at in range(40)]
-    asked = population.add(40, patient=patients)[0]
-    row = population.rows[asked]
-    result = population.archive.search(Query(id=asked), k=40, exclude_own_patient=True)
-    expected = population.expected(
-        row["code"], row["content"], 40, accepts=lambda id: population.rows[id]["patient"] != row["patient"]
-    )
-    assert shown(result) == expected
-    assert len(expected) == 30
-    assert not result.warnings
-
-
-def test_the_patient_of_an_image_given_is_known_where_the_image_is_stored(population, tmp_path):
-    from PIL import Image
-
-    folder = tmp_path / "pictures"
-    folder.mkdir()
-    random = np.random.default_rng(0)
-    for number in range(6):
-        Image.fromarray(random.integers(0, 256, (30, 30), dtype=np.uint8)).save(folder / f"{number}.png")
-    lines = [f"pictures/{number}.png,P{number // 3}" for number in range(6)]
-    (tmp_path / "manifest.csv").write_text("path,group\n" + "\n".join(lines) + "\n")
-    assert population.archive.add(tmp_path / "manifest.csv").added == 6
-    result = population.archive.search(Query(image=folder / "0.png"), k=9, exclude_own_patient=True)
-    assert not result.warnings
-    names = sorted(hit.source["path"].rsplit("/", 1)[-1] for hit in result)
-    assert names == ["3.png", "4.png", "5.png"]
-
-
-def test_an_unknown_patient_is_said(population):
-    asked = population.add(5)[0]
-    result = population.archive.search(Query(id=asked), exclude_own_patient=True)
-    assert "patient is not known" in result.warnings[0]
-    assert "warnings" in result.as_dict()
 
 
 @RELAXED
@@ -280,54 +191,6 @@ def test_json_has_the_documented_keys(population):
 def test_an_empty_archive_answers_nothing(population):
     result = population.archive.search(np.zeros((20, 20), np.uint8))
     assert result.hits == []
-
-
-@pytest.mark.parametrize(
-    ("given", "plain"),
-    [
-        ({"k": np.int64(5)}, {"k": 5}),
-        ({"radius": np.uint8(9)}, {"radius": 9}),
-        ({"region_weight": np.float32(0.5)}, {"region_weight": 0.5}),
-        ({"include_self": np.True_}, {"include_self": True}),
-        ({"where": {"age": {"gte": np.int64(4)}}}, {"where": {"age": {"gte": 4}}}),
-        ({"where": {"age": {"in": np.array([4, 5])}}}, {"where": {"age": {"in": [4, 5]}}}),
-        ({"where": {"label": {"in": iter("ab")}}}, {"where": {"label": {"in": ["a", "b"]}}}),
-    ],
-)
-def test_a_receipt_says_in_plain_values_what_was_asked(population, given, plain):
-    ids = population.add(6, age=[3, 4, 5, 6, 7, 8], label=list("aabbcc"))
-    receipt = population.archive.search(Query(id=ids[3]), **given).receipt
-    assert json.loads(json.dumps(receipt)) == receipt
-    assert {name: receipt["settings"][name] for name in plain} == plain
-    assert population.archive.repeat(receipt).receipt == receipt
-
-
-@pytest.mark.parametrize(
-    ("chosen", "message"),
-    [
-        ({"k": 0}, "k is 0"),
-        ({"rank": "best"}, "content, radius, hamming"),
-        ({"radius": -1}, "radius is -1"),
-        ({"group_by": "patient"}, "series, study"),
-        ({"nearest": 3}, "exclude_own_patient"),
-        ({"where": {"age": {"above": 3}}}, "gte"),
-        ({"generation": 99}, "generation 99"),
-    ],
-)
-def test_settings_that_make_no_sense_are_named(population, chosen, message):
-    asked = population.add(2)[0]
-    with pytest.raises(QueryError, match=message):
-        population.archive.search(Query(id=asked), **chosen)
-
-
-def test_parts_of_a_query_that_the_bundle_lacks_are_refused(population):
-    asked = population.add(2)[0]
-    with pytest.raises(QueryError, match="local codes"):
-        population.archive.search(Query(id=asked, region=(0, 0, 5, 5)))
-    with pytest.raises(QueryError, match="text"):
-        population.archive.search(Query(text="pneumonia"))
-    with pytest.raises(QueryError, match="no image"):
-        population.archive.search(Query(id="0" * 32))
 
 
 def test_no_match_for_a_filter_says_what_there_is(population):

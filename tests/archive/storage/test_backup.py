@@ -48,7 +48,7 @@ def test_links_are_saved_on_request_only(filled, tmp_path, encoder):
     assert not (tmp_path / "bare" / "private" / "links.sqlite").exists()
     filled.backup(tmp_path / "whole", links=True, with_id_key=True)
     with Archive.restore(tmp_path / "whole", tmp_path / "again", encoder=encoder) as again:
-        id = again._identity.public_id("1.2.3", 0, "")
+        id = again._bundles.current().identity.public_id("1.2.3", 0, "")
         assert again.source(id) == filled.source(id) and again.source(id)["sop_uid"] == "1.2.3"
         assert again.verify() == []
 
@@ -75,59 +75,15 @@ def test_under_a_passphrase_nothing_can_be_read(filled, tmp_path, encoder, pictu
             Archive.restore(tmp_path / "backup", tmp_path / "again", passphrase=wrong)
     query = Query(image=pictures(1) / "0000.png")
     with Archive.restore(tmp_path / "backup", tmp_path / "again", "correct horse", encoder) as again:
-        assert again._identity.public_id("1", 0, "") == filled._identity.public_id("1", 0, "")
+        ids = [each._bundles.current().identity.public_id("1", 0, "") for each in (again, filled)]
+        assert ids[0] == ids[1]
         assert again.verify() == [] and again.info()["received"] == 1
-        id = again._identity.public_id("1.2.3", 0, "")
+        id = again._bundles.current().identity.public_id("1.2.3", 0, "")
         assert again.source(id) == filled.source(id)
         found, expected = again.search(query, k=9).hits, filled.search(query, k=9).hits
         assert [(hit.id, hit.distance) for hit in found] == [(hit.id, hit.distance) for hit in expected]
     with pytest.raises(InputError, match="empty"):
         filled.backup(tmp_path / "empty", passphrase="")
-
-
-def test_every_change_to_an_encrypted_file_is_noticed(tmp_path, monkeypatch):
-    monkeypatch.setattr(encryption, "CHUNK", 64)
-    monkeypatch.setattr(encryption, "COST", {"n": 2, "r": 1, "p": 1})
-    plain = bytes(range(256)) + b"the end"
-    for name in "ab":
-        with encryption.encrypted(tmp_path / name, "p") as stream:
-            stream.write(plain[:100])
-            stream.write(plain[100:])
-    one, other = (tmp_path / "a").read_bytes(), (tmp_path / "b").read_bytes()
-
-    def read(data, passphrase="p"):
-        stream = encryption.Decrypting(io.BytesIO(data), passphrase)
-        return stream.read(10) + stream.read()
-
-    assert read(one) == read(other) == plain
-    start, step = len(encryption.MAGIC) + encryption.SALT, 64 + encryption.TAG
-    chunks = [one[at : at + step] for at in range(start, len(one), step)]
-    assert len(chunks) == 5
-    damaged = [one[:at] + bytes([one[at] ^ 1]) + one[at + 1 :] for at in range(0, len(one), 5)]
-    cut = [one[:at] for at in (0, start - 1, start, start + step, start + 4 * step, len(one) - 1)]
-    swapped = [one[:start] + b"".join([chunks[i] for i in order]) for order in ((1, 0, 2, 3, 4), (0, 1, 2, 4), (4,))]
-    foreign = [one[:start] + other[start:], other[:start] + one[start:], one + chunks[4], one + b"x"]
-    for wrong in (*damaged, *cut, *swapped, *foreign):
-        with pytest.raises(ArchiveError, match=r"take another backup|no encrypted backup"):
-            read(wrong)
-    with pytest.raises(ArchiveError, match="passphrase"):
-        read(one, "q")
-
-
-@pytest.mark.parametrize("size", [0, 1, 63, 64, 65, 128])
-def test_an_encrypted_file_of_any_length_comes_back(tmp_path, monkeypatch, size):
-    monkeypatch.setattr(encryption, "CHUNK", 64)
-    monkeypatch.setattr(encryption, "COST", {"n": 2, "r": 1, "p": 1})
-    with encryption.encrypted(tmp_path / "a", "p") as stream:
-        stream.write(b"x" * size)
-    assert encryption.Decrypting((tmp_path / "a").open("rb"), "p").read() == b"x" * size
-
-
-def test_half_an_encrypted_file_never_appears(tmp_path):
-    with pytest.raises(KeyError), encryption.encrypted(tmp_path / "a", "p") as stream:
-        stream.write(b"x" * 3_000_000)
-        raise KeyError
-    assert list(tmp_path.iterdir()) == []
 
 
 EVIL = ["../evil", "/tmp/evil", "spool/../../evil", "private/other", "pixels/ab/x.pixels", "index/x", "writer.lock"]
@@ -186,7 +142,8 @@ def test_without_the_key_an_archive_is_searched_and_takes_nothing_new(filled, tm
             again.add(scan("new.dcm", seed=7))
         shutil.copy(filled.path / "private" / "key", tmp_path / "again" / "private" / "key")
         assert again.add(scan("new.dcm", seed=7)).added == 1
-        assert again._identity.public_id("1", 0, "") == filled._identity.public_id("1", 0, "")
+        ids = [each._bundles.current().identity.public_id("1", 0, "") for each in (again, filled)]
+        assert ids[0] == ids[1]
         assert again.verify() == []
         (tmp_path / "again" / "private" / "key").write_text("00" * 32)
         assert any("is not this archive's" in str(problem) for problem in again.verify())

@@ -1,5 +1,7 @@
 """Writers take turns: a short write waits for a long one, which gives way between two groups."""
 
+import os
+import resource
 import subprocess
 import sys
 import threading
@@ -7,14 +9,19 @@ import time
 
 import pytest
 
-from medlike.archive.intake import ingest
+from medlike import Archive
 from medlike.archive.storage.lock import WriterLock
-from medlike.errors import ArchiveLocked, InputError
+from medlike.errors import ArchiveError, ArchiveFull, ArchiveLocked
 
 
 def until(condition):
     while not condition():
         time.sleep(0.001)
+
+
+@pytest.fixture
+def picture(pictures):
+    return (pictures(1) / "0000.png").read_bytes()
 
 
 def test_a_writer_waits_for_another_thread(tmp_path):
@@ -60,56 +67,40 @@ def test_nobody_gives_way_to_nobody(tmp_path):
     lock.release(clean=True)
 
 
-def test_an_add_gives_way_to_a_removal_between_two_groups(archive, pictures, monkeypatch):
-    monkeypatch.setattr(ingest, "GROUP", 4)
-    monkeypatch.setattr(ingest, "BATCH", 2)
-    first = archive.add(pictures(2, seed=5, name="first"))
-    doomed = archive.search(str(next((pictures(2, seed=5, name="first")).glob("*.png"))), k=1)[0].id
-    done = []
-
-    def remove():
-        done.append(archive.remove(doomed, wait=60).generation)
-
-    worker = threading.Thread(target=remove)
-
-    def progress(report):
-        if not worker.ident:
-            worker.start()
-            until(archive._lock._awaited)
-
-    report = archive.add(pictures(12, seed=6, name="second"), progress=progress)
-    worker.join()
-    assert first.generation < done[0] < report.generation, "the removal came between two groups"
-    assert report.added == 12 and len(archive) == 13 and archive.verify() == []
+def test_a_pipe_for_a_lock_is_refused_and_not_waited_for(archive):
+    archive.close()
+    (archive.path / "writer.lock").unlink(missing_ok=True)
+    os.mkfifo(archive.path / "writer.lock")
+    with pytest.raises(ArchiveError, match="no regular file"):
+        Archive.open(archive.path)
 
 
-def test_without_patience_a_writer_is_told_at_once(archive):
+def test_a_full_disk_does_not_keep_the_lock(archive, picture):
+    """The limit on the size of files stands in for the disk: not a byte of the lock's own file can be written."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, hard))
+    try:
+        for _ in range(2):
+            with pytest.raises(ArchiveFull, match="is full"):
+                archive.remove([])
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    other = f"from medlike import Archive; Archive.open({str(archive.path)!r}).remove([])"
+    done = subprocess.run([sys.executable, "-c", other], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    archive.receive(picture, "a.png")
+    assert archive.drain().added == 1 and archive.verify() == []
+
+
+def test_a_lock_that_cannot_be_released_cleanly_is_released(archive, monkeypatch):
+    def fails(descriptor, size):
+        raise OSError(28, "No space left on device")
+
     archive._lock.take()
-    errors = []
-
-    def remove():
-        with pytest.raises(ArchiveLocked, match="another thread"):
-            archive.remove("0" * 32)
-        errors.append(True)
-
-    worker = threading.Thread(target=remove)
-    worker.start()
-    worker.join()
-    archive._lock.release(clean=True)
-    assert errors == [True]
-
-
-def test_a_ticket_says_what_became_of_a_file(archive, pictures):
-    file = pictures(1) / "0000.png"
-    ticket, broken = archive.receive(file.read_bytes(), "a.png"), archive.receive(b"no image", "b.png")
-    assert archive.status(ticket).state == archive.status(broken).state == "received"
-    archive.drain()
-    status = archive.status(ticket)
-    assert status.state == "indexed" and status.ids == (archive.search(str(file), k=1)[0].id,)
-    refused = archive.status(broken)
-    assert (refused.state == "refused" and "neither DICOM nor" in refused.reason) or "text file" in refused.reason
-    with pytest.raises(InputError, match="no file was received"):
-        archive.status("0" * 37)
-    archive.remove(status.ids, erase=True)
-    with pytest.raises(InputError, match="erased"):
-        archive.status(ticket)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "ftruncate", fails)
+        with pytest.raises(ArchiveFull):
+            archive._lock.release(clean=True)
+    assert archive._lock.state() == "died"
+    archive.remove([])
+    assert archive._lock.state() == "free"

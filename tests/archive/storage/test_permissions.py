@@ -94,7 +94,7 @@ def test_an_archive_of_an_earlier_medlike_stays_as_open_as_it_is(archive, captio
     del facts["shared"]
     file.write_text(json.dumps(facts))
     archive.path.chmod(0o755)
-    with Archive.open(archive.path, encoder=archive._encoder) as old:
+    with Archive.open(archive.path, encoder=archive._bundles.current().encoder) as old:
         assert old.verify() == []
         old.add(captioned(3))
         old._bundles.current().folder.write()

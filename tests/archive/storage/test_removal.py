@@ -4,14 +4,10 @@ import csv
 import sqlite3
 
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 from medlike import Archive, Query
 from medlike.archive.storage import removal
-from medlike.archive.storage.rows import EncodingRow, NewImage
-from medlike.archive.storage.store import Store
-from medlike.errors import ArchiveLocked, QueryError
+from medlike.errors import ArchiveLocked
 
 
 def traces(folder, needles):
@@ -72,7 +68,7 @@ def labelled(archive, scan, pictures, tmp_path):
     archive.add(pictures(120))
     archive.compact()
     archive.add(tmp_path / "manifest.csv", pixels="copy")
-    victim = archive._identity.public_id("1.2.840.777.0", 0, "")
+    victim = archive._bundles.current().identity.public_id("1.2.840.777.0", 0, "")
     row = archive._store.find(victim)
     encoding = archive._store.encoding(row.row, archive._folder.bundle.digest)
     needles = {
@@ -105,14 +101,15 @@ def test_erasure_leaves_no_byte(labelled):
 
 def test_erasure_takes_earlier_versions_and_leaves_others(labelled):
     archive, victim, _ = labelled
+    identity = archive._bundles.current().identity
     others = {
-        f"xylophagous{i}".encode(): archive._identity.public_id(f"1.2.840.777.{i}", 0, "") for i in (1, 2)
+        f"xylophagous{i}".encode(): identity.public_id(f"1.2.840.777.{i}", 0, "") for i in (1, 2)
     }
     archive.remove([victim], erase=True)
     for text, id in others.items():
         row = archive._store.find(id)
         assert text.decode() in " ".join(archive._store.texts(row.row).values())
-        assert archive._pixels.read(row.pixels) is not None and archive.picture(id) is not None
+        assert archive._pixels.read(row.pixels).shape[:2] == archive.picture(id).shape[:2] == (row.height, row.width)
     words = archive._store.connection.execute("SELECT count(*) FROM words WHERE words MATCH 'nodule'")
     assert words.fetchone()[0] == 2
 
@@ -166,14 +163,14 @@ def begun(archive, scan, monkeypatch):
     """An archive in which an erasure is announced and cannot go on; the scan that was announced; go_on()."""
     path = scan("a.dcm", SOPInstanceUID="1.2.3")
     archive.add([path, scan("b.dcm", seed=1)])
-    removal.announce_erasure(archive._store, [archive._identity.public_id("1.2.3", 0, "")])
-    monkeypatch.setattr("medlike.archive.archive.log_emptied", lambda connection, patience: False)
+    removal.announce_erasure(archive._store, [archive._bundles.current().identity.public_id("1.2.3", 0, "")])
+    monkeypatch.setattr("medlike.archive.intake.writer.log_emptied", lambda connection, patience: False)
     return archive, path, monkeypatch.undo
 
 
 def test_an_announced_erasure_may_be_asked_for_again(begun):
     archive, _, _ = begun
-    id = archive._identity.public_id("1.2.3", 0, "")
+    id = archive._bundles.current().identity.public_id("1.2.3", 0, "")
     report = archive.remove(id, erase=True)
     assert (report.removed, report.erased, report.unknown) == (0, 1, [])
     # Counted once for receipts.
@@ -186,7 +183,7 @@ def test_an_image_added_again_during_its_erasure_keeps_its_link(begun):
     go_on()
     archive.remove([])
     assert archive.info()["erasing"] == 0
-    assert archive.source(archive._identity.public_id("1.2.3", 0, ""))["path"] == str(path)
+    assert archive.source(archive._bundles.current().identity.public_id("1.2.3", 0, ""))["path"] == str(path)
     assert archive.verify() == []
 
 
@@ -203,56 +200,3 @@ def test_a_reader_that_does_not_let_go_is_named(labelled, monkeypatch):
     reader.close()
     archive.remove([])
     assert traces(archive.path, needles) == [] and archive.verify() == []
-
-
-def test_compact_does_not_wait_for_readers(archive, pictures):
-    archive.add(pictures(3))
-    archive.remove([archive._store.images([1])[1].id])
-    reader = sqlite3.connect(archive._folder.store, isolation_level=None)
-    reader.execute("BEGIN")
-    assert reader.execute("SELECT count(*) FROM images").fetchone() == (3,)
-    assert archive.compact().rows == 1
-    assert reader.execute("SELECT count(*) FROM images").fetchone() == (3,)
-    reader.close()
-    assert len(archive) == 2 and archive.verify() == []
-
-
-def test_compact_forgets_the_past(archive, pictures):
-    folder = pictures(4)
-    archive.add(folder, pixels="copy")
-    result = archive.search(Query(image=folder / "0000.png"))
-    archive.remove([hit.id for hit in result.hits[:2]])
-    size = sum(archive.info()["bytes"].values())
-    report = archive.compact()
-    assert (report.rows, report.files) == (2, 2) and archive.verify() == []
-    assert sum(archive.info()["bytes"].values()) < size
-    with pytest.raises(QueryError, match="cannot be searched"):
-        archive.repeat(result.receipt)
-    assert len(archive.search(Query(image=folder / "0000.png")).hits) == 2
-
-
-COLUMNS = {"width": 1, "height": 1, "frame": 0, "frames": 1, "kind": "reference", "facts": {}, "metadata": {}}
-
-
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(st.lists(st.tuples(st.booleans(), st.sets(st.integers(0, 5), min_size=1)), max_size=12))
-def test_every_generation_keeps_what_lived_then(tmp_path_factory, steps):
-    store = Store.create(tmp_path_factory.mktemp("store") / "store.sqlite")
-    live, past = set(), [set()]
-    for adding, numbers in steps:
-        with store.commit("add" if adding else "remove") as commit:
-            for number in numbers:
-                id = f"{number:032x}"
-                commit.remove(id)
-                live.discard(id)
-                if adding:
-                    commit.add(
-                        NewImage({**COLUMNS, "id": id, "pixels": id}, EncodingRow(b"c", b"v")), "bundle"
-                    )
-                    live.add(id)
-        past.append(set(live))
-    assert store.generation() == len(steps)
-    for generation, expected in enumerate(past):
-        assert store.count(generation) == len(expected)
-        assert {f"{i:032x}" for i in range(6) if store.find(f"{i:032x}", generation)} == expected
-    store.close()

@@ -1,61 +1,40 @@
 """Received files: acknowledged once they are safe, committed once, refused with a reason, never dropped."""
 
+import json
 import os
 import time
 
-import numpy as np
+import pytest
 
 from medlike import files as durable
-from medlike import imaging
+
+TICKET = f"{1:020d}-{'0' * 16}"
+FACTS = {"name": "a.png", "metadata": {}, "texts": {}, "identifiers": {}}
 
 
-def test_what_was_received_is_committed_with_its_facts(archive, scan):
-    path = scan("a.dcm", SOPInstanceUID="1.2.3.4", PatientID="P-1")
-    archive.receive(path.read_bytes(), "a.dcm", metadata={"label": "lung"}, texts={"report": "clear lungs"})
-    assert len(archive) == 0 and archive.info()["received"] == 1
-    assert archive.drain().added == 1
-    row = archive._store.images([1])[1]
-    assert row.id == archive._identity.public_id("1.2.3.4", 0, "") and row.kind == "copy"
-    assert row.label == "lung" and archive._store.texts(row.row) == {"report": "clear lungs"}
-    assert (archive._pixels.read(row.pixels) == next(imaging.read(path)).pixels).all()
-    assert archive.source(row.id)["path"] is None and archive.info()["received"] == 0
-    assert list(archive._folder.spool.iterdir()) == [] and archive.verify() == []
+@pytest.fixture
+def picture(pictures):
+    return (pictures(1) / "0000.png").read_bytes()
 
 
-def test_the_same_file_twice_is_one_image(archive, pictures):
-    data = (pictures(1) / "0000.png").read_bytes()
-    assert archive.receive(data, "a.png") != archive.receive(data, "a.png")
-    report = archive.drain()
-    assert (report.added, report.unchanged, len(archive)) == (1, 1, 1)
+def put_sidecar(archive, content, ticket=TICKET, data=None):
+    """A sidecar as it lies in a backup from elsewhere."""
+    text = content if isinstance(content, bytes) else json.dumps(content).encode()
+    (archive._folder.spool / f"{ticket}.json").write_bytes(text)
+    if data is not None:
+        (archive._folder.spool / f"{ticket}.png").write_bytes(data)
 
 
-def test_a_commit_that_was_not_struck_off_is_replayed_without_harm(archive, pictures, monkeypatch):
-    archive.receive((pictures(1) / "0000.png").read_bytes(), "a.png")
-    with monkeypatch.context() as patch:
-        patch.setattr(archive._spool, "done", lambda entry: None)
-        assert archive.drain().added == 1
-    report = archive.drain()
-    assert (report.added, report.unchanged, len(archive)) == (0, 1, 1)
-
-
-def test_the_later_version_of_an_image_stays(archive, scan):
-    for seed in (1, 2):
-        path = scan("a.dcm", seed=seed, SOPInstanceUID="1.2.3")
-        archive.receive(path.read_bytes(), "a.dcm")
-    report = archive.drain()
-    assert (report.added, report.replaced) == (1, 1)
-    row = archive._store.find(archive._identity.public_id("1.2.3", 0, ""))
-    assert row.pixels == next(imaging.read(path)).digest
-
-
-def test_every_other_write_takes_in_what_was_received(archive, pictures):
-    folder = pictures(3)
-    archive.receive((folder / "0002.png").read_bytes(), "c.png")
-    digest = next(imaging.read(folder / "0002.png")).digest
-    assert archive.remove(archive._identity.public_id(None, 0, digest)).removed == 1
-    archive.receive((folder / "0001.png").read_bytes(), "b.png")
-    archive.add(folder / "0000.png")
-    assert len(archive) == 2
+BAD = {
+    "a number for an identifier": {**FACTS, "identifiers": {"patient_id": 12345}},
+    "an age of 400 digits": {**FACTS, "metadata": {"age": 10**400}},
+    "an age of 39 digits": {**FACTS, "metadata": {"age": 10**39}},
+    "metadata that is a list": {**FACTS, "metadata": [1]},
+    "metadata in metadata": {**FACTS, "metadata": {"a": {"b": 1}}},
+    "a text that is none": {**FACTS, "texts": {"report": None}},
+    "no metadata": {"name": "a"},
+    "a name that is none": {**FACTS, "name": 7},
+}
 
 
 def test_unusable_files_are_set_aside_with_the_reason(archive):
@@ -76,7 +55,7 @@ def test_erasure_reaches_what_was_set_aside(archive, scan):
     archive.receive(b"this is no image", "b.dcm")
     archive.drain()
     assert len(list(archive._spool.refused())) == 2
-    archive.remove(archive._identity.public_id("1.2.840.5.6", 0, ""), erase=True)
+    archive.remove(archive._bundles.current().identity.public_id("1.2.840.5.6", 0, ""), erase=True)
     assert [entry.name for entry in archive._spool.refused()] == ["b.dcm"]
 
 
@@ -87,7 +66,7 @@ def test_erasure_leaves_what_has_a_longer_uid(archive, scan):
     for longer in ("1.2.840.5.10", "1.2.840.5.1.1", "9.1.2.840.5.1", "11.2.840.5.1"):
         archive.receive(b"another", "b.dcm", identifiers={"sop_uid": longer})
     archive.drain()
-    archive.remove(archive._identity.public_id("1.2.840.5.1", 0, ""), erase=True)
+    archive.remove(archive._bundles.current().identity.public_id("1.2.840.5.1", 0, ""), erase=True)
     assert [entry.name for entry in archive._spool.refused()] == ["b.dcm"] * 4
 
 
@@ -123,10 +102,78 @@ def test_receivers_that_died_leave_nothing_for_long(archive, pictures):
     assert not old.exists() and young.exists() and len(list(spool.entries())) == 1
 
 
-def test_every_frame_of_a_received_file_is_taken(archive, tmp_path):
-    from PIL import Image
+@pytest.mark.parametrize("kind", ["parent", "absolute", "another", "folder", "null", "number", "sidecar", "long"])
+def test_a_sidecar_cannot_name_a_file_outside_of_its_own(archive, tmp_path, picture, kind):
+    victim = tmp_path / "victim.png"
+    victim.write_bytes(picture)
+    own = f"{TICKET}.png"
+    name = {
+        "parent": "../../victim.png", "absolute": str(victim), "another": "other.png", "folder": f"x/{own}",
+        "null": f"{TICKET}.p\0g", "number": 7, "sidecar": f"{TICKET}.json", "long": TICKET + "." + "a" * 300,
+    }[kind]  # fmt: skip
+    put_sidecar(archive, {"file": name, **FACTS}, data=picture)
+    archive.receive(picture, "good.png")
+    assert any("names the file" in str(problem) for problem in archive.verify())
+    report = archive.drain()
+    assert report.added == 1 and report.skipped[0][0] == TICKET and "names the file" in report.skipped[0][1]
+    assert victim.read_bytes() == picture
+    (refused,) = archive._spool.refused()
+    assert refused.path.read_bytes() == picture and "names the file" in refused.reason
+    assert archive.drain().skipped == [] and archive.verify() == []
 
-    stack = [Image.fromarray(np.full((16, 16), 10 * i, np.uint8)) for i in range(4)]
-    stack[0].save(tmp_path / "stack.tif", save_all=True, append_images=stack[1:])
-    archive.receive((tmp_path / "stack.tif").read_bytes(), "stack.tif")
-    assert archive.drain().added == 4
+
+@pytest.mark.parametrize("kind", BAD)
+def test_a_bad_sidecar_is_set_aside_and_never_blocks_the_rest(archive, picture, kind):
+    put_sidecar(archive, {"file": f"{TICKET}.png", **BAD[kind]}, data=picture)
+    archive.receive(picture, "good.png")
+    assert archive.drain().added == 1
+    (refused,) = archive.info()["refused"]
+    assert refused["name"] == TICKET and "damaged" in refused["reason"]
+    kept = archive._folder.spool / "refused" / f"{TICKET}.damaged"
+    assert json.loads(kept.read_bytes()) == {"file": f"{TICKET}.png", **BAD[kind]}
+    archive.remove([])
+    assert archive.verify() == []
+
+
+@pytest.mark.parametrize("content", [b"", b"[" * 5000, b"null", b'{"file": NaN}', b"\xff\xfe", b"9" * 5000])
+def test_a_sidecar_that_is_no_json_is_set_aside_as_it_is(archive, content):
+    put_sidecar(archive, content)
+    archive.drain()
+    assert (archive._folder.spool / "refused" / f"{TICKET}.damaged").read_bytes() == content
+
+
+def test_a_sidecar_of_any_size_is_not_read(archive):
+    with (archive._folder.spool / f"{TICKET}.json").open("wb") as file:
+        file.truncate(1 << 40)
+    archive.drain()
+    assert "at most" in archive.info()["refused"][0]["reason"]
+
+
+def test_links_pipes_and_folders_in_the_spool_are_not_followed(archive, tmp_path, picture):
+    secret = tmp_path / "secret.png"
+    secret.write_bytes(picture)
+    spool = archive._folder.spool
+    tickets = [f"{number:020d}-{'0' * 16}" for number in range(6)]
+    for ticket in tickets:
+        put_sidecar(archive, {"file": f"{ticket}.png", **FACTS}, ticket)
+    (spool / f"{tickets[0]}.png").symlink_to(secret)
+    os.mkfifo(spool / f"{tickets[1]}.png")
+    (spool / f"{tickets[2]}.png").mkdir()
+    for number in (3, 4, 5):
+        (spool / f"{tickets[number]}.json").unlink()
+    (spool / f"{tickets[3]}.json").symlink_to(secret)
+    os.mkfifo(spool / f"{tickets[4]}.json")
+    (spool / f"{tickets[5]}.json").mkdir()
+    archive.receive(picture, "good.png")
+    assert archive.drain().added == 1
+    assert len(archive.info()["refused"]) == 6 and secret.read_bytes() == picture
+    archive.remove([archive._store.images([1])[1].id], erase=True)
+    assert secret.read_bytes() == picture
+
+
+def test_a_stray_name_in_the_spool_is_named_and_left_alone(archive, picture):
+    stray = archive._folder.spool / "notes.json"
+    stray.write_text("{}")
+    archive.receive(picture, "good.png")
+    assert archive.drain().added == 1 and stray.exists()
+    assert any("notes.json" in str(problem) for problem in archive.verify())

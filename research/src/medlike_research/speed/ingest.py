@@ -50,9 +50,8 @@ def bench(quick: bool = False, images: int | None = None, tell: Callable[[str], 
             loaded, decode = _spent(lambda path: next(imaging.read(path)), sample)
             prepared, prepare = _spent(imaging.prepare, loaded)
             _, preview = _spent(pixel_files.encode_preview, loaded)
-            _, record = _spent(
-                lambda image: records.of_image(image, archive._identity, "reference", False, "bench"), loaded
-            )
+            identity = archive._bundles.current().identity
+            _, record = _spent(lambda image: records.of_image(image, identity, "reference", False, "bench"), loaded)
             with Encoder(encoder.bundle, threads=1) as alone:
                 _, encode = _spent(lambda image: alone.encode([image]), prepared)
             _single(found, archive, files[0].read_bytes(), Path(folder), 9 if quick else 49)

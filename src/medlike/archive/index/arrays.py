@@ -26,11 +26,11 @@ def live(view: View, layout: Layout, name: str) -> tuple[list[str], Array]:
     Returns:
         N ids in the order the images were added, and the array [N, ...]. Both are copies.
     """
-    kept = [(part, _living(part)) for part in view.parts]
-    ids = [row.tobytes().hex() for part, mask in kept for row in part.segment.array("ids")[: part.rows][mask]]
+    living = [(part, _living(part)) for part in view.parts]
+    ids = [row.tobytes().hex() for part, mask in living for row in part.segment.array("ids")[: part.rows][mask]]
     kind, shape = layout.arrays()[name]
     arrays = [np.empty((0, *shape), kind)]
-    arrays += [part.segment.array(name)[: part.rows][mask] for part, mask in kept]
+    arrays += [part.segment.array(name)[: part.rows][mask] for part, mask in living]
     return ids, np.concatenate(arrays)
 
 

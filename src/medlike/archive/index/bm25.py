@@ -10,8 +10,7 @@ import sqlite3
 import threading
 from collections import OrderedDict
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -19,9 +18,8 @@ from numpy.typing import NDArray
 
 from medlike.archive.index.candidates import Candidates, Field, candidates, ordered, reduced
 from medlike.archive.index.segment import Segment
-from medlike.archive.storage.database import storage_errors
 from medlike.archive.storage.store import Store
-from medlike.types import Array, JsonObject
+from medlike.types import Array
 
 K1, B = 1.2, 0.75  # as in FTS5's bm25()
 LEAST = 1e-6  # weight of a word that more than half of the texts have, as there
@@ -49,9 +47,9 @@ def terms(text: str) -> tuple[str, ...]:
         connection.close()
 
 
-def telling(wanted: Sequence[str]) -> tuple[str, ...]:
+def telling(terms: Sequence[str]) -> tuple[str, ...]:
     """The words of a query that are shown where they are found: without function words, unless it has no other."""
-    return tuple(term for term in wanted if term not in FUNCTION_WORDS) or tuple(wanted)
+    return tuple(term for term in terms if term not in FUNCTION_WORDS) or tuple(terms)
 
 
 @dataclass(frozen=True)
@@ -72,7 +70,26 @@ class Marked:
     """
 
     words: tuple[str, ...]
-    snippet: str
+    snippet: str | None
+
+
+@dataclass(frozen=True)
+class _Places:
+    """Where a word is in a segment, and what it is worth there in texts of a mean length.
+
+    Attributes:
+        purge: The last purge that the postings knew of.
+        at: Positions, int64 [M], ascending.
+        counts: How often each text has the word, float64 [M].
+        mean: Words of a text on average, as `worth` takes it.
+        worth: What the word adds to a score before its own weight, float64 [M].
+    """
+
+    purge: int
+    at: NDArray[np.int64]
+    counts: NDArray[np.float64]
+    mean: float
+    worth: NDArray[np.float64]
 
 
 class Words:
@@ -81,10 +98,10 @@ class Words:
     def __init__(self, store: Store) -> None:
         self.store = store
         self._lock = threading.Lock()
-        self._held: OrderedDict[str, tuple[int, int, Postings]] = OrderedDict()  # word -> purge, last number, postings
-        self._placed: WeakKeyDictionary[Segment, JsonObject] = WeakKeyDictionary()
+        self._known: OrderedDict[str, tuple[int, int, Postings]] = OrderedDict()  # word -> purge, last number, postings
+        self._placed: WeakKeyDictionary[Segment, dict[str, _Places]] = WeakKeyDictionary()
 
-    def best(self, fields: Sequence[Field], wanted: Sequence[str], k: int) -> Candidates:
+    def best(self, fields: Sequence[Field], terms: Sequence[str], k: int) -> Candidates:
         """Return the k best texts by (-BM25, id of the image); `similarity` is BM25, higher is better.
 
         Texts with none of the words are left out.
@@ -93,25 +110,25 @@ class Words:
         pass. Source: Robertson and Zaragoza, The Probabilistic Relevance Framework: BM25 and Beyond, 2009.
         """
         with self._lock, self.store.snapshot():
-            return self._best(fields, wanted, k)
+            return self._best(fields, terms, k)
 
-    def _best(self, fields: Sequence[Field], wanted: Sequence[str], k: int) -> Candidates:
+    def _best(self, fields: Sequence[Field], terms: Sequence[str], k: int) -> Candidates:
         texts = sum(field.part.rows - len(field.part.dead) for field in fields)
         lengths = 0
         for field in fields:
-            held = field.part.segment.array("lengths")[: field.part.rows]
-            lengths += int(held.sum(dtype=np.int64)) - int(held[field.part.dead].sum(dtype=np.int64))
+            sizes = field.part.segment.array("lengths")[: field.part.rows]
+            lengths += int(sizes.sum(dtype=np.int64)) - int(sizes[field.part.dead].sum(dtype=np.int64))
         if not lengths or k <= 0:
             return Candidates.joined([])
-        mean, purge = lengths / texts, self._purge()
+        mean, purge = lengths / texts, self.store.last_purge()
         scores = [np.zeros(field.part.rows) for field in fields]
-        for term in wanted[:MOST]:
-            found = [self._within(field, term, mean, purge) for field in fields]
-            having = sum(len(at) - _shared(at, field.part.dead) for field, (at, _) in zip(fields, found, strict=True))
+        for term in terms[:MOST]:
+            places = [self._within(field, term, mean, purge) for field in fields]
+            having = sum(len(at) - _shared(at, field.part.dead) for field, (at, _) in zip(fields, places, strict=True))
             if not having:
                 continue
             weight = max(math.log((texts - having + 0.5) / (having + 0.5)), LEAST)
-            for score, (at, worth) in zip(scores, found, strict=True):
+            for score, (at, worth) in zip(scores, places, strict=True):
                 score[at] += weight * worth
         made = []
         for number, (field, score) in enumerate(zip(fields, scores, strict=True)):
@@ -121,21 +138,20 @@ class Words:
             made.append(_first(field, number, score, k))
         return ordered(Candidates.joined(made), "radius").take(slice(0, k))
 
-    def marked(self, number: int, wanted: Sequence[str]) -> Marked | None:
+    def marked(self, number: int, terms: Sequence[str]) -> Marked | None:
         """The words of a query in the text of a number; None where it has none of them."""
-        if not wanted:
+        if not terms:
             return None
-        asked = " OR ".join(_quoted(term) for term in wanted[:MOST])
+        any_of = " OR ".join(_quoted(term) for term in terms[:MOST])
         sql = (
             "SELECT highlight(words, 0, ?, ?), snippet(words, 0, '[', ']', '…', 16) FROM words "
             "WHERE words MATCH ? AND rowid = ?"
         )
-        with storage_errors(self.store.path):
-            found = self.store.connection.execute(sql, (_HIT, _END, asked, number)).fetchone()
-        if found is None:
+        row = self.store.first(sql, (_HIT, _END, any_of, number))
+        if row is None:
             return None
-        parts = [part.split(_END, 1)[0] for part in found[0].split(_HIT)[1:]]
-        return Marked(tuple({part.lower(): part for part in reversed(parts)}.values())[::-1], found[1])
+        parts = [part.split(_END, 1)[0] for part in row[0].split(_HIT)[1:]]
+        return Marked(tuple({part.lower(): part for part in reversed(parts)}.values())[::-1], row[1])
 
     def _within(
         self, field: Field, term: str, mean: float, purge: int
@@ -143,34 +159,32 @@ class Words:
         """Where a word is in a field (positions, ascending), and what it is worth there before its own weight."""
         segment, rows = field.part.segment, field.part.rows
         placed = self._placed.setdefault(segment, {})
-        held: Any = placed.get(term)
-        if held is None or held[0] != purge:
-            postings = self._postings(term, purge, int(segment.array("rows")[-1]) if len(segment) else 0)
+        places = placed.get(term)
+        if places is None or places.purge != purge:
             numbers = segment.array("rows")
+            postings = self._postings(term, purge, int(numbers[-1]) if len(numbers) else 0)
             at = np.minimum(np.searchsorted(numbers, postings.numbers), max(len(numbers) - 1, 0))
             there = numbers[at] == postings.numbers if len(numbers) else np.zeros(len(at), bool)
-            held = (purge, at[there], postings.counts[there], None, None)
-        if held[3] != mean:
-            _, at, counts, _, _ = held
-            worn = K1 * (1 - B + B * segment.array("lengths")[at] / mean)
-            held = (purge, at, counts, mean, counts * (K1 + 1) / (counts + worn))
-        if sum(len(one[1]) for one in placed.values()) + len(held[1]) > HELD:
+            places = _Places(purge, at[there], postings.counts[there], math.nan, np.empty(0))
+        if places.mean != mean:
+            worn = K1 * (1 - B + B * segment.array("lengths")[places.at] / mean)
+            places = replace(places, mean=mean, worth=places.counts * (K1 + 1) / (places.counts + worn))
+        if sum(len(one.at) for one in placed.values()) + len(places.at) > HELD:
             placed.clear()
-        placed[term] = held
-        _, at, _, _, worth = held
-        upto = len(at) if rows == len(segment) else int(np.searchsorted(at, rows))
-        return at[:upto], worth[:upto]
+        placed[term] = places
+        upto = len(places.at) if rows == len(segment) else int(np.searchsorted(places.at, rows))
+        return places.at[:upto], places.worth[:upto]
 
     def _postings(self, term: str, purge: int, upto: int) -> Postings:
         """The texts up to a number that hold a word; those known before are not asked for again."""
-        known = self._held.pop(term, None)
+        known = self._known.pop(term, None)
         if known is None or known[0] != purge:
             # A word's texts in one go; and what came since text by text, each counted by its marks.
-            rows = self._ask(
-                "SELECT doc, count(*) FROM temp.instances WHERE term = ? GROUP BY doc", (term,), "instances"
-            )
+            table = "CREATE VIRTUAL TABLE IF NOT EXISTS temp.instances USING fts5vocab(main, words, 'instance')"
+            self.store.query(table)
+            sql = "SELECT doc, count(*) FROM temp.instances WHERE term = ? GROUP BY doc"
+            postings = _postings(self.store.query(sql, (term,)))
             last = self._last()
-            postings = _postings(rows)
         else:
             _, last, postings = known
             if upto > last:
@@ -178,32 +192,17 @@ class Words:
                     "SELECT rowid, length(highlight(words, 0, ?, '')) - length(text) FROM words "
                     "WHERE words MATCH ? AND rowid > ? ORDER BY rowid"
                 )
-                fresh = _postings(self._ask(sql, (_HIT, _quoted(term), last)))
+                fresh = _postings(self.store.query(sql, (_HIT, _quoted(term), last)))
                 last = self._last()
                 joined = (np.concatenate(pair) for pair in zip(_pair(postings), _pair(fresh), strict=True))
                 postings = Postings(*joined)
-        self._held[term] = (purge, last, postings)
-        while len(self._held) > 1 and sum(len(one.numbers) for _, _, one in self._held.values()) > HELD:
-            self._held.popitem(last=False)
+        self._known[term] = (purge, last, postings)
+        while len(self._known) > 1 and sum(len(one.numbers) for _, _, one in self._known.values()) > HELD:
+            self._known.popitem(last=False)
         return postings
 
-    def _ask(self, sql: str, bound: tuple[object, ...], needs: str = "") -> list[tuple[int, int]]:
-        connection = self.store.connection
-        with storage_errors(self.store.path):
-            if needs:
-                connection.execute(
-                    f"CREATE VIRTUAL TABLE IF NOT EXISTS temp.{needs} USING fts5vocab(main, words, 'instance')"
-                )
-            return connection.execute(sql, bound).fetchall()
-
     def _last(self) -> int:
-        found = self._ask("SELECT max(number), 0 FROM texts", ())
-        return int(found[0][0] or 0)
-
-    def _purge(self) -> int:
-        """The last generation at which texts were deleted for good."""
-        sql = "SELECT max(generation), 0 FROM generations WHERE action IN ('erase', 'compact')"
-        return int(self._ask(sql, ())[0][0] or 0)
+        return self.store.number("SELECT max(number) FROM texts")
 
 
 def _first(field: Field, number: int, score: NDArray[np.float64], k: int) -> Candidates:
@@ -215,15 +214,15 @@ def _first(field: Field, number: int, score: NDArray[np.float64], k: int) -> Can
         worth = score[score > 0]
     limit = float(np.partition(worth, len(worth) - k)[len(worth) - k]) if some > 4 * k else 0.0
     at = np.flatnonzero(score >= limit) if limit > 0 else np.flatnonzero(score)
-    found = candidates(field, number, np.zeros(len(at), np.int32), at, score[at].astype(np.float32))
-    return reduced(found, k, "radius")
+    texts = candidates(field, number, np.zeros(len(at), np.int32), at, score[at].astype(np.float32))
+    return reduced(texts, k, "radius")
 
 
 def _shared(at: NDArray[np.int64], dead: NDArray[np.int64]) -> int:
     return int(np.isin(dead, at, assume_unique=True).sum()) if len(dead) and len(at) else 0
 
 
-def _postings(rows: list[tuple[int, int]]) -> Postings:
+def _postings(rows: Sequence[Sequence[int]]) -> Postings:
     table = np.asarray(rows, np.int64).reshape(-1, 2)
     return Postings(table[:, 0].copy(), table[:, 1].astype(np.float64))
 

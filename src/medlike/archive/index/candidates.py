@@ -6,7 +6,7 @@ query itself. Candidates carry what the total order needs: distance, similarity 
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +15,7 @@ from medlike.archive.index.index import Part
 from medlike.archive.index.segment import UNIT
 from medlike.codes import hamming
 from medlike.inference.encoding import similarity
-from medlike.types import Array
+from medlike.types import Array, Mask
 
 FEW = 256  # rows left out that are cheaper to drop from the answer than to mask in the scan
 BLOCK = 1 << 14  # content vectors compared at a time
@@ -38,7 +38,7 @@ class Candidates:
     def __len__(self) -> int:
         return len(self.distance)
 
-    def take(self, order: Any) -> "Candidates":
+    def take(self, order: NDArray[np.int64] | Mask | slice) -> "Candidates":
         """Some of them: an index array, mask or slice."""
         return Candidates(*(getattr(self, name)[order] for name in Candidates.__dataclass_fields__))
 
@@ -58,6 +58,14 @@ class Candidates:
         )
 
 
+class Masking(Protocol):
+    """What chooses rows of a part; `filters.Filter` does."""
+
+    def mask(self, part: Part) -> Mask | None:
+        """Return which rows of a part pass: bool [part.rows], or None if all do."""
+        ...
+
+
 @dataclass(frozen=True)
 class Field:
     """The rows of one part that may be answered: those of `mask` (None = all) without `skip` (positions)."""
@@ -67,9 +75,10 @@ class Field:
     skip: NDArray[np.int64]
 
     @staticmethod
-    def of(part: Part, passes: NDArray[np.bool_] | None) -> "Field":
-        """The rows of a part that live and pass a filter (its mask, None = all pass)."""
-        return Field(part, passes, np.empty(0, np.int64)).without(part.dead)
+    def of(part: Part, filter: Masking | None = None) -> "Field":
+        """Return the rows of a part that live and pass a filter; without one all pass."""
+        mask = None if filter is None else filter.mask(part)
+        return Field(part, mask, np.empty(0, np.int64)).without(part.dead)
 
     def without(self, positions: NDArray[np.int64]) -> "Field":
         """The same without some more positions (ascending)."""
@@ -91,16 +100,16 @@ class Field:
         """Those of some positions that may be answered."""
         if self.mask is not None:
             positions = positions[self.mask[positions]]
-        return positions[self.kept(positions)]
+        return positions[self.unskipped(positions)]
 
-    def kept(self, positions: NDArray[np.int64]) -> NDArray[np.bool_]:
+    def unskipped(self, positions: NDArray[np.int64]) -> NDArray[np.bool_]:
         """Which of some positions are not skipped: bool [M]."""
         if not len(self.skip):
             return np.ones(len(positions), bool)
         # Not np.isin, which takes as long as a scan of a megabyte.
         at = np.minimum(self.skip.searchsorted(positions), len(self.skip) - 1)
-        kept: NDArray[np.bool_] = self.skip[at] != positions
-        return kept
+        differs: NDArray[np.bool_] = self.skip[at] != positions
+        return differs
 
 
 def candidates(
@@ -124,14 +133,14 @@ def candidates(
     return Candidates(near, alike, np.full(len(rows), number, np.int64), rows, ids, windows)
 
 
-def ordered(found: Candidates, mode: str) -> Candidates:
+def ordered(rows: Candidates, mode: str) -> Candidates:
     """In the total order of a mode."""
-    low, high = found.ids[:, 1], found.ids[:, 0]
+    low, high = rows.ids[:, 1], rows.ids[:, 0]
     if mode == "hamming":
-        return found.take(np.lexsort((low, high, found.distance)))
+        return rows.take(np.lexsort((low, high, rows.distance)))
     if mode == "radius":
-        return found.take(np.lexsort((low, high, found.distance, -found.similarity)))
-    return found.take(np.lexsort((low, high, -found.similarity, found.distance)))
+        return rows.take(np.lexsort((low, high, rows.distance, -rows.similarity)))
+    return rows.take(np.lexsort((low, high, -rows.similarity, rows.distance)))
 
 
 def reduced(block: Candidates, k: int, mode: str) -> Candidates:
@@ -164,8 +173,8 @@ def similarities(field: Field, rows: NDArray[np.int64], content: Array) -> NDArr
 
         # The caller is one of several threads already.
         products, squares = dots(stored, rows, content)
-        own = int(content.astype(np.int64) @ content.astype(np.int64))
-        lengths = np.sqrt(np.maximum(squares.astype(np.float64) * float(own), 1.0))
+        square = int(content.astype(np.int64) @ content.astype(np.int64))
+        lengths = np.sqrt(np.maximum(squares.astype(np.float64) * float(square), 1.0))
         return np.where(squares > 0, products / lengths, 0.0).astype(np.float32)
     pieces = [
         similarity(content, np.asarray(stored[rows[start : start + BLOCK]])) for start in range(0, len(rows), BLOCK)

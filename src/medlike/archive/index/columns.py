@@ -32,9 +32,9 @@ class Column:
     def code(self, value: Value) -> int:
         """The code of a value, 0 where no row has it."""
         if isinstance(self.values, np.ndarray):
-            wanted = np.bytes_(str(value).encode())
-            at = int(np.searchsorted(self.values, wanted))
-            return at + 1 if at < len(self.values) and self.values[at] == wanted else 0
+            sought = np.bytes_(str(value).encode())
+            at = int(np.searchsorted(self.values, sought))
+            return at + 1 if at < len(self.values) and self.values[at] == sought else 0
         at = bisect_left(self.values, value)
         return at + 1 if at < len(self.values) and self.values[at] == value else 0
 
@@ -43,8 +43,8 @@ class Column:
         code = int(self.codes[row])
         if not code:
             return None
-        found = self.values[code - 1]
-        return found.decode() if isinstance(found, bytes) else found
+        stored = self.values[code - 1]
+        return stored.decode() if isinstance(stored, bytes) else stored
 
     def between(self, low: Value | None, high: Value | None, low_open: bool, high_open: bool) -> Ranges:
         """Half-open ranges of codes whose values lie between two bounds (None: no bound)."""
@@ -94,25 +94,25 @@ def _choose(codes: Array, ranges: Ranges, table: NDArray[np.bool_] | None, chose
 
 def ranges(codes: Sequence[int]) -> Ranges:
     """Single codes as half-open ranges, neighbours joined."""
-    found: Ranges = []
+    joined: Ranges = []
     for code in sorted(set(codes)):
-        if found and found[-1][1] == code:
-            found[-1] = (found[-1][0], code + 1)
+        if joined and joined[-1][1] == code:
+            joined[-1] = (joined[-1][0], code + 1)
         else:
-            found.append((code, code + 1))
-    return found
+            joined.append((code, code + 1))
+    return joined
 
 
 def complement(chosen: Ranges, size: int) -> Ranges:
     """The codes 0 .. size that are in none of the ranges (which are ascending and apart)."""
-    found, start = [], 0
+    others, start = [], 0
     for first, last in chosen:
         if start < first:
-            found.append((start, first))
+            others.append((start, first))
         start = last
     if start <= size:
-        found.append((start, size + 1))
-    return found
+        others.append((start, size + 1))
+    return others
 
 
 def narrowest(size: int) -> Type:

@@ -14,7 +14,7 @@ import json
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,6 +45,11 @@ class Condition:
     operator: str
     value: Json
 
+    @property
+    def values(self) -> tuple[Json, ...]:
+        """Return the values that `eq`, `ne` and `in` compare with."""
+        return self.value if self.operator == "in" else (self.value,)
+
 
 def conditions(where: Mapping[str, Json] | None) -> tuple[Condition, ...]:
     """Read a filter; None and {} filter nothing. Raises QueryError that names what is known."""
@@ -52,21 +57,21 @@ def conditions(where: Mapping[str, Json] | None) -> tuple[Condition, ...]:
         return ()
     if not isinstance(where, Mapping):
         raise QueryError(f'a filter is a mapping such as {{"modality": "CT"}}, not {where!r}')
-    found = []
-    for field, asked in where.items():
+    read = []
+    for field, value in where.items():
         if not isinstance(field, str) or not field or '"' in field or "\0" in field:
             raise QueryError(f"{field!r} cannot be a field: name a metadata field, for example modality")
-        if isinstance(asked, Mapping):
-            if not asked:
+        if isinstance(value, Mapping):
+            if not value:
                 raise QueryError(f"{field} has no operator: use one of {', '.join(OPERATORS)}")
-            found += [_condition(field, operator, value) for operator, value in asked.items()]
-        elif isinstance(asked, list | tuple | set | frozenset):
-            found.append(_condition(field, "in", asked))
-        elif asked is None:
-            found.append(Condition(field, "exists", False))
+            read += [_condition(field, operator, each) for operator, each in value.items()]
+        elif isinstance(value, list | tuple | set | frozenset):
+            read.append(_condition(field, "in", value))
+        elif value is None:
+            read.append(Condition(field, "exists", False))
         else:
-            found.append(_condition(field, "eq", asked))
-    return tuple(found)
+            read.append(_condition(field, "eq", value))
+    return tuple(read)
 
 
 def parse(texts: Sequence[str]) -> dict[str, JsonObject]:
@@ -97,21 +102,27 @@ def parse(texts: Sequence[str]) -> dict[str, JsonObject]:
 class Filter:
     """A filter made ready for one search: SQL has been asked, columns are looked up part by part."""
 
-    def __init__(self, found: Sequence[Condition], store: Store, hashed: Hashed | None = None) -> None:
+    def __init__(self, conditions: Sequence[Condition], store: Store, hashed: Hashed | None = None) -> None:
         """Compile conditions.
 
         Args:
-            found: The conditions.
+            conditions: The conditions; none filter nothing.
             store: Where the fields are that have no column in the index.
             hashed: (column, value) -> keyed hash, so that a study, series or patient can be given by its true name.
         """
+        self.conditions = conditions
         self.by_column = [
             _with_hashes(condition, hashed) if condition.field in HASH_COLUMNS else condition
-            for condition in found
+            for condition in conditions
             if condition.field in FILTER_COLUMNS
         ]
-        other = [condition for condition in found if condition.field not in FILTER_COLUMNS]
+        other = [condition for condition in conditions if condition.field not in FILTER_COLUMNS]
         self.rows = _ask(store, other) if other else None
+
+    @classmethod
+    def of(cls, where: Mapping[str, Json], store: Store, hashed: Hashed | None = None) -> "Filter":
+        """Read and compile a filter. Raises QueryError as `conditions` does."""
+        return cls(conditions(where), store, hashed)
 
     def mask(self, part: Part) -> NDArray[np.bool_] | None:
         """Which rows of a part pass: bool [part.rows], or None where all do."""
@@ -122,11 +133,11 @@ class Filter:
             passes = column.mask(codes, part.rows)
             chosen = passes if chosen is None else chosen & passes
         if self.rows is not None:
-            held = part.segment.images[: part.rows]
+            images = part.segment.images[: part.rows]
             passes = np.zeros(part.rows, bool)
-            if len(held) and len(self.rows):
-                at = np.minimum(np.searchsorted(self.rows, held), len(self.rows) - 1)
-                passes = self.rows[at] == held
+            if len(images) and len(self.rows):
+                at = np.minimum(np.searchsorted(self.rows, images), len(self.rows) - 1)
+                passes = self.rows[at] == images
             chosen = passes if chosen is None else chosen & passes
         return chosen
 
@@ -134,7 +145,7 @@ class Filter:
 def holds_field(store: Store, field: str) -> bool:
     """Whether any image, live or not, has a metadata field that is no column."""
     sql = "SELECT 1 FROM images WHERE json_type(metadata, ?) IS NOT NULL LIMIT 1"
-    return store.connection.execute(sql, (_path(field),)).fetchone() is not None
+    return store.first(sql, (_path(field),)) is not None
 
 
 def _condition(field: str, operator: object, value: Json) -> Condition:
@@ -185,12 +196,8 @@ def _with_hashes(condition: Condition, hashed: Hashed | None) -> Condition:
         text = str(value)
         return text if _HASH.fullmatch(text) or hashed is None else hashed(condition.field, text) or text
 
-    value = condition.value
-    return Condition(
-        condition.field,
-        condition.operator,
-        tuple(known(each) for each in value) if condition.operator == "in" else known(value),
-    )
+    values = tuple(known(each) for each in condition.values)
+    return replace(condition, value=values if condition.operator == "in" else values[0])
 
 
 def _matching(condition: Condition, column: Column, number: bool) -> Ranges:
@@ -200,8 +207,7 @@ def _matching(condition: Condition, column: Column, number: bool) -> Ranges:
     if condition.operator == "exists":
         return [(1, size + 1)] if value else [(0, 1)]
     if condition.operator in ("eq", "ne", "in"):
-        wanted = value if condition.operator == "in" else (value,)
-        equal = ranges([code for each in wanted if (code := _code(column, each, number))])
+        equal = ranges([code for each in condition.values if (code := _code(column, each, number))])
         return complement(equal, size) if condition.operator == "ne" else equal
     if number != isinstance(value, int | float):
         if number:
@@ -237,10 +243,10 @@ def _text(value: str | int | float) -> str:
     return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
 
 
-def _ask(store: Store, found: Sequence[Condition]) -> NDArray[np.int64]:
+def _ask(store: Store, conditions: Sequence[Condition]) -> NDArray[np.int64]:
     """Return the rows whose other metadata satisfy every condition, ascending. Names and values are bound."""
     clauses, values = [], []
-    for condition in found:
+    for condition in conditions:
         clause, bound = _clause(condition)
         clauses.append(clause)
         values += bound
@@ -253,18 +259,13 @@ def _clause(condition: Condition) -> tuple[str, list[object]]:
     if condition.operator == "exists":
         return f"{field} IS {'NOT ' if value else ''}NULL", [path]
     if condition.operator in ("eq", "ne", "in"):
-        wanted = value if condition.operator == "in" else (value,)
-        forms = [form for each in wanted for form in _forms(each)]
+        forms = [form for each in condition.values for form in _forms(each)]
         listed = f"{field} IN ({','.join('?' * len(forms))})"
         if condition.operator == "ne":
             return f"({field} IS NULL OR NOT {listed})", [path, path, *forms]
         return listed, [path, *forms]
     kinds = "('text')" if isinstance(value, str) else "('integer', 'real')"
-    return f"(json_type(metadata, ?) IN {kinds} AND {field} {_SQL[condition.operator]} ?)", [
-        path,
-        path,
-        value,
-    ]
+    return f"(json_type(metadata, ?) IN {kinds} AND {field} {_SQL[condition.operator]} ?)", [path, path, value]
 
 
 def _path(field: str) -> str:

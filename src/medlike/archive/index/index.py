@@ -17,7 +17,7 @@ import re
 import secrets
 import shutil
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -53,8 +53,8 @@ class Part:
     def positions(self, image: int) -> NDArray[np.int64]:
         """Where the rows of an image of the store (its row) are that live: int64 [m], m = 0 or 1 but for texts."""
         images = self.segment.images[: self.rows]
-        found = np.arange(images.searchsorted(image), images.searchsorted(image, side="right"))
-        return np.setdiff1d(found, self.dead) if len(self.dead) else found
+        positions = np.arange(images.searchsorted(image), images.searchsorted(image, side="right"))
+        return np.setdiff1d(positions, self.dead) if len(self.dead) else positions
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ class _State:
     generation: int
     segments: tuple[Segment, ...]
     removed: NDArray[np.int64]  # [M, 2]: row, generation from which it is gone; ascending by row
-    told: int  # removals up to this generation are in `removed`
+    known: int  # removals up to this generation are in `removed`
     purged: int  # deletions from the store up to this one too, as gone from generation -1
 
 
@@ -108,28 +108,28 @@ class Index:
         """
         state = self.refresh()
         # Another thread may have come further than this one's snapshot sees.
-        newest = min(state.told, self.store.generation())
-        wanted = newest if generation is None else generation
+        newest = min(state.known, self.store.generation())
+        generation = newest if generation is None else generation
         oldest = self.store.oldest_generation()
-        if wanted > newest or wanted < oldest:
-            raise QueryError(f"generation {wanted} cannot be searched: the archive keeps {oldest} to {newest}")
-        held = self._seen
-        if held is None or held[0] is not state or held[1].generation != wanted:
+        if not oldest <= generation <= newest:
+            raise QueryError(f"generation {generation} cannot be searched: the archive keeps {oldest} to {newest}")
+        seen = self._seen
+        if seen is None or seen[0] is not state or seen[1].generation != generation:
             # Where many rows are removed, finding them costs more than a search.
-            held = self._seen = (state, _view(state, wanted))
-        return held[1]
+            seen = self._seen = (state, _view(state, generation))
+        return seen[1]
 
     def refresh(self, publish: bool = True) -> _State:
         """Catch up with the store. `publish`: where there are many new rows, put them on disk if possible."""
-        if self._state.told == self.store.generation():
+        if self._state.known == self.store.generation():
             return self._state
         with self._lock, self.store.snapshot():
             newest = self.store.generation()
             state = self._still_true(self._state, newest)
-            if newest <= state.told:
+            if newest <= state.known:
                 return state
             state = self._without_purged(state, newest)
-            fresh = self._count(state.generation)
+            fresh = self.source.count(state.generation)
             waiting = sum(len(segment) for segment in state.segments if segment.folder is None)
             if publish and waiting + fresh >= WORTH_A_FILE:
                 # A reader that may not write goes on in memory.
@@ -137,7 +137,10 @@ class Index:
                     return self._published(newest)
             segments = state.segments
             if fresh:
-                segments = _merged_in_memory((*segments, self._build(state.generation, newest, None)))
+                segments = (*segments, self._build(state.generation, newest, None))
+                loose = [segment for segment in segments if segment.folder is None]
+                if len(loose) >= FAN:
+                    segments = (*segments[: -len(loose)], self._merged(loose, None))
             self._state = self._reached(state, segments, newest)
             return self._state
 
@@ -148,7 +151,7 @@ class Index:
             with self._published_alone():
                 segment = self._build(-1, newest, self._fresh_folder())
                 removed = self._removed(_NOTHING, newest)
-                self._publish(_State(newest, (segment,), removed, newest, self._last_purge(-1)))
+                self._publish(_State(newest, (segment,), removed, newest, self.store.last_purge(-1)))
 
     def verify(self) -> list[str]:
         """Differences between the index and the store, as sentences; empty where there are none."""
@@ -169,11 +172,11 @@ class Index:
                     row = int(arrays["rows"][position])
                     if row in unseen:
                         continue
-                    found = next(expected, None)
-                    if found is None or found[0].row != row:
-                        problems.append(f"index row {row} is not the store's {found and found[0].row}")
+                    stored = next(expected, None)
+                    if stored is None or stored[0].row != row:
+                        problems.append(f"index row {row} is not the store's {stored and stored[0].row}")
                         return problems
-                    image, encoding, text = found
+                    image, encoding, text = stored
                     same = (
                         arrays["ids"][position].tobytes().hex() == image.id
                         and int(arrays["added"][position]) == image.added
@@ -225,39 +228,43 @@ class Index:
         generation = max(newest, state.generation)
         return _State(generation, segments, self._removed(state, newest), newest, state.purged)
 
-    def _last_purge(self, since: int) -> int:
-        sql = "SELECT max(generation) FROM generations WHERE generation > ? AND action IN ('erase', 'compact')"
-        found = self.store.connection.execute(sql, (since,)).fetchone()
-        return since if found[0] is None else int(found[0])
-
     def _without_purged(self, state: _State, newest: int) -> _State:
         """Rows that the store has deleted for good and the segments still hold are marked, not to be seen.
 
         newest: the generation that the store is seen at; of later rows it knows nothing.
         """
-        purged = self._last_purge(state.purged)
+        purged = self.store.last_purge(state.purged)
         if purged == state.purged or not state.segments:
             return replace(state, purged=purged)
-        left = self.source.present()
-        held = np.concatenate([segment.array("rows")[: _rows(segment, newest)] for segment in state.segments])
-        missing = np.setdiff1d(held, left)
+        indexed = np.concatenate([segment.array("rows")[: _rows(segment, newest)] for segment in state.segments])
+        missing = np.setdiff1d(indexed, self.source.present())
         known = state.removed[~np.isin(state.removed[:, 0], missing)]
         marked = np.stack([missing, np.full_like(missing, -1)], axis=1)
         return replace(state, removed=_ascending(np.concatenate([known, marked])), purged=purged)
 
     def _removed(self, state: _State, until: int) -> NDArray[np.int64]:
-        found = np.asarray(self.source.removals(state.told, until), np.int64).reshape(-1, 2)
-        return _ascending(np.concatenate([state.removed, found]))
-
-    def _count(self, since: int) -> int:
-        return self.source.count(since)
+        fresh = np.asarray(self.source.removals(state.known, until), np.int64).reshape(-1, 2)
+        return _ascending(np.concatenate([state.removed, fresh]))
 
     def _build(self, since: int, until: int, folder: Path | None) -> Segment:
-        writer = Writer(self.layout, folder)
-        try:
-            for page in _pages(self.source.rows(since, until)):
+        rows = self.source.rows(since, until)
+        with self._writer(folder) as writer:
+            while page := list(islice(rows, CHUNK)):
                 writer.add(page)
             return writer.finish(since, until)
+
+    def _merged(self, segments: Sequence[Segment], folder: Path | None) -> Segment:
+        with self._writer(folder) as writer:
+            for segment in segments:
+                writer.copy(segment)
+            return writer.finish(segments[0].since, segments[-1].until)
+
+    @contextlib.contextmanager
+    def _writer(self, folder: Path | None) -> Iterator[Writer]:
+        """Yield a writer of a segment, in memory without a folder; what it wrote is deleted on an error."""
+        writer = Writer(self.layout, folder)
+        try:
+            yield writer
         except BaseException:
             writer.abandon()
             raise
@@ -266,12 +273,12 @@ class Index:
         """Write what the files lack as one more segment, then merge. Starts from the files: others write too."""
         with self._published_alone():
             state = self._without_purged(self._still_true(self._load(), newest), newest)
-            kept = list(state.segments)
-            if self._count(state.generation):
-                kept.append(self._build(state.generation, newest, self._fresh_folder()))
-            while kept and len(run := _alike(kept)) >= FAN:
-                kept[-len(run) :] = [self._join(run, np.empty(0, np.int64))]
-            self._publish(self._reached(state, tuple(kept), newest))
+            segments = list(state.segments)
+            if self.source.count(state.generation):
+                segments.append(self._build(state.generation, newest, self._fresh_folder()))
+            while segments and len(run := _alike(segments)) >= FAN:
+                segments[-len(run) :] = [self._merged(run, self._fresh_folder())]
+            self._publish(self._reached(state, tuple(segments), newest))
         return self._state
 
     @contextlib.contextmanager
@@ -289,21 +296,6 @@ class Index:
             yield
         finally:
             os.close(descriptor)
-
-    def _join(self, segments: Sequence[Segment], gone: NDArray[np.int64]) -> Segment:
-        writer = Writer(self.layout, self._fresh_folder())
-        try:
-            for segment in segments:
-                dead = _positions(segment.array("rows"), gone)
-                kept = None
-                if len(dead):
-                    kept = np.ones(len(segment), bool)
-                    kept[dead] = False
-                writer.copy(segment, kept)
-            return writer.finish(segments[0].since, segments[-1].until)
-        except BaseException:
-            writer.abandon()
-            raise
 
     def _publish(self, state: _State) -> None:
         # Rows deleted from the store but still in a segment must be looked for by whoever opens the files.
@@ -327,19 +319,13 @@ class Index:
         return self.folder / secrets.token_hex(8)
 
 
-def _pages(rows: Iterable) -> Iterator[list]:  # type: ignore[type-arg]
-    source = iter(rows)
-    while page := list(islice(source, CHUNK)):
-        yield page
-
-
 def _view(state: _State, generation: int) -> View:
     gone = state.removed[state.removed[:, 1] <= generation, 0]
     parts = []
     for segment in state.segments:
         rows = _rows(segment, generation)
         if rows:
-            parts.append(Part(segment, rows, _positions(segment.array("rows")[:rows], gone)))
+            parts.append(Part(segment, rows, positions_of(segment.array("rows")[:rows], gone)))
     return View(generation, tuple(parts))
 
 
@@ -354,15 +340,15 @@ def _ascending(removed: NDArray[np.int64]) -> NDArray[np.int64]:
     return removed[np.argsort(removed[:, 0], kind="stable")]
 
 
-def _positions(rows: NDArray[np.int64], wanted: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Positions in `rows` (ascending) of those of `wanted` (ascending) that are there."""
-    if not len(rows) or not len(wanted):
+def positions_of(rows: NDArray[np.int64], sought: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return the positions in `rows` (ascending) of those of `sought` (ascending) that are there: int64 [M]."""
+    if not len(rows) or not len(sought):
         return np.empty(0, np.int64)
-    at = np.searchsorted(rows, wanted)
+    at = np.searchsorted(rows, sought)
     inside = at < len(rows)
     at = at[inside]
-    positions: NDArray[np.int64] = at[rows[at] == wanted[inside]]
-    return positions
+    matching: NDArray[np.int64] = at[rows[at] == sought[inside]]
+    return matching
 
 
 def _alike(segments: Sequence[Segment]) -> Sequence[Segment]:
@@ -372,16 +358,6 @@ def _alike(segments: Sequence[Segment]) -> Sequence[Segment]:
     while run < len(segments) and len(segments[-1 - run]) < size:
         run += 1
     return segments[len(segments) - run :]
-
-
-def _merged_in_memory(segments: tuple[Segment, ...]) -> tuple[Segment, ...]:
-    run = [segment for segment in segments if segment.folder is None]
-    if len(run) < FAN:
-        return segments
-    writer = Writer(run[0].layout)
-    for segment in run:
-        writer.copy(segment)
-    return (*segments[: len(segments) - len(run)], writer.finish(run[0].since, run[-1].until))
 
 
 __all__ = ["Index", "Layout", "Part", "View"]

@@ -7,7 +7,6 @@ from pathlib import Path
 from medlike.archive.index.bm25 import Words
 from medlike.archive.index.index import Index, Layout
 from medlike.archive.index.sources import StoredTexts
-from medlike.archive.storage.database import storage_errors
 from medlike.archive.storage.folder import BundleFacts, Folder, TextBundleFacts
 from medlike.archive.storage.store import Store
 
@@ -56,8 +55,7 @@ class Indexes:
 
     def has_texts(self) -> bool:
         """Whether the store holds a text, of a live image or not."""
-        with storage_errors(self.store.path):
-            return self.store.connection.execute("SELECT 1 FROM texts LIMIT 1").fetchone() is not None
+        return self.store.first("SELECT 1 FROM texts LIMIT 1") is not None
 
     def refresh(self) -> None:
         """Bring all of them up to date with the store."""

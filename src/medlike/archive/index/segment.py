@@ -18,25 +18,27 @@ A segment never changes. Which of its rows live as of a generation is the index'
 """
 
 import contextlib
+import io
 import json
 import math
+import os
 import shutil
 import stat
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
 from medlike import files as durable
 from medlike import strict_json
-from medlike.archive.index.columns import Column, narrowest, usable
+from medlike.archive.index.columns import Column, Value, narrowest, usable
 from medlike.archive.storage.rows import FILTER_COLUMNS, NUMBER_COLUMNS, EncodingRow, ImageRow, TextFacts
 from medlike.codes.buckets import BucketTable
 from medlike.errors import ArchiveError
-from medlike.types import Array, JsonObject, Type
+from medlike.types import Array, JsonObject, Mask, Type
 
 FORMAT = 1
 FILE = "segment.json"
@@ -48,6 +50,7 @@ HASH_COLUMNS = ("study", "series", "patient")
 Row = tuple[ImageRow, EncodingRow, TextFacts | None]
 _ALL_VALID = b"\xff" * 25
 CHUNK = 4096  # rows handled at a time while building
+_PIECE = 1 << 18  # bytes of a column read at a time
 
 
 @dataclass(frozen=True)
@@ -71,7 +74,7 @@ class Layout:
 
     def arrays(self) -> dict[str, tuple[Type, tuple[int, ...]]]:
         """Name -> type and shape of one row."""
-        found: dict[str, tuple[Type, tuple[int, ...]]] = {
+        arrays: dict[str, tuple[Type, tuple[int, ...]]] = {
             "rows": (np.dtype("<i8"), ()),
             "added": (np.dtype("<i8"), ()),
             "ids": (np.dtype("u1"), (16,)),
@@ -79,11 +82,11 @@ class Layout:
             "content": (np.dtype("<i2" if self.of else "i1"), (self.content,)),
         }
         if self.of == "texts":
-            found |= {"images": (np.dtype("<i8"), ()), "lengths": (np.dtype("<i4"), ()), "coded": (np.dtype("u1"), ())}
+            arrays |= {"images": (np.dtype("<i8"), ()), "lengths": (np.dtype("<i4"), ()), "coded": (np.dtype("u1"), ())}
         if self.local:
-            found["cells"] = (np.dtype("<u8"), (14, 14, self.local // 64))
-            found["cell_mask"] = (np.dtype("u1"), (25,))
-        return found
+            arrays["cells"] = (np.dtype("<u8"), (14, 14, self.local // 64))
+            arrays["cell_mask"] = (np.dtype("u1"), (25,))
+        return arrays
 
 
 class Segment:
@@ -95,7 +98,7 @@ class Segment:
         since: int,
         until: int,
         arrays: dict[str, Array],
-        values: JsonObject,
+        values: dict[str, Array],
         folder: Path | None = None,
     ) -> None:
         self.layout = layout
@@ -127,16 +130,12 @@ class Segment:
         return self._table
 
     def column(self, name: str) -> Column:
-        """A dictionary column; its values are read on first use."""
-        column = self._columns.get(name)
-        if column is None:
-            values = self._values[name]
-            if isinstance(values, bytes):
-                values = strict_json.loads(values)
-            elif not isinstance(values, list) and name not in HASH_COLUMNS:
-                values = strict_json.loads(bytes(values))
-            column = self._columns[name] = Column(self._arrays[name], values)
-        return column
+        """Return a dictionary column; its values are read on first use."""
+        if name not in self._columns:
+            stored = self._values[name]
+            values = stored if name in HASH_COLUMNS else strict_json.loads(stored.tobytes())
+            self._columns[name] = Column(self._arrays[name], values)
+        return self._columns[name]
 
     @classmethod
     def open(cls, folder: Path, layout: Layout) -> "Segment":
@@ -149,15 +148,14 @@ class Segment:
             facts = strict_json.loads(durable.read(folder / FILE, LARGEST))
             if facts["format"] != FORMAT or facts["bundle"] != layout.bundle:
                 raise ArchiveError(f"{folder} is of another format or bundle: run `medlike verify`")
-            arrays = {}
             stated = {name: (np.dtype(kind), tuple(shape)) for name, (kind, shape) in facts["arrays"].items()}
             _require_layout(stated, layout)
-            for name, (kind, shape) in stated.items():
-                arrays[name] = _map(folder / f"{name}.bin", kind, shape)
-            values = {}
-            for name in FILTER_COLUMNS:
-                data = _map(folder / f"{name}.values", np.dtype("u1"), (facts["values"][name],))
-                values[name] = data.view("S32") if name in HASH_COLUMNS else data
+            arrays = {name: _map(folder / f"{name}.bin", kind, shape) for name, (kind, shape) in stated.items()}
+            sizes = facts["values"]
+            values = {
+                name: _map(folder / f"{name}.values", np.dtype("u1"), (sizes[name],)).view(_value_type(name))
+                for name in FILTER_COLUMNS
+            }
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise ArchiveError(f"{folder} is damaged ({error}): run `medlike verify`") from error
         return cls(layout, facts["since"], facts["until"], arrays, values, folder)
@@ -170,12 +168,11 @@ class Writer:
         self.layout = layout
         self.folder = folder
         self._counts = dict.fromkeys([*layout.arrays(), *FILTER_COLUMNS], 0)
-        self._memory: dict[str, list[Array]] = {name: [] for name in self._counts}
-        self._codes: dict[str, dict[Any, int]] = {name: {None: 0} for name in FILTER_COLUMNS}
+        self._codes: dict[str, dict[Value | None, int]] = {name: {None: 0} for name in FILTER_COLUMNS}
         if folder is not None:
             durable.make_folder(folder)
-            with durable.disk_errors(folder):
-                self._files = {name: durable.opened(folder / f"{name}.bin") for name in self._counts}
+        with self._disk_errors():
+            self._files = {name: self._opened(name) for name in self._counts}
 
     def add(self, rows: Sequence[Row]) -> None:
         """Append rows of the store, ascending."""
@@ -196,8 +193,8 @@ class Writer:
             texts = [text for _, _, text in rows if text is not None]
             fields |= {name: [getattr(text, name) for text in texts] for name in ("images", "lengths", "coded")}
         for name, (kind, shape) in self.layout.arrays().items():
-            given = fields[name]
-            array = np.frombuffer(given, kind) if isinstance(given, bytes) else np.asarray(given, kind)
+            values = fields[name]
+            array = np.frombuffer(values, kind) if isinstance(values, bytes) else np.asarray(values, kind)
             try:
                 self._append(name, array.reshape(len(rows), *shape))
             except ValueError:
@@ -211,8 +208,8 @@ class Writer:
             codes = [known.setdefault(usable(getattr(image, name), number), len(known)) for image in images]
             self._append(name, np.asarray(codes, "<u4"))
 
-    def copy(self, segment: Segment, kept: NDArray[np.bool_] | None = None) -> None:
-        """Append the rows of a segment that are `kept` (bool [N], None = all), and join their dictionaries."""
+    def copy(self, segment: Segment) -> None:
+        """Append the rows of a segment, and join the dictionaries."""
         tables = {}
         for name in FILTER_COLUMNS:
             known, column = self._codes[name], segment.column(name)
@@ -220,17 +217,15 @@ class Writer:
             tables[name] = np.asarray([0, *(known.setdefault(value, len(known)) for value in values)], dtype="<u4")
         for start in range(0, len(segment), CHUNK):
             part = slice(start, start + CHUNK)
-            chosen: Any = slice(None) if kept is None else kept[part]
             for name in self.layout.arrays():
-                self._append(name, segment.array(name)[part][chosen])
+                self._append(name, segment.array(name)[part])
             for name, table in tables.items():
-                self._append(name, table[segment.column(name).codes[part][chosen]])
+                self._append(name, table[segment.column(name).codes[part]])
 
     def finish(self, since: int, until: int) -> Segment:
         """Sort the dictionaries, make everything durable, and open the segment."""
         arrays: dict[str, tuple[str, tuple[int, ...]]] = {}
-        sizes: dict[str, int] = {}
-        values: JsonObject = {}
+        values: dict[str, bytes] = {}
         for name in FILTER_COLUMNS:
             # A value is kept only where a row still has it: what was erased must not live on in a dictionary.
             used = self._used(name)
@@ -239,21 +234,18 @@ class Writer:
             for new, value in enumerate(known, 1):
                 table[self._codes[name][value]] = new
             self._recode(name, table)
-            data = "".join(known).encode() if name in HASH_COLUMNS else json.dumps(known).encode()
-            values[name], sizes[name] = data, len(data)
+            values[name] = "".join(map(str, known)).encode() if name in HASH_COLUMNS else json.dumps(known).encode()
             arrays[name] = (table.dtype.str, (self._counts[name],))
         for name, (kind, shape) in self.layout.arrays().items():
             arrays[name] = (kind.str, (self._counts[name], *shape))
         if self.folder is None:
-            held = {}
+            made = {}
             for name, (kind_name, full) in arrays.items():
-                parts = self._memory[name]
-                held[name] = np.concatenate(parts) if parts else np.empty(full, np.dtype(kind_name))
-            loose = {
-                name: np.frombuffer(data, "S32") if name in HASH_COLUMNS else data for name, data in values.items()
-            }
-            return Segment(self.layout, since, until, held, loose)
-        with durable.disk_errors(self.folder):
+                self._files[name].seek(0)
+                made[name] = np.frombuffer(self._files[name].read(), kind_name).reshape(full)
+            loose = {name: np.frombuffer(data, _value_type(name)) for name, data in values.items()}
+            return Segment(self.layout, since, until, made, loose)
+        with self._disk_errors():
             for file in self._files.values():
                 file.close()
             durable.sync_files(self.folder / f"{name}.bin" for name in self._files)
@@ -261,7 +253,7 @@ class Writer:
             durable.write(self.folder / f"{name}.values", data, sync_folder=False)
         facts = {
             "format": FORMAT, "bundle": self.layout.bundle, "since": since, "until": until,
-            "arrays": arrays, "values": sizes,
+            "arrays": arrays, "values": {name: len(data) for name, data in values.items()},
         }  # fmt: skip
         durable.write(self.folder / FILE, json.dumps(facts).encode())
         return Segment.open(self.folder, self.layout)
@@ -275,53 +267,57 @@ class Writer:
                     file.close()
             shutil.rmtree(self.folder, ignore_errors=True)
 
+    def _disk_errors(self) -> contextlib.AbstractContextManager[None]:
+        return contextlib.nullcontext() if self.folder is None else durable.disk_errors(self.folder)
+
+    def _opened(self, name: str) -> BinaryIO:
+        if self.folder is None:
+            return io.BytesIO()
+        return os.fdopen(durable.create(self.folder / f"{name}.bin", flags=os.O_TRUNC), "w+b")
+
     def _append(self, name: str, array: Array) -> None:
         self._counts[name] += len(array)
-        if self.folder is None:
-            self._memory[name].append(np.ascontiguousarray(array))
-        else:
-            with durable.disk_errors(self.folder):
-                self._files[name].write(np.ascontiguousarray(array).data)
+        with self._disk_errors():
+            self._files[name].write(np.ascontiguousarray(array).data)
 
-    def _pieces(self, name: str) -> Iterable[Array]:
-        if self.folder is None:
-            yield from self._memory[name]
-            return
-        with durable.disk_errors(self.folder):
-            self._files[name].flush()
-            with (self.folder / f"{name}.bin").open("rb") as file:
-                while data := file.read(4 * 65536):
-                    yield np.frombuffer(data, "<u4")
+    def _pieces(self, name: str) -> Iterator[Array]:
+        """Yield the codes of a column; the caller may move in the file in between."""
+        file = self._files[name]
+        for start in range(0, 4 * self._counts[name], _PIECE):
+            file.seek(start)
+            yield np.frombuffer(file.read(_PIECE), "<u4")
 
-    def _used(self, name: str) -> NDArray[np.bool_]:
+    def _used(self, name: str) -> Mask:
         used = np.zeros(len(self._codes[name]), bool)
-        for piece in self._pieces(name):
-            used[piece] = True
+        with self._disk_errors():
+            for piece in self._pieces(name):
+                used[piece] = True
         return used
 
     def _recode(self, name: str, table: Array) -> None:
-        if self.folder is None:
-            self._memory[name] = [table[piece] for piece in self._memory[name]]
-            return
-        fresh = self.folder / f"{name}.recoded"
-        with durable.disk_errors(self.folder):
-            with durable.opened(fresh) as file:
-                for piece in self._pieces(name):
-                    file.write(table[piece].data)
-            self._files[name].close()
-            durable.move(fresh, self.folder / f"{name}.bin")
-            self._files[name] = (self.folder / f"{name}.bin").open("ab")
+        """Replace codes by those of a table, in place: a new code is never longer than the old one."""
+        file, end = self._files[name], 0
+        with self._disk_errors():
+            for piece in self._pieces(name):
+                file.seek(end)
+                end += file.write(table[piece].data)
+            file.truncate(end)
+
+
+def _value_type(name: str) -> str:
+    """Return the type of the values of a dictionary column, as a file holds them."""
+    return "S32" if name in HASH_COLUMNS else "u1"
 
 
 def _require_layout(stated: dict[str, tuple[Type, tuple[int, ...]]], layout: Layout) -> None:
     """Raise ValueError where a segment's arrays are not exactly those of the layout, all of one length."""
-    wanted = layout.arrays()
-    if set(stated) != {*wanted, *FILTER_COLUMNS}:
+    expected = layout.arrays()
+    if set(stated) != {*expected, *FILTER_COLUMNS}:
         raise ValueError("its arrays are not those of the bundle")
     rows = stated["rows"][1][:1]
     for name, (kind, shape) in stated.items():
-        known = (wanted[name][0],) if name in wanted else _CODES
-        inner = wanted[name][1] if name in wanted else ()
+        known = (expected[name][0],) if name in expected else _CODES
+        inner = expected[name][1] if name in expected else ()
         if kind not in known or shape != (*rows, *inner) or not all(type(side) is int and side >= 0 for side in shape):
             raise ValueError(f"{name} is stated as {kind} {shape}")
 

@@ -1,7 +1,7 @@
 """What an index is derived from: the images of a store, or the texts that belong to them."""
 
 from collections.abc import Iterator, Sequence
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,7 +11,6 @@ from medlike.archive.storage.database import storage_errors
 from medlike.archive.storage.rows import EncodingRow, ImageRow, TextFacts
 from medlike.archive.storage.store import Store
 
-_PAGE = 1000
 _COLUMNS = tuple(name for name in ImageRow.__dataclass_fields__ if name not in ("row", "facts", "metadata"))
 
 
@@ -48,7 +47,7 @@ class StoredImages:
 
     def count(self, since: int) -> int:
         """Return how many rows were added after a generation."""
-        return _one(self.store, "SELECT count(*) FROM images WHERE added > ?", (since,))
+        return self.store.number("SELECT count(*) FROM images WHERE added > ?", (since,))
 
     def present(self) -> NDArray[np.int64]:
         """Return the numbers that the store holds."""
@@ -68,30 +67,28 @@ class StoredTexts:
     def rows(self, since: int, until: int) -> Iterator[Row]:
         """Yield the rows added in (since, until], ascending."""
         columns = ", ".join(f"images.{name}" for name in _COLUMNS)
-        coded, join, bound = "NULL, NULL", "", []
+        coded, join = "NULL, NULL", ""
         if self.bundle is not None:
             coded = "crossed.code, crossed.embedding"
-            join = "LEFT JOIN text_encodings crossed ON crossed.number = texts.number AND crossed.bundle = ?"
-            bound = [self.bundle]
+            join = "LEFT JOIN text_encodings crossed ON crossed.number = texts.number AND crossed.bundle = :bundle"
         sql = (
             f"SELECT texts.number, texts.row, sizes.sz, {coded}, {columns} FROM texts "
             "CROSS JOIN images ON images.row = texts.row "
             f"LEFT JOIN words_docsize sizes ON sizes.id = texts.number {join} "
-            "WHERE texts.number > ? AND images.added > ? AND images.added <= ? ORDER BY texts.number LIMIT ?"
+            "WHERE texts.number > :last AND images.added > :since AND images.added <= :until "
+            "ORDER BY texts.number LIMIT :size"
         )
         # Texts are numbered in the order of their images, these in the order of their generations.
-        first = "SELECT min(number) FROM texts WHERE row >= (SELECT min(row) FROM images WHERE added > ?)"
-        last = _one(self.store, first, (since,)) - 1
-        while last >= 0:
-            with storage_errors(self.store.path):
-                page = self.store.connection.execute(sql, (*bound, last, since, until, _PAGE)).fetchall()
+        first = self.store.number(
+            "SELECT min(number) FROM texts WHERE row >= (SELECT min(row) FROM images WHERE added > ?)", (since,)
+        )
+        if not first:
+            return
+        for page in self.store.pages(sql, {"bundle": self.bundle, "since": since, "until": until}, first - 1):
             for number, row, size, code, embedding, *values in page:
-                image = ImageRow(number, *values, facts={}, metadata={})  # type: ignore[misc]
+                image = ImageRow(number, *values)
                 encoding = self._nothing if code is None else EncodingRow(code, embedding)
                 yield image, encoding, TextFacts(row, _varint(size), int(code is not None))
-            if len(page) < _PAGE:
-                return
-            last = page[-1][0]
 
     def removals(self, since: int, until: int) -> Sequence[tuple[int, int]]:
         """Return (row, generation) of the rows removed in (since, until]."""
@@ -99,13 +96,12 @@ class StoredTexts:
             "SELECT texts.number, images.removed FROM images JOIN texts ON texts.row = images.row "
             "WHERE images.removed > ? AND images.removed <= ? ORDER BY texts.number"
         )
-        with storage_errors(self.store.path):
-            return self.store.connection.execute(sql, (since, until)).fetchall()
+        return [(number, removed) for number, removed in self.store.query(sql, (since, until))]
 
     def count(self, since: int) -> int:
         """Return how many rows were added after a generation."""
         sql = "SELECT count(*) FROM images JOIN texts ON texts.row = images.row WHERE images.added > ?"
-        return _one(self.store, sql, (since,))
+        return self.store.number(sql, (since,))
 
     def present(self) -> NDArray[np.int64]:
         """Return the numbers that the store holds."""
@@ -118,11 +114,6 @@ def _varint(size: bytes | None) -> int:
     for byte in size or b"":
         value = value << 7 | byte & 0x7F
     return value
-
-
-def _one(store: Store, sql: str, bound: tuple[Any, ...]) -> int:
-    with storage_errors(store.path):
-        return int(store.connection.execute(sql, bound).fetchone()[0] or 0)
 
 
 def _numbers(store: Store, sql: str) -> NDArray[np.int64]:

@@ -1,13 +1,16 @@
 """Committing what the spool holds: each file once, struck off or set aside only after its commit."""
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from medlike import files as durable
 from medlike.archive.intake.ingest import AddReport, Finished, Intake
 from medlike.archive.storage.identity import Links, Seen
 from medlike.archive.storage.spool import Entry, Spool
 from medlike.errors import InputError
+
+if TYPE_CHECKING:
+    from medlike.imaging import Frames
 
 _SPOOLED = "spool:"  # before the ticket, in place of a path: received files have none
 
@@ -51,7 +54,7 @@ def ticket_status(spool: Spool, links: Links, ticket: str) -> Ticket:
     raise InputError(f"no file was received under ticket {ticket!r}, or its images were erased: check the ticket")
 
 
-def take_in(spool: Spool, entries: list[Entry], intake: Intake, frames: Any) -> AddReport:
+def take_in(spool: Spool, entries: list[Entry], intake: Intake, frames: "Frames") -> AddReport:
     """Commit entries of the spool, pixels and all; those that cannot be used are set aside with the reason."""
     from medlike.imaging import Source
 

@@ -17,19 +17,19 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from medlike.archive.intake import text_codes as text_codes
+from medlike.archive.intake import text_codes
 from medlike.archive.intake.reader import read
 from medlike.archive.intake.settings import IntakeSettings
+from medlike.archive.session import Loaded
 from medlike.archive.storage import pixels as pixel_files
 from medlike.archive.storage import record as records
-from medlike.archive.storage.identity import Identity, Links, Seen
+from medlike.archive.storage.identity import Links, Seen
 from medlike.archive.storage.pixels import Pixels
 from medlike.archive.storage.record import Record
 from medlike.archive.storage.rows import ImageRow, NewImage
-from medlike.archive.storage.store import Store
-from medlike.archive.text_encoder import TextEncoder
 from medlike.errors import ArchiveFull, ImageError
-from medlike.inference.encoding import Encodes, Encoding, require_golden
+from medlike.inference.encoding import Encoding, require_golden
+from medlike.types import Progress
 
 if TYPE_CHECKING:
     from medlike.imaging import Prepared, Source
@@ -78,9 +78,6 @@ class AddReport:
     remarks: list[tuple[str, str]] = field(default_factory=list)
 
 
-Progress = Callable[[AddReport], None]
-
-
 @dataclass(frozen=True)
 class Taken:
     """One image that was read: ready to be encoded. pixels, preview: files to be kept, as bytes. remarks: its own."""
@@ -112,25 +109,21 @@ class Intake:
 
     def __init__(
         self,
-        store: Store,
+        loaded: Loaded,
         links: Links,
         pixels: Pixels,
-        identity: Identity,
-        encoder: Encodes,
-        bundle: str,
         settings: IntakeSettings,
-        progress: Progress | None = None,
-        text_encoder: TextEncoder | None = None,
+        progress: Progress[AddReport] | None = None,
     ) -> None:
-        """text_encoder: what encodes under the archive's text bundle, None where it has none."""
-        self.store, self.links, self.pixels, self.identity = store, links, pixels, identity
-        require_golden(encoder)
-        self.text_encoder = text_encoder
-        if text_encoder is not None:
-            text_encoder.require_golden()
-        self.encoder, self.bundle, self.settings, self.progress = encoder, bundle, settings, progress
+        """Check that the encoders give the codes of other hosts; raises BundleError if they do not."""
+        self.store, self.links, self.pixels, self.identity = loaded.store, links, pixels, loaded.identity
+        self.encoder, self.text_encoder, self.bundle = loaded.encoder, loaded.text_encoder, loaded.folder.bundle.digest
+        self.settings, self.progress = settings, progress
+        require_golden(self.encoder)
+        if self.text_encoder is not None:
+            self.text_encoder.require_golden()
         self.report = AddReport(
-            seconds={"read": 0.0, "encode": 0.0, "commit": 0.0, "total": 0.0}, generation=store.generation()
+            seconds={"read": 0.0, "encode": 0.0, "commit": 0.0, "total": 0.0}, generation=self.store.generation()
         )
         self._began = time.perf_counter()
         self._batch: list[Taken] = []
@@ -198,14 +191,14 @@ class Intake:
             for column, cell in source.dropped.items():
                 count, first = self.report.dropped.get(column, (0, cell))
                 self.report.dropped[column] = count + 1, first
-            found = None if self._received else self._file(source)
-            if found:
-                seen = self.links.seen(found.path)
-                if seen and replace(seen, ids=()) == found and self._all_live(seen.ids):
+            file = None if self._received else self._file(source)
+            if file:
+                seen = self.links.seen(file.path)
+                if seen and replace(seen, ids=()) == file and self._all_live(seen.ids):
                     self.report.unchanged += len(seen.ids)
                     self._went_through()
                     continue
-                self._files[id(source)] = found
+                self._files[id(source)] = file
             yield source
 
     def _file(self, source: "Source") -> Seen | None:
@@ -228,7 +221,7 @@ class Intake:
 
     def _said(self, source: "Source") -> str:
         """Digest of everything but the file that decides what is stored of it."""
-        said = {
+        facts = {
             "metadata": records.plain(source.metadata),
             "texts": records.plain(source.texts),
             "identifiers": records.plain(source.identifiers),
@@ -236,7 +229,7 @@ class Intake:
             "reader": READER,
             "settings": [self.settings.pixels, self.settings.frames, self.settings.keep_identifiers],
         }
-        return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
+        return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
     def _all_live(self, ids: Iterable[str]) -> bool:
         return all(self.store.select("id = ? AND removed IS NULL", (id,)) for id in ids)

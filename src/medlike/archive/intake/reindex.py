@@ -59,17 +59,12 @@ def encode_again(
     """Store an encoding under `bundle` (digest) of each live image that has none."""
     require_golden(encoder)
     report = ReindexReport(generation=store.generation())
-    todo = store.select(
-        "removed IS NULL AND NOT EXISTS"
-        " (SELECT 1 FROM encodings WHERE encodings.row = images.row AND bundle = ?)",
-        (bundle,),
-    )
     batch: list[tuple[ImageRow, Prepared]] = []
     group: list[tuple[ImageRow, Encoding]] = []
 
     def load(row: int) -> "list[tuple[ImageRow, Prepared | None, bool]]":
-        found = store.images([row])[row]
-        return [(found, *_prepared(found, pixels, links))]
+        image = store.images([row])[row]
+        return [(image, *_prepared(image, pixels, links))]
 
     def encode() -> None:
         if batch:
@@ -90,7 +85,7 @@ def encode_again(
         if progress:
             progress(report)
 
-    for _, item in read(todo, load, threads, lambda seconds: None):
+    for _, item in read(store.unencoded(bundle), load, threads, lambda seconds: None):
         if item is None:
             continue
         image, prepared, from_preview = item

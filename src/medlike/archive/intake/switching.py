@@ -1,10 +1,9 @@
 """Changing the bundles of an archive: everything is encoded under the new ones, then one rename switches."""
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from medlike.archive.intake import text_codes as text_codes
+from medlike.archive.intake import text_codes
 from medlike.archive.intake.reindex import ReindexReport, encode_again, settle
 from medlike.archive.intake.settings import IntakeSettings
 from medlike.archive.session import Bundles
@@ -18,6 +17,7 @@ from medlike.archive.storage.folder import (
 from medlike.archive.text_encoder import TextEncoder
 from medlike.errors import BundleError
 from medlike.inference.encoding import Encodes
+from medlike.types import Progress
 
 if TYPE_CHECKING:
     from medlike.bundle import Bundle
@@ -33,8 +33,8 @@ def text_facts(text_bundle: "str | Path | Bundle | None", images: "Bundle") -> T
     if text_bundle is None or text_bundle == NONE:
         return None
     if text_bundle == DEFAULT:
-        found = default_text_bundle(images)
-        return None if found is None else TextBundleFacts.of(found)
+        default = default_text_bundle(images)
+        return None if default is None else TextBundleFacts.of(default)
     facts = TextBundleFacts.of(loaded_text_bundle(text_bundle))
     if not facts.fits(images):
         raise BundleError(
@@ -49,7 +49,7 @@ def reindex(
     bundle: "str | Path | Bundle | None",
     text_bundle: "str | Path | Bundle | None",
     encoder: Encodes | None,
-    progress: Callable[[Any], None] | None,
+    progress: Progress[ReindexReport | text_codes.TextReport] | None,
     drop_lost: bool,
 ) -> ReindexReport:
     """As `Archive.reindex`; the caller holds the writer's lock."""

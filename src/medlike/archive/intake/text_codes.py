@@ -4,17 +4,16 @@ No pixel is read. Interrupted, it goes on where it stopped; searches go on witho
 until the last is done.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from medlike.archive.storage.database import storage_errors
 from medlike.archive.storage.rows import EncodingRow
 from medlike.archive.storage.store import TEXTS, Commit, Store
 from medlike.archive.text_encoder import TextEncoder, as_bytes
-from medlike.types import Json
+from medlike.types import Progress
 
 if TYPE_CHECKING:
     from medlike.archive.storage.record import Record
@@ -47,20 +46,22 @@ def encode_all(
     store: Store,
     text_encoder: TextEncoder,
     bundle: str,
-    progress: Callable[[TextReport], None] | None = None,
+    progress: Progress[TextReport] | None = None,
 ) -> TextReport:
-    """Store codes under the text bundle of each image that has a content vector under `bundle`, and of each text.
+    """Store codes under the text bundle of each image with a content vector under `bundle` (digest), and of each text.
 
-    bundle: digest of the image bundle. Raises BundleError where this host's codes differ.
+    Raises:
+        BundleError: This host computes other codes than the host that made the text bundle.
     """
     text_encoder.require_golden()
     report = TextReport(name=text_encoder.facts.name, generation=store.generation())
     digest = text_encoder.facts.digest
     images = (
-        "SELECT own.row, own.content FROM encodings own WHERE own.bundle = ? AND own.row > ? AND NOT EXISTS "
-        "(SELECT 1 FROM encodings crossed WHERE crossed.row = own.row AND crossed.bundle = ?) ORDER BY own.row LIMIT ?"
+        "SELECT mine.row, mine.content FROM encodings mine WHERE mine.bundle = :bundle AND mine.row > :last "
+        "AND NOT EXISTS (SELECT 1 FROM encodings crossed WHERE crossed.row = mine.row AND crossed.bundle = :text) "
+        "ORDER BY mine.row LIMIT :size"
     )
-    for page in _pages(store, images, (bundle,), (digest,)):
+    for page in store.pages(images, {"bundle": bundle, "text": digest}, size=_GROUP):
         content = np.stack([np.frombuffer(vector, np.int8) for _, vector in page])
         codes = text_encoder.images(content)
         with store.commit("encode") as commit:
@@ -71,16 +72,16 @@ def encode_all(
         if progress:
             progress(report)
     texts = (
-        "SELECT number, text FROM texts WHERE number > ? AND NOT EXISTS "
-        "(SELECT 1 FROM text_encodings crossed WHERE crossed.number = texts.number AND crossed.bundle = ?) "
-        "ORDER BY number LIMIT ?"
+        "SELECT number, text FROM texts WHERE number > :last AND NOT EXISTS "
+        "(SELECT 1 FROM text_encodings crossed WHERE crossed.number = texts.number AND crossed.bundle = :text) "
+        "ORDER BY number LIMIT :size"
     )
-    for page in _pages(store, texts, (), (digest,)):
+    for page in store.pages(texts, {"text": digest}, size=_GROUP):
         if not text_encoder.reads:
             report.waiting += len(page)
             continue
-        found = zip(page, text_encoder.texts([text for _, text in page]), strict=True)
-        known = [(number, coded) for (number, _), coded in found if coded is not None]
+        pairs = zip(page, text_encoder.texts([text for _, text in page]), strict=True)
+        known = [(number, codes) for (number, _), codes in pairs if codes is not None]
         with store.commit("encode") as commit:
             _put(commit, digest, known)
             commit.rows = len(known)
@@ -101,36 +102,20 @@ class GroupCodes:
 
     def write(self, commit: Commit, rows: Sequence[int]) -> None:
         """Store them under the rows that the images have become."""
-        for row, (code, embedding), texts in zip(rows, self.images, self.texts, strict=True):
-            commit.encode(row, self.digest, EncodingRow(code, embedding))
-            numbered = ((TEXTS * row + at, coded) for at, coded in enumerate(texts[:TEXTS]))
-            _put(commit, self.digest, [(number, coded) for number, coded in numbered if coded is not None])
+        for row, image, texts in zip(rows, self.images, self.texts, strict=True):
+            commit.encode(row, self.digest, EncodingRow(*image))
+            numbered = enumerate(texts[:TEXTS], TEXTS * row)
+            _put(commit, self.digest, [(number, codes) for number, codes in numbered if codes is not None])
 
 
 def coded(text_encoder: TextEncoder, group: "Sequence[tuple[Record, Encoding]]") -> GroupCodes:
     """Return the cross-modal codes of images that were just encoded, and of their texts in order of storage."""
     codes = text_encoder.images(np.stack([encoding.content for _, encoding in group]))
-    texts = [list(record.texts.values()) for record, _ in group]
-    found = iter(text_encoder.texts([text for own in texts for text in own]))
-    own_codes = [[next(found) for _ in own] for own in texts]
-    return GroupCodes(text_encoder.facts.digest, [as_bytes(codes, at) for at in range(len(group))], own_codes)
+    text_codes = iter(text_encoder.texts([text for record, _ in group for text in record.texts.values()]))
+    texts = [[next(text_codes) for _ in record.texts] for record, _ in group]
+    return GroupCodes(text_encoder.facts.digest, [as_bytes(codes, at) for at in range(len(group))], texts)
 
 
-def _put(commit: Commit, digest: str, found: Sequence[tuple[int, tuple[bytes, bytes]]]) -> None:
-    rows = [(number, digest, *coded) for number, coded in found]
+def _put(commit: Commit, digest: str, numbered: Sequence[tuple[int, tuple[bytes, bytes]]]) -> None:
+    rows = [(number, digest, *codes) for number, codes in numbered]
     commit.connection.executemany("INSERT OR REPLACE INTO text_encodings VALUES (?, ?, ?, ?)", rows)
-
-
-def _pages(
-    store: Store, sql: str, before: tuple[object, ...], after: tuple[object, ...]
-) -> Iterator[list[tuple[int, Json]]]:
-    last = 0
-    while True:
-        with storage_errors(store.path):
-            page = store.connection.execute(sql, (*before, last, *after, _GROUP)).fetchall()
-        if page:
-            yield page
-        if len(page) < _GROUP:
-            return
-        last = page[-1][0]
-

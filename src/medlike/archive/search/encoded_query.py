@@ -3,7 +3,7 @@
 import base64
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,7 @@ from medlike.archive.storage.rows import EncodingRow
 from medlike.codes.templates import GRID
 from medlike.codes.windows import unpacked
 from medlike.errors import ArchiveError, QueryError
+from medlike.types import Json, JsonObject
 
 if TYPE_CHECKING:
     from medlike.archive.session import Session
@@ -38,7 +39,7 @@ class Region:
     codes: NDArray[np.uint64]
     counted: NDArray[np.bool_]
 
-    def facts(self) -> dict[str, Any]:
+    def facts(self) -> JsonObject:
         """As a receipt holds it."""
         return {
             "box": list(self.box),
@@ -48,7 +49,7 @@ class Region:
         }
 
     @classmethod
-    def of_facts(cls, facts: Mapping[str, Any]) -> "Region":
+    def of_facts(cls, facts: Mapping[str, Json]) -> "Region":
         """From a receipt."""
         shape = tuple(int(side) for side in facts["shape"])
         codes = np.frombuffer(base64.b64decode(facts["codes"]), "<u8").reshape(shape).astype(np.uint64)
@@ -74,7 +75,7 @@ class EncodedQuery:
     own: dict[str, str]
     title: str = TITLE
     id: str | None = None
-    outlier: dict[str, Any] | None = None
+    outlier: JsonObject | None = None
     modality: str | None = None
     region: Region | None = None
     cells: NDArray[np.uint64] | None = None
@@ -88,7 +89,7 @@ class EncodedQuery:
         """Whether there is no image to compare with."""
         return not self.code.size
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> JsonObject:
         """Return the query as plain data that loses nothing, as schemas/encoded-query.json describes."""
         return {
             "version": VERSION,
@@ -101,7 +102,7 @@ class EncodedQuery:
         }
 
     @classmethod
-    def from_dict(cls, facts: Mapping[str, Any]) -> "EncodedQuery":
+    def from_dict(cls, facts: Mapping[str, Json]) -> "EncodedQuery":
         """Return the query that `to_dict` packed.
 
         Raises:
@@ -122,17 +123,11 @@ class EncodedQuery:
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise QueryError(f"this is no encoded query ({error}): give what `EncodedQuery.to_dict` made") from None
 
-    def facts(self) -> dict[str, Any]:
+    def facts(self) -> JsonObject:
         """What a receipt holds: enough to ask the same again; no pixel, and no file name, which may name someone.
 
         The words of a query are in it as they were given.
         """
-        facts = self._image_facts()
-        if self.text is not None:
-            facts["text"] = self.text.facts()
-        return facts
-
-    def _image_facts(self) -> dict[str, Any]:
         return {
             "kind": "text" if self.in_words_only else "image" if self.row is None else "id",
             "id": self.id,
@@ -144,13 +139,14 @@ class EncodedQuery:
             "modality": self.modality,
             "outlier": self.outlier,
             "size": None if self.size is None else list(self.size),
+            **({} if self.text is None else {"text": self.text.facts()}),
         }
 
     @classmethod
-    def of_facts(cls, facts: Mapping[str, Any]) -> "EncodedQuery":
+    def of_facts(cls, facts: Mapping[str, Json]) -> "EncodedQuery":
         """From a receipt. Raises KeyError, TypeError or ValueError where it is none."""
-        said = facts.get("text")
-        text = None if said is None else TextQuery.of_facts(said)
+        stated = facts.get("text")
+        text = None if stated is None else TextQuery.of_facts(stated)
         return cls(
             code=np.frombuffer(bytes.fromhex(facts["code"]), np.uint8),
             content=np.frombuffer(base64.b64decode(facts["content"]), np.int8),
@@ -195,7 +191,7 @@ def encode_queries(
         leave_out_own: Whether the query's patient is to be left out.
     """
     encodings = iter(_encodings(session, [image for image in images if image is not None]))
-    found = []
+    encoded_queries = []
     for query, image in zip(queries, images, strict=True):
         if image is not None:
             encoded = _of_image(session, query, image, next(encodings), leave_out_own)
@@ -204,8 +200,8 @@ def encode_queries(
         else:
             encoded = EncodedQuery(np.empty(0, np.uint8), np.empty(0, np.int8), None, {}, title="")
         encoded = encoded if query.text is None else _in_words(session, encoded, query.text)
-        found.append(encoded if query.title is None else replace(encoded, title=query.title))
-    return found
+        encoded_queries.append(encoded if query.title is None else replace(encoded, title=query.title))
+    return encoded_queries
 
 
 def _in_words(session: "Session", encoded: EncodedQuery, words: str) -> EncodedQuery:
@@ -226,13 +222,13 @@ def _encodings(session: "Session", images: "Sequence[Image]") -> "Sequence[Encod
         return []
     from medlike.imaging import prepare
 
-    return list(session.encoder.encode([prepare(image) for image in images]))
+    return list(session.loaded.encoder.encode([prepare(image) for image in images]))
 
 
 def _of_image(
     session: "Session", query: Query, image: "Image", encoding: "Encoding", leave_out_own: bool
 ) -> EncodedQuery:
-    own = _owner(session, image) if leave_out_own else {}
+    owner = _owner(session, image) if leave_out_own else {}
     size = (image.width, image.height)
     region: Region | None = None
     warnings: tuple[str, ...] = ()
@@ -242,7 +238,7 @@ def _of_image(
         encoding.code,
         encoding.content,
         None,
-        own,
+        owner,
         title=TITLE,
         outlier=None if encoding.outlier is None else encoding.outlier.verdict(),
         modality=encoding.modality,
@@ -263,10 +259,10 @@ def query_picture(image: "Image") -> Picture:
 
 def _owner(session: "Session", image: "Image") -> dict[str, str]:
     """Keyed hashes of whose an image is: from its identifiers, or as known of the same image in the archive."""
-    identity = session.identity
-    found = {name: identity.hashed(name, image.identifiers.get(identifier)) for name, identifier in OWN.items()}
+    identity = session.loaded.identity
+    hashed = {name: identity.hashed(name, image.identifiers.get(identifier)) for name, identifier in OWN.items()}
     twin = session.store.find(identity.public_id(image.identifiers.get("sop_uid"), image.frame, image.digest))
-    hashes = {name: found[name] or (getattr(twin, name) if twin else None) for name in OWN}
+    hashes = {name: hashed[name] or (getattr(twin, name) if twin else None) for name in OWN}
     return {name: value for name, value in hashes.items() if value}
 
 
@@ -307,7 +303,7 @@ def _of_stored(session: "Session", query: Query, view: View, leave_out_own: bool
     )
 
 
-def _stored_verdict(stored: EncodingRow) -> dict[str, Any] | None:
+def _stored_verdict(stored: EncodingRow) -> JsonObject | None:
     """The verdict on a stored image, as its bundle gave it when it was indexed."""
     if stored.outlier_p is None or stored.outlier_score is None:
         return None

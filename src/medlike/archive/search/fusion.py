@@ -8,12 +8,12 @@ Büttcher, Reciprocal Rank Fusion outperforms Condorcet and individual Rank Lear
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from medlike.archive.index.candidates import Candidates, Field, candidates, ordered
+from medlike.archive.index.index import positions_of
 from medlike.errors import QueryError
 
 SMOOTHING = 60
@@ -22,20 +22,24 @@ SMOOTHING = 60
 RANKINGS = ("words", "texts", "pictures", "image")
 
 
-def weights(given: Mapping[str, float] | None) -> dict[str, float]:
-    """The weight of each ranking: 1 unless given. Raises QueryError for an unknown ranking or a useless weight."""
-    found = dict.fromkeys(RANKINGS, 1.0)
-    if given is not None and not isinstance(given, Mapping):
-        raise QueryError(f'weights is {given!r}: give a mapping such as {{"words": 2, "texts": 0}}')
-    for name, weight in (given or {}).items():
-        if name not in found:
+def weights(changed: Mapping[str, float] | None) -> dict[str, float]:
+    """Return the weight of each ranking, 1 unless it is changed.
+
+    Raises:
+        QueryError: A ranking is unknown, a weight is no finite number of 0 or more, or all are 0.
+    """
+    weights = dict.fromkeys(RANKINGS, 1.0)
+    if changed is not None and not isinstance(changed, Mapping):
+        raise QueryError(f'weights is {changed!r}: give a mapping such as {{"words": 2, "texts": 0}}')
+    for name, weight in (changed or {}).items():
+        if name not in weights:
             raise QueryError(f"{name!r} is no ranking: use {', '.join(RANKINGS)}")
         if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 <= weight < math.inf:
             raise QueryError(f"the weight of {name} is {weight!r}: give a number, 0 or more")
-        found[name] = float(weight)
-    if not any(found.values()):
+        weights[name] = float(weight)
+    if not any(weights.values()):
         raise QueryError("every weight is 0: give at least one ranking some weight")
-    return found
+    return weights
 
 
 class FusedRanking:
@@ -57,44 +61,29 @@ class FusedRanking:
     def first(self, k: int) -> Candidates:
         """The first k images; `distance` is minus the score."""
         rows = np.sort(np.fromiter(self.scores, np.int64))
-        found = [
-            self._candidates(number, field.allowed(_positions(field, rows))) for number, field in enumerate(self.fields)
-        ]
-        return ordered(Candidates.joined(found), "content").take(slice(0, k))
+        stored = [field.part.segment.images[: field.part.rows] for field in self.fields]
+        members = self.members([positions_of(images, rows) for images in stored])
+        return ordered(members, "content").take(slice(0, k))
 
     def members(self, positions: Sequence[NDArray[np.int64]]) -> Candidates:
-        """Given positions of each field, those that may be answered, in no order."""
-        pairs = enumerate(zip(self.fields, positions, strict=True))
-        return Candidates.joined([self._candidates(number, field.allowed(chosen)) for number, (field, chosen) in pairs])
+        """Return the images at some positions of each field that may be answered, in no order."""
+        parts = []
+        for number, (field, at) in enumerate(zip(self.fields, positions, strict=True)):
+            at = field.allowed(at)
+            scores = [-self.scores.get(row, 0.0) for row in field.part.segment.images[at].tolist()]
+            parts.append(candidates(field, number, np.asarray(scores, np.float64), at, None))
+        return Candidates.joined(parts)
 
     def ranks(self, row: int) -> dict[str, int]:
         """The place of a row in each ranking that it is in."""
         return {name: places[row] for name, places in self.places.items() if row in places}
 
-    def _candidates(self, number: int, positions: NDArray[np.int64]) -> Candidates:
-        field = self.fields[number]
-        rows = field.part.segment.images[positions].tolist()
-        scores = np.asarray([-self.scores.get(row, 0.0) for row in rows], np.float64)
-        return candidates(field, number, scores, positions, None)
 
-
-def image_rows(fields: Sequence[Field], found: Candidates, k: int) -> NDArray[np.int64]:
-    """Ranked candidates as rows of the store's images, each once, at most k: int64 [m]."""
-    rows: dict[int, Any] = {}
-    for part, position in zip(found.part.tolist(), found.position.tolist(), strict=True):
-        rows.setdefault(int(fields[part].part.segment.images[position]), None)
+def image_rows(fields: Sequence[Field], ranked: Candidates, k: int) -> NDArray[np.int64]:
+    """Return ranked candidates as rows of the store's images, each once, at most k: int64 [M]."""
+    rows: dict[int, None] = {}
+    for part, position in zip(ranked.part.tolist(), ranked.position.tolist(), strict=True):
+        rows.setdefault(int(fields[part].part.segment.images[position]))
         if len(rows) == k:
             break
     return np.fromiter(rows, np.int64, len(rows))
-
-
-def _positions(field: Field, rows: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Where images of the store (ascending rows) are in a field of images: those that are there."""
-    held = field.part.segment.images[: field.part.rows]
-    if not len(held) or not len(rows):
-        return np.empty(0, np.int64)
-    at = np.searchsorted(held, rows)
-    inside = at < len(held)
-    at = at[inside]
-    positions: NDArray[np.int64] = at[held[at] == rows[inside]]
-    return positions

@@ -1,7 +1,7 @@
 """Candidates made into hits: metadata, sources, boxes and agreement maps of the few images that are shown."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +14,7 @@ from medlike.archive.search.result import Box, Hit
 from medlike.archive.storage.rows import Shown
 from medlike.codes.templates import GRID, Template
 from medlike.codes.windows import agreement, unpacked
+from medlike.types import JsonObject
 
 if TYPE_CHECKING:
     from medlike.archive.session import Session
@@ -54,7 +55,7 @@ def hits(
             **_place(view, encoded, template, everything, at, image),
         )
 
-    found: list[Hit] = []
+    shown_hits: list[Hit] = []
     start = len(ranked)
     for at in range(len(ranked)):
         others: tuple[Hit, ...] = ()
@@ -65,29 +66,29 @@ def hits(
             others = tuple(made(other, rank) for rank, other in enumerate(behind, 2))
             start = stop
         if rows[at] in shown:
-            found.append(made(at, len(found) + 1, others, size))
-    return found
+            shown_hits.append(made(at, len(shown_hits) + 1, others, size))
+    return shown_hits
 
 
-def _rows(view: View, found: Candidates) -> list[int]:
+def _rows(view: View, ranked: Candidates) -> list[int]:
     """The store's rows of candidates."""
-    rows = np.empty(len(found), np.int64)
+    rows = np.empty(len(ranked), np.int64)
     for number, part in enumerate(view.parts):
-        own = found.part == number
-        rows[own] = part.segment.array("rows")[found.position[own]]
+        inside = ranked.part == number
+        rows[inside] = part.segment.array("rows")[ranked.position[inside]]
     return rows.tolist()
 
 
 def _place(
-    view: View, encoded: EncodedQuery, template: Template | None, found: Candidates, at: int, image: Shown
-) -> dict[str, Any]:
+    view: View, encoded: EncodedQuery, template: Template | None, ranked: Candidates, at: int, image: Shown
+) -> JsonObject:
     """Where in an image the match is, as a hit says it."""
     if template is None and encoded.cells is None:
         return {}
-    part, position = view.parts[found.part[at]], int(found.position[at])
-    if template is None or found.windows[at] < 0:
+    part, position = view.parts[ranked.part[at]], int(ranked.position[at])
+    if template is None or ranked.windows[at] < 0:
         return {"agreement": _whole(encoded, part, position)}
-    number, top, left = window(template, int(found.windows[at]))
+    number, top, left = window(template, int(ranked.windows[at]))
     arrangement = template.arrangements[number]
     stored = np.asarray(part.segment.array("cells")[position])
     return {

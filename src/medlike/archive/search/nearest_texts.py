@@ -2,10 +2,10 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from medlike.archive.index.candidates import Field
-from medlike.archive.index.filters import Filter, conditions
+from medlike.archive.index.filters import Filter
 from medlike.archive.index.index import Part
 from medlike.archive.search.encoded_query import EncodedQuery, encode_queries, read_images
 from medlike.archive.search.query import Query
@@ -16,6 +16,7 @@ from medlike.archive.search.text_query import content_query
 from medlike.archive.search.text_result import TextHit, TextResult
 from medlike.archive.search.text_search import TextViews, nearest
 from medlike.errors import QueryError
+from medlike.types import Json
 
 if TYPE_CHECKING:
     from medlike.archive.session import Session
@@ -23,9 +24,9 @@ if TYPE_CHECKING:
 
 def nearest_texts(
     session: "Session",
-    query: Any,
+    query: object,
     k: int = 10,
-    where: Mapping[str, Any] | None = None,
+    where: Mapping[str, Json] | None = None,
     generation: int | None = None,
     include_self: bool = False,
 ) -> TextResult:
@@ -35,14 +36,14 @@ def nearest_texts(
     Raises QueryError without a text bundle, or where the archive holds no texts.
     """
     settings = SearchSettings(k=k, where=where, generation=generation, include_self=include_self)
-    asked_for = query if isinstance(query, Query) else Query(image=query)
-    if asked_for.region is not None:
+    query = query if isinstance(query, Query) else Query(image=query)
+    if query.region is not None:
         raise QueryError("texts belong to whole images: leave the region out")
     clock, view = Clock(), session.index.view(generation)
     _require(session)
-    images = read_images(session, [asked_for])
+    images = read_images(session, [query])
     clock.stage("read")
-    encoded = encode_queries(session, [asked_for], images, view, False)[0]
+    encoded = encode_queries(session, [query], images, view, False)[0]
     clock.stage("encode")
     text = encoded.text or content_query(session, encoded.content)
     if text.code is None:
@@ -50,18 +51,18 @@ def nearest_texts(
     return _answer(session, view.generation, replace(encoded, text=text), settings, clock)
 
 
-def repeat(session: "Session", given: Mapping[str, Any]) -> TextResult:
+def repeat(session: "Session", stated: Mapping[str, Json]) -> TextResult:
     """The same texts asked for again, as of the receipt's generation. Raises QueryError as `search.repeat`."""
-    settings, encoded = recalled(session, given)
+    settings, encoded = recalled(session, stated)
     view = session.index.view(settings.generation)
     _require(session)
-    return compared(session, given, _answer(session, view.generation, encoded, settings, Clock()))
+    return compared(session, stated, _answer(session, view.generation, encoded, settings, Clock()))
 
 
 def _require(session: "Session") -> None:
     if not session.indexes.has_texts():
         raise QueryError("this archive has no texts: add images with texts, such as a manifest with a column text")
-    if session.text_encoder is None:
+    if session.loaded.text_encoder is None:
         raise QueryError(
             "this archive has no text bundle, so texts are found by their words only: run "
             "`medlike reindex --text-bundle` with one that goes with its image bundle"
@@ -72,13 +73,13 @@ def _answer(
     session: "Session", generation: int, encoded: EncodedQuery, settings: SearchSettings, clock: Clock
 ) -> TextResult:
     assert encoded.text is not None
-    wanted = conditions(settings.where)
-    chosen = Filter(wanted, session.store, session.hashed) if wanted else None
+    filter = Filter.of(settings.where, session.store, session.hashed) if settings.where else None
 
     def narrowed(part: Part) -> Field:
-        base = Field.of(part, None if chosen is None else chosen.mask(part))
-        own = encoded.row is not None and not settings.include_self
-        return base.without(part.positions(encoded.row)) if own and encoded.row is not None else base
+        field = Field.of(part, filter)
+        if encoded.row is None or settings.include_self:
+            return field
+        return field.without(part.positions(encoded.row))
 
     hits: list[TextHit] = []
     for number, distance, similarity in nearest(TextViews.of(session, generation), encoded.text, settings.k, narrowed):

@@ -2,17 +2,17 @@
 
 import base64
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+
+from medlike.types import Array, Json, JsonObject
 
 VERSION = 1  # of the plain forms of encoded queries and results
 KINDS = ("|u1", "|i1", "|b1", "<i2", "<u8", "<f4")
 MOST = 1 << 24  # bytes of one array
 
 
-def array_to_dict(array: NDArray[Any] | None) -> dict[str, Any] | None:
+def array_to_dict(array: Array | None) -> JsonObject | None:
     """Return an array as its type, shape and bytes in base64; None for None."""
     if array is None:
         return None
@@ -21,7 +21,7 @@ def array_to_dict(array: NDArray[Any] | None) -> dict[str, Any] | None:
     return {"type": small.dtype.str, "shape": list(array.shape), "data": data}
 
 
-def array_from_dict(facts: Mapping[str, Any] | None) -> NDArray[Any] | None:
+def array_from_dict(facts: Mapping[str, Json] | None) -> Array | None:
     """Return the array that `array_to_dict` packed.
 
     Raises:
@@ -36,11 +36,11 @@ def array_from_dict(facts: Mapping[str, Any] | None) -> NDArray[Any] | None:
     data = base64.b64decode(facts["data"], validate=True)
     if len(data) > MOST:
         raise ValueError(f"the array has {len(data)} bytes; the limit is {MOST}")
-    found = np.frombuffer(data, facts["type"]).reshape(shape)
-    return found.astype(found.dtype.newbyteorder("="))
+    array = np.frombuffer(data, facts["type"]).reshape(shape)
+    return array.astype(array.dtype.newbyteorder("="))
 
 
-def require_version(facts: Mapping[str, Any], of: str) -> None:
+def require_version(facts: Mapping[str, Json], of: str) -> None:
     """Raise ValueError where plain data is of another version than this medlike writes."""
     if facts.get("version") != VERSION:
         raise ValueError(f"{of} is of version {facts.get('version')!r}; this medlike reads version {VERSION}")

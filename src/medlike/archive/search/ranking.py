@@ -7,7 +7,6 @@ hit are compared by content, block by block, so memory does not grow with their 
 import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +15,7 @@ from medlike.archive.index.candidates import Candidates, Field, candidates, orde
 from medlike.codes import hamming
 from medlike.codes.buckets import BITS
 from medlike.codes.threads import share
+from medlike.types import Array
 
 Answer = tuple[NDArray[np.int32], NDArray[np.int64], int]
 
@@ -23,7 +23,7 @@ Answer = tuple[NDArray[np.int32], NDArray[np.int64], int]
 def rank(
     fields: Sequence[Field],
     code: NDArray[np.uint8],
-    content: NDArray[Any],
+    content: Array,
     k: int,
     mode: str = "content",
     radius: int | None = None,
@@ -39,26 +39,26 @@ def rank(
         return _best(fields, code, content, k, mode, (0, radius if radius is not None else 8 * len(code)))
     if first is None:
         first = [_nearest(field, code, reach(field, k), radius) for field in fields]
-    kept = []
+    staying = []
     for field, (near, rows, _) in zip(fields, first, strict=True):
-        stays = field.kept(rows)
-        kept.append((near[stays], rows[stays]))
-    together = np.concatenate([near for near, _ in kept]) if kept else np.empty(0, np.int32)
+        stays = field.unskipped(rows)
+        staying.append((near[stays], rows[stays]))
+    together = np.concatenate([near for near, _ in staying]) if staying else np.empty(0, np.int32)
     together.sort()
     last = int(together[k - 1]) if len(together) >= k else 8 * len(code)
     complete = min((whole for _, _, whole in first), default=last)
     # Where ties at the last distance were too many to be held, they are gone through block by block.
     upto = last if last <= complete or len(together) < k else last - 1
-    found = Candidates.joined(
+    nearest = Candidates.joined(
         [
             candidates(field, number, near[near <= upto], rows[near <= upto], content)
-            for number, (field, (near, rows)) in enumerate(zip(fields, kept, strict=True))
+            for number, (field, (near, rows)) in enumerate(zip(fields, staying, strict=True))
         ]
     )
     if upto < last:
-        ties = _best(fields, code, content, k - len(found), mode, (last, last))
-        found = Candidates.joined([found, _compared(ties, fields, content)])
-    return ordered(_foremost(found, k, mode), mode).take(slice(0, k))
+        ties = _best(fields, code, content, k - len(nearest), mode, (last, last))
+        nearest = Candidates.joined([nearest, _compared(ties, fields, content)])
+    return ordered(_foremost(nearest, k, mode), mode).take(slice(0, k))
 
 
 def _nearest(field: Field, code: NDArray[np.uint8], k: int, radius: int | None) -> Answer:
@@ -75,22 +75,22 @@ def reach(field: Field, k: int) -> int:
 def members(
     fields: Sequence[Field],
     code: NDArray[np.uint8],
-    content: NDArray[Any],
+    content: Array,
     positions: Sequence[NDArray[np.int64]],
 ) -> Candidates:
     """Given positions of each field as candidates, those that may be answered, in no order."""
-    found = []
+    parts = []
     for number, (field, chosen) in enumerate(zip(fields, positions, strict=True)):
         rows = field.allowed(chosen)
         near = hamming.distances(np.ascontiguousarray(field.codes[rows]), code, "numpy")
-        found.append(candidates(field, number, near, rows, content))
-    return Candidates.joined(found)
+        parts.append(candidates(field, number, near, rows, content))
+    return Candidates.joined(parts)
 
 
 def _best(
     fields: Sequence[Field],
     code: NDArray[np.uint8],
-    content: NDArray[Any],
+    content: Array,
     k: int,
     mode: str,
     distances: tuple[int, int],
@@ -104,14 +104,14 @@ def _best(
     ]
 
     def worker(counter: "itertools.count[int]") -> Candidates:
-        held = Candidates.joined([])
+        best = Candidates.joined([])
         while (turn := next(counter)) < len(blocks):
             number, start = blocks[turn]
             for near, rows in _between(fields[number], code, start, distances):
-                worst = held.similarity[-1] if mode != "hamming" and len(held) >= k else None
+                worst = best.similarity[-1] if mode != "hamming" and len(best) >= k else None
                 block = _contenders(fields[number], number, near, rows, content, mode, worst)
-                held = ordered(Candidates.joined([held, reduced(block, k, mode)]), mode).take(slice(0, k))
-        return held
+                best = ordered(Candidates.joined([best, reduced(block, k, mode)]), mode).take(slice(0, k))
+        return best
 
     if k <= 0:
         return Candidates.joined([])
@@ -127,9 +127,9 @@ def _between(
     mask = None if field.mask is None else field.mask[part]
     for near, rows in hamming.within_blocks(field.codes[part], code, distances[1], mask, engine):
         rows = rows + start
-        kept = (near >= distances[0]) & field.kept(rows)
-        if not kept.all():
-            near, rows = near[kept], rows[kept]
+        inside = (near >= distances[0]) & field.unskipped(rows)
+        if not inside.all():
+            near, rows = near[inside], rows[inside]
         if len(rows):
             yield near, rows
 
@@ -139,36 +139,36 @@ def _contenders(
     number: int,
     near: NDArray[np.int32],
     rows: NDArray[np.int64],
-    content: NDArray[Any],
+    content: Array,
     mode: str,
-    worst: Any,
+    worst: np.float32 | None,
 ) -> Candidates:
     """Rows as candidates, without those less similar than `worst` where that decides."""
     if mode == "hamming":
         return candidates(field, number, near, rows, None)
     alike = similarities(field, rows, content)
     if worst is not None:
-        kept = alike >= worst
-        near, rows, alike = near[kept], rows[kept], alike[kept]
+        mask = alike >= worst
+        near, rows, alike = near[mask], rows[mask], alike[mask]
     return candidates(field, number, near, rows, alike)
 
 
-def _foremost(found: Candidates, k: int, mode: str) -> Candidates:
+def _foremost(rows: Candidates, k: int, mode: str) -> Candidates:
     """Without what lies beyond the k-th distance, and without ties at it that cannot be among the first k."""
-    if not 0 < 4 * k < len(found):
-        return found
-    last = np.partition(found.distance, k - 1)[k - 1]
-    nearer = found.take(found.distance < last)
-    return Candidates.joined([nearer, reduced(found.take(found.distance == last), k - len(nearer), mode)])
+    if not 0 < 4 * k < len(rows):
+        return rows
+    last = np.partition(rows.distance, k - 1)[k - 1]
+    nearer = rows.take(rows.distance < last)
+    return Candidates.joined([nearer, reduced(rows.take(rows.distance == last), k - len(nearer), mode)])
 
 
-def _compared(found: Candidates, fields: Sequence[Field], content: NDArray[Any]) -> Candidates:
+def _compared(rows: Candidates, fields: Sequence[Field], content: Array) -> Candidates:
     """With similarities: an order by distance and id alone has not asked for them."""
-    alike = np.empty(len(found), np.float32)
+    alike = np.empty(len(rows), np.float32)
     for number, field in enumerate(fields):
-        own = found.part == number
-        if own.any():
-            alike[own] = similarities(field, found.position[own], content)
-    return replace(found, similarity=alike)
+        inside = rows.part == number
+        if inside.any():
+            alike[inside] = similarities(field, rows.position[inside], content)
+    return replace(rows, similarity=alike)
 
 

@@ -4,11 +4,12 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from medlike.archive.search.encoded_query import EncodedQuery
 from medlike.archive.search.settings import SearchSettings
 from medlike.errors import QueryError
+from medlike.types import Json, JsonObject
 
 if TYPE_CHECKING:
     from medlike.archive.search.result import Result
@@ -21,11 +22,19 @@ Answered = TypeVar("Answered", "Result", "TextResult")
 
 
 def receipt(
-    session: "Session", generation: int, encoded: EncodedQuery, settings: SearchSettings, answer: Sequence[Any]
-) -> dict[str, Any]:
-    """The receipt of a search. answer: what must come out again, as JSON holds it."""
+    session: "Session", generation: int, encoded: EncodedQuery, settings: SearchSettings, answer: Sequence[Json]
+) -> JsonObject:
+    """Return the receipt of a search.
+
+    Args:
+        session: The archive.
+        generation: As of which the search ran.
+        encoded: The query.
+        settings: How it was searched.
+        answer: What must come out again, as JSON holds it.
+    """
     return {
-        "archive": session.archive_id,
+        "archive": session.loaded.archive_id,
         "generation": generation,
         "bundle": session.folder.bundle.digest,
         "settings": {name: value for name, value in asdict(settings).items() if name != "generation"},
@@ -34,21 +43,22 @@ def receipt(
     }
 
 
-def recalled(session: "Session", given: Mapping[str, Any]) -> tuple[SearchSettings, EncodedQuery]:
-    """The settings, as of its generation, and the query of a receipt.
+def recalled(session: "Session", stated: Mapping[str, Json]) -> tuple[SearchSettings, EncodedQuery]:
+    """Return the settings, as of its generation, and the query of a receipt.
 
-    Raises QueryError where it is none, or of a bundle that the archive does not use.
+    Raises:
+        QueryError: It is no receipt, or one of another archive, or of a bundle that the archive does not use.
     """
     try:
-        digest, generation = str(given["bundle"]), int(given["generation"])
-        chosen = replace(SearchSettings.of(**given["settings"]), generation=generation)
-        encoded = EncodedQuery.of_facts(given["query"])
+        digest, generation = str(stated["bundle"]), int(stated["generation"])
+        chosen = replace(SearchSettings.of(**stated["settings"]), generation=generation)
+        encoded = EncodedQuery.of_facts(stated["query"])
     except (KeyError, TypeError, ValueError) as error:
         raise QueryError(f"this is no receipt of a search ({error}): give the `receipt` of a result") from None
-    archive = given.get("archive")
-    if archive not in (None, session.archive_id):
+    archive = stated.get("archive")
+    if archive not in (None, session.loaded.archive_id):
         raise QueryError(
-            f"the receipt is of archive {str(archive)[:16]}, this is {session.archive_id[:16]}: "
+            f"the receipt is of archive {str(archive)[:16]}, this is {session.loaded.archive_id[:16]}: "
             "repeat it there, or search anew"
         )
     used = session.index.layout.bundle
@@ -65,14 +75,14 @@ def recalled(session: "Session", given: Mapping[str, Any]) -> tuple[SearchSettin
     return chosen, encoded
 
 
-def compared(session: "Session", given: Mapping[str, Any], result: Answered) -> Answered:
-    """The result of searching again, with what is to be said where it cannot be or is not the receipt's answer."""
-    erased = session.store.erased(int(given["generation"]))
+def compared(session: "Session", stated: Mapping[str, Json], result: Answered) -> Answered:
+    """Return the result of searching again, with warnings if it is not or may not be the receipt's answer."""
+    erased = session.store.erased(int(stated["generation"]))
     warnings = result.warnings
-    if given.get("archive") is None:
+    if stated.get("archive") is None:
         warnings += ("the receipt names no archive: it is of an earlier medlike, and taken for one of this archive",)
     if erased:
         warnings += (f"{erased} images that the search could see were erased since",)
-    elif result.receipt["answer"] != given.get("answer"):
+    elif result.receipt["answer"] != stated.get("answer"):
         warnings += ("the answer differs from the receipt's",)
     return replace(result, erased=erased, warnings=warnings)

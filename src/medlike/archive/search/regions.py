@@ -1,7 +1,6 @@
 """Ranking by region: the nearest window of each image, in the total order (distance, -similarity, id)."""
 
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,23 +41,23 @@ class RegionRanking:
 
     def first(self, k: int) -> Candidates:
         """The first k images."""
-        held = Candidates.joined([])
+        best = Candidates.joined([])
         for number, rows in self._passes():
-            limit = float(held.distance[-1]) if len(held) >= k else np.inf
-            found = self._matched(number, rows, limit)
-            if len(found):
-                held = ordered(Candidates.joined([held, found]), self.mode).take(slice(0, k))
-        return held
+            limit = float(best.distance[-1]) if len(best) >= k else np.inf
+            matched = self._matched(number, rows, limit)
+            if len(matched):
+                best = ordered(Candidates.joined([best, matched]), self.mode).take(slice(0, k))
+        return best
 
     def members(self, positions: Sequence[NDArray[np.int64]]) -> Candidates:
         """Given positions of each field, those that may be answered, in no order."""
-        found = []
+        parts = []
         for number, (field, chosen) in enumerate(zip(self.fields, positions, strict=True)):
             allowed = field.allowed(chosen)
             if self._shortlisted is not None:
                 allowed = np.intersect1d(allowed, self._shortlisted[number])
-            found.append(self._matched(number, allowed, np.inf))
-        return Candidates.joined(found)
+            parts.append(self._matched(number, allowed, np.inf))
+        return Candidates.joined(parts)
 
     def _passes(self) -> Iterator[tuple[int, NDArray[np.int64]]]:
         step = FIRST
@@ -73,22 +72,22 @@ class RegionRanking:
     def _matched(self, number: int, rows: NDArray[np.int64], limit: float) -> Candidates:
         field = self.fields[number]
         segment = field.part.segment
-        limits: Any = limit
+        limits: float | NDArray[np.float64] = limit
         whole: NDArray[np.float64] = np.empty(0)
         if self.weight < 1 and len(rows):
             codes = np.ascontiguousarray(segment.array("codes")[rows])
             whole = hamming.distances(codes, self.encoded.code, "numpy") / (8 * len(self.encoded.code))
             # Wider than needed by rounding; the sum itself decides below.
             limits = (limit - (1 - self.weight) * whole) / self.weight + 1e-9
-        found = match(segment.array("cells"), segment.array("cell_mask"), self.template, rows, limits)
-        distance = found.distance
+        matches = match(segment.array("cells"), segment.array("cell_mask"), self.template, rows, limits)
+        distance = matches.distance
         if self.weight < 1 and len(rows):
-            at = np.searchsorted(rows, found.rows)
-            distance = self.weight * found.distance + (1 - self.weight) * whole[at]
-        kept = distance <= limit
-        rows, distance = found.rows[kept], distance[kept]
+            at = np.searchsorted(rows, matches.rows)
+            distance = self.weight * matches.distance + (1 - self.weight) * whole[at]
+        mask = distance <= limit
+        rows, distance = matches.rows[mask], distance[mask]
         made = candidates(field, number, distance, rows, self.encoded.content)
-        return made.with_windows(_windows(found)[kept])
+        return made.with_windows(_windows(matches)[mask])
 
     def _nearest_whole(self, shortlist: int | None) -> list[NDArray[np.int64]] | None:
         if shortlist is None:
@@ -97,8 +96,8 @@ class RegionRanking:
         return [np.sort(near.position[near.part == number]) for number in range(len(self.fields))]
 
 
-def _windows(found: Matches) -> NDArray[np.int64]:
-    return found.arrangement * CELLS + found.top * GRID + found.left
+def _windows(matches: Matches) -> NDArray[np.int64]:
+    return matches.arrangement * CELLS + matches.top * GRID + matches.left
 
 
 def window(template: Template, number: int) -> tuple[int, int, int]:

@@ -12,13 +12,14 @@ from medlike.archive.search.plain import VERSION, array_from_dict, array_to_dict
 from medlike.archive.search.query import TITLE
 from medlike.errors import InputError, QueryError
 from medlike.escaping import printable_json
+from medlike.types import Json, JsonObject
 
 Picture = NDArray[np.uint8]
 Box = tuple[float, float, float, float]
 
 
 class _Hit(Protocol):
-    def as_dict(self) -> dict[str, Any]: ...
+    def as_dict(self) -> JsonObject: ...
 
 
 Found = TypeVar("Found", bound=_Hit)
@@ -57,8 +58,8 @@ class Hit:
     distance: float | None
     similarity: float | None
     box: Box | None = None
-    metadata: dict[str, Any] = field(default_factory=dict)
-    source: dict[str, Any] | None = None
+    metadata: JsonObject = field(default_factory=dict)
+    source: JsonObject | None = None
     others: tuple["Hit", ...] = ()
     group_size: int | None = None
     orientation: int | None = None
@@ -71,14 +72,14 @@ class Hit:
     snippet: str | None = None
     agreement: NDArray[np.float32] | None = field(default=None, repr=False, compare=False)
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> JsonObject:
         """Return the hit for JSON, without the fields that do not apply.
 
         Returns:
             A dictionary. "others" and "group_size" are there if hits are grouped, "orientation" and "scale" with a
             box, "texts" if there are any, and "score", "ranks", "words" and "snippet" for a search with words.
         """
-        facts: dict[str, Any] = {
+        facts: JsonObject = {
             "rank": self.rank,
             "id": self.id,
             "distance": self.distance,
@@ -99,7 +100,7 @@ class Hit:
         return facts
 
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> JsonObject:
         """Return the hit as plain data that loses nothing, as schemas/result.json describes."""
         facts = {name: getattr(self, name) for name in _HIT_FIELDS}
         return {
@@ -112,7 +113,7 @@ class Hit:
         }
 
     @classmethod
-    def from_dict(cls, facts: Mapping[str, Any]) -> "Hit":
+    def from_dict(cls, facts: Mapping[str, Json]) -> "Hit":
         """Return the hit of a dictionary made by `to_dict`.
 
         Args:
@@ -122,15 +123,15 @@ class Hit:
             KeyError, TypeError, ValueError: The data is not a hit.
         """
         box, size = facts["box"], facts["size"]
-        given = {name: facts[name] for name in _HIT_FIELDS}
-        given |= {
+        values = {name: facts[name] for name in _HIT_FIELDS}
+        values |= {
             "box": None if box is None else (float(box[0]), float(box[1]), float(box[2]), float(box[3])),
             "size": None if size is None else (int(size[0]), int(size[1])),
             "words": tuple(facts["words"]),
             "others": tuple(cls.from_dict(other) for other in facts["others"]),
             "agreement": array_from_dict(facts["agreement"]),
         }
-        return cls(**given)
+        return cls(**values)
 
 
 _HIT_FIELDS = tuple(each.name for each in fields(Hit))
@@ -154,8 +155,8 @@ class Answer(Generic[Found]):
     HITS: ClassVar[str] = "hits"  # the name of the hits in `as_dict`
 
     hits: list[Found]
-    outlier: dict[str, Any] | None = None
-    receipt: dict[str, Any] = field(default_factory=dict)
+    outlier: JsonObject | None = None
+    receipt: JsonObject = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
     modality: str | None = None
     warnings: tuple[str, ...] = ()
@@ -170,9 +171,9 @@ class Answer(Generic[Found]):
     def __getitem__(self, index: int) -> Found:
         return self.hits[index]
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> JsonObject:
         """Return hits, outlier, receipt and seconds for JSON; "warnings" and "erased" if there are any."""
-        facts: dict[str, Any] = {
+        facts: JsonObject = {
             self.HITS: [hit.as_dict() for hit in self.hits],
             "outlier": self.outlier,
             "receipt": self.receipt,
@@ -221,7 +222,7 @@ class Result(Answer[Hit]):
     weights: dict[str, float] | None = None
     pictures: "ResultPictures | None" = field(default=None, repr=False, compare=False)
 
-    def __getstate__(self) -> dict[str, Any]:
+    def __getstate__(self) -> JsonObject:
         """Leave the pictures behind: they are of an archive that is open here."""
         return {**vars(self), "pictures": None}
 
@@ -242,11 +243,11 @@ class Result(Answer[Hit]):
         """Return True if the query had words and no image."""
         return self.query_text is not None and self.receipt.get("query", {}).get("kind") == "text"
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> JsonObject:
         """Return the result for JSON; "weights" is there for a search with words."""
         return super().as_dict() | ({} if self.weights is None else {"weights": self.weights})
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> JsonObject:
         """Return the result as plain data that loses nothing but its pictures, as schemas/result.json describes."""
         return {
             "version": VERSION,
@@ -258,7 +259,7 @@ class Result(Answer[Hit]):
         }
 
     @classmethod
-    def from_dict(cls, facts: Mapping[str, Any]) -> "Result":
+    def from_dict(cls, facts: Mapping[str, Json]) -> "Result":
         """Return the result of a dictionary made by `to_dict`.
 
         Args:
@@ -270,13 +271,13 @@ class Result(Answer[Hit]):
         try:
             require_version(facts, "the result")
             box, size = facts["query_box"], facts["query_size"]
-            given = {name: facts[name] for name in _RESULT_FIELDS} | {
+            values = {name: facts[name] for name in _RESULT_FIELDS} | {
                 "hits": [Hit.from_dict(hit) for hit in facts["hits"]],
                 "warnings": tuple(facts["warnings"]),
                 "query_box": None if box is None else (float(box[0]), float(box[1]), float(box[2]), float(box[3])),
                 "query_size": None if size is None else (int(size[0]), int(size[1])),
             }
-            return cls(**given)
+            return cls(**values)
         except (KeyError, TypeError, ValueError, IndexError) as error:
             raise QueryError(f"this is no result ({error}): give what `Result.to_dict` made") from None
 
@@ -333,7 +334,7 @@ class Drawing(Protocol):
         """Draw a contact sheet, and write it if a path is given."""
         ...
 
-    def page(self, found: Sequence[Result], path: str | Path | None, title: str) -> str:
+    def page(self, results: Sequence[Result], path: str | Path | None, title: str) -> str:
         """Return several results as an HTML page, and write it if a path is given."""
         ...
 

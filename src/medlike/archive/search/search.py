@@ -5,14 +5,15 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from medlike.archive.index.candidates import Candidates, Field, ordered
-from medlike.archive.index.filters import Condition, Filter, conditions, holds_field
-from medlike.archive.index.index import Index, Part, View
+from medlike.archive.index.columns import Value
+from medlike.archive.index.filters import Condition, Filter, holds_field
+from medlike.archive.index.index import Part, View
 from medlike.archive.index.segment import HASH_COLUMNS
 from medlike.archive.search.encoded_query import EncodedQuery, encode_queries, query_picture, read_images
 from medlike.archive.search.fusion import FusedRanking, weights
@@ -23,53 +24,56 @@ from medlike.archive.search.receipts import compared, recalled, receipt
 from medlike.archive.search.regions import RegionRanking
 from medlike.archive.search.result import Hit, Picture, Result, ResultPictures
 from medlike.archive.search.settings import SearchSettings
-from medlike.archive.search.text_search import Ranking, TextViews, aligned, described, rankings, told
+from medlike.archive.search.text_search import Ranking, TextViews, aligned, described, explained, rankings
 from medlike.archive.storage.rows import FILTER_COLUMNS, NUMBER_COLUMNS
 from medlike.archive.storage.store import Store
 from medlike.codes import hamming
 from medlike.codes.templates import SCALES, Template
 from medlike.errors import QueryError
+from medlike.types import Json
 
 if TYPE_CHECKING:
     from medlike.archive.session import Session
     from medlike.imaging import Image
 
-def search(session: "Session", query: Any, **settings: Any) -> Result:
-    """The stored images most like a query. settings: fields of `SearchSettings`.
+def search_many(session: "Session", queries: Sequence[object], **settings: object) -> list[Result]:
+    """Return one result for each query, all as of one generation; the codes are read from memory once for all.
 
-    query: a Query, or what its `image` may be. Raises QueryError for a query or setting that makes no sense,
-    ImageError where the query's image cannot be read.
+    Args:
+        session: The archive.
+        queries: Queries, or what the `image` of a Query may be.
+        **settings: Fields of `SearchSettings`.
+
+    Raises:
+        QueryError: A query or a setting makes no sense.
+        ImageError: The image of a query cannot be read.
     """
-    return search_many(session, [query], **settings)[0]
-
-
-def search_many(session: "Session", queries: Sequence[Any], **settings: Any) -> list[Result]:
-    """One result a query, all as of one generation; the codes are read from memory once for all."""
     chosen = SearchSettings.of(**settings)
-    index, clock = session.index, Clock()
-    view = index.view(chosen.generation)
-    given = [query if isinstance(query, Query) else Query(image=query) for query in queries]
-    images = read_images(session, given)
+    clock = Clock()
+    view = session.index.view(chosen.generation)
+    prepared = [query if isinstance(query, Query) else Query(image=query) for query in queries]
+    images = read_images(session, prepared)
     clock.stage("read")
-    encoded = encode_queries(session, given, images, view, chosen.exclude_own_patient)
+    encoded = encode_queries(session, prepared, images, view, chosen.exclude_own_patient)
     clock.stage("encode")
-    results = _answer(session, index, view, encoded, chosen, clock)
+    results = _answer(session, view, encoded, chosen, clock)
     return [
         _with_pictures(session, result, query.id, image)
         for result, query, image in zip(results, encoded, images, strict=True)
     ]
 
 
-def repeat(session: "Session", given: Mapping[str, Any]) -> Result:
-    """The same search again, as of the receipt's generation.
+def repeat(session: "Session", stated: Mapping[str, Json]) -> Result:
+    """Repeat the search of a receipt, as of its generation.
 
-    Raises QueryError where the receipt is none, is of another bundle, or its generation is not kept. The
-    result's `erased` says how many images that the first answer could have held were erased since.
+    The result's `erased` counts the images that the first answer could have and that were erased since.
+
+    Raises:
+        QueryError: It is no receipt, or of another bundle, or its generation is not kept.
     """
-    chosen, encoded = recalled(session, given)
-    index, clock = session.index, Clock()
-    result = _answer(session, index, index.view(chosen.generation), [encoded], chosen, clock)[0]
-    return compared(session, given, _with_pictures(session, result, encoded.id))
+    chosen, encoded = recalled(session, stated)
+    result = _answer(session, session.index.view(chosen.generation), [encoded], chosen, Clock())[0]
+    return compared(session, stated, _with_pictures(session, result, encoded.id))
 
 
 def _with_pictures(session: "Session", result: Result, id: str | None, image: "Image | None" = None) -> Result:
@@ -115,26 +119,20 @@ class _Ranking:
         return rank(self.fields, self.encoded.code, self.encoded.content, k, self.mode, self.radius, self.known)
 
     def members(self, positions: Sequence[NDArray[np.int64]]) -> Candidates:
-        found = members(self.fields, self.encoded.code, self.encoded.content, positions)
-        return found if self.radius is None else found.take(found.distance <= self.radius)
+        ranked = members(self.fields, self.encoded.code, self.encoded.content, positions)
+        return ranked if self.radius is None else ranked.take(ranked.distance <= self.radius)
 
 
 def _answer(
-    session: "Session",
-    index: Index,
-    view: View,
-    encoded: Sequence[EncodedQuery],
-    settings: SearchSettings,
-    clock: Clock,
+    session: "Session", view: View, encoded: Sequence[EncodedQuery], settings: SearchSettings, clock: Clock
 ) -> list[Result]:
-    wanted = conditions(settings.where) if settings.where else ()
-    chosen = Filter(wanted, session.store, session.hashed) if wanted else None
-    bases = [_base(part, chosen) for part in view.parts]
+    filter = Filter.of(settings.where, session.store, session.hashed) if settings.where else None
+    bases = [Field.of(part, filter) for part in view.parts]
     clock.stage("filter")
     fields_of = [[_narrowed(base, query, settings) for base in bases] for query in encoded]
     radius = settings.radius
     if radius is None and settings.rank == "radius":
-        radius = index.layout.bits // 8
+        radius = session.index.layout.bits // 8
     known = _first(fields_of, encoded, settings, radius)
     answers = []
     for number, query in enumerate(encoded):
@@ -147,7 +145,7 @@ def _answer(
             image = _Ranking(fields_of[number], query, settings, radius, known[number])
         texts = None
         if query.text is not None:
-            texts = _InWords(session, view, query, image, fields_of[number], chosen, settings)
+            texts = _InWords(session, view, query, image, fields_of[number], filter, settings)
         ranking = image if texts is None else texts.ranking
         assert ranking is not None
         if settings.group_by is None:
@@ -159,19 +157,19 @@ def _answer(
     results = []
     for query, (template, ranked, groups, texts) in zip(encoded, answers, strict=True):
         if texts is None:
-            found = hits(session, view, query, template, ranked, groups)
+            shown = hits(session, view, query, template, ranked, groups)
         else:
-            shown = None if groups is None else [(texts.shown(others), size) for others, size in groups]
-            found = texts.told(hits(session, view, query, template, texts.shown(ranked), shown))
+            others_shown = None if groups is None else [(texts.shown(others), size) for others, size in groups]
+            shown = texts.explained(hits(session, view, query, template, texts.shown(ranked), others_shown))
         stated = settings if query.text is None else replace(settings, weights=weights(settings.weights))
         results.append(
             Result(
-                hits=found,
+                hits=shown,
                 outlier=query.outlier,
-                receipt=receipt(session, view.generation, query, stated, [_listed(hit) for hit in found]),
+                receipt=receipt(session, view.generation, query, stated, [_listed(hit) for hit in shown]),
                 seconds=clock.seconds,
                 modality=query.modality,
-                warnings=query.warnings + _warnings(session.store, query, settings, view, wanted, found),
+                warnings=query.warnings + _warnings(session.store, query, settings, view, filter, shown),
                 title=query.title,
                 query_box=None if query.region is None else query.region.box,
                 query_size=query.size,
@@ -193,7 +191,7 @@ class _InWords:
         query: EncodedQuery,
         image: Ranking | None,
         fields: Sequence[Field],
-        chosen: Filter | None,
+        filter: Filter | None,
         settings: SearchSettings,
     ) -> None:
         assert query.text is not None
@@ -201,14 +199,14 @@ class _InWords:
             raise QueryError("radius counts bits of the image's code: leave it out where words are searched for")
         self.session, self.view, self.text, self.image, self.fields = session, view, query.text, image, fields
         self.views = TextViews.of(session, view.generation)
-        wanted = weights(settings.weights)
+        all_weights = weights(settings.weights)
 
         def narrowed(part: Part) -> Field:
-            return _narrowed(_base(part, chosen), query, settings)
+            return _narrowed(Field.of(part, filter), query, settings)
 
-        found = rankings(session, self.views, self.text, image, wanted, settings.depth, narrowed)
-        self.weights = {name: wanted[name] for name in found}
-        self.ranking = FusedRanking(fields, found, wanted)
+        orders = rankings(session, self.views, self.text, image, all_weights, settings.depth, narrowed)
+        self.weights = {name: all_weights[name] for name in orders}
+        self.ranking = FusedRanking(fields, orders, all_weights)
 
     def shown(self, ranked: Candidates) -> Candidates:
         """The same images with the distance and similarity that are shown: to the query's image, else to its text."""
@@ -217,13 +215,9 @@ class _InWords:
         positions = [np.sort(ranked.position[ranked.part == number]) for number in range(len(self.fields))]
         return aligned(ranked, self.image.members(positions))
 
-    def told(self, found: Sequence[Hit]) -> list[Hit]:
-        """The hits with scores, places and words."""
-        return told(self.session, self.ranking, self.text, found, self.view)
-
-
-def _base(part: Part, chosen: Filter | None) -> Field:
-    return Field.of(part, None if chosen is None else chosen.mask(part))
+    def explained(self, shown: Sequence[Hit]) -> list[Hit]:
+        """Return the hits with scores, places and words."""
+        return explained(self.session, self.ranking, self.text, shown, self.view)
 
 
 def _template(query: EncodedQuery, settings: SearchSettings) -> Template | None:
@@ -245,7 +239,7 @@ def _narrowed(base: Field, query: EncodedQuery, settings: SearchSettings) -> Fie
     return base
 
 
-def _carriers(part: Part, name: str, value: Any) -> NDArray[np.int64]:
+def _carriers(part: Part, name: str, value: Value) -> NDArray[np.int64]:
     """Positions of a part's rows that have a value in a column."""
     column = part.segment.column(name)
     code = column.code(value)
@@ -256,23 +250,21 @@ def _carriers(part: Part, name: str, value: Any) -> NDArray[np.int64]:
 
 def _first(
     made: Sequence[list[Field]], encoded: Sequence[EncodedQuery], settings: SearchSettings, radius: int | None
-) -> list[list[Any] | None]:
-    """The nearest rows of each part for all queries at once, where one scan can serve them all."""
-    alone: list[list[Any] | None] = [None] * len(encoded)
+) -> Sequence[list[Answer] | None]:
+    """Return the nearest rows of each part for all queries at once, where one scan can serve them all."""
+    alone = [None] * len(encoded)
     if len(encoded) < 2 or settings.rank == "radius" or settings.group_by is not None:
         return alone
     if any(query.region is not None or query.text is not None for query in encoded):
         return alone
     codes = np.stack([query.code for query in encoded])
-    first: list[list[Any] | None] = [[] for _ in encoded]
+    first: list[list[Answer]] = [[] for _ in encoded]
     for column in zip(*made, strict=True):
         if any(field.mask is not column[0].mask for field in column):
             return alone
         k = max(reach(field, settings.k) for field in column)
-        for answers, answer in zip(
-            first, hamming.nearest_and_more(column[0].codes, codes, k, column[0].mask, radius), strict=True
-        ):
-            assert answers is not None
+        nearest = hamming.nearest_and_more(column[0].codes, codes, k, column[0].mask, radius)
+        for answers, answer in zip(first, nearest, strict=True):
             answers.append(answer)
     return first
 
@@ -282,33 +274,33 @@ def _grouped(
 ) -> tuple[Candidates, Groups]:
     """The best of each study or series, and for each its other images in the same order, and their number."""
     name = settings.group_by or ""
-    wanted = 4 * settings.k
+    depth = 4 * settings.k
     while True:
-        ranked = ranking.first(wanted)
+        ranked = ranking.first(depth)
         keys = [
             made[part].part.segment.column(name).value(int(at))
             for part, at in zip(ranked.part, ranked.position, strict=True)
         ]
-        best: dict[Any, int] = {}
+        best: dict[Value, int] = {}
         for at, key in enumerate(keys):
             # An image without a study is one of its own.
             best.setdefault(at if key is None else key, at)
-        if len(best) >= settings.k or len(ranked) < wanted:
+        if len(best) >= settings.k or len(ranked) < depth:
             break
-        wanted *= 4
+        depth *= 4
     chosen = sorted(best.values())[: settings.k]
     groups: Groups = []
     for at in chosen:
-        if keys[at] is None:
+        key = keys[at]
+        if key is None:
             groups.append((ranked.take(slice(0, 0)), 1))
             continue
-        everyone = ranking.members([_carriers(field.part, name, keys[at]) for field in made])
-        everyone = ordered(everyone, settings.rank)
-        groups.append((everyone.take(slice(1, 1 + settings.others)), len(everyone)))
+        members = ranking.members([_carriers(field.part, name, key) for field in made])
+        groups.append((ordered(members, settings.rank).take(slice(1, 1 + settings.others)), len(members)))
     return ranked.take(np.asarray(chosen, np.int64)), groups
 
 
-def _listed(hit: Hit) -> list[Any]:
+def _listed(hit: Hit) -> list[object]:
     scored = [] if hit.score is None else [hit.score]
     return [hit.id, hit.distance, hit.box, [other.id for other in hit.others], *scored]
 
@@ -318,8 +310,8 @@ def _warnings(
     query: EncodedQuery,
     settings: SearchSettings,
     view: View,
-    wanted: Sequence[Condition],
-    found: Sequence[Hit],
+    filter: Filter | None,
+    shown: Sequence[Hit],
 ) -> tuple[str, ...]:
     warnings = []
     if settings.exclude_own_patient and "patient" not in query.own and not query.in_words_only:
@@ -329,8 +321,8 @@ def _warnings(
             if known
             else "the query's patient is not known: no image was left out for it"
         )
-    if not found:
-        warnings += [_nothing_has(condition, view, store) for condition in wanted]
+    if filter is not None and not shown:
+        warnings += [_nothing_has(condition, view, store) for condition in filter.conditions]
     return tuple(warning for warning in warnings if warning)
 
 
@@ -345,9 +337,9 @@ def _nothing_has(condition: Condition, view: View, store: Store) -> str:
     if condition.operator not in ("eq", "in") or condition.field in (*HASH_COLUMNS, *NUMBER_COLUMNS):
         return ""
     values = {value for part in view.parts for value in part.segment.column(condition.field).values}
-    wanted = condition.value if condition.operator == "in" else (condition.value,)
-    if values & {str(value) for value in wanted}:
+    sought = [str(value) for value in condition.values]
+    if values & set(sought):
         return ""
     listed = ", ".join(sorted(values)[:20]) or "no value at all"
-    return f"no image has {condition.field} {', '.join(map(str, wanted))}; the archive has {listed}"
+    return f"no image has {condition.field} {', '.join(sought)}; the archive has {listed}"
 

@@ -2,10 +2,11 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import Annotated, Any, Literal, TypedDict, get_args
+from typing import Annotated, Literal, TypedDict, get_args
 
 from medlike.errors import QueryError
 from medlike.option import Option
+from medlike.types import Json
 
 Rank = Literal["content", "radius", "hamming"]
 Grouping = Literal["series", "study"]
@@ -35,25 +36,11 @@ class SearchSettings:
         depth: For words: how many images of each ranking count.
     """
 
-    k: Annotated[int, Option("Number of hits.", "-k", min=1)] = 10
-    where: Annotated[
-        Mapping[str, Any] | None,
-        Option(
-            "Search only images that match a condition: modality=CT, modality=CT,MR, sex!=M, age>=40. Repeatable.",
-            "--where -w",
-            metavar="CONDITION",
-            text=list[str],
-        ),
-    ] = None
-    rank: Annotated[
-        Rank,
-        Option(
-            "Order of the hits. content: by distance, ties by content. radius: all within --radius, by content. "
-            "hamming: by distance only."
-        ),
-    ] = "content"
-    radius: Annotated[int | None, Option("Return only hits within this many bits.", min=0)] = None
-    group_by: Annotated[Grouping | None, Option("Return one hit for each series or study: its best image.")] = None
+    k: int = 10
+    where: Mapping[str, Json] | None = None
+    rank: str = "content"
+    radius: int | None = None
+    group_by: str | None = None
     others: int = 10
     exclude_own_patient: Annotated[bool, Option("Leave out images of the query's patient.")] = False
     include_self: bool = False
@@ -110,23 +97,23 @@ class SearchSettings:
             conditions(self.where)
 
     @classmethod
-    def of(cls, **given: Any) -> "SearchSettings":
+    def of(cls, **values: Json) -> "SearchSettings":
         """Return settings from keywords.
 
         Raises:
             QueryError: A keyword is unknown, or a value makes no sense.
         """
         known = [field.name for field in fields(cls)]
-        for name in given:
+        for name in values:
             if name not in known:
                 raise QueryError(f"{name!r} is no setting of a search: use {', '.join(known)}")
-        return cls(**given)
+        return cls(**values)
 
 
 class SearchKeywords(TypedDict, total=False):
     """Type the keywords of a search: the fields of `SearchSettings` without k."""
 
-    where: Mapping[str, Any] | None
+    where: Mapping[str, Json] | None
     rank: Rank
     radius: int | None
     group_by: Grouping | None
@@ -145,12 +132,12 @@ class SearchKeywords(TypedDict, total=False):
 class TextKeywords(TypedDict, total=False):
     """Type the keywords of a search of texts."""
 
-    where: Mapping[str, Any] | None
+    where: Mapping[str, Json] | None
     generation: int | None
     include_self: bool
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: Json) -> Json:
     """Return a value as JSON, and so a receipt, holds it: numbers of NumPy become Python's, collections lists."""
     if hasattr(value, "tolist"):
         return value.tolist()
@@ -161,11 +148,11 @@ def _plain(value: Any) -> Any:
     return [_plain(each) for each in value]
 
 
-def _at_least(name: str, value: Any, least: int, action: str) -> None:
+def _at_least(name: str, value: object, least: int, action: str) -> None:
     if isinstance(value, bool) or not isinstance(value, int) or value < least:
         raise QueryError(f"{name} is {value!r}: {action}")
 
 
-def _one_of(name: str, value: Any, known: Sequence[Any]) -> None:
+def _one_of(name: str, value: object, known: Sequence[object]) -> None:
     if value not in known:
         raise QueryError(f"{name} is {value!r}: use one of {', '.join(str(each) for each in known if each)}")

@@ -3,13 +3,14 @@
 import base64
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from medlike.archive.index.bm25 import MOST, terms
 from medlike.errors import INSTALL_TEXT, QueryError
+from medlike.types import Json, JsonObject
 
 if TYPE_CHECKING:
     from medlike.archive.session import Session
@@ -33,7 +34,7 @@ class TextQuery:
     bundle: str | None = None
     warnings: tuple[str, ...] = ()
 
-    def facts(self) -> dict[str, Any]:
+    def facts(self) -> JsonObject:
         """As a receipt holds it."""
         return {
             "text": self.text,
@@ -46,7 +47,7 @@ class TextQuery:
         }
 
     @classmethod
-    def of_facts(cls, facts: Mapping[str, Any]) -> "TextQuery":
+    def of_facts(cls, facts: Mapping[str, Json]) -> "TextQuery":
         """From a receipt. Raises KeyError, TypeError or ValueError where it is none."""
         code, embedding = facts["code"], facts["embedding"]
         return cls(
@@ -67,20 +68,20 @@ def text_query(session: "Session", text: str, content: NDArray[np.int8] | None) 
     from medlike.imaging import plain
     from medlike.inference.sentence_weights import text_installed
 
-    found, warnings = plain(text), []
-    if not found:
+    clean, warnings = plain(text), []
+    if not clean:
         raise QueryError("the text holds nothing but white space and control characters: give at least one word")
-    if len(found) > LONGEST:
-        raise QueryError(f"the text has {len(found):,} characters: give at most {LONGEST:,}")
+    if len(clean) > LONGEST:
+        raise QueryError(f"the text has {len(clean):,} characters: give at most {LONGEST:,}")
     has_texts = session.indexes.has_texts()
-    text_encoder = session.text_encoder
+    text_encoder = session.loaded.text_encoder
     if text_encoder is None and not has_texts:
         missing = "" if text_installed() else f"; the text part of medlike is not installed: {INSTALL_TEXT}"
         raise QueryError(
             "this archive has no texts and no text bundle, so nothing in it can be found by words: add images with "
             "texts, or run `medlike reindex --text-bundle` with one that goes with its image bundle" + missing
         )
-    words = terms(found) if has_texts else ()
+    words = terms(clean) if has_texts else ()
     if len(words) > MOST:
         warnings.append(f"the text has {len(words)} different words: the first {MOST} are looked for")
     code = embedding = bundle = None
@@ -93,21 +94,21 @@ def text_query(session: "Session", text: str, content: NDArray[np.int8] | None) 
         warnings.append(f"searched by words alone: the sentence encoder is not installed; {INSTALL_TEXT}")
     elif text_encoder is not None:
         sentences = text_encoder.sentences  # TextNotInstalled where words cannot help either
-        if sentences.readable(found):
-            if sentences.truncated(found):
+        if sentences.readable(clean):
+            if sentences.truncated(clean):
                 warnings.append("the text is long: its meaning is taken from its beginning (256 word pieces)")
-            codes = text_encoder.query(found, content)
+            codes = text_encoder.query(clean, content)
             code, embedding, bundle = codes.code[0], codes.embedding[0], text_encoder.facts.digest
         else:
             warnings.append("no word or letter of the text is known to the sentence encoder: its meaning is left out")
     elif not words:
         warnings.append("the text holds no word that could be looked for")
-    return TextQuery(found, words, code, embedding, bundle, tuple(warnings))
+    return TextQuery(clean, words, code, embedding, bundle, tuple(warnings))
 
 
 def content_query(session: "Session", content: NDArray[np.int8]) -> TextQuery:
     """An image without words, to find texts. Raises QueryError without a text bundle."""
-    text_encoder = session.text_encoder
+    text_encoder = session.loaded.text_encoder
     if text_encoder is None:
         raise QueryError(
             "this archive has no text bundle, so an image finds no texts: run `medlike reindex --text-bundle` with one "

@@ -1,9 +1,10 @@
 """Results of a search of stored texts."""
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from medlike.archive.search.result import Answer
+from medlike.types import JsonObject
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,7 @@ class TextHit:
     distance: int
     similarity: float
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> JsonObject:
         """Return the hit for JSON."""
         return dict(vars(self))
 

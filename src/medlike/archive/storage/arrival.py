@@ -35,8 +35,8 @@ def checked(
     """
     if not isinstance(name, str) or len(name) > NAME:
         raise InputError(f"the file name is {_shown(name)}: give a text of at most {NAME} characters")
-    given = {"metadata": metadata, "texts": texts, "identifiers": identifiers}
-    facts = {kind: _keyed(kind, values) for kind, values in given.items()}
+    kinds = {"metadata": metadata, "texts": texts, "identifiers": identifiers}
+    facts = {kind: _keyed(kind, values) for kind, values in kinds.items()}
     for key, value in facts["metadata"].items():
         for each in value if isinstance(value, list | tuple) and len(value) <= KEYS else [value]:
             _require_value(f"metadata[{key!r}]", each)
@@ -49,17 +49,17 @@ def checked(
     return {"name": name.encode(errors="backslashreplace").decode(), **facts}
 
 
-def _keyed(kind: str, given: object) -> JsonObject:
-    if given is None:
+def _keyed(kind: str, values: object) -> JsonObject:
+    if values is None:
         return {}
-    if not isinstance(given, Mapping):
-        raise InputError(f"{kind} is {_shown(given)}: give a mapping of names to values")
-    if len(given) > KEYS:
-        raise InputError(f"{kind} has {len(given)} entries, at most {KEYS} are stored: give fewer")
-    for key in given:
+    if not isinstance(values, Mapping):
+        raise InputError(f"{kind} is {_shown(values)}: give a mapping of names to values")
+    if len(values) > KEYS:
+        raise InputError(f"{kind} has {len(values)} entries, at most {KEYS} are stored: give fewer")
+    for key in values:
         if not isinstance(key, str) or not 0 < len(key) <= KEY or not key.isprintable():
             raise InputError(f"{kind} has the key {_shown(key)}: give a printable name of 1 to {KEY} characters")
-    return dict(given)
+    return dict(values)
 
 
 def _require_value(place: str, value: object) -> None:

@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, Protocol, cast
+from typing import BinaryIO, cast
 
 from medlike import files as durable
 from medlike.archive.storage import encryption, sealed_key
@@ -48,16 +48,6 @@ class BackupReport:
     files: int = 0
     generation: int = 0
     links: bool = False
-
-
-class _Target(Protocol):
-    """Where a backup goes; names are relative, with slashes."""
-
-    def add(self, name: str, data: bytes) -> None: ...
-
-    def copy(self, name: str, source: Path) -> None: ...
-
-    def database(self, name: str, source: Path) -> Path: ...
 
 
 class _Plain:
@@ -117,6 +107,9 @@ class _Sealed:
     def finish(self) -> None:
         """Write the end of the tar stream."""
         self._tar.close()
+
+
+_Target = _Plain | _Sealed
 
 
 def backup(
@@ -204,7 +197,7 @@ def restore(source: Path, target: Path, passphrase: str | None = None, key: Path
     Raises:
         ArchiveError: There is no backup, it is damaged or holds what no archive does, or passphrase or key is wrong.
     """
-    given = None if key is None else durable.read(key, 1024)
+    key_bytes = None if key is None else durable.read(key, 1024)
     container = source / CONTAINER
     durable.require_plain(container)
     if container.exists():
@@ -212,17 +205,17 @@ def restore(source: Path, target: Path, passphrase: str | None = None, key: Path
             raise ArchiveError(f"the backup in {source} is encrypted: give its passphrase")
         with _filled(target, source):
             description = _unpack_sealed(container, target, passphrase)
-            _finish(target, description, given)
+            _finish(target, description, key_bytes)
         return Folder.open(target)
     original = Folder.open(source)
     sealed = source / "private" / sealed_key.FILE
-    if given is None and os.path.lexists(sealed):
+    if key_bytes is None and os.path.lexists(sealed):
         if passphrase is None:
             raise ArchiveError(f"the id key in {source} is encrypted: give the passphrase of the backup")
-        given = sealed_key.unseal(durable.read(sealed, 4096), passphrase)
+        key_bytes = sealed_key.unseal(durable.read(sealed, 4096), passphrase)
     with _filled(target, source, bool(original.shared)):
-        _unpack(source, target, with_key=given is None)
-        _finish(target, durable.read(source / FILE), given)
+        _unpack(source, target, with_key=key_bytes is None)
+        _finish(target, durable.read(source / FILE), key_bytes)
     return Folder.open(target)
 
 
@@ -338,14 +331,8 @@ def _copy_database(source: Path, target: Path) -> None:
 
 def _copy_pixels(store: Store, origin: Pixels, out: _Target) -> tuple[list[Path], int]:
     """Copy the files that a store refers to; those missing, and how many there are."""
-    with storage_errors(store.path):
-        query = store.connection.execute
-        paths = [
-            origin.path(digest) for (digest,) in query("SELECT DISTINCT pixels FROM images WHERE kind = 'copy'")
-        ] + [
-            origin.preview_path(sha256)
-            for (sha256,) in query("SELECT DISTINCT preview FROM images WHERE preview IS NOT NULL")
-        ]
+    copies, previews = store.pixel_names()
+    paths = [*map(origin.path, copies), *map(origin.preview_path, previews)]
     missing = []
     for path in paths:
         try:

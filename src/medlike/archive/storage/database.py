@@ -1,15 +1,21 @@
 """SQLite connections as the archive uses them, and its errors as ours."""
 
+import json
 import os
 import sqlite3
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from weakref import WeakSet
 
 from medlike import strict_json
 from medlike.errors import ArchiveError, ArchiveFull, ArchiveLocked
+from medlike.types import Json
+
+PAGE = 1000  # rows read at a time
+EACH = "(SELECT value FROM json_each(?))"  # the values that `each` packs into one
+Values = Sequence[object] | Mapping[str, object]  # what SQL binds
 
 
 class Database:
@@ -18,25 +24,57 @@ class Database:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._local = threading.local()
-        self._all: WeakSet[_Held] = WeakSet()
+        self._all: WeakSet[_Connection] = WeakSet()
         self._lock = threading.Lock()
 
     @property
     def connection(self) -> sqlite3.Connection:
         """This thread's connection, in autocommit mode: commits are fsynced, deleted cells are zeroed."""
-        held = getattr(self._local, "held", None)
-        if held is not None and held.process == os.getpid() and not held.outdated(self.path):
-            connection: sqlite3.Connection = held.connection
-            return connection
-        still = _state(self.path) if unwritten(self.path) else None
-        connection = self.opened()
-        held = self._local.held = _Held(connection, still)
-        with self._lock:
-            self._all.add(held)
-        return connection
+        current: _Connection | None = getattr(self._local, "current", None)
+        if current is None or current.process != os.getpid() or current.outdated(self.path):
+            still = _state(self.path) if unwritten(self.path) else None
+            current = self._local.current = _Connection(self.opened(), still)
+            with self._lock:
+                self._all.add(current)
+        return current.connection
+
+    def query(self, sql: str, values: Values = ()) -> list[tuple[Json, ...]]:
+        """Return the rows that a statement selects; errors of SQLite are raised as those of `storage_errors`."""
+        with storage_errors(self.path):
+            return self.connection.execute(sql, values).fetchall()
+
+    def first(self, sql: str, values: Values = ()) -> tuple[Json, ...] | None:
+        """Return the first row that a statement selects, None if there is none."""
+        with storage_errors(self.path):
+            row: tuple[Json, ...] | None = self.connection.execute(sql, values).fetchone()
+        return row
+
+    def number(self, sql: str, values: Values = ()) -> int:
+        """Return the whole number that a statement selects, 0 for NULL or no row."""
+        row = self.first(sql, values)
+        return int(row[0] or 0) if row else 0
+
+    def pages(
+        self, sql: str, values: Mapping[str, object], last: int = 0, size: int = PAGE
+    ) -> Iterator[list[tuple[Json, ...]]]:
+        """Yield the rows that a statement selects, page by page, so that memory does not grow.
+
+        Args:
+            sql: Its first column is a number above `:last` in ascending order, and it ends in `LIMIT :size`.
+            values: The other values that it binds, by name.
+            last: The number to begin after.
+            size: Rows of a page.
+        """
+        while True:
+            page = self.query(sql, {**values, "last": last, "size": size})
+            if page:
+                yield page
+            if len(page) < size:
+                return
+            last = page[-1][0]
 
     def opened(self) -> sqlite3.Connection:
-        """A connection more, which the caller closes."""
+        """Open one more connection, which the caller closes."""
         with storage_errors(self.path):
             # check_same_thread is off only so that close() may close every thread's connection.
             connection = sqlite3.connect(
@@ -47,17 +85,16 @@ class Database:
                 check_same_thread=False,
             )
             connection.execute("PRAGMA synchronous=FULL")
-            connection.execute("PRAGMA secure_delete=ON")
-            connection.execute("PRAGMA foreign_keys=ON")
-            connection.execute("PRAGMA cache_size=-16000")
+            for setting in ("secure_delete=ON", "foreign_keys=ON", "cache_size=-16000"):
+                connection.execute(f"PRAGMA {setting}")
         return connection
 
     def close(self) -> None:
         """Close every connection of this process; one is opened again when it is needed."""
         with self._lock:
-            everyone, self._all = list(self._all), WeakSet()
-        for held in everyone:
-            held.close()
+            connections, self._all = list(self._all), WeakSet()
+        for connection in connections:
+            connection.close()
         self._local = threading.local()
 
 
@@ -65,8 +102,8 @@ class Database:
 _inherited: list[sqlite3.Connection] = []
 
 
-class _Held:
-    """The connection of one thread; it is closed when the thread ends, which lets go of this."""
+class _Connection:
+    """The connection of one thread; it is closed when the thread ends and this is deleted."""
 
     def __init__(self, connection: sqlite3.Connection, still: tuple[int, ...] | None = None) -> None:
         """still: the state of the file, where it was opened as one that nobody writes to."""
@@ -75,7 +112,7 @@ class _Held:
         self.still = still
 
     def outdated(self, path: Path) -> bool:
-        """Whether somebody who may write has begun to: what they commit is looked for beside the file."""
+        """Return True if a writer has appeared since the file was opened as immutable: reopen it to read the log."""
         return self.still is not None and not self.connection.in_transaction and _state(path) != self.still
 
     def close(self) -> None:
@@ -88,12 +125,12 @@ class _Held:
 
 
 def unwritten(path: Path) -> bool:
-    """Whether this process may not write beside a database and nobody else has it open to write."""
+    """Return True if this process may not write beside a database, and no other has it open to write."""
     return not os.access(path.parent, os.W_OK, effective_ids=True) and not _log(path).exists()
 
 
 def address(path: Path) -> str:
-    """What SQLite opens a database by: to read it needs to make the log's files beside it, unless nobody writes."""
+    """Return the URI by which SQLite opens a database: immutable if no log can be made beside it and nobody writes."""
     return f"{path.absolute().as_uri()}?{'mode=ro&immutable=1' if unwritten(path) else 'mode=rw'}"
 
 
@@ -103,14 +140,14 @@ def _log(path: Path) -> Path:
 
 def _state(path: Path) -> tuple[int, ...]:
     try:
-        found = path.stat()
-        return found.st_mtime_ns, found.st_size, _log(path).exists()
+        state = path.stat()
+        return state.st_mtime_ns, state.st_size, _log(path).exists()
     except OSError:
         return ()
 
 
 def log_emptied(connection: sqlite3.Connection, patience: float) -> bool:
-    """Move the log into the database and cut it to nothing; false where readers hold it for longer (seconds)."""
+    """Move the log into the database and empty it; return False if readers hold it for longer than some seconds."""
     waits = connection.execute("PRAGMA busy_timeout").fetchone()[0]
     connection.execute(f"PRAGMA busy_timeout={round(patience * 1000)}")
     try:
@@ -119,9 +156,14 @@ def log_emptied(connection: sqlite3.Connection, patience: float) -> bool:
         connection.execute(f"PRAGMA busy_timeout={waits}")
 
 
+def each(values: Iterable[int] | Iterable[str]) -> str:
+    """Return any number of values as the one that SQL binds for `EACH`."""
+    return json.dumps([value if isinstance(value, str) else int(value) for value in values])
+
+
 @contextmanager
 def transaction(connection: sqlite3.Connection) -> Iterator[None]:
-    """One write transaction; rolled back when the body or the commit fails."""
+    """Run one write transaction; it is rolled back if the body or the commit fails."""
     connection.execute("BEGIN IMMEDIATE")
     try:
         yield

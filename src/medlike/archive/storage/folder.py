@@ -57,13 +57,8 @@ class BundleFacts:
     @classmethod
     def of(cls, bundle: "Bundle") -> "BundleFacts":
         """From a loaded bundle."""
-        from medlike.bundle.bundle import SHIPPED
-
-        path = bundle.path.absolute()
         widths = (bundle.bits, bundle.content_dim, bundle.local_bits)
-        # A shipped bundle that was fitted to a site keeps its name, but lies elsewhere.
-        place = None if path == SHIPPED / bundle.name else str(path)
-        return cls(bundle.name, bundle.digest, *widths, place, bundle.encoder_digest)
+        return cls(bundle.name, bundle.digest, *widths, _place(bundle), bundle.encoder_digest)
 
     def load(self) -> "Bundle":
         """The bundle itself, or one fitted to a site since. Raises BundleError where it is missing or another."""
@@ -74,14 +69,14 @@ class BundleFacts:
                 f"bundle {self.name} is no longer at {self.path}: put it back, or say where it is "
                 "with `medlike index SOURCE --bundle FOLDER`"
             )
-        found = Bundle.load(self.path or self.name)
-        if not encode_alike(self, BundleFacts.of(found)):
+        bundle = Bundle.load(self.path or self.name)
+        if not encode_alike(self, BundleFacts.of(bundle)):
             raise BundleError(
-                f"bundle {self.name} at {found.path} has digest {found.digest[:16]}, the archive was made "
+                f"bundle {self.name} at {bundle.path} has digest {bundle.digest[:16]}, the archive was made "
                 f"with {self.digest[:16]}: put that one back, or run "
                 f"`medlike reindex --bundle {self.path or self.name}`"
             )
-        return found
+        return bundle
 
 
 @dataclass(frozen=True)
@@ -103,25 +98,22 @@ class TextBundleFacts:
     @classmethod
     def of(cls, bundle: "Bundle") -> "TextBundleFacts":
         """From a loaded text bundle."""
-        from medlike.bundle.bundle import SHIPPED
-
-        path, text = bundle.path.absolute(), bundle.spec["text"]
-        place = None if path == SHIPPED / bundle.name else str(path)
+        text = bundle.spec["text"]
         width, images = int(text["embedding_dim"]), str(text["image_encoder_digest"])
-        return cls(bundle.name, bundle.digest, bundle.bits, width, images, place, bundle.encoder_digest)
+        return cls(bundle.name, bundle.digest, bundle.bits, width, images, _place(bundle), bundle.encoder_digest)
 
     def load(self) -> "Bundle":
         """The bundle itself, or one that gives the same codes. Raises BundleError where it is missing or another."""
         from medlike.bundle import Bundle
 
-        found = Bundle.load(self.path or self.name, kind="text")
-        if not encode_alike(self, TextBundleFacts.of(found)):
+        bundle = Bundle.load(self.path or self.name, kind="text")
+        if not encode_alike(self, TextBundleFacts.of(bundle)):
             raise BundleError(
-                f"text bundle {self.name} at {found.path} has digest {found.digest[:16]}, the archive was made with "
+                f"text bundle {self.name} at {bundle.path} has digest {bundle.digest[:16]}, the archive was made with "
                 f"{self.digest[:16]}: put that one back, or run "
                 f"`medlike reindex --text-bundle {self.path or self.name}`"
             )
-        return found
+        return bundle
 
     def fits(self, images: "Bundle") -> bool:
         """Whether it takes the content vectors of an image bundle."""
@@ -263,6 +255,15 @@ class Folder:
         }
 
 
+def _place(bundle: "Bundle") -> str | None:
+    """Return the folder of a bundle, None for a shipped one."""
+    from medlike.bundle.bundle import SHIPPED
+
+    path = bundle.path.absolute()
+    # A shipped bundle that was fitted to a site keeps its name, but lies elsewhere.
+    return None if path == SHIPPED / bundle.name else str(path)
+
+
 def _require_sane(facts: BundleFacts | TextBundleFacts) -> None:
     """Raise ValueError where facts of archive.json have another type, or widths that no bundle has."""
     for name, value in asdict(facts).items():
@@ -299,8 +300,8 @@ def default_text_bundle(images: "Bundle") -> "Bundle | None":
 
     if default_text() not in shipped("text") or not text_installed():
         return None
-    found = Bundle.load(default_text(), kind="text")
-    return found if TextBundleFacts.of(found).fits(images) else None
+    bundle = Bundle.load(default_text(), kind="text")
+    return bundle if TextBundleFacts.of(bundle).fits(images) else None
 
 
 def loaded_bundle(bundle: "str | Path | Bundle | None") -> "Bundle":

@@ -6,13 +6,13 @@ import json
 import os
 import secrets
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from medlike import files as durable
 from medlike import strict_json
-from medlike.archive.storage.database import Database, storage_errors, transaction
+from medlike.archive.storage.database import EACH, Database, each, storage_errors, transaction
 from medlike.errors import ArchiveError
 from medlike.types import Json, JsonObject
 
@@ -90,12 +90,11 @@ class Seen:
     ids: Sequence[str]
 
 
-class Links:
+class Links(Database):
     """The link table, private/links.sqlite: public id -> path, UIDs, true dates; and the files seen."""
 
     def __init__(self, private: Path) -> None:
-        self.path = private / LINKS_FILE
-        self._database = Database(self.path)
+        super().__init__(private / LINKS_FILE)
 
     @staticmethod
     def create(private: Path) -> "Links":
@@ -123,45 +122,23 @@ class Links:
         """False in an archive that was restored without its links, and for readers who may not know them."""
         return os.access(self.path, os.R_OK, effective_ids=True)
 
-    @property
-    def connection(self) -> sqlite3.Connection:
-        """This thread's connection, in autocommit mode."""
-        return self._database.connection
-
-    def close(self) -> None:
-        """Close every connection; one is opened again when it is needed."""
-        self._database.close()
-
     def find(self, ids: Iterable[str]) -> dict[str, Link]:
-        """id -> link, for the ids that have one."""
+        """Return links by id, for the ids that have one."""
         if not self.present:
             return {}
-        wanted = list(ids)
-        found: dict[str, Link] = {}
+        rows = self.query(f"SELECT id, path, frame, identifiers FROM links WHERE id IN {EACH}", (each(ids),))
         with storage_errors(self.path):
-            for start in range(0, len(wanted), 500):
-                part = wanted[start : start + 500]
-                marks = ",".join("?" * len(part))
-                sql = f"SELECT id, path, frame, identifiers FROM links WHERE id IN ({marks})"
-                for id, path, frame, identifiers in self.connection.execute(sql, part):
-                    found[id] = Link(id, path, frame, strict_json.loads(identifiers))
-        return found
+            return {id: Link(id, path, frame, strict_json.loads(facts)) for id, path, frame, facts in rows}
 
-    def all_ids(self) -> Iterator[str]:
-        """Every id that has a link."""
-        if self.present:
-            with storage_errors(self.path):
-                for found in self.connection.execute("SELECT id FROM links").fetchall():
-                    yield found[0]
+    def all_ids(self) -> list[str]:
+        """Return every id that has a link."""
+        return [id for (id,) in self.query("SELECT id FROM links")] if self.present else []
 
     def seen(self, path: str) -> Seen | None:
-        """What is known of a file that was taken in before."""
-        with storage_errors(self.path):
-            found = self.connection.execute(
-                "SELECT path, state, facts FROM files WHERE path = ?", (path,)
-            ).fetchone()
-            ids = self.connection.execute("SELECT id FROM file_ids WHERE path = ?", (path,)).fetchall()
-        return Seen(found[0], found[1], found[2], tuple(id for (id,) in ids)) if found else None
+        """Return what is known of a file that was added before, None for an unknown one."""
+        row = self.first("SELECT path, state, facts FROM files WHERE path = ?", (path,))
+        ids = self.query("SELECT id FROM file_ids WHERE path = ?", (path,))
+        return Seen(*(*row, tuple(id for (id,) in ids))) if row else None
 
     def write(self, links: Iterable[Link] = (), seen: Iterable[Seen] = ()) -> None:
         """Write links and files seen in one commit."""
@@ -199,15 +176,14 @@ class Links:
         with storage_errors(self.path), transaction(connection):
             for id in ids:
                 # An equal image may have come from several files: all of them are forgotten.
-                paths = "SELECT path FROM file_ids WHERE id = ?"
-                for (path,) in connection.execute(paths, (id,)).fetchall():
+                for (path,) in self.query("SELECT path FROM file_ids WHERE id = ?", (id,)):
                     connection.execute("DELETE FROM files WHERE path = ?", (path,))
                     connection.execute("DELETE FROM file_ids WHERE path = ?", (path,))
                 if links:
                     connection.execute("DELETE FROM links WHERE id = ?", (id,))
 
 
-def kept(identifiers: Mapping[str, Json], keep_identifiers: bool) -> JsonObject:
+def permitted(identifiers: Mapping[str, Json], keep_identifiers: bool) -> JsonObject:
     """The identifiers that go to the link table: all of them, or UIDs, numbers and dates of the imaging only."""
 
     def bare(name: str) -> bool:
@@ -223,5 +199,5 @@ def kept(identifiers: Mapping[str, Json], keep_identifiers: bool) -> JsonObject:
 
 def as_source(link: Link, named: bool = True) -> JsonObject:
     """Return a link as `hit.source` shows it. named: with kept identifiers, such as names and patient ids."""
-    identifiers = link.identifiers if named else kept(link.identifiers, False)
+    identifiers = link.identifiers if named else permitted(link.identifiers, False)
     return {"path": link.path, "frame": link.frame, **identifiers}

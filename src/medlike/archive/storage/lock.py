@@ -37,7 +37,7 @@ class WriterLock:
     def state(self) -> str:
         """Return "free", "held" by a writer, or "died" if the last writer did not release it. Takes nothing."""
         try:
-            descriptor = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+            descriptor = _opened(self.path)
         except FileNotFoundError:
             return "free"
         try:
@@ -113,7 +113,7 @@ class WriterLock:
         if self._waiting:
             return True
         try:
-            descriptor = os.open(self._queue, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+            descriptor = _opened(self._queue)
         except OSError:
             return False  # nobody ever waited
         try:
@@ -175,8 +175,12 @@ class WriterLock:
         return died
 
 
+def _opened(path: Path) -> int:
+    return os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+
+
 @contextmanager
-def held(path: Path) -> Iterator[None]:
+def locked(path: Path) -> Iterator[None]:
     """Hold the lock of a file for a while; waits until whoever has it lets go."""
     with disk_errors(path):
         descriptor = create(path, flags=0)

@@ -35,11 +35,11 @@ def image(row: ImageRow, pixels: Pixels, links: Links | None) -> "Image | None":
     """The image with its own pixels; None where neither they nor the unchanged original are there."""
     from medlike import imaging
 
-    kept = pixels.read(row.pixels) if row.kind == "copy" else None
-    if kept is not None:
+    stored = pixels.read(row.pixels) if row.kind == "copy" else None
+    if stored is not None:
         facts = row.facts
         return imaging.Image(
-            pixels=kept,
+            pixels=stored,
             photometry=imaging.Photometry.from_dict(facts["photometry"]),
             spacing=None if facts["spacing"] is None else (facts["spacing"][0], facts["spacing"][1]),
             frame=row.frame,
@@ -53,9 +53,9 @@ def image(row: ImageRow, pixels: Pixels, links: Links | None) -> "Image | None":
     # The middle frame is the usual one, and the others need not be decoded for it.
     for frames in ("middle", "all"):
         try:
-            for found in imaging.read(link.path, frames):
-                if found.frame == row.frame:
-                    return found if found.digest == row.pixels else None
+            for candidate in imaging.read(link.path, frames):
+                if candidate.frame == row.frame:
+                    return candidate if candidate.digest == row.pixels else None
         except ImageError:
             return None
     return None
@@ -73,8 +73,8 @@ def picture(row: ImageRow, pixels: Pixels, links: Links | None) -> npt.NDArray[n
     """What to show of an image: uint8 [H, W] or [H, W, 3]; None where nothing is left of it."""
     from medlike import imaging
 
-    found = preview(row, pixels)
-    if found is None:
+    shown = preview(row, pixels)
+    if shown is None:
         stored = image(row, pixels, links)
-        found = None if stored is None else imaging.render_colour(stored)
-    return found
+        shown = None if stored is None else imaging.render_colour(stored)
+    return shown

@@ -94,8 +94,8 @@ class Pixels:
             folders.add(path.parent)
         durable.sync_folders(sorted(folder for folder in folders if folder.is_dir()))
 
-    def leftovers(self, digests: set[str], previews: set[str]) -> list[Path]:
-        """Files that no row refers to, and half-written ones."""
+    def leftovers(self, digests: Iterable[str], previews: Iterable[str]) -> list[Path]:
+        """Return the files of other pixels and previews than these, and half-written ones."""
         known = {f"{digest}.pixels" for digest in digests} | {f"{sha256}.jpg" for sha256 in previews}
         return [path for path in durable.files(self.folder) if path.name not in known]
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from medlike.archive.storage.identity import Identity, Link, kept
+from medlike.archive.storage.identity import Identity, Link, permitted
 from medlike.archive.storage.rows import TEXT_COLUMNS, EncodingRow
 from medlike.types import Json, JsonObject
 
@@ -74,10 +74,10 @@ def of_image(
         },
         "metadata": metadata,
     }
-    link = Link(columns["id"], path, image.frame, kept(image.identifiers, keep_identifiers))
+    link = Link(columns["id"], path, image.frame, permitted(image.identifiers, keep_identifiers))
     clean = {kind: deidentify(str(text), image.identifiers) for kind, text in image.texts.items() if text}
-    texts = {kind: found.text for kind, found in clean.items() if found.text}
-    replaced = image.replaced + sum(found.count for found in clean.values())
+    texts = {kind: cleaned.text for kind, cleaned in clean.items() if cleaned.text}
+    replaced = image.replaced + sum(cleaned.count for cleaned in clean.values())
     return Record(columns, texts, link, sop_uid is None, replaced)
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from medlike.archive.storage.database import log_emptied, storage_errors
+from medlike.archive.storage.database import Database, log_emptied, storage_errors
 from medlike.archive.storage.identity import Links
 from medlike.archive.storage.pixels import Pixels
 from medlike.archive.storage.spool import Spool
@@ -32,10 +32,9 @@ class RemovalReport:
 def remove(store: Store, links: Links, ids: Iterable[str]) -> RemovalReport:
     """End the life of images, in one generation. Their rows, pixels and links stay until `compact`."""
     report = RemovalReport(generation=store.generation())
-    wanted = list(dict.fromkeys(ids))
-    known = [id for id in wanted if store.find(id)]
-    live = set(known)
-    report.unknown = [id for id in wanted if id not in live]
+    live = {id: store.find(id) is not None for id in ids}
+    known = [id for id in live if live[id]]
+    report.unknown = [id for id in live if not live[id]]
     if known:
         with store.commit("remove") as commit:
             for id in known:
@@ -47,14 +46,12 @@ def remove(store: Store, links: Links, ids: Iterable[str]) -> RemovalReport:
 
 def announce_erasure(store: Store, ids: Iterable[str]) -> RemovalReport:
     """End the life of images and note them, with every earlier version, for `finish_erasure`."""
-    wanted = list(dict.fromkeys(ids))
     report = RemovalReport(generation=store.generation())
-    rows = {id: store.select("id = ?", (id,)) for id in wanted}
-    report.unknown = [id for id in wanted if not rows[id]]
-    doomed = [row for found in rows.values() for row in found]
-    if doomed:
-        report.removed = sum(store.find(id) is not None for id in wanted)
-        report.erased = len(doomed)
+    rows = {id: store.select("id = ?", (id,)) for id in ids}
+    report.unknown = [id for id in rows if not rows[id]]
+    doomed = [row for versions in rows.values() for row in versions]
+    report.removed = sum(store.find(id) is not None for id in rows)
+    report.erased = len(doomed)
     # One that was announced and not finished may be asked for again: it is counted once.
     begun = set(unfinished(store))
     fresh = [row for row in doomed if row not in begun]
@@ -66,16 +63,15 @@ def announce_erasure(store: Store, ids: Iterable[str]) -> RemovalReport:
                 [(commit.generation, row) for row in fresh],
             )
             commit.connection.executemany("INSERT INTO erasing VALUES (?)", [(row,) for row in fresh])
-            for id in wanted:
+            for id in rows:
                 commit.remove(id)
         report.generation = commit.generation
     return report
 
 
 def unfinished(store: Store) -> list[int]:
-    """Rows whose erasure was announced and not finished."""
-    with storage_errors(store.path):
-        return [row for (row,) in store.connection.execute("SELECT row FROM erasing")]
+    """Return the rows whose erasure was announced and not finished."""
+    return [row for (row,) in store.query("SELECT row FROM erasing")]
 
 
 def finish_erasure(
@@ -102,8 +98,7 @@ def finish_erasure(
             commit.connection.execute("INSERT INTO words(words) VALUES ('rebuild')")
     purge(store)
     drop_index()
-    with storage_errors(store.path):
-        store.connection.execute("DELETE FROM erasing")
+    store.query("DELETE FROM erasing")
 
 
 def unshared(store: Store, pixels: Pixels, rows: Iterable[int]) -> list[Path]:
@@ -118,15 +113,15 @@ def unshared(store: Store, pixels: Pixels, rows: Iterable[int]) -> list[Path]:
     return paths
 
 
-def purge(holder: Store | Links) -> None:
+def purge(database: Database) -> None:
     """Leave no deleted page in a database or its log: rebuild the file, then empty the log.
 
     secure_delete zeroes freed cells, but not the copies of them that page splits leave behind.
     """
-    with storage_errors(holder.path):
-        holder.connection.execute("VACUUM")
-        if not log_emptied(holder.connection, PATIENCE):
+    with storage_errors(database.path):
+        database.connection.execute("VACUUM")
+        if not log_emptied(database.connection, PATIENCE):
             raise ArchiveLocked(
-                f"{holder.path} is held by a reader: the images are removed, but pages of them stay in its log; "
+                f"{database.path} is held by a reader: the images are removed, but pages of them stay in its log; "
                 "end the reader, and the next write finishes the erasure"
             )

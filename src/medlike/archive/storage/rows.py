@@ -45,8 +45,8 @@ class ImageRow:
     pixels: str
     kind: str
     preview: str | None
-    facts: JsonObject
-    metadata: JsonObject
+    facts: JsonObject = field(default_factory=dict)
+    metadata: JsonObject = field(default_factory=dict)
 
 
 class Shown(NamedTuple):

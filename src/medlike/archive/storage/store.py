@@ -9,32 +9,33 @@ import json
 import os
 import sqlite3
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
+from dataclasses import fields
 from pathlib import Path
 
 from medlike import files as durable
 from medlike import strict_json
-from medlike.archive.storage.database import Database, storage_errors, transaction
+from medlike.archive.storage.database import EACH, Database, each, storage_errors, transaction
 from medlike.archive.storage.rows import EncodingRow, ImageRow, NewImage, Shown
 from medlike.archive.storage.schema import HAS_OUTLIER_FACTS, SCHEMA, upgrade
 from medlike.errors import ArchiveError
-from medlike.types import Json
 
 FILE = "store.sqlite"
 TEXTS = 64  # texts that an image may have
 
-_IMAGE_COLUMNS = tuple(ImageRow.__dataclass_fields__)
+_IMAGE_COLUMNS = tuple(field.name for field in fields(ImageRow))
 _SELECT_IMAGE = ", ".join(f"images.{name}" for name in _IMAGE_COLUMNS)
 _SELECT_BARE = ", ".join(f"images.{name}" for name in _IMAGE_COLUMNS[:-2])
-_ENCODING_COLUMNS = tuple(EncodingRow.__dataclass_fields__)
+_ENCODING_COLUMNS = tuple(field.name for field in fields(EncodingRow))
 _SELECT_ENCODING = ", ".join(f'encodings."{name}"' for name in _ENCODING_COLUMNS)
 # The store of an earlier medlike has no outlier_facts until it is next written to; an index needs none.
 _SELECT_FIRST = ", ".join(f'encodings."{name}"' for name in _ENCODING_COLUMNS if name != "outlier_facts")
+_NEWEST = "SELECT max(generation) FROM generations"
 _WRITTEN = tuple(name for name in _IMAGE_COLUMNS if name not in ("row", "added", "removed"))
 
 
-class Store:
+class Store(Database):
     """An open store. Safe to use from many threads and after a fork."""
 
     def __init__(self, path: Path) -> None:
@@ -44,8 +45,7 @@ class Store:
             raise ArchiveError(f"{path} cannot be read ({error.strerror}): check permissions") from error
         if not present:
             raise ArchiveError(f"{path} is missing: restore the archive from a backup")
-        self.path = path
-        self._database = Database(path)
+        super().__init__(path)
 
     @classmethod
     def create(cls, path: Path) -> "Store":
@@ -54,24 +54,12 @@ class Store:
             raise ArchiveError(f"{path} exists already")
         # Log and shared memory beside it have the permissions of the file that is there.
         os.close(durable.create(path))
-        connection = sqlite3.connect(path, isolation_level=None)
-        try:
+        with closing(sqlite3.connect(path, isolation_level=None)) as connection:
             connection.execute("PRAGMA journal_mode=WAL")
             connection.execute("PRAGMA synchronous=FULL")
             connection.executescript("BEGIN;" + SCHEMA + "COMMIT;")
             connection.execute("INSERT INTO generations VALUES (0, ?, 'create', 0)", (time.time(),))
-        finally:
-            connection.close()
         return cls(path)
-
-    @property
-    def connection(self) -> sqlite3.Connection:
-        """This thread's connection, in autocommit mode."""
-        return self._database.connection
-
-    def close(self) -> None:
-        """Close every connection. The store can be used again: it reconnects."""
-        self._database.close()
 
     # Reading
 
@@ -90,161 +78,145 @@ class Store:
                 connection.execute("COMMIT")
 
     def generation(self) -> int:
-        """The newest published generation; within a snapshot, the snapshot's."""
-        return self._newest(self.connection)
+        """Return the newest published generation; within a snapshot, the snapshot's."""
+        return self.number(_NEWEST)
 
     def published(self) -> int:
-        """The newest published generation, whatever this thread's snapshot sees."""
-        with closing(self._database.opened()) as connection:
-            return self._newest(connection)
-
-    def _newest(self, connection: sqlite3.Connection) -> int:
-        with storage_errors(self.path):
-            return int(connection.execute("SELECT max(generation) FROM generations").fetchone()[0])
+        """Return the newest published generation, whatever this thread's snapshot sees."""
+        with storage_errors(self.path), closing(self.opened()) as connection:
+            return int(connection.execute(_NEWEST).fetchone()[0])
 
     def oldest_generation(self) -> int:
-        """The oldest generation as of which a search can still be repeated (compact raises it)."""
+        """Return the oldest generation as of which a search can still be repeated (compact raises it)."""
         return int(self.setting("oldest_generation", "0"))
 
     def setting(self, key: str, default: str) -> str:
-        """A value of the settings table, or the default."""
-        with storage_errors(self.path):
-            found = self.connection.execute("SELECT value FROM settings WHERE key = ?", (key,)).fetchone()
-        return found[0] if found else default
+        """Return a value of the settings table, or the default."""
+        row = self.first("SELECT value FROM settings WHERE key = ?", (key,))
+        return row[0] if row else default
 
     def count(self, generation: int | None = None) -> int:
-        """How many images are live, now or as of a generation."""
+        """Return how many images are live, now or as of a generation."""
         where, values = alive(generation)
-        with storage_errors(self.path):
-            found = self.connection.execute(f"SELECT count(*) FROM images WHERE {where}", values).fetchone()
-        return int(found[0])
+        return self.number(f"SELECT count(*) FROM images WHERE {where}", values)
 
     def find(self, id: str, generation: int | None = None) -> ImageRow | None:
-        """The live image of an id, now or as of a generation."""
+        """Return the live image of an id, now or as of a generation; None if there is none."""
         where, values = alive(generation)
-        found = self._images(f"WHERE images.id = ? AND {where}", (id, *values))
-        return next(iter(found), None)
+        return next(iter(self._images(f"images.id = ? AND {where}", (id, *values))), None)
 
     def images(self, rows: Sequence[int]) -> dict[int, ImageRow]:
-        """Row number -> image for the rows that exist, removed ones included."""
-        found: dict[int, ImageRow] = {}
-        for start in range(0, len(rows), 500):
-            part = [int(row) for row in rows[start : start + 500]]
-            marks = ",".join("?" * len(part))
-            for image in self._images(f"WHERE images.row IN ({marks})", part):
-                found[image.row] = image
-        return found
+        """Return images by their row number, for the rows that exist, removed ones included."""
+        return {image.row: image for image in self._images(f"images.row IN {EACH}", (each(rows),))}
 
     def shown(self, rows: Sequence[int]) -> dict[int, Shown]:
-        """Row number -> what a hit says of the image, for the rows that exist, removed ones included."""
-        found: dict[int, Shown] = {}
+        """Return what a hit states of images, by row number, for the rows that exist, removed ones included."""
+        shown: dict[int, Shown] = {}
+        sql = f"SELECT row, id, width, height, metadata FROM images WHERE row IN {EACH}"
         for start in range(0, len(rows), 500):
-            part = rows[start : start + 500]
-            sql = f"SELECT row, id, width, height, metadata FROM images WHERE row IN ({','.join('?' * len(part))})"
+            page = self.query(sql, (each(rows[start : start + 500]),))
             with storage_errors(self.path):
-                held = self.connection.execute(sql, tuple(part)).fetchall()
                 # One text of JSON is read in half the time of its pieces.
-                metadata = strict_json.loads(f"[{','.join(row[4] for row in held)}]", depth=strict_json.DEPTH + 1)
-            for (row, id, width, height, _), facts in zip(held, metadata, strict=True):
-                found[row] = Shown(id, width, height, facts)
-        return found
+                metadata = strict_json.loads(f"[{','.join(row[4] for row in page)}]", depth=strict_json.DEPTH + 1)
+            for (row, id, width, height, _), facts in zip(page, metadata, strict=True):
+                shown[row] = Shown(id, width, height, facts)
+        return shown
 
     def select(self, where: str, values: Sequence[object] = ()) -> list[int]:
-        """Row numbers that satisfy an SQL condition on `images`, ascending; values are bound."""
-        with storage_errors(self.path):
-            sql = f"SELECT row FROM images WHERE {where} ORDER BY row"
-            return [found[0] for found in self.connection.execute(sql, tuple(values))]
+        """Return the rows that satisfy an SQL condition on `images`, ascending; values are bound."""
+        return [row for (row,) in self.query(f"SELECT row FROM images WHERE {where} ORDER BY row", values)]
+
+    def unencoded(self, bundle: str) -> list[int]:
+        """Return the rows of live images without an encoding under a bundle (its digest), ascending."""
+        sql = "SELECT 1 FROM encodings WHERE encodings.row = images.row AND bundle = ?"
+        return self.select(f"removed IS NULL AND NOT EXISTS ({sql})", (bundle,))
+
+    def ids(self, prefix: str = "") -> list[str]:
+        """Return the ids of the live images that begin with some hex digits, in the order they were added."""
+        sql = "SELECT id FROM images WHERE removed IS NULL AND substr(id, 1, ?) = ? ORDER BY row"
+        return [id for (id,) in self.query(sql, (len(prefix), prefix.lower()))]
+
+    def all_ids(self) -> set[str]:
+        """Return the ids of all images, removed ones included."""
+        return {id for (id,) in self.query("SELECT DISTINCT id FROM images")}
+
+    def pixel_names(self, where: str = "1") -> tuple[list[str], list[str]]:
+        """Return the digests of the stored pixels and of the previews of all images that satisfy an SQL condition."""
+        copies = self.query(f"SELECT DISTINCT pixels FROM images WHERE kind = 'copy' AND {where}")
+        previews = self.query(f"SELECT DISTINCT preview FROM images WHERE preview IS NOT NULL AND {where}")
+        return [digest for (digest,) in copies], [sha256 for (sha256,) in previews]
 
     def encoding(self, row: int, bundle: str) -> EncodingRow | None:
-        """The encoding of a row under a bundle (its digest)."""
-        with storage_errors(self.path):
-            whole = self.connection.execute(HAS_OUTLIER_FACTS).fetchone()
-            columns = _SELECT_ENCODING if whole else _SELECT_FIRST
-            sql = f"SELECT {columns} FROM encodings WHERE row = ? AND bundle = ?"
-            found = self.connection.execute(sql, (row, bundle)).fetchone()
-        return EncodingRow(*found) if found else None
+        """Return the encoding of a row under a bundle (its digest), None if there is none."""
+        columns = _SELECT_ENCODING if self.query(HAS_OUTLIER_FACTS) else _SELECT_FIRST
+        values = self.first(f"SELECT {columns} FROM encodings WHERE row = ? AND bundle = ?", (row, bundle))
+        return EncodingRow(*values) if values else None
 
     def texts(self, row: int) -> dict[str, str]:
-        """Kind -> text of a row."""
+        """Return the texts of a row by kind."""
         return self.texts_of([row]).get(row, {})
 
     def texts_of(self, rows: Sequence[int]) -> dict[int, dict[str, str]]:
-        """Row -> kind -> text, for the rows that have texts."""
-        found: dict[int, dict[str, str]] = {}
-        for start in range(0, len(rows), 500):
-            part = [int(row) for row in rows[start : start + 500]]
-            sql = f"SELECT row, kind, text FROM texts WHERE row IN ({','.join('?' * len(part))}) ORDER BY number"
-            with storage_errors(self.path):
-                for row, kind, text in self.connection.execute(sql, part):
-                    found.setdefault(row, {})[kind] = text
-        return found
+        """Return texts by row and kind, for the rows that have texts."""
+        texts: dict[int, dict[str, str]] = {}
+        sql = f"SELECT row, kind, text FROM texts WHERE row IN {EACH} ORDER BY number"
+        for row, kind, text in self.query(sql, (each(rows),)):
+            texts.setdefault(row, {})[kind] = text
+        return texts
 
     def text(self, number: int) -> tuple[str, str, str] | None:
-        """Return (id of the image, kind, text) of a text by its number."""
+        """Return (id of the image, kind, text) of a text by its number, None if there is none."""
         sql = "SELECT images.id, texts.kind, text FROM texts JOIN images ON images.row = texts.row WHERE number = ?"
-        with storage_errors(self.path):
-            found: tuple[str, str, str] | None = self.connection.execute(sql, (number,)).fetchone()
-        return found
+        row = self.first(sql, (number,))
+        return (row[0], row[1], row[2]) if row else None
 
     def text_numbers(self, row: int) -> list[int]:
-        """The numbers of the texts of a row, ascending."""
-        with storage_errors(self.path):
-            found = self.connection.execute("SELECT number FROM texts WHERE row = ? ORDER BY number", (row,))
-            return [number for (number,) in found]
+        """Return the numbers of the texts of a row, ascending."""
+        return [number for (number,) in self.query("SELECT number FROM texts WHERE row = ? ORDER BY number", (row,))]
 
     def rows(
         self, bundle: str, since: int = -1, until: int | None = None
     ) -> Iterator[tuple[ImageRow, EncodingRow]]:
-        """Rows with an encoding under a bundle (digest), added in (since, until], ascending by row number.
+        """Yield the rows with an encoding under a bundle (digest), added in (since, until], ascending by row number.
 
         Without outlier_facts. Rows removed since are included, with `removed` set; `facts` and `metadata` are
-        left empty (`images` has them). Reads in pages: memory does not grow.
+        left empty (`images` has them).
         """
-        until = self.generation() if until is None else until
         # By row number, whatever SQLite thinks of the other indexes: a page must not cost a sort of all rows.
         sql = (
             f"SELECT {_SELECT_BARE}, {_SELECT_FIRST} FROM images NOT INDEXED CROSS JOIN encodings "
-            "ON encodings.row = images.row AND encodings.bundle = ? "
-            "WHERE images.row > ? AND images.added > ? AND images.added <= ? "
-            "ORDER BY images.row LIMIT 1000"
+            "ON encodings.row = images.row AND encodings.bundle = :bundle "
+            "WHERE images.row > :last AND images.added > :since AND images.added <= :until "
+            "ORDER BY images.row LIMIT :size"
         )
+        values = {"bundle": bundle, "since": since, "until": self.generation() if until is None else until}
         # Rows are numbered in the order of their generations. Not min(row), for which SQLite goes through them all.
-        with storage_errors(self.path):
-            first = self.connection.execute(
-                "SELECT row FROM images WHERE added > ? ORDER BY added, row LIMIT 1", (since,)
-            ).fetchone()
-        last = first[0] - 1 if first else 0
+        first = self.number("SELECT row FROM images WHERE added > ? ORDER BY added, row LIMIT 1", (since,))
         cut = len(_IMAGE_COLUMNS) - 2
-        while True:
-            with storage_errors(self.path):
-                page = self.connection.execute(sql, (bundle, last, since, until)).fetchall()
-            for found in page:
-                image = ImageRow(*found[:cut], facts={}, metadata={})  # type: ignore[misc]
-                yield image, EncodingRow(*found[cut:])
-            if len(page) < 1000:
-                return
-            last = page[-1][0]
+        for page in self.pages(sql, values, max(first - 1, 0)):
+            for row in page:
+                yield ImageRow(*row[:cut]), EncodingRow(*row[cut:])
 
     def removals(self, since: int = -1, until: int | None = None) -> list[tuple[int, int]]:
-        """(row, removed) of the rows removed in (since, until], ascending by row number."""
+        """Return (row, removed) of the rows removed in (since, until], ascending by row number."""
         until = self.generation() if until is None else until
         sql = "SELECT row, removed FROM images WHERE removed > ? AND removed <= ? ORDER BY row"
-        with storage_errors(self.path):
-            return self.connection.execute(sql, (since, until)).fetchall()
+        return [(row, removed) for row, removed in self.query(sql, (since, until))]
+
+    def last_purge(self, since: int = 0) -> int:
+        """Return the last generation after `since` at which rows were deleted for good, or `since`."""
+        sql = "SELECT max(generation) FROM generations WHERE generation > ? AND action IN ('erase', 'compact')"
+        return self.number(sql, (since,)) or since
 
     def erased(self, generation: int) -> int:
-        """How many images that a search as of this generation could have seen were erased since."""
-        sql = (
-            "SELECT coalesce(sum(count), 0) FROM erasures "
-            "WHERE added <= ? AND (removed IS NULL OR removed > ?)"
-        )
-        with storage_errors(self.path):
-            return int(self.connection.execute(sql, (generation, generation)).fetchone()[0])
+        """Return how many images that a search as of this generation could have seen were erased since."""
+        sql = "SELECT sum(count) FROM erasures WHERE added <= ? AND (removed IS NULL OR removed > ?)"
+        return self.number(sql, (generation, generation))
 
-    def _images(self, rest: str, values: Iterable[object]) -> list[ImageRow]:
+    def _images(self, where: str, values: Sequence[object]) -> list[ImageRow]:
+        rows = self.query(f"SELECT {_SELECT_IMAGE} FROM images WHERE {where}", values)
         with storage_errors(self.path):
-            found = self.connection.execute(f"SELECT {_SELECT_IMAGE} FROM images {rest}", tuple(values))
-            return [_image(values) for values in found]
+            return [ImageRow(*(*row[:-2], *map(strict_json.loads, row[-2:]))) for row in rows]
 
     # Writing (the caller holds the writer's lock)
 
@@ -326,7 +298,3 @@ def alive(generation: int | None = None) -> tuple[str, tuple[int, ...]]:
     if generation is None:
         return "images.removed IS NULL", ()
     return "images.added <= ? AND (images.removed IS NULL OR images.removed > ?)", (generation, generation)
-
-
-def _image(values: Sequence[Json]) -> ImageRow:
-    return ImageRow(*values[:-2], strict_json.loads(values[-2]), strict_json.loads(values[-1]))  # type: ignore[call-arg]

@@ -10,7 +10,7 @@ from medlike import strict_json
 from medlike.archive.storage.database import log_emptied, storage_errors
 from medlike.archive.storage.folder import Folder
 from medlike.archive.storage.identity import Links
-from medlike.archive.storage.lock import held
+from medlike.archive.storage.lock import locked
 from medlike.archive.storage.pixels import Pixels
 from medlike.archive.storage.removal import unfinished
 from medlike.archive.storage.spool import Spool
@@ -51,31 +51,30 @@ def compact(store: Store, links: Links, pixels: Pixels, bundles: Sequence[str]) 
 
 
 def sweep(store: Store, links: Links, pixels: Pixels) -> int:
-    """Delete pixel files and links that no row refers to; how many files."""
-    with storage_errors(store.path):
-        query = store.connection.execute
-        digests = {digest for (digest,) in query("SELECT DISTINCT pixels FROM images WHERE kind = 'copy'")}
-        previews = {
-            name for (name,) in query("SELECT DISTINCT preview FROM images WHERE preview IS NOT NULL")
-        }
-        ids = {id for (id,) in query("SELECT DISTINCT id FROM images")}
-    leftovers = pixels.leftovers(digests, previews)
-    pixels.delete(leftovers)
-    links.delete([id for id in links.all_ids() if id not in ids])
-    return len(leftovers)
+    """Delete pixel files and links that no row refers to, and return how many files there were."""
+    files, ids = leftovers(store, links, pixels)
+    pixels.delete(files)
+    links.delete(ids)
+    return len(files)
+
+
+def leftovers(store: Store, links: Links, pixels: Pixels) -> tuple[list[Path], list[str]]:
+    """Return the pixel and preview files, and the ids with a link, that no row of the store refers to."""
+    known = store.all_ids()
+    return pixels.leftovers(*store.pixel_names()), [id for id in links.all_ids() if id not in known]
 
 
 def drop_index(index: Path) -> None:
     """Delete the derived files of every bundle. A reader that is bringing them up to date is waited for."""
     for folder in _folders(index):
-        with held(folder / "lock"):
+        with locked(folder / "lock"):
             durable.clear(folder, keep=("lock",))
 
 
 def sweep_index(index: Path) -> None:
     """Delete what interrupted builds left: folders that no index.json names."""
     for folder in _folders(index):
-        with held(folder / "lock"):
+        with locked(folder / "lock"):
             try:
                 named = strict_json.loads(durable.read(folder / "index.json"))["segments"]
             except (OSError, ValueError, KeyError, TypeError, ArchiveError):
@@ -90,18 +89,12 @@ def _folders(index: Path) -> list[Path]:
     return [path for path in index.iterdir() if path.is_dir() and not path.is_symlink()]
 
 
-def recover(store: Store, links: Links, pixels: Pixels, spool: Spool) -> None:
-    """Clean up after a writer that died: files and links that it wrote and did not commit."""
-    sweep(store, links, pixels)
-    spool.sweep()
-
-
 def inventory(folder: Folder, store: Store, spool: Spool) -> JsonObject:
-    """What an archive holds, as `Archive.info` gives it."""
+    """Return what an archive holds, as `Archive.info` gives it."""
     with store.snapshot():
         images, generation = store.count(), store.generation()
         sql = "SELECT count(*) FROM texts JOIN images ON images.row = texts.row WHERE images.removed IS NULL"
-        texts = int(store.connection.execute(sql).fetchone()[0])
+        texts = store.number(sql)
     return {
         "images": images,
         "bytes": folder.bytes(),

@@ -1,0 +1,176 @@
+"""Everything that writes to an open archive, one writer at a time."""
+
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from medlike.archive.intake import switching
+from medlike.archive.intake.drain import arrivals, take_in
+from medlike.archive.intake.ingest import AddReport, Intake
+from medlike.archive.intake.reindex import ReindexReport
+from medlike.archive.intake.settings import IntakeSettings
+from medlike.archive.session import Bundles
+from medlike.archive.storage import removal, upkeep
+from medlike.archive.storage.database import log_emptied
+from medlike.archive.storage.identity import KEY_FILE
+from medlike.archive.storage.lock import WriterLock
+from medlike.archive.storage.spool import Spool
+from medlike.errors import ArchiveLocked
+from medlike.types import Progress
+
+if TYPE_CHECKING:
+    from medlike.archive.intake.text_codes import TextReport
+    from medlike.bundle import Bundle
+    from medlike.imaging import Frames
+    from medlike.inference.encoding import Encodes
+
+
+class Writer:
+    """Write to an archive; each method holds the lock while it works. `wait` is in seconds, as in `Archive`."""
+
+    def __init__(self, bundles: Bundles, spool: Spool, lock: WriterLock) -> None:
+        self.bundles, self.spool, self.lock = bundles, spool, lock
+        self.store, self.links, self.pixels = bundles.store, bundles.links, bundles.pictures.pixels
+
+    @contextmanager
+    def writing(self, wait: float = 0.0, short: bool = False) -> Iterator[None]:
+        """Hold the lock, and first finish what an interrupted writer left.
+
+        Args:
+            wait: Seconds to wait for another writer.
+            short: If true, a long write of another process lets this one go first.
+        """
+        died = self.lock.take(wait, short)
+        clean = False
+        try:
+            self.bundles.write()
+            self.store.upgrade()
+            if died:
+                self._recover()
+                upkeep.sweep_index(self.bundles.current().folder.index)
+            # While a reader holds the log it cannot be finished; other writes need not wait for that.
+            if removal.unfinished(self.store) and log_emptied(self.store.connection, patience=1.0):
+                self._finish_erasure()
+            yield
+            clean = True
+        finally:
+            self.lock.release(clean)
+
+    def add(
+        self,
+        sources: Iterable[str | Path] | str | Path,
+        settings: IntakeSettings,
+        segmentations: bool = False,
+        progress: Progress[AddReport] | None = None,
+        wait: float = 0.0,
+    ) -> AddReport:
+        """Commit what the spool holds, then the images of sources, and return a report of the latter."""
+        from medlike.imaging import discover
+
+        places = [sources] if isinstance(sources, str | Path) else list(sources)
+        with self.writing(wait):
+            self._drain()
+            intake = self._intake(settings, progress)
+            intake.between_groups = lambda: self._give_way(intake.bundle)
+            report = intake.run(discover(places, settings.frames, intake.report.archives.append, segmentations))
+            self._refresh(report)
+        return report
+
+    def drain(self, frames: "Frames", progress: Progress[AddReport] | None, wait: float) -> AddReport:
+        """Commit what the spool holds, and return a report."""
+        with self.writing(wait, short=True):
+            report = self._drain(frames, progress)
+            self._refresh(report)
+        return report
+
+    def remove(self, ids: Iterable[str] | str, erase: bool, wait: float) -> removal.RemovalReport:
+        """Remove or erase images, and return a report."""
+        ids = [ids] if isinstance(ids, str) else list(ids)
+        with self.writing(wait, short=True):
+            self._drain_with_key()
+            if not erase:
+                return removal.remove(self.store, self.links, ids)
+            report = removal.announce_erasure(self.store, ids)
+            if report.erased:
+                self._finish_erasure()
+        return report
+
+    def compact(self, wait: float) -> upkeep.CompactReport:
+        """Delete what only searches of the past can see, and return a report."""
+        with self.writing(wait):
+            folder = self.bundles.current().folder
+            used = [facts.digest for facts in (folder.bundle, folder.text) if facts is not None]
+            report = upkeep.compact(self.store, self.links, self.pixels, used)
+            self.bundles.drop_indexes()
+            self.bundles.current().indexes.rebuild()
+        return report
+
+    def reindex(
+        self,
+        bundle: "str | Path | Bundle | None",
+        text_bundle: "str | Path | Bundle | None",
+        encoder: "Encodes | None",
+        progress: "Progress[ReindexReport | TextReport] | None",
+        drop_lost: bool,
+        wait: float,
+    ) -> ReindexReport:
+        """Encode everything under other bundles and switch to them, or rebuild the indexes, and return a report."""
+        with self.writing(wait):
+            self._drain_with_key()
+            return switching.reindex(self.bundles, bundle, text_bundle, encoder, progress, drop_lost)
+
+    def finish_restore(self) -> None:
+        """Delete copies of images that were committed or compacted away during a backup, and make the indexes."""
+        with self.writing():
+            upkeep.sweep(self.store, self.links, self.pixels)
+            self.bundles.current().indexes.rebuild()
+
+    def _recover(self) -> None:
+        upkeep.sweep(self.store, self.links, self.pixels)
+        self.spool.sweep()
+
+    def _give_way(self, bundle: str) -> None:
+        """Let short writes go first.
+
+        Args:
+            bundle: Digest of the bundle that this write encodes under.
+        """
+        died = self.lock.give_way()
+        if died:
+            self._recover()
+        folder = self.bundles.current().folder
+        if died is not None and folder.bundle.digest != bundle:
+            raise ArchiveLocked(
+                f"{folder.path} was switched to another bundle meanwhile; what was committed is safe: run it again"
+            )
+
+    def _intake(self, settings: IntakeSettings, progress: Progress[AddReport] | None) -> Intake:
+        return Intake(self.bundles.current(), self.links, self.pixels, settings, progress)
+
+    def _drain_with_key(self) -> None:
+        """Commit what was received, unless the archive was restored without its key."""
+        if (self.bundles.current().folder.private / KEY_FILE).exists():
+            self._drain()
+
+    def _drain(self, frames: "Frames" = "all", progress: Progress[AddReport] | None = None) -> AddReport:
+        damaged = self.spool.set_damaged_aside()
+        entries = arrivals(self.spool)
+        if entries:
+            settings = IntakeSettings("copy", frames, self.bundles.current().folder.keep_identifiers)
+            report = take_in(self.spool, entries, self._intake(settings, progress), frames)
+        else:
+            report = AddReport(generation=self.store.generation())
+        report.skipped += damaged
+        return report
+
+    def _refresh(self, report: AddReport) -> None:
+        began = time.perf_counter()
+        self.bundles.current().indexes.refresh()
+        report.seconds["index"] = time.perf_counter() - began
+        report.seconds["total"] = report.seconds.get("total", 0.0) + report.seconds["index"]
+
+    def _finish_erasure(self) -> None:
+        removal.finish_erasure(self.store, self.links, self.pixels, self.spool, self.bundles.drop_indexes)
+        self.bundles.current().indexes.rebuild()
