@@ -3,9 +3,16 @@
 import csv
 from pathlib import Path
 
+import hypothesis
 import numpy as np
 import pytest
 from PIL import Image
+
+# Examples are judged by what they find, never by how long a busy machine takes to draw them.
+hypothesis.settings.register_profile(
+    "patient", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("patient")
 
 TINY_BITS = 64
 TINY_CONTENT = 32

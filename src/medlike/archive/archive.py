@@ -9,7 +9,7 @@ from medlike.archive.intake import switching
 from medlike.archive.intake.drain import ticket_status
 from medlike.archive.intake.ingest import AddReport
 from medlike.archive.intake.settings import IntakeSettings
-from medlike.archive.intake.writer import Writer
+from medlike.archive.intake.writer import ArchiveWriter
 from medlike.archive.session import Bundles, Session
 from medlike.archive.storage import backup as backups
 from medlike.archive.storage import creation, upkeep, verify
@@ -65,7 +65,7 @@ class Archive:
         self._bundles = Bundles(folder, self._store, self._links, pictures)
         self._bundles.replace(folder, encoder)
         self._lock = WriterLock(folder.path)
-        self._writer = Writer(self._bundles, self._spool, self._lock)
+        self._writer = ArchiveWriter(self._bundles, self._spool, self._lock)
 
     @classmethod
     def create(

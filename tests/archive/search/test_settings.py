@@ -27,6 +27,6 @@ def test_settings_that_make_no_sense_are_named(population, chosen, message):
 def test_the_keywords_an_editor_shows_are_the_settings():
     from dataclasses import fields
 
-    from medlike.archive.search.settings import SearchSettings, Settings
+    from medlike.archive.search.settings import SearchKeywords, SearchSettings
 
-    assert set(SearchSettings.__annotations__) | {"k"} == {field.name for field in fields(Settings)}
+    assert set(SearchKeywords.__annotations__) | {"k"} == {field.name for field in fields(SearchSettings)}

@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 from medlike import files as durable
 from medlike import strict_json
 from medlike.archive.index.columns import usable
-from medlike.archive.index.segment import CHUNK, Layout, Segment, Writer
+from medlike.archive.index.segment import CHUNK, Layout, Segment, SegmentWriter
 from medlike.archive.index.sources import Rows, StoredImages
 from medlike.archive.storage.rows import FILTER_COLUMNS, NUMBER_COLUMNS
 from medlike.archive.storage.store import Store
@@ -260,9 +260,9 @@ class Index:
             return writer.finish(segments[0].since, segments[-1].until)
 
     @contextlib.contextmanager
-    def _writer(self, folder: Path | None) -> Iterator[Writer]:
+    def _writer(self, folder: Path | None) -> Iterator[SegmentWriter]:
         """Yield a writer of a segment, in memory without a folder; what it wrote is deleted on an error."""
-        writer = Writer(self.layout, folder)
+        writer = SegmentWriter(self.layout, folder)
         try:
             yield writer
         except BaseException:

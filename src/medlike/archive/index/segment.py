@@ -161,7 +161,7 @@ class Segment:
         return cls(layout, facts["since"], facts["until"], arrays, values, folder)
 
 
-class Writer:
+class SegmentWriter:
     """Builds a segment row by row or segment by segment; in memory, or in a folder as it goes."""
 
     def __init__(self, layout: Layout, folder: Path | None = None) -> None:

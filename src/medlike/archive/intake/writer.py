@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from medlike.inference.encoding import Encodes
 
 
-class Writer:
+class ArchiveWriter:
     """Write to an archive; each method holds the lock while it works. `wait` is in seconds, as in `Archive`."""
 
     def __init__(self, bundles: Bundles, spool: Spool, lock: WriterLock) -> None:

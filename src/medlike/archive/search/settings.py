@@ -2,11 +2,10 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import Annotated, Literal, TypedDict, get_args
+from typing import Annotated, Any, Literal, TypedDict, get_args
 
 from medlike.errors import QueryError
 from medlike.option import Option
-from medlike.types import Json
 
 Rank = Literal["content", "radius", "hamming"]
 Grouping = Literal["series", "study"]
@@ -36,11 +35,25 @@ class SearchSettings:
         depth: For words: how many images of each ranking count.
     """
 
-    k: int = 10
-    where: Mapping[str, Json] | None = None
-    rank: str = "content"
-    radius: int | None = None
-    group_by: str | None = None
+    k: Annotated[int, Option("Number of hits.", "-k", min=1)] = 10
+    where: Annotated[
+        Mapping[str, Any] | None,
+        Option(
+            "Search only images that match a condition: modality=CT, modality=CT,MR, sex!=M, age>=40. Repeatable.",
+            "--where -w",
+            metavar="CONDITION",
+            text=list[str],
+        ),
+    ] = None
+    rank: Annotated[
+        Rank,
+        Option(
+            "Order of the hits. content: by distance, ties by content. radius: all within --radius, by content. "
+            "hamming: by distance only."
+        ),
+    ] = "content"
+    radius: Annotated[int | None, Option("Return only hits within this many bits.", min=0)] = None
+    group_by: Annotated[Grouping | None, Option("Return one hit for each series or study: its best image.")] = None
     others: int = 10
     exclude_own_patient: Annotated[bool, Option("Leave out images of the query's patient.")] = False
     include_self: bool = False
@@ -97,7 +110,7 @@ class SearchSettings:
             conditions(self.where)
 
     @classmethod
-    def of(cls, **values: Json) -> "SearchSettings":
+    def of(cls, **values: Any) -> "SearchSettings":
         """Return settings from keywords.
 
         Raises:
@@ -113,7 +126,7 @@ class SearchSettings:
 class SearchKeywords(TypedDict, total=False):
     """Type the keywords of a search: the fields of `SearchSettings` without k."""
 
-    where: Mapping[str, Json] | None
+    where: Mapping[str, Any] | None
     rank: Rank
     radius: int | None
     group_by: Grouping | None
@@ -132,12 +145,12 @@ class SearchKeywords(TypedDict, total=False):
 class TextKeywords(TypedDict, total=False):
     """Type the keywords of a search of texts."""
 
-    where: Mapping[str, Json] | None
+    where: Mapping[str, Any] | None
     generation: int | None
     include_self: bool
 
 
-def _plain(value: Json) -> Json:
+def _plain(value: Any) -> Any:
     """Return a value as JSON, and so a receipt, holds it: numbers of NumPy become Python's, collections lists."""
     if hasattr(value, "tolist"):
         return value.tolist()
