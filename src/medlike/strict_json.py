@@ -7,9 +7,10 @@ nesting. Each of these breaks something later: a database, an encoder, a termina
 import json
 import re
 from pathlib import Path
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
-from medlike.types import Json
+if TYPE_CHECKING:
+    from medlike.types import Json
 
 SIZE = 256 << 20  # bytes of a document
 DEPTH = 32  # levels of lists and objects
@@ -25,7 +26,7 @@ class NotJSON(Unreadable):
     """A text that is no JSON at all; it may still be words."""
 
 
-def read(path: Path, size: int = SIZE) -> Json:
+def read(path: Path, size: int = SIZE) -> "Json":
     """Return the value of a JSON file.
 
     Args:
@@ -40,7 +41,7 @@ def read(path: Path, size: int = SIZE) -> Json:
         return loads(file.read(size + 1), size)
 
 
-def loads(document: str | bytes, size: int = SIZE, depth: int = DEPTH) -> Json:
+def loads(document: str | bytes, size: int = SIZE, depth: int = DEPTH) -> "Json":
     """Return the value of a JSON document (RFC 8259) from outside.
 
     Args:

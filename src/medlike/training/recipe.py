@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Literal
 
 from medlike.errors import TrainingError
 from medlike.models.changes import with_changes
-from medlike.types import Json
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
+
+    from medlike.types import Json
 
 
 @dataclass(frozen=True)
