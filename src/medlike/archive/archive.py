@@ -1,10 +1,12 @@
 """Archive, the user's object: it opens a folder, and passes each task to the file that does it."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
+from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Unpack
+from typing import TYPE_CHECKING, ParamSpec, TypeVar, Unpack
 
+from medlike.archive.index.checks import IndexDamaged
 from medlike.archive.intake import switching
 from medlike.archive.intake.drain import ticket_status
 from medlike.archive.intake.ingest import AddReport
@@ -41,6 +43,22 @@ if TYPE_CHECKING:
     from medlike.bundle import Bundle
     from medlike.imaging import Frames
     from medlike.inference.encoding import Encodes
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+def _repairing(search: Callable[P, T]) -> Callable[P, T]:
+    """Do a search once more where the index proves damaged; by then its session has had it derived anew."""
+
+    @wraps(search)
+    def repeated(*arguments: P.args, **settings: P.kwargs) -> T:
+        try:
+            return search(*arguments, **settings)
+        except IndexDamaged:
+            return search(*arguments, **settings)
+
+    return repeated
 
 
 class Archive:
@@ -340,6 +358,7 @@ class Archive:
         """
         return self.search_many([query], k, viewer=viewer, **settings)[0]
 
+    @_repairing
     def search_many(
         self, queries: "Sequence[Query]", k: int = 10, *, viewer: Viewer = OWNER, **settings: Unpack["SearchKeywords"]
     ) -> "list[Result]":
@@ -356,6 +375,7 @@ class Archive:
         with self.session(viewer) as session:
             return search_many(session, queries, k=k, **settings)
 
+    @_repairing
     def repeat(self, receipt: Mapping[str, Json], viewer: Viewer = OWNER) -> "Result | TextResult":
         """Repeat the search of a receipt as of its generation, and return the same answer, less what was erased.
 
@@ -373,6 +393,7 @@ class Archive:
             of_texts = receipt.get("of") == TEXTS
             return nearest_texts.repeat(session, receipt) if of_texts else search.repeat(session, receipt)
 
+    @_repairing
     def nearest_texts(
         self, query: "Query", k: int = 10, *, viewer: Viewer = OWNER, **settings: Unpack["TextKeywords"]
     ) -> "TextResult":
@@ -410,6 +431,7 @@ class Archive:
         """
         return self._store.ids(prefix)
 
+    @_repairing
     def codes(self, generation: int | None = None) -> tuple[list[str], U8]:
         """Return the ids of all images, oldest first, and their codes: uint8 [N, bits / 8], most significant bit first.
 
@@ -421,6 +443,7 @@ class Archive:
         with self.session() as session:
             return live(session.index.view(generation), session.index.layout, "codes")
 
+    @_repairing
     def vectors(self, generation: int | None = None) -> tuple[list[str], F32]:
         """Return the ids of all images, oldest first, and their content vectors: float32 [N, D].
 
@@ -436,6 +459,7 @@ class Archive:
             ids, content = live(session.index.view(generation), session.index.layout, "content")
         return ids, unit_length(content)
 
+    @_repairing
     def to_pandas(self, generation: int | None = None, texts: bool = False) -> "DataFrame":
         """Return the stored images as a pandas DataFrame: a row each, its id as the index, metadata as columns.
 
@@ -473,7 +497,8 @@ class Archive:
         """Compare rows, pixels, previews, links, spool and index, and return the problems. Changes nothing."""
         alone = self._lock.state() == "free"
         problems = list(verify.verify(self._folder, self._store, self._links, self._pixels, self._spool, alone))
-        return problems + [Problem("index", text) for text in self._indexes.verify()]
+        index = verify.checked("index", lambda: (Problem("index", text) for text in self._indexes.verify()))
+        return [*problems, *index]
 
     def backup(
         self, target: str | Path, links: bool = False, passphrase: str | None = None, with_id_key: bool = False

@@ -12,6 +12,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from medlike.archive.index.checks import IndexDamaged
 from medlike.archive.index.indexes import Indexes
 from medlike.archive.storage import upkeep
 from medlike.archive.storage.folder import FILE, Folder
@@ -169,7 +170,11 @@ class Bundles:
                 # A snapshot begins with its first read. A switch before it shows in archive.json after it.
                 generation = self.store.generation()
                 if self.current() is loaded:
-                    yield Session(loaded, self.store, self.links, self.pictures, generation, viewer)
+                    try:
+                        yield Session(loaded, self.store, self.links, self.pictures, generation, viewer)
+                    except IndexDamaged as error:
+                        loaded.indexes.discard(error.folder)
+                        raise
                     return
 
     def current(self) -> Loaded:

@@ -5,6 +5,7 @@ import os
 import resource
 import sqlite3
 import threading
+import zlib
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 
 from medlike.archive.index import index as index_module
 from medlike.archive.index.index import Index, Layout
+from medlike.archive.index.segment import CHECKS
 from medlike.archive.storage.rows import FILTER_COLUMNS
 from medlike.errors import QueryError
 
@@ -167,6 +169,16 @@ def test_a_wrong_byte_is_found_by_verify(population):
     data = bytearray(file.read_bytes())
     data[100] ^= 1
     file.write_bytes(bytes(data))
+    index = opened(population)
+    assert [f"{file} is damaged" in problem for problem in index.verify()] == [True]
+    # Where the checksum was made of the wrong byte, the store says so.
+    checks = file.with_name(CHECKS)
+    segment = index.view().parts[0].segment
+    names = sorted([*(f"{name}.bin" for name in segment._arrays), *(f"{name}.values" for name in segment._values)])
+    sums = np.frombuffer(checks.read_bytes(), "<u4").copy()
+    filled = [name for name in names if file.with_name(name).stat().st_size]
+    sums[filled.index("content.bin")] = zlib.crc32(data)
+    checks.write_bytes(sums.tobytes())
     assert ["differs from the store" in problem for problem in opened(population).verify()] == [True]
 
 

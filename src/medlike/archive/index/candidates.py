@@ -124,7 +124,7 @@ def candidates(
     alike: float32 [M], the similarities; or int8 or int16 [D], the content to compare with; None: not yet
     known.
     """
-    ids = np.ascontiguousarray(field.part.segment.array("ids")[rows]).view(">u8").reshape(-1, 2)
+    ids = np.ascontiguousarray(field.part.segment.array("ids", rows)[rows]).view(">u8").reshape(-1, 2)
     if alike is None:
         alike = np.zeros(len(rows), np.float32)
     elif alike.dtype != np.float32:
@@ -165,7 +165,7 @@ def similarities(field: Field, rows: NDArray[np.int64], content: Array) -> NDArr
     int8: their correlation. int16: embeddings in fixed point, their dot product. Both are exact integers until
     the last division.
     """
-    stored = field.part.segment.array("content")
+    stored = field.part.segment.array("content", rows)
     if content.dtype == np.int16:
         return _products(stored, rows, content)
     if len(rows) > BLOCK and field.codes.nbytes > hamming.SMALL:

@@ -11,7 +11,6 @@ files up to date: a manifest names complete segments only, and replacing it is a
 
 import contextlib
 import fcntl
-import json
 import os
 import re
 import secrets
@@ -26,7 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medlike import files as durable
-from medlike import strict_json
+from medlike.archive.index.checks import IndexDamaged, sealed, unsealed
 from medlike.archive.index.columns import usable
 from medlike.archive.index.segment import CHUNK, Layout, Segment, SegmentWriter
 from medlike.archive.index.sources import Rows, StoredImages
@@ -34,7 +33,7 @@ from medlike.archive.storage.rows import FILTER_COLUMNS, NUMBER_COLUMNS
 from medlike.archive.storage.store import Store
 from medlike.errors import ArchiveError, ArchiveLocked, QueryError
 
-FORMAT = 1
+FORMAT = 2  # 1 had no checksums
 FILE = "index.json"
 LARGEST = 1 << 20  # bytes of it
 _SEGMENT = re.compile(r"[0-9a-f]{16}")
@@ -123,6 +122,21 @@ class Index:
         """Catch up with the store. `publish`: where there are many new rows, put them on disk if possible."""
         if self._state.known == self.store.generation():
             return self._state
+        try:
+            return self._refreshed(publish)
+        except IndexDamaged:
+            self.discard()
+            return self._refreshed(publish)
+
+    def discard(self) -> None:
+        """Forget what the files say, here and for others: the index is derived anew when it is next needed."""
+        with self._lock:
+            # A reader that may not write goes on in memory.
+            with contextlib.suppress(OSError):
+                (self.folder / FILE).unlink(missing_ok=True)
+            self._state, self._seen = _NOTHING, None
+
+    def _refreshed(self, publish: bool) -> _State:
         with self._lock, self.store.snapshot():
             newest = self.store.generation()
             state = self._still_true(self._state, newest)
@@ -163,6 +177,9 @@ class Index:
                     state = self.refresh(publish=False)
             except ArchiveError as error:
                 return [str(error)]
+            damaged = [path for segment in state.segments for path in segment.damaged()]
+            if damaged:
+                return [f"{path} is damaged: run `medlike reindex`" for path in damaged]
             expected = self.source.rows(-1, self.store.generation())
             unseen = set(state.removed[state.removed[:, 1] < 0, 0].tolist())
             for segment in state.segments:
@@ -202,7 +219,7 @@ class Index:
         durable.require_plain(self.folder, folder=True)
         for _ in range(3):
             try:
-                facts = strict_json.loads(durable.read(self.folder / FILE, LARGEST))
+                facts = unsealed(durable.read(self.folder / FILE, LARGEST))
                 if facts["format"] != FORMAT or facts["bundle"] != self.layout.bundle:
                     return _NOTHING
                 if not all(isinstance(name, str) and _SEGMENT.fullmatch(name) for name in facts["segments"]):
@@ -308,7 +325,7 @@ class Index:
             "purged": -1 if unseen else state.purged,
             "segments": names,
         }
-        durable.write(self.folder / FILE, json.dumps(facts).encode())
+        durable.write(self.folder / FILE, sealed(facts))
         self._state = state
         for path in self.folder.iterdir():
             # Nobody else is building here. Readers that have mapped the files keep them until they let go.
@@ -325,7 +342,9 @@ def _view(state: _State, generation: int) -> View:
     for segment in state.segments:
         rows = _rows(segment, generation)
         if rows:
-            parts.append(Part(segment, rows, positions_of(segment.array("rows")[:rows], gone)))
+            # Nothing is read of a large index where nothing was removed.
+            dead = positions_of(segment.array("rows")[:rows], gone) if len(gone) else np.empty(0, np.int64)
+            parts.append(Part(segment, rows, dead))
     return View(generation, tuple(parts))
 
 

@@ -67,6 +67,12 @@ class Indexes:
         for index in self._needed():
             index.rebuild()
 
+    def discard(self, folder: Path) -> None:
+        """Forget the damaged index in a folder, so that it is derived anew when it is next needed."""
+        for index in self._needed():
+            if index.folder == folder:
+                index.discard()
+
     def verify(self) -> list[str]:
         """Differences between them and the store, as sentences."""
         return [text for index in self._needed() for text in index.verify()]

@@ -13,6 +13,7 @@
     coded.bin           uint8 [N], for texts: 1 where it has a cross-modal code
     <column>.bin        codes of a dictionary column
     <column>.values     its values: JSON, or 32-byte strings for keyed hashes
+    checks.bin          uint32, the checksums of all of these, block by block, in the order of their names
 
 A segment never changes. Which of its rows live as of a generation is the index's knowledge.
 """
@@ -24,7 +25,7 @@ import math
 import os
 import shutil
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -34,14 +35,16 @@ from numpy.typing import NDArray
 
 from medlike import files as durable
 from medlike import strict_json
+from medlike.archive.index.checks import Checked, Rows, rows_of_a_block, sealed, sums, unsealed
 from medlike.archive.index.columns import Column, Value, narrowest, usable
 from medlike.archive.storage.rows import FILTER_COLUMNS, NUMBER_COLUMNS, EncodingRow, ImageRow, TextFacts
 from medlike.codes.buckets import BucketTable
 from medlike.errors import ArchiveError
 from medlike.types import Array, JsonObject, Mask, Type
 
-FORMAT = 1
+FORMAT = 2  # 1 had no checksums
 FILE = "segment.json"
+CHECKS = "checks.bin"
 LARGEST = 1 << 20  # bytes of it
 _CODES = (np.dtype("u1"), np.dtype("<u2"), np.dtype("<u4"))
 UNIT = 1 << 14  # 1.0 in the fixed point of embeddings
@@ -100,41 +103,61 @@ class Segment:
         arrays: dict[str, Array],
         values: dict[str, Array],
         folder: Path | None = None,
+        checks: Mapping[str, Checked] | None = None,
     ) -> None:
+        """checks: of the arrays and values that lie in files, by the name of the file."""
         self.layout = layout
         self.since = since
         self.until = until
         self.folder = folder
         self._arrays = arrays
         self._values = values
+        self._checks = checks or {}
         self._columns: dict[str, Column] = {}
         self._table: BucketTable | None = None
 
     def __len__(self) -> int:
         return len(self._arrays["rows"])
 
-    def array(self, name: str) -> Array:
-        """One of the arrays of the layout."""
-        return self._arrays[name]
+    def array(self, name: str, rows: Rows | None = None) -> Array:
+        """Return one of the arrays of the layout.
+
+        Args:
+            name: Its name.
+            rows: Positions that the caller looks at, so that only their blocks are compared with the checksums; all
+                unless given.
+
+        Raises:
+            IndexDamaged: The file is not what was written.
+        """
+        check = self._checks.get(f"{name}.bin")
+        return self._arrays[name] if check is None else check.array(rows)
+
+    def damaged(self) -> list[Path]:
+        """Compare every block with its checksum, whatever was compared before, and return the damaged files."""
+        return [check.path for check in self._checks.values() if not check.sound()]
 
     @property
     def images(self) -> NDArray[np.int64]:
         """int64 [N]: the store's row of the image that each row is, or belongs to; ascending."""
-        return self._arrays["images" if self.layout.of == "texts" else "rows"]
+        return self.array("images" if self.layout.of == "texts" else "rows")
 
     @property
     def table(self) -> BucketTable:
         """The rows by code, for codes of 16 bits; made on first use and kept."""
         if self._table is None:
-            self._table = BucketTable.of(np.ascontiguousarray(self._arrays["codes"]))
+            self._table = BucketTable.of(np.ascontiguousarray(self.array("codes")))
         return self._table
 
     def column(self, name: str) -> Column:
         """Return a dictionary column; its values are read on first use."""
         if name not in self._columns:
+            check = self._checks.get(f"{name}.values")
+            if check is not None:
+                check.array()
             stored = self._values[name]
             values = stored if name in HASH_COLUMNS else strict_json.loads(stored.tobytes())
-            self._columns[name] = Column(self._arrays[name], values)
+            self._columns[name] = Column(self.array(name), values)
         return self._columns[name]
 
     @classmethod
@@ -145,20 +168,21 @@ class Segment:
             ArchiveError: A file is missing or has another size than stated.
         """
         try:
-            facts = strict_json.loads(durable.read(folder / FILE, LARGEST))
+            facts = unsealed(durable.read(folder / FILE, LARGEST))
             if facts["format"] != FORMAT or facts["bundle"] != layout.bundle:
                 raise ArchiveError(f"{folder} is of another format or bundle: run `medlike verify`")
             stated = {name: (np.dtype(kind), tuple(shape)) for name, (kind, shape) in facts["arrays"].items()}
             _require_layout(stated, layout)
             arrays = {name: _map(folder / f"{name}.bin", kind, shape) for name, (kind, shape) in stated.items()}
             sizes = facts["values"]
-            values = {
-                name: _map(folder / f"{name}.values", np.dtype("u1"), (sizes[name],)).view(_value_type(name))
-                for name in FILTER_COLUMNS
+            texts = {
+                name: _map(folder / f"{name}.values", np.dtype("u1"), (sizes[name],)) for name in FILTER_COLUMNS
             }
+            values = {name: text.view(_value_type(name)) for name, text in texts.items()}
+            checks = _checks(folder, arrays, texts)
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise ArchiveError(f"{folder} is damaged ({error}): run `medlike verify`") from error
-        return cls(layout, facts["since"], facts["until"], arrays, values, folder)
+        return cls(layout, facts["since"], facts["until"], arrays, values, folder, checks)
 
 
 class SegmentWriter:
@@ -239,23 +263,30 @@ class SegmentWriter:
         for name, (kind, shape) in self.layout.arrays().items():
             arrays[name] = (kind.str, (self._counts[name], *shape))
         if self.folder is None:
-            made = {}
+            loaded = {}
             for name, (kind_name, full) in arrays.items():
                 self._files[name].seek(0)
-                made[name] = np.frombuffer(self._files[name].read(), kind_name).reshape(full)
+                loaded[name] = np.frombuffer(self._files[name].read(), kind_name).reshape(full)
             loose = {name: np.frombuffer(data, _value_type(name)) for name, data in values.items()}
-            return Segment(self.layout, since, until, made, loose)
+            return Segment(self.layout, since, until, loaded, loose)
         with self._disk_errors():
             for file in self._files.values():
                 file.close()
             durable.sync_files(self.folder / f"{name}.bin" for name in self._files)
         for name, data in values.items():
             durable.write(self.folder / f"{name}.values", data, sync_folder=False)
+        with self._disk_errors():
+            stored = {
+                name: _map(self.folder / f"{name}.bin", np.dtype(kind), shape) for name, (kind, shape) in arrays.items()
+            }
+            texts = {name: np.frombuffer(data, np.uint8) for name, data in values.items()}
+            parts = [sums(array) for _, array in _in_order(stored, texts)]
+        durable.write(self.folder / CHECKS, np.concatenate(parts).tobytes(), sync_folder=False)
         facts = {
             "format": FORMAT, "bundle": self.layout.bundle, "since": since, "until": until,
             "arrays": arrays, "values": {name: len(data) for name, data in values.items()},
         }  # fmt: skip
-        durable.write(self.folder / FILE, json.dumps(facts).encode())
+        durable.write(self.folder / FILE, sealed(facts))
         return Segment.open(self.folder, self.layout)
 
     def abandon(self) -> None:
@@ -302,6 +333,25 @@ class SegmentWriter:
                 file.seek(end)
                 end += file.write(table[piece].data)
             file.truncate(end)
+
+
+def _in_order(arrays: Mapping[str, Array], values: Mapping[str, Array]) -> list[tuple[str, Array]]:
+    """Return the files of a segment by name, each with its content, in the order of their checksums."""
+    files = {f"{name}.bin": array for name, array in arrays.items()}
+    files |= {f"{name}.values": array for name, array in values.items()}
+    return sorted(files.items())
+
+
+def _checks(folder: Path, arrays: Mapping[str, Array], values: Mapping[str, Array]) -> dict[str, Checked]:
+    """Return the checks of a segment's files, by name. Raises ValueError or OSError if the checksums are missing."""
+    files = _in_order(arrays, values)
+    counts = [-(-len(array) // rows_of_a_block(array)) for _, array in files]
+    expected = _map(folder / CHECKS, np.dtype("<u4"), (sum(counts),))
+    ends = np.cumsum(counts)
+    return {
+        name: Checked(folder / name, array, expected[end - count : end])
+        for (name, array), count, end in zip(files, counts, ends, strict=True)
+    }
 
 
 def _value_type(name: str) -> str:

@@ -75,7 +75,8 @@ def _rows(view: View, ranked: Candidates) -> list[int]:
     rows = np.empty(len(ranked), np.int64)
     for number, part in enumerate(view.parts):
         inside = ranked.part == number
-        rows[inside] = part.segment.array("rows")[ranked.position[inside]]
+        positions = ranked.position[inside]
+        rows[inside] = part.segment.array("rows", positions)[positions]
     return rows.tolist()
 
 
@@ -90,7 +91,7 @@ def _place(
         return {"agreement": _whole(encoded, part, position)}
     number, top, left = window(template, int(ranked.windows[at]))
     arrangement = template.arrangements[number]
-    stored = np.asarray(part.segment.array("cells")[position])
+    stored = np.asarray(part.segment.array("cells", position)[position])
     return {
         "box": _box(image, top, left, arrangement.shape),
         "orientation": arrangement.orientation,
@@ -119,8 +120,8 @@ def _whole(encoded: EncodedQuery, part: Part, position: int) -> NDArray[np.float
     """Agreement of two whole images, cell by cell in place."""
     if encoded.cells is None or encoded.mask is None or "cells" not in part.segment.layout.arrays():
         return None
-    stored = np.asarray(part.segment.array("cells")[position])
+    stored = np.asarray(part.segment.array("cells", position)[position])
     flips = np.bitwise_count(encoded.cells ^ stored).sum(axis=2)
-    valid = encoded.mask & unpacked(np.asarray(part.segment.array("cell_mask")[position])[None])[0]
+    valid = encoded.mask & unpacked(np.asarray(part.segment.array("cell_mask", position)[position])[None])[0]
     shares = 1 - flips.astype(np.float32) / (64 * stored.shape[2])
     return np.where(valid, shares, np.float32(np.nan))

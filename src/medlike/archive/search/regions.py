@@ -79,7 +79,7 @@ class RegionRanking:
             whole = hamming.distances(codes, self.encoded.code, "numpy") / (8 * len(self.encoded.code))
             # Wider than needed by rounding; the sum itself decides below.
             limits = (limit - (1 - self.weight) * whole) / self.weight + 1e-9
-        matches = match(segment.array("cells"), segment.array("cell_mask"), self.template, rows, limits)
+        matches = match(segment.array("cells", rows), segment.array("cell_mask", rows), self.template, rows, limits)
         distance = matches.distance
         if self.weight < 1 and len(rows):
             at = np.searchsorted(rows, matches.rows)

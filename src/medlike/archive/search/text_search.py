@@ -91,7 +91,8 @@ def nearest(
     ranked = _near(fields, text, k)
     for at in range(len(ranked)):
         segment = fields[int(ranked.part[at])].part.segment
-        number = int(segment.array("rows")[ranked.position[at]])
+        position = int(ranked.position[at])
+        number = int(segment.array("rows", position)[position])
         yield number, int(ranked.distance[at]), float(ranked.similarity[at])
 
 

@@ -57,21 +57,27 @@ class Pixels:
 
     def read(self, digest: str) -> Array | None:
         """The pixels of a digest, None where they are not kept. Raises ArchiveError for a damaged file."""
-        from medlike.imaging import decode_pixels
+        from medlike.imaging import Image, decode_pixels
 
         try:
-            return decode_pixels(durable.read(self.path(digest)))
+            array = decode_pixels(durable.read(self.path(digest)))
         except FileNotFoundError:
             return None
         except (OSError, ImageError) as error:
             raise ArchiveError(f"{self.path(digest)}: {error}: restore it from a backup") from error
+        if Image(pixels=array).digest != digest:
+            raise ArchiveError(f"{self.path(digest)} is damaged: restore it from a backup")
+        return array
 
     def read_preview(self, sha256: str) -> bytes | None:
-        """A preview's JPEG, None where it is not kept."""
+        """Return a preview's JPEG, None where it is not kept. Raises ArchiveError for a damaged file."""
         try:
-            return durable.read(self.preview_path(sha256))
+            data = durable.read(self.preview_path(sha256))
         except FileNotFoundError:
             return None
+        if preview_name(data) != sha256:
+            raise ArchiveError(f"{self.preview_path(sha256)} is damaged: restore it from a backup")
+        return data
 
     def write(self, digest: str, data: bytes) -> None:
         """Keep pixels encoded by `encode_pixels`; nothing happens where they are kept already."""

@@ -2,19 +2,19 @@
 
 import os
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from medlike.archive.storage.database import Database, storage_errors, unwritten
 from medlike.archive.storage.folder import Folder
 from medlike.archive.storage.identity import KEY_FILE, NO_KEY, Identity, Links
-from medlike.archive.storage.pixels import Pixels, preview_name
+from medlike.archive.storage.pixels import Pixels
 from medlike.archive.storage.removal import unfinished
 from medlike.archive.storage.spool import Spool
 from medlike.archive.storage.store import Store
 from medlike.archive.storage.upkeep import leftovers
-from medlike.errors import ArchiveError
+from medlike.errors import ArchiveError, ArchiveFull, ArchiveLocked
 
 
 @dataclass(frozen=True)
@@ -32,15 +32,31 @@ def verify(
     folder: Folder, store: Store, links: Links, pixels: Pixels, spool: Spool, alone: bool
 ) -> Iterator[Problem]:
     """Problems of all but the index. alone: no writer is at work, so that nothing may be half done."""
-    yield from _permissions(folder)
-    yield from _database(store)
-    yield from _rows(folder, store)
-    yield from _pixels(store, pixels)
+    yield from checked("permissions", lambda: _permissions(folder))
+    yield from checked("store", lambda: _database(store))
+    yield from checked("store", lambda: _rows(folder, store))
+    yield from checked("pixels", lambda: _pixels(store, pixels))
     if alone:
-        yield from _leftovers(store, links, pixels)
-    yield from _key(folder, store)
-    yield from _links(store, links)
-    yield from _spool(spool)
+        yield from checked("pixels", lambda: _leftovers(store, links, pixels))
+    yield from checked("private", lambda: _key(folder, store))
+    yield from checked("private", lambda: _links(store, links))
+    yield from checked("spool", lambda: _spool(spool))
+
+
+def checked(part: str, problems: Callable[[], Iterable[Problem]]) -> Iterator[Problem]:
+    """Yield the problems of a part; where damage ends the check itself, that is a problem too.
+
+    Raises ArchiveLocked or ArchiveFull where the check cannot be made now.
+    """
+    try:
+        yield from problems()
+    except (ArchiveLocked, ArchiveFull):
+        raise
+    except ArchiveError as error:
+        yield Problem(part, str(error))
+    except Exception as error:  # damage has no list of what it can end in
+        name = type(error).__name__
+        yield Problem(part, f"the check ended in {name} ({error}): restore the archive from a backup")
 
 
 def _permissions(folder: Folder) -> Iterator[Problem]:
@@ -102,36 +118,21 @@ def _rows(folder: Folder, store: Store) -> Iterator[Problem]:
 
 
 def _pixels(store: Store, pixels: Pixels) -> Iterator[Problem]:
-    from medlike.imaging import Image
-
-    def pixels_digest(name: str) -> str | None:
-        array = pixels.read(name)
-        return None if array is None else Image(pixels=array).digest
-
-    def preview_digest(name: str) -> str | None:
-        data = pixels.read_preview(name)
-        return None if data is None else preview_name(data)
-
     # What is being erased loses its files before its rows.
     copies, previews = store.pixel_names("row NOT IN (SELECT row FROM erasing)")
     for digest in copies:
-        yield from _file("pixels", digest, pixels.path, pixels_digest)
+        yield from _file("pixels", digest, pixels.path, pixels.read)
     for sha256 in previews:
-        yield from _file("previews", sha256, pixels.preview_path, preview_digest)
+        yield from _file("previews", sha256, pixels.preview_path, pixels.read_preview)
 
 
-def _file(
-    part: str, name: str, path: Callable[[str], Path], digest: Callable[[str], str | None]
-) -> Iterator[Problem]:
-    """Yield a problem unless the file of a name is there and has it as its digest."""
+def _file(part: str, name: str, path: Callable[[str], Path], read: Callable[[str], object]) -> Iterator[Problem]:
+    """Yield a problem unless the file of a name is there and sound."""
     try:
-        actual = digest(name)
+        if read(name) is None:
+            yield Problem(part, f"{path(name)} is missing: restore it from a backup")
     except (ArchiveError, OSError) as error:
         yield Problem(part, str(error))
-        return
-    if actual != name:
-        state = "missing" if actual is None else "damaged"
-        yield Problem(part, f"{path(name)} is {state}: restore it from a backup")
 
 
 def _leftovers(store: Store, links: Links, pixels: Pixels) -> Iterator[Problem]:
