@@ -60,6 +60,12 @@ def test_the_power_cut_test_would_notice():
     assert status == 1 and "broken" in output, output
 
 
+@pytest.mark.slow
+def test_sixty_flipped_bits_change_no_answer_without_a_word():
+    status, output = crash("flips.py", "--flips", "60")
+    assert status == 0 and "60 flips" in output and "noticed" in output and "rebuilt" in output, output
+
+
 def test_promises_are_told_from_broken_ones():
     sys.path.insert(0, str(CRASH))
     try:

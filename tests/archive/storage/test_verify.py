@@ -10,7 +10,8 @@ import pytest
 from PIL import Image
 
 from medlike import Archive, Result
-from medlike.errors import ArchiveFull, ArchiveLocked
+from medlike.archive.storage.verify import Problem, checked
+from medlike.errors import ArchiveError, ArchiveFull, ArchiveLocked
 
 
 @pytest.fixture
@@ -56,6 +57,7 @@ DAMAGE = {
     ),
     "a damaged sidecar": ("spool", lambda a: first(a._folder.spool, "*.json").write_text("{")),
     "another key": ("private", lambda a: (a._folder.private / "key").write_text("00" * 32)),
+    "a damaged received file": ("spool", lambda a: first(a._folder.spool, "*.dcm").write_bytes(b"x")),
     "a lost received file": ("spool", lambda a: first(a._folder.spool, "*.dcm").unlink()),
 }  # fmt: skip
 
@@ -67,6 +69,44 @@ def test_verify_finds(filled, damage, encoder):
     filled.close()
     with Archive.open(filled.path, encoder=encoder) as again:
         assert part in {problem.part for problem in again.verify()}
+
+
+@pytest.mark.parametrize("table", ["images", "encodings", "texts", "words_data"])
+def test_verify_answers_whatever_a_table_holds(filled, encoder, table):
+    sql(filled, "INSERT INTO texts VALUES (64, 1, 'caption', 'clear lungs')")
+    columns = [name for _, name, *_ in filled._store.query(f"PRAGMA table_info({table})")]
+    for name in columns[1:]:
+        with suppress(sqlite3.IntegrityError):
+            sql(filled, f"UPDATE {table} SET \"{name}\" = x'ff00'")
+    filled.close()
+    with Archive.open(filled.path, encoder=encoder) as again:
+        assert "store" in {problem.part for problem in again.verify()}
+
+
+def test_damage_that_ends_a_check_is_a_problem_but_a_lock_is_not():
+    def ends(error):
+        yield Problem("pixels", "the first")
+        raise error
+
+    assert [str(problem) for problem in checked("store", lambda: ends(ValueError("x")))][1:] == [
+        "store: the check ended in ValueError (x): restore the archive from a backup"
+    ]
+    with pytest.raises(ArchiveLocked):
+        list(checked("store", lambda: ends(ArchiveLocked("y"))))
+
+
+def test_a_damaged_preview_or_copy_is_never_shown(filled):
+    harmed = {"*.jpg": 0, "*.pixels": 0}
+    for pattern in harmed:
+        for path in filled._folder.pixels.rglob(pattern):
+            data = bytearray(path.read_bytes())
+            data[len(data) // 2] ^= 1
+            path.write_bytes(bytes(data))
+            harmed[pattern] += 1
+    assert all(harmed.values())
+    for id in filled.ids():
+        with pytest.raises(ArchiveError, match=r"damaged.*backup"):
+            filled.picture(id)
 
 
 def test_a_crash_costs_no_index(filled, encoder):

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from medlike.archive.index.candidates import Candidates, Field, candidates, ordered, reduced
 from medlike.archive.index.segment import Segment
 from medlike.archive.storage.store import Store
+from medlike.archive.storage.word_index import WordCheck
 from medlike.types import Array
 
 K1, B = 1.2, 0.75  # as in FTS5's bm25()
@@ -97,6 +98,7 @@ class Words:
 
     def __init__(self, store: Store) -> None:
         self.store = store
+        self._check = WordCheck(store)
         self._lock = threading.Lock()
         self._known: OrderedDict[str, tuple[int, int, Postings]] = OrderedDict()  # word -> purge, last number, postings
         self._placed: WeakKeyDictionary[Segment, dict[str, _Places]] = WeakKeyDictionary()
@@ -110,6 +112,7 @@ class Words:
         pass. Source: Robertson and Zaragoza, The Probabilistic Relevance Framework: BM25 and Beyond, 2009.
         """
         with self._lock, self.store.snapshot():
+            self._check.require_sound()
             return self._best(fields, terms, k)
 
     def _best(self, fields: Sequence[Field], terms: Sequence[str], k: int) -> Candidates:

@@ -64,7 +64,7 @@ class Spool:
         """
         facts = arrival.checked(name, metadata, texts, identifiers)
         # The time puts entries in the order they came: of two versions of an image the later one stays.
-        ticket = f"{time.time_ns():020d}-{hashlib.sha256(data).hexdigest()[:16]}"
+        ticket = f"{time.time_ns():020d}-{_digest(data)}"
         suffix = _SUFFIX.search(name)
         kind = suffix.group().lower() if suffix else ""
         path = self.folder / (ticket + (kind if kind not in ("", ".json") else ".bin"))
@@ -93,8 +93,14 @@ class Spool:
             except _DAMAGE as error:
                 problems.append(f"{sidecar} is damaged ({error}) though it was acknowledged")
                 continue
-            if not durable.is_regular(entry.path) and sidecar.exists():
-                problems.append(f"{entry.path} is missing though it was acknowledged")
+            try:
+                if _digest(durable.read(entry.path)) != entry.ticket[-16:]:
+                    problems.append(f"{entry.path} is damaged though it was acknowledged: receive it again")
+            except FileNotFoundError:
+                if sidecar.exists():
+                    problems.append(f"{entry.path} is missing though it was acknowledged")
+            except (OSError, ArchiveError) as error:
+                problems.append(f"{entry.path} cannot be read ({error}) though it was acknowledged")
         return problems
 
     def refused(self) -> Iterator[Entry]:
@@ -197,6 +203,11 @@ class Spool:
 
     def _sidecar(self, ticket: str) -> Path:
         return self.folder / f"{ticket}.json"
+
+
+def _digest(data: bytes) -> str:
+    """Return the digest of a received file that its ticket ends in."""
+    return hashlib.sha256(data).hexdigest()[:16]
 
 
 # What reading a sidecar can end in; a directory or one without permission among it.

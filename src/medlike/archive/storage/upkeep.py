@@ -104,6 +104,6 @@ def inventory(folder: Folder, store: Store, spool: Spool) -> JsonObject:
         "generation": generation,
         "oldest_generation": store.oldest_generation(),
         "erasing": len(unfinished(store)),
-        "received": sum(1 for _ in spool.entries()),
+        "received": sum(1 for _ in spool.folder.glob("*.json")),
         "refused": [{"name": entry.name, "reason": entry.reason} for entry in spool.refused()],
     }

@@ -1,12 +1,12 @@
 """Checking an archive: rows against encodings, pixels, previews, links and spool. Changes nothing."""
 
 import os
-import sqlite3
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from medlike.archive.storage.database import Database, storage_errors, unwritten
+from medlike.archive.storage import word_index
+from medlike.archive.storage.database import Database
 from medlike.archive.storage.folder import Folder
 from medlike.archive.storage.identity import KEY_FILE, NO_KEY, Identity, Links
 from medlike.archive.storage.pixels import Pixels
@@ -77,28 +77,13 @@ def _database(store: Store) -> Iterator[Problem]:
         yield Problem("store", f"{count} generations are recorded, the newest is {newest}")
     for row in store.select("added > ? OR removed > ? OR removed <= added", (newest, newest)):
         yield Problem("store", f"row {row} has impossible generations")
-    with storage_errors(store.path):
-        try:
-            # The word index compares itself with the texts; it answers by failing.
-            _writable(store).execute("INSERT INTO words(words, rank) VALUES ('integrity-check', 1)")
-        except sqlite3.DatabaseError as error:
-            if not error.sqlite_errorname.startswith("SQLITE_CORRUPT"):
-                raise
-            yield Problem("store", f"the word index differs from the texts ({error}): run `medlike compact`")
+    if words := word_index.difference(store):
+        yield Problem("store", f"the word index differs from the texts ({words}): run `medlike compact`")
 
 
 def _damage(database: Database) -> list[str]:
     """Return what SQLite's own check of a file finds."""
     return [line for (line,) in database.query("PRAGMA integrity_check") if line != "ok"]
-
-
-def _writable(store: Store) -> sqlite3.Connection:
-    """The store's connection; where it may not write, one to a temporary copy."""
-    if not unwritten(store.path):
-        return store.connection
-    copy = sqlite3.connect("")
-    store.connection.backup(copy)
-    return copy
 
 
 def _rows(folder: Folder, store: Store) -> Iterator[Problem]:
