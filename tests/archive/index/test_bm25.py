@@ -22,7 +22,8 @@ def write(population, texts):
         for id, text in zip(ids, texts, strict=True):
             if text is not None:
                 row = population.rows[id]["row"]
-                commit.connection.execute("INSERT INTO texts VALUES (?, ?, 'text', ?)", (64 * row, row, text))
+                sql = "INSERT INTO texts(number, row, kind, text) VALUES (?, ?, 'text', ?)"
+                commit.connection.execute(sql, (64 * row, row, text))
     # The texts came a generation after their images; a rebuild takes them up.
     population.archive._indexes.texts.rebuild()
     return ids

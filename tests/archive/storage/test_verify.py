@@ -73,7 +73,7 @@ def test_verify_finds(filled, damage, encoder):
 
 @pytest.mark.parametrize("table", ["images", "encodings", "texts", "words_data"])
 def test_verify_answers_whatever_a_table_holds(filled, encoder, table):
-    sql(filled, "INSERT INTO texts VALUES (64, 1, 'caption', 'clear lungs')")
+    sql(filled, "INSERT INTO texts(number, row, kind, text) VALUES (64, 1, 'caption', 'clear lungs')")
     columns = [name for _, name, *_ in filled._store.query(f"PRAGMA table_info({table})")]
     for name in columns[1:]:
         with suppress(sqlite3.IntegrityError):

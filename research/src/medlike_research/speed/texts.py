@@ -124,7 +124,7 @@ def described(folder: str | Path, number: int) -> Iterator[Archive]:
             with archive._store.commit("encode") as commit:
                 execute = commit.connection.executemany
                 execute(
-                    "INSERT INTO texts VALUES (?, ?, 'report', ?)",
+                    "INSERT INTO texts(number, row, kind, text) VALUES (?, ?, 'report', ?)",
                     [
                         (64 * row, row, " ".join(f"w{word}" for word in words))
                         for row, words in zip(rows, drawn.tolist(), strict=True)

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from medlike.archive.index.segment import Row
 from medlike.archive.storage.database import storage_errors
+from medlike.archive.storage.digests import require_sound
 from medlike.archive.storage.rows import EncodingRow, ImageRow, TextFacts
 from medlike.archive.storage.store import Store
 
@@ -71,8 +72,9 @@ class StoredTexts:
         if self.bundle is not None:
             coded = "crossed.code, crossed.embedding"
             join = "LEFT JOIN text_encodings crossed ON crossed.number = texts.number AND crossed.bundle = :bundle"
+        checked = f"{self.store.sound('texts')} AND {self.store.sound('images')}"
         sql = (
-            f"SELECT texts.number, texts.row, sizes.sz, {coded}, {columns} FROM texts "
+            f"SELECT texts.number, texts.row, sizes.sz, {coded}, {checked}, {columns} FROM texts "
             "CROSS JOIN images ON images.row = texts.row "
             f"LEFT JOIN words_docsize sizes ON sizes.id = texts.number {join} "
             "WHERE texts.number > :last AND images.added > :since AND images.added <= :until "
@@ -85,7 +87,8 @@ class StoredTexts:
         if not first:
             return
         for page in self.store.pages(sql, {"bundle": self.bundle, "since": since, "until": until}, first - 1):
-            for number, row, size, code, embedding, *values in page:
+            for number, row, size, code, embedding, sound, *values in page:
+                require_sound(self.store.path, "texts", number, sound)
                 image = ImageRow(number, *values)
                 encoding = self._nothing if code is None else EncodingRow(code, embedding)
                 yield image, encoding, TextFacts(row, _varint(size), int(code is not None))

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from medlike.archive.intake.ingest import BATCH, GROUP
 from medlike.archive.intake.reader import read
 from medlike.archive.intake.text_codes import TextReport
-from medlike.archive.storage import pictures
+from medlike.archive.storage import digests, pictures
 from medlike.archive.storage import record as records
 from medlike.archive.storage.identity import Links
 from medlike.archive.storage.pixels import Pixels
@@ -107,11 +107,14 @@ def settle(store: Store, bundle: str, lost: list[str]) -> int:
     with store.commit("reindex") as commit:
         for id in lost:
             commit.remove(id)
+        # A row that is damaged keeps the digest that says so.
         commit.connection.execute(
             "UPDATE images SET predicted_modality = (SELECT modality FROM encodings"
-            " WHERE encodings.row = images.row AND bundle = ?) WHERE removed IS NULL",
+            " WHERE encodings.row = images.row AND bundle = ?),"
+            f" digest = CASE WHEN {digests.sound('images')} THEN NULL ELSE digest END WHERE removed IS NULL",
             (bundle,),
         )
+        digests.seal(commit.connection, "images", "digest IS NULL AND removed IS NULL", ())
     return commit.generation
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from weakref import WeakSet
 
 from medlike import strict_json
+from medlike.archive.storage import digests
 from medlike.errors import ArchiveError, ArchiveFull, ArchiveLocked
 from medlike.types import Json
 
@@ -84,6 +85,7 @@ class Database:
                 timeout=30,
                 check_same_thread=False,
             )
+            connection.create_function(digests.FUNCTION, -1, digests.row_digest, deterministic=True)
             connection.execute("PRAGMA synchronous=FULL")
             for setting in ("secure_delete=ON", "foreign_keys=ON", "cache_size=-16000"):
                 connection.execute(f"PRAGMA {setting}")

@@ -6,6 +6,8 @@ erasure builds the word index and the file anew anyhow.
 
 import sqlite3
 
+from medlike.archive.storage.digests import HAS_DIGESTS, TABLES
+
 _FIRST = """
 CREATE TABLE settings(key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE generations(generation INTEGER PRIMARY KEY, time REAL NOT NULL, action TEXT NOT NULL,
@@ -24,7 +26,8 @@ CREATE TABLE images(
     kind TEXT NOT NULL CHECK (kind IN ('copy', 'reference')),
     preview TEXT,                                            -- sha256 of the preview's file
     facts TEXT NOT NULL,                                     -- JSON: spacing, photometric facts, boxes
-    metadata TEXT NOT NULL                                   -- JSON: every searchable field
+    metadata TEXT NOT NULL,                                  -- JSON: every searchable field
+    digest BLOB                                              -- of the row, as digests.py computes it
 );
 CREATE UNIQUE INDEX live_ids ON images(id) WHERE removed IS NULL;
 CREATE INDEX ids ON images(id);
@@ -39,10 +42,11 @@ CREATE TABLE encodings(
     cells BLOB, cell_mask BLOB, "cross" BLOB, cross_embedding BLOB,
     outlier_score REAL, outlier_p REAL, modality TEXT,       -- as the bundle predicts it
     outlier_facts TEXT,                                      -- JSON: components, threshold, modality
+    digest BLOB,
     PRIMARY KEY (row, bundle)
 );
 CREATE TABLE texts(number INTEGER PRIMARY KEY, row INTEGER NOT NULL REFERENCES images(row) ON DELETE CASCADE,
-                   kind TEXT NOT NULL, text TEXT NOT NULL);
+                   kind TEXT NOT NULL, text TEXT NOT NULL, digest BLOB);
 CREATE INDEX text_rows ON texts(row);
 CREATE VIRTUAL TABLE words USING fts5(text, content='texts', content_rowid='number');
 CREATE TRIGGER text_added AFTER INSERT ON texts BEGIN
@@ -76,3 +80,8 @@ def upgrade(connection: sqlite3.Connection) -> None:
         connection.execute(_TEXT_ENCODINGS)
     if not connection.execute(HAS_OUTLIER_FACTS).fetchone():
         connection.execute("ALTER TABLE encodings ADD COLUMN outlier_facts TEXT")
+    if not connection.execute(HAS_DIGESTS).fetchone():
+        connection.execute("BEGIN IMMEDIATE")
+        for table in TABLES:
+            connection.execute(f"ALTER TABLE {table} ADD COLUMN digest BLOB")
+        connection.execute("COMMIT")

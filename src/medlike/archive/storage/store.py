@@ -16,6 +16,7 @@ from pathlib import Path
 
 from medlike import files as durable
 from medlike import strict_json
+from medlike.archive.storage import digests
 from medlike.archive.storage.database import EACH, Database, each, storage_errors, transaction
 from medlike.archive.storage.rows import EncodingRow, ImageRow, NewImage, Shown
 from medlike.archive.storage.schema import HAS_OUTLIER_FACTS, SCHEMA, upgrade
@@ -46,6 +47,7 @@ class Store(Database):
         if not present:
             raise ArchiveError(f"{path} is missing: restore the archive from a backup")
         super().__init__(path)
+        self._has_digests = False
 
     @classmethod
     def create(cls, path: Path) -> "Store":
@@ -112,13 +114,16 @@ class Store(Database):
     def shown(self, rows: Sequence[int]) -> dict[int, Shown]:
         """Return what a hit states of images, by row number, for the rows that exist, removed ones included."""
         shown: dict[int, Shown] = {}
-        sql = f"SELECT row, id, width, height, metadata FROM images WHERE row IN {EACH}"
+        checked = self.sound("images")
+        sql = f"SELECT row, id, width, height, metadata, {checked} FROM images WHERE row IN {EACH}"
         for start in range(0, len(rows), 500):
             page = self.query(sql, (each(rows[start : start + 500]),))
+            for row in page:
+                digests.require_sound(self.path, "images", row[0], row[5])
             with storage_errors(self.path):
                 # One text of JSON is read in half the time of its pieces.
                 metadata = strict_json.loads(f"[{','.join(row[4] for row in page)}]", depth=strict_json.DEPTH + 1)
-            for (row, id, width, height, _), facts in zip(page, metadata, strict=True):
+            for (row, id, width, height, *_), facts in zip(page, metadata, strict=True):
                 shown[row] = Shown(id, width, height, facts)
         return shown
 
@@ -149,8 +154,12 @@ class Store(Database):
     def encoding(self, row: int, bundle: str) -> EncodingRow | None:
         """Return the encoding of a row under a bundle (its digest), None if there is none."""
         columns = _SELECT_ENCODING if self.query(HAS_OUTLIER_FACTS) else _SELECT_FIRST
-        values = self.first(f"SELECT {columns} FROM encodings WHERE row = ? AND bundle = ?", (row, bundle))
-        return EncodingRow(*values) if values else None
+        sql = f"SELECT {columns}, {self.sound('encodings')} FROM encodings WHERE row = ? AND bundle = ?"
+        values = self.first(sql, (row, bundle))
+        if not values:
+            return None
+        digests.require_sound(self.path, "encodings", row, values[-1])
+        return EncodingRow(*values[:-1])
 
     def texts(self, row: int) -> dict[str, str]:
         """Return the texts of a row by kind."""
@@ -159,16 +168,21 @@ class Store(Database):
     def texts_of(self, rows: Sequence[int]) -> dict[int, dict[str, str]]:
         """Return texts by row and kind, for the rows that have texts."""
         texts: dict[int, dict[str, str]] = {}
-        sql = f"SELECT row, kind, text FROM texts WHERE row IN {EACH} ORDER BY number"
-        for row, kind, text in self.query(sql, (each(rows),)):
+        sql = f"SELECT row, kind, text, {self.sound('texts')} FROM texts WHERE row IN {EACH} ORDER BY number"
+        for row, kind, text, checked in self.query(sql, (each(rows),)):
+            digests.require_sound(self.path, "texts", row, checked)
             texts.setdefault(row, {})[kind] = text
         return texts
 
     def text(self, number: int) -> tuple[str, str, str] | None:
         """Return (id of the image, kind, text) of a text by its number, None if there is none."""
-        sql = "SELECT images.id, texts.kind, text FROM texts JOIN images ON images.row = texts.row WHERE number = ?"
+        columns = f"images.id, texts.kind, texts.text, {self.sound('images')}, {self.sound('texts')}"
+        sql = f"SELECT {columns} FROM texts JOIN images ON images.row = texts.row WHERE number = ?"
         row = self.first(sql, (number,))
-        return (row[0], row[1], row[2]) if row else None
+        if row is None:
+            return None
+        digests.require_sound(self.path, "texts", number, min(row[3:]))
+        return (row[0], row[1], row[2])
 
     def text_numbers(self, row: int) -> list[int]:
         """Return the numbers of the texts of a row, ascending."""
@@ -184,7 +198,8 @@ class Store(Database):
         """
         # By row number, whatever SQLite thinks of the other indexes: a page must not cost a sort of all rows.
         sql = (
-            f"SELECT {_SELECT_BARE}, {_SELECT_FIRST} FROM images NOT INDEXED CROSS JOIN encodings "
+            f"SELECT {_SELECT_BARE}, {_SELECT_FIRST}, {self.sound('images')}, {self.sound('encodings')} "
+            "FROM images NOT INDEXED CROSS JOIN encodings "
             "ON encodings.row = images.row AND encodings.bundle = :bundle "
             "WHERE images.row > :last AND images.added > :since AND images.added <= :until "
             "ORDER BY images.row LIMIT :size"
@@ -195,7 +210,9 @@ class Store(Database):
         cut = len(_IMAGE_COLUMNS) - 2
         for page in self.pages(sql, values, max(first - 1, 0)):
             for row in page:
-                yield ImageRow(*row[:cut]), EncodingRow(*row[cut:])
+                digests.require_sound(self.path, "images", row[0], row[-2])
+                digests.require_sound(self.path, "encodings", row[0], row[-1])
+                yield ImageRow(*row[:cut]), EncodingRow(*row[cut:-2])
 
     def removals(self, since: int = -1, until: int | None = None) -> list[tuple[int, int]]:
         """Return (row, removed) of the rows removed in (since, until], ascending by row number."""
@@ -214,9 +231,22 @@ class Store(Database):
         return self.number(sql, (generation, generation))
 
     def _images(self, where: str, values: Sequence[object]) -> list[ImageRow]:
-        rows = self.query(f"SELECT {_SELECT_IMAGE} FROM images WHERE {where}", values)
+        rows = self.query(f"SELECT {_SELECT_IMAGE}, {self.sound('images')} FROM images WHERE {where}", values)
+        for row in rows:
+            digests.require_sound(self.path, "images", row[0], row[-1])
         with storage_errors(self.path):
-            return [ImageRow(*(*row[:-2], *map(strict_json.loads, row[-2:]))) for row in rows]
+            return [ImageRow(*(*row[:-3], *map(strict_json.loads, row[-3:-1]))) for row in rows]
+
+    def sound(self, table: str) -> str:
+        """Return the SQL expression that is 0 for a damaged row of a table; 1 in a store without digests."""
+        if not self._has_digests:
+            self._has_digests = self.first(digests.HAS_DIGESTS) is not None
+        return digests.sound(table) if self._has_digests else "1"
+
+    def damaged(self, table: str) -> list[int]:
+        """Return the numbers of the rows of a table that are not what was written."""
+        number = digests.TABLES[table][0]
+        return [row for (row,) in self.query(f"SELECT {number} FROM {table} WHERE NOT {self.sound(table)}")]
 
     # Writing (the caller holds the writer's lock)
 
@@ -261,6 +291,7 @@ class Commit:
         )
         row = inserted.lastrowid
         assert row is not None
+        digests.seal(self.connection, "images", "row = ?", (row,))
         self.encode(row, bundle, image.encoding)
         texts = [(kind, text) for kind, text in image.texts.items() if text]
         # Numbers are never used again, as rows are not: what is derived from a text names it by its number.
@@ -268,6 +299,8 @@ class Commit:
             "INSERT INTO texts(number, row, kind, text) VALUES (?, ?, ?, ?)",
             [(TEXTS * row + at, row, kind, text) for at, (kind, text) in enumerate(texts[:TEXTS])],
         )
+        if texts:
+            digests.seal(self.connection, "texts", "row = ?", (row,))
         self.rows += 1
         return row
 
@@ -279,6 +312,7 @@ class Commit:
         self.connection.execute(
             f"INSERT OR REPLACE INTO encodings(row, bundle, {names}) VALUES ({marks})", (row, bundle, *values)
         )
+        digests.seal(self.connection, "encodings", "row = ? AND bundle = ?", (row, bundle))
 
     def remove(self, id: str) -> bool:
         """End the life of an id's live row at this generation; False where there is none."""

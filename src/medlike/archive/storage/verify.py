@@ -7,6 +7,7 @@ from pathlib import Path
 
 from medlike.archive.storage import word_index
 from medlike.archive.storage.database import Database
+from medlike.archive.storage.digests import TABLES
 from medlike.archive.storage.folder import Folder
 from medlike.archive.storage.identity import KEY_FILE, NO_KEY, Identity, Links
 from medlike.archive.storage.pixels import Pixels
@@ -87,6 +88,9 @@ def _damage(database: Database) -> list[str]:
 
 
 def _rows(folder: Folder, store: Store) -> Iterator[Problem]:
+    for table in TABLES:
+        for row in store.damaged(table):
+            yield Problem("store", f"row {row} of {table} is damaged: restore the archive from a backup")
     bundle, text = folder.bundle, folder.text
     for row in store.unencoded(bundle.digest):
         yield Problem("store", f"row {row} has no encoding under {bundle.name}: run `medlike reindex`")
