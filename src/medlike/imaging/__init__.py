@@ -10,12 +10,14 @@ from medlike.imaging.image import Image, Lut, Photometry, Window
 from medlike.imaging.letterbox import Letterbox, letterbox
 from medlike.imaging.limits import MAX_PIXELS
 from medlike.imaging.lossless import decode_pixels, encode_pixels
+from medlike.imaging.pool import Decoding
 from medlike.imaging.preparation import Prepared, prepare
 from medlike.imaging.reading import read
 from medlike.imaging.rendering import preview, render, render_colour
 
 __all__ = [
     "MAX_PIXELS",
+    "Decoding",
     "Frames",
     "Image",
     "Letterbox",
