@@ -9,6 +9,7 @@ import math
 import mmap
 import os
 import secrets
+import select
 import socket
 import struct
 import sys
@@ -50,6 +51,13 @@ def receive(channel: socket.socket) -> JsonObject | None:
     if not isinstance(message, dict | None):
         raise ValueError("a message that is no object")
     return message
+
+
+def readable(channel: socket.socket, seconds: float) -> bool:
+    """Return True as soon as there is something to receive, or the other end is gone; False after so many seconds."""
+    poll = select.poll()  # `select.select` takes no descriptor above 1023
+    poll.register(channel, select.POLLIN)
+    return bool(poll.poll(seconds * 1000))
 
 
 def shared_memory() -> int:

@@ -66,11 +66,6 @@ def reserve(part: Part, size: int, what: str) -> None:
         )
 
 
-def reserved(part: Part) -> int:
-    """Return the bytes that this thread has reserved for a part of its file."""
-    return int(getattr(_reserved, "parts", {}).get(part, 0))
-
-
 def ask_instead(ask: Ask) -> None:
     """Make `reserve` ask somebody else, such as the parent of a worker."""
     global _ask

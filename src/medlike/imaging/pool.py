@@ -9,7 +9,6 @@ and notebooks and threads can use them.
 import atexit
 import json
 import os
-import select
 import signal
 import socket
 import subprocess
@@ -18,6 +17,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Literal
 
@@ -65,7 +65,7 @@ def read(
     """
     if decoding == "inline":
         return reading.read(path, frames, segmentations)
-    return _shared_pool().read(path, frames, segmentations)
+    return shared_pool().read(path, frames, segmentations)
 
 
 class MemoryShares:
@@ -156,22 +156,19 @@ class Worker:
             "fault": fault,
             "memory": self.shares.total,
         }
+        self._base = self._size()
         self._take(_FREE)
         answer = self._call(request)
         while True:
             if "image" in answer:
-                image = channel.take(self.memory, answer["image"], str(path))
-                self.granted = _FREE + int(answer["kept"])
                 self.shares.rest(id(self), self.granted)
-                wanted = False
                 try:
-                    yield image
-                    wanted = True
-                finally:
-                    if not wanted:
-                        # The consumer has enough: the worker goes on to its next file.
+                    yield self._image(answer["image"], str(path))
+                except GeneratorExit:
+                    # The consumer has enough: the worker goes on to its next file.
+                    with suppress(ImageError):
                         self._call({"stop": True})
-                del image
+                    raise
                 self._take(self.granted)
                 answer = self._call({"stop": False})
             elif "error" in answer:
@@ -189,6 +186,13 @@ class Worker:
         self.process.kill()
         self.process.wait()
         self.channel.close()
+
+    def _image(self, facts: JsonObject, path: str) -> Image:
+        try:
+            return channel.take(self.memory, facts, path)
+        except ImageError:
+            self.close()  # it waits for an answer, and cannot be trusted with another file
+            raise
 
     def _take(self, size: int) -> None:
         self.granted = size
@@ -224,10 +228,10 @@ class Worker:
     def _wait(self) -> None:
         """Wait until the worker says something. Raises ImageError if it takes too long or too much memory."""
         until = time.monotonic() + self.seconds
-        while not select.select([self.channel], [], [], _WATCH)[0]:
+        while not channel.readable(self.channel, _WATCH):
             if time.monotonic() > until:
                 raise ImageError(f"decoding it took more than {self.seconds:.0f} s, the limit for an image: convert it")
-            grown = self._size() - self._began
+            grown = self._size() - self._base
             # What is reserved is an estimate; half as much again is no attack.
             limit = self.granted * 3 // 2 + _FREE
             if grown > limit:
@@ -244,9 +248,8 @@ class Worker:
             return 0
 
     def _require_start(self) -> None:
-        self._began = 0
         try:
-            ready = select.select([self.channel], [], [], self.seconds)[0] and channel.receive(self.channel)
+            ready = channel.readable(self.channel, self.seconds) and channel.receive(self.channel)
         except BaseException:
             self.close()
             raise
@@ -257,7 +260,7 @@ class Worker:
             raise WorkerError(f"the decoding worker does not start ({(complaint or ['no reason'])[-1]}): {_INLINE}")
         if self.process.stderr is not None:
             self.process.stderr.close()
-        self._began = self._size()
+        self._began = self._base = self._size()
 
     def _why_ended(self) -> str:
         code = self.process.wait()
@@ -312,7 +315,9 @@ class WorkerPool:
             return [worker.process.pid for worker in (*self._busy, *self._idle)]
 
     def close(self) -> None:
-        """End all workers."""
+        """End all workers; those of a parent that forked this process stay."""
+        if self.process_id != os.getpid():
+            return
         with self._lock:
             self._closed = True
             workers = (*self._busy, *self._idle)
@@ -359,7 +364,7 @@ _lock = threading.Lock()
 _pool: WorkerPool | None = None
 
 
-def _shared_pool() -> WorkerPool:
+def shared_pool() -> WorkerPool:
     """Return the pool of this process; after a fork the child has one of its own."""
     global _pool
     with _lock:

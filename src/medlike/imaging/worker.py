@@ -68,10 +68,7 @@ class _Parent:
                                       request["segmentations"]):  # fmt: skip
                 facts = channel.put(self.shared, image)
                 del image
-                kept = memory.reserved("file")
-                answer = self.call({"image": facts, "kept": kept})
-                self.granted = kept
-                if answer["stop"]:
+                if self.call({"image": facts})["stop"]:
                     break
         except ImageError as error:
             return {"error": str(error)}
