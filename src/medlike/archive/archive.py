@@ -262,7 +262,11 @@ class Archive:
         return ticket_status(self._spool, self._links, ticket)
 
     def drain(
-        self, frames: "Frames" = "all", progress: Progress[AddReport] | None = None, wait: float = 0.0
+        self,
+        frames: "Frames" = "all",
+        progress: Progress[AddReport] | None = None,
+        wait: float = 0.0,
+        decoding: "Decoding" = "process",
     ) -> AddReport:
         """Commit all received files, with their pixels, and return a report that also lists the refused ones.
 
@@ -270,8 +274,9 @@ class Archive:
             frames: Frames of a multi-frame file: "middle", "all", or n for every n-th.
             progress: Called with the report so far.
             wait: Seconds to wait for another writer.
+            decoding: As for `add`.
         """
-        return self._writer.drain(frames, progress, wait)
+        return self._writer.drain(frames, progress, wait, decoding)
 
     def remove(self, ids: Iterable[str] | str, erase: bool = False, wait: float = 0.0) -> "RemovalReport":
         """Remove images by id, and return how many there were and which ids are unknown.

@@ -204,17 +204,20 @@ class Worker:
         Raises:
             ImageError: The worker has ended, or had to be ended.
         """
+        until = time.monotonic() + self.seconds
         try:
             channel.send(self.channel, request)
             while True:
-                self._wait()
+                self._wait(until)
                 answer = channel.receive(self.channel)
                 if answer is None:
                     raise ImageError(self._why_ended())
                 if "reserve" not in answer:
                     return answer
                 size = _FREE + int(answer["reserve"])
+                began = time.monotonic()
                 granted = self.shares.take(id(self), size)
+                until += time.monotonic() - began
                 if granted:
                     self.granted = size
                 channel.send(self.channel, {"limit": None if granted else self.shares.total - _FREE})
@@ -225,9 +228,8 @@ class Worker:
             self.close()  # also at an interrupt: what it would answer next is no answer to the next request
             raise
 
-    def _wait(self) -> None:
+    def _wait(self, until: float) -> None:
         """Wait until the worker says something. Raises ImageError if it takes too long or too much memory."""
-        until = time.monotonic() + self.seconds
         while not channel.readable(self.channel, _WATCH):
             if time.monotonic() > until:
                 raise ImageError(f"decoding it took more than {self.seconds:.0f} s, the limit for an image: convert it")

@@ -56,6 +56,12 @@ def test_both_ways_store_the_same(tmp_path, tiny_bundle, encoder, workers, pictu
 def test_inline_starts_no_worker(archive, workers, pictures):
     assert archive.add(pictures / "a.png", decoding="inline").added == 1
     archive.search(Query(pictures / "a.png", decoding="inline"))
+    for name in ("b.png", "d.png"):
+        archive.receive((pictures / name).read_bytes(), name)
+        assert archive.drain(decoding="inline").added == 1
+    archive.receive((pictures / "e.png").read_bytes(), "e.png")
+    archive.add(pictures / "g.png", decoding="inline")
+    assert len(archive) == 5
     assert not workers.workers()
 
 
