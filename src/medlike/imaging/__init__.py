@@ -1,6 +1,7 @@
 """Files into images: reading, window/level, letterbox, fingerprints, rendering."""
 
 from medlike.imaging.arrays import from_array, from_pil
+from medlike.imaging.decoding import Decoding
 from medlike.imaging.deidentification import deidentify, nameless, plain
 from medlike.imaging.discovery import Source, discover, load
 from medlike.imaging.fingerprints import fingerprint, perceptual_hash
@@ -10,7 +11,6 @@ from medlike.imaging.image import Image, Lut, Photometry, Window
 from medlike.imaging.letterbox import Letterbox, letterbox
 from medlike.imaging.limits import MAX_PIXELS
 from medlike.imaging.lossless import decode_pixels, encode_pixels
-from medlike.imaging.pool import Decoding
 from medlike.imaging.preparation import Prepared, prepare
 from medlike.imaging.reading import read
 from medlike.imaging.rendering import preview, render, render_colour

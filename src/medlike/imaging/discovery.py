@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from medlike.errors import ImageError
+from medlike.imaging.decoding import Decoding, read
 from medlike.imaging.frames import Frames, frame_choice
 from medlike.imaging.image import Image
 from medlike.imaging.manifest import read_manifest
-from medlike.imaging.pool import Decoding, read
 from medlike.imaging.reading import first_bytes, other_kind, sniff
 from medlike.imaging.silence import reason
 from medlike.imaging.source import Source

@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING, TypeGuard
 
 from medlike.errors import ImageError
 from medlike.imaging.arrays import from_array, from_pil
+from medlike.imaging.decoding import Decoding, read
 from medlike.imaging.image import Image
-from medlike.imaging.pool import Decoding, read
 
 if TYPE_CHECKING:
     from PIL.Image import Image as Pillow

@@ -19,17 +19,13 @@ from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
-from typing import Literal
 
 from medlike.errors import ImageError, WorkerError
-from medlike.imaging import channel, reading
+from medlike.imaging import channel
 from medlike.imaging.frames import Frames, frame_choice
 from medlike.imaging.image import Image
 from medlike.imaging.memory import decoding_budget
 from medlike.types import JsonObject
-
-#: Where files are decoded: in a worker process, or in this one.
-Decoding = Literal["process", "inline"]
 
 #: Memory that a worker may take for a file without asking.
 _FREE = 64 << 20
@@ -46,26 +42,6 @@ _START = (
     "['OMP_NUM_THREADS', 'OPENBLAS_NUM_THREADS', 'MKL_NUM_THREADS', 'TIFFFILE_NUM_THREADS'], '1')); "
     "sys.path[:] = json.loads(sys.argv.pop()); from medlike.imaging.worker import main; main()"
 )
-
-
-def read(
-    path: str | Path, frames: Frames = "middle", segmentations: bool = True, decoding: Decoding = "process"
-) -> Iterator[Image]:
-    """Return the images in a file, as `reading.read` does, decoded in a worker process or in this one.
-
-    Args:
-        path: The file.
-        frames: Which of several frames or pages.
-        segmentations: Whether to read a DICOM segmentation object.
-        decoding: "process" or "inline".
-
-    Raises:
-        ImageError: The file cannot be used, with the reason, when the first image is requested.
-        WorkerError: No worker can be started.
-    """
-    if decoding == "inline":
-        return reading.read(path, frames, segmentations)
-    return shared_pool().read(path, frames, segmentations)
 
 
 class MemoryShares:

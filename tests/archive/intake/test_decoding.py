@@ -116,16 +116,16 @@ def test_an_unknown_way_of_decoding_is_refused(archive, pictures):
 def test_a_forked_process_has_workers_of_its_own(pictures):
     code = (
         "import os, sys\n"
-        "from medlike.imaging import pool\n"
+        "from medlike.imaging import decoding, pool\n"
         f"path = {str(pictures / 'a.png')!r}\n"
-        "list(pool.read(path))\n"
+        "list(decoding.read(path))\n"
         "mine = pool._pool.workers()\n"
         "child = os.fork()\n"
         "if not child:\n"
-        "    good = len(list(pool.read(path))) == 1 and pool._pool.workers() != mine\n"
+        "    good = len(list(decoding.read(path))) == 1 and pool._pool.workers() != mine\n"
         "    sys.exit(0 if good else 1)\n"
         "assert os.waitpid(child, 0)[1] == 0\n"
-        "assert len(list(pool.read(path))) == 1 and pool._pool.workers() == mine\n"
+        "assert len(list(decoding.read(path))) == 1 and pool._pool.workers() == mine\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=100)
     assert done.returncode == 0, done.stderr
