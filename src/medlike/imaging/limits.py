@@ -9,9 +9,9 @@ MAX_PIXELS = 100_000_000
 #: A deflated DICOM file may not unpack to more than this.
 MAX_INFLATED_BYTES = 2 * 1024**3
 
-
-#: Bytes that decoding takes for a sample of one byte, and for one of JPEG 2000, whose decoder computes in 32 bits.
-DECODED, DECODED_JPEG_2000 = 6, 16
+#: Bytes that decoding takes at its peak, measured on 16 million pixels: for a byte of a sample, for a sample of
+#: JPEG 2000, and for a sample of what is converted on the way (YCbCr, WebP, JPEG in DICOM).
+DECODED, DECODED_JPEG_2000, CONVERTED = 6, 8, 10
 
 
 def check_size(height: int, width: int, pixel_bytes: float = 0) -> None:

@@ -12,7 +12,7 @@ from medlike.imaging.arrays import grey_if_equal, holding_bits, kept_type, pillo
 from medlike.imaging.frames import Choice
 from medlike.imaging.image import Image, Photometry, Value
 from medlike.imaging.jpeg2000 import jpeg2000_page
-from medlike.imaging.limits import DECODED, DECODED_JPEG_2000, MAX_PIXELS, check_size
+from medlike.imaging.limits import CONVERTED, DECODED, DECODED_JPEG_2000, MAX_PIXELS, check_size
 from medlike.imaging.page import Page
 from medlike.imaging.png import png_page
 from medlike.imaging.pnm import pnm_page
@@ -89,8 +89,8 @@ def _by_pillow(path: Path, start: bytes, choose: Choice) -> Iterator[Image]:
 
 def _pixel_bytes(picture: PillowImage.Image) -> float:
     """Return the memory that decoding takes for a pixel."""
-    if picture.format == "JPEG2000":
-        return len(picture.getbands()) * DECODED_JPEG_2000
+    if picture.format in ("JPEG2000", "WEBP"):
+        return len(picture.getbands()) * (DECODED_JPEG_2000 if picture.format == "JPEG2000" else CONVERTED)
     if picture.mode == "1":
         return 4  # no colour and no alpha to compare
     # Palettes and transparency become RGBA; Pillow keeps samples of 32 bits where a file has 16.
