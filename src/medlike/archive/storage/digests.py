@@ -32,12 +32,7 @@ HAS_DIGESTS = "SELECT 1 FROM pragma_table_info('texts') WHERE name = 'digest'"
 def row_digest(*values: str | int | float | bytes | None) -> bytes:
     """Return the digest of a row's values, in the order of `TABLES`."""
     # ASCII, since what `repr` escapes depends on the Unicode tables of the Python at hand.
-    plain = ascii(tuple((len(value),) if isinstance(value, bytes) else value for value in values))
-    digest = hashlib.blake2b(plain.encode(), digest_size=SIZE)
-    for value in values:
-        if isinstance(value, bytes):
-            digest.update(value)
-    return digest.digest()
+    return hashlib.blake2b(ascii(values).encode(), digest_size=SIZE).digest()
 
 
 def computed(table: str) -> str:
