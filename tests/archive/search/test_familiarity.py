@@ -14,12 +14,12 @@ def crowd(population):
     """150 patients whose images are alike; one image that is like none of them; and one like all of them."""
     middle = population.content().astype(float)
 
-    def near():
-        return np.clip(0.8 * middle + population.random.normal(0, 30, len(middle)), -127, 127).astype(np.int8)
+    def near(noise=30):
+        return np.clip(0.8 * middle + population.random.normal(0, noise, len(middle)), -127, 127).astype(np.int8)
 
     population.add(150, contents=[near() for _ in range(150)], patient=[f"{at:032x}" for at in range(150)])
     population.stranger = population.add(1, contents=[population.content()], patient=f"{900:032x}")[0]
-    population.neighbour = population.add(1, contents=[near()], patient=f"{901:032x}")[0]
+    population.neighbour = population.add(1, contents=[near(10)], patient=f"{901:032x}")[0]
     return population
 
 

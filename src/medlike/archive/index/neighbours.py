@@ -229,11 +229,10 @@ def _code(column: Column, value: str) -> int:
     return column.code(value) if value else 0
 
 
-def _vectors(content: Array) -> tuple[Array, F64]:
+def _vectors(content: Array) -> tuple[F32 | F64, F64]:
     """Return content vectors in a type in which their dot products are exact integers, and their squared lengths."""
-    kind = np.float32 if content.shape[1] <= _EXACT else np.float64
-    vectors = np.asarray(content).astype(kind)
-    return vectors, np.einsum("nd,nd->n", vectors, vectors).astype(np.float64)
+    vectors: F32 | F64 = content.astype(np.float64) if content.shape[1] > _EXACT else content.astype(np.float32)
+    return vectors, (vectors * vectors).sum(axis=1, dtype=np.float64)
 
 
 def _live(part: Part) -> Mask:
