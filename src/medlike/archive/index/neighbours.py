@@ -14,6 +14,7 @@ import threading
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from medlike import files as durable
 from medlike import strict_json
@@ -25,11 +26,11 @@ from medlike.types import F32, F64, I64, Array, Mask
 FILE = "neighbours.json"
 SIZE = 2000  # images in the sample at most
 LEAST = 200  # images in the sample of the largest archives
-PAIRS = 50_000_000  # pairs of images compared at most, unless that leaves fewer than LEAST in the sample
+PAIRS = 20_000_000  # pairs of images compared at most, unless that leaves fewer than LEAST in the sample
 NEAR_DUPLICATE = 0.99  # similarity from which two images count as one
 NONE = -2.0  # in place of the similarity of an image that has no neighbour
 _LARGEST = 1 << 20  # bytes of the file
-_WORTH_A_FILE = 1000  # images from which there is a file, and by which an archive grows before it is replaced
+_WORTH_A_FILE = 200  # images from which there is a file; it is replaced when they are a tenth more or fewer
 _BLOCK = 1024  # stored images compared at a time
 _KEPT = 4  # generations kept in memory
 _EXACT = 1040  # widths up to which float32 holds every sum of products of int8
@@ -92,9 +93,9 @@ class NeighbourSample:
 
     def _worth_a_file(self, made: Neighbours) -> bool:
         filed, newest = self._filed, self._index.store.published()
-        grown = made.images if filed is None else abs(made.images - filed.images)
+        changed = filed is None or 10 * abs(made.images - filed.images) >= made.images
         # What an erasure has dropped meanwhile must not be written again.
-        return grown >= _WORTH_A_FILE and made.generation == newest
+        return changed and made.images >= _WORTH_A_FILE and made.generation == newest
 
     def _read(self) -> Neighbours | None:
         """Return what the file holds; None if it is missing or damaged: then all is compared anew."""
@@ -201,13 +202,14 @@ def _nearest(view: View, images: list[_Sampled], since: int) -> tuple[F32, I64]:
     content = np.stack([image.part.segment.array("content")[image.position] for image in images])
     queries, lengths = _vectors(content)
     own_rows = np.array([image.row for image in images])
+    hashes = {name: np.array([getattr(image, name) for image in images], "S32") for name in ("patient", "study")}
     for part in view.parts:
-        segment, live = part.segment, _live(part)
-        owners = {
-            name: np.array([_code(segment.column(name), getattr(image, name)) for image in images])
-            for name in ("patient", "study")
-        }
+        segment = part.segment
         start = int(np.searchsorted(segment.array("added")[: part.rows], since, side="right"))
+        if start == part.rows:
+            continue
+        live = _live(part)
+        owners = {name: _codes(segment.column(name), values) for name, values in hashes.items()}
         for first in range(start, part.rows, _BLOCK):
             block = slice(first, min(first + _BLOCK, part.rows))
             rows = segment.array("rows")[block]
@@ -225,8 +227,13 @@ def _nearest(view: View, images: list[_Sampled], since: int) -> tuple[F32, I64]:
     return similarities, neighbours
 
 
-def _code(column: Column, value: str) -> int:
-    return column.code(value) if value else 0
+def _codes(column: Column, values: NDArray[np.bytes_]) -> I64:
+    """Return the codes of some keyed hashes in a column, 0 for one that no row has: int64 [M]."""
+    stored = np.asarray(column.values, "S32")
+    if not len(stored):
+        return np.zeros(len(values), np.int64)
+    at = np.minimum(np.searchsorted(stored, values), len(stored) - 1)
+    return np.where(stored[at] == values, at + 1, 0)
 
 
 def _vectors(content: Array) -> tuple[F32 | F64, F64]:
