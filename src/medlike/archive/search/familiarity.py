@@ -9,7 +9,7 @@ import numpy as np
 from medlike.archive.index.candidates import Candidates, Field
 from medlike.archive.index.index import View
 from medlike.archive.search.ranking import rank
-from medlike.types import I8, U8, Array, Json, JsonObject, Mask
+from medlike.types import I8, U8, Json, JsonObject
 
 if TYPE_CHECKING:
     from medlike.archive.session import Session
@@ -100,8 +100,9 @@ def familiarity(
     """
     if nearest is None:
         nearest = rank(fields, code, content, SHORTLIST + 1)
-    others = nearest.similarity[~_named(nearest.ids, itself)][:SHORTLIST]
-    similarity = float(others.max()) if len(others) else None
+    first = zip(nearest.ids[: SHORTLIST + 1].astype(">u8"), nearest.similarity.tolist(), strict=False)
+    others = [similarity for id, similarity in first if id.tobytes().hex() != itself][:SHORTLIST]
+    similarity = max(others, default=None)
     usual = session.indexes.neighbours.of(view).usual
     units = len(usual)
     if not units:
@@ -113,11 +114,3 @@ def familiarity(
     farther = int(np.searchsorted(usual, np.float32(similarity), side="right"))
     alike = None if units < UNITS else (1 + farther) / (1 + units) > THRESHOLD
     return Familiarity(alike, similarity, median, farther / units, units, filtered)
-
-
-def _named(ids: Array, id: str | None) -> Mask:
-    """Return which of some ids (>u8 [M, 2]) is the one given in hex: bool [M]."""
-    if id is None:
-        return np.zeros(len(ids), bool)
-    same: Mask = (ids == np.frombuffer(bytes.fromhex(id), ">u8")).all(axis=1)
-    return same
