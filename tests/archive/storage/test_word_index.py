@@ -21,7 +21,8 @@ def texts(archive, tmp_path, pictures):
 def damage(archive):
     """Change a text that has no digest, as one that an earlier medlike wrote."""
     with sqlite3.connect(archive._folder.store) as other:
-        other.execute("UPDATE texts SET text = 'clear bones', digest = NULL WHERE number = (SELECT min(number) FROM texts)")
+        first = "(SELECT min(number) FROM texts)"
+        other.execute(f"UPDATE texts SET text = 'clear bones', digest = NULL WHERE number = {first}")
     other.close()
 
 
