@@ -233,7 +233,7 @@ class Archive:
     ) -> str:
         """Store a received file durably, and return the ticket for `status`.
 
-        Then a power cut does not lose it. It needs no lock. The next write commits the file before it begins.
+        Then a power cut does not lose it. It needs no lock. The next `add`, `drain` or `reindex` commits the file.
 
         Args:
             data: Content of the file, in any format that `add` reads.
@@ -273,7 +273,8 @@ class Archive:
     def remove(self, ids: Iterable[str] | str, erase: bool = False, wait: float = 0.0) -> "RemovalReport":
         """Remove images by id, and return how many there were and which ids are unknown.
 
-        Searches as of an earlier generation still see them until `compact`.
+        Searches as of an earlier generation still see them until `compact`. What was received and waits is not
+        committed first; it does not bring back an image that is removed now.
 
         Args:
             ids: One public id or several.
