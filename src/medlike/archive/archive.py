@@ -143,7 +143,12 @@ class Archive:
         key_file = None if key is None else Path(key).expanduser()
         folder = backups.restore(Path(source).expanduser(), Path(path).expanduser(), passphrase, key_file)
         archive = cls(folder, encoder)
-        archive._writer.finish_restore()
+        try:
+            archive._writer.finish_restore()
+        except BaseException:
+            archive.close()
+            backups.discard(folder.path)
+            raise
         return archive
 
     def close(self) -> None:
