@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import TYPE_CHECKING, Unpack
+from typing import TYPE_CHECKING, Literal, Unpack
 
 from medlike.archive.intake import switching
 from medlike.archive.intake.drain import ticket_status
@@ -13,11 +13,13 @@ from medlike.archive.intake.writer import ArchiveWriter
 from medlike.archive.session import Bundles, Session
 from medlike.archive.storage import backup as backups
 from medlike.archive.storage import creation, upkeep, verify
+from medlike.archive.storage import room as rooms
 from medlike.archive.storage.folder import BundleFacts, Folder, TextBundleFacts, loaded_bundle
 from medlike.archive.storage.identity import Links, as_source
 from medlike.archive.storage.lock import WriterLock
 from medlike.archive.storage.pictures import StoredPictures
 from medlike.archive.storage.pixels import Pixels
+from medlike.archive.storage.room import Room
 from medlike.archive.storage.spool import Spool
 from medlike.archive.storage.store import Store
 from medlike.archive.storage.verify import Problem
@@ -496,6 +498,20 @@ class Archive:
             ArchiveError: The folder is not empty, or the archive is damaged.
         """
         return backups.backup(self._folder, Path(target).expanduser(), links, passphrase, with_id_key)
+
+    def room(self, write: Literal["compact", "erase", "reindex"], bundle: "str | Path | Bundle | None" = None) -> Room:
+        """Return the room on the disk that a write needs at most; as a text it also says what is free.
+
+        The write itself raises ArchiveFull where there is less, before it changes anything.
+
+        Args:
+            write: "compact", "erase" (`remove` with erase) or "reindex".
+            bundle: Image bundle to switch to, as for `reindex`.
+        """
+        if write == "reindex":
+            facts = None if bundle is None else BundleFacts.of(loaded_bundle(bundle))
+            return rooms.to_reindex(self._folder, len(self), facts)
+        return (rooms.to_compact if write == "compact" else rooms.to_erase)(self._folder)
 
     def info(self) -> JsonObject:
         """Return counts and states: images, texts, bytes by part, bundles, generations, and what is unfinished.

@@ -12,7 +12,7 @@ from medlike.archive.intake.ingest import AddReport, Intake
 from medlike.archive.intake.reindex import ReindexReport
 from medlike.archive.intake.settings import IntakeSettings
 from medlike.archive.session import Bundles
-from medlike.archive.storage import removal, upkeep
+from medlike.archive.storage import removal, room, upkeep
 from medlike.archive.storage.database import log_emptied
 from medlike.archive.storage.identity import KEY_FILE
 from medlike.archive.storage.lock import WriterLock
@@ -90,6 +90,8 @@ class ArchiveWriter:
         """Remove or erase images, and return a report. What was received before and waits is not committed first."""
         ids = [ids] if isinstance(ids, str) else list(ids)
         with self.writing(wait, short=True):
+            if erase:
+                room.to_erase(self.bundles.current().folder).require()
             Withdrawn(self.store).note(self.spool, ids)
             if not erase:
                 return removal.remove(self.store, self.links, ids)
@@ -110,6 +112,7 @@ class ArchiveWriter:
         """Delete what only searches of the past can see, and return a report."""
         with self.writing(wait):
             folder = self.bundles.current().folder
+            room.to_compact(folder).require()
             used = [facts.digest for facts in (folder.bundle, folder.text) if facts is not None]
             report = upkeep.compact(self.store, self.links, self.pixels, used)
             self.bundles.drop_indexes()
