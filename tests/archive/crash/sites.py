@@ -37,7 +37,6 @@ COVERED = {
     ("archive/storage/identity.py", "create", "sync_folders"): LATER,
     ("archive/storage/spool.py", "_set_aside", "make_folder"): LATER,
     ("archive/storage/spool.py", "refuse", "make_folder"): LATER,
-    ("archive/storage/spool.py", "note_tries", "write"): "a note that is lost costs one more try",
     ("files.py", "write_text", "drafted"): UNREACHED,
     ("files.py", "make_own_folder", "make_folder"): "the parent is there already",
 }
