@@ -114,6 +114,7 @@ def index(
             pixels=settings.pixels,
             frames=settings.frames,
             segmentations=segmentations,
+            decoding=settings.decoding,
             progress=lambda so_far: display.update(task, completed=so_far.files),
         )
     if format is Report.json:

@@ -16,7 +16,7 @@ from medlike.archive.storage import upkeep
 from medlike.archive.storage.identity import Links, Seen
 from medlike.archive.storage.spool import Entry, Spool
 from medlike.archive.storage.withdrawn import Withdrawn
-from medlike.errors import ArchiveFull, ArchiveLocked, BundleError, InputError
+from medlike.errors import ArchiveFull, ArchiveLocked, BundleError, InputError, WorkerError
 
 if TYPE_CHECKING:
     from medlike.archive.storage.identity import Identity
@@ -157,7 +157,7 @@ def _of_the_archive(error: Exception) -> bool:
     if isinstance(cause, sqlite3.DataError | sqlite3.IntegrityError | sqlite3.ProgrammingError):
         return False
     return (
-        isinstance(error, ArchiveFull | ArchiveLocked | BundleError)
+        isinstance(error, ArchiveFull | ArchiveLocked | BundleError | WorkerError)
         or isinstance(cause, sqlite3.Error)
         or (isinstance(cause, OSError) and cause.errno in _OF_THE_MACHINE)
     )
@@ -213,7 +213,7 @@ def withdraw(spool: Spool, identity: "Identity", ids: Iterable[str], uids: Itera
     erased = set(ids)
     for entry in spool.holding(uids, others=by_pixels):
         try:
-            images = imaging.load(_source(entry, "all"), "all")
+            images = imaging.load(_source(entry, "all"), "all", "process")
             held = {
                 identity.public_id(image.identifiers.get("sop_uid") or None, image.frame, image.digest)
                 for image in images
