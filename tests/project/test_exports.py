@@ -14,8 +14,9 @@ PUBLIC = ERRORS | {
 }  # fmt: skip
 VERBS = {
     "add", "backup", "bundle", "close", "codes", "compact", "create", "drain", "ids", "info", "keep_identifiers",
-    "nearest_texts", "open", "path", "picture", "receive", "reindex", "remove", "repeat", "restore", "search",
-    "search_many", "session", "shared", "source", "sources", "status", "text_bundle", "to_pandas", "vectors", "verify",
+    "nearest_texts", "open", "path", "picture", "receive", "reindex", "remove", "repeat", "restore", "room",
+    "search", "search_many", "session", "shared", "source", "sources", "status", "text_bundle", "to_pandas", "vectors",
+    "verify",
 }  # fmt: skip
 
 

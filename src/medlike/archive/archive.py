@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, ParamSpec, TypeVar, Unpack
+from typing import TYPE_CHECKING, Literal, ParamSpec, TypeVar, Unpack
 
 from medlike.archive.index.checks import IndexDamaged
 from medlike.archive.intake import switching
@@ -15,11 +15,13 @@ from medlike.archive.intake.writer import ArchiveWriter
 from medlike.archive.session import Bundles, Session
 from medlike.archive.storage import backup as backups
 from medlike.archive.storage import creation, upkeep, verify
+from medlike.archive.storage import room as rooms
 from medlike.archive.storage.folder import BundleFacts, Folder, TextBundleFacts, loaded_bundle
 from medlike.archive.storage.identity import Links, as_source
 from medlike.archive.storage.lock import WriterLock
 from medlike.archive.storage.pictures import StoredPictures
 from medlike.archive.storage.pixels import Pixels
+from medlike.archive.storage.room import Room
 from medlike.archive.storage.spool import Spool
 from medlike.archive.storage.store import Store
 from medlike.archive.storage.verify import Problem
@@ -161,7 +163,12 @@ class Archive:
         key_file = None if key is None else Path(key).expanduser()
         folder = backups.restore(Path(source).expanduser(), Path(path).expanduser(), passphrase, key_file)
         archive = cls(folder, encoder)
-        archive._writer.finish_restore()
+        try:
+            archive._writer.finish_restore()
+        except BaseException:
+            archive.close()
+            backups.discard(folder.path)
+            raise
         return archive
 
     def close(self) -> None:
@@ -254,7 +261,7 @@ class Archive:
     ) -> str:
         """Store a received file durably, and return the ticket for `status`.
 
-        Then a power cut does not lose it. It needs no lock. The next write commits the file before it begins.
+        Then a power cut does not lose it. It needs no lock. The next `add`, `drain` or `reindex` commits the file.
 
         Args:
             data: Content of the file, in any format that `add` reads.
@@ -299,7 +306,8 @@ class Archive:
     def remove(self, ids: Iterable[str] | str, erase: bool = False, wait: float = 0.0) -> "RemovalReport":
         """Remove images by id, and return how many there were and which ids are unknown.
 
-        Searches as of an earlier generation still see them until `compact`.
+        Searches as of an earlier generation still see them until `compact`. What was received and waits is not
+        committed first; it does not bring back an image that is removed now.
 
         Args:
             ids: One public id or several.
@@ -523,6 +531,20 @@ class Archive:
             ArchiveError: The folder is not empty, or the archive is damaged.
         """
         return backups.backup(self._folder, Path(target).expanduser(), links, passphrase, with_id_key)
+
+    def room(self, write: Literal["compact", "erase", "reindex"], bundle: "str | Path | Bundle | None" = None) -> Room:
+        """Return the room on the disk that a write needs at most; as a text it also says what is free.
+
+        The write itself raises ArchiveFull where there is less, before it changes anything.
+
+        Args:
+            write: "compact", "erase" (`remove` with erase) or "reindex".
+            bundle: Image bundle to switch to, as for `reindex`.
+        """
+        if write == "reindex":
+            facts = None if bundle is None else BundleFacts.of(loaded_bundle(bundle))
+            return rooms.to_reindex(self._folder, len(self), facts)
+        return (rooms.to_compact if write == "compact" else rooms.to_erase)(self._folder)
 
     def info(self) -> JsonObject:
         """Return counts and states: images, texts, bytes by part, bundles, generations, and what is unfinished.

@@ -225,9 +225,9 @@ def _point_into(model: ModelProto, weights: Path) -> None:
 
 
 def _save_arrays(path: Path, arrays: Mapping[str, Array]) -> None:
-    from safetensors.numpy import save_file
+    from safetensors.numpy import save
 
-    save_file({name: np.ascontiguousarray(value) for name, value in arrays.items()}, path)
+    path.write_bytes(save({name: np.ascontiguousarray(value) for name, value in arrays.items()}))
 
 
 def _seal(draft: Path, spec: JsonObject) -> None:

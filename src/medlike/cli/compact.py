@@ -14,9 +14,10 @@ def compact(archive: ArchiveFolder = None, format: ReportFormat = Report.table) 
     Receipts of earlier searches cannot be repeated afterwards.
     """
     from medlike import Archive
-    from medlike.cli.screen import out, print_json
+    from medlike.cli.screen import note, out, print_json
 
     with Archive.open(archive_folder(archive)) as opened:
+        note(f"medlike: compacting needs {opened.room('compact')}")
         report = opened.compact()
     if format is Report.json:
         print_json({"removed": report.rows, "files": report.files, "oldest_generation": report.generation})

@@ -1,5 +1,6 @@
 """Exit codes, and one line on stderr in place of a traceback."""
 
+import errno
 import os
 import sys
 from collections.abc import Callable
@@ -40,6 +41,8 @@ def guarded(command: Callable[..., None]) -> Callable[..., None]:
             raise typer.Exit(DONE) from None
         except OSError as error:
             where = f": {error.filename}" if error.filename else ""
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                fail(f"the disk is full{where}; free space, then run it again")
             fail(f"{error.strerror or error}{where}")
         except MemoryError:
             fail("out of memory; free some, or index fewer files at a time")

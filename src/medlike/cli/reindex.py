@@ -42,6 +42,7 @@ def reindex(
 
     with Archive.open(archive_folder(archive)) as opened, progress() as display:
         task = display.add_task("Encoding", total=opened.info()["images"])
+        note(f"medlike: reindexing needs {opened.room('reindex', bundle)}")
         report = opened.reindex(
             bundle, text_bundle=text_bundle, progress=lambda so_far: display.update(task, completed=so_far.done)
         )

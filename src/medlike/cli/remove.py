@@ -38,6 +38,8 @@ def remove(
     if erase and not yes:
         typer.confirm(f"Erase {len(ids)} images for good?", abort=True, err=True)
     with Archive.open(archive_folder(archive)) as opened:
+        if erase:
+            note(f"medlike: erasing needs {opened.room('erase')}")
         report = opened.remove([full_id(opened, id) for id in ids], erase=erase)
     if format is Report.json:
         print_json(asdict(report))

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from medlike import strict_json
+from medlike import files, strict_json
 from medlike.archive.search.settings import SearchSettings
 from medlike.cli.answers import show, show_texts, write_csv, write_texts_csv
 from medlike.cli.exits import fail
@@ -194,7 +194,8 @@ def search(
         else:
             result = _search(opened, query, settings)
             if receipt is not None:
-                receipt.write_text(printable_json(result.receipt, indent=1) + "\n", encoding="utf-8")
+                with files.disk_errors(receipt):
+                    files.write_text(receipt, printable_json(result.receipt, indent=1) + "\n")
         if drawing.sheet is not None:
             if isinstance(result, TextResult):
                 fail("--sheet draws images, and this receipt is of a search for texts: leave it out")

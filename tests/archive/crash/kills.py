@@ -18,6 +18,7 @@ import time
 from collections import Counter
 from pathlib import Path
 
+import figures
 import workload
 
 
@@ -81,6 +82,7 @@ def main():
     options.add_argument("--runs", type=int, default=1000)
     options.add_argument("--seed", type=int, default=0)
     options.add_argument("--longest", type=float, default=0.25, help="seconds a child lives at most")
+    options.add_argument("--figures", type=Path, help="a page to write the figures into")
     options.add_argument("--keep", action="store_true", help="keep the folder")
     chosen = options.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="medlike-kills-"))
@@ -94,6 +96,8 @@ def main():
         print(problem)
     print(f"{sum(struck.values())} kills in {time.monotonic() - began:.0f} s, during: {dict(struck)}")
     print("broken" if problems else "nothing acknowledged was lost, every verify was clean")
+    if chosen.figures and not problems:
+        figures.write(chosen.figures, "kills", f"{sum(struck.values())} kills: nothing lost")
     return 1 if problems else 0
 
 

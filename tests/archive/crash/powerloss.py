@@ -241,6 +241,7 @@ def main():
     options.add_argument("--seed", type=int, default=0)
     options.add_argument("--steps", type=int, default=60, help="operations of the child")
     options.add_argument("--deaf", action="store_true", help="ignore every fsync: this must break promises")
+    options.add_argument("--figures", type=Path, help="a page to write the figures into")
     options.add_argument("--keep", action="store_true", help="keep the folder")
     options.add_argument("--use", type=Path, help=argparse.SUPPRESS)
     chosen = options.parse_args()
@@ -259,6 +260,10 @@ def main():
     seconds = time.monotonic() - began
     print(f"{chosen.cuts} power cuts within {length} file operations in {seconds:.0f} s")
     print("broken" if problems else "nothing acknowledged was lost, every verify was clean")
+    if chosen.figures and not problems:
+        import figures
+
+        figures.write(chosen.figures, "power cuts", f"{chosen.cuts} power cuts: nothing lost")
     return 1 if problems else 0
 
 

@@ -66,6 +66,13 @@ def test_sixty_flipped_bits_change_no_answer_without_a_word():
     assert status == 0 and "60 flips" in output and "noticed" in output and "rebuilt" in output, output
 
 
+@pytest.mark.slow
+def test_every_command_survives_a_full_disk():
+    """`make soak` fails every write of each command."""
+    status, output = crash("full_disk.py", "--each", "1")
+    assert status == 0 and "failed writes of 20 commands" in output, output
+
+
 def test_promises_are_told_from_broken_ones():
     sys.path.insert(0, str(CRASH))
     try:

@@ -103,8 +103,8 @@ class Promises:
     def told(self, event, action, names, generation):
         """One message of `use`, in order."""
         self.generation = max(self.generation, generation)
-        if event == "begin" and action not in ("compact", "reindex", "receive"):
-            # Every write takes in what was received before.
+        if event == "begin" and action in ("add", "drain"):
+            # These take in what was received before.
             for name, state in self.state.items():
                 if state == "received":
                     self.state[name] = "in"

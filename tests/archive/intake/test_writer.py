@@ -5,9 +5,8 @@ import time
 
 import pytest
 
-from medlike import imaging
 from medlike.archive.intake import ingest
-from medlike.errors import ArchiveLocked
+from medlike.errors import ArchiveLocked, InputError
 
 
 def until(condition):
@@ -54,11 +53,46 @@ def test_without_patience_a_writer_is_told_at_once(archive):
     assert errors == [True]
 
 
-def test_every_other_write_takes_in_what_was_received(archive, pictures):
-    folder = pictures(3)
-    archive.receive((folder / "0002.png").read_bytes(), "c.png")
-    digest = next(imaging.read(folder / "0002.png")).digest
-    assert archive.remove(archive._bundles.current().identity.public_id(None, 0, digest)).removed == 1
+def test_an_add_takes_in_what_was_received(archive, pictures):
+    folder = pictures(2)
     archive.receive((folder / "0001.png").read_bytes(), "b.png")
     archive.add(folder / "0000.png")
     assert len(archive) == 2
+
+
+@pytest.mark.parametrize("erase", [False, True])
+def test_a_removal_does_not_wait_for_what_was_received(archive, pictures, monkeypatch, erase):
+    folder = pictures(3)
+    archive.add(folder / "0000.png")
+    doomed, *_ = archive.ids()
+    archive.receive((folder / "0001.png").read_bytes(), "b.png")
+    monkeypatch.setattr(archive._writer, "_drain", lambda *_: pytest.fail("it waited"))
+    assert archive.remove(doomed, erase=erase).removed == 1
+    archive.compact()
+    assert archive.verify() == [] and archive.info()["received"] == 1
+
+
+@pytest.mark.parametrize("erase", [False, True])
+def test_a_file_received_before_a_removal_does_not_bring_its_image_back(archive, scan, pictures, erase):
+    picture, dicom = pictures(1) / "0000.png", scan("a.dcm", SOPInstanceUID="1.2.3")
+    archive.add([picture, dicom])
+    for path in (picture, dicom):
+        ticket = archive.receive(path.read_bytes(), path.name)
+    archive.remove(archive.ids(), erase=erase)
+    assert archive.info()["received"] == (0 if erase else 2)
+    archive.receive((pictures(2) / "0001.png").read_bytes(), "other.png")
+    assert archive.drain().added == 1 and len(archive) == 1, "the removed images stay away"
+    with pytest.raises(InputError):
+        archive.status(ticket)
+    archive.receive(picture.read_bytes(), "again.png")
+    archive.drain()
+    assert len(archive) == 2, "what is received later counts"
+    assert archive._store.setting("withdrawn", "") == "" and archive.verify() == []
+
+
+def test_an_erasure_leaves_a_received_image_that_only_refers_to_the_erased_one(archive, scan):
+    archive.add(scan("a.dcm", SOPInstanceUID="1.2.3"))
+    (erased,) = archive.ids()
+    archive.receive(scan("b.dcm", seed=2, SOPInstanceUID="1.2.4", FrameOfReferenceUID="1.2.3").read_bytes(), "b.dcm")
+    archive.remove(erased, erase=True)
+    assert archive.drain().added == 1

@@ -3,16 +3,21 @@
 import io
 import os
 import shutil
+import sqlite3
+import subprocess
+import sys
 import tarfile
 import threading
+from pathlib import Path
 
 import pytest
 
 from medlike import Archive, Query
 from medlike.archive.intake import ingest
+from medlike.archive.intake.writer import ArchiveWriter
 from medlike.archive.storage import backup, encryption
 from medlike.archive.storage.sealed_key import unseal
-from medlike.errors import ArchiveError, InputError
+from medlike.errors import ArchiveError, ArchiveFull, ArchiveLocked, InputError
 
 
 @pytest.fixture
@@ -20,6 +25,7 @@ def filled(archive, pictures, scan):
     archive.add(pictures(4))
     archive.add([scan("a.dcm", SOPInstanceUID="1.2.3"), scan("b.dcm", seed=1)], pixels="copy")
     archive.receive(scan("c.dcm", seed=2).read_bytes(), "c.dcm")
+    archive.drain()
     archive.remove([archive._store.images([1])[1].id])
     return archive
 
@@ -263,3 +269,117 @@ def test_a_copy_is_not_put_into_what_it_is_a_copy_of(filled, tmp_path):
     filled.backup(tmp_path / "backup")
     with pytest.raises(ArchiveError, match="give a folder outside of it"):
         Archive.restore(tmp_path / "backup", tmp_path / "backup" / "again")
+
+
+@pytest.mark.parametrize("ending", ["pixels", "jpg"])
+@pytest.mark.parametrize("passphrase", [None, "open sesame"])
+def test_a_backup_refuses_damaged_pixels_and_says_which(filled, tmp_path, ending, passphrase):
+    doomed = sorted((filled.path / "pixels").rglob(f"*.{ending}"))[0]
+    content = bytearray(doomed.read_bytes())
+    content[len(content) // 2] ^= 4
+    doomed.write_bytes(content)
+    with pytest.raises(ArchiveError, match=f"1 files are damaged.*{doomed.name}"):
+        filled.backup(tmp_path / "backup", passphrase=passphrase)
+    assert list((tmp_path / "backup").iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["store.sqlite", "private/links.sqlite"])
+def test_a_backup_refuses_a_damaged_database(filled, tmp_path, name):
+    """A page of an index with its rows cut off: it reads, and answers wrong."""
+    filled.close()
+    with sqlite3.connect(filled.path / name) as database:
+        database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        size = database.execute("PRAGMA page_size").fetchone()[0]
+        sql = "SELECT rootpage FROM sqlite_master WHERE type = 'index' AND name IN ('images_id', 'link_paths') OR "
+        page = database.execute(sql + "type = 'index' ORDER BY rootpage LIMIT 1").fetchone()[0]
+    database.close()
+    with (filled.path / name).open("r+b") as file:
+        file.seek((page - 1) * size + 3)
+        file.write(bytes([0, 1]))
+    with pytest.raises(ArchiveError, match=f"{Path(name).name} is damaged"):
+        filled.backup(tmp_path / "backup", links=True)
+    assert list((tmp_path / "backup").iterdir()) == []
+
+
+KILLED = """
+import os, sys
+sys.path.insert(0, sys.argv[1])
+import workload
+from medlike import Archive, files
+kind, number, source, target = sys.argv[2], int(sys.argv[3]), *sys.argv[4:]
+calls = [0]
+
+def counted(work):
+    def run(*given, **named):
+        calls[0] += 1
+        if calls[0] > number:
+            os._exit(9)
+        return work(*given, **named)
+    return run
+
+secret = {"passphrase": "open sesame"} if "sealed" in kind else {}
+archive = None if "restore" in kind else Archive.open(source, encoder=workload.StandIn())
+files.sync_files, files.make_folder = counted(files.sync_files), counted(files.make_folder)
+if archive is None:
+    Archive.restore(source, target, encoder=workload.StandIn(), **secret)
+else:
+    archive.backup(target, **secret)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["backup", "backup sealed", "restore", "restore sealed"])
+def test_a_killed_backup_or_restore_is_never_taken_for_a_whole_one_and_can_be_run_again(
+    filled, tmp_path, encoder, kind
+):
+    sealed, restoring = "sealed" in kind, "restore" in kind
+    secret = {"passphrase": "open sesame"} if sealed else {}
+    if restoring:
+        filled.backup(tmp_path / "backup", **secret)
+    source = tmp_path / "backup" if restoring else filled.path
+    killed = 0
+    for number in (3, 6, 10, 16):
+        target = tmp_path / f"target{number}"
+        crash = Path(__file__).parents[1] / "crash"
+        command = [sys.executable, "-c", KILLED, crash, kind, str(number), source, target]
+        if subprocess.run(command, capture_output=True).returncode != 9 or (target / "archive.json").exists():
+            continue
+        killed += 1
+        if restoring:
+            with pytest.raises(ArchiveError, match="is not an archive"):
+                Archive.open(target)
+            again = Archive.restore(source, target, encoder=encoder, **secret)
+        else:
+            with pytest.raises(ArchiveError, match="interrupted before its end"):
+                Archive.restore(target, tmp_path / "half", encoder=encoder, **secret)
+            filled.backup(target, **secret)
+            again = Archive.restore(target, tmp_path / f"again{number}", encoder=encoder, **secret)
+        with again:
+            assert len(again) == len(filled) and again.verify() == []
+        assert not [path for path in target.rglob("*") if "unfinished" in path.name or ".partial" in path.name]
+    assert killed
+
+
+def test_two_backups_into_one_folder_do_not_mix(filled, tmp_path, monkeypatch):
+    original, tries = backup._copy_pixels, []
+
+    def meanwhile(*given):
+        if not tries:
+            tries.append(True)
+            with pytest.raises(ArchiveLocked, match="another process"):
+                filled.backup(tmp_path / "backup")
+        return original(*given)
+
+    monkeypatch.setattr(backup, "_copy_pixels", meanwhile)
+    assert filled.backup(tmp_path / "backup").images == 6 and tries
+    with pytest.raises(ArchiveError, match="not empty"):
+        filled.backup(tmp_path / "backup")
+
+
+def test_a_restore_that_cannot_be_finished_leaves_a_folder_for_the_next(filled, tmp_path, encoder, monkeypatch):
+    filled.backup(tmp_path / "backup")
+    with monkeypatch.context() as patch:
+        patch.setattr(ArchiveWriter, "finish_restore", lambda self: (_ for _ in ()).throw(ArchiveFull("full")))
+        with pytest.raises(ArchiveFull):
+            Archive.restore(tmp_path / "backup", tmp_path / "again", encoder=encoder)
+    Archive.restore(tmp_path / "backup", tmp_path / "again", encoder=encoder).close()

@@ -177,3 +177,45 @@ def test_a_stray_name_in_the_spool_is_named_and_left_alone(archive, picture):
     archive.receive(picture, "good.png")
     assert archive.drain().added == 1 and stray.exists()
     assert any("notes.json" in str(problem) for problem in archive.verify())
+
+
+def test_tickets_of_an_earlier_medlike_stay_readable_and_come_first(archive, picture):
+    """They begin with a time, here one of the year 2096."""
+    old = f"{4 * 10**18:020d}-{'a' * 16}"
+    put_sidecar(archive, {"file": f"{old}.png", **FACTS}, old, picture)
+    new = archive.receive(picture, "b.png")
+    assert [entry.ticket for entry in archive._spool.entries()] == [old, new]
+    assert archive.status(old).state == "received"
+    archive.drain()
+    assert archive.status(old).state == archive.status(new).state == "indexed"
+
+
+@pytest.mark.parametrize("content", [b"", b"1", b"x" * 42, b"%020d %020d\n" % (5, 4)], ids=str)
+def test_a_damaged_counter_is_replaced_by_one_above_what_waits(archive, picture, content):
+    first = archive.receive(picture, "a.png")
+    (archive._folder.spool / "counter").write_bytes(content)
+    assert archive.receive(picture, "b.png") > first
+
+
+def test_receivers_of_many_processes_draw_different_numbers(archive, picture):
+    from concurrent.futures import ThreadPoolExecutor
+
+    from medlike.archive.storage.spool import Spool
+
+    with ThreadPoolExecutor(8) as pool:
+        tickets = list(pool.map(lambda _: Spool(archive._folder.spool).put(picture), range(40)))
+    assert len({ticket[:20] for ticket in tickets}) == 40
+
+
+def test_a_file_that_cannot_be_acknowledged_leaves_nothing(archive, picture, monkeypatch):
+    original = durable.write
+
+    def write(path, data, **options):
+        if path.suffix == ".json":
+            raise OSError(28, "No space left on device")
+        original(path, data, **options)
+
+    monkeypatch.setattr(durable, "write", write)
+    with pytest.raises(OSError, match="No space"):
+        archive.receive(picture, "a.png")
+    assert [path.name for path in archive._folder.spool.iterdir()] == ["counter"]

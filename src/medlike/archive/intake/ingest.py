@@ -133,6 +133,8 @@ class Intake:
         self._finished: list[Finished] = []
         self._files: dict[int, Seen] = {}
         self.between_groups: Callable[[], None] = lambda: None  # called where nothing waits to be committed
+        # Whether an image of a received file, by path and id, was removed before its turn came.
+        self.drops: Callable[[str, str], bool] = lambda path, id: False
         self._received = False
         self._settled: Callable[[list[Finished]], None] | None = None
         self._clock = threading.Lock()
@@ -243,6 +245,8 @@ class Intake:
 
     def _take(self, path: str, taken: Taken) -> None:
         record = taken.record
+        if self.drops(path, record.id):
+            return
         if record.id in self._ids:
             self._commit()  # the same id twice in a group: the second is judged against the first
         live = self.store.find(record.id)

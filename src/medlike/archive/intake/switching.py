@@ -7,6 +7,7 @@ from medlike.archive.intake import text_codes
 from medlike.archive.intake.reindex import ReindexReport, encode_again, settle
 from medlike.archive.intake.settings import IntakeSettings
 from medlike.archive.session import Bundles
+from medlike.archive.storage import room
 from medlike.archive.storage.folder import (
     BundleFacts,
     TextBundleFacts,
@@ -56,6 +57,7 @@ def reindex(
     store, known = bundles.store, bundles.current()
     report = ReindexReport(generation=store.generation())
     if bundle is None and text_bundle is None:
+        room.to_reindex(known.folder, store.count()).require()
         bundles.drop_indexes()
         bundles.current().indexes.rebuild()
         return report
@@ -69,6 +71,7 @@ def reindex(
 
             encoder = Encoder(chosen)
         folder = folder.under(BundleFacts.of(chosen))
+        room.to_reindex(known.folder, store.count(), folder.bundle).require()
         workers = IntakeSettings().workers
         report = encode_again(
             store, bundles.links, bundles.pictures.pixels, encoder, folder.bundle.digest, workers, progress

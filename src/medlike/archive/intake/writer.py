@@ -7,16 +7,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from medlike.archive.intake import switching
-from medlike.archive.intake.drain import arrivals, take_in
+from medlike.archive.intake.drain import arrivals, take_in, withdraw
 from medlike.archive.intake.ingest import AddReport, Intake
 from medlike.archive.intake.reindex import ReindexReport
 from medlike.archive.intake.settings import IntakeSettings
 from medlike.archive.session import Bundles
-from medlike.archive.storage import removal, upkeep
+from medlike.archive.storage import removal, room, upkeep
 from medlike.archive.storage.database import log_emptied
 from medlike.archive.storage.identity import KEY_FILE
 from medlike.archive.storage.lock import WriterLock
 from medlike.archive.storage.spool import Spool
+from medlike.archive.storage.withdrawn import Withdrawn
 from medlike.errors import ArchiveLocked
 from medlike.types import Progress
 
@@ -88,21 +89,32 @@ class ArchiveWriter:
         return report
 
     def remove(self, ids: Iterable[str] | str, erase: bool, wait: float) -> removal.RemovalReport:
-        """Remove or erase images, and return a report."""
+        """Remove or erase images, and return a report. What was received before and waits is not committed first."""
         ids = [ids] if isinstance(ids, str) else list(ids)
         with self.writing(wait, short=True):
-            self._drain_with_key()
+            if erase:
+                room.to_erase(self.bundles.current().folder).require()
+            Withdrawn(self.store).note(self.spool, ids)
             if not erase:
                 return removal.remove(self.store, self.links, ids)
             report = removal.announce_erasure(self.store, ids)
+            links = self.links.find(ids)
             if report.erased:
                 self._finish_erasure()
+            self._withdraw(ids, [str(link.identifiers.get("sop_uid") or "") for link in links.values()])
         return report
+
+    def _withdraw(self, ids: list[str], uids: list[str]) -> None:
+        """Delete what waits in the spool of erased images."""
+        if (self.bundles.current().folder.private / KEY_FILE).exists():
+            by_pixels = len([uid for uid in uids if uid]) < len(ids)
+            withdraw(self.spool, self.bundles.current().identity, ids, uids, by_pixels)
 
     def compact(self, wait: float) -> upkeep.CompactReport:
         """Delete what only searches of the past can see, and return a report."""
         with self.writing(wait):
             folder = self.bundles.current().folder
+            room.to_compact(folder).require()
             used = [facts.digest for facts in (folder.bundle, folder.text) if facts is not None]
             report = upkeep.compact(self.store, self.links, self.pixels, used)
             self.bundles.drop_indexes()
@@ -164,12 +176,19 @@ class ArchiveWriter:
     ) -> AddReport:
         damaged = self.spool.set_damaged_aside()
         entries = arrivals(self.spool)
+        report = AddReport(generation=self.store.generation())
+        keep = self.bundles.current().folder.keep_identifiers
+        settings = IntakeSettings("copy", frames, keep, decoding=decoding)
+
+        def start(report: AddReport) -> Intake:
+            intake = self._intake(settings, progress)
+            report.seconds = intake.report.seconds | report.seconds
+            intake.report = report
+            return intake
+
         if entries:
-            keep = self.bundles.current().folder.keep_identifiers
-            settings = IntakeSettings("copy", frames, keep, decoding=decoding)
-            report = take_in(self.spool, entries, self._intake(settings, progress), frames)
-        else:
-            report = AddReport(generation=self.store.generation())
+            take_in(self.spool, entries, start, report, frames)
+        Withdrawn(self.store).clear(self.spool)
         report.skipped += damaged
         return report
 

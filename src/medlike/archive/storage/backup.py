@@ -7,6 +7,7 @@ left out: it is rebuilt. Under a passphrase all of it, key included, is one encr
 What is restored may come from anybody: only regular files with names that an archive gives are taken.
 """
 
+import fcntl
 import io
 import os
 import re
@@ -23,13 +24,14 @@ from typing import BinaryIO, cast
 from medlike import files as durable
 from medlike.archive.storage import encryption, sealed_key
 from medlike.archive.storage.branches import begin_branch
-from medlike.archive.storage.database import address, storage_errors
+from medlike.archive.storage.creation import UNFINISHED
+from medlike.archive.storage.database import Database, address, storage_errors
 from medlike.archive.storage.folder import FILE, LARGEST, Folder
 from medlike.archive.storage.identity import KEY_FILE, LINKS_FILE, NO_KEY, Identity, Links
-from medlike.archive.storage.pixels import Pixels
+from medlike.archive.storage.pixels import Pixels, preview_name
 from medlike.archive.storage.spool import Spool
 from medlike.archive.storage.store import Store
-from medlike.errors import ArchiveError, InputError
+from medlike.errors import ArchiveError, ArchiveLocked, ImageError, InputError
 
 CONTAINER = "backup.encrypted"
 _TRIES = 5
@@ -64,12 +66,9 @@ class _Plain:
         durable.make_folder(path.parent, 0o700 if owned else None)
         durable.write(path, data, 0o600 if owned else None)
 
-    def copy(self, name: str, source: Path) -> None:
-        """Copy a file that never changes, unless it is there already."""
-        path = self.folder / name
-        if not path.exists():
-            durable.make_folder(path.parent)
-            durable.write(path, durable.read(source))
+    def has(self, name: str) -> bool:
+        """Return whether an earlier try has written a file that never changes."""
+        return (self.folder / name).exists()
 
     def database(self, name: str, source: Path) -> Path:
         """Copy a database in one state, and return where the copy is."""
@@ -91,9 +90,9 @@ class _Sealed:
         info.size = len(data)
         self._tar.addfile(info, io.BytesIO(data))
 
-    def copy(self, name: str, source: Path) -> None:
-        """Copy a file."""
-        self.add(name, durable.read(source))
+    def has(self, name: str) -> bool:
+        """Return False: each try writes a stream of its own."""
+        return False
 
     def database(self, name: str, source: Path) -> Path:
         """Copy a database in one state, and return where a copy is that can be read."""
@@ -127,7 +126,8 @@ def backup(
             a UID that they know is in the archive, and whose images belong together.
 
     Raises:
-        ArchiveError: The target is not empty or lies in the archive, or pixel files are missing.
+        ArchiveError: The target is not empty or lies in the archive, or a database, pixels or previews are missing or
+            damaged.
         ArchiveFull: The disk is full.
         InputError: The passphrase is empty.
     """
@@ -168,10 +168,13 @@ def _save(folder: Folder, out: _Target, links: bool, with_id_key: bool) -> tuple
         out.add(f"spool/{entry.ticket}.json", sidecar)
     description = durable.read(folder.path / FILE)
     store = Store(out.database("store.sqlite", folder.store))
-    if links:
-        # Links are written before their images: copied later, none is lacking. Those too many go at the restore.
-        out.database(f"private/{LINKS_FILE}", folder.private / LINKS_FILE)
     try:
+        _require_sound(store, folder.store)
+        if links:
+            # Links are written before their images: copied later, none is lacking. Those too many go at the restore.
+            copy = Database(out.database(f"private/{LINKS_FILE}", folder.private / LINKS_FILE))
+            _require_sound(copy, folder.private / LINKS_FILE)
+            copy.close()
         missing, files = _copy_pixels(store, Pixels(folder.pixels), out)
         report = BackupReport(store.count(), files, store.generation(), links)
     finally:
@@ -208,6 +211,8 @@ def restore(source: Path, target: Path, passphrase: str | None = None, key: Path
             description = _unpack_sealed(container, target, passphrase)
             _finish(target, description, key_bytes)
         return Folder.open(target)
+    if (source / UNFINISHED).exists() and not (source / FILE).exists():
+        raise ArchiveError(f"the backup in {source} was interrupted before its end: run `medlike backup` again")
     original = Folder.open(source)
     sealed = source / "private" / sealed_key.FILE
     if key_bytes is None and os.path.lexists(sealed):
@@ -301,18 +306,50 @@ def _finish(target: Path, description: bytes, key: bytes | None) -> None:
 
 @contextmanager
 def _filled(target: Path, origin: Path, shared: bool = False) -> Iterator[None]:
-    """Fill a new or empty folder outside of `origin`; it is emptied where that fails, for the next attempt."""
+    """Fill a new or empty folder outside of `origin`; it is emptied where that fails, for the next attempt.
+
+    What a killed attempt left is deleted first: `unfinished` lies in it until the folder is whole.
+    """
     if target.resolve().is_relative_to(origin.resolve()):
         raise ArchiveError(f"{target} lies in {origin}, of which it would be a copy: give a folder outside of it")
-    if target.exists() and any(target.iterdir()):
-        raise ArchiveError(f"{target} is not empty: give a new folder")
+    taken = ArchiveError(f"{target} is not empty: give a new folder")
+    names = {path.name for path in target.iterdir()} if target.exists() else set()
+    if FILE in names or (names and UNFINISHED not in names):
+        raise taken
     durable.make_own_folder(target, shared)
+    marker = target / UNFINISHED
+    with durable.disk_errors(marker):
+        descriptor = durable.create(marker, 0o600, os.O_NOFOLLOW)
     try:
-        yield
-    except BaseException:
-        with suppress(OSError):
-            durable.clear(target)
-        raise
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ArchiveLocked(f"{target} is being filled by another process: give another folder") from None
+        if not os.fstat(descriptor).st_nlink:
+            raise taken  # another process has just come to its end
+        try:
+            durable.clear(target, keep=(UNFINISHED,))
+            yield
+            marker.unlink()
+        except BaseException:
+            discard(target)
+            raise
+    finally:
+        os.close(descriptor)
+
+
+def discard(target: Path) -> None:
+    """Empty a folder that could not be filled. What cannot be deleted now, the next attempt deletes."""
+    with suppress(OSError):
+        (target / FILE).unlink(missing_ok=True)
+        durable.clear(target)
+
+
+def _require_sound(copy: Database, origin: Path) -> None:
+    """Raise ArchiveError where the copy of a database shows that it is damaged."""
+    damage = [line for (line,) in copy.query("PRAGMA quick_check(3)") if line != "ok"]
+    if damage:
+        raise ArchiveError(f"{origin} is damaged ({damage[0]}): restore it from an earlier backup; nothing was saved")
 
 
 def _copy_database(source: Path, target: Path) -> None:
@@ -334,13 +371,44 @@ def _copy_database(source: Path, target: Path) -> None:
 
 
 def _copy_pixels(store: Store, origin: Pixels, out: _Target) -> tuple[list[Path], int]:
-    """Copy the files that a store refers to; those missing, and how many there are."""
+    """Copy the files that a store refers to; those missing, and how many there are.
+
+    Raises:
+        ArchiveError: Files are damaged; the message names the first.
+    """
     copies, previews = store.pixel_names()
     paths = [*map(origin.path, copies), *map(origin.preview_path, previews)]
-    missing = []
+    missing, damaged = [], []
     for path in paths:
+        name = f"pixels/{path.relative_to(origin.folder).as_posix()}"
+        if out.has(name):
+            continue
         try:
-            out.copy(f"pixels/{path.relative_to(origin.folder).as_posix()}", path)
+            data = durable.read(path)
         except FileNotFoundError:
             missing.append(path)
+            continue
+        except OSError:
+            data = b""  # a disk that cannot read it
+        if not _sound(path, data):
+            damaged.append(path)
+        elif not damaged:
+            out.add(name, data)
+    if damaged:
+        raise ArchiveError(
+            f"{len(damaged)} files are damaged, among them {damaged[0]}: `medlike verify` lists them; restore them "
+            "from an earlier backup, or remove their images; nothing was saved"
+        )
     return missing, len(paths)
+
+
+def _sound(path: Path, data: bytes) -> bool:
+    """Return whether the content of a pixel or preview file is that of its name."""
+    from medlike.imaging import Image, decode_pixels
+
+    if path.suffix == ".jpg":
+        return preview_name(data) == path.stem
+    try:
+        return Image(pixels=decode_pixels(data)).digest == path.stem
+    except ImageError:
+        return False

@@ -1,5 +1,6 @@
 """Making the folder of a new archive: whatever interrupts it, the next attempt may begin again."""
 
+from contextlib import suppress
 from pathlib import Path
 
 from medlike import files as durable
@@ -33,7 +34,13 @@ def create(
     try:
         # Another process may have made one since; what is cleared from here on is nobody's.
         _refuse_what_is_there(path)
-        folder = _create(path, bundle, keep_identifiers, text, shared)
+        try:
+            folder = _create(path, bundle, keep_identifiers, text, shared)
+        except BaseException:
+            # Half an archive is of no use. What cannot be deleted now, the next attempt clears.
+            with suppress(OSError):
+                durable.clear(path, keep=(LOCK,))
+            raise
         clean = True
     finally:
         lock.release(clean)

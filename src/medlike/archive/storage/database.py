@@ -187,8 +187,8 @@ def storage_errors(path: Path) -> Iterator[None]:
         raise ArchiveError(f"a value in {path} is damaged ({error}): restore the archive from a backup") from error
     except sqlite3.Error as error:
         name = getattr(error, "sqlite_errorname", None) or type(error).__name__
-        # A full disk shows as an input/output error where SQLite grows its shared memory.
-        if name == "SQLITE_FULL" or (name.startswith("SQLITE_IOERR") and _no_room(path)):
+        # A full disk shows as another error where SQLite makes or grows its log or its shared memory.
+        if name == "SQLITE_FULL" or (name.startswith(("SQLITE_IOERR", "SQLITE_CANTOPEN")) and _no_room(path)):
             raise ArchiveFull(f"the disk that holds {path} is full: free space, then run it again") from error
         if name.startswith("SQLITE_BUSY"):
             raise ArchiveLocked(f"{path} is being written by another process: try again later") from error

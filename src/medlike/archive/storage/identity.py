@@ -7,6 +7,7 @@ import os
 import secrets
 import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -100,20 +101,20 @@ class Links(Database):
     def create(private: Path) -> "Links":
         """Make an empty link table."""
         links = Links(private)
-        os.close(durable.create(links.path, 0o600, flags=0))
-        connection = sqlite3.connect(links.path, isolation_level=None)
-        connection.execute("PRAGMA journal_mode=WAL")
-        connection.executescript(
-            "BEGIN;"
-            "CREATE TABLE links(id TEXT PRIMARY KEY, path TEXT, frame INTEGER, identifiers TEXT)"
-            " WITHOUT ROWID;"
-            "CREATE INDEX link_paths ON links(path);"
-            "CREATE TABLE files(path TEXT PRIMARY KEY, state TEXT, facts TEXT) WITHOUT ROWID;"
-            "CREATE TABLE file_ids(path TEXT, id TEXT, PRIMARY KEY (path, id)) WITHOUT ROWID;"
-            "CREATE INDEX id_files ON file_ids(id);"
-            "COMMIT;"
-        )
-        connection.close()
+        with durable.disk_errors(links.path):
+            os.close(durable.create(links.path, 0o600, flags=0))
+        with storage_errors(links.path), closing(sqlite3.connect(links.path, isolation_level=None)) as connection:
+            connection.execute("PRAGMA journal_mode=WAL")
+            connection.executescript(
+                "BEGIN;"
+                "CREATE TABLE links(id TEXT PRIMARY KEY, path TEXT, frame INTEGER, identifiers TEXT)"
+                " WITHOUT ROWID;"
+                "CREATE INDEX link_paths ON links(path);"
+                "CREATE TABLE files(path TEXT PRIMARY KEY, state TEXT, facts TEXT) WITHOUT ROWID;"
+                "CREATE TABLE file_ids(path TEXT, id TEXT, PRIMARY KEY (path, id)) WITHOUT ROWID;"
+                "CREATE INDEX id_files ON file_ids(id);"
+                "COMMIT;"
+            )
         durable.sync_folders([private])
         return links
 

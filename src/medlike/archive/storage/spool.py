@@ -6,14 +6,19 @@ Taking it in twice is harmless: ids do not depend on when an image came.
 
 A sidecar names its file. The name must be its own ticket and a suffix, and the file a regular one, so that nothing
 outside of the folder is ever read, moved or deleted. A sidecar that breaks a rule is set aside with its file.
+
+Beside the entries lie `counter`, the number of the newest ticket, and, while a drain runs, `tried`: the tickets under
+way. Tickets of an earlier medlike begin with a time, later ones with the next number.
 """
 
 import contextlib
+import fcntl
 import hashlib
 import json
+import os
 import re
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -24,6 +29,8 @@ from medlike.errors import ArchiveError, InputError
 from medlike.types import Json
 
 REFUSED = "refused"
+COUNTER = "counter"
+TRIED = "tried"
 _ABANDONED = 3600.0  # seconds
 _SUFFIX = re.compile(r"\.[A-Za-z0-9]{1,8}$")
 _TICKET = re.compile(r"\d{20}-[0-9a-f]{16}")
@@ -42,6 +49,11 @@ class Entry:
     texts: Mapping[str, str] = field(default_factory=dict)
     identifiers: Mapping[str, str] = field(default_factory=dict)
     reason: str | None = None
+
+    @property
+    def number(self) -> int:
+        """Return the place of the entry in the order of arrival."""
+        return _number(self.ticket)
 
 
 class Spool:
@@ -63,16 +75,44 @@ class Spool:
         Raises InputError where a fact is of a wrong type, too long or no finite number.
         """
         facts = arrival.checked(name, metadata, texts, identifiers)
-        # The time puts entries in the order they came: of two versions of an image the later one stays.
-        ticket = f"{time.time_ns():020d}-{_digest(data)}"
+        # The number puts entries in the order they came: of two versions of an image the later one stays.
+        ticket = f"{self._next_number():020d}-{_digest(data)}"
         suffix = _SUFFIX.search(name)
         kind = suffix.group().lower() if suffix else ""
         path = self.folder / (ticket + (kind if kind not in ("", ".json") else ".bin"))
         sidecar = json.dumps({"file": path.name, **facts}, ensure_ascii=False).encode()
         # The file's name is safe before the sidecar is there: a sidecar without a file is damage, never a crash.
-        durable.write(path, data, mode=0o600)
-        durable.write(self._sidecar(ticket), sidecar, mode=0o600)
+        try:
+            durable.write(path, data, mode=0o600)
+            durable.write(self._sidecar(ticket), sidecar, mode=0o600)
+        except BaseException:
+            # Nothing was acknowledged: on a full disk the file must not stay until the next sweep.
+            self._sidecar(ticket).unlink(missing_ok=True)
+            path.unlink(missing_ok=True)
+            raise
         return ticket
+
+    def newest(self) -> int:
+        """Return the highest number of a ticket that waits or was set aside, 0 without any."""
+        sidecars = [*self.folder.glob("*.json"), *self.folder.glob(f"{REFUSED}/*.json")]
+        return max((_number(path.stem) for path in sidecars if _TICKET.fullmatch(path.stem)), default=0)
+
+    def _next_number(self) -> int:
+        """Draw the number of the next ticket. Receivers take turns, and a power cut does not turn it back."""
+        path = self.folder / COUNTER
+        with durable.disk_errors(path):
+            descriptor = durable.create(path, 0o600, os.O_NOFOLLOW)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX)
+                # Written twice, so that a damaged number is not believed. The first is above those of an earlier
+                # medlike, which are times: no ticket is given out again.
+                match = re.fullmatch(rb"(\d{20}) \1\n", os.pread(descriptor, 64, 0))
+                last = int(match[1]) if match else max(time.time_ns(), self.newest())
+                os.pwrite(descriptor, b"%020d %020d\n" % (last + 1, last + 1), 0)
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+        return last + 1
 
     def entries(self) -> Iterator[Entry]:
         """Yield the acknowledged entries in the order they came, without damaged ones."""
@@ -160,9 +200,39 @@ class Spool:
             "identifiers": dict(entry.identifiers),
             "reason": reason.encode(errors="backslashreplace").decode(),
         }
-        durable.write(folder / entry.path.name, durable.read(entry.path), mode=0o600)
+        try:
+            durable.write(folder / entry.path.name, durable.read(entry.path), mode=0o600)
+        except OSError:
+            # What cannot be read is set aside all the same.
+            with contextlib.suppress(FileExistsError):
+                (folder / entry.path.name).hardlink_to(entry.path)
         durable.write(folder / f"{entry.ticket}.json", json.dumps(facts, ensure_ascii=False).encode(), mode=0o600)
         self.done(entry)
+
+    def tried(self) -> dict[str, int]:
+        """Return how often each ticket was under way when a drain died. Empty where the last one came to its end."""
+        try:
+            tries = strict_json.loads(durable.read(self.folder / TRIED, arrival.SIDECAR))
+            return {str(ticket): int(count) for ticket, count in tries.items()}
+        except (AttributeError, *_DAMAGE):
+            return {}
+
+    def note_tries(self, tries: Mapping[str, int]) -> None:
+        """Note the tickets that are under way, each with the number of its try; none: the drain came to its end."""
+        if tries:
+            durable.write(self.folder / TRIED, json.dumps(dict(tries)).encode(), mode=0o600)
+        else:
+            (self.folder / TRIED).unlink(missing_ok=True)
+
+    def holding(self, uids: Iterable[str], others: bool) -> Iterator[Entry]:
+        """Yield the waiting entries that state one of the UIDs, and with `others` those that are no DICOM file."""
+        needles = [_whole(uid) for uid in uids if uid]
+        for entry in self.entries():
+            with contextlib.suppress(OSError, ArchiveError):
+                data = durable.read(entry.path)
+                stated = data + b"\0" + json.dumps(dict(entry.identifiers)).encode()
+                if any(needle.search(stated) for needle in needles) or (others and data[128:132] != b"DICM"):
+                    yield entry
 
     def forget(self, uids: list[str]) -> int:
         """Delete files set aside or left by a crash that hold one of the UIDs; how many."""
@@ -198,7 +268,10 @@ class Spool:
         return [
             path
             for path in self.folder.glob("*")
-            if durable.is_regular(path) and path.suffix != ".json" and path.name not in named
+            if durable.is_regular(path)
+            and path.suffix != ".json"
+            and path.name not in (COUNTER, TRIED)
+            and path.name not in named
         ]
 
     def _sidecar(self, ticket: str) -> Path:
@@ -212,6 +285,10 @@ def _digest(data: bytes) -> str:
 
 # What reading a sidecar can end in; a directory or one without permission among it.
 _DAMAGE = (ValueError, KeyError, TypeError, OSError, ArchiveError, InputError)
+
+
+def _number(ticket: str) -> int:
+    return int(ticket[:20])
 
 
 def _sound(folder: Path) -> Iterator[Entry]:

@@ -55,8 +55,9 @@ class Store(Database):
         if path.exists():
             raise ArchiveError(f"{path} exists already")
         # Log and shared memory beside it have the permissions of the file that is there.
-        os.close(durable.create(path))
-        with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        with durable.disk_errors(path):
+            os.close(durable.create(path))
+        with storage_errors(path), closing(sqlite3.connect(path, isolation_level=None)) as connection:
             connection.execute("PRAGMA journal_mode=WAL")
             connection.execute("PRAGMA synchronous=FULL")
             connection.executescript("BEGIN;" + SCHEMA + "COMMIT;")
