@@ -219,9 +219,14 @@ class Archive:
             threads: Threads that read files; 0 for one per core, at most 8.
             segmentations: If true, also add DICOM segmentation objects, whose pixels are not pictures.
             wait: Seconds to wait for another writer.
+
+        Raises:
+            NothingAdded: Files were refused, and no image of any other is stored.
         """
         settings = IntakeSettings(pixels, frames, self.keep_identifiers, threads)
-        return self._writer.add(sources, settings, segmentations, progress, wait)
+        report = self._writer.add(sources, settings, segmentations, progress, wait)
+        report.require_some()
+        return report
 
     def receive(
         self,

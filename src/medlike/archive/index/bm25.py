@@ -143,7 +143,8 @@ class Words:
         for field in fields:
             sizes = field.part.segment.array("lengths")[: field.part.rows]
             lengths += int(sizes.sum(dtype=np.int64)) - int(sizes[field.part.dead].sum(dtype=np.int64))
-        scores, present = [np.zeros(field.part.rows) for field in fields], set[str]()
+        scores: list[NDArray[np.float64]] = [np.zeros(field.part.rows) for field in fields]
+        present = set[str]()
         if not lengths:
             return scores, present
         mean, purge = lengths / texts, self.store.last_purge()

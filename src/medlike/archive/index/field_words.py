@@ -50,9 +50,9 @@ class FieldWords:
 
     def _clear(self) -> None:
         self._generation = -1
-        self._rows = np.empty(0, np.int64)  # images, ascending
-        self._numbers = np.empty(0, np.int64)  # of their sentences, from 0
-        self._lengths = np.empty(0, np.int64)  # words of each sentence
+        self._rows: NDArray[np.int64] = np.empty(0, np.int64)  # images, ascending
+        self._numbers: NDArray[np.int64] = np.empty(0, np.int64)  # of their sentences, from 0
+        self._lengths: NDArray[np.int64] = np.empty(0, np.int64)  # words of each sentence
         self._sentences: dict[str, int] = {}
         self._placed: WeakKeyDictionary[Segment, NDArray[np.int64]] = WeakKeyDictionary()
         self._index = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
