@@ -75,6 +75,7 @@ def text_query(session: "Session", text: str, content: NDArray[np.int8] | None) 
     sentence encoder is not installed.
     """
     from medlike.imaging import plain
+    from medlike.inference.encoding import golden_warnings
     from medlike.inference.sentence_weights import text_installed
 
     clean, warnings = plain(text), []
@@ -117,6 +118,7 @@ def text_query(session: "Session", text: str, content: NDArray[np.int8] | None) 
             if sentences.truncated(clean):
                 warnings.append("the text is long: its meaning is taken from its beginning (256 word pieces)")
             codes = text_encoder.query(clean, content)
+            warnings += golden_warnings(text_encoder)
             unrelated = is_unrelated(session, clean, words)
             if not unrelated:
                 code, embedding, bundle = codes.code[0], codes.embedding[0], text_encoder.facts.digest
