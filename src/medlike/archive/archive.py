@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from medlike.archive.storage.removal import RemovalReport
     from medlike.archive.storage.upkeep import CompactReport
     from medlike.bundle import Bundle
-    from medlike.imaging import Frames
+    from medlike.imaging import Decoding, Frames
     from medlike.inference.encoding import Encodes
 
 
@@ -206,6 +206,7 @@ class Archive:
         threads: int = 0,
         segmentations: bool = False,
         wait: float = 0.0,
+        decoding: "Decoding" = "process",
     ) -> AddReport:
         """Add images from folders, globs, files and CSV manifests, and return a report.
 
@@ -219,11 +220,13 @@ class Archive:
             threads: Threads that read files; 0 for one per core, at most 8.
             segmentations: If true, also add DICOM segmentation objects, whose pixels are not pictures.
             wait: Seconds to wait for another writer.
+            decoding: "process" decodes files in worker processes: one that crashes its decoder, or takes too much time
+                or memory, is refused like any other. "inline" decodes them in this process.
 
         Raises:
             NothingAdded: Files were refused, and no image of any other is stored.
         """
-        settings = IntakeSettings(pixels, frames, self.keep_identifiers, threads)
+        settings = IntakeSettings(pixels, frames, self.keep_identifiers, threads, decoding)
         report = self._writer.add(sources, settings, segmentations, progress, wait)
         report.require_some()
         return report
@@ -264,7 +267,11 @@ class Archive:
         return ticket_status(self._spool, self._links, ticket)
 
     def drain(
-        self, frames: "Frames" = "all", progress: Progress[AddReport] | None = None, wait: float = 0.0
+        self,
+        frames: "Frames" = "all",
+        progress: Progress[AddReport] | None = None,
+        wait: float = 0.0,
+        decoding: "Decoding" = "process",
     ) -> AddReport:
         """Commit all received files, with their pixels, and return a report that also lists the refused ones.
 
@@ -272,8 +279,9 @@ class Archive:
             frames: Frames of a multi-frame file: "middle", "all", or n for every n-th.
             progress: Called with the report so far.
             wait: Seconds to wait for another writer.
+            decoding: As for `add`.
         """
-        return self._writer.drain(frames, progress, wait)
+        return self._writer.drain(frames, progress, wait, decoding)
 
     def remove(self, ids: Iterable[str] | str, erase: bool = False, wait: float = 0.0) -> "RemovalReport":
         """Remove images by id, and return how many there were and which ids are unknown.

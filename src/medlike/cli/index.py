@@ -117,6 +117,7 @@ def index(
                 pixels=settings.pixels,
                 frames=settings.frames,
                 segmentations=segmentations,
+                decoding=settings.decoding,
                 progress=lambda so_far: display.update(task, completed=so_far.files),
             )
         except NothingAdded as error:

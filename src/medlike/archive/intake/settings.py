@@ -17,6 +17,7 @@ class IntakeSettings:
         frames: Frames of a multi-frame file: "middle", "all", or n for every n-th.
         keep_identifiers: If true, names and dates are stored in the private folder.
         threads: Threads that read files; 0 for one per core, at most 8.
+        decoding: "process" decodes files in worker processes, "inline" in this one.
     """
 
     pixels: Annotated[
@@ -37,10 +38,18 @@ class IntakeSettings:
         bool, Option("For a new archive: store names and dates in its private folder, beside UIDs and paths.")
     ] = False
     threads: int = 0
+    decoding: Annotated[
+        Literal["process", "inline"],
+        Option(
+            "Decode files in worker processes, which a harmful file cannot leave, or inline, for files that you trust."
+        ),
+    ] = "process"
 
     def __post_init__(self) -> None:
         if self.pixels not in ("copy", "reference"):
             raise QueryError(f"pixels is {self.pixels!r}: give 'copy' or 'reference'")
+        if self.decoding not in ("process", "inline"):
+            raise QueryError(f"decoding is {self.decoding!r}: give 'process' or 'inline'")
 
     @property
     def workers(self) -> int:

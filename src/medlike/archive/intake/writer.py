@@ -23,7 +23,7 @@ from medlike.types import Progress
 if TYPE_CHECKING:
     from medlike.archive.intake.text_codes import TextReport
     from medlike.bundle import Bundle
-    from medlike.imaging import Frames
+    from medlike.imaging import Decoding, Frames
     from medlike.inference.encoding import Encodes
 
 
@@ -71,17 +71,19 @@ class ArchiveWriter:
 
         places = [sources] if isinstance(sources, str | Path) else list(sources)
         with self.writing(wait):
-            self._drain()
+            self._drain(decoding=settings.decoding)
             intake = self._intake(settings, progress)
             intake.between_groups = lambda: self._give_way(intake.bundle)
             report = intake.run(discover(places, settings.frames, intake.report.archives.append, segmentations))
             self._refresh(report)
         return report
 
-    def drain(self, frames: "Frames", progress: Progress[AddReport] | None, wait: float) -> AddReport:
+    def drain(
+        self, frames: "Frames", progress: Progress[AddReport] | None, wait: float, decoding: "Decoding"
+    ) -> AddReport:
         """Commit what the spool holds, and return a report."""
         with self.writing(wait, short=True):
-            report = self._drain(frames, progress)
+            report = self._drain(frames, progress, decoding)
             self._refresh(report)
         return report
 
@@ -154,11 +156,17 @@ class ArchiveWriter:
         if (self.bundles.current().folder.private / KEY_FILE).exists():
             self._drain()
 
-    def _drain(self, frames: "Frames" = "all", progress: Progress[AddReport] | None = None) -> AddReport:
+    def _drain(
+        self,
+        frames: "Frames" = "all",
+        progress: Progress[AddReport] | None = None,
+        decoding: "Decoding" = "process",
+    ) -> AddReport:
         damaged = self.spool.set_damaged_aside()
         entries = arrivals(self.spool)
         if entries:
-            settings = IntakeSettings("copy", frames, self.bundles.current().folder.keep_identifiers)
+            keep = self.bundles.current().folder.keep_identifiers
+            settings = IntakeSettings("copy", frames, keep, decoding=decoding)
             report = take_in(self.spool, entries, self._intake(settings, progress), frames)
         else:
             report = AddReport(generation=self.store.generation())
