@@ -10,7 +10,7 @@ __version__ = "0.2.0"
 
 _ERRORS = (
     "ArchiveError", "ArchiveFull", "ArchiveLocked", "BundleError", "DatasetError", "ImageError", "InputError",
-    "MedlikeError", "MissingExtra", "PluginError", "QueryError", "TextNotInstalled", "TrainingError",
+    "MedlikeError", "MissingExtra", "NothingAdded", "PluginError", "QueryError", "TextNotInstalled", "TrainingError",
     "WorkerError",
 )  # fmt: skip
 
@@ -66,6 +66,7 @@ if TYPE_CHECKING:
     from medlike.errors import InputError as InputError
     from medlike.errors import MedlikeError as MedlikeError
     from medlike.errors import MissingExtra as MissingExtra
+    from medlike.errors import NothingAdded as NothingAdded
     from medlike.errors import PluginError as PluginError
     from medlike.errors import QueryError as QueryError
     from medlike.errors import TextNotInstalled as TextNotInstalled

@@ -3,6 +3,7 @@
     MedlikeError
     ├── InputError            a value given by the user cannot be used
     │   ├── ImageError        an image cannot be read; a batch lists it and continues
+    │   ├── NothingAdded      all files that were to be added were refused
     │   └── QueryError        a query, filter or setting makes no sense
     ├── BundleError           a bundle is missing, damaged or does not fit
     ├── ArchiveError          an archive is missing, damaged, locked or of another format
@@ -18,6 +19,8 @@
 Each message names the value, the limit and the next action.
 """
 
+from collections.abc import Sequence
+
 
 class MedlikeError(Exception):
     """Base class of every exception that medlike raises on purpose."""
@@ -29,6 +32,21 @@ class InputError(MedlikeError):
 
 class ImageError(InputError):
     """Raised if an image cannot be read or is refused. The message is the reason that reports show."""
+
+
+class NothingAdded(InputError):
+    """Raised if `Archive.add` refused everything it was given. The message lists reasons.
+
+    Attributes:
+        report: The AddReport with every refused file and its reason.
+    """
+
+    def __init__(self, report: object, refused: Sequence[tuple[str, str]], shown: int = 5) -> None:
+        """List the first of the refused files, which are (path, reason)."""
+        reasons = "; ".join(f"{path}: {reason}" for path, reason in refused[:shown])
+        more = f"; and {len(refused) - shown} more" if len(refused) > shown else ""
+        super().__init__(f"nothing was added, {len(refused)} files or frames were refused: {reasons}{more}")
+        self.report = report
 
 
 class QueryError(InputError):

@@ -225,3 +225,10 @@ def test_segmentations_are_listed_unless_asked_for(tmp_path):
     assert "segmentation" in str(done.json["skipped"]) and "--segmentations" in str(done.json["skipped"])
     done = medlike("index", folder, "--archive", archive, "--segmentations", "--format", "json")
     assert done.code == 0 and done.json["added"] == 1
+
+
+def test_where_everything_is_refused_the_reasons_are_listed(tmp_path):
+    (tmp_path / "bad").mkdir()
+    (tmp_path / "bad" / "one.png").write_bytes(b"nothing")
+    done = medlike("index", tmp_path / "bad", "--archive", tmp_path / "a", "--text-bundle", "none")
+    assert done.code == 3 and "0 added, 1 refused" in done.out and "one.png" in done.out

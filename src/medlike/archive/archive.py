@@ -247,9 +247,14 @@ class Archive:
             wait: Seconds to wait for another writer.
             decoding: "process" decodes files in worker processes: one that crashes its decoder, or takes too much time
                 or memory, is refused like any other. "inline" decodes them in this process.
+
+        Raises:
+            NothingAdded: Files were refused, and no image of any other is stored.
         """
         settings = IntakeSettings(pixels, frames, self.keep_identifiers, threads, decoding)
-        return self._writer.add(sources, settings, segmentations, progress, wait)
+        report = self._writer.add(sources, settings, segmentations, progress, wait)
+        report.require_some()
+        return report
 
     def receive(
         self,

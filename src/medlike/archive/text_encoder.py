@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medlike.archive.index.segment import UNIT
+from medlike.archive.index.text_sample import TextSample
 from medlike.archive.storage.folder import TextBundleFacts
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ class TextEncoder:
 
     def __init__(self, facts: TextBundleFacts) -> None:
         self.facts = facts
+        self.sample: TextSample | None = None  # of the archive's texts, drawn when it is first needed
 
     @cached_property
     def crosses(self) -> "CrossEncoder":

@@ -103,20 +103,26 @@ def index(
     Run it again to add new files; unchanged files are skipped. A file that cannot be read never stops the others:
     it is listed at the end with the reason, and the exit code is 3.
     """
+    from medlike.archive.intake.ingest import AddReport
     from medlike.cli.screen import print_json, progress
+    from medlike.errors import NothingAdded
 
     folder = archive_folder(archive)
     opened = _opened(folder, sources, new, settings.keep_identifiers)
     with opened, progress() as display:
         task = display.add_task("Indexing", total=None)
-        report = opened.add(
-            sources,
-            pixels=settings.pixels,
-            frames=settings.frames,
-            segmentations=segmentations,
-            decoding=settings.decoding,
-            progress=lambda so_far: display.update(task, completed=so_far.files),
-        )
+        try:
+            report = opened.add(
+                sources,
+                pixels=settings.pixels,
+                frames=settings.frames,
+                segmentations=segmentations,
+                decoding=settings.decoding,
+                progress=lambda so_far: display.update(task, completed=so_far.files),
+            )
+        except NothingAdded as error:
+            assert isinstance(error.report, AddReport)
+            report = error.report  # which is shown as every other
     if format is Report.json:
         print_json({"archive": str(folder), **_facts(report)})
     else:

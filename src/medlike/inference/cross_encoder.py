@@ -13,6 +13,7 @@ from medlike.bundle.session import open_session
 from medlike.bundle.text_bundle import BOTH, IMAGE, TEXT, cross_values, golden_values
 from medlike.errors import BundleError, InputError
 from medlike.inference.encoder import GOLDEN_SHARE, Encoder, golden_message
+from medlike.inference.golden_cache import cached_share
 from medlike.types import F32, I8, U8, Array, Type
 
 if TYPE_CHECKING:
@@ -117,6 +118,9 @@ class CrossEncoder:
     @cached_property
     def golden_share(self) -> float:
         """Return the share of golden bits that this host computes as the bundle's maker did, 0 to 1."""
+        return cached_share(self.bundle.digest, self._measured_share, GOLDEN_SHARE)
+
+    def _measured_share(self) -> float:
         bundle = self.bundle
         values = golden_values(self._session, bundle.array("golden.content"), bundle.array("golden.sentences"))
         return float(((values > 0) == bundle.golden_bits()).mean())

@@ -15,6 +15,7 @@ from medlike.bundle import Bundle, default
 from medlike.bundle.session import INPUT, code_values, open_session
 from medlike.errors import BundleError, InputError
 from medlike.inference.encoding import Encodings, quantised
+from medlike.inference.golden_cache import cached_share
 from medlike.inference.outlier import OutlierScorer
 from medlike.types import F32, U8, U64, Array, Mask
 
@@ -146,6 +147,9 @@ class Encoder:
     @cached_property
     def golden_share(self) -> float:
         """Return the share of golden bits that this host computes as the bundle's maker did, 0 to 1."""
+        return cached_share(self.bundle.digest, self._measured_share, GOLDEN_SHARE)
+
+    def _measured_share(self) -> float:
         values = self.features(list(self.bundle.golden_inputs()), "bits")
         return float(((values > 0) == self.bundle.golden_bits()).mean())
 

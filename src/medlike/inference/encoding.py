@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from medlike.errors import BundleError
 from medlike.types import F32, I8, U8, U64, JsonObject, Mask
 
 if TYPE_CHECKING:
@@ -258,3 +259,18 @@ def require_golden(encoder: Encodes) -> None:
     check = getattr(encoder, "require_golden", None)
     if check is not None:
         check()
+
+
+def golden_warnings(encoder: object) -> tuple[str, ...]:
+    """Return what a search must say of codes that come out on this host otherwise than on others; mostly nothing.
+
+    Args:
+        encoder: Of images or texts.
+    """
+    check = getattr(encoder, "require_golden", None)
+    try:
+        if check is not None:
+            check()
+    except BundleError as error:
+        return (f"codes of queries may differ from those that are stored: {error}",)
+    return ()

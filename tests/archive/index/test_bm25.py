@@ -69,15 +69,15 @@ def test_scores_are_those_of_fts5(population, texts, wanted):
 def test_postings_grow_with_the_archive(worded, captioned, monkeypatch):
     monkeypatch.setattr(index_module, "WORTH_A_FILE", 6)
     only = {"weights": {"texts": 0, "pictures": 0}, "k": 100}
-    assert len(worded.search(Query(text="effusion radiograph"), **only)) == 4
+    assert len(worded.search(Query(text="effusion upright"), **only)) == 4
     folder = captioned(30, name="more").parent
     for file in folder.glob("000*.png"):
         file.unlink()
     worded.add(folder / "manifest.csv")
-    grown = worded.search(Query(text="effusion radiograph"), **only)
+    grown = worded.search(Query(text="effusion upright"), **only)
     worded._indexes.words._known.clear()
     worded._indexes.words._placed.clear()
-    anew = worded.search(Query(text="effusion radiograph"), **only)
+    anew = worded.search(Query(text="effusion upright"), **only)
     assert len(grown) == 12 and [hit.as_dict() for hit in grown] == [hit.as_dict() for hit in anew]
     assert worded.verify() == []
 

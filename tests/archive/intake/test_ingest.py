@@ -9,7 +9,7 @@ from PIL import Image
 
 from medlike import Archive, imaging
 from medlike.archive.intake import ingest
-from medlike.errors import QueryError
+from medlike.errors import NothingAdded, QueryError
 
 
 def manifest(path, rows):
@@ -118,13 +118,35 @@ def test_bad_files_never_stop_a_batch(archive, pictures, tmp_path):
     assert archive.verify() == []
 
 
+def test_where_nothing_at_all_was_added_the_reasons_are_raised(archive, pictures, tmp_path):
+    folder = tmp_path / "bad"
+    folder.mkdir()
+    for number in range(7):
+        (folder / f"{number}.png").write_bytes(b"nothing")
+    said = r"^nothing was added, 7 files .*0\.png: .*4\.png: .*; and 2 more$"
+    with pytest.raises(NothingAdded, match=said) as refused:
+        archive.add(folder)
+    assert len(refused.value.report.skipped) == 7 and len(archive) == 0
+    # One image that is stored, from before or as another file, is enough for a report.
+    one = pictures(1)
+    assert len(archive.add([folder, one]).skipped) == 7
+    assert archive.add([folder, one]).unchanged == 1
+    (tmp_path / "again.png").write_bytes((one / "0000.png").read_bytes())
+    assert len(archive.add([folder, tmp_path / "again.png"]).duplicates) == 1
+    # And nothing to add is no fault.
+    (tmp_path / "empty").mkdir()
+    assert archive.add(tmp_path / "empty").files == 0
+
+
 def test_an_archive_below_its_sources_does_not_take_in_its_own_previews(tmp_path, tiny_bundle, encoder, pictures):
     with Archive.create(pictures(3) / "archive", tiny_bundle, encoder=encoder) as archive:
         archive.add(tmp_path / "pictures")
         again = archive.add(tmp_path / "pictures")
         assert (len(archive), again.files, again.unchanged) == (3, 3, 3)
         assert again.archives == [str(archive.path)] and not again.skipped
-        assert archive.add(archive.path).skipped[0][0] == str(archive.path)
+        with pytest.raises(NothingAdded) as refused:
+            archive.add(archive.path)
+        assert refused.value.report.skipped[0][0] == str(archive.path)
 
 
 def test_names_in_other_scripts(archive, pictures):

@@ -40,6 +40,22 @@ def test_an_archive_without_texts_says_what_to_do(archive, pictures, monkeypatch
         archive.search(Query(text="effusion"))
 
 
+def test_an_archive_without_a_text_bundle_says_so(tmp_path, tiny_bundle, encoder, captioned):
+    with Archive.create(tmp_path / "a", tiny_bundle, encoder=encoder, text_bundle=None) as archive:
+        archive.add(captioned(3))
+        result = archive.search(Query(text="effusion"))
+        assert len(result) == 2 and "this archive has no text bundle" in result.warnings[0]
+        assert "medlike reindex --text-bundle" in result.warnings[0]
+
+
+def test_the_fields_of_images_without_texts_are_enough(tmp_path, tiny_bundle, encoder, pictures):
+    folder = pictures(2)
+    (folder / "manifest.csv").write_text("path,modality,region\n0000.png,MR,knee\n0001.png,CT,head\n")
+    with Archive.create(tmp_path / "a", tiny_bundle, encoder=encoder, text_bundle=None) as archive:
+        archive.add(folder / "manifest.csv")
+        assert [hit.metadata["region"] for hit in archive.search(Query(text="MRI of the knee"))] == ["knee"]
+
+
 def test_without_the_text_part_words_are_enough(worded, pictures, monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "empty"))
     result = worded.search(Query(text="effusion"))

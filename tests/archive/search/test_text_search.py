@@ -80,15 +80,74 @@ def test_matched_words_are_shown_as_they_are_written(worded):
     assert hit.texts == {"text": "Left pleural effusion in an upright chest radiograph."}
 
 
-def test_function_words_are_ranked_by_and_not_shown(worded):
-    result = worded.search(Query(text="an effusion of the chest"), weights={"texts": 0, "pictures": 0})
-    assert result[0].words == ("effusion", "chest")
-    assert result[0].snippet == "Left pleural [effusion] in an upright [chest] radiograph."
-    # Found by "the" alone, it has no word to be shown; of a query of nothing else that is all there is.
-    other = next(hit for hit in result if "pneumothorax" in hit.texts["text"])
-    assert other.words == () and other.snippet is None and other.ranks["words"] > 1
-    assert worded.search(Query(text="of the"), weights={"texts": 0, "pictures": 0})[0].words == ("the",)
-    assert worded.search(Query(text="no effusion"), weights={"texts": 0, "pictures": 0})[0].words == ("No", "effusion")
+def test_function_words_count_for_nothing(worded):
+    only = {"weights": {"texts": 0, "pictures": 0}, "k": 100}
+    result = worded.search(Query(text="an effusion of the chest"), **only)
+    assert [hit.id for hit in result] == [hit.id for hit in worded.search(Query(text="effusion chest"), **only)]
+    assert result[0].words == ("effusion", "chest") and result[0].snippet.startswith("No [effusion]. Normal [chest]")
+    # "Small pneumothorax on the right" has "the" alone.
+    assert len(result) == 4 and not any("pneumothorax" in hit.texts["text"] for hit in result)
+    nothing = worded.search(Query(text="of the"), **only)
+    assert not len(nothing) and "the text holds only words that count for nothing: of, the" in nothing.warnings
+    assert worded.search(Query(text="no effusion"), **only)[0].words == ("No", "effusion")
+
+
+def test_the_fields_of_images_are_searched_too(worded, pictures, tmp_path):
+    only = {"weights": {"texts": 0, "pictures": 0}, "k": 100}
+    found = worded.search(Query(text="ultrasound"), **only)
+    assert len(found) == 5 and all(hit.metadata["modality"] == "US" for hit in found)
+    assert found[0].words == ("ultrasound",) and found[0].snippet.startswith("US ([ultrasound], sonography), ")
+    folder = pictures(4, seed=5, name="labelled")
+    rows = ["0000.png,XR,knee,arthrosis,tibia", "0001.png,CT,head,bleeding,", "0002.png,MR,knee,,", "0003.png,,,,"]
+    (folder / "manifest.csv").write_text("\n".join(["path,modality,region,label,note", *rows]))
+    before = worded.search(Query(text="knee arthrosis"), **only)
+    assert len(before) == 0 and before.warnings == ("no text and no field of the archive has: knee, arthrosis",)
+    worded.add(folder / "manifest.csv")
+    knees = worded.search(Query(text="knee arthrosis"), **only)
+    assert [hit.metadata.get("label") for hit in knees] == ["arthrosis", None] and knees.warnings == ()
+    assert knees[0].words == ("knee", "arthrosis")
+    assert worded.search(Query(text="tibia"), **only)[0].id == knees[0].id
+    assert worded.search(Query(text="bleeding"), where={"modality": "XR"}, **only).hits == []
+    worded.remove(knees[0].id)
+    again = worded.search(Query(text="knee arthrosis"), **only)
+    assert [hit.id for hit in again] == [knees[1].id]
+    assert again.warnings == ("no text and no field of the archive has: arthrosis",)
+    for result in (before, knees):
+        repeated = worded.repeat(json.loads(json.dumps(result.receipt)))
+        assert repeated.hits == result.hits and repeated.warnings == result.warnings
+
+
+def test_the_score_of_an_image_is_that_of_its_best_text_and_its_fields(worded):
+    from medlike.archive.index.candidates import Field
+
+    words = ("chest", "xr", "effusion")
+    with worded.session() as session:
+        images = [Field.of(part) for part in session.index.view().parts]
+        texts = [Field.of(part) for part in session.indexes.texts.view().parts]
+        by_fields, _ = session.indexes.field_words.scores(images, words)
+        by_text, _ = session.indexes.words.scores(texts, words)
+        naive = {}
+        for field, scores in zip(images, by_fields, strict=True):
+            naive |= {int(row): [score] for row, score in zip(field.part.segment.images, scores, strict=True)}
+        for field, scores in zip(texts, by_text, strict=True):
+            for row, score in zip(field.part.segment.images, scores, strict=True):
+                naive[int(row)].append(score)
+        ids = {row: image.id for row, image in session.store.images(list(naive)).items()}
+    scored = {ids[row]: own + max(of_texts, default=0) for row, (own, *of_texts) in naive.items()}
+    found = worded.search(Query(text="chest XR effusion"), weights={"texts": 0, "pictures": 0}, k=100)
+    ranked = sorted((-float(np.float32(score)), id) for id, score in scored.items() if score)
+    assert [hit.id for hit in found] == [id for _, id in ranked]
+
+
+def test_a_receipt_of_before_the_fields_keeps_its_way(worded):
+    only = {"weights": {"texts": 0, "pictures": 0}, "k": 100}
+    now = worded.search(Query(text="the ultrasound radiograph"), **only)
+    receipt = json.loads(json.dumps(now.receipt))
+    assert receipt["query"]["text"].pop("fields") is True
+    receipt["query"]["text"]["terms"] = ["the", "ultrasound", "radiograph"]
+    before = worded.repeat(receipt)
+    assert {hit.texts["text"][:5] for hit in before} == {"Left ", "No ef", "Small"}
+    assert len(before) == 6 and len(now) == 10 and before.warnings == ("the answer differs from the receipt's",)
 
 
 def test_sheets_and_pages_show_words(worded, tmp_path):

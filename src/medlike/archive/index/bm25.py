@@ -26,14 +26,15 @@ K1, B = 1.2, 0.75  # as in FTS5's bm25()
 LEAST = 1e-6  # weight of a word that more than half of the texts have, as there
 MOST = 256  # words of a query that are searched for
 HELD = 1 << 23  # postings that are kept in memory
-# Words that say nothing of why a text was found, though they are ranked by like others. A list, not how many texts
+# Words that say nothing of why a text was found: they are neither searched for nor shown. A list, not how many texts
 # hold a word: of short captions few hold "the", and in an archive of chest images nearly all hold "chest", which is
-# worth showing. Negations and places (no, without, above) are worth it too. Other languages show all their words.
+# worth showing. Negations and places (no, without, above) are worth it too. Other languages keep all their words.
 FUNCTION_WORDS = frozenset((
-    "a", "an", "and", "are", "as", "at", "be", "been", "by", "for", "from", "has", "have", "in", "into", "is", "it",
-    "its", "of", "on", "or", "that", "the", "their", "there", "these", "this", "to", "was", "were", "which", "with",
+    "a", "an", "and", "are", "as", "at", "be", "been", "by", "do", "does", "for", "from", "has", "have", "how", "in",
+    "into", "is", "it", "its", "my", "of", "on", "or", "that", "the", "their", "there", "these", "this", "to", "was",
+    "were", "what", "which", "with",
 ))  # fmt: skip
-_HIT, _END = "\x02", "\x03"  # marks around matched words; control characters are not stored
+HIT, END = "\x02", "\x03"  # marks around matched words; control characters are not stored
 
 
 def terms(text: str) -> tuple[str, ...]:
@@ -49,7 +50,7 @@ def terms(text: str) -> tuple[str, ...]:
 
 
 def telling(terms: Sequence[str]) -> tuple[str, ...]:
-    """The words of a query that are shown where they are found: without function words, unless it has no other."""
+    """Return the words of a query without function words, unless it has no other."""
     return tuple(term for term in terms if term not in FUNCTION_WORDS) or tuple(terms)
 
 
@@ -72,6 +73,20 @@ class Marked:
 
     words: tuple[str, ...]
     snippet: str | None
+
+    @classmethod
+    def of(cls, highlighted: str, snippet: str) -> "Marked":
+        """Return the words that stand between HIT and END in a text, each once as it first stands there."""
+        parts = [part.split(END, 1)[0] for part in highlighted.split(HIT)[1:]]
+        return cls(tuple({part.lower(): part for part in reversed(parts)}.values())[::-1], snippet)
+
+    def beside(self, other: "Marked | None") -> "Marked":
+        """Return the same with the words that only the other has; with its snippet where there is none."""
+        if other is None:
+            return self
+        known = {word.lower() for word in self.words}
+        more = tuple(word for word in other.words if word.lower() not in known)
+        return Marked(self.words + more, other.snippet if self.snippet is None else self.snippet)
 
 
 @dataclass(frozen=True)
@@ -111,50 +126,58 @@ class Words:
         fields: of an index of texts. BM25's statistics are of all texts that live in them, whatever a filter lets
         pass. Source: Robertson and Zaragoza, The Probabilistic Relevance Framework: BM25 and Beyond, 2009.
         """
+        scores, _ = self.scores(fields, terms)
+        return ordered(Candidates.joined(best_of(fields, scores, k)), "radius").take(slice(0, max(k, 0)))
+
+    def scores(self, fields: Sequence[Field], terms: Sequence[str]) -> tuple[list[NDArray[np.float64]], set[str]]:
+        """Return BM25 of the texts, float64 [rows] for each field whatever it lets pass, and the words that any has.
+
+        Args:
+            fields: As for `best`.
+            terms: Words as `terms` cuts them; the first MOST are looked for.
+        """
         with self._lock, self.store.snapshot():
             self._check.require_sound()
-            return self._best(fields, terms, k)
+            return self._scores(fields, terms)
 
-    def _best(self, fields: Sequence[Field], terms: Sequence[str], k: int) -> Candidates:
+    def _scores(self, fields: Sequence[Field], terms: Sequence[str]) -> tuple[list[NDArray[np.float64]], set[str]]:
         texts = sum(field.part.rows - len(field.part.dead) for field in fields)
         lengths = 0
         for field in fields:
             sizes = field.part.segment.array("lengths")[: field.part.rows]
             lengths += int(sizes.sum(dtype=np.int64)) - int(sizes[field.part.dead].sum(dtype=np.int64))
-        if not lengths or k <= 0:
-            return Candidates.joined([])
+        scores: list[NDArray[np.float64]] = [np.zeros(field.part.rows) for field in fields]
+        present = set[str]()
+        if not lengths:
+            return scores, present
         mean, purge = lengths / texts, self.store.last_purge()
-        scores = [np.zeros(field.part.rows) for field in fields]
         for term in terms[:MOST]:
             places = [self._within(field, term, mean, purge) for field in fields]
             having = sum(len(at) - _shared(at, field.part.dead) for field, (at, _) in zip(fields, places, strict=True))
             if not having:
                 continue
-            weight = max(math.log((texts - having + 0.5) / (having + 0.5)), LEAST)
+            present.add(term)
+            weight = rarity(texts, having)
             for score, (at, worth) in zip(scores, places, strict=True):
                 score[at] += weight * worth
-        made = []
-        for number, (field, score) in enumerate(zip(fields, scores, strict=True)):
-            if field.mask is not None:
-                score *= field.mask
-            score[field.skip] = 0
-            made.append(_first(field, number, score, k))
-        return ordered(Candidates.joined(made), "radius").take(slice(0, k))
+        return scores, present
+
+    def holds_all(self, terms: Sequence[str]) -> bool:
+        """Return True if one text, of a live image or not, has all of some words."""
+        all_of = " AND ".join(quoted(term) for term in terms[:MOST])
+        return self.store.first("SELECT 1 FROM words WHERE words MATCH ? LIMIT 1", (all_of,)) is not None
 
     def marked(self, number: int, terms: Sequence[str]) -> Marked | None:
         """The words of a query in the text of a number; None where it has none of them."""
         if not terms:
             return None
-        any_of = " OR ".join(_quoted(term) for term in terms[:MOST])
+        any_of = " OR ".join(quoted(term) for term in terms[:MOST])
         sql = (
             "SELECT highlight(words, 0, ?, ?), snippet(words, 0, '[', ']', '…', 16) FROM words "
             "WHERE words MATCH ? AND rowid = ?"
         )
-        row = self.store.first(sql, (_HIT, _END, any_of, number))
-        if row is None:
-            return None
-        parts = [part.split(_END, 1)[0] for part in row[0].split(_HIT)[1:]]
-        return Marked(tuple({part.lower(): part for part in reversed(parts)}.values())[::-1], row[1])
+        row = self.store.first(sql, (HIT, END, any_of, number))
+        return None if row is None else Marked.of(row[0], row[1])
 
     def _within(
         self, field: Field, term: str, mean: float, purge: int
@@ -195,7 +218,7 @@ class Words:
                     "SELECT rowid, length(highlight(words, 0, ?, '')) - length(text) FROM words "
                     "WHERE words MATCH ? AND rowid > ? ORDER BY rowid"
                 )
-                fresh = _postings(self.store.query(sql, (_HIT, _quoted(term), last)))
+                fresh = _postings(self.store.query(sql, (HIT, quoted(term), last)))
                 last = self._last()
                 joined = (np.concatenate(pair) for pair in zip(_pair(postings), _pair(fresh), strict=True))
                 postings = Postings(*joined)
@@ -206,6 +229,29 @@ class Words:
 
     def _last(self) -> int:
         return self.store.number("SELECT max(number) FROM texts")
+
+
+def rarity(documents: int, having: int) -> float:
+    """Return the weight of a word that some of the documents have."""
+    return max(math.log((documents - having + 0.5) / (having + 0.5)), LEAST)
+
+
+def best_of(fields: Sequence[Field], scores: Sequence[NDArray[np.float64]], k: int) -> list[Candidates]:
+    """Return what of each field can be among the k best, in no order; `similarity` is the score.
+
+    Args:
+        fields: What may be answered.
+        scores: Of all rows of each field, float64 [rows]; those of rows that may not be answered are set to 0.
+        k: How many are needed; none for 0 or less.
+    """
+    best = []
+    for number, (field, score) in enumerate(zip(fields, scores, strict=True)):
+        if field.mask is not None:
+            score *= field.mask
+        score[field.skip] = 0
+        if k > 0:
+            best.append(_first(field, number, score, k))
+    return best
 
 
 def _first(field: Field, number: int, score: NDArray[np.float64], k: int) -> Candidates:
@@ -234,6 +280,6 @@ def _pair(postings: Postings) -> tuple[Array, Array]:
     return postings.numbers, postings.counts
 
 
-def _quoted(term: str) -> str:
-    """A word as FTS5 takes it literally: nothing in it is an operator."""
+def quoted(term: str) -> str:
+    """Return a word as FTS5 takes it literally: nothing in it is an operator."""
     return '"' + term.replace('"', '""') + '"'

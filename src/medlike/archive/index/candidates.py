@@ -91,6 +91,11 @@ class Field:
         mask[skip] = False
         return Field(self.part, mask, np.empty(0, np.int64))
 
+    def coded(self) -> "Field":
+        """Return the same without the texts that have no cross-modal code."""
+        without = np.flatnonzero(self.part.segment.array("coded")[: self.part.rows] == 0)
+        return self.without(without) if len(without) else self
+
     @property
     def codes(self) -> NDArray[np.uint8]:
         """Return the codes of the part's rows: uint8 [rows, bits / 8]."""

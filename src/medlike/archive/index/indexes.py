@@ -5,6 +5,7 @@ from functools import cached_property
 from pathlib import Path
 
 from medlike.archive.index.bm25 import Words
+from medlike.archive.index.field_words import FieldWords
 from medlike.archive.index.index import Index, Layout
 from medlike.archive.index.neighbours import NeighbourSample
 from medlike.archive.index.sources import StoredTexts
@@ -58,6 +59,11 @@ class Indexes:
     def words(self) -> Words:
         """The word index of the texts."""
         return Words(self.store)
+
+    @cached_property
+    def field_words(self) -> FieldWords:
+        """The words in the fields of the images."""
+        return FieldWords(self.store)
 
     def has_texts(self) -> bool:
         """Whether the store holds a text, of a live image or not."""

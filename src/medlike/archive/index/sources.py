@@ -91,7 +91,7 @@ class StoredTexts:
                 require_sound(self.store.path, "texts", number, sound)
                 image = ImageRow(number, *values)
                 encoding = self._nothing if code is None else EncodingRow(code, embedding)
-                yield image, encoding, TextFacts(row, _varint(size), int(code is not None))
+                yield image, encoding, TextFacts(row, varint(size), int(code is not None))
 
     def removals(self, since: int, until: int) -> Sequence[tuple[int, int]]:
         """Return (row, generation) of the rows removed in (since, until]."""
@@ -111,8 +111,8 @@ class StoredTexts:
         return _numbers(self.store, "SELECT number FROM texts")
 
 
-def _varint(size: bytes | None) -> int:
-    """How many words FTS5 counted in a text: a variable-length integer, seven bits a byte, the highest first."""
+def varint(size: bytes | None) -> int:
+    """Return how many words FTS5 counted in a text: a variable-length integer, seven bits a byte, the highest first."""
     value = 0
     for byte in size or b"":
         value = value << 7 | byte & 0x7F

@@ -27,7 +27,7 @@ from medlike.archive.storage.identity import Links, Seen
 from medlike.archive.storage.pixels import Pixels
 from medlike.archive.storage.record import Record
 from medlike.archive.storage.rows import ImageRow, NewImage
-from medlike.errors import ArchiveFull, ImageError, WorkerError
+from medlike.errors import ArchiveFull, ImageError, NothingAdded, WorkerError
 from medlike.inference.encoding import Encoding, require_golden
 from medlike.types import Progress
 
@@ -76,6 +76,11 @@ class AddReport:
     archives: list[str] = field(default_factory=list)
     dropped: dict[str, tuple[int, str]] = field(default_factory=dict)
     remarks: list[tuple[str, str]] = field(default_factory=list)
+
+    def require_some(self) -> None:
+        """Raise NothingAdded if files were refused and no image is stored of any other."""
+        if self.skipped and not (self.added or self.replaced or self.unchanged or self.duplicates):
+            raise NothingAdded(self, self.skipped)
 
 
 @dataclass(frozen=True)

@@ -200,11 +200,16 @@ def encode_queries(
         leave_out_own: Whether the query's patient is to be left out.
     """
     encodings = iter(_encodings(session, [image for image in images if image is not None]))
+    host: tuple[str, ...] = ()
+    if any(image is not None for image in images):
+        from medlike.inference.encoding import golden_warnings
+
+        host = golden_warnings(session.loaded.encoder)
     encoded_queries = []
     for query, image in zip(queries, images, strict=True):
         if image is not None:
             encoded = _of_image(session, query, image, next(encodings), leave_out_own)
-            encoded = replace(encoded, copy=_stored_copy(session, image, view))
+            encoded = replace(encoded, warnings=encoded.warnings + host, copy=_stored_copy(session, image, view))
         elif query.id is not None:
             encoded = _of_stored(session, query, view, leave_out_own)
         else:

@@ -14,7 +14,7 @@ from medlike.archive.search.search import Clock
 from medlike.archive.search.settings import SearchSettings
 from medlike.archive.search.text_query import content_query
 from medlike.archive.search.text_result import TextHit, TextResult
-from medlike.archive.search.text_search import TextViews, nearest
+from medlike.archive.search.text_search import TextViews, nearest, text_warnings
 from medlike.errors import QueryError
 from medlike.types import Json
 
@@ -46,7 +46,7 @@ def nearest_texts(
     encoded = encode_queries(session, [query], images, view, False)[0]
     clock.stage("encode")
     text = encoded.text or content_query(session, encoded.content)
-    if text.code is None:
+    if text.code is None and not text.unrelated:
         raise QueryError("; ".join(text.warnings) or "the text says nothing that could be compared")
     return _answer(session, view.generation, replace(encoded, text=text), settings, clock)
 
@@ -95,5 +95,5 @@ def _answer(
         receipt={"of": TEXTS, **receipt(session, generation, encoded, settings, answer)},
         seconds=clock.seconds,
         modality=encoded.modality,
-        warnings=encoded.warnings,
+        warnings=encoded.warnings + text_warnings(encoded.text),
     )

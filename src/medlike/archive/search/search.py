@@ -25,7 +25,16 @@ from medlike.archive.search.receipts import compared, recalled, receipt
 from medlike.archive.search.regions import RegionRanking
 from medlike.archive.search.result import Hit, Picture, Result, ResultPictures
 from medlike.archive.search.settings import SearchSettings
-from medlike.archive.search.text_search import Ranking, TextViews, aligned, described, explained, rankings
+from medlike.archive.search.text_search import (
+    ImagesByWords,
+    Ranking,
+    TextViews,
+    aligned,
+    described,
+    explained,
+    rankings,
+    text_warnings,
+)
 from medlike.archive.storage.rows import FILTER_COLUMNS, NUMBER_COLUMNS
 from medlike.archive.storage.store import Store
 from medlike.codes import hamming
@@ -179,7 +188,9 @@ def _answer(
                 receipt=receipt(session, view.generation, query, stated, [_listed(hit) for hit in shown]),
                 seconds=clock.seconds,
                 modality=query.modality,
-                warnings=query.warnings + _warnings(session.store, query, settings, view, filter, shown),
+                warnings=query.warnings
+                + (() if texts is None else texts.warnings)
+                + _warnings(session.store, query, settings, view, filter, shown),
                 title=query.title,
                 query_box=None if query.region is None else query.region.box,
                 query_size=query.size,
@@ -215,7 +226,9 @@ class _InWords:
         def narrowed(part: Part) -> Field:
             return _narrowed(Field.of(part, filter), query, settings)
 
-        orders = rankings(session, self.views, self.text, image, all_weights, settings.depth, narrowed)
+        by_words = ImagesByWords(session, self.views, fields, self.text.terms) if self.text.fields else None
+        self.warnings = text_warnings(self.text, () if by_words is None else by_words.missing)
+        orders = rankings(session, self.views, self.text, image, all_weights, settings.depth, narrowed, by_words)
         self.weights = {name: all_weights[name] for name in orders}
         self.ranking = FusedRanking(fields, orders, all_weights)
 

@@ -31,7 +31,7 @@ class SearchSettings:
         region_weight: Share of the region in the distance, above 0, at most 1. The rest is the whole image's.
         shortlist: For a region: compare only this many images, the nearest by their whole codes. None compares all.
         weights: For words: weights of the fused rankings, 1 unless given, 0 to leave one out. "words" is the words of
-            the texts, "texts" their meaning, "pictures" the meaning of the pictures, "image" the query's image.
+            texts and fields, "texts" the meaning of texts, "pictures" that of pictures, "image" the query's image.
         depth: For words: how many images of each ranking count.
     """
 

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from medlike.archive.index.bm25 import MOST, terms
+from medlike.archive.index.bm25 import FUNCTION_WORDS, MOST, terms
+from medlike.archive.search.text_relevance import is_unrelated
 from medlike.errors import INSTALL_TEXT, QueryError
 from medlike.types import Json, JsonObject
 
@@ -23,8 +24,10 @@ class TextQuery:
     """What a query asks in words, and for.
 
     text: as given, without control characters; "" where an image alone is to find texts. terms: its words as the
-    word index writes them. code: uint8 [bits / 8] and embedding: int16 [E] under the text bundle (of the text, or
-    of text and image together), None where there is none. bundle: digest of the text bundle.
+    word index writes them, without those that count for nothing. code: uint8 [bits / 8] and embedding: int16 [E]
+    under the text bundle (of the text, or of text and image together), None where there is none. bundle: digest of
+    the text bundle. fields: whether the words are looked for in the fields of the images too; receipts of earlier
+    versions do without. unrelated: whether no text of the archive is about it; it then has no code.
     """
 
     text: str
@@ -33,6 +36,8 @@ class TextQuery:
     embedding: NDArray[np.int16] | None = None
     bundle: str | None = None
     warnings: tuple[str, ...] = ()
+    fields: bool = False
+    unrelated: bool = False
 
     def facts(self) -> JsonObject:
         """As a receipt holds it."""
@@ -44,6 +49,8 @@ class TextQuery:
             if self.embedding is None
             else base64.b64encode(self.embedding.astype("<i2").tobytes()).decode(),
             "bundle": self.bundle,
+            **({"fields": True} if self.fields else {}),
+            **({"unrelated": True} if self.unrelated else {}),
         }
 
     @classmethod
@@ -56,6 +63,8 @@ class TextQuery:
             None if code is None else np.frombuffer(bytes.fromhex(code), np.uint8),
             None if embedding is None else np.frombuffer(base64.b64decode(embedding), "<i2").astype(np.int16),
             facts["bundle"],
+            fields=facts.get("fields") is True,
+            unrelated=facts.get("unrelated") is True,
         )
 
 
@@ -66,6 +75,7 @@ def text_query(session: "Session", text: str, content: NDArray[np.int8] | None) 
     sentence encoder is not installed.
     """
     from medlike.imaging import plain
+    from medlike.inference.encoding import golden_warnings
     from medlike.inference.sentence_weights import text_installed
 
     clean, warnings = plain(text), []
@@ -74,36 +84,51 @@ def text_query(session: "Session", text: str, content: NDArray[np.int8] | None) 
     if len(clean) > LONGEST:
         raise QueryError(f"the text has {len(clean):,} characters: give at most {LONGEST:,}")
     has_texts = session.indexes.has_texts()
+    has_words = has_texts or session.indexes.field_words.any()
     text_encoder = session.loaded.text_encoder
-    if text_encoder is None and not has_texts:
+    if text_encoder is None and not has_words:
         missing = "" if text_installed() else f"; the text part of medlike is not installed: {INSTALL_TEXT}"
         raise QueryError(
             "this archive has no texts and no text bundle, so nothing in it can be found by words: add images with "
             "texts, or run `medlike reindex --text-bundle` with one that goes with its image bundle" + missing
         )
-    words = terms(clean) if has_texts else ()
+    every = terms(clean) if has_words else ()
+    words = tuple(term for term in every if term not in FUNCTION_WORDS)
+    if every and not words:
+        warnings.append(f"the text holds only words that count for nothing: {', '.join(every[:10])}")
     if len(words) > MOST:
         warnings.append(f"the text has {len(words)} different words: the first {MOST} are looked for")
     code = embedding = bundle = None
+    unrelated = False
     if text_encoder is None and not text_installed():
         warnings.append(
             f"searched by words alone: the text part of medlike is not installed; {INSTALL_TEXT}, then give this "
             "archive a text bundle with: medlike reindex --text-bundle medlike-text-16"
         )
-    elif text_encoder is not None and not text_encoder.reads and has_texts:
+    elif text_encoder is None:
+        warnings.append(
+            "searched by words alone: this archive has no text bundle; to search by meaning too, run `medlike reindex "
+            "--text-bundle` with one that goes with its image bundle"
+        )
+    elif not text_encoder.reads and has_words:
         warnings.append(f"searched by words alone: the sentence encoder is not installed; {INSTALL_TEXT}")
-    elif text_encoder is not None:
+    else:
         sentences = text_encoder.sentences  # TextNotInstalled where words cannot help either
         if sentences.readable(clean):
             if sentences.truncated(clean):
                 warnings.append("the text is long: its meaning is taken from its beginning (256 word pieces)")
             codes = text_encoder.query(clean, content)
-            code, embedding, bundle = codes.code[0], codes.embedding[0], text_encoder.facts.digest
+            warnings += golden_warnings(text_encoder)
+            unrelated = is_unrelated(session, clean, words)
+            if not unrelated:
+                code, embedding, bundle = codes.code[0], codes.embedding[0], text_encoder.facts.digest
         else:
             warnings.append("no word or letter of the text is known to the sentence encoder: its meaning is left out")
-    elif not words:
+    if not every and text_encoder is None:
         warnings.append("the text holds no word that could be looked for")
-    return TextQuery(clean, words, code, embedding, bundle, tuple(warnings))
+    return TextQuery(
+        clean, words, code, embedding, bundle, tuple(warnings), fields=True, unrelated=unrelated
+    )
 
 
 def content_query(session: "Session", content: NDArray[np.int8]) -> TextQuery:

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from medlike.archive.index.bm25 import Marked, telling
-from medlike.archive.index.candidates import Candidates, Field
-from medlike.archive.index.index import Part, View
+from medlike.archive.index.bm25 import MOST, Marked, best_of, telling
+from medlike.archive.index.candidates import Candidates, Field, ordered
+from medlike.archive.index.index import Part, View, positions_of
 from medlike.archive.search.fusion import FusedRanking, image_rows
 from medlike.archive.search.ranking import rank
 from medlike.archive.search.result import Hit
@@ -58,19 +58,23 @@ def rankings(
     weights: Mapping[str, float],
     depth: int,
     narrowed: Callable[[Part], Field],
+    by_words: "ImagesByWords | None" = None,
 ) -> dict[str, NDArray[np.int64]]:
     """Name -> rows of the store's images in order, the first `depth`, of each ranking that has a weight.
 
     image: the order by the query's own image, None where it has none. narrowed: a part's rows that may be answered.
+    by_words: the images by the words of their texts and fields; None for a query that is of the texts' words alone.
     """
     orders: dict[str, NDArray[np.int64]] = {}
+    if by_words is not None and weights["words"] and text.terms:
+        orders["words"] = by_words.order(depth)
     if views.texts is not None and (weights["words"] or weights["texts"]):
         fields = [narrowed(part) for part in views.texts.parts]
-        if weights["words"] and text.terms:
+        if weights["words"] and text.terms and by_words is None:
             words = session.indexes.words
             orders["words"] = _images(fields, lambda k: words.best(fields, text.terms, k), depth)
         if weights["texts"] and text.code is not None:
-            coded = [_coded(field) for field in fields]
+            coded = [field.coded() for field in fields]
             orders["texts"] = _images(coded, lambda k: _near(coded, text, k), depth)
     if views.pictures is not None and weights["pictures"] and text.code is not None:
         shown = [narrowed(part) for part in views.pictures.parts]
@@ -81,19 +85,72 @@ def rankings(
     return orders
 
 
+class ImagesByWords:
+    """The images of a view by the words of a query: BM25 of their best text and of their fields, added."""
+
+    def __init__(self, session: "Session", views: TextViews, fields: Sequence[Field], terms: Sequence[str]) -> None:
+        """fields: of the index of images, as they may be answered."""
+        indexes, self._fields = session.indexes, fields
+        self._scores, present = indexes.field_words.scores(fields, terms)
+        if views.texts is not None:
+            texts = [Field.of(part) for part in views.texts.parts]
+            text_scores, in_texts = indexes.words.scores(texts, terms)
+            present |= in_texts
+            for text, score in zip(texts, text_scores, strict=True):
+                score[text.part.dead] = 0
+                self._add(text.part.segment.images[: text.part.rows], score)
+        self.missing = tuple(term for term in terms[:MOST] if term not in present)
+
+    def _add(self, images: NDArray[np.int64], score: NDArray[np.float64]) -> None:
+        """Add the score of the best text of each image. images: rows of the store, ascending, for each text."""
+        at = np.flatnonzero(score)
+        if not len(at):
+            return
+        rows, first = np.unique(images[at], return_index=True)
+        best = np.maximum.reduceat(score[at], first)
+        for field, total in zip(self._fields, self._scores, strict=True):
+            stored = field.part.segment.images[: field.part.rows]
+            position = positions_of(stored, rows)
+            total[position] += best[rows.searchsorted(stored[position])]
+
+    def order(self, depth: int) -> NDArray[np.int64]:
+        """Return the first `depth` rows of the store by (-score, id); images with none of the words are left out."""
+        ranked = ordered(Candidates.joined(best_of(self._fields, self._scores, depth)), "radius")
+        return image_rows(self._fields, ranked, depth)
+
+
 def nearest(
     views: TextViews, text: TextQuery, k: int, narrowed: Callable[[Part], Field]
 ) -> Iterator[tuple[int, int, float]]:
     """The k texts nearest in meaning: (number, distance, similarity), in the order (distance, -similarity, id)."""
-    if views.texts is None:
+    if views.texts is None or text.code is None:
         return
-    fields = [_coded(narrowed(part)) for part in views.texts.parts]
+    fields = [narrowed(part).coded() for part in views.texts.parts]
     ranked = _near(fields, text, k)
     for at in range(len(ranked)):
         segment = fields[int(ranked.part[at])].part.segment
         position = int(ranked.position[at])
         number = int(segment.array("rows", position)[position])
         yield number, int(ranked.distance[at]), float(ranked.similarity[at])
+
+
+def text_warnings(text: TextQuery, missing: Sequence[str] = ()) -> tuple[str, ...]:
+    """Return what is to be said of a query's words.
+
+    Args:
+        text: The query.
+        missing: Its words that no text and no field has.
+    """
+    warnings = []
+    if missing:
+        shown = ", ".join(missing[:20]) + (", ..." if len(missing) > 20 else "")
+        warnings.append(f"no text and no field of the archive has: {shown}")
+    if text.unrelated:
+        warnings.append(
+            "no text is about this: the texts of the archive are no more like it than like texts on other things, so "
+            "nothing was searched for by meaning"
+        )
+    return tuple(warnings)
 
 
 def explained(session: "Session", ranking: FusedRanking, text: TextQuery, hits: Sequence[Hit], view: View) -> list[Hit]:
@@ -105,8 +162,10 @@ def explained(session: "Session", ranking: FusedRanking, text: TextQuery, hits: 
         if image is None:
             return hit  # erased a moment ago
         texts = [session.indexes.words.marked(number, terms) for number in store.text_numbers(image.row)]
-        marked = [text for text in texts if text is not None]
-        best = max(marked, key=lambda text: len(text.words), default=Marked((), None))
+        marked = [found for found in texts if found is not None]
+        best = max(marked, key=lambda found: len(found.words), default=Marked((), None))
+        if text.fields:
+            best = best.beside(session.indexes.field_words.marked(image.row, terms))
         return replace(
             hit,
             distance=hit.distance if hit.distance is None or hit.box is not None else round(hit.distance),
@@ -166,9 +225,3 @@ def _images(fields: Sequence[Field], best: Callable[[int], Candidates], depth: i
         if len(rows) >= depth or len(texts) < count:
             return rows
         count *= 2
-
-
-def _coded(field: Field) -> Field:
-    """Without the texts that have no cross-modal code."""
-    without = np.flatnonzero(field.part.segment.array("coded")[: field.part.rows] == 0)
-    return field.without(without) if len(without) else field
