@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Unpack
 
 from medlike.archive.intake import switching
+from medlike.archive.intake.conflicts import OnConflict
 from medlike.archive.intake.drain import ticket_status
 from medlike.archive.intake.ingest import AddReport
 from medlike.archive.intake.settings import IntakeSettings
@@ -206,6 +207,7 @@ class Archive:
         threads: int = 0,
         segmentations: bool = False,
         wait: float = 0.0,
+        on_conflict: OnConflict | None = None,
     ) -> AddReport:
         """Add images from folders, globs, files and CSV manifests, and return a report.
 
@@ -219,8 +221,11 @@ class Archive:
             threads: Threads that read files; 0 for one per core, at most 8.
             segmentations: If true, also add DICOM segmentation objects, whose pixels are not pictures.
             wait: Seconds to wait for another writer.
+            on_conflict: What to do with a file that has the SOP instance UID of a stored image of another patient,
+                study or series, or other pixels: "keep" the stored image, "replace" it, or "refuse" the file. None
+                replaces if only the pixels differ, and keeps otherwise. `report.conflicts` lists them all.
         """
-        settings = IntakeSettings(pixels, frames, self.keep_identifiers, threads)
+        settings = IntakeSettings(pixels, frames, self.keep_identifiers, threads, on_conflict)
         return self._writer.add(sources, settings, segmentations, progress, wait)
 
     def receive(
@@ -259,7 +264,11 @@ class Archive:
         return ticket_status(self._spool, self._links, ticket)
 
     def drain(
-        self, frames: "Frames" = "all", progress: Progress[AddReport] | None = None, wait: float = 0.0
+        self,
+        frames: "Frames" = "all",
+        progress: Progress[AddReport] | None = None,
+        wait: float = 0.0,
+        on_conflict: OnConflict | None = None,
     ) -> AddReport:
         """Commit all received files, with their pixels, and return a report that also lists the refused ones.
 
@@ -267,8 +276,9 @@ class Archive:
             frames: Frames of a multi-frame file: "middle", "all", or n for every n-th.
             progress: Called with the report so far.
             wait: Seconds to wait for another writer.
+            on_conflict: As for `add`; a received file that would not replace the stored image is set aside.
         """
-        return self._writer.drain(frames, progress, wait)
+        return self._writer.drain(frames, progress, wait, on_conflict)
 
     def remove(self, ids: Iterable[str] | str, erase: bool = False, wait: float = 0.0) -> "RemovalReport":
         """Remove images by id, and return how many there were and which ids are unknown.

@@ -1,6 +1,6 @@
 """Committing what the spool holds: each file once, struck off or set aside only after its commit."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 from medlike import files as durable
@@ -78,4 +78,8 @@ def take_in(spool: Spool, entries: list[Entry], intake: Intake, frames: "Frames"
     report.skipped = [(by_path[path].name or path, reason) for path, reason in report.skipped]
     report.remarks = [(by_path[path].name or path, remark) for path, remark in report.remarks]
     report.duplicates = [(by_path[path].name or path, id) for path, id in report.duplicates]
+    report.conflicts = [
+        replace(conflict, path=by_path[conflict.path].name or conflict.path) for conflict in report.conflicts
+    ]
+    report.replacements = [(by_path[path].name or path, stored, id) for path, stored, id in report.replacements]
     return report

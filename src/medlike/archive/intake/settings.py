@@ -2,8 +2,9 @@
 
 import os
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
+from medlike.archive.intake.conflicts import OnConflict
 from medlike.errors import QueryError
 from medlike.option import Option
 
@@ -17,6 +18,9 @@ class IntakeSettings:
         frames: Frames of a multi-frame file: "middle", "all", or n for every n-th.
         keep_identifiers: If true, names and dates are stored in the private folder.
         threads: Threads that read files; 0 for one per core, at most 8.
+        on_conflict: What to do with a file that has the SOP instance UID of a stored image of another patient, study
+            or series, or other pixels: "keep" the stored image, "replace" it, or "refuse" the file. None replaces if
+            only the pixels differ, and keeps otherwise.
     """
 
     pixels: Annotated[
@@ -37,10 +41,20 @@ class IntakeSettings:
         bool, Option("For a new archive: store names and dates in its private folder, beside UIDs and paths.")
     ] = False
     threads: int = 0
+    on_conflict: Annotated[
+        OnConflict | None,
+        Option(
+            "If a file has the SOP instance UID of a stored image but differs: keep the stored image, replace it, or "
+            "refuse the file. All conflicts are listed.",
+            shown="replace if only the pixels differ, else keep",
+        ),
+    ] = None
 
     def __post_init__(self) -> None:
         if self.pixels not in ("copy", "reference"):
             raise QueryError(f"pixels is {self.pixels!r}: give 'copy' or 'reference'")
+        if self.on_conflict not in (None, *get_args(OnConflict)):
+            raise QueryError(f"on_conflict is {self.on_conflict!r}: give {', '.join(get_args(OnConflict))}, or None")
 
     @property
     def workers(self) -> int:
