@@ -104,7 +104,7 @@ def conditions(texts: Sequence[str]) -> "JsonObject":
     Raises:
         typer.BadParameter: A text is not a condition.
     """
-    from medlike.archive.index.filters import parse
+    from medlike.archive.index.filter_text import parse
     from medlike.errors import QueryError
 
     try:
