@@ -13,9 +13,10 @@ PUBLIC = ERRORS | {
     "TextResult", "__version__", "samples",
 }  # fmt: skip
 VERBS = {
-    "add", "backup", "bundle", "close", "codes", "compact", "create", "drain", "ids", "info", "keep_identifiers",
-    "nearest_texts", "open", "path", "picture", "receive", "reindex", "remove", "repeat", "restore", "search",
-    "search_many", "session", "shared", "source", "sources", "status", "text_bundle", "to_pandas", "vectors", "verify",
+    "add", "backup", "browse", "bundle", "close", "codes", "compact", "create", "drain", "ids", "ids_of", "info",
+    "keep_identifiers", "nearest_texts", "open", "path", "picture", "receive", "reindex", "remove", "repeat", "restore",
+    "search", "search_many", "session", "shared", "source", "sources", "status", "text_bundle", "to_pandas", "vectors",
+    "verify",
 }  # fmt: skip
 
 

@@ -19,6 +19,7 @@ from medlike.archive.storage.identity import Links, as_source
 from medlike.archive.storage.lock import WriterLock
 from medlike.archive.storage.pictures import StoredPictures
 from medlike.archive.storage.pixels import Pixels
+from medlike.archive.storage.removal import owned
 from medlike.archive.storage.spool import Spool
 from medlike.archive.storage.store import Store
 from medlike.archive.storage.verify import Problem
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from medlike.archive.intake.drain import Ticket
     from medlike.archive.intake.reindex import ReindexReport
     from medlike.archive.intake.text_codes import TextReport
+    from medlike.archive.search.listing import Listing
     from medlike.archive.search.query import Query
     from medlike.archive.search.result import Result
     from medlike.archive.search.settings import SearchKeywords, TextKeywords
@@ -419,6 +421,47 @@ class Archive:
             prefix: Hex digits that the ids begin with; all ids unless given.
         """
         return self._store.ids(prefix)
+
+    def ids_of(
+        self, patient: str | None = None, study: str | None = None, series: str | None = None, removed: bool = False
+    ) -> list[str]:
+        """Return the public ids of all images of a patient, study or series; of several, images of all of them.
+
+        Args:
+            patient: The true patient id.
+            study: The true study instance UID.
+            series: The true series instance UID.
+            removed: If true, include removed images that `compact` has not deleted.
+
+        Raises:
+            InputError: Nothing is given.
+            ArchiveError: The key of the ids is missing.
+        """
+        owners = {"patient": patient, "study": study, "series": series}
+        identity = self._bundles.current().identity
+        hashes = {name: identity.hashed(name, value) for name, value in owners.items() if value is not None}
+        if not hashes:
+            raise InputError("no patient, study or series is given: give one of them")
+        return owned(self._store, hashes, removed)
+
+    def browse(
+        self, where: Mapping[str, Json] | None = None, limit: int = 100, offset: int = 0, *, viewer: Viewer = OWNER
+    ) -> "Listing":
+        """Return a page of the stored images that match a filter, in the order they were added, without a query.
+
+        Args:
+            where: A filter, as for `search`; all images unless given.
+            limit: How many images to return.
+            offset: How many matching images to skip.
+            viewer: As for `search`.
+
+        Raises:
+            QueryError: The filter makes no sense, or no image has a field of it.
+        """
+        from medlike.archive.search.listing import listing
+
+        with self.session(viewer) as session:
+            return listing(session, where, limit, offset)
 
     def codes(self, generation: int | None = None) -> tuple[list[str], U8]:
         """Return the ids of all images, oldest first, and their codes: uint8 [N, bits / 8], most significant bit first.

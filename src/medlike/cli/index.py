@@ -11,7 +11,7 @@ import typer
 
 from medlike.archive.intake.settings import IntakeSettings
 from medlike.cli.exits import REFUSED, fail
-from medlike.cli.options import ArchiveFolder, Report, ReportFormat, archive_folder
+from medlike.cli.options import ArchiveFolder, Report, ReportFormat, Wait, archive_folder
 from medlike.cli.settings import options_from_settings
 from medlike.option import Option
 
@@ -97,13 +97,13 @@ def index(
         bool,
         typer.Option("--segmentations", help="Also index DICOM segmentation objects, which are skipped by default."),
     ] = False,
+    wait: Wait = 0.0,
     format: ReportFormat = Report.table,
 ) -> None:
     """Add images to an archive; create the archive if it does not exist.
 
     Run it again to add new files; unchanged files are skipped. A file that cannot be read never stops the others:
-    it is listed at the end with the reason, and the exit code is 3. So is a file with the SOP instance UID of a
-    stored image that is of another patient, study or series, or has other pixels.
+    it is listed at the end with the reason, and the exit code is 3. So is a file in conflict with a stored image.
     """
     from medlike.cli.screen import print_json, progress
 
@@ -117,6 +117,7 @@ def index(
             frames=settings.frames,
             segmentations=segmentations,
             on_conflict=settings.on_conflict,
+            wait=wait,
             progress=lambda so_far: display.update(task, completed=so_far.files),
         )
     if format is Report.json:

@@ -47,6 +47,9 @@ BundleName = Annotated[
         "--bundle", "-b", help="Name of a shipped bundle, or the folder of one.", show_default="the default bundle"
     ),
 ]
+Wait = Annotated[
+    float, typer.Option("--wait", metavar="SECONDS", min=0, help="How long to wait for another writer.")
+]
 ReportFormat = Annotated[Report, typer.Option("--format", "-f", help="Output format: a table, or JSON for programs.")]
 ListFormat = Annotated[
     Format, typer.Option("--format", "-f", help="Output format: a table, or JSON or CSV for programs.")

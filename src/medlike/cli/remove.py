@@ -6,25 +6,38 @@ from typing import Annotated
 import typer
 
 from medlike.cli.exits import REFUSED
-from medlike.cli.options import ArchiveFolder, Report, ReportFormat, archive_folder, full_id
+from medlike.cli.options import ArchiveFolder, Report, ReportFormat, Wait, archive_folder, full_id
 
 EXAMPLES = """[b]Examples[/b]
 
 medlike remove 1f0c9a... --archive archive/
 
 medlike remove 1f0c9a... --archive archive/ --erase --yes
+
+medlike remove --patient P-4711 --archive archive/ --erase
 """
 
 
 def remove(
     ids: Annotated[
-        list[str], typer.Argument(metavar="ID...", help="Ids of images, or at least the first 4 digits of each.")
-    ],
+        list[str] | None,
+        typer.Argument(metavar="ID...", help="Ids of images, or at least the first 4 digits of each."),
+    ] = None,
     archive: ArchiveFolder = None,
+    patient: Annotated[
+        str | None, typer.Option("--patient", metavar="VALUE", help="Remove all images of a patient id.")
+    ] = None,
+    study: Annotated[
+        str | None, typer.Option("--study", metavar="VALUE", help="Remove all images of a study UID.")
+    ] = None,
+    series: Annotated[
+        str | None, typer.Option("--series", metavar="VALUE", help="Remove all images of a series UID.")
+    ] = None,
     erase: Annotated[
         bool, typer.Option("--erase", help="Leave no trace in the archive: rows, pixels, texts and links.")
     ] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before erasing.")] = False,
+    wait: Wait = 0.0,
     format: ReportFormat = Report.table,
 ) -> None:
     """Remove images from an archive. Without --erase, repeated searches of earlier generations still see them.
@@ -35,10 +48,17 @@ def remove(
     from medlike import Archive
     from medlike.cli.screen import note, out, print_json
 
-    if erase and not yes:
-        typer.confirm(f"Erase {len(ids)} images for good?", abort=True, err=True)
+    owners = {"patient": patient, "study": study, "series": series}
+    if bool(ids) == any(owners.values()):
+        raise typer.BadParameter("give ids, or --patient, --study or --series", param_hint="ID")
     with Archive.open(archive_folder(archive)) as opened:
-        report = opened.remove([full_id(opened, id) for id in ids], erase=erase)
+        doomed = [full_id(opened, id) for id in ids or ()] or opened.ids_of(**owners, removed=erase)
+        if not doomed:
+            note(f"medlike: no image of {' and '.join(f'{name} {value}' for name, value in owners.items() if value)}")
+            raise typer.Exit(REFUSED)
+        if erase and not yes:
+            typer.confirm(f"Erase {len(doomed)} images for good?", abort=True, err=True)
+        report = opened.remove(doomed, erase=erase, wait=wait)
     if format is Report.json:
         print_json(asdict(report))
     else:

@@ -45,7 +45,7 @@ class IntakeSettings:
         OnConflict | None,
         Option(
             "If a file has the SOP instance UID of a stored image but differs: keep the stored image, replace it, or "
-            "refuse the file. All conflicts are listed.",
+            "refuse the file.",
             shown="replace if only the pixels differ, else keep",
         ),
     ] = None
