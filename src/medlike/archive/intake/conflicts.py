@@ -1,10 +1,11 @@
 """Conflicts: a file with the SOP instance UID of a stored image that is of another patient, or looks different."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-from medlike.archive.storage.record import Record
-from medlike.archive.storage.rows import ImageRow
+if TYPE_CHECKING:
+    from medlike.archive.storage.record import Record
+    from medlike.archive.storage.rows import ImageRow
 
 #: What to do with a file in conflict with a stored image. None keeps the stored image if patient, study or series
 #: differ, and replaces it if only the pixels differ.
@@ -38,7 +39,7 @@ class Conflict:
         return f"its SOP instance UID is stored from {stored} with another {' and '.join(self.differs)}"
 
 
-def differences(live: ImageRow, record: Record) -> tuple[str, ...]:
+def differences(live: "ImageRow", record: "Record") -> tuple[str, ...]:
     """Return what makes a file another image than the stored one of the same id; nothing for ids made from pixels.
 
     A patient, study or series that only one of the two states is no difference.
@@ -53,7 +54,7 @@ def differences(live: ImageRow, record: Record) -> tuple[str, ...]:
 
 
 def resolved(
-    path: str, stored: str | None, live: ImageRow, record: Record, on_conflict: OnConflict | None, received: bool
+    path: str, stored: str | None, live: "ImageRow", record: "Record", on_conflict: OnConflict | None, received: bool
 ) -> Conflict | None:
     """Return the conflict of a file with the stored image of its id, and what is done about it; None without one.
 
