@@ -24,8 +24,9 @@ TORCH := torch==2.13.0
 # packages would try it.
 OPEN_CLIP := open_clip_torch==3.3.0 timm==1.0.31 torchvision==0.28.0 ftfy wcwidth
 
-# How many tests run side by side, each in a process of its own; WORKERS= runs them in one.
+# Tests run side by side in processes, each with one thread for its products; WORKERS= runs them in one process.
 WORKERS ?= -n 2
+TESTS   := OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(WORKERS)
 
 # Inputs with their expected values, as in tests/imaging/faults.py.
 FOLDER ?= $(MEDLIKE_DEV)/faults
@@ -64,12 +65,12 @@ types: $(DEV)
 
 check: lint types text
 	sh tests/system-packages.sh gcc libc6-dev
-	$(BIN)/python -m pytest -m "not slow and not gpu" $(WORKERS)
+	$(TESTS) -m "not slow and not gpu"
 
 test: $(DEV)
 	sh tests/system-packages.sh
 	$(MAKE) lint types text
-	$(BIN)/python -m pytest -m "not gpu" $(WORKERS)
+	$(TESTS) -m "not gpu"
 
 docs: $(DEV)
 	$(BIN)/python -m medlike_research.docs.reference > docs/cli.md.new && mv docs/cli.md.new docs/cli.md

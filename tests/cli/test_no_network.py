@@ -169,6 +169,7 @@ def test_every_command_has_a_case(tmp_path):
     assert not any("--help" in words for _, words in cases)
 
 
+@pytest.mark.slow
 def test_no_command_opens_a_socket_to_a_network(tmp_path, tiny_bundle, data):
     work = tmp_path / "work"
     work.mkdir()

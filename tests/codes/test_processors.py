@@ -45,6 +45,7 @@ print(digest.hexdigest())
 
 
 @pytest.mark.skipif(platform.machine() != "x86_64", reason="names a processor of another kind")
+@pytest.mark.slow
 def test_a_processor_without_vectors_gives_the_same_answers(tmp_path):
     def answers(**settings):
         given = {**os.environ, **settings}

@@ -142,6 +142,7 @@ def test_unknown_settings_list_the_known_ones():
         ResNet50(ResNetSettings(stride="v2"))
 
 
+@pytest.mark.slow
 def test_the_stem_loads_by_name_and_gives_its_maps(tmp_path):
     stem = Stem("efficientnet_lite0").eval()
     path = tmp_path / "lite.safetensors"

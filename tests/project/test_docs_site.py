@@ -46,6 +46,7 @@ def site(tmp_path_factory):
     return {file: Page(file) for file in sorted(html.rglob("*.html")) if "_static" not in file.relative_to(html).parts}
 
 
+@pytest.mark.slow
 def test_internal_links_lead_to_a_page_and_an_anchor(site):
     assert len(site) > 30
     broken = []
@@ -61,6 +62,7 @@ def test_internal_links_lead_to_a_page_and_an_anchor(site):
     assert not broken
 
 
+@pytest.mark.slow
 def test_nothing_is_loaded_from_another_host(site):
     outside = {url for page in site.values() for url in page.loaded if urlsplit(url).netloc}
     assert not outside
@@ -71,6 +73,7 @@ def test_nothing_is_loaded_from_another_host(site):
         assert pattern not in sheets
 
 
+@pytest.mark.slow
 def test_every_public_name_is_in_the_api_reference(site):
     (api,) = [page for file, page in site.items() if file.name == "api.html"]
     names = {f"medlike.{name}" for name in medlike.__all__ if not name.startswith("__")}

@@ -195,6 +195,7 @@ def test_the_first_collection_left_out(phantom_data, tmp_path):
         )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_a_damaged_checkpoint(phantom_data, small, tmp_path):
     dataset, split, cache = phantom_data
     (tmp_path / "out.run").mkdir()

@@ -74,6 +74,7 @@ def test_data_that_are_not_there(tmp_path):
     assert done.returncode == 1 and "no.csv does not exist" in done.stderr
 
 
+@pytest.mark.slow
 def test_training_speed_is_measured():
     done = medlike("bench", "train", "--quick", "--protocol", "frozen", "--device", "cpu", "--format", "json")
     assert done.returncode == 0, done.stderr

@@ -62,6 +62,7 @@ def test_images_and_texts_of_one_topic_meet(trained, parts):
         assert codes > 0.6 and floats > 0.6
 
 
+@pytest.mark.slow
 def test_shuffled_pairs_teach_nothing(parts):
     train, validation = (part.shuffled(1) for part in parts[:2])
     fit = fit_crossmodal(train, validation, preset(16, **WIDTHS), CrossModalRecipe(epochs=6, batch=64))
@@ -81,6 +82,7 @@ def test_the_same_seed_gives_the_same_codes(trained, parts):
         assert not np.array_equal(crossed(other.network, parts[2], view)[1], codes)
 
 
+@pytest.mark.slow
 def test_interrupted_and_resumed_is_as_never_interrupted(parts, tmp_path):
     def stop(line):
         if line.startswith("text, epoch 10 of"):
@@ -255,6 +257,7 @@ def collection(tmp_path_factory, tiny_pictures):
     return folder
 
 
+@pytest.mark.slow
 def test_the_command_makes_a_bundle_that_runs(collection, tiny_bundle, tmp_path):
     from typer.testing import CliRunner
 

@@ -74,6 +74,7 @@ def test_means_of_modalities_count_weights_and_shares_and_trust_few_pictures_lit
     np.testing.assert_allclose(found, [[first], [second]])
 
 
+@pytest.mark.slow
 def test_bits_do_not_say_what_all_cells_of_a_modality_share():
     """Pictures of two modalities, each with an offset of its own: once it is taken off, no bit tells them apart."""
     random = np.random.default_rng(0)

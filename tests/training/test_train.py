@@ -114,6 +114,7 @@ def test_killed_and_resumed_is_as_never_killed(trained, phantom_data, small, tmp
     assert Bundle.load(tmp_path / "again").encoder_digest == trained.encoder_digest
 
 
+@pytest.mark.slow
 def test_training_beats_its_start(phantom_data, small, tmp_path):
     """A trained code puts pictures of a label closer together than the learned rotation it started from."""
     from medlike.training.feed import served_outputs
@@ -133,6 +134,7 @@ def test_training_beats_its_start(phantom_data, small, tmp_path):
     assert after > before + 0.05
 
 
+@pytest.mark.slow
 def test_later_epochs_leave_the_depth_branch_as_its_steps_trained_it(phantom_data, small, tmp_path):
     from medlike.training.loop import fit
 
@@ -150,6 +152,7 @@ def test_later_epochs_leave_the_depth_branch_as_its_steps_trained_it(phantom_dat
     assert all(torch.equal(value, found[1][name]) for name, value in found[0].items())
 
 
+@pytest.mark.slow
 def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_batch(phantom_data, small, tmp_path):
     dataset, split, cache = phantom_data
     wild = small | {"rate": 1e38, "start_rate": 1e-4, "warmup": 2, "feature_epochs": 0, "batch": 40}
@@ -195,6 +198,7 @@ def test_the_second_stage_adds_the_published_reconstruction_error(trained, phant
         np.testing.assert_array_equal(encoder.encode(pictures).code, before.encode(pictures).code)
 
 
+@pytest.mark.slow
 def test_end_to_end_without_a_linear_branch(phantom_data, small, tmp_path):
     """The published network in small: no linear path, the whole network trained on pictures."""
     dataset, split, cache = phantom_data

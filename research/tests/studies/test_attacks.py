@@ -26,6 +26,7 @@ def flipped(bundle, a, b, what):
 
 
 @pytest.mark.parametrize(("steps", "goal"), [(1, "code"), (3, "code-and-detector"), (3, "cells")])
+@pytest.mark.slow
 def test_an_attack_stays_within_its_budget_and_beats_noise_of_the_same_size(pictures, steps, goal):
     bundle, clean = pictures
     changed = attacked(bundle, clean, 2, steps, goal)

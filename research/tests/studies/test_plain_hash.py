@@ -1,5 +1,6 @@
 """The plain rival of MCMFH."""
 
+import pytest
 import torch
 from tests.models.test_mcmfh import BOTH, IMAGE, SMALL, TEXT, rows, run
 from tests.training.test_mcmfh import WIDTHS, found, parts
@@ -19,6 +20,7 @@ def test_the_plain_rival_averages_its_sides():
     torch.testing.assert_close(run(rival, image, sentence, BOTH)["u"], (alone[0] + alone[1]) / 2)
 
 
+@pytest.mark.slow
 def test_the_plain_rival_learns_too(parts):
     recipe = CrossModalRecipe(epochs=6, batch=64, start="random", turned=False)
     fit = fit_crossmodal(parts[0], parts[1], preset(16, **WIDTHS), recipe, 0, PlainHash)

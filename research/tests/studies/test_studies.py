@@ -217,6 +217,7 @@ def test_studies_of_a_bundle_run_on_a_small_collection(bench, name, tmp_path, mo
     json.loads((tmp_path / "results.json").read_text(), parse_constant=lambda c: pytest.fail(c))
 
 
+@pytest.mark.slow
 def test_attacks_turn_codes_and_local_codes_of_the_shipped_bundle(bench, tmp_path, monkeypatch):
     from medlike_research.studies import robustness
 

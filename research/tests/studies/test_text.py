@@ -110,6 +110,7 @@ def test_permuted_queries_take_away_what_a_ranking_owes_to_its_query(bench):
     assert np.mean(null[view]["at"]) == pytest.approx(np.mean(shifts), abs=0.03) and np.mean(shifts) < 0.7
 
 
+@pytest.mark.slow
 def test_a_run_fills_every_table(bench, tmp_path):
     study = find_study("text")
     summary = run_study(study, bench, tmp_path, say=lambda text: None)
@@ -139,6 +140,7 @@ def test_a_run_fills_every_table(bench, tmp_path):
     )
 
 
+@pytest.mark.slow
 def test_a_subset_makes_do(bench, tmp_path):
     summary = run_study(find_study("text"), bench, tmp_path, only=["chance", "itq-*"], say=lambda text: None)
     assert next(row[0] for row in summary.tables[0][2]) == "ITQ on the embeddings"
