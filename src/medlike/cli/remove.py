@@ -1,12 +1,14 @@
 """medlike remove: remove images from an archive."""
 
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import Annotated
 
 import typer
 
 from medlike.cli.exits import REFUSED
 from medlike.cli.options import ArchiveFolder, Report, ReportFormat, Wait, archive_folder, full_id
+from medlike.cli.settings import options_from_settings
+from medlike.option import Option
 
 EXAMPLES = """[b]Examples[/b]
 
@@ -18,21 +20,30 @@ medlike remove --patient P-4711 --archive archive/ --erase
 """
 
 
+@dataclass(frozen=True)
+class OwnerOptions:
+    """Whose images to remove, by true values; of several, images of all of them.
+
+    Attributes:
+        patient: A patient id.
+        study: A study instance UID.
+        series: A series instance UID.
+    """
+
+    patient: Annotated[str | None, Option("Remove all images of a patient id.", metavar="VALUE")] = None
+    study: Annotated[str | None, Option("Remove all images of a study UID.", metavar="VALUE")] = None
+    series: Annotated[str | None, Option("Remove all images of a series UID.", metavar="VALUE")] = None
+
+
+@options_from_settings(OwnerOptions)
 def remove(
     ids: Annotated[
         list[str] | None,
         typer.Argument(metavar="ID...", help="Ids of images, or at least the first 4 digits of each."),
     ] = None,
     archive: ArchiveFolder = None,
-    patient: Annotated[
-        str | None, typer.Option("--patient", metavar="VALUE", help="Remove all images of a patient id.")
-    ] = None,
-    study: Annotated[
-        str | None, typer.Option("--study", metavar="VALUE", help="Remove all images of a study UID.")
-    ] = None,
-    series: Annotated[
-        str | None, typer.Option("--series", metavar="VALUE", help="Remove all images of a series UID.")
-    ] = None,
+    *,
+    owners: OwnerOptions,
     erase: Annotated[
         bool, typer.Option("--erase", help="Leave no trace in the archive: rows, pixels, texts and links.")
     ] = False,
@@ -48,13 +59,13 @@ def remove(
     from medlike import Archive
     from medlike.cli.screen import note, out, print_json
 
-    owners = {"patient": patient, "study": study, "series": series}
-    if bool(ids) == any(owners.values()):
+    given = {name: value for name, value in vars(owners).items() if value}
+    if bool(ids) == bool(given):
         raise typer.BadParameter("give ids, or --patient, --study or --series", param_hint="ID")
     with Archive.open(archive_folder(archive)) as opened:
-        doomed = [full_id(opened, id) for id in ids or ()] or opened.ids_of(**owners, removed=erase)
+        doomed = [full_id(opened, id) for id in ids or ()] or opened.ids_of(**given, removed=erase)
         if not doomed:
-            note(f"medlike: no image of {' and '.join(f'{name} {value}' for name, value in owners.items() if value)}")
+            note(f"medlike: no image of {' and '.join(f'{name} {value}' for name, value in given.items())}")
             raise typer.Exit(REFUSED)
         if erase and not yes:
             typer.confirm(f"Erase {len(doomed)} images for good?", abort=True, err=True)

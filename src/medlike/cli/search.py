@@ -196,7 +196,8 @@ def search(
                 receipt.write_text(printable_json(result.receipt, indent=1) + "\n", encoding="utf-8")
         if drawing.sheet is not None or drawing.page is not None:
             if isinstance(result, TextResult):
-                fail("--sheet and --page draw images, and this receipt is of a search for texts: leave them out")
+                option = "--page" if drawing.sheet is None else "--sheet"
+                fail(f"{option} draws images, and this receipt is of a search for texts: leave it out")
             if drawing.title is not None:
                 result = replace(result, title=drawing.title)
             if drawing.sheet is not None:

@@ -27,8 +27,8 @@ def require_fields(where: Mapping[str, Json], store: Store, parts: Sequence[Part
     if not any(part.rows for part in parts):
         return
     for field in dict.fromkeys(condition.field for condition in conditions(where)):
-        held = _in_columns(field, parts) if field in FILTER_COLUMNS else holds_field(store, field)
-        if not held:
+        present = _in_columns(field, parts) if field in FILTER_COLUMNS else holds_field(store, field)
+        if not present:
             known = known_fields(store, parts)
             near = difflib.get_close_matches(field, known, 1)
             meant = f"did you mean {near[0]}? " if near else ""

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from medlike.archive.index.candidates import Field
 from medlike.archive.index.filters import Filter
@@ -59,11 +60,11 @@ def listing(session: "Session", where: Mapping[str, Json] | None, limit: int, of
     if where:
         require_fields(where, session.store, view.parts)
     filter = Filter.of(where, session.store, session.hashed) if where else None
-    found = [np.empty(0, np.int64)]
+    matching: list[NDArray[np.int64]] = [np.empty(0, np.int64)]
     for part in view.parts:
         positions = Field.of(part, filter).allowed(np.arange(part.rows))
-        found.append(part.segment.images[positions])
-    rows = np.sort(np.concatenate(found))
+        matching.append(part.segment.images[positions])
+    rows = np.sort(np.concatenate(matching))
     page = [int(row) for row in rows[offset : offset + limit]]
     shown = session.store.shown(page)
     sources = session.sources([shown[row].id for row in page])
