@@ -12,6 +12,7 @@
     ├── DatasetError          a manifest or a labelled collection cannot be used
     ├── TrainingError         training cannot start or continue
     ├── PluginError           a part that another package adds cannot be loaded
+    ├── WorkerError           no decoding worker can be started
     └── MissingExtra          an optional package is not installed
         └── TextNotInstalled  text search needs a part that is not installed
 
@@ -69,6 +70,10 @@ INSTALL_TEXT = "install it with: pip install 'medlike[text]' && medlike text ins
 
 class PluginError(MedlikeError):
     """Raised if a part that another package adds to medlike cannot be loaded."""
+
+
+class WorkerError(MedlikeError):
+    """Raised if no decoding worker can be started."""
 
 
 class MissingExtra(MedlikeError):

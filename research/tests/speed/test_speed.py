@@ -118,7 +118,8 @@ def test_encode_refuses_codes_that_depend_on_the_batch():
 
 def test_ingest_measures_stages_and_acknowledgement():
     found = ingest.bench(quick=True, images=8, tell=quiet)
-    assert {"ratio ingest", "ratio ingest-acknowledge", "seconds ingest-decode", "seconds ingest-encode",
+    assert {"ratio ingest", "ratio ingest-workers", "ratio ingest-acknowledge", "seconds ingest-decode",
+            "seconds ingest-encode",
             "seconds ingest-preview", "seconds ingest-commit"} <= set(names(found))  # fmt: skip
     assert 0 < found.lines["ingest"].value <= 1.05
     shares = found.facts["ingest"]["share_of_core_seconds"]

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from medlike.archive.storage.removal import RemovalReport
     from medlike.archive.storage.upkeep import CompactReport
     from medlike.bundle import Bundle
-    from medlike.imaging import Frames
+    from medlike.imaging import Decoding, Frames
     from medlike.inference.encoding import Encodes
 
 
@@ -209,6 +209,7 @@ class Archive:
         threads: int = 0,
         segmentations: bool = False,
         wait: float = 0.0,
+        decoding: "Decoding" = "process",
         on_conflict: OnConflict | None = None,
     ) -> AddReport:
         """Add images from folders, globs, files and CSV manifests, and return a report.
@@ -223,11 +224,13 @@ class Archive:
             threads: Threads that read files; 0 for one per core, at most 8.
             segmentations: If true, also add DICOM segmentation objects, whose pixels are not pictures.
             wait: Seconds to wait for another writer.
+            decoding: "process" decodes files in worker processes: one that crashes its decoder, or takes too much time
+                or memory, is refused like any other. "inline" decodes them in this process.
             on_conflict: What to do with a file that has the SOP instance UID of a stored image of another patient,
                 study or series, or other pixels: "keep" the stored image, "replace" it, or "refuse" the file. None
                 replaces if only the pixels differ, and keeps otherwise. `report.conflicts` lists them all.
         """
-        settings = IntakeSettings(pixels, frames, self.keep_identifiers, threads, on_conflict)
+        settings = IntakeSettings(pixels, frames, self.keep_identifiers, threads, decoding, on_conflict)
         return self._writer.add(sources, settings, segmentations, progress, wait)
 
     def receive(
@@ -270,6 +273,7 @@ class Archive:
         frames: "Frames" = "all",
         progress: Progress[AddReport] | None = None,
         wait: float = 0.0,
+        decoding: "Decoding" = "process",
         on_conflict: OnConflict | None = None,
     ) -> AddReport:
         """Commit all received files, with their pixels, and return a report that also lists the refused ones.
@@ -278,9 +282,10 @@ class Archive:
             frames: Frames of a multi-frame file: "middle", "all", or n for every n-th.
             progress: Called with the report so far.
             wait: Seconds to wait for another writer.
+            decoding: As for `add`.
             on_conflict: As for `add`; a received file that would not replace the stored image is set aside.
         """
-        return self._writer.drain(frames, progress, wait, on_conflict)
+        return self._writer.drain(frames, progress, wait, decoding, on_conflict)
 
     def remove(self, ids: Iterable[str] | str, erase: bool = False, wait: float = 0.0) -> "RemovalReport":
         """Remove images by id, and return how many there were and which ids are unknown.

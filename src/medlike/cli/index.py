@@ -116,6 +116,7 @@ def index(
             pixels=settings.pixels,
             frames=settings.frames,
             segmentations=segmentations,
+            decoding=settings.decoding,
             on_conflict=settings.on_conflict,
             wait=wait,
             progress=lambda so_far: display.update(task, completed=so_far.files),

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -59,6 +59,7 @@ class QueryOptions:
         id: The id of a stored image, or its first digits.
         text: Words.
         region: A box of the image: x0, y0, x1, y1, half-open, in its pixels.
+        decoding: Where the file is decoded.
         texts: If true, stored texts are searched instead of images.
     """
 
@@ -81,6 +82,10 @@ class QueryOptions:
             text=str,
         ),
     ] = None
+    decoding: Annotated[
+        Literal["process", "inline"],
+        Option("Decode QUERY in a worker process, which a harmful file cannot leave, or inline."),
+    ] = "process"
     texts: Annotated[bool, Option("Return the stored texts nearest in meaning instead of images.")] = False
 
     @property
@@ -218,7 +223,7 @@ def _search(opened: "Archive", query: QueryOptions, settings: SearchSettings) ->
     from medlike import Query
 
     id = None if query.id is None else full_id(opened, query.id)
-    image_query = Query(query.query, id=id, region=query.region, text=query.text)
+    image_query = Query(query.query, id=id, region=query.region, text=query.text, decoding=query.decoding)
     try:
         if query.texts:
             return opened.nearest_texts(image_query, k=settings.k, where=settings.where)

@@ -1,6 +1,7 @@
 """Files into images: reading, window/level, letterbox, fingerprints, rendering."""
 
 from medlike.imaging.arrays import from_array, from_pil
+from medlike.imaging.decoding import Decoding
 from medlike.imaging.deidentification import deidentify, nameless, plain
 from medlike.imaging.discovery import Source, discover, load
 from medlike.imaging.fingerprints import fingerprint, perceptual_hash
@@ -16,6 +17,7 @@ from medlike.imaging.rendering import preview, render, render_colour
 
 __all__ = [
     "MAX_PIXELS",
+    "Decoding",
     "Frames",
     "Image",
     "Letterbox",

@@ -1,6 +1,6 @@
 """Images from arrays and Pillow pictures."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -158,7 +158,17 @@ def over_black(samples: np.ndarray, full: int | None = None) -> np.ndarray:
     full = full or int(np.iinfo(samples.dtype).max)
     if (alpha == full).all():
         return np.ascontiguousarray(colour)
-    return ((colour.astype(np.int64) * alpha + full // 2) // full).astype(samples.dtype)
+    flat = np.empty(colour.shape, samples.dtype)
+    for rows in bands(colour):
+        flat[rows] = (colour[rows].astype(np.int64) * alpha[rows] + full // 2) // full
+    return flat
+
+
+def bands(pixels: np.ndarray) -> Iterator[slice]:
+    """Yield slices of rows of about a million samples each: work on wide numbers then takes little memory."""
+    rows = max(1, (1 << 20) // max(1, pixels[:1].size))
+    for start in range(0, len(pixels), rows):
+        yield slice(start, start + rows)
 
 
 def sample_bits(pixels: np.ndarray) -> int:

@@ -26,7 +26,7 @@ from medlike.imaging.dicom_frames import frame_bytes, frame_spans
 from medlike.imaging.dicom_header import DEFLATED_FRAMES, PixelHeader, is_encapsulated
 from medlike.imaging.dicom_samples import native_frame, stored_values
 from medlike.imaging.jpeg2000 import without_offset
-from medlike.imaging.limits import check_size
+from medlike.imaging.limits import CONVERTED, DECODED_JPEG_2000, check_size
 from medlike.types import JsonObject
 
 Decode = Callable[[int], tuple[np.ndarray, int]]
@@ -129,7 +129,8 @@ def _values(samples: np.ndarray, header: PixelHeader, codestream: Codestream | N
 
 def _checked(codestream: Codestream, header: PixelHeader) -> Codestream:
     """Return a codestream that agrees with the header in size, before a decoder may allocate memory for it."""
-    check_size(codestream.height, codestream.width)
+    sample = DECODED_JPEG_2000 if codestream.coding == "JPEG 2000" else CONVERTED
+    check_size(codestream.height, codestream.width, codestream.components * sample)
     if (codestream.height, codestream.width) != (header.rows, header.columns):
         raise ImageError(
             f"the header says {header.columns} x {header.rows}, the compressed frame is "

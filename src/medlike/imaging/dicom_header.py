@@ -8,7 +8,7 @@ from pydicom.multival import MultiValue
 from pydicom.pixels import get_decoder
 
 from medlike.errors import ImageError
-from medlike.imaging.limits import check_size
+from medlike.imaging.limits import CONVERTED, DECODED, check_size
 from medlike.imaging.silence import reason
 
 PIXELS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
@@ -74,6 +74,8 @@ def pixel_header(dataset: Dataset, segmentations: bool = True) -> PixelHeader:
     samples = _whole(dataset, "SamplesPerPixel") or 1
     if samples not in (1, 3):
         raise ImageError(f"{samples} samples a pixel are no picture: 1 (grey, palette) and 3 (colour) are read")
+    # Bits are unpacked to bytes, and chroma to floats.
+    check_size(rows, columns, samples * max(allocated // 8, 1) * (CONVERTED if samples == 3 else DECODED))
     stored, high = _bits(dataset, allocated, keyword)
     syntax = dataset.file_meta.TransferSyntaxUID
     native = syntax == DEFLATED_FRAMES or not is_encapsulated(dataset)

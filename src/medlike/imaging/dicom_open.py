@@ -9,18 +9,16 @@ from pydicom import dcmread, uid
 from pydicom.datadict import dictionary_has_tag, dictionary_VR
 from pydicom.dataelem import DataElement, RawDataElement
 from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.filereader import read_dataset, read_preamble
+from pydicom.filereader import _read_command_set_elements, _read_file_meta_info, read_preamble
 from pydicom.valuerep import VR
 
 from medlike.errors import ImageError
 from medlike.imaging.dicom_header import PIXELS
 from medlike.imaging.limits import MAX_INFLATED_BYTES
+from medlike.imaging.memory import reserve
 from medlike.imaging.signatures import DICOM_PREFIX
 
 _PREAMBLE = 128
-
-#: The transfer syntax of a file is named in its first bytes.
-_SEARCHED = 1 << 16
 
 #: So many value representations are mended in one file.
 _MENDED = 8
@@ -34,6 +32,8 @@ def open_dicom(path: Path) -> Dataset:
         ImageError: there is no element to read, the file ends inside one, or unpacks to too much.
         OSError: as `open` does.
     """
+    # Its content, and the values of its elements.
+    reserve("file", 2 * path.stat().st_size, "the file is large")
     content = _with_preamble(path.read_bytes())
     _check_inflated(content)
     # Elements point into the source; the pixels are decoded after the file is closed.
@@ -42,6 +42,7 @@ def open_dicom(path: Path) -> Dataset:
         mended = _with_known_representation(content, dataset)
         if mended is None:
             break
+        _check_inflated(mended)
         content, dataset = mended, dcmread(BytesIO(mended), force=True)
     if len(dataset) == 0:
         # pydicom gives nothing at all of a file that ends inside of an element.
@@ -124,22 +125,32 @@ def _take_representations_of_the_dictionary(dataset: Dataset) -> None:
 
 
 def _check_inflated(content: bytes) -> None:
-    """Refuse a deflated file that unpacks to more than the limit, before pydicom unpacks it into memory."""
-    if uid.DeflatedExplicitVRLittleEndian.encode() not in content[:_SEARCHED]:
+    """Refuse a deflated file that unpacks to more than the limit, before pydicom unpacks it into memory.
+
+    Its beginning is read by the functions that pydicom itself uses, so that both take the same files for deflated and
+    agree on where the deflated part begins, with or without preamble and group length.
+    """
+    if uid.DeflatedExplicitVRLittleEndian.encode() not in content:
         return
+    source = BytesIO(content)
     try:
-        source = BytesIO(content)
         read_preamble(source, force=True)
-        meta = read_dataset(source, False, True, stop_when=lambda tag, representation, length: tag >> 16 != 2)
+        meta = _read_file_meta_info(source)
+        _read_command_set_elements(source)
         if meta.get("TransferSyntaxUID") != uid.DeflatedExplicitVRLittleEndian:
             return
-        unpack, total = zlib.decompressobj(-zlib.MAX_WBITS), 0
-        while total <= MAX_INFLATED_BYTES:
-            block = unpack.unconsumed_tail or source.read(1 << 20)
-            if not block:
-                return
-            total += len(unpack.decompress(block, 1 << 24))
-    except Exception:
-        # pydicom says later what is wrong with it.
+    except Exception:  # pydicom will raise the same, with what is wrong with it
         return
-    raise ImageError(f"the deflated file unpacks to more than {MAX_INFLATED_BYTES >> 30} GiB")
+    unpack, total, checked = zlib.decompressobj(-zlib.MAX_WBITS), 0, 0
+    while total <= MAX_INFLATED_BYTES:
+        block = unpack.unconsumed_tail or source.read(1 << 20)
+        if not block or unpack.eof:
+            return
+        try:
+            total += len(unpack.decompress(block, 1 << 24))
+        except zlib.error:  # as above
+            return
+        if total > checked:
+            checked = 2 * total
+            reserve("file", 2 * (len(content) + checked), f"the deflated file unpacks to more than {total >> 20} MiB")
+    raise ImageError(f"the deflated file unpacks to more than {MAX_INFLATED_BYTES >> 30} GiB: convert it first")

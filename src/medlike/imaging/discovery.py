@@ -7,10 +7,11 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from medlike.errors import ImageError
+from medlike.imaging.decoding import Decoding, read
 from medlike.imaging.frames import Frames, frame_choice
 from medlike.imaging.image import Image
 from medlike.imaging.manifest import read_manifest
-from medlike.imaging.reading import first_bytes, other_kind, read, sniff
+from medlike.imaging.reading import first_bytes, other_kind, sniff
 from medlike.imaging.silence import reason
 from medlike.imaging.source import Source
 
@@ -62,14 +63,16 @@ def discover(
     return (dataclasses.replace(source, segmentations=True) for source in named) if segmentations else named
 
 
-def load(source: Source, frames: Frames | None = None) -> Iterator[Image]:
+def load(source: Source, frames: Frames | None = None, decoding: Decoding = "inline") -> Iterator[Image]:
     """Yield the images of a source; the facts of a manifest override those of the file. Raises ImageError.
 
-    frames: as for `read`; None to use those of the source. A manifest's boxes hold for every frame.
+    frames: as for `read`; None to use those of the source. decoding: "process" decodes in a worker process, "inline"
+    in this one. A manifest's boxes hold for every frame.
     """
     if source.problem is not None:
         raise ImageError(source.problem)
-    for image in read(source.path, source.frames if frames is None else frames, source.segmentations):
+    frames = source.frames if frames is None else frames
+    for image in read(source.path, frames, source.segmentations, decoding):
         yield dataclasses.replace(
             image,
             path=source.path,

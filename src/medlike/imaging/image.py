@@ -151,4 +151,6 @@ class Image:
         """Return the SHA-256, in hex, of the decoded pixels (little-endian) with their shape and type."""
         pixels = np.ascontiguousarray(self.pixels, self.pixels.dtype.newbyteorder("<"))
         seed = f"{pixels.dtype.str} {pixels.shape}\n".encode()
-        return hashlib.sha256(seed + pixels.tobytes()).hexdigest()
+        digest = hashlib.sha256(seed)
+        digest.update(pixels.data)
+        return digest.hexdigest()

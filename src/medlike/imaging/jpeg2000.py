@@ -8,7 +8,7 @@ import numpy as np
 from medlike.errors import ImageError
 from medlike.imaging.arrays import over_black
 from medlike.imaging.codestream import Codestream, read_codestream
-from medlike.imaging.limits import check_size
+from medlike.imaging.limits import DECODED_JPEG_2000, check_size
 from medlike.imaging.page import Page
 
 #: Colour spaces whose samples are grey or RGB as they are.
@@ -30,7 +30,7 @@ def jpeg2000_page(path: Path) -> Page | None:
     bits, samples = int(facts["precision"]), int(facts["samples_per_pixel"])
     if bits <= 8 and not facts["is_signed"]:
         return None
-    check_size(int(facts["rows"]), int(facts["columns"]))
+    check_size(int(facts["rows"]), int(facts["columns"]), samples * DECODED_JPEG_2000)
     space = str(facts["colourspace"])
     if samples > 4 or (samples > 2 and space not in _AS_STORED):
         raise ImageError(f"JPEG 2000 of {samples} components of {bits} bits in {space} is not read: save it as sRGB")

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from medlike.errors import ImageError
-from medlike.imaging.limits import check_size
+from medlike.imaging.limits import DECODED, check_size
 from medlike.imaging.page import Page
 
 _COMMENT = rb"(?:\s|#[^\r\n]*[\r\n])"
@@ -31,7 +31,8 @@ def pnm_page(path: Path) -> Page | None:
     if header is None:
         raise ImageError("the PNM header is damaged")
     kind, width, height, white = (int(one) for one in header.groups())
-    check_size(height, width)
+    # Plain numbers become Python's own before they become an array.
+    check_size(height, width, (3 if kind in (3, 6) else 1) * (128 if kind in (2, 3) else DECODED))
     if not 1 <= white <= 65535:
         raise ImageError(f"the PNM header says a maxval of {white}: 1 .. 65535 are read")
     samples = 3 if kind in (3, 6) else 1

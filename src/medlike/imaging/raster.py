@@ -12,7 +12,7 @@ from medlike.imaging.arrays import grey_if_equal, holding_bits, kept_type, pillo
 from medlike.imaging.frames import Choice
 from medlike.imaging.image import Image, Photometry, Value
 from medlike.imaging.jpeg2000 import jpeg2000_page
-from medlike.imaging.limits import MAX_PIXELS, check_size
+from medlike.imaging.limits import CONVERTED, DECODED, DECODED_JPEG_2000, MAX_PIXELS, check_size
 from medlike.imaging.page import Page
 from medlike.imaging.png import png_page
 from medlike.imaging.pnm import pnm_page
@@ -78,13 +78,24 @@ def _by_pillow(path: Path, start: bytes, choose: Choice) -> Iterator[Image]:
             with silence():
                 if frames > 1:
                     picture.seek(frame)
-                check_size(picture.height, picture.width)
+                check_size(picture.height, picture.width, _pixel_bytes(picture))
                 page = png_page(path, picture, start) if picture.format == "PNG" else None
                 if page is None:
                     page = Page(pillow_pixels(picture))
                 else:
                     page = page._replace(pixels=upright(page.pixels, int(picture.getexif().get(_ORIENTATION, 1))))
             yield _image(page, path, frame, frames)
+
+
+def _pixel_bytes(picture: PillowImage.Image) -> float:
+    """Return the memory that decoding takes for a pixel."""
+    if picture.format in ("JPEG2000", "WEBP"):
+        return len(picture.getbands()) * (DECODED_JPEG_2000 if picture.format == "JPEG2000" else CONVERTED)
+    if picture.mode == "1":
+        return 4  # no colour and no alpha to compare
+    # Palettes and transparency become RGBA; Pillow keeps samples of 32 bits where a file has 16.
+    samples = 4 if picture.mode == "P" or "transparency" in picture.info else len(picture.getbands())
+    return samples * DECODED * (2 if picture.mode.startswith(("I", "F")) else 1)
 
 
 def _image(page: Page, path: Path, frame: int, frames: int) -> Image:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from medlike.errors import ImageError
+from medlike.imaging import memory
 from medlike.imaging.frames import Choice, Frames, frame_choice
 from medlike.imaging.image import Image
 from medlike.imaging.signatures import DICOM_PREFIX, JPEG_2000, TIFF
@@ -44,6 +45,7 @@ def read(path: str | Path, frames: Frames = "middle", segmentations: bool = True
     """
     choose = frame_choice(frames)
     file = Path(path)
+    memory.begin()
     try:
         yield from _read(file, choose, segmentations)
     except ImageError:

@@ -38,7 +38,7 @@ from functools import partial
 import numpy as np
 
 from medlike.errors import ImageError
-from medlike.imaging.arrays import resized
+from medlike.imaging.arrays import bands, resized
 from medlike.imaging.image import Image, Photometry, Window
 
 LOW_PERCENTILE = 0.5
@@ -72,8 +72,11 @@ def preview(image: Image, side: int = 512) -> np.ndarray:
 
 def luminance(rgb: np.ndarray) -> np.ndarray:
     """Return ITU-R BT.601 luminance in integers: uint8 [H, W, 3] to uint8 [H, W]. Equal channels stay."""
-    red, green, blue = (rgb[..., channel].astype(np.uint32) for channel in range(3))
-    return ((299 * red + 587 * green + 114 * blue + 500) // 1000).astype(np.uint8)
+    grey = np.empty(rgb.shape[:2], np.uint8)
+    for rows in bands(rgb):
+        red, green, blue = (rgb[rows, :, channel].astype(np.uint32) for channel in range(3))
+        grey[rows] = (299 * red + 587 * green + 114 * blue + 500) // 1000
+    return grey
 
 
 def _colour(image: Image) -> np.ndarray:
@@ -85,9 +88,9 @@ def _colour(image: Image) -> np.ndarray:
         values = np.unique(pixels[_finite(pixels)]).astype(np.float64)
         low, high = _known_scale(values, image.photometry, whole=False) or full
         return _spread(np.nan_to_num(pixels.astype(np.float64), nan=low), low, high)
-    places, stored, counts = _histogram(pixels)
+    stored, counts = _histogram(pixels)
     low, high = _known_scale(stored[counts > 0], image.photometry, whole=True) or full
-    return _spread(stored, low, high)[places]
+    return _looked_up(_spread(stored, low, high), pixels, int(stored[0]))
 
 
 def _grey(image: Image) -> np.ndarray:
@@ -102,11 +105,11 @@ def _grey(image: Image) -> np.ndarray:
         stored = np.nan_to_num(pixels.astype(np.float64), nan=low, posinf=high, neginf=low)
         grey = _shaded(stored, values.astype(np.float64), counts, photometry, whole=False)
         return np.where(padded, np.uint8(0), grey)
-    places, stored, counts = _histogram(pixels)
+    stored, counts = _histogram(pixels)
     padded = _padded(stored, counts > 0, photometry)
     present = (counts > 0) & ~padded
     grey = _shaded(stored, stored[present], counts[present], photometry, whole=True)
-    return np.where(padded, np.uint8(0), grey)[places]
+    return _looked_up(np.where(padded, np.uint8(0), grey), pixels, int(stored[0]))
 
 
 def _finite(pixels: np.ndarray) -> np.ndarray:
@@ -117,16 +120,25 @@ def _finite(pixels: np.ndarray) -> np.ndarray:
     return finite
 
 
-def _histogram(pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return the place of each integer pixel among all values from the lowest to the highest, these, and their counts.
+def _histogram(pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return all values of integer pixels from the lowest to the highest, float64 [N], and their counts [N]."""
+    lowest, highest = int(pixels.min()), int(pixels.max())
+    counts = np.zeros(highest - lowest + 1, np.int64)
+    for rows in bands(pixels):
+        counts += np.bincount(_places(pixels[rows], lowest).ravel(), minlength=len(counts))
+    return np.arange(lowest, highest + 1, dtype=np.float64), counts
 
-    Returns:
-        Places int32 of the shape of the pixels, values float64 [N], counts [N].
-    """
-    lowest = int(pixels.min())
-    places = pixels.astype(np.int32) - lowest
-    counts = np.bincount(places.ravel())
-    return places, np.arange(lowest, lowest + len(counts), dtype=np.float64), counts
+
+def _looked_up(table: np.ndarray, pixels: np.ndarray, lowest: int) -> np.ndarray:
+    """Return the entries of a table, uint8 [N], that begins with the lowest value, for integer pixels of any shape."""
+    shown = np.empty(pixels.shape, np.uint8)
+    for rows in bands(pixels):
+        shown[rows] = table[_places(pixels[rows], lowest)]
+    return shown
+
+
+def _places(pixels: np.ndarray, lowest: int) -> np.ndarray:
+    return pixels.astype(np.int32) - lowest
 
 
 def _padded(values: np.ndarray, present: np.ndarray, photometry: Photometry) -> np.ndarray:

@@ -22,7 +22,7 @@ from PIL import ImageFile
 from medlike.errors import ImageError
 from medlike.imaging.arrays import over_black, pillow_pixels, wide_samples
 from medlike.imaging.frames import Choice
-from medlike.imaging.limits import check_size
+from medlike.imaging.limits import DECODED, check_size
 from medlike.imaging.page import Page
 from medlike.imaging.silence import silence
 
@@ -70,6 +70,8 @@ def tiff_pages(path: Path, choose: Choice) -> Iterator[tuple[Page, int, int]]:
                     raise ImageError(f"page {index} has no tags of its own")
                 # RGBA is the most that a picture needs; more samples count as more pixels.
                 check_size(page.imagelength, page.imagewidth * max(1, page.samplesperpixel // 4))
+                sample = max(int(page.bitspersample) // 8, 1) * DECODED
+                check_size(page.imagelength, page.imagewidth, int(page.samplesperpixel) * sample)
                 decoded = _page(path, file, page, index)
                 turned = decoded._replace(pixels=upright(decoded.pixels, _orientation(page)))
             yield turned, index, count

@@ -13,6 +13,7 @@ from medlike.archive.storage import pixels as pixel_files
 from medlike.archive.storage import record as records
 from medlike.bundle import Bundle, default
 from medlike.codes.threads import cores
+from medlike.imaging import pool
 from medlike_research.speed.drawn import write_files
 from medlike_research.speed.timing import Figures, Line, rounds
 
@@ -23,10 +24,11 @@ def bench(quick: bool = False, images: int | None = None, tell: Callable[[str], 
     """Take in drawn CT slices of 512 x 512 (2,000; quick 64), one in eight in JPEG 2000, under the default bundle.
 
     Lines: ratio ingest: images a second over what the core-seconds of all its work allow on these cores (a
-    perfect overlap is 1); seconds ingest-image: wall seconds an image; seconds ingest-STAGE: core-seconds an
-    image of decode, prepare, preview, record and encode, each alone on one core, and wall seconds of commit
-    (store, fsync, index); seconds ingest-acknowledge: a received image until it is safe, and ratio
-    ingest-acknowledge over writing and fsyncing the same bytes alone.
+    perfect overlap is 1); ratio ingest-workers: wall seconds over those with decoding="inline"; seconds
+    ingest-image: wall seconds an image; seconds ingest-STAGE: core-seconds an image of decode, prepare, preview,
+    record and encode, each alone on one core, and wall seconds of commit (store, fsync, index); seconds
+    ingest-acknowledge: a received image until it is safe, and ratio ingest-acknowledge over writing and fsyncing
+    the same bytes alone.
     """
     from medlike import imaging
     from medlike.inference import Encoder
@@ -38,10 +40,14 @@ def bench(quick: bool = False, images: int | None = None, tell: Callable[[str], 
         files = write_files(Path(folder) / "files", number)
         encoder = Encoder(Bundle.load(default()))
         encoder.require_golden()  # once a process, and no part of taking in
+        with Archive.create(Path(folder) / "inline", encoder=encoder, text_bundle=None) as inline:
+            began = time.perf_counter()
+            inline.add(Path(folder) / "files", decoding="inline")
+            inline_wall = time.perf_counter() - began
         with Archive.create(Path(folder) / "archive", encoder=encoder, text_bundle=None) as archive:
-            idle, busy, began = _idle(), time.process_time(), time.perf_counter()
+            idle, busy, began = _idle(), _core_seconds(), time.perf_counter()
             report = archive.add(Path(folder) / "files")
-            wall, cpu, idle = time.perf_counter() - began, time.process_time() - busy, _idle() - idle
+            wall, cpu, idle = time.perf_counter() - began, _core_seconds() - busy, _idle() - idle
             first = archive._store.images(archive._store.select("removed IS NULL", ())[:1])
             if report.added != number or not archive.search(Query(id=next(iter(first.values())).id), k=1).hits:
                 raise AssertionError(f"{report.added} of {number} images were taken in: {report.skipped[:3]}")
@@ -65,6 +71,8 @@ def bench(quick: bool = False, images: int | None = None, tell: Callable[[str], 
         "ratio_of_cores_had": cpu / (cpu + idle), "report_seconds": report.seconds,
         "share_of_core_seconds": {name: value * number / cpu for name, value in stages.items()},
     }  # fmt: skip
+    found.lines["ingest-workers"] = Line("ratio", wall / inline_wall)
+    found.facts["ingest-workers"] = {"peer_is": "the same with decoding in this process, which ran first"}
     found.seconds("ingest-image", wall / number)
     for name, value in stages.items():
         found.seconds(f"ingest-{name}", value)
@@ -104,6 +112,15 @@ def _spent(work: Callable[[Any], Any], given: Iterable[Any]) -> tuple[list[Any],
     began = time.process_time()
     done += [work(each) for each in given[1:]]
     return done, (time.process_time() - began) / max(len(given) - 1, 1)
+
+
+def _core_seconds() -> float:
+    """Core-seconds of this process and of its decoding workers."""
+    ticks = 0
+    for worker in pool.shared_pool().workers():
+        after_name = Path(f"/proc/{worker}/stat").read_text().rsplit(")", 1)[1].split()
+        ticks += int(after_name[11]) + int(after_name[12])
+    return time.process_time() + ticks / os.sysconf("SC_CLK_TCK")
 
 
 def _idle() -> float:

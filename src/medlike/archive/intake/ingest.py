@@ -28,7 +28,7 @@ from medlike.archive.storage.identity import Link, Links, Seen
 from medlike.archive.storage.pixels import Pixels
 from medlike.archive.storage.record import Record
 from medlike.archive.storage.rows import ImageRow, NewImage
-from medlike.errors import ArchiveFull, ImageError
+from medlike.errors import ArchiveFull, ImageError, WorkerError
 from medlike.inference.encoding import Encoding, require_golden
 from medlike.types import Progress
 
@@ -404,7 +404,7 @@ class Intake:
     def _load(self, source: "Source", received: bool) -> Iterator[Taken | Refused]:
         from medlike import imaging
 
-        images = imaging.load(source, self.settings.frames)
+        images = imaging.load(source, self.settings.frames, self.settings.decoding)
         path = None if received else _absolute(str(source.path))
         while True:
             try:
@@ -422,6 +422,8 @@ class Intake:
             except ImageError as error:
                 yield Refused(str(error))
                 return
+            except WorkerError:
+                raise  # it concerns every file
             except Exception as error:
                 # A decoder's own complaint; the batch goes on.
                 yield Refused(f"{type(error).__name__}: {error}")

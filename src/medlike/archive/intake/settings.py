@@ -18,6 +18,7 @@ class IntakeSettings:
         frames: Frames of a multi-frame file: "middle", "all", or n for every n-th.
         keep_identifiers: If true, names and dates are stored in the private folder.
         threads: Threads that read files; 0 for one per core, at most 8.
+        decoding: "process" decodes files in worker processes, "inline" in this one.
         on_conflict: What to do with a file that has the SOP instance UID of a stored image of another patient, study
             or series, or other pixels: "keep" the stored image, "replace" it, or "refuse" the file. None replaces if
             only the pixels differ, and keeps otherwise.
@@ -41,6 +42,12 @@ class IntakeSettings:
         bool, Option("For a new archive: store names and dates in its private folder, beside UIDs and paths.")
     ] = False
     threads: int = 0
+    decoding: Annotated[
+        Literal["process", "inline"],
+        Option(
+            "Decode files in worker processes, which a harmful file cannot leave, or inline, for files that you trust."
+        ),
+    ] = "process"
     on_conflict: Annotated[
         OnConflict | None,
         Option(
@@ -53,6 +60,8 @@ class IntakeSettings:
     def __post_init__(self) -> None:
         if self.pixels not in ("copy", "reference"):
             raise QueryError(f"pixels is {self.pixels!r}: give 'copy' or 'reference'")
+        if self.decoding not in ("process", "inline"):
+            raise QueryError(f"decoding is {self.decoding!r}: give 'process' or 'inline'")
         if self.on_conflict not in (None, *get_args(OnConflict)):
             raise QueryError(f"on_conflict is {self.on_conflict!r}: give {', '.join(get_args(OnConflict))}, or None")
 

@@ -24,7 +24,7 @@ from medlike.types import Progress
 if TYPE_CHECKING:
     from medlike.archive.intake.text_codes import TextReport
     from medlike.bundle import Bundle
-    from medlike.imaging import Frames
+    from medlike.imaging import Decoding, Frames
     from medlike.inference.encoding import Encodes
 
 
@@ -72,7 +72,7 @@ class ArchiveWriter:
 
         places = [sources] if isinstance(sources, str | Path) else list(sources)
         with self.writing(wait):
-            received = self._drain()
+            received = self._drain(decoding=settings.decoding)
             intake = self._intake(settings, progress)
             intake.report.conflicts += received.conflicts
             intake.between_groups = lambda: self._give_way(intake.bundle)
@@ -81,11 +81,16 @@ class ArchiveWriter:
         return report
 
     def drain(
-        self, frames: "Frames", progress: Progress[AddReport] | None, wait: float, on_conflict: OnConflict | None
+        self,
+        frames: "Frames",
+        progress: Progress[AddReport] | None,
+        wait: float,
+        decoding: "Decoding",
+        on_conflict: OnConflict | None,
     ) -> AddReport:
         """Commit what the spool holds, and return a report."""
         with self.writing(wait, short=True):
-            report = self._drain(frames, progress, on_conflict)
+            report = self._drain(frames, progress, decoding, on_conflict)
             self._refresh(report)
         return report
 
@@ -162,13 +167,14 @@ class ArchiveWriter:
         self,
         frames: "Frames" = "all",
         progress: Progress[AddReport] | None = None,
+        decoding: "Decoding" = "process",
         on_conflict: OnConflict | None = None,
     ) -> AddReport:
         damaged = self.spool.set_damaged_aside()
         entries = arrivals(self.spool)
         if entries:
-            identifiers = self.bundles.current().folder.keep_identifiers
-            settings = IntakeSettings("copy", frames, identifiers, on_conflict=on_conflict)
+            keep = self.bundles.current().folder.keep_identifiers
+            settings = IntakeSettings("copy", frames, keep, decoding=decoding, on_conflict=on_conflict)
             report = take_in(self.spool, entries, self._intake(settings, progress), frames)
         else:
             report = AddReport(generation=self.store.generation())

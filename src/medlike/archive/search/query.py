@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from medlike.errors import QueryError
 
 if TYPE_CHECKING:
-    from medlike.imaging import Image
+    from medlike.imaging import Decoding, Image
 
 
 #: What a query is called on sheets and pages unless it has a title of its own.
@@ -25,6 +25,7 @@ class Query:
         region: The box to search for: x0, y0, x1, y1, half-open, in pixels of the query's image.
         text: Words to search by, alone or with an image.
         title: What sheets and pages call the query. They never show the name of its file, which can name a person.
+        decoding: "process" decodes a file in a worker process, which a harmful file cannot leave; "inline" in this one.
 
     Raises:
         QueryError: There is no image, id or text, there are both image and id, or the region is not a box.
@@ -35,12 +36,15 @@ class Query:
     region: Sequence[float] | None = None
     text: str | None = None
     title: str | None = None
+    decoding: "Decoding" = "process"
 
     def __post_init__(self) -> None:
         if self.image is not None and self.id is not None:
             raise QueryError("a query has an image or an id, not both: leave one out")
         if self.image is None and self.id is None and self.text is None:
             raise QueryError("a query is empty: give image=, id= of a stored image, or text=")
+        if self.decoding not in ("process", "inline"):
+            raise QueryError(f"decoding is {self.decoding!r}: give 'process' or 'inline'")
         if self.region is not None:
             if self.image is None and self.id is None:
                 raise QueryError("a region needs the image it is in: give image= or id= too")
@@ -59,7 +63,7 @@ class Query:
         """
         from medlike.imaging import as_image
 
-        image = as_image(self.image)
+        image = as_image(self.image, self.decoding)
         if image is None:
             raise QueryError(
                 f"{type(self.image).__name__} cannot be searched for: "

@@ -34,6 +34,7 @@ class StoredPictures:
 def image(row: ImageRow, pixels: Pixels, links: Links | None) -> "Image | None":
     """The image with its own pixels; None where neither they nor the unchanged original are there."""
     from medlike import imaging
+    from medlike.imaging import decoding
 
     stored = pixels.read(row.pixels) if row.kind == "copy" else None
     if stored is not None:
@@ -53,7 +54,7 @@ def image(row: ImageRow, pixels: Pixels, links: Links | None) -> "Image | None":
     # The middle frame is the usual one, and the others need not be decoded for it.
     for frames in ("middle", "all"):
         try:
-            for candidate in imaging.read(link.path, frames):
+            for candidate in decoding.read(link.path, frames):
                 if candidate.frame == row.frame:
                     return candidate if candidate.digest == row.pixels else None
         except ImageError:
