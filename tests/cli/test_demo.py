@@ -65,6 +65,9 @@ def test_page_stands_by_itself(drawn):
     assert all("".join(target).startswith(("data:", "#")) for target in pointed), "everything is in the page"
     assert page.count("data:image/") >= 8 + 40
     assert "not a medical device" in page
+    for terms in ("COVID-19 Image Repository", "CC BY 3.0, https://", "CC BY 4.0, https://", "changes: scaled down"):
+        assert terms in page, "the terms of the images ask for their authors"
+    assert "<dt>similarity</dt>" in page
 
 
 def test_sheet_is_a_picture(drawn):

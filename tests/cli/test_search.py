@@ -22,7 +22,7 @@ def test_json_has_every_key_and_nothing_else_on_stdout(indexed):
     done = medlike("search", CHEST, "--archive", indexed, "-k", "5", "--format", "json")
     assert done.code == 0, done.err
     answer = done.json
-    assert set(answer) == {"hits", "outlier", "receipt", "seconds"}
+    assert set(answer) == {"familiarity", "hits", "outlier", "receipt", "seconds"}
     assert [hit["rank"] for hit in answer["hits"]] == [1, 2, 3, 4, 5]
     assert all(set(hit) == HIT for hit in answer["hits"])
     assert set(answer["outlier"]) == VERDICT and set(answer["outlier"]["components"]) >= {"neighbours"}

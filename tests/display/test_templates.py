@@ -12,7 +12,9 @@ def test_a_value_that_is_missing_is_refused():
 
 
 def test_texts_are_escaped():
-    shown = template("page.html").render(results=[], title="<b>&", style="", notice="", missing="")
+    shown = template("page.html").render(
+        results=[], title="<b>&", style="", notice="", missing="", legend=[], attributions=[]
+    )
     assert "<b>&" not in shown and "&lt;b&gt;&amp;" in shown
 
 

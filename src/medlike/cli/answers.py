@@ -18,15 +18,17 @@ TEXT_FIELDS = ("rank", "id", "kind", "text", "distance", "similarity")
 
 
 def show(result: "Result", title: str | None = None) -> None:
-    """Print a result as a table, with the verdict on the query above it."""
+    """Print a result as a table, with the verdicts on query and archive above it."""
     from medlike.cli.screen import out, print_table, say
-    from medlike.display.sheet import measure
+    from medlike.display.sheet import ITSELF, measure
 
     console = out()
     if title:
         console.print()
         say(title, style="bold")
     _show_verdict(result.outlier)
+    if result.familiarity is not None:
+        say(str(result.familiarity), style="bold red" if result.familiarity.alike is False else None)
     if not result.hits:
         console.print("no hits")
         return
@@ -38,7 +40,8 @@ def show(result: "Result", title: str | None = None) -> None:
         (
             hit.rank,
             *([", ".join(hit.words), measure(hit)] if in_words else [_distance(hit), f"{hit.similarity:.2f}"]),
-            *(hit.metadata.get(name) for name in facts),
+            *(hit.metadata.get(name) for name in facts[:-1]),
+            f"({ITSELF}) {hit.metadata.get(facts[-1]) or ''}" if hit.itself else hit.metadata.get(facts[-1]),
             hit.id[:SHORT] if narrow else hit.id,
             place(hit.source),
             *([f"+{hit.group_size - 1}" if hit.group_size > 1 else ""] if hit.group_size else []),

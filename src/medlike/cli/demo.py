@@ -79,7 +79,7 @@ def demo(
     """
     from medlike.cli.answers import show
     from medlike.cli.screen import out, progress, say
-    from medlike.datasets.shipped import MANIFEST, samples
+    from medlike.datasets.shipped import MANIFEST, attributions, samples
     from medlike.display.page import page
     from medlike.display.sheet import draw, write
 
@@ -96,7 +96,10 @@ def demo(
             show(result, f"{question.title}  {question.words}".rstrip())
         sheet, html = folder / "sheet.png", folder / "page.html"
         write(draw(results), sheet)
-        page(results, html, "medlike demo")
+        names = [f"queries/{question.file}" for question in questions if question.file]
+        shown = [Path(hit.source["path"]) for result in results for hit in result if hit.source and hit.source["path"]]
+        names += [file.relative_to(shipped).as_posix() for file in shown if file.is_relative_to(shipped)]
+        page(results, html, "medlike demo", attributions=attributions(names))
     console.print(f"{time.perf_counter() - began:.1f} s. Look at:")
     for path in (html, sheet):
         say(f"  {path}")

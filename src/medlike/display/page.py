@@ -10,14 +10,32 @@ from PIL import Image as Pillow
 
 from medlike import files
 from medlike.archive.search.result import Hit, Result
-from medlike.display.sheet import MISSING, NOTICE, absent, described, measure, seen, shown_hit, shown_query, verdict
+from medlike.display.legend import legend
+from medlike.display.sheet import (
+    ITSELF,
+    MISSING,
+    NOTICE,
+    absent,
+    described,
+    judgements,
+    measure,
+    seen,
+    shown_hit,
+    shown_query,
+)
 from medlike.display.templates import template
 from medlike.types import JsonObject
 
 LONGEST = 400  # characters of a query in words that are shown in place of its picture
 
 
-def page(results: Sequence[Result], path: str | Path | None = None, title: str = "medlike", side: int = 320) -> str:
+def page(
+    results: Sequence[Result],
+    path: str | Path | None = None,
+    title: str = "medlike",
+    side: int = 320,
+    attributions: Sequence[str] = (),
+) -> str:
     """Draw results as a self-contained HTML page.
 
     Args:
@@ -25,11 +43,12 @@ def page(results: Sequence[Result], path: str | Path | None = None, title: str =
         path: Where the page is written, whole or not at all; None does not write.
         title: Heading of the page.
         side: Longest side of the images, pixels.
+        attributions: Whose the images are, and under which terms; a line each at the end of the page.
 
     Returns:
         The page.
     """
-    text = _render("page.html", results, side, title=title)
+    text = _render("page.html", results, side, title=title, attributions=attributions)
     if path is not None:
         files.write(Path(path), text.encode(), mode=0o644)
     return text
@@ -48,10 +67,11 @@ def fragment(result: Result, side: int = 224) -> str:
     return _render("fragment.html", [result], side)
 
 
-def _render(name: str, results: Sequence[Result], side: int, **facts: str) -> str:
+def _render(name: str, results: Sequence[Result], side: int, **facts: object) -> str:
     style = Markup(template("results.css").render())  # our own, not from outside
     sections = [_section(result, side) for result in results]
-    return template(name).render(results=sections, style=style, notice=NOTICE, missing=MISSING, **facts)
+    facts |= {"notice": NOTICE, "missing": MISSING, "itself": ITSELF, "legend": legend(results)}
+    return template(name).render(results=sections, style=style, **facts)
 
 
 def _section(result: Result, side: int) -> JsonObject:
@@ -66,8 +86,7 @@ def _section(result: Result, side: int) -> JsonObject:
         "picture": None if words is not None else _data(shown_query(result, side)),
         "absent": absent(result),
         "seen": seen(result),
-        "verdict": verdict(result.outlier),
-        "is_outlier": bool(result.outlier and result.outlier["is_outlier"]),
+        "judgements": judgements(result),
         "warnings": result.warnings,
         "hits": [_hit(result, hit, side) for hit in result.hits],
     }
@@ -78,6 +97,7 @@ def _hit(result: Result, hit: Hit, side: int) -> JsonObject:
     return {
         "rank": hit.rank,
         "id": hit.id,
+        "itself": hit.itself,
         "picture": _data(shown_hit(result, hit, side, hit.box is not None)),
         "more": max((hit.group_size or 1) - 1, 0),
         "measure": measure(hit),

@@ -11,10 +11,12 @@ from PIL import ImageDraw, ImageFont
 
 from medlike import files as durable
 from medlike.archive.search.result import Box, Hit, Picture, Result
+from medlike.display.legend import legend
 from medlike.errors import InputError
 from medlike.types import JsonObject
 
 Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
+Colour = tuple[int, int, int]
 
 NOTICE = "medlike is a research tool, not a medical device"
 
@@ -32,7 +34,10 @@ _GAP = 16
 _PAD = 10
 _TINT = 0.25  # how much of a cell that agrees in every bit is covered
 _AGREES = 0.6  # share of equal bits from which a cell is tinted; half of them agree by chance
+_LINE = 20  # height of a small line of text
+_LABEL = 3  # lines below a hit at most
 MISSING = "picture missing"
+ITSELF = "the query itself"
 _SUFFIXES = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG"}
 _LINES = ("modality", "region", "body_part", "view", "label")
 
@@ -56,13 +61,17 @@ def draw(
     """
     bands = [_band(result, columns, tile, rows, agreement) for result in results]
     width = max((band.width for band in bands), default=640) + 2 * _MARGIN
-    height = sum(band.height for band in bands) + _MARGIN * (len(bands) + 1) + 30
+    notes = _notes(results, width - 2 * _MARGIN)
+    height = sum(band.height for band in bands) + _MARGIN * (len(bands) + 1) + 30 + _LINE * len(notes)
     sheet = Pillow.new("RGB", (width, height), GROUND)
     top = _MARGIN
     for band in bands:
         sheet.paste(band, (_MARGIN, top))
         top += band.height + _MARGIN
     pen = ImageDraw.Draw(sheet)
+    for note in notes:
+        pen.text((_MARGIN, top - 8), note, SOFT, _font(15))
+        top += _LINE
     pen.text((_MARGIN, height - 34), NOTICE, SOFT, _font(15))
     return sheet
 
@@ -137,9 +146,17 @@ def verdict(outlier: JsonObject | None) -> str:
         return ""
     p = outlier["p_value"]
     shown = "p < 0.001" if p < 0.001 else f"p = {p:.3f}" if p < 0.1 else f"p = {p:.2f}"
-    if outlier["is_outlier"]:
-        return f"Outlier: unlike anything the model knows ({shown})"
-    return f"A known kind of image ({shown})"
+    share = "less than 0.1 %" if p < 0.001 else f"{100 * p:.1f} %" if p < 0.1 else f"{100 * p:.0f} %"
+    kind = "Outlier: unlike anything the model knows" if outlier["is_outlier"] else "A known kind of image"
+    return f"{kind}; {share} of known images are at least as unusual ({shown})"
+
+
+def judgements(result: Result) -> list[tuple[str, bool]]:
+    """Return the sentences on query and archive, each with whether it is a warning."""
+    sentences = [(verdict(result.outlier), bool(result.outlier and result.outlier["is_outlier"]))]
+    if result.familiarity is not None:
+        sentences.append((str(result.familiarity), result.familiarity.alike is False))
+    return [(sentence, warns) for sentence, warns in sentences if sentence]
 
 
 def thumbnail(
@@ -217,11 +234,14 @@ def _band(result: Result, columns: int, tile: int, rows: int, agreement: bool | 
     across = max(1, min(columns, len(shown)))
     down = max(1, -(-len(shown) // columns))
     large = tile + tile // 3
-    step_x, step_y = tile + 2 * _PAD + _GAP, tile + 2 * _PAD + 58 + _GAP
+    labels = [_label(hit, tile) for hit in shown]
+    foot = 38 + _LINE * max((len(label) for label in labels), default=1)
+    step_x, step_y = tile + 2 * _PAD + _GAP, tile + 2 * _PAD + foot + _GAP
     left = large + 2 * _PAD + 2 * _GAP
     head = 46
     width = left + across * step_x - _GAP
-    height = head + max(down * step_y - _GAP, large + 2 * _PAD + 96)
+    below = _below_query(result, large + 2 * _PAD)
+    height = head + max(down * step_y - _GAP, large + 2 * _PAD + 36 + _LINE * len(below))
     band = Pillow.new("RGB", (width, height), GROUND)
     pen = ImageDraw.Draw(band)
     count = {0: "No hits", 1: "1 hit"}.get(len(result.hits), f"{len(result.hits)} hits")
@@ -231,15 +251,46 @@ def _band(result: Result, columns: int, tile: int, rows: int, agreement: bool | 
     title = _fitted(result.title, _font(24), width - pen.textlength(count, _font(20)) - _GAP)
     pen.text((0, 0), title, BRIGHT, _font(24))
     pen.text((max(left, pen.textlength(title, _font(24)) + _GAP), 3), count, SOFT, _font(20))
-    _query(band, pen, result, 0, head, large)
+    _query(band, pen, result, below, 0, head, large)
     for number, hit in enumerate(shown):
         x, y = left + number % columns * step_x, head + number // columns * step_y
         tinted = hit.box is not None if agreement is None else agreement
-        _hit(band, pen, hit, shown_hit(result, hit, tile, tinted), x, y, tile)
+        _hit(band, pen, hit, shown_hit(result, hit, tile, tinted), labels[number], x, y, tile, foot)
     return band
 
 
-def _query(band: Pillow.Image, pen: ImageDraw.ImageDraw, result: Result, x: int, y: int, side: int) -> None:
+def _notes(results: Sequence[Result], room: float) -> list[str]:
+    """Return the lines of the legend."""
+    terms = [f"{term}: {meaning}" for term, meaning in legend(results)]
+    return [line for term in terms for line in _wrapped(term, _font(15), room)]
+
+
+def _below_query(result: Result, room: float) -> list[tuple[str, Colour]]:
+    """Return the lines below the query with their colours."""
+    return [
+        (line, ACCENT if warns else SOFT)
+        for sentence, warns in judgements(result)
+        for line in _wrapped(sentence, _font(16), room)
+    ]
+
+
+def _label(hit: Hit, side: int) -> list[str]:
+    """Return the lines below a hit, at most `_LABEL`."""
+    lines = _wrapped(described(hit) or hit.id[:12], _font(15), side)
+    if len(lines) > _LABEL:
+        lines = [*lines[: _LABEL - 1], _fitted(f"{lines[_LABEL - 1]} …", _font(15), side)]
+    return [ITSELF, *lines] if hit.itself else lines
+
+
+def _query(
+    band: Pillow.Image,
+    pen: ImageDraw.ImageDraw,
+    result: Result,
+    below: Sequence[tuple[str, Colour]],
+    x: int,
+    y: int,
+    side: int,
+) -> None:
     pen.rectangle((x, y, x + side + 2 * _PAD - 1, y + side + 2 * _PAD - 1), PANEL, ACCENT, 2)
     if result.in_words_only:
         lines = _wrapped(result.query_text or "", _font(20), side)
@@ -252,16 +303,23 @@ def _query(band: Pillow.Image, pen: ImageDraw.ImageDraw, result: Result, x: int,
     top, room = y + side + 2 * _PAD + 10, side + 2 * _PAD
     pen.text((x, top), _fitted(seen(result), _font(18), room), BRIGHT, _font(18))
     top += 26
-    strange = bool(result.outlier and result.outlier["is_outlier"])
-    for line in _wrapped(verdict(result.outlier), _font(16), room):
-        pen.text((x, top), line, ACCENT if strange else SOFT, _font(16))
-        top += 21
+    for line, colour in below:
+        pen.text((x, top), line, colour, _font(16))
+        top += _LINE
 
 
 def _hit(
-    band: Pillow.Image, pen: ImageDraw.ImageDraw, hit: Hit, picture: Pillow.Image | None, x: int, y: int, side: int
+    band: Pillow.Image,
+    pen: ImageDraw.ImageDraw,
+    hit: Hit,
+    picture: Pillow.Image | None,
+    label: Sequence[str],
+    x: int,
+    y: int,
+    side: int,
+    foot: int,
 ) -> None:
-    pen.rectangle((x, y, x + side + 2 * _PAD - 1, y + side + 2 * _PAD + 57), PANEL)
+    pen.rectangle((x, y, x + side + 2 * _PAD - 1, y + side + 2 * _PAD + foot - 1), PANEL)
     _place(band, pen, picture, MISSING, x + _PAD, y + _PAD, side)
     number = str(hit.rank)
     width = pen.textlength(number, _font(18))
@@ -275,8 +333,8 @@ def _hit(
         pen.text((right - width - 7, y + _PAD + 3), more, SOFT, _font(16))
     top = y + side + 2 * _PAD - 2
     pen.text((x + _PAD, top), _fitted(measure(hit), _font(16), side), BRIGHT, _font(16))
-    below = described(hit) or hit.id[:12]
-    pen.text((x + _PAD, top + 25), _fitted(below, _font(15), side), SOFT, _font(15))
+    for at, line in enumerate(label):
+        pen.text((x + _PAD, top + 25 + _LINE * at), line, ACCENT if line == ITSELF else SOFT, _font(15))
 
 
 def _place(
@@ -304,8 +362,15 @@ def _fitted(text: str, font: Font, room: float) -> str:
 
 
 def _wrapped(text: str, font: Font, room: float) -> list[str]:
+    """Return a text in lines that fit a width; a word that is wider is broken."""
     lines: list[str] = []
     for word in text.split():
+        while word and font.getlength(word) > room:
+            cut = next(at for at in range(len(word), 0, -1) if at == 1 or font.getlength(word[:at]) <= room)
+            lines.append(word[:cut])
+            word = word[cut:]
+        if not word:
+            continue
         if lines and font.getlength(f"{lines[-1]} {word}") <= room:
             lines[-1] += f" {word}"
         else:

@@ -14,6 +14,7 @@ from jsonschema import Draft202012Validator
 
 from medlike import Hit, Query, Result
 from medlike.archive.search.encoded_query import EncodedQuery, Region, encode_queries, read_images
+from medlike.archive.search.familiarity import Familiarity
 from medlike.archive.search.text_query import TextQuery
 from medlike.errors import QueryError
 
@@ -28,6 +29,17 @@ agreement = arrays.arrays(np.float32, (14, 14), elements=st.floats(0, 1, width=3
 
 def maybe(strategy):
     return st.none() | strategy
+
+
+judgements = st.builds(
+    Familiarity,
+    alike=maybe(st.booleans()),
+    similarity=maybe(st.floats(-1, 1)),
+    usual=maybe(st.floats(-1, 1)),
+    share=maybe(st.floats(0, 1)),
+    units=st.integers(0, 2000),
+    filtered=st.booleans(),
+)
 
 
 @st.composite
@@ -68,6 +80,7 @@ def encoded_queries(draw):
         size=draw(maybe(sizes)),
         warnings=tuple(draw(st.lists(words, max_size=2))),
         text=draw(maybe(text_queries())),
+        copy=draw(maybe(words)),
     )
 
 
@@ -92,6 +105,7 @@ def hits(draw, depth=1):
         words=tuple(draw(st.lists(words, max_size=2))),
         snippet=draw(maybe(words)),
         agreement=draw(maybe(agreement)),
+        itself=draw(st.booleans()),
     )
 
 
@@ -110,6 +124,7 @@ def results(draw):
         query_size=draw(maybe(sizes)),
         query_text=draw(maybe(words)),
         weights=draw(maybe(st.dictionaries(words, finite, max_size=2))),
+        familiarity=draw(maybe(judgements)),
     )
 
 

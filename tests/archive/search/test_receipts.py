@@ -5,8 +5,8 @@ import json
 import numpy as np
 import pytest
 
-from medlike import Query
-from medlike.errors import QueryError
+from medlike import Archive, Query
+from medlike.errors import ArchiveError, QueryError
 
 
 def test_a_receipt_gives_the_same_answer_after_the_archive_has_changed(population):
@@ -78,3 +78,59 @@ def test_a_receipt_says_in_plain_values_what_was_asked(population, given, plain)
     assert json.loads(json.dumps(receipt)) == receipt
     assert {name: receipt["settings"][name] for name in plain} == plain
     assert population.archive.repeat(receipt).receipt == receipt
+
+
+@pytest.fixture
+def copied(population, tmp_path):
+    """An archive, a restored backup of it, and a restored backup of that one; each goes on by itself."""
+    ids = population.add(4)
+    first = population.archive
+    first.backup(tmp_path / "backup", with_id_key=True, links=True)
+    with Archive.restore(tmp_path / "backup", tmp_path / "second", encoder=first._bundles.current()._encoder) as second:
+        first.remove(ids[0])
+        second.remove(ids[1])
+        second.backup(tmp_path / "again", passphrase="a secret", links=True)
+        with Archive.restore(tmp_path / "again", tmp_path / "third", passphrase="a secret") as third:
+            second.remove(ids[2])
+            third.remove(ids[2])
+            yield first, second, third, ids[3]
+
+
+def test_copies_share_the_receipts_of_the_generations_they_share_and_no_others(copied):
+    *archives, id = copied
+    assert len({archive._folder.archive_id for archive in archives}) == 1
+    receipts = [
+        [archive.search(Query(id=id), generation=generation).receipt for generation in range(1, newest + 1)]
+        for archive, newest in zip(archives, (2, 3, 3), strict=True)
+    ]
+    receipts = json.loads(json.dumps(receipts))
+    # Generation 1 is of all; 2 is of the first alone, or of the two that follow the other; 3 is of each alone.
+    shared = {(1, 0, 1), (1, 0, 2), (1, 1, 2), (2, 1, 2)}
+    for at, own in enumerate(receipts):
+        for receipt in own:
+            for other, archive in enumerate(archives):
+                pair = (receipt["generation"], *sorted((at, other)))
+                if at == other or pair in shared:
+                    result = archive.repeat(receipt)
+                    assert result.receipt["answer"] == receipt["answer"] and not result.warnings, pair
+                else:
+                    with pytest.raises(QueryError, match="of another copy of this archive"):
+                        archive.repeat(receipt)
+
+
+def test_an_archive_that_was_never_restored_has_no_branch_and_takes_receipts_without_one(copied):
+    first, second, _, id = copied
+    receipt = first.search(Query(id=id)).receipt
+    assert receipt["branch"] is None
+    del receipt["branch"]
+    assert not first.repeat(receipt).warnings
+    nameless = {name: value for name, value in second.search(Query(id=id)).receipt.items() if name != "archive"}
+    assert "names no archive" in first.repeat(nameless | {"generation": 1}).warnings[0]
+
+
+def test_damaged_branches_are_said(copied):
+    _, second, _, id = copied
+    with second._store.commit("damage") as commit:
+        commit.set("branches", '[{"id": 1}]')
+    with pytest.raises(ArchiveError, match="branches of the archive are damaged"):
+        second.search(Query(id=id))

@@ -182,10 +182,10 @@ def test_json_has_the_documented_keys(population):
     asked = population.add(3, modality="CT")[0]
     result = population.archive.search(Query(id=asked), k=2)
     facts = json.loads(result.to_json())
-    assert list(facts) == ["hits", "outlier", "receipt", "seconds"]
+    assert list(facts) == ["hits", "outlier", "receipt", "seconds", "familiarity"]
     assert list(facts["hits"][0]) == ["rank", "id", "distance", "similarity", "box", "metadata", "source"]
     assert [hit["rank"] for hit in facts["hits"]] == [1, 2]
-    assert set(facts["receipt"]) == {"archive", "generation", "bundle", "settings", "query", "answer"}
+    assert set(facts["receipt"]) == {"archive", "branch", "generation", "bundle", "settings", "query", "answer"}
     assert all(seconds >= 0 for seconds in facts["seconds"].values())
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from medlike.archive.index.bm25 import Words
 from medlike.archive.index.index import Index, Layout
+from medlike.archive.index.neighbours import NeighbourSample
 from medlike.archive.index.sources import StoredTexts
 from medlike.archive.storage.folder import BundleFacts, Folder, TextBundleFacts
 from medlike.archive.storage.store import Store
@@ -30,6 +31,11 @@ class Indexes:
         """The images, by their own codes."""
         facts = self.bundle
         return Index(self.folder, self.store, Layout(facts.digest, facts.bits, facts.content_dim, facts.local_bits))
+
+    @cached_property
+    def neighbours(self) -> NeighbourSample:
+        """How similar the images' nearest neighbours are."""
+        return NeighbourSample(self.images)
 
     @cached_property
     def pictures(self) -> Index | None:

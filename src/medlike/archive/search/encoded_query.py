@@ -67,6 +67,7 @@ class EncodedQuery:
     keyed hashes of its patient, study and series, where they are to be left out. cells, mask: of the whole
     image, where the bundle has local codes; they are not in a receipt. size: width and height in pixels.
     warnings: about the query. text: what it asks in words; code and content are empty where it asks nothing else.
+    copy: id of the stored image that an image given is.
     """
 
     code: NDArray[np.uint8]
@@ -83,6 +84,12 @@ class EncodedQuery:
     size: tuple[int, int] | None = None
     warnings: tuple[str, ...] = ()
     text: TextQuery | None = None
+    copy: str | None = None
+
+    @property
+    def itself(self) -> str | None:
+        """Return the id of the stored image that the query is, None if it is not stored."""
+        return self.id or self.copy
 
     @property
     def in_words_only(self) -> bool:
@@ -140,6 +147,7 @@ class EncodedQuery:
             "outlier": self.outlier,
             "size": None if self.size is None else list(self.size),
             **({} if self.text is None else {"text": self.text.facts()}),
+            **({} if self.copy is None else {"copy": self.copy}),
         }
 
     @classmethod
@@ -159,6 +167,7 @@ class EncodedQuery:
             region=None if facts["region"] is None else Region.of_facts(facts["region"]),
             size=None if facts["size"] is None else (int(facts["size"][0]), int(facts["size"][1])),
             text=text,
+            copy=facts.get("copy"),
         )
 
 
@@ -195,6 +204,7 @@ def encode_queries(
     for query, image in zip(queries, images, strict=True):
         if image is not None:
             encoded = _of_image(session, query, image, next(encodings), leave_out_own)
+            encoded = replace(encoded, copy=_stored_copy(session, image, view))
         elif query.id is not None:
             encoded = _of_stored(session, query, view, leave_out_own)
         else:
@@ -264,6 +274,16 @@ def _owner(session: "Session", image: "Image") -> dict[str, str]:
     twin = session.store.find(identity.public_id(image.identifiers.get("sop_uid"), image.frame, image.digest))
     hashes = {name: hashed[name] or (getattr(twin, name) if twin else None) for name in OWN}
     return {name: value for name, value in hashes.items() if value}
+
+
+def _stored_copy(session: "Session", image: "Image", view: View) -> str | None:
+    """Return the id under which an image is stored; None if it is not, or the id key cannot be read here."""
+    try:
+        identity = session.loaded.identity
+    except ArchiveError:
+        return None
+    id = identity.public_id(image.identifiers.get("sop_uid"), image.frame, image.digest)
+    return None if session.store.find(id, view.generation) is None else id
 
 
 def _of_stored(session: "Session", query: Query, view: View, leave_out_own: bool) -> EncodedQuery:

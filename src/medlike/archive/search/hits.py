@@ -51,6 +51,7 @@ def hits(
             others=others,
             group_size=size,
             size=(image.width, image.height),
+            itself=image.id == encoded.itself,
             texts=texts.get(rows[at], {}),
             **_place(view, encoded, template, everything, at, image),
         )

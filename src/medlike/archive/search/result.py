@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Generic, Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from medlike.archive.search.familiarity import Familiarity
 from medlike.archive.search.plain import VERSION, array_from_dict, array_to_dict, require_version
 from medlike.archive.search.query import TITLE
 from medlike.errors import InputError, QueryError
@@ -51,6 +52,7 @@ class Hit:
         snippet: The text around these words, each in square brackets.
         agreement: Share of equal local bits of each cell: float32 [14, 14], 0 to 1, NaN outside of the match. None if
             the bundle has no local codes.
+        itself: True if the image is the query itself, stored.
     """
 
     rank: int
@@ -71,13 +73,15 @@ class Hit:
     words: tuple[str, ...] = ()
     snippet: str | None = None
     agreement: NDArray[np.float32] | None = field(default=None, repr=False, compare=False)
+    itself: bool = False
 
     def as_dict(self) -> JsonObject:
         """Return the hit for JSON, without the fields that do not apply.
 
         Returns:
             A dictionary. "others" and "group_size" are there if hits are grouped, "orientation" and "scale" with a
-            box, "texts" if there are any, and "score", "ranks", "words" and "snippet" for a search with words.
+            box, "texts" if there are any, "score", "ranks", "words" and "snippet" for a search with words, and
+            "itself" if the image is the query.
         """
         facts: JsonObject = {
             "rank": self.rank,
@@ -90,6 +94,8 @@ class Hit:
         }
         if self.box is not None:
             facts["orientation"], facts["scale"] = self.orientation, self.scale
+        if self.itself:
+            facts["itself"] = True
         if self.texts:
             facts["texts"] = self.texts
         if self.score is not None:
@@ -123,7 +129,7 @@ class Hit:
             KeyError, TypeError, ValueError: The data is not a hit.
         """
         box, size = facts["box"], facts["size"]
-        values = {name: facts[name] for name in _HIT_FIELDS}
+        values = {name: facts[name] for name in _HIT_FIELDS if name in facts or name not in _LATER}
         values |= {
             "box": None if box is None else (float(box[0]), float(box[1]), float(box[2]), float(box[3])),
             "size": None if size is None else (int(size[0]), int(size[1])),
@@ -134,6 +140,7 @@ class Hit:
         return cls(**values)
 
 
+_LATER = ("itself", "familiarity")  # fields that the results of an earlier medlike lack
 _HIT_FIELDS = tuple(each.name for each in fields(Hit))
 
 
@@ -212,6 +219,8 @@ class Result(Answer[Hit]):
         query_size: Width and height of the query's image in pixels.
         query_text: The words of the query.
         weights: Weights of the fused rankings, by name, for a search with words.
+        familiarity: Whether anything in the archive is like the query's image. None for a search with words or by
+            region.
         pictures: Pictures of query and hits while the archive is open. Neither pickled nor in `to_dict`.
     """
 
@@ -220,6 +229,7 @@ class Result(Answer[Hit]):
     query_size: tuple[int, int] | None = None
     query_text: str | None = None
     weights: dict[str, float] | None = None
+    familiarity: Familiarity | None = None
     pictures: "ResultPictures | None" = field(default=None, repr=False, compare=False)
 
     def __getstate__(self) -> JsonObject:
@@ -244,8 +254,13 @@ class Result(Answer[Hit]):
         return self.query_text is not None and self.receipt.get("query", {}).get("kind") == "text"
 
     def as_dict(self) -> JsonObject:
-        """Return the result for JSON; "weights" is there for a search with words."""
-        return super().as_dict() | ({} if self.weights is None else {"weights": self.weights})
+        """Return the result for JSON; "weights" is there for a search with words, "familiarity" if it was judged."""
+        facts = super().as_dict()
+        if self.weights is not None:
+            facts["weights"] = self.weights
+        if self.familiarity is not None:
+            facts["familiarity"] = self.familiarity.to_dict()
+        return facts
 
     def to_dict(self) -> JsonObject:
         """Return the result as plain data that loses nothing but its pictures, as schemas/result.json describes."""
@@ -256,6 +271,7 @@ class Result(Answer[Hit]):
             "warnings": list(self.warnings),
             "query_box": None if self.query_box is None else list(self.query_box),
             "query_size": None if self.query_size is None else list(self.query_size),
+            "familiarity": None if self.familiarity is None else self.familiarity.to_dict(),
         }
 
     @classmethod
@@ -270,12 +286,13 @@ class Result(Answer[Hit]):
         """
         try:
             require_version(facts, "the result")
-            box, size = facts["query_box"], facts["query_size"]
-            values = {name: facts[name] for name in _RESULT_FIELDS} | {
+            box, size, familiarity = facts["query_box"], facts["query_size"], facts.get("familiarity")
+            values = {name: facts[name] for name in _RESULT_FIELDS if name not in _LATER} | {
                 "hits": [Hit.from_dict(hit) for hit in facts["hits"]],
                 "warnings": tuple(facts["warnings"]),
                 "query_box": None if box is None else (float(box[0]), float(box[1]), float(box[2]), float(box[3])),
                 "query_size": None if size is None else (int(size[0]), int(size[1])),
+                "familiarity": None if familiarity is None else Familiarity.from_dict(familiarity),
             }
             return cls(**values)
         except (KeyError, TypeError, ValueError, IndexError) as error:

@@ -16,6 +16,7 @@ from medlike.archive.index.index import Part, View
 from medlike.archive.index.known_fields import require_fields
 from medlike.archive.index.segment import HASH_COLUMNS
 from medlike.archive.search.encoded_query import EncodedQuery, encode_queries, query_picture, read_images
+from medlike.archive.search.familiarity import SHORTLIST, Familiarity, familiarity
 from medlike.archive.search.fusion import FusedRanking, weights
 from medlike.archive.search.hits import Groups, hits
 from medlike.archive.search.query import Query
@@ -149,14 +150,23 @@ def _answer(
             texts = _InWords(session, view, query, image, fields_of[number], filter, settings)
         ranking = image if texts is None else texts.ranking
         assert ranking is not None
+        nearest: Candidates | None = None
         if settings.group_by is None:
-            ranked, groups = ranking.first(settings.k), None
+            ranked, groups = ranking.first(_depth(settings)), None
+            nearest = ranked if settings.rank == "content" and settings.radius is None else None
+            ranked = ranked.take(slice(0, settings.k))
         else:
             ranked, groups = _grouped(ranking, fields_of[number], settings)
-        answers.append((template, ranked, groups, texts))
+        judged: Familiarity | None = None
+        if query.text is None and query.region is None:
+            fields, narrowed = fields_of[number], filter is not None
+            judged = familiarity(
+                session, view, fields, query.code, query.content, query.itself, nearest, filtered=narrowed
+            )
+        answers.append((template, ranked, groups, texts, judged))
     clock.stage("search")
     results = []
-    for query, (template, ranked, groups, texts) in zip(encoded, answers, strict=True):
+    for query, (template, ranked, groups, texts, judged) in zip(encoded, answers, strict=True):
         if texts is None:
             shown = hits(session, view, query, template, ranked, groups)
         else:
@@ -176,6 +186,7 @@ def _answer(
                 query_size=query.size,
                 query_text=None if query.text is None else query.text.text,
                 weights=None if texts is None else texts.weights,
+                familiarity=judged,
             )
         )
     clock.stage("metadata")
@@ -240,6 +251,11 @@ def _narrowed(base: Field, query: EncodedQuery, settings: SearchSettings) -> Fie
     return base
 
 
+def _depth(settings: SearchSettings) -> int:
+    """Return how many images are ranked: k, and as many as the judgement of the archive needs."""
+    return max(settings.k, SHORTLIST + 1) if settings.rank == "content" and settings.radius is None else settings.k
+
+
 def _carriers(part: Part, name: str, value: Value) -> NDArray[np.int64]:
     """Positions of a part's rows that have a value in a column."""
     column = part.segment.column(name)
@@ -263,7 +279,7 @@ def _first(
     for column in zip(*made, strict=True):
         if any(field.mask is not column[0].mask for field in column):
             return alone
-        k = max(reach(field, settings.k) for field in column)
+        k = max(reach(field, _depth(settings)) for field in column)
         nearest = hamming.nearest_and_more(column[0].codes, codes, k, column[0].mask, radius)
         for answers, answer in zip(first, nearest, strict=True):
             answers.append(answer)

@@ -22,6 +22,7 @@ from typing import BinaryIO, cast
 
 from medlike import files as durable
 from medlike.archive.storage import encryption, sealed_key
+from medlike.archive.storage.branches import begin_branch
 from medlike.archive.storage.database import address, storage_errors
 from medlike.archive.storage.folder import FILE, LARGEST, Folder
 from medlike.archive.storage.identity import KEY_FILE, LINKS_FILE, NO_KEY, Identity, Links
@@ -275,14 +276,17 @@ def _finish(target: Path, description: bytes, key: bytes | None) -> None:
     if bare:
         Links.create(target / "private")
     keyless = not (target / "private" / KEY_FILE).exists()
-    if bare or keyless:
-        store = Store(target / "store.sqlite")
-        with store.commit("restore") as commit:
-            if bare:
-                # Images older than this have no link, and that is no fault.
-                commit.set("links_since", str(commit.generation))
-            if keyless:
-                commit.set(NO_KEY, "absent")
+    store = Store(target / "store.sqlite")
+    try:
+        begin_branch(store)
+        if bare or keyless:
+            with store.commit("restore") as commit:
+                if bare:
+                    # Images older than this have no link, and that is no fault.
+                    commit.set("links_since", str(commit.generation))
+                if keyless:
+                    commit.set(NO_KEY, "absent")
+    finally:
         store.close()
     durable.write(target / FILE, description)
     try:

@@ -1,0 +1,259 @@
+"""How similar each image of a sample is to its nearest neighbour: what is usual in an archive.
+
+The sample holds one image of each unit (patient, else study, else image), those with the smallest ids. Ids are keyed
+hashes, so it is drawn at random, and equal for every reader. A neighbour is of another patient and another study, and
+no near-duplicate. All of it follows from the images that live as of a generation alone.
+
+    index/<bundle>/neighbours.json    a SHA-256, then the facts it is of: bundle, generation, rows and so on
+"""
+
+import contextlib
+import hashlib
+import json
+import threading
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from medlike import files as durable
+from medlike import strict_json
+from medlike.archive.index.columns import Column
+from medlike.archive.index.index import Index, Part, View
+from medlike.errors import ArchiveError
+from medlike.types import F32, F64, I64, Array, Mask
+
+FILE = "neighbours.json"
+SIZE = 2000  # images in the sample at most
+LEAST = 200  # images in the sample of the largest archives
+PAIRS = 20_000_000  # pairs of images compared at most, unless that leaves fewer than LEAST in the sample
+NEAR_DUPLICATE = 0.99  # similarity from which two images count as one
+NONE = -2.0  # in place of the similarity of an image that has no neighbour
+_LARGEST = 1 << 20  # bytes of the file
+_WORTH_A_FILE = 200  # images from which there is a file; it is replaced when they are a tenth more or fewer
+_BLOCK = 1024  # stored images compared at a time
+_KEPT = 4  # generations kept in memory
+_EXACT = 1040  # widths up to which float32 holds every sum of products of int8
+
+
+@dataclass(frozen=True)
+class Neighbours:
+    """The sample as of one generation.
+
+    Attributes:
+        generation: The generation.
+        images: How many images lived then.
+        rows: int64 [S], the store's rows of the sampled images, ascending.
+        neighbours: int64 [S], the store's row of a nearest neighbour, -1 for none.
+        similarities: float32 [S], the similarity of the neighbour, NONE without one.
+    """
+
+    generation: int
+    images: int
+    rows: I64
+    neighbours: I64
+    similarities: F32
+
+    @property
+    def usual(self) -> F32:
+        """Return the similarities of the sampled images that have a neighbour, ascending: float32 [U]."""
+        ascending: F32 = np.sort(self.similarities[self.neighbours >= 0])
+        return ascending
+
+
+class NeighbourSample:
+    """The samples of an index by generation, one of them in a file. Safe to use from many threads."""
+
+    def __init__(self, index: Index) -> None:
+        self._index = index
+        self._file = index.folder / FILE
+        self._lock = threading.Lock()
+        self._known: list[Neighbours] = []
+        self._filed: Neighbours | None = None
+        self._opened = False
+
+    def of(self, view: View) -> Neighbours:
+        """Return the sample as of a view's generation, brought up to date from an earlier one if there is one."""
+        with self._lock:
+            state = view.generation, len(view)
+            if not self._opened:
+                self._filed, self._opened = self._read(), True
+            known = [sample for sample in (*self._known, self._filed) if sample is not None]
+            for sample in known:
+                if (sample.generation, sample.images) == state:
+                    return sample
+            earlier = [sample for sample in known if sample.generation <= view.generation]
+            made = _sampled(view, max(earlier, key=lambda sample: sample.generation, default=None))
+            self._known = [*self._known[1 - _KEPT :], made]
+            if self._worth_a_file(made):
+                # A reader that may not write goes on in memory.
+                with contextlib.suppress(ArchiveError, OSError):
+                    self._write(made)
+            return made
+
+    def _worth_a_file(self, made: Neighbours) -> bool:
+        filed, newest = self._filed, self._index.store.published()
+        changed = filed is None or 10 * abs(made.images - filed.images) >= made.images
+        # What an erasure has dropped meanwhile must not be written again.
+        return changed and made.images >= _WORTH_A_FILE and made.generation == newest
+
+    def _read(self) -> Neighbours | None:
+        """Return what the file holds; None if it is missing or damaged: then all is compared anew."""
+        try:
+            digest, _, text = durable.read(self._file, _LARGEST).partition(b"\n")
+            if hashlib.sha256(text).hexdigest().encode() != digest:
+                return None
+            facts = strict_json.loads(text)
+            if facts["bundle"] != self._index.layout.bundle:
+                return None
+            rows, neighbours = (np.asarray(facts[name], np.int64) for name in ("rows", "neighbours"))
+            similarities = np.asarray(facts["similarities"], np.float32)
+            return Neighbours(int(facts["generation"]), int(facts["images"]), rows, neighbours, similarities)
+        except (OSError, ValueError, KeyError, TypeError, ArchiveError):
+            return None
+
+    def _write(self, made: Neighbours) -> None:
+        facts = {
+            "bundle": self._index.layout.bundle,
+            "generation": made.generation,
+            "images": made.images,
+            "rows": made.rows.tolist(),
+            "neighbours": made.neighbours.tolist(),
+            "similarities": made.similarities.tolist(),
+        }
+        text = json.dumps(facts).encode()
+        durable.require_plain(self._file.parent, folder=True)
+        durable.make_folder(self._file.parent)
+        durable.write(self._file, hashlib.sha256(text).hexdigest().encode() + b"\n" + text)
+        self._filed = made
+
+
+@dataclass(frozen=True)
+class _Sampled:
+    """One image of the sample: its row in the store, its place in the index, and whose it is."""
+
+    row: int
+    part: Part
+    position: int
+    patient: str
+    study: str
+
+
+def _sampled(view: View, base: Neighbours | None) -> Neighbours:
+    """Return the sample of a view; `base` is one of the same archive as of an earlier generation."""
+    chosen = sorted(_chosen(view), key=lambda image: image.row)
+    rows = np.array([image.row for image in chosen], np.int64)
+    neighbours, similarities = np.full(len(rows), -1, np.int64), np.full(len(rows), NONE, np.float32)
+    since = np.full(len(rows), -1, np.int64)
+    if base is not None and len(base.rows):
+        at = np.minimum(np.searchsorted(base.rows, rows), len(base.rows) - 1)
+        # An image whose neighbour still lives can only have got a nearer one since.
+        usable = (base.neighbours < 0) | _alive(view, base.neighbours)
+        known = (base.rows[at] == rows) & usable[at]
+        neighbours[known], similarities[known] = base.neighbours[at[known]], base.similarities[at[known]]
+        since[known] = base.generation
+    for generation in np.unique(since).tolist():
+        those = np.flatnonzero(since == generation)
+        near, others = _nearest(view, [chosen[at] for at in those], generation)
+        nearer = near > similarities[those]
+        similarities[those[nearer]], neighbours[those[nearer]] = near[nearer], others[nearer]
+    return Neighbours(view.generation, len(view), rows, neighbours, similarities)
+
+
+def _chosen(view: View) -> list[_Sampled]:
+    """Return one image of each unit, those with the smallest ids."""
+    live = len(view)
+    if not live:
+        return []
+    size = min(SIZE, max(LEAST, PAIRS // live))
+    alive = np.concatenate([_live(part) for part in view.parts])
+    numbers = np.repeat(np.arange(len(view.parts)), [part.rows for part in view.parts])[alive]
+    positions = np.concatenate([np.arange(part.rows) for part in view.parts])[alive]
+    ids = np.concatenate([np.asarray(part.segment.array("ids")[: part.rows]) for part in view.parts])[alive]
+    words = ids.view(">u8").astype(np.uint64)
+    count = 2 * size
+    while True:
+        count = min(count, live)
+        limit = np.partition(words[:, 0], count - 1)[count - 1]
+        candidates = np.flatnonzero(words[:, 0] <= limit)
+        candidates = candidates[np.lexsort((words[candidates, 1], words[candidates, 0]))]
+        units: dict[tuple[str, str, int], _Sampled] = {}
+        for at in candidates.tolist():
+            image = _image(view.parts[numbers[at]], int(positions[at]))
+            # An image of unknown patient and study is a unit of its own.
+            unit = (image.patient, "" if image.patient else image.study, 0 if image.patient or image.study else at + 1)
+            units.setdefault(unit, image)
+            if len(units) == size:
+                return list(units.values())
+        if count == live:
+            return list(units.values())
+        count *= 4
+
+
+def _image(part: Part, position: int) -> _Sampled:
+    segment = part.segment
+    patient, study = (str(segment.column(name).value(position) or "") for name in ("patient", "study"))
+    return _Sampled(int(segment.array("rows")[position]), part, position, patient, study)
+
+
+def _nearest(view: View, images: list[_Sampled], since: int) -> tuple[F32, I64]:
+    """Return, of the images added after a generation, each one's nearest neighbour: similarity and store row."""
+    similarities, neighbours = np.full(len(images), NONE, np.float32), np.full(len(images), -1, np.int64)
+    content = np.stack([image.part.segment.array("content")[image.position] for image in images])
+    queries, lengths = _vectors(content)
+    own_rows = np.array([image.row for image in images])
+    hashes = {name: np.array([getattr(image, name) for image in images], "S32") for name in ("patient", "study")}
+    for part in view.parts:
+        segment = part.segment
+        start = int(np.searchsorted(segment.array("added")[: part.rows], since, side="right"))
+        if start == part.rows:
+            continue
+        live = _live(part)
+        owners = {name: _codes(segment.column(name), values) for name, values in hashes.items()}
+        for first in range(start, part.rows, _BLOCK):
+            block = slice(first, min(first + _BLOCK, part.rows))
+            rows = segment.array("rows")[block]
+            table, norms = _vectors(segment.array("content")[block])
+            squares = lengths[:, None] * norms
+            near = np.where(squares > 0, queries @ table.T / np.sqrt(np.maximum(squares, 1.0)), 0.0).astype(np.float32)
+            excluded = (near >= NEAR_DUPLICATE) | ~live[block] | (own_rows[:, None] == rows)
+            for name, owner in owners.items():
+                excluded |= (segment.column(name).codes[block] == owner[:, None]) & (owner > 0)[:, None]
+            near[excluded] = NONE
+            best = near.argmax(axis=1)
+            highest = near[np.arange(len(images)), best]
+            nearer = highest > similarities
+            similarities[nearer], neighbours[nearer] = highest[nearer], rows[best[nearer]]
+    return similarities, neighbours
+
+
+def _codes(column: Column, values: NDArray[np.bytes_]) -> I64:
+    """Return the codes of some keyed hashes in a column, 0 for one that no row has: int64 [M]."""
+    stored = np.asarray(column.values, "S32")
+    if not len(stored):
+        return np.zeros(len(values), np.int64)
+    at = np.minimum(np.searchsorted(stored, values), len(stored) - 1)
+    return np.where(stored[at] == values, at + 1, 0)
+
+
+def _vectors(content: Array) -> tuple[F32 | F64, F64]:
+    """Return content vectors in a type in which their dot products are exact integers, and their squared lengths."""
+    vectors: F32 | F64 = content.astype(np.float64) if content.shape[1] > _EXACT else content.astype(np.float32)
+    return vectors, (vectors * vectors).sum(axis=1, dtype=np.float64)
+
+
+def _live(part: Part) -> Mask:
+    """Return which rows of a part live: bool [rows]."""
+    live = np.ones(part.rows, bool)
+    live[part.dead] = False
+    return live
+
+
+def _alive(view: View, rows: I64) -> Mask:
+    """Return which of some of the store's rows live in a view: bool [M]."""
+    alive = np.zeros(len(rows), bool)
+    for part in view.parts:
+        stored = part.segment.array("rows")[: part.rows]
+        at = np.minimum(np.searchsorted(stored, rows), part.rows - 1)
+        alive |= (stored[at] == rows) & _live(part)[at]
+    return alive

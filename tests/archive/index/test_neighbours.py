@@ -1,0 +1,128 @@
+"""The sample of nearest neighbours against a naive twin, brought up to date and made anew."""
+
+import hashlib
+import json
+
+import numpy as np
+import pytest
+
+from medlike.archive.index import index as index_module
+from medlike.archive.index import neighbours
+from medlike.archive.index.index import Index
+from medlike.archive.index.neighbours import NEAR_DUPLICATE, NONE, NeighbourSample
+
+
+def naive(population, size, generation=None):
+    """Row -> similarity of the nearest neighbour, for one image of each unit in the order of their ids."""
+    rows, similarity = population.alive(generation), population.similarity
+    units = {}
+    for id in sorted(rows):
+        names = (name for name in ("patient", "study", "id") if rows[id].get(name))
+        first = next(names)
+        units.setdefault((first, rows[id][first]), id)
+    expected = {}
+    for id in list(units.values())[:size]:
+        own = rows[id]
+        others = [
+            similarity(own["content"], other)
+            for other, row in rows.items()
+            if other != id
+            and not any(own.get(name) and own.get(name) == row.get(name) for name in ("patient", "study"))
+        ]
+        expected[own["row"]] = max((each for each in others if each < NEAR_DUPLICATE), default=NONE)
+    return expected
+
+
+def sampled(sample):
+    return dict(zip(sample.rows.tolist(), sample.similarities.tolist(), strict=True))
+
+
+def grow(population, number):
+    """Add images, some of one patient, some without, some near-duplicates of others."""
+    draw = population.random
+    contents = [population.content() for _ in range(number)]
+    for at in range(2, number, 5):
+        contents[at] = contents[at - 1].copy()  # of another patient, and a near-duplicate
+    patients = [f"{draw.integers(number):032x}" if at % 3 else None for at in range(number)]
+    studies = [f"{draw.integers(100):032x}" if at % 4 else None for at in range(number)]
+    return population.add(number, contents=contents, patient=patients, study=studies)
+
+
+@pytest.mark.parametrize("size", [7, 2000])
+def test_the_sample_equals_a_naive_one_whatever_it_was_made_from(population, monkeypatch, size):
+    monkeypatch.setattr(neighbours, "SIZE", size)
+    monkeypatch.setattr(neighbours, "LEAST", 1)
+    monkeypatch.setattr(neighbours, "_BLOCK", 16)
+    monkeypatch.setattr(index_module, "WORTH_A_FILE", 40)
+    index = population.archive._indexes.images
+    kept = NeighbourSample(index)
+    assert not len(kept.of(index.view()).rows)
+    for number in (3, 50, 1, 20):
+        grow(population, number)
+        assert sampled(kept.of(index.view())) == naive(population, size)
+        population.remove(list(population.alive())[1::6])
+        view = index.view()
+        expected = naive(population, size)
+        assert sampled(kept.of(view)) == expected
+        assert sampled(NeighbourSample(index).of(view)) == expected
+    early = population.store.generation() - 4
+    assert sampled(kept.of(index.view(early))) == naive(population, size, early)
+
+
+def test_large_archives_have_a_small_sample(population, monkeypatch):
+    monkeypatch.setattr(neighbours, "LEAST", 5)
+    monkeypatch.setattr(neighbours, "PAIRS", 400)
+    population.add(40)
+    index = population.archive._indexes.images
+    assert len(NeighbourSample(index).of(index.view()).rows) == 10
+
+
+@pytest.fixture
+def filed(population, monkeypatch):
+    """An index whose sample is in a file."""
+    monkeypatch.setattr(neighbours, "_WORTH_A_FILE", 20)
+    population.add(30)
+    index = population.archive._indexes.images
+    NeighbourSample(index).of(index.view())
+    return index, index.folder / neighbours.FILE
+
+
+def test_the_file_saves_the_comparison(filed, monkeypatch):
+    index, file = filed
+    assert file.exists()
+    expected = sampled(NeighbourSample(index).of(index.view()))
+    monkeypatch.setattr(neighbours, "_nearest", None)
+    fresh = Index(index.folder.parent, index.store, index.layout)
+    assert sampled(NeighbourSample(fresh).of(fresh.view())) == expected
+
+
+@pytest.mark.parametrize("damage", ["flip", "cut", "bundle"])
+def test_a_damaged_file_is_made_anew(filed, damage):
+    index, file = filed
+    expected = sampled(NeighbourSample(index).of(index.view()))
+    text = bytearray(file.read_bytes())
+    if damage == "flip":
+        text[text.index(b"similarities") + 20] ^= 1
+    elif damage == "cut":
+        del text[-9:]
+    else:
+        facts = json.loads(text.split(b"\n", 1)[1]) | {"bundle": "0" * 64, "rows": []}
+        body = json.dumps(facts).encode()
+        text = hashlib.sha256(body).hexdigest().encode() + b"\n" + body
+    file.write_bytes(text)
+    assert sampled(NeighbourSample(index).of(index.view())) == expected
+
+
+def test_an_erasure_drops_the_file(filed, population):
+    _, file = filed
+    population.archive.remove(next(iter(population.alive())), erase=True)
+    assert not file.exists()
+
+
+def test_the_similarity_is_that_of_hits_to_the_bit(population):
+    first, second = population.add(2)
+    index = population.archive._indexes.images
+    sample = NeighbourSample(index).of(index.view())
+    expected = population.similarity(population.rows[first]["content"], second)
+    assert sample.similarities.tolist() == [expected, expected]
+    assert np.array_equal(sample.usual, np.float32([expected, expected]))
