@@ -5,6 +5,7 @@
     │   ├── ImageError        an image cannot be read; a batch lists it and continues
     │   ├── NothingAdded      all files that were to be added were refused
     │   └── QueryError        a query, filter or setting makes no sense
+    │       └── UnknownField  a filter names a field that no image has
     ├── BundleError           a bundle is missing, damaged or does not fit
     ├── ArchiveError          an archive is missing, damaged, locked or of another format
     │   ├── ArchiveLocked     another process is writing
@@ -51,6 +52,10 @@ class NothingAdded(InputError):
 
 class QueryError(InputError):
     """Raised if a query, a filter or a search setting makes no sense."""
+
+
+class UnknownField(QueryError):
+    """Raised if a filter names a field that no image of the archive has."""
 
 
 class BundleError(MedlikeError):

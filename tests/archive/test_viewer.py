@@ -49,9 +49,9 @@ def test_kept_identifiers_are_a_right_of_their_own(archive):
     assert "patient_name" not in bare and bare["sop_uid"] == "1.2" and bare["study_date"] == "20200101"
 
 
-def test_a_filter_by_a_true_patient_needs_the_right_and_passes_the_hook(archive, pictures):
+def test_a_filter_by_a_true_patient_needs_the_right_and_passes_the_hook(archive, pictures, scan):
     folder = pictures(2)
-    archive.add(folder)
+    archive.add([folder, scan("a.dcm")])
     query, where = Query(image=folder / "0000.png"), {"patient": "P-1"}
     visitor = Visitor("filters")
     assert len(archive.search(query, where=where, viewer=visitor)) == 0

@@ -5,6 +5,7 @@ import shutil
 import signal
 import subprocess
 import time
+from pathlib import Path
 
 import numpy as np
 import pydicom
@@ -232,3 +233,44 @@ def test_where_everything_is_refused_the_reasons_are_listed(tmp_path):
     (tmp_path / "bad" / "one.png").write_bytes(b"nothing")
     done = medlike("index", tmp_path / "bad", "--archive", tmp_path / "a", "--text-bundle", "none")
     assert done.code == 3 and "0 added, 1 refused" in done.out and "one.png" in done.out
+
+
+@pytest.fixture
+def conflicting(tmp_path):
+    """An archive of one image, the image, and a file of another patient with its SOP instance UID."""
+    first, second = tmp_path / "first.dcm", tmp_path / "second.dcm"
+    shutil.copy(samples() / "queries/ct-4-3.dcm", first)
+    data = pydicom.dcmread(first)
+    data.StudyInstanceUID = "1.2.3"
+    data.save_as(second)
+    archive = tmp_path / "archive"
+    assert medlike("index", first, "--archive", archive).code == 0
+    return archive, first, second
+
+
+@pytest.mark.slow
+def test_a_conflict_names_both_files_and_the_exit_is_3(conflicting):
+    archive, first, second = conflicting
+    shown = medlike("index", second, "--archive", archive, COLUMNS="250")
+    assert shown.code == 3 and str(first) in shown.out and str(second) in shown.out and "1 in conflict" in shown.out
+    kept = medlike("index", second, "--archive", archive, "--format", "json")
+    (conflict,) = kept.json["conflicts"]
+    assert conflict == {
+        "path": str(second), "stored": str(first), "id": conflict["id"], "differs": ["study"], "outcome": "kept",
+    }  # fmt: skip
+    done = medlike("index", second, "--archive", archive, "--on-conflict", "replace", "--format", "json")
+    assert done.code == 3 and done.json["conflicts"][0]["outcome"] == "replaced"
+    assert done.json["replacements"] == [{"path": str(second), "replaced": str(first), "id": conflict["id"]}]
+    third = Path(shutil.copy(first, first.with_name("third.dcm")))
+    refused = medlike("index", third, "--archive", archive, "--on-conflict", "refuse", "--format", "json")
+    assert refused.code == 3 and [entry["path"] for entry in refused.json["skipped"]] == [str(third)]
+
+
+@pytest.mark.slow
+def test_sources_found_again_are_told(sources, indexed, tmp_path):
+    backup, restored = tmp_path / "backup", tmp_path / "restored"
+    assert medlike("backup", backup, "--archive", indexed, "--with-id-key").code == 0
+    done = medlike("restore", backup, "--archive", restored)
+    assert done.code == 0, done.err
+    done = medlike("index", sources, "--archive", restored)
+    assert done.code == 0 and "25 sources found again" in done.out

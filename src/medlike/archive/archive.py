@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal, ParamSpec, TypeVar, Unpack
 
 from medlike.archive.index.checks import IndexDamaged
 from medlike.archive.intake import switching
+from medlike.archive.intake.conflicts import OnConflict
 from medlike.archive.intake.drain import ticket_status
 from medlike.archive.intake.ingest import AddReport
 from medlike.archive.intake.settings import IntakeSettings
@@ -21,6 +22,7 @@ from medlike.archive.storage.identity import Links, as_source
 from medlike.archive.storage.lock import WriterLock
 from medlike.archive.storage.pictures import StoredPictures
 from medlike.archive.storage.pixels import Pixels
+from medlike.archive.storage.removal import owned
 from medlike.archive.storage.room import Room
 from medlike.archive.storage.spool import Spool
 from medlike.archive.storage.store import Store
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
     from medlike.archive.intake.drain import Ticket
     from medlike.archive.intake.reindex import ReindexReport
     from medlike.archive.intake.text_codes import TextReport
+    from medlike.archive.search.listing import Listing
     from medlike.archive.search.query import Query
     from medlike.archive.search.result import Result
     from medlike.archive.search.settings import SearchKeywords, TextKeywords
@@ -232,6 +235,7 @@ class Archive:
         segmentations: bool = False,
         wait: float = 0.0,
         decoding: "Decoding" = "process",
+        on_conflict: OnConflict | None = None,
     ) -> AddReport:
         """Add images from folders, globs, files and CSV manifests, and return a report.
 
@@ -247,11 +251,14 @@ class Archive:
             wait: Seconds to wait for another writer.
             decoding: "process" decodes files in worker processes: one that crashes its decoder, or takes too much time
                 or memory, is refused like any other. "inline" decodes them in this process.
+            on_conflict: What to do with a file that has the SOP instance UID of a stored image of another patient,
+                study or series, or other pixels: "keep" the stored image, "replace" it, or "refuse" the file. None
+                replaces if only the pixels differ, and keeps otherwise. `report.conflicts` lists them all.
 
         Raises:
             NothingAdded: Files were refused, and no image of any other is stored.
         """
-        settings = IntakeSettings(pixels, frames, self.keep_identifiers, threads, decoding)
+        settings = IntakeSettings(pixels, frames, self.keep_identifiers, threads, decoding, on_conflict)
         report = self._writer.add(sources, settings, segmentations, progress, wait)
         report.require_some()
         return report
@@ -297,6 +304,7 @@ class Archive:
         progress: Progress[AddReport] | None = None,
         wait: float = 0.0,
         decoding: "Decoding" = "process",
+        on_conflict: OnConflict | None = None,
     ) -> AddReport:
         """Commit all received files, with their pixels, and return a report that also lists the refused ones.
 
@@ -305,8 +313,9 @@ class Archive:
             progress: Called with the report so far.
             wait: Seconds to wait for another writer.
             decoding: As for `add`.
+            on_conflict: As for `add`; a received file that would not replace the stored image is set aside.
         """
-        return self._writer.drain(frames, progress, wait, decoding)
+        return self._writer.drain(frames, progress, wait, decoding, on_conflict)
 
     def remove(self, ids: Iterable[str] | str, erase: bool = False, wait: float = 0.0) -> "RemovalReport":
         """Remove images by id, and return how many there were and which ids are unknown.
@@ -451,6 +460,47 @@ class Archive:
             prefix: Hex digits that the ids begin with; all ids unless given.
         """
         return self._store.ids(prefix)
+
+    def ids_of(
+        self, patient: str | None = None, study: str | None = None, series: str | None = None, removed: bool = False
+    ) -> list[str]:
+        """Return the public ids of all images of a patient, study or series; of several, images of all of them.
+
+        Args:
+            patient: The true patient id.
+            study: The true study instance UID.
+            series: The true series instance UID.
+            removed: If true, include removed images that `compact` has not deleted.
+
+        Raises:
+            InputError: Nothing is given.
+            ArchiveError: The key of the ids is missing.
+        """
+        owners = {"patient": patient, "study": study, "series": series}
+        identity = self._bundles.current().identity
+        hashes = {name: identity.hashed(name, value) for name, value in owners.items() if value is not None}
+        if not hashes:
+            raise InputError("no patient, study or series is given: give one of them")
+        return owned(self._store, hashes, removed)
+
+    def browse(
+        self, where: Mapping[str, Json] | None = None, limit: int = 100, offset: int = 0, *, viewer: Viewer = OWNER
+    ) -> "Listing":
+        """Return a page of the stored images that match a filter, in the order they were added, without a query.
+
+        Args:
+            where: A filter, as for `search`; all images unless given.
+            limit: How many images to return.
+            offset: How many matching images to skip.
+            viewer: As for `search`.
+
+        Raises:
+            QueryError: The filter makes no sense, or no image has a field of it.
+        """
+        from medlike.archive.search.listing import listing
+
+        with self.session(viewer) as session:
+            return listing(session, where, limit, offset)
 
     @_repairing
     def codes(self, generation: int | None = None) -> tuple[list[str], U8]:

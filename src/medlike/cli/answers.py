@@ -43,7 +43,7 @@ def show(result: "Result", title: str | None = None) -> None:
             *(hit.metadata.get(name) for name in facts[:-1]),
             f"({ITSELF}) {hit.metadata.get(facts[-1]) or ''}" if hit.itself else hit.metadata.get(facts[-1]),
             hit.id[:SHORT] if narrow else hit.id,
-            _place(hit.source),
+            place(hit.source),
             *([f"+{hit.group_size - 1}" if hit.group_size > 1 else ""] if hit.group_size else []),
         )
         for hit in result.hits
@@ -86,7 +86,7 @@ def _distance(hit: "Hit") -> str:
     return f"{hit.distance:g}" if hit.box is None else f"{100 * hit.distance:.1f} %"
 
 
-def _place(source: object) -> str:
+def place(source: object) -> str:
     """Return the path of an image, relative to the working folder if it is below it, or its SOP instance UID."""
     if not source:
         return ""
@@ -120,7 +120,7 @@ def write_csv(result: "Result") -> None:
                 hit.distance,
                 hit.similarity,
                 box,
-                _place(hit.source),
+                place(hit.source),
                 *metadata,
                 *([hit.score, " ".join(hit.words), hit.snippet or ""] if in_words else []),
             ]

@@ -25,6 +25,7 @@ from medlike.cli import (
     triage,
     verify,
 )
+from medlike.cli import list as listing
 from medlike.cli.added import Commands
 from medlike.cli.exits import guarded
 
@@ -43,14 +44,15 @@ def build() -> typer.Typer:
     )
     app.callback()(_root)
     for panel, commands in (
-        ("Search", (demo, index, search, triage)),
+        ("Search", (demo, index, search, listing, triage)),
         ("Measure", (evaluate,)),
         ("Train", (train, calibrate, commission)),
         ("Maintain an archive", (info, verify, remove, compact, backup, restore, reindex)),
     ):
         for module in commands:
             name = module.__name__.rpartition(".")[2]
-            app.command(name, epilog=module.EXAMPLES, rich_help_panel=panel)(guarded(getattr(module, name)))
+            command = getattr(module, "list_images" if name == "list" else name)
+            app.command(name, epilog=module.EXAMPLES, rich_help_panel=panel)(guarded(command))
     bundles = typer.Typer(no_args_is_help=True, help="Show bundles: trained models on disk.")
     bundles.command("info", epilog=bundle.EXAMPLES)(guarded(bundle.info))
     bundles.command("card", epilog=bundle.CARD)(guarded(bundle.card))

@@ -10,7 +10,7 @@ from typing import NoReturn
 
 import typer
 
-from medlike.errors import MedlikeError, MissingExtra
+from medlike.errors import MedlikeError, MissingExtra, UnknownField
 from medlike.escaping import printable
 
 DONE, FAILED, USAGE, REFUSED, INTERRUPTED = 0, 1, 2, 3, 130
@@ -30,6 +30,8 @@ def guarded(command: Callable[..., None]) -> Callable[..., None]:
         try:
             command(*arguments, **options)
             sys.stdout.flush()
+        except UnknownField as error:
+            fail(str(error), USAGE)
         except MedlikeError as error:
             fail(str(error))
         except KeyboardInterrupt:
@@ -55,10 +57,10 @@ def guarded(command: Callable[..., None]) -> Callable[..., None]:
     return run
 
 
-def fail(message: str) -> NoReturn:
-    """Print in one line on stderr what went wrong, and exit with code 1."""
+def fail(message: str, code: int = FAILED) -> NoReturn:
+    """Print in one line on stderr what went wrong, and exit with a code."""
     print(f"medlike: {printable(' '.join(message.split()))}", file=sys.stderr)
-    raise typer.Exit(FAILED)
+    raise typer.Exit(code)
 
 
 def need(extra: str, *packages: str) -> None:

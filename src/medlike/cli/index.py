@@ -2,6 +2,7 @@
 
 import glob
 import os
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -10,7 +11,7 @@ import typer
 
 from medlike.archive.intake.settings import IntakeSettings
 from medlike.cli.exits import REFUSED, fail
-from medlike.cli.options import ArchiveFolder, Report, ReportFormat, archive_folder
+from medlike.cli.options import ArchiveFolder, Report, ReportFormat, Wait, archive_folder
 from medlike.cli.settings import options_from_settings
 from medlike.option import Option
 
@@ -96,12 +97,13 @@ def index(
         bool,
         typer.Option("--segmentations", help="Also index DICOM segmentation objects, which are skipped by default."),
     ] = False,
+    wait: Wait = 0.0,
     format: ReportFormat = Report.table,
 ) -> None:
     """Add images to an archive; create the archive if it does not exist.
 
     Run it again to add new files; unchanged files are skipped. A file that cannot be read never stops the others:
-    it is listed at the end with the reason, and the exit code is 3.
+    it is listed at the end with the reason, and the exit code is 3. So is a file in conflict with a stored image.
     """
     from medlike.archive.intake.ingest import AddReport
     from medlike.cli.screen import print_json, progress
@@ -118,6 +120,8 @@ def index(
                 frames=settings.frames,
                 segmentations=segmentations,
                 decoding=settings.decoding,
+                on_conflict=settings.on_conflict,
+                wait=wait,
                 progress=lambda so_far: display.update(task, completed=so_far.files),
             )
         except NothingAdded as error:
@@ -127,7 +131,7 @@ def index(
         print_json({"archive": str(folder), **_facts(report)})
     else:
         _show(report, folder)
-    if report.skipped:
+    if report.skipped or report.conflicts:
         raise typer.Exit(REFUSED)
 
 
@@ -173,6 +177,7 @@ def _exists(source: str) -> bool:
 def _facts(report: "AddReport") -> "JsonObject":
     return {
         **asdict(report),
+        "replacements": [{"path": path, "replaced": old, "id": id} for path, old, id in report.replacements],
         "duplicates": [{"path": path, "of": id} for path, id in report.duplicates],
         "skipped": [{"path": path, "reason": reason} for path, reason in report.skipped],
         "remarks": [{"path": path, "remark": remark} for path, remark in report.remarks],
@@ -188,6 +193,7 @@ def _show(report: "AddReport", folder: Path) -> None:
         ("replaced", report.replaced),
         ("unchanged", report.unchanged),
         ("duplicates", len(report.duplicates)),
+        ("in conflict", len(report.conflicts)),
         ("refused", len(report.skipped)),
     ):
         if count:
@@ -198,6 +204,9 @@ def _show(report: "AddReport", folder: Path) -> None:
     if report.texts:
         console.print(f"{report.texts} texts stored, {report.deidentified} passages in them replaced by rule")
     say(f"archive: {folder}")
+    if report.relinked:
+        sources = "1 source" if report.relinked == 1 else f"{report.relinked} sources"
+        say(f"{sources} found again: these images were stored without their link")
     for column, (count, example) in report.dropped.items():
         values = "1 value" if count == 1 else f"{count} values"
         note(f"medlike: {values} of the column {column} not understood and left out, for example {example!r}")
@@ -205,7 +214,16 @@ def _show(report: "AddReport", folder: Path) -> None:
         note(f"medlike: {passed_over} is an archive or a backup of one, and was passed over")
     if not report.files:
         note("medlike: no image file was found there; a folder is searched for DICOM, PNG, JPEG, TIFF, BMP and WebP")
-    for heading, rows in ((("taken", "remark"), report.remarks), (("refused", "reason"), report.skipped)):
+    conflicts = [(each.path, each.stored, ", ".join(each.differs), each.outcome) for each in report.conflicts]
+    listed = {conflict.id for conflict in report.conflicts}
+    moved = [(new, old) for new, old, id in report.replacements if old not in (None, new) and id not in listed]
+    tables: list[tuple[tuple[str, ...], Sequence[tuple[str | None, ...]]]] = [
+        (("taken", "remark"), report.remarks),
+        (("new file", "replaces"), moved),
+        (("in conflict", "stored file", "differs", "outcome"), conflicts),
+        (("refused", "reason"), report.skipped),
+    ]
+    for heading, rows in tables:
         if rows:
             print_table(heading, rows[:SHOWN])
         if len(rows) > SHOWN:

@@ -47,6 +47,9 @@ BundleName = Annotated[
         "--bundle", "-b", help="Name of a shipped bundle, or the folder of one.", show_default="the default bundle"
     ),
 ]
+Wait = Annotated[
+    float, typer.Option("--wait", metavar="SECONDS", min=0, help="How long to wait for another writer.")
+]
 ReportFormat = Annotated[Report, typer.Option("--format", "-f", help="Output format: a table, or JSON for programs.")]
 ListFormat = Annotated[
     Format, typer.Option("--format", "-f", help="Output format: a table, or JSON or CSV for programs.")
@@ -104,7 +107,7 @@ def conditions(texts: Sequence[str]) -> "JsonObject":
     Raises:
         typer.BadParameter: A text is not a condition.
     """
-    from medlike.archive.index.filters import parse
+    from medlike.archive.index.filter_text import parse
     from medlike.errors import QueryError
 
     try:

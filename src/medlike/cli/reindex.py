@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from medlike.cli.exits import REFUSED
-from medlike.cli.options import ArchiveFolder, Report, ReportFormat, archive_folder
+from medlike.cli.options import ArchiveFolder, Report, ReportFormat, Wait, archive_folder
 
 EXAMPLES = """[b]Examples[/b]
 
@@ -31,6 +31,7 @@ def reindex(
             help="Encode stored images and texts with this text bundle; needs no pixels. none: use no text bundle.",
         ),
     ] = None,
+    wait: Wait = 0.0,
     format: ReportFormat = Report.table,
 ) -> None:
     """Rebuild the index from the store. With --bundle, encode every image again first.
@@ -44,7 +45,10 @@ def reindex(
         task = display.add_task("Encoding", total=opened.info()["images"])
         note(f"medlike: reindexing needs {opened.room('reindex', bundle)}")
         report = opened.reindex(
-            bundle, text_bundle=text_bundle, progress=lambda so_far: display.update(task, completed=so_far.done)
+            bundle,
+            text_bundle=text_bundle,
+            progress=lambda so_far: display.update(task, completed=so_far.done),
+            wait=wait,
         )
     if format is Report.json:
         print_json(asdict(report))

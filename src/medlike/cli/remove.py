@@ -1,30 +1,54 @@
 """medlike remove: remove images from an archive."""
 
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import Annotated
 
 import typer
 
 from medlike.cli.exits import REFUSED
-from medlike.cli.options import ArchiveFolder, Report, ReportFormat, archive_folder, full_id
+from medlike.cli.options import ArchiveFolder, Report, ReportFormat, Wait, archive_folder, full_id
+from medlike.cli.settings import options_from_settings
+from medlike.option import Option
 
 EXAMPLES = """[b]Examples[/b]
 
 medlike remove 1f0c9a... --archive archive/
 
 medlike remove 1f0c9a... --archive archive/ --erase --yes
+
+medlike remove --patient P-4711 --archive archive/ --erase
 """
 
 
+@dataclass(frozen=True)
+class OwnerOptions:
+    """Whose images to remove, by true values; of several, images of all of them.
+
+    Attributes:
+        patient: A patient id.
+        study: A study instance UID.
+        series: A series instance UID.
+    """
+
+    patient: Annotated[str | None, Option("Remove all images of a patient id.", metavar="VALUE")] = None
+    study: Annotated[str | None, Option("Remove all images of a study UID.", metavar="VALUE")] = None
+    series: Annotated[str | None, Option("Remove all images of a series UID.", metavar="VALUE")] = None
+
+
+@options_from_settings(OwnerOptions)
 def remove(
     ids: Annotated[
-        list[str], typer.Argument(metavar="ID...", help="Ids of images, or at least the first 4 digits of each.")
-    ],
+        list[str] | None,
+        typer.Argument(metavar="ID...", help="Ids of images, or at least the first 4 digits of each."),
+    ] = None,
     archive: ArchiveFolder = None,
+    *,
+    owners: OwnerOptions,
     erase: Annotated[
         bool, typer.Option("--erase", help="Leave no trace in the archive: rows, pixels, texts and links.")
     ] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before erasing.")] = False,
+    wait: Wait = 0.0,
     format: ReportFormat = Report.table,
 ) -> None:
     """Remove images from an archive. Without --erase, repeated searches of earlier generations still see them.
@@ -35,12 +59,19 @@ def remove(
     from medlike import Archive
     from medlike.cli.screen import note, out, print_json
 
-    if erase and not yes:
-        typer.confirm(f"Erase {len(ids)} images for good?", abort=True, err=True)
+    given = {name: value for name, value in vars(owners).items() if value}
+    if bool(ids) == bool(given):
+        raise typer.BadParameter("give ids, or --patient, --study or --series", param_hint="ID")
     with Archive.open(archive_folder(archive)) as opened:
+        doomed = [full_id(opened, id) for id in ids or ()] or opened.ids_of(**given, removed=erase)
+        if not doomed:
+            note(f"medlike: no image of {' and '.join(f'{name} {value}' for name, value in given.items())}")
+            raise typer.Exit(REFUSED)
+        if erase and not yes:
+            typer.confirm(f"Erase {len(doomed)} images for good?", abort=True, err=True)
         if erase:
             note(f"medlike: erasing needs {opened.room('erase')}")
-        report = opened.remove([full_id(opened, id) for id in ids], erase=erase)
+        report = opened.remove(doomed, erase=erase, wait=wait)
     if format is Report.json:
         print_json(asdict(report))
     else:

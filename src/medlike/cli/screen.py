@@ -1,6 +1,7 @@
 """Output for people and programs: tables and JSON on stdout, progress and notes on stderr."""
 
 import sys
+import threading
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -11,6 +12,8 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress
     from rich.table import Table
+
+EVERY = 5.0  # seconds between two lines of progress
 
 
 def out() -> "Console":
@@ -46,14 +49,29 @@ def _as_plain(value: object) -> object:
 
 @contextmanager
 def progress() -> Iterator["Progress"]:
-    """Show progress on stderr if it is a terminal."""
+    """Show progress on stderr: a bar on a terminal, elsewhere a plain line every few seconds."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as display:
-        yield display
+        ended = threading.Event()
+        lines = threading.Thread(target=_report, args=(display, ended), daemon=True)
+        if not console.is_terminal:
+            lines.start()
+        try:
+            yield display
+        finally:
+            ended.set()
+
+
+def _report(display: "Progress", ended: threading.Event) -> None:
+    """Print a line about each task every few seconds until the work has ended."""
+    while not ended.wait(EVERY):
+        for task in display.tasks:
+            total = "" if task.total is None else f" of {task.total:.0f}"
+            note(f"medlike: {task.description}: {task.completed:.0f}{total}")
 
 
 def size(count: int) -> str:

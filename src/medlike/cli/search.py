@@ -45,9 +45,9 @@ medlike search --archive archive/ --receipt receipt.json
 # Options that only a search for images has. A receipt holds all of them but the sheet.
 _OF_IMAGES = {
     "weights", "rank", "radius", "group_by", "exclude_own_patient", "orientations", "scales", "region_weight",
-    "shortlist", "sheet",
+    "shortlist", "sheet", "page",
 }  # fmt: skip
-_IN_RECEIPT = _OF_IMAGES - {"sheet"} | {"texts", "k", "where", "region"}
+_IN_RECEIPT = _OF_IMAGES - {"sheet", "page"} | {"texts", "k", "where", "region"}
 
 
 @dataclass(frozen=True)
@@ -96,21 +96,25 @@ class QueryOptions:
 
 @dataclass(frozen=True)
 class SheetOptions:
-    """The contact sheet of a result.
+    """The contact sheet and the page of a result.
 
     Attributes:
         sheet: The file to draw it in.
+        page: The HTML file to draw it in.
         title: The heading of the query.
     """
 
     sheet: Annotated[
         Path | None, Option("Draw the query and its hits as a contact sheet, PNG or JPEG.", metavar="FILE")
     ] = None
+    page: Annotated[
+        Path | None, Option("Draw the query and its hits as an HTML page.", metavar="FILE")
+    ] = None
     title: Annotated[
         str | None,
         Option(
-            "With --sheet: the heading of the query. By default it is Query, because a file name may identify a "
-            "patient."
+            "With --sheet or --page: the heading of the query. By default it is Query, because a file name may "
+            "identify a patient."
         ),
     ] = None
 
@@ -169,7 +173,7 @@ def search(
         refuse(context, _OF_IMAGES, "it has no effect with --texts")
     for needed, name, dependent in (
         (query.region, "--region", {"orientations", "scales", "region_weight", "shortlist"}),
-        (drawing.sheet, "--sheet", {"title"}),
+        (drawing.sheet or drawing.page, "--sheet or --page", {"title"}),
         (query.text, "--text", {"weights"}),
     ):
         if needed is None:
@@ -196,12 +200,16 @@ def search(
             if receipt is not None:
                 with files.disk_errors(receipt):
                     files.write_text(receipt, printable_json(result.receipt, indent=1) + "\n")
-        if drawing.sheet is not None:
+        if drawing.sheet is not None or drawing.page is not None:
             if isinstance(result, TextResult):
-                fail("--sheet draws images, and this receipt is of a search for texts: leave it out")
+                option = "--page" if drawing.sheet is None else "--sheet"
+                fail(f"{option} draws images, and this receipt is of a search for texts: leave it out")
             if drawing.title is not None:
                 result = replace(result, title=drawing.title)
-            result.sheet(drawing.sheet)
+            if drawing.sheet is not None:
+                result.sheet(drawing.sheet)
+            if drawing.page is not None:
+                result.page(drawing.page)
     for warning in result.warnings:
         note(f"medlike: {warning}")
     if format is Format.json:

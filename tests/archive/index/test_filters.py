@@ -5,7 +5,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from medlike.archive.index.filters import Filter, conditions, parse
+from medlike.archive.index.filter_text import parse
+from medlike.archive.index.filters import Filter, conditions
 from medlike.errors import QueryError
 
 ABSENT = object()

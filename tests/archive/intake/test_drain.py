@@ -61,7 +61,7 @@ def test_a_commit_that_was_not_struck_off_is_replayed_without_harm(archive, pict
 
 def test_the_later_version_of_an_image_stays(archive, scan):
     for seed in (1, 2):
-        path = scan("a.dcm", seed=seed, SOPInstanceUID="1.2.3")
+        path = scan("a.dcm", seed=seed, SOPInstanceUID="1.2.3", StudyInstanceUID="1.2", SeriesInstanceUID="1.2.1")
         archive.receive(path.read_bytes(), "a.dcm")
     report = archive.drain()
     assert (report.added, report.replaced) == (1, 1)

@@ -65,13 +65,14 @@ def test_a_sop_instance_is_replaced_not_doubled(archive, scan, tmp_path):
     path = scan("a.dcm", seed=1, SOPInstanceUID="1.2.3")
     assert archive.add(path).added == 1
     first = archive._store.images([1])[1]
-    scan("a.dcm", seed=2, SOPInstanceUID="1.2.3")
+    scan("a.dcm", seed=2, SOPInstanceUID="1.2.3", **_same_study(path))
     report = archive.add(path)
     assert (report.added, report.replaced, len(archive)) == (0, 1, 1)
     now = archive._store.find(first.id)
     assert now.pixels != first.pixels
     # Two files of one instance in one run: the second is judged against the first.
-    one, two = scan("b.dcm", seed=3, SOPInstanceUID="1.2.4"), scan("c.dcm", seed=4, SOPInstanceUID="1.2.4")
+    one = scan("b.dcm", seed=3, SOPInstanceUID="1.2.4")
+    two = scan("c.dcm", seed=4, SOPInstanceUID="1.2.4", **_same_study(one))
     report = archive.add([one, two])
     assert (report.added, report.replaced, len(archive)) == (1, 1, 2)
     report = archive.add([scan("d.dcm", seed=4, SOPInstanceUID="1.2.4", **_same_study(two))])

@@ -63,7 +63,7 @@ def test_many_images_of_few_patients_judge_nothing(population):
 def test_nothing_to_compare_with_is_said(population):
     id = population.add(1)[0]
     assert str(population.archive.search(Query(id=id)).familiarity) == "No other image in this archive to compare with"
-    population.add(1)
+    population.add(1, modality="MR")
     filtered = population.archive.search(Query(id=id), where={"modality": "CT"}).familiarity
     assert str(filtered) == "No other image that passes the filter to compare with"
 

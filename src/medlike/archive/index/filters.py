@@ -7,7 +7,7 @@
 
 Operators: eq, ne, in, gt, gte, lt, lte, exists. A field that an image lacks satisfies `ne` and `exists:
 False` only. A number equals the text that reads the same; texts are ordered by their characters, numbers by
-size.
+size. A field that holds a list equals each value of it.
 """
 
 import json
@@ -25,14 +25,11 @@ from medlike.archive.index.segment import HASH_COLUMNS
 from medlike.archive.storage.rows import FILTER_COLUMNS, NUMBER_COLUMNS
 from medlike.archive.storage.store import Store
 from medlike.errors import QueryError
-from medlike.types import Json, JsonObject
+from medlike.types import Json
 
 OPERATORS = ("eq", "ne", "in", "gt", "gte", "lt", "lte", "exists")
-_SIGNS = {"=": "eq", "==": "eq", "!=": "ne", ">": "gt", ">=": "gte", "<": "lt", "<=": "lte"}
 _SQL = {"gt": ">", "gte": ">=", "lt": "<", "lte": "<="}
 _HASH = re.compile(r"[0-9a-f]{32}")
-_TEXT_FORM = re.compile(r"\s*([^\s=!<>]+)\s*(==|!=|>=|<=|=|>|<)\s*(.*?)\s*", re.DOTALL)
-_NUMBER_FORM = re.compile(r"[+-]?\d+(\.\d*)?([eE][+-]?\d+)?")
 
 Hashed = Callable[[str, object], str | None]
 
@@ -72,31 +69,6 @@ def conditions(where: Mapping[str, Json] | None) -> tuple[Condition, ...]:
         else:
             read.append(_condition(field, "eq", value))
     return tuple(read)
-
-
-def parse(texts: Sequence[str]) -> dict[str, JsonObject]:
-    """Read `modality=CT`, `modality=CT,MR`, `sex!=M`, `age>=40` into a filter; all of them must hold.
-
-    What is compared by size becomes a number where it reads as one; all else stays as it was typed. Raises
-    QueryError where a text is no condition.
-    """
-    where: dict[str, JsonObject] = {}
-    for text in texts:
-        match = _TEXT_FORM.fullmatch(text)
-        if match is None:
-            raise QueryError(
-                f"{text!r} is no condition: write FIELD=VALUE, FIELD!=VALUE or FIELD>=NUMBER, for example modality=CT"
-            )
-        field, sign, written = match.groups()
-        operator = _SIGNS[sign]
-        value: object = _read(written) if operator in _SQL else _unquoted(written)
-        if operator == "eq" and "," in written:
-            operator, value = "in", [_unquoted(part.strip()) for part in written.split(",") if part.strip()]
-        operators = where.setdefault(field, {})
-        if operators.get(operator, value) != value:
-            raise QueryError(f"{field} has two conditions with {sign}: give one, or values with commas between them")
-        operators[operator] = value
-    return where
 
 
 class Filter:
@@ -174,18 +146,6 @@ def _value(field: str, value: object) -> str | int | float:
     raise QueryError(f"{field} is compared with {value!r}: give a text or a number")
 
 
-def _read(text: str) -> str | int | float:
-    if _NUMBER_FORM.fullmatch(text) and not (len(text) > 1 and text[0] == "0" and "." not in text):
-        number = float(text)
-        if math.isfinite(number):
-            return int(number) if number.is_integer() and abs(number) < 1e15 else number
-    return _unquoted(text)
-
-
-def _unquoted(text: str) -> str:
-    return text.strip("\"'")
-
-
 def _with_hashes(condition: Condition, hashed: Hashed | None) -> Condition:
     if condition.operator in ("gt", "gte", "lt", "lte"):
         raise QueryError(f"{condition.field} has no order: use eq, ne, in or exists instead of {condition.operator}")
@@ -219,7 +179,7 @@ def _matching(condition: Condition, column: Column, number: bool) -> Ranges:
 
 def _code(column: Column, value: str | int | float, number: bool) -> int:
     if not number:
-        return column.code(_text(value))
+        return column.code(_text(value)) or column.code(str(value))  # 1.0 is stored as "1.0"
     try:
         return column.code(float(value))
     except ValueError:
@@ -260,10 +220,19 @@ def _clause(condition: Condition) -> tuple[str, list[object]]:
         return f"{field} IS {'NOT ' if value else ''}NULL", [path]
     if condition.operator in ("eq", "ne", "in"):
         forms = [form for each in condition.values for form in _forms(each)]
-        listed = f"{field} IN ({','.join('?' * len(forms))})"
+        marks = ",".join("?" * len(forms))
+        # SQLite gives a stored boolean as 1 or 0; its type tells how it is written.
+        types = [str(value).lower() for value in condition.values if str(value).lower() in ("true", "false")]
+        listed = ",".join("?" * len(types))
+        item = f"SELECT 1 FROM json_each(metadata, ?) AS item WHERE item.value IN ({marks}) OR item.type IN ({listed})"
+        equal = (
+            f"({field} IN ({marks}) OR json_type(metadata, ?) IN ({listed}) "
+            f"OR (json_type(metadata, ?) = 'array' AND EXISTS ({item})))"
+        )
+        bound = [path, *forms, path, *types, path, path, *forms, *types]
         if condition.operator == "ne":
-            return f"({field} IS NULL OR NOT {listed})", [path, path, *forms]
-        return listed, [path, *forms]
+            return f"({field} IS NULL OR NOT {equal})", [path, *bound]
+        return equal, bound
     kinds = "('text')" if isinstance(value, str) else "('integer', 'real')"
     return f"(json_type(metadata, ?) IN {kinds} AND {field} {_SQL[condition.operator]} ?)", [path, path, value]
 

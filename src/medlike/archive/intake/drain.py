@@ -7,7 +7,7 @@ was received before a removal and holds a removed image is dropped when its turn
 import errno
 import sqlite3
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 from medlike import files as durable
@@ -99,6 +99,8 @@ def take_in(
     report.skipped = [(names.get(path, path), reason) for path, reason in report.skipped]
     report.remarks = [(names.get(path, path), remark) for path, remark in report.remarks]
     report.duplicates = [(names.get(path, path), id) for path, id in report.duplicates]
+    report.conflicts = [replace(each, path=names.get(each.path, each.path)) for each in report.conflicts]
+    report.replacements = [(names.get(path, path), stored, id) for path, stored, id in report.replacements]
 
 
 def _groups(entries: list[Entry], tried: dict[str, int]) -> list[list[Entry]]:
@@ -145,6 +147,8 @@ def _try(
         report.skipped = [(path, reason) for path, reason in report.skipped if path not in waiting]
         report.remarks = [(path, remark) for path, remark in report.remarks if path not in waiting]
         report.duplicates = [(path, id) for path, id in report.duplicates if path not in waiting]
+        report.conflicts = [each for each in report.conflicts if each.path not in waiting]
+        report.replacements = [each for each in report.replacements if each[0] not in waiting]
         if again and waiting:
             reason = f"{type(error).__name__}: {error}"
             report.skipped.append((str(first.path), reason))

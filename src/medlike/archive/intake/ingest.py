@@ -11,19 +11,20 @@ import os
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from medlike.archive.intake import text_codes
+from medlike.archive.intake.conflicts import Conflict, resolved
 from medlike.archive.intake.reader import read
 from medlike.archive.intake.settings import IntakeSettings
 from medlike.archive.session import Loaded
 from medlike.archive.storage import pixels as pixel_files
 from medlike.archive.storage import record as records
-from medlike.archive.storage.identity import Links, Seen
+from medlike.archive.storage.identity import Link, Links, Seen
 from medlike.archive.storage.pixels import Pixels
 from medlike.archive.storage.record import Record
 from medlike.archive.storage.rows import ImageRow, NewImage
@@ -50,7 +51,7 @@ class AddReport:
     Attributes:
         added: Images with a new id.
         replaced: Images whose id was stored with other pixels, metadata or texts.
-        unchanged: Images that were stored already.
+        unchanged: Images that were stored already, each counted once, however many files have it.
         skipped: (path, reason) of each file or frame that was refused.
         duplicates: (path, id) of each image equal to a stored one from another file.
         seconds: Time by stage: read (summed over threads), encode, commit, index, total.
@@ -61,6 +62,10 @@ class AddReport:
         archives: Folders below the sources that were passed over because they are archives or backups.
         dropped: By manifest column, how many cells were left out because their value is invalid, and the first one.
         remarks: (path, remark) of each image whose file was repaired or partly left out.
+        conflicts: Files with the SOP instance UID of a stored image of another patient, study or series, or with
+            other pixels.
+        replacements: (path, path of the stored image or None, id) of each replaced image.
+        relinked: Unchanged images whose source was unknown, as after a restore without links, and is stored again.
     """
 
     added: int = 0
@@ -76,6 +81,9 @@ class AddReport:
     archives: list[str] = field(default_factory=list)
     dropped: dict[str, tuple[int, str]] = field(default_factory=dict)
     remarks: list[tuple[str, str]] = field(default_factory=list)
+    conflicts: list[Conflict] = field(default_factory=list)
+    replacements: list[tuple[str, str | None, str]] = field(default_factory=list)
+    relinked: int = 0
 
     def require_some(self) -> None:
         """Raise NothingAdded if files were refused and no image is stored of any other."""
@@ -135,8 +143,12 @@ class Intake:
         self._group: list[tuple[Taken, Encoding]] = []
         self._oldest = 0.0
         self._ids: set[str] = set()
+        self._unchanged: set[str] = set()
+        self._replacing: dict[str, tuple[str, str | None]] = {}  # id -> the new path and the stored one
+        self._relinks: dict[str, Link] = {}
         self._finished: list[Finished] = []
         self._files: dict[int, Seen] = {}
+        self._reread: set[int] = set()  # sources whose file has not changed since it was added
         self.between_groups: Callable[[], None] = lambda: None  # called where nothing waits to be committed
         # Whether an image of a received file, by path and id, was removed before its turn came.
         self.drops: Callable[[str, str], bool] = lambda path, id: False
@@ -173,9 +185,12 @@ class Intake:
                     self.report.skipped.append((str(source.path), item.reason))
                     reasons.append(item.reason)
                 else:
-                    ids.append(item.record.id)
                     self._remark(str(source.path), item.remarks)
-                    self._take(str(source.path), item)
+                    conflict = self._take(source, item)
+                    if conflict is None or conflict.outcome == "replaced":
+                        ids.append(item.record.id)
+                    else:
+                        reasons.append(conflict.reason)
                 if self._oldest and time.perf_counter() - self._oldest >= PATIENCE:
                     self._commit()
             self._commit()
@@ -202,10 +217,13 @@ class Intake:
             if file:
                 seen = self.links.seen(file.path)
                 if seen and replace(seen, ids=()) == file and self._all_live(seen.ids):
-                    self.report.unchanged += len(seen.ids)
+                    for known in seen.ids:
+                        self._leave(known)
                     self._went_through()
                     continue
                 self._files[id(source)] = file
+                if seen and seen.state == file.state:
+                    self._reread.add(id(source))
             yield source
 
     def _file(self, source: "Source") -> Seen | None:
@@ -238,8 +256,16 @@ class Intake:
         }
         return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
-    def _all_live(self, ids: Iterable[str]) -> bool:
-        return all(self.store.select("id = ? AND removed IS NULL", (id,)) for id in ids)
+    def _all_live(self, ids: Sequence[str]) -> bool:
+        """Return True if all images are stored and linked to their sources."""
+        live = all(self.store.select("id = ? AND removed IS NULL", (id,)) for id in ids)
+        return live and self.links.find(ids).keys() == set(ids)
+
+    def _leave(self, id: str) -> None:
+        """Count an unchanged image, which several files may have, once."""
+        if id not in self._unchanged:
+            self._unchanged.add(id)
+            self.report.unchanged += 1
 
     def _remark(self, path: str, remarks: tuple[str, ...]) -> None:
         """List the remarks on an image; those that every frame of a file repeats, once."""
@@ -248,25 +274,31 @@ class Intake:
         if recent != [(path, remark) for remark in remarks]:
             listed += ((path, remark) for remark in remarks)
 
-    def _take(self, path: str, taken: Taken) -> None:
-        record = taken.record
+    def _take(self, source: "Source", taken: Taken) -> Conflict | None:
+        """Prepare an image to be committed unless it is stored already; return its conflict with the stored one."""
+        path, record = str(source.path), taken.record
         if self.drops(path, record.id):
-            return
+            return None
         if record.id in self._ids:
             self._commit()  # the same id twice in a group: the second is judged against the first
         live = self.store.find(record.id)
+        conflict = None
         if live is not None:
-            link = self.links.find([record.id]).get(record.id)
-            elsewhere = link is not None and link.path is not None and link.path != record.link.path
-            if self._equal(live, record):
-                if elsewhere:
-                    self.report.duplicates.append((path, record.id))
-                else:
-                    self.report.unchanged += 1
-                return
-            if record.by_pixels and elsewhere:
-                self.report.duplicates.append((path, record.id))
-                return
+            link = self._relinks.get(record.id) or self.links.find([record.id]).get(record.id)
+            stored = None if link is None else link.path
+            # A file that is only read again, by other rules or with another manifest, is the stored image itself.
+            if id(source) not in self._reread or stored != record.link.path:
+                settings = self.settings
+                conflict = resolved(path, stored, live, record, settings.on_conflict, self._received)
+            if conflict is not None:
+                self.report.conflicts.append(conflict)
+                if conflict.outcome == "refused":
+                    self.report.skipped.append((path, conflict.reason))
+                if conflict.outcome != "replaced":
+                    return conflict
+            elif self._known(path, stored, link is None, live, record):
+                return None
+            self._replacing[record.id] = path, stored
         self._oldest = self._oldest or time.perf_counter()
         self._ids.add(record.id)
         self._batch.append(taken)
@@ -275,6 +307,22 @@ class Intake:
             self._encode()
         if len(self._group) >= GROUP:
             self._commit()
+        return conflict
+
+    def _known(self, path: str, stored: str | None, unlinked: bool, live: ImageRow, record: Record) -> bool:
+        """Return True if a stored image stays as it is, and count it as unchanged or as a duplicate."""
+        elsewhere = stored is not None and stored != record.link.path
+        equal = self._equal(live, record)
+        if elsewhere and (equal or record.by_pixels):
+            self.report.duplicates.append((path, record.id))
+            return True
+        if equal:
+            self._leave(record.id)
+            if unlinked:
+                self._relinks[record.id] = record.link
+                self.report.relinked += 1
+                self._oldest = self._oldest or time.perf_counter()
+        return equal
 
     def _equal(self, live: ImageRow, record: Record) -> bool:
         if live.kind == "reference" and record.columns["kind"] == "copy":
@@ -308,19 +356,23 @@ class Intake:
         self._encode()
         began = time.perf_counter()
         group, self._group, self._ids, self._oldest = self._group, [], set(), 0.0
+        replacing, self._replacing = self._replacing, {}
+        relinks, self._relinks = self._relinks, {}
+        self.links.write(relinks.values())
         if group:
             while self._writes:
                 self._writes.popleft().result()
             self.pixels.sync()
             self.links.write(taken.record.link for taken, _ in group)
-            replaced, rows = 0, []
+            replaced, rows = [], []
             codes = None
             if self.text_encoder is not None:
                 encoded = [(taken.record, encoding) for taken, encoding in group]
                 codes = text_codes.coded(self.text_encoder, encoded)
             with self.store.commit("add") as commit:
                 for taken, encoding in group:
-                    replaced += commit.remove(taken.record.id)
+                    if commit.remove(taken.record.id):
+                        replaced.append((*replacing[taken.record.id], taken.record.id))
                     columns = {**taken.record.columns, "predicted_modality": encoding.modality}
                     image = NewImage(columns, records.of_encoding(encoding), taken.record.texts)
                     rows.append(commit.add(image, self.bundle))
@@ -329,8 +381,9 @@ class Intake:
             self.report.generation = commit.generation
             self.report.texts += sum(len(taken.record.texts) for taken, _ in group)
             self.report.deidentified += sum(taken.record.replaced for taken, _ in group)
-            self.report.replaced += replaced
-            self.report.added += len(group) - replaced
+            self.report.replaced += len(replaced)
+            self.report.replacements += replaced
+            self.report.added += len(group) - len(replaced)
         self._settle()
         self.report.seconds["commit"] += time.perf_counter() - began
         if group:
@@ -345,6 +398,7 @@ class Intake:
         for source, ids, reasons in finished:
             # As the file was before it was read: should it have changed meanwhile, it is read again.
             file = self._files.pop(id(source), None)
+            self._reread.discard(id(source))
             if file and ids and not reasons:
                 whole.append(replace(file, ids=tuple(ids)))
         self.links.write(seen=whole)

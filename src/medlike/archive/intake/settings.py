@@ -2,8 +2,9 @@
 
 import os
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
+from medlike.archive.intake.conflicts import OnConflict
 from medlike.errors import QueryError
 from medlike.option import Option
 
@@ -18,6 +19,9 @@ class IntakeSettings:
         keep_identifiers: If true, names and dates are stored in the private folder.
         threads: Threads that read files; 0 for one per core, at most 8.
         decoding: "process" decodes files in worker processes, "inline" in this one.
+        on_conflict: What to do with a file that has the SOP instance UID of a stored image of another patient, study
+            or series, or other pixels: "keep" the stored image, "replace" it, or "refuse" the file. None replaces if
+            only the pixels differ, and keeps otherwise.
     """
 
     pixels: Annotated[
@@ -44,12 +48,22 @@ class IntakeSettings:
             "Decode files in worker processes, which a harmful file cannot leave, or inline, for files that you trust."
         ),
     ] = "process"
+    on_conflict: Annotated[
+        OnConflict | None,
+        Option(
+            "If a file has the SOP instance UID of a stored image but differs: keep the stored image, replace it, or "
+            "refuse the file.",
+            shown="replace if only the pixels differ, else keep",
+        ),
+    ] = None
 
     def __post_init__(self) -> None:
         if self.pixels not in ("copy", "reference"):
             raise QueryError(f"pixels is {self.pixels!r}: give 'copy' or 'reference'")
         if self.decoding not in ("process", "inline"):
             raise QueryError(f"decoding is {self.decoding!r}: give 'process' or 'inline'")
+        if self.on_conflict not in (None, *get_args(OnConflict)):
+            raise QueryError(f"on_conflict is {self.on_conflict!r}: give {', '.join(get_args(OnConflict))}, or None")
 
     @property
     def workers(self) -> int:

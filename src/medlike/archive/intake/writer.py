@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from medlike.archive.intake import switching
+from medlike.archive.intake.conflicts import OnConflict
 from medlike.archive.intake.drain import arrivals, take_in, withdraw
 from medlike.archive.intake.ingest import AddReport, Intake
 from medlike.archive.intake.reindex import ReindexReport
@@ -72,19 +73,25 @@ class ArchiveWriter:
 
         places = [sources] if isinstance(sources, str | Path) else list(sources)
         with self.writing(wait):
-            self._drain(decoding=settings.decoding)
+            received = self._drain(decoding=settings.decoding)
             intake = self._intake(settings, progress)
+            intake.report.conflicts += received.conflicts
             intake.between_groups = lambda: self._give_way(intake.bundle)
             report = intake.run(discover(places, settings.frames, intake.report.archives.append, segmentations))
             self._refresh(report)
         return report
 
     def drain(
-        self, frames: "Frames", progress: Progress[AddReport] | None, wait: float, decoding: "Decoding"
+        self,
+        frames: "Frames",
+        progress: Progress[AddReport] | None,
+        wait: float,
+        decoding: "Decoding",
+        on_conflict: OnConflict | None,
     ) -> AddReport:
         """Commit what the spool holds, and return a report."""
         with self.writing(wait, short=True):
-            report = self._drain(frames, progress, decoding)
+            report = self._drain(frames, progress, decoding, on_conflict)
             self._refresh(report)
         return report
 
@@ -166,19 +173,20 @@ class ArchiveWriter:
     def _drain_with_key(self) -> None:
         """Commit what was received, unless the archive was restored without its key."""
         if (self.bundles.current().folder.private / KEY_FILE).exists():
-            self._drain()
+            self._drain(on_conflict="keep")  # here nobody would read of a replaced image
 
     def _drain(
         self,
         frames: "Frames" = "all",
         progress: Progress[AddReport] | None = None,
         decoding: "Decoding" = "process",
+        on_conflict: OnConflict | None = None,
     ) -> AddReport:
         damaged = self.spool.set_damaged_aside()
         entries = arrivals(self.spool)
         report = AddReport(generation=self.store.generation())
         keep = self.bundles.current().folder.keep_identifiers
-        settings = IntakeSettings("copy", frames, keep, decoding=decoding)
+        settings = IntakeSettings("copy", frames, keep, decoding=decoding, on_conflict=on_conflict)
 
         def start(report: AddReport) -> Intake:
             intake = self._intake(settings, progress)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from medlike.archive.index.candidates import Field
 from medlike.archive.index.filters import Filter
 from medlike.archive.index.index import Part
+from medlike.archive.index.known_fields import require_fields
 from medlike.archive.search.encoded_query import EncodedQuery, encode_queries, read_images
 from medlike.archive.search.query import Query
 from medlike.archive.search.receipts import TEXTS, compared, recalled, receipt
@@ -41,6 +42,8 @@ def nearest_texts(
         raise QueryError("texts belong to whole images: leave the region out")
     clock, view = Clock(), session.index.view(generation)
     _require(session)
+    if settings.where:
+        require_fields(settings.where, session.store, view.parts)
     images = read_images(session, [query])
     clock.stage("read")
     encoded = encode_queries(session, [query], images, view, False)[0]

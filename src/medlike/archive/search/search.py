@@ -1,6 +1,5 @@
 """Searching an archive: from queries to results, and from a receipt to the same result again."""
 
-import difflib
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -12,8 +11,9 @@ from numpy.typing import NDArray
 
 from medlike.archive.index.candidates import Candidates, Field, ordered
 from medlike.archive.index.columns import Value
-from medlike.archive.index.filters import Condition, Filter, holds_field
+from medlike.archive.index.filters import Condition, Filter
 from medlike.archive.index.index import Part, View
+from medlike.archive.index.known_fields import require_fields
 from medlike.archive.index.segment import HASH_COLUMNS
 from medlike.archive.search.encoded_query import EncodedQuery, encode_queries, query_picture, read_images
 from medlike.archive.search.familiarity import SHORTLIST, Familiarity, familiarity
@@ -35,8 +35,7 @@ from medlike.archive.search.text_search import (
     rankings,
     text_warnings,
 )
-from medlike.archive.storage.rows import FILTER_COLUMNS, NUMBER_COLUMNS
-from medlike.archive.storage.store import Store
+from medlike.archive.storage.rows import TEXT_COLUMNS
 from medlike.codes import hamming
 from medlike.codes.templates import SCALES, Template
 from medlike.errors import QueryError
@@ -55,12 +54,14 @@ def search_many(session: "Session", queries: Sequence[object], **settings: objec
         **settings: Fields of `SearchSettings`.
 
     Raises:
-        QueryError: A query or a setting makes no sense.
+        QueryError: A query or a setting makes no sense; UnknownField if no image has a field of the filter.
         ImageError: The image of a query cannot be read.
     """
     chosen = SearchSettings.of(**settings)
     clock = Clock()
     view = session.index.view(chosen.generation)
+    if chosen.where:
+        require_fields(chosen.where, session.store, view.parts)
     prepared = [query if isinstance(query, Query) else Query(image=query) for query in queries]
     images = read_images(session, prepared)
     clock.stage("read")
@@ -190,7 +191,7 @@ def _answer(
                 modality=query.modality,
                 warnings=query.warnings
                 + (() if texts is None else texts.warnings)
-                + _warnings(session.store, query, settings, view, filter, shown),
+                + _warnings(query, settings, view, filter, shown),
                 title=query.title,
                 query_box=None if query.region is None else query.region.box,
                 query_size=query.size,
@@ -335,7 +336,6 @@ def _listed(hit: Hit) -> list[object]:
 
 
 def _warnings(
-    store: Store,
     query: EncodedQuery,
     settings: SearchSettings,
     view: View,
@@ -351,19 +351,15 @@ def _warnings(
             else "the query's patient is not known: no image was left out for it"
         )
     if filter is not None and not shown:
-        warnings += [_nothing_has(condition, view, store) for condition in filter.conditions]
+        warnings += [_nothing_has(condition, view) for condition in filter.conditions]
     return tuple(warning for warning in warnings if warning)
 
 
-def _nothing_has(condition: Condition, view: View, store: Store) -> str:
-    """What to say of a filter that no image can pass, because none has the field or the value asked for."""
-    if condition.field not in FILTER_COLUMNS:
-        if holds_field(store, condition.field):
-            return ""
-        near = difflib.get_close_matches(condition.field, FILTER_COLUMNS, 1)
-        meant = f"; did you mean {near[0]}?" if near else f"; columns are {', '.join(FILTER_COLUMNS)}"
-        return f"no image has the field {condition.field}{meant}"
-    if condition.operator not in ("eq", "in") or condition.field in (*HASH_COLUMNS, *NUMBER_COLUMNS):
+def _nothing_has(condition: Condition, view: View) -> str:
+    """What to say of a filter that no image can pass, because none has the value asked for."""
+    if condition.field not in TEXT_COLUMNS or condition.field in HASH_COLUMNS:
+        return ""
+    if condition.operator not in ("eq", "in"):
         return ""
     values = {value for part in view.parts for value in part.segment.column(condition.field).values}
     sought = [str(value) for value in condition.values]

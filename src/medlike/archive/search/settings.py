@@ -39,7 +39,8 @@ class SearchSettings:
     where: Annotated[
         Mapping[str, Any] | None,
         Option(
-            "Search only images that match a condition: modality=CT, modality=CT,MR, sex!=M, age>=40. Repeatable.",
+            'Search only images that match a condition: modality=CT, modality=CT,MR, sex!=M, age>=40, label="a, b". '
+            "Repeatable.",
             "--where -w",
             metavar="CONDITION",
             text=list[str],

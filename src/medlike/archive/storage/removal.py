@@ -4,7 +4,7 @@ An erasure is announced in the store, then carried out, then struck off: whateve
 writer finishes it. What lies outside the folder (backups, exports, the original files) is out of its reach.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -27,6 +27,19 @@ class RemovalReport:
     erased: int = 0
     unknown: list[str] = field(default_factory=list)
     generation: int = 0
+
+
+def owned(store: Store, hashes: Mapping[str, str | None], removed: bool) -> list[str]:
+    """Return the ids of the images of a patient, study or series.
+
+    Args:
+        store: The store.
+        hashes: The keyed hash by column; all of them must hold.
+        removed: If true, removed images count too.
+    """
+    conditions = [f"{column} = ?" for column in hashes] + ([] if removed else ["removed IS NULL"])
+    sql = f"SELECT id FROM images WHERE {' AND '.join(conditions)} GROUP BY id ORDER BY min(row)"
+    return [id for (id,) in store.query(sql, tuple(hashes.values()))]
 
 
 def remove(store: Store, links: Links, ids: Iterable[str]) -> RemovalReport:
