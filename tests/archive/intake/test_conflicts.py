@@ -7,7 +7,7 @@ import pytest
 
 from medlike import Archive, imaging
 from medlike.archive.intake import ingest
-from medlike.errors import QueryError
+from medlike.errors import NothingAdded, QueryError
 
 SAME = {"SOPInstanceUID": "1.2.3", "StudyInstanceUID": "1.2", "SeriesInstanceUID": "1.2.1", "PatientID": "P-1"}
 OTHERS = {
@@ -60,7 +60,10 @@ def test_other_pixels_replace_by_default_and_both_places_are_listed(archive, sca
 def test_the_user_decides(archive, scan, stored, on_conflict, other):
     path, row = stored
     file = scan("b.dcm", seed=1, **other)
-    report = archive.add(file, on_conflict=on_conflict)
+    try:
+        report = archive.add(file, on_conflict=on_conflict)
+    except NothingAdded as error:  # where the only file is refused
+        report = error.report
     outcome = {"keep": "kept", "replace": "replaced", "refuse": "refused"}[on_conflict]
     assert [conflict.outcome for conflict in report.conflicts] == [outcome]
     replaced = on_conflict == "replace"

@@ -147,8 +147,8 @@ def test_a_file_that_ends_the_process_twice_is_set_aside(archive, pictures):
         "import os, sys; sys.path.insert(0, sys.argv[3]); import workload\n"
         "from medlike.archive.intake import ingest\n"
         "take = ingest.Intake._take\n"
-        "def struck(self, path, taken):\n"
-        "    os._exit(9) if sys.argv[2] in path else take(self, path, taken)\n"
+        "def struck(self, source, taken):\n"
+        "    return os._exit(9) if sys.argv[2] in str(source.path) else take(self, source, taken)\n"
         "ingest.Intake._take = struck\n"
         "archive = workload.Archive.open(sys.argv[1], encoder=workload.StandIn())\n"
         "print([reason for _, reason in archive.drain().skipped])\n"
@@ -193,7 +193,7 @@ def test_the_order_of_versions_does_not_come_from_the_clock(archive, scan, monke
     monkeypatch.setattr(spool.time, "time_ns", lambda: next(times, 1))
     tickets = []
     for seed in (1, 2, 3):
-        path = scan("a.dcm", seed=seed, SOPInstanceUID="1.2.3")
+        path = scan("a.dcm", seed=seed, SOPInstanceUID="1.2.3", StudyInstanceUID="1.4", SeriesInstanceUID="1.5")
         tickets.append(archive.receive(path.read_bytes(), "a.dcm"))
     assert tickets == sorted(tickets) and len({ticket[:20] for ticket in tickets}) == 3
     archive.drain()
