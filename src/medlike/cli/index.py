@@ -192,7 +192,7 @@ def _show(report: "AddReport", folder: Path) -> None:
     for name, count in (
         ("replaced", report.replaced),
         ("unchanged", report.unchanged),
-        ("duplicates", len(report.duplicates)),
+        ("duplicate" if len(report.duplicates) == 1 else "duplicates", len(report.duplicates)),
         ("in conflict", len(report.conflicts)),
         ("refused", len(report.skipped)),
     ):
