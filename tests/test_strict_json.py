@@ -43,9 +43,9 @@ def test_a_byte_order_mark_is_no_part_of_a_document():
         ('"\\ud800"', "half of a surrogate pair"),
         ('"\ud800"', "half of a surrogate pair"),
         ('{"\\udfff": 1}', "half of a surrogate pair"),
-        ("", "no JSON"),
-        ("{", "no JSON"),
-        ('"\0"', "no JSON"),
+        ("", "not JSON"),
+        ("{", "not JSON"),
+        ('"\0"', "not JSON"),
         (b"\xff\xfe[\0]\0", "not UTF-8"),
     ],
 )

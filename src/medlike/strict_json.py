@@ -63,7 +63,7 @@ def loads(document: str | bytes, size: int = SIZE, depth: int = DEPTH) -> "Json"
     except UnicodeDecodeError as error:
         raise Unreadable(f"it is not UTF-8 ({error.reason})") from None
     except json.JSONDecodeError as error:
-        raise NotJSON(f"it is no JSON ({error})") from None
+        raise NotJSON(f"it is not JSON ({error})") from None
     if text.count("[") + text.count("{") > depth:
         _require_shallow(value, depth)
     try:
@@ -91,7 +91,7 @@ def _finite(text: str) -> float:
 
 
 def _no_number(name: str) -> NoReturn:
-    raise Unreadable(f"it holds {name}, which is no JSON")
+    raise Unreadable(f"it holds {name}, which is not JSON")
 
 
 def _require_shallow(value: object, depth: int) -> None:

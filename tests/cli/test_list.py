@@ -8,8 +8,8 @@ import time
 import pydicom
 import pytest
 
-from medlike import Archive, samples
-from medlike.cli import screen
+from medlike import Archive, Hit, Result, samples
+from medlike.cli import answers, screen
 
 from .conftest import medlike
 
@@ -29,6 +29,8 @@ def test_a_list_has_pages_and_filters(indexed):
     shown = medlike("list", "-a", indexed, "-n", "2", "--where", "modality=CT", COLUMNS="250")
     assert rows[0]["id"] in shown.out and rows[2]["id"] not in shown.out and "2 of 10 images" in shown.err
     assert medlike("list", "-a", indexed, "--where", "modalty=CT").code == 2
+    none = medlike("list", "-a", indexed, "--where", "modality=XX")
+    assert none.code == 0 and none.out.strip() == "no images"
 
 
 @pytest.fixture(scope="module")
@@ -52,17 +54,27 @@ def of_patients(tmp_path_factory):
 def test_a_patient_a_study_or_a_series_is_removed(of_patients, tmp_path, given, left):
     archive = shutil.copytree(of_patients, tmp_path / "archive")
     done = medlike("remove", *given, "-a", archive)
-    assert done.code == 0 and f"{3 - left} images removed" in done.out
+    assert done.code == 0 and f"{'1 image' if left == 2 else '2 images'} removed" in done.out
     with Archive.open(archive) as opened:
         assert len(opened) == left and not opened.ids_of(**{given[0][2:]: given[1]})
     # What was removed is erased with the rest of a patient.
     unasked = medlike("remove", *given, "--erase", "-a", archive)
-    assert unasked.code == 1 and f"Erase {3 - left} images" in unasked.err
+    assert unasked.code == 1 and f"Erase {'1 image' if left == 2 else '2 images'} for good" in unasked.err
     assert medlike("remove", *given, "--erase", "--yes", "-a", archive).code == 0
     again = medlike("remove", *given, "--erase", "--yes", "-a", archive)
     assert again.code == 3 and given[1] in again.err
     with Archive.open(archive) as opened:
         assert len(opened.ids()) == left == opened._store.number("SELECT count(*) FROM images")
+
+
+def test_one_is_counted_as_one():
+    assert [screen.counted(count, "image") for count in (0, 1, 2)] == ["0 images", "1 image", "2 images"]
+
+
+def test_a_similarity_near_zero_has_no_sign(capsys):
+    answers.show(Result([Hit(1, "0" * 32, 12, -0.001), Hit(2, "1" * 32, 13, -0.5)]))
+    shown = capsys.readouterr().out
+    assert " 0.00 " in shown and "-0.00" not in shown and "-0.50" in shown
 
 
 def test_ids_or_an_owner_are_needed(of_patients):

@@ -98,6 +98,18 @@ def test_measures_and_verdicts_as_words():
     assert "known" in sheet.verdict({"is_outlier": False, "p_value": 0.41})
 
 
+def test_places_in_many_rankings_are_drawn_in_full(monkeypatch):
+    said = {}
+    monkeypatch.setattr(sheet.ImageDraw.ImageDraw, "text", lambda pen, at, text, *more: said.update({text: at}))
+    ranks = {"words": 2, "texts": 68, "pictures": 64, "image": 49}
+    hit = Hit(1, "0", None, None, metadata={"modality": "CT"}, score=0.1, ranks=ranks)
+    sheet.draw([Result([hit])], tile=216)
+    lines = [text for text in said if any(f"{name} {place}" in text for name, place in ranks.items())]
+    assert " · ".join(lines) == sheet.measure(hit) and len(lines) > 1
+    heights = [said[line][1] for line in (*lines, "CT")]
+    assert heights == sorted(set(heights))
+
+
 def test_an_outlier_is_marked_and_long_words_do_not_leave_the_sheet():
     usual = sheet.draw([answer(1, outlier={"is_outlier": False, "p_value": 0.01})])
     strange = sheet.draw([answer(1, outlier={"is_outlier": True, "p_value": 0.01})])

@@ -50,7 +50,7 @@ def test_a_card_is_written(tiny_bundle, tmp_path):
     assert done.returncode == 0 and (tmp_path / "card.md").read_text().startswith("# tiny-64\n")
     (tmp_path / "results.json").write_text("no json")
     done = medlike("bundle", "card", tiny_bundle.path, "--results", tmp_path / "results.json")
-    assert done.returncode == 1 and "is no JSON" in done.stderr
+    assert done.returncode == 1 and "is not JSON" in done.stderr
 
 
 @pytest.mark.parametrize(

@@ -568,8 +568,12 @@ class Archive:
         """Compare rows, pixels, previews, links, spool and index, and return the problems. Changes nothing."""
         alone = self._lock.state() == "free"
         problems = list(verify.verify(self._folder, self._store, self._links, self._pixels, self._spool, alone))
-        index = verify.checked("index", lambda: (Problem("index", text) for text in self._indexes.verify()))
-        return [*problems, *index]
+        problems += verify.checked("index", lambda: (Problem("index", text) for text in self._indexes.verify()))
+        # A store that is no database ends the check of every part in the same words: once is enough.
+        first: dict[str, Problem] = {}
+        for problem in problems:
+            first.setdefault(problem.detail, problem)
+        return list(first.values())
 
     def backup(
         self, target: str | Path, links: bool = False, passphrase: str | None = None, with_id_key: bool = False

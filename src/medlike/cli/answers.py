@@ -39,7 +39,7 @@ def show(result: "Result", title: str | None = None) -> None:
     rows = [
         (
             hit.rank,
-            *([", ".join(hit.words), measure(hit)] if in_words else [_distance(hit), f"{hit.similarity:.2f}"]),
+            *([", ".join(hit.words), measure(hit)] if in_words else [_distance(hit), f"{hit.similarity:z.2f}"]),
             *(hit.metadata.get(name) for name in facts[:-1]),
             f"({ITSELF}) {hit.metadata.get(facts[-1]) or ''}" if hit.itself else hit.metadata.get(facts[-1]),
             hit.id[:SHORT] if narrow else hit.id,
@@ -66,7 +66,7 @@ def show_texts(result: "TextResult") -> None:
         out().print("no texts")
         return
     rows = [
-        (hit.rank, hit.distance, f"{hit.similarity:.2f}", hit.kind, " ".join(hit.text.split()), hit.id[:SHORT])
+        (hit.rank, hit.distance, f"{hit.similarity:z.2f}", hit.kind, " ".join(hit.text.split()), hit.id[:SHORT])
         for hit in result
     ]
     print_table(("rank", "distance", "similarity", "kind", "text", "id"), rows, whole={"rank", "id"})

@@ -186,13 +186,13 @@ def _facts(report: "AddReport") -> "JsonObject":
 
 
 def _show(report: "AddReport", folder: Path) -> None:
-    from medlike.cli.screen import note, out, print_table, say
+    from medlike.cli.screen import counted, note, out, print_table, say
 
     parts = [f"[b]{report.added}[/b] added"]
     for name, count in (
         ("replaced", report.replaced),
         ("unchanged", report.unchanged),
-        ("duplicates", len(report.duplicates)),
+        ("duplicate" if len(report.duplicates) == 1 else "duplicates", len(report.duplicates)),
         ("in conflict", len(report.conflicts)),
         ("refused", len(report.skipped)),
     ):
@@ -202,7 +202,8 @@ def _show(report: "AddReport", folder: Path) -> None:
     console = out()
     console.print(f"{', '.join(parts)} in {total:.1f} s")
     if report.texts:
-        console.print(f"{report.texts} texts stored, {report.deidentified} passages in them replaced by rule")
+        passages = counted(report.deidentified, "passage")
+        console.print(f"{counted(report.texts, 'text')} stored, {passages} in them replaced by rule")
     say(f"archive: {folder}")
     if report.relinked:
         sources = "1 source" if report.relinked == 1 else f"{report.relinked} sources"

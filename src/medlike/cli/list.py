@@ -29,7 +29,7 @@ def list_images(
 ) -> None:
     """List stored images in the order they were added."""
     from medlike import Archive
-    from medlike.cli.screen import note, print_json, print_table
+    from medlike.cli.screen import note, out, print_json, print_table
     from medlike.escaping import write_rows
 
     with Archive.open(archive_folder(archive)) as opened:
@@ -44,6 +44,8 @@ def list_images(
     head = ("id", *FIELDS, "width", "height", "source")
     if format is Format.csv:
         write_rows(sys.stdout, [head, *(["" if cell is None else cell for cell in row] for row in rows)])
+    elif not rows:
+        out().print("no images")
     else:
         # Columns that no image of the page fills would only take room.
         filled = [at for at, _ in enumerate(head) if any(row[at] not in (None, "") for row in rows)]

@@ -57,7 +57,7 @@ def remove(
     code is then 3.
     """
     from medlike import Archive
-    from medlike.cli.screen import note, out, print_json
+    from medlike.cli.screen import counted, note, print_json, say
 
     given = {name: value for name, value in vars(owners).items() if value}
     if bool(ids) == bool(given):
@@ -68,15 +68,15 @@ def remove(
             note(f"medlike: no image of {' and '.join(f'{name} {value}' for name, value in given.items())}")
             raise typer.Exit(REFUSED)
         if erase and not yes:
-            typer.confirm(f"Erase {len(doomed)} images for good?", abort=True, err=True)
+            typer.confirm(f"Erase {counted(len(doomed), 'image')} for good?", abort=True, err=True)
         if erase:
             note(f"medlike: erasing needs {opened.room('erase')}")
         report = opened.remove(doomed, erase=erase, wait=wait)
     if format is Report.json:
         print_json(asdict(report))
     else:
-        done = f"[b]{report.erased}[/b] rows erased" if erase else f"[b]{report.removed}[/b] images removed"
-        out().print(f"{done}, generation {report.generation}")
+        done = f"{counted(report.erased, 'row')} erased" if erase else f"{counted(report.removed, 'image')} removed"
+        say(f"{done}, generation {report.generation}")
     for id in report.unknown:
         note(f"medlike: no image {id}")
     if report.unknown:

@@ -84,6 +84,11 @@ def size(count: int) -> str:
     return f"{amount:.1f} TB"
 
 
+def counted(count: int, name: str) -> str:
+    """Return a number with the name of what it counts, such as 1 image or 2 images."""
+    return f"{count} {name}{'' if count == 1 else 's'}"
+
+
 def table(head: Sequence[str], rows: Iterable[Sequence[object]], whole: Collection[str] = ()) -> "Table":
     """Return a table.
 

@@ -240,7 +240,7 @@ def _read_receipt(file: Path) -> "JsonObject":
     except FileNotFoundError:
         fail(f"{file} does not exist; give a query to search for, and its receipt is written there")
     except ValueError as error:
-        fail(f"{file} is no receipt: {error}")
+        fail(f"{file} is not a receipt: {error}")
     if not isinstance(read, dict):
-        fail(f"{file} is no receipt; give what --receipt or --format json has written")
+        fail(f"{file} is not a receipt; give what --receipt or --format json has written")
     return dict(read.get("receipt", read))

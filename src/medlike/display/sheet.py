@@ -235,7 +235,7 @@ def _band(result: Result, columns: int, tile: int, rows: int, agreement: bool | 
     down = max(1, -(-len(shown) // columns))
     large = tile + tile // 3
     labels = [_label(hit, tile) for hit in shown]
-    foot = 38 + _LINE * max((len(label) for label in labels), default=1)
+    foot = 18 + _LINE * max((len(label) for label in labels), default=2)
     step_x, step_y = tile + 2 * _PAD + _GAP, tile + 2 * _PAD + foot + _GAP
     left = large + 2 * _PAD + 2 * _GAP
     head = 46
@@ -274,12 +274,13 @@ def _below_query(result: Result, room: float) -> list[tuple[str, Colour]]:
     ]
 
 
-def _label(hit: Hit, side: int) -> list[str]:
-    """Return the lines below a hit, at most `_LABEL`."""
+def _label(hit: Hit, side: int) -> list[tuple[str, Colour]]:
+    """Return the lines below a hit with their colours: its measure, and at most `_LABEL` of what it is."""
     lines = _wrapped(described(hit) or hit.id[:12], _font(15), side)
     if len(lines) > _LABEL:
         lines = [*lines[: _LABEL - 1], _fitted(f"{lines[_LABEL - 1]} …", _font(15), side)]
-    return [ITSELF, *lines] if hit.itself else lines
+    measured = [(line, BRIGHT) for line in _wrapped(measure(hit), _font(16), side, " · ")]
+    return [*measured, *([(ITSELF, ACCENT)] if hit.itself else []), *((line, SOFT) for line in lines)]
 
 
 def _query(
@@ -313,7 +314,7 @@ def _hit(
     pen: ImageDraw.ImageDraw,
     hit: Hit,
     picture: Pillow.Image | None,
-    label: Sequence[str],
+    label: Sequence[tuple[str, Colour]],
     x: int,
     y: int,
     side: int,
@@ -332,9 +333,10 @@ def _hit(
         pen.rounded_rectangle((right - width - 14, y + _PAD, right, y + _PAD + 25), 4, PANEL)
         pen.text((right - width - 7, y + _PAD + 3), more, SOFT, _font(16))
     top = y + side + 2 * _PAD - 2
-    pen.text((x + _PAD, top), _fitted(measure(hit), _font(16), side), BRIGHT, _font(16))
-    for at, line in enumerate(label):
-        pen.text((x + _PAD, top + 25 + _LINE * at), line, ACCENT if line == ITSELF else SOFT, _font(15))
+    for line, colour in label:
+        measured = colour == BRIGHT
+        pen.text((x + _PAD, top + (0 if measured else 5)), line, colour, _font(16 if measured else 15))
+        top += _LINE
 
 
 def _place(
@@ -361,18 +363,18 @@ def _fitted(text: str, font: Font, room: float) -> str:
     return text.rstrip(" ·") + "…"
 
 
-def _wrapped(text: str, font: Font, room: float) -> list[str]:
-    """Return a text in lines that fit a width; a word that is wider is broken."""
+def _wrapped(text: str, font: Font, room: float, between: str | None = None) -> list[str]:
+    """Return a text in lines that fit a width, with breaks at blanks or another text; a wider part is broken too."""
     lines: list[str] = []
-    for word in text.split():
+    for word in text.split(between):
         while word and font.getlength(word) > room:
             cut = next(at for at in range(len(word), 0, -1) if at == 1 or font.getlength(word[:at]) <= room)
             lines.append(word[:cut])
             word = word[cut:]
         if not word:
             continue
-        if lines and font.getlength(f"{lines[-1]} {word}") <= room:
-            lines[-1] += f" {word}"
+        if lines and font.getlength(f"{lines[-1]}{between or ' '}{word}") <= room:
+            lines[-1] += f"{between or ' '}{word}"
         else:
             lines.append(word)
     return lines

@@ -73,7 +73,7 @@ def _items(data: bytes) -> tuple[Span, list[Span]]:
         (length,) = struct.unpack_from("<I", data, position + 4)
         stop = position + 8 + length
         if stop > len(data):
-            raise ImageError("the file ends inside of its pixel data: it is truncated")
+            raise ImageError("the file ends inside its pixel data: it is truncated")
         spans.append((position + 8, stop))
         position = stop
     return (spans[0], spans[1:]) if spans else ((0, 0), [])

@@ -48,7 +48,7 @@ def open_dicom(path: Path) -> Dataset:
         # pydicom gives nothing at all of a file that ends inside of an element.
         header = dcmread(BytesIO(content), force=True, stop_before_pixels=True)
         if len(header) > 0:
-            raise ImageError("the file ends inside of its pixel data: it is truncated")
+            raise ImageError("the file ends inside its pixel data: it is truncated")
         raise ImageError("no DICOM element can be read from it")
     _take_representations_of_the_dictionary(dataset)
     meta = getattr(dataset, "file_meta", None)

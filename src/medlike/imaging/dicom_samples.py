@@ -39,7 +39,7 @@ def native_frame(data: bytes, frame: int, size: int, header: PixelHeader, little
     low, high = start // 8, (stop + 7) // 8
     if high > len(data):
         raise ImageError(
-            f"the pixel data ends inside of frame {frame}: {len(data)} bytes, {high} are needed; it is truncated"
+            f"the pixel data ends inside frame {frame}: {len(data)} bytes, {high} are needed; it is truncated"
         )
     if not little and words and header.allocated <= 8:
         aligned = low - low % 2

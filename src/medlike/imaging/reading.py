@@ -87,7 +87,7 @@ def other_kind(start: bytes) -> str | None:
 def first_bytes(path: Path) -> bytes:
     """Return the first 512 bytes of a regular file. Raises ImageError for anything else, OSError as `open` does."""
     if not stat.S_ISREG(path.stat().st_mode):
-        raise ImageError("it is a folder" if path.is_dir() else "it is no regular file")
+        raise ImageError("it is a folder" if path.is_dir() else "it is not a regular file")
     with path.open("rb") as file:
         return file.read(_SNIFFED)
 

@@ -71,6 +71,11 @@ def test_disks_are_counted_apart(tmp_path, disk, monkeypatch):
     assert str(one).count("up to 3.0 MB") == 2
 
 
+def test_much_room_is_shown_in_gigabytes(tmp_path, disk):
+    disk(77_622_300_000)
+    assert str(room.Room("compacting", tmp_path, 3 * 10**6)).endswith("(77.6 GB free)")
+
+
 def test_a_reindex_needs_more_under_another_bundle(archive, pictures, tiny_bundle):
     archive.add(pictures(3))
     assert archive.room("reindex", tiny_bundle).archive > archive.room("reindex").archive > 0

@@ -95,6 +95,14 @@ def test_damage_that_ends_a_check_is_a_problem_but_a_lock_is_not():
         list(checked("store", lambda: ends(ArchiveLocked("y"))))
 
 
+def test_damage_that_ends_every_check_is_listed_once(filled, encoder):
+    filled.close()
+    (filled.path / "store.sqlite").write_bytes(b"no database")
+    with Archive.open(filled.path, encoder=encoder) as again:
+        details = [problem.detail for problem in again.verify()]
+    assert len(details) == len(set(details)) and any("store.sqlite is damaged" in detail for detail in details)
+
+
 def test_a_damaged_preview_or_copy_is_never_shown(filled):
     harmed = {"*.jpg": 0, "*.pixels": 0}
     for pattern in harmed:

@@ -56,7 +56,7 @@ def _condition(text: str) -> tuple[str, str, Json]:
     match = _CONDITION.fullmatch(text)
     if match is None:
         raise QueryError(
-            f"{text!r} is no condition: write FIELD=VALUE, FIELD!=VALUE or FIELD>=NUMBER, for example modality=CT"
+            f"{text!r} is not a condition: write FIELD=VALUE, FIELD!=VALUE or FIELD>=NUMBER, for example modality=CT"
         )
     field, operator, written = _bare(match[1]), _SIGNS[match[2]], match[3]
     if operator in _SIZES:
@@ -90,7 +90,7 @@ def _bare(written: str) -> str:
 
 def _unclosed(written: str) -> QueryError:
     return QueryError(
-        f'{written} has quotes that are no pair: write the value of the condition in quotes, and " inside it as ""'
+        f'{written} has an unmatched quote: write the whole value of the condition in quotes, and " inside it as ""'
     )
 
 
@@ -112,10 +112,10 @@ def _filter(text: str) -> list[tuple[str, str, Json]]:
             where = strict_json.loads(text)
         except ValueError as error:
             raise QueryError(
-                f'{text} is no condition: write a filter such as {{"modality": "CT"}}, in Python or JSON ({error})'
+                f'{text} is not a condition: write a filter such as {{"modality": "CT"}}, in Python or JSON ({error})'
             ) from None
     if not isinstance(where, Mapping):
-        raise QueryError(f'{text} is no condition: a filter is a mapping such as {{"modality": "CT"}}')
+        raise QueryError(f'{text} is not a condition: a filter is a mapping such as {{"modality": "CT"}}')
     return [
         (each.field, each.operator, list(each.value) if isinstance(each.value, tuple) else each.value)
         for each in conditions(where)

@@ -31,8 +31,8 @@ def require_fields(where: Mapping[str, Json], store: Store, parts: Sequence[Part
         if not present:
             known = known_fields(store, parts)
             near = difflib.get_close_matches(field, known, 1)
-            meant = f"did you mean {near[0]}? " if near else ""
-            raise UnknownField(f"no image has the field {field}: {meant}The images have {', '.join(known)}")
+            meant = f": did you mean {near[0]}?" if near else "."
+            raise UnknownField(f"no image has the field {field}{meant} The images have {', '.join(known)}")
 
 
 def known_fields(store: Store, parts: Sequence[Part]) -> list[str]:

@@ -64,4 +64,4 @@ class Familiarity:
             found = f"Nothing alike {where}"
         elif self.share is not None and self.share <= HARDLY:
             found = f"Hardly anything alike {where}"
-        return f"{found}: similarity {self.similarity:.2f}, and {self.usual:.2f} is usual here"
+        return f"{found}: similarity {self.similarity:z.2f}, and {self.usual:.2f} is usual here"

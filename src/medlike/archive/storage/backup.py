@@ -213,6 +213,8 @@ def restore(source: Path, target: Path, passphrase: str | None = None, key: Path
         return Folder.open(target)
     if (source / UNFINISHED).exists() and not (source / FILE).exists():
         raise ArchiveError(f"the backup in {source} was interrupted before its end: run `medlike backup` again")
+    if not (source / FILE).exists():
+        raise ArchiveError(f"{source} is not a backup (archive.json is missing): give the folder of one")
     original = Folder.open(source)
     sealed = source / "private" / sealed_key.FILE
     if key_bytes is None and os.path.lexists(sealed):
@@ -395,9 +397,10 @@ def _copy_pixels(store: Store, origin: Pixels, out: _Target) -> tuple[list[Path]
         elif not damaged:
             out.add(name, data)
     if damaged:
+        which = "is damaged" if len(damaged) == 1 else f"and {len(damaged) - 1} more are damaged"
         raise ArchiveError(
-            f"{len(damaged)} files are damaged, among them {damaged[0]}: `medlike verify` lists them; restore them "
-            "from an earlier backup, or remove their images; nothing was saved"
+            f"{damaged[0]} {which}: `medlike verify` lists all damage; restore what is damaged from an earlier "
+            "backup, or remove its images; nothing was saved"
         )
     return missing, len(paths)
 

@@ -87,4 +87,4 @@ def _scratch() -> Path:
 
 
 def _shown(count: int) -> str:
-    return f"{count / 1e6:,.1f} MB"
+    return f"{count / 1e9:,.1f} GB" if count >= 1e9 else f"{count / 1e6:.1f} MB"
