@@ -75,6 +75,7 @@ def quick_cases(work: Path, bundle: str, data: str) -> Cases:
         ("triage", [chest, "--bundle", bundle]),
         ("info", [*a]),
         ("verify", [*a]),
+        ("list", [*a]),
         ("remove", ["FIRST", *a]),
         ("compact", [*a]),
         ("reindex", [*a]),

@@ -109,7 +109,7 @@ class Spool:
                 match = re.fullmatch(rb"(\d{20}) \1\n", os.pread(descriptor, 64, 0))
                 last = int(match[1]) if match else max(time.time_ns(), self.newest())
                 os.pwrite(descriptor, b"%020d %020d\n" % (last + 1, last + 1), 0)
-                os.fsync(descriptor)
+                durable.sync_files([path])
             finally:
                 os.close(descriptor)
         return last + 1
