@@ -57,7 +57,7 @@ def label_numbers(part: Dataset) -> np.ndarray:
     return np.array([places.get(sample.label, -1) for sample in part], np.int64)
 
 
-def describe(derived: Mapping[str, object], recipe: Recipe, settings: NetworkSettings, count: int) -> str:
+def describe(derived: Mapping[str, int], settings: NetworkSettings, recipe: Recipe, count: int) -> str:
     """Say in a line what was derived, and how to choose another value."""
     defaults = {**vars(settings), **vars(recipe)}
     parts = [f"{name} {value} in place of {defaults[name]}" for name, value in derived.items()]

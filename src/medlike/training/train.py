@@ -179,7 +179,8 @@ def prepare_run(
     headline_of = everything.where(lambda sample: sample.path in first)
     chosen = training_part(everything, split)
     judged = split.part(everything, "validation").where(lambda sample: not sample.is_ood)
-    plan = _fitted(plan, chosen, say)
+    derived = _derived(plan, chosen)
+    defaults, plan = plan.settings(), replace(plan, changes={**plan.changes, **derived})
     settings, recipe = plan.settings()
     checks: list[Callable[[], object]] = [
         lambda: classes_of(chosen),
@@ -192,6 +193,8 @@ def prepare_run(
             checks.append(lambda: require_directions(chosen, settings))
     require_all(everything, split, checks)
     classes = classes_of(chosen)
+    if derived:
+        say(describe(derived, *defaults, len(chosen)))
     if (units := unit_count(split, everything, "calibration")) < LEAST_CALIBRATION:
         say(f"{units} units for calibration, {LEAST_CALIBRATION} needed: the bundle will give no outlier verdicts")
     torch.manual_seed(plan.seed)
@@ -226,20 +229,17 @@ def prepare_run(
     return PreparedRun(network, recipe, train, validation, feeds[0], feeds[1], collection, stem, plan, regional)
 
 
-def _fitted(plan: TrainingPlan, part: Dataset, say: Progress[str]) -> TrainingPlan:
-    """Return the plan with the settings that a small training part asks for, and say which they are."""
+def _derived(plan: TrainingPlan, part: Dataset) -> dict[str, int]:
+    """Return the settings that a small training part asks for where the plan says nothing of them."""
     settings, recipe = plan.settings()
     explicit = set(plan.changes)
-    derived: dict[str, object] = {}
+    derived: dict[str, int] = {}
     if plan.start is not None and settings.linear >= len(part) and "linear" not in explicit:
         # The network has to be that of the run it starts from.
         explicit.add("linear")
-        derived["linear"] = linear_of_start(Path(plan.start), settings.linear)
-    derived |= derived_settings(part, settings, recipe, explicit)
-    if not derived:
-        return plan
-    say(describe(derived, recipe, settings, len(part)))
-    return replace(plan, changes={**plan.changes, **derived})
+        linear = linear_of_start(Path(plan.start), settings.linear)
+        derived = {"linear": linear} if linear != settings.linear else {}
+    return derived | derived_settings(part, settings, recipe, explicit)
 
 
 def _estimate(
