@@ -91,7 +91,7 @@ soak: $(DEV)
 	$(BIN)/python tests/archive/crash/full_disk.py --figures docs/reliability.md
 	$(BIN)/python tests/archive/crash/kills.py --runs 1000 --figures docs/reliability.md
 	$(BIN)/python tests/archive/crash/powerloss.py --cuts 1000 --figures docs/reliability.md
-	$(BIN)/python tests/archive/crash/flips.py --flips 1000
+	$(BIN)/python tests/archive/crash/flips.py --flips 1000 --figures docs/reliability.md
 
 docs-site: $(CORE)
 	$(PIP) -e ".[docs]"

@@ -12,16 +12,20 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from medlike.archive.index.checks import IndexDamaged
+from medlike.archive.index.index import View
 from medlike.archive.index.indexes import Indexes
 from medlike.archive.storage import upkeep
+from medlike.archive.storage.branches import Branch, branches
 from medlike.archive.storage.folder import FILE, Folder
 from medlike.archive.storage.identity import Identity, Links, as_source
 from medlike.archive.storage.pictures import StoredPictures
 from medlike.archive.storage.store import Store
 from medlike.archive.viewer import OWNER, Viewer
 from medlike.errors import QueryError
-from medlike.types import JsonObject
+from medlike.types import F32, JsonObject
 
 if TYPE_CHECKING:
     from medlike.archive.index.index import Index
@@ -49,6 +53,7 @@ class Loaded:
         self._lock = threading.RLock()
         self.indexes = Indexes.of(folder, store)
         self.archive_id = folder.archive_id
+        self._usual: tuple[tuple[int, int] | None, F32] = None, np.empty(0, np.float32)
 
     @property
     def encoder(self) -> "Encodes":
@@ -74,6 +79,31 @@ class Loaded:
     def identity(self) -> Identity:
         """Read the id key. Raises ArchiveError where it is missing, or another archive's."""
         return Identity(self.folder.private, self.folder.key)
+
+    @cached_property
+    def _branches(self) -> list[Branch]:
+        return branches(self.store)
+
+    def branch_of(self, generation: int) -> str | None:
+        """Return the id of the branch that a generation was committed in, None for the trunk.
+
+        Args:
+            generation: The generation.
+        """
+        return next((branch.id for branch in reversed(self._branches) if branch.since < generation), None)
+
+    def usual(self, view: View) -> F32:
+        """Return how similar the archive's own images are to their nearest neighbours, ascending: float32 [U].
+
+        Args:
+            view: The generation.
+        """
+        # Searches of one generation follow each other; `neighbours` keeps more than one.
+        state, usual = self._usual
+        if state != (view.generation, len(view)):
+            usual = self.indexes.neighbours.of(view).usual
+            self._usual = (view.generation, len(view)), usual
+        return usual
 
     def under(self, folder: Folder, encoder: "Encodes | None" = None, owned: bool = False) -> "Loaded":
         """Return the same under the bundles that a folder names, sharing the encoder; indexes are opened anew."""

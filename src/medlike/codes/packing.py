@@ -42,3 +42,8 @@ def words(codes: NDArray[np.uint8]) -> NDArray[np.unsignedinteger]:
     if codes.flags.c_contiguous and (view := codes.view(kind)).flags.aligned:
         return view
     return np.array(codes, order="C", copy=True).view(kind)
+
+
+def unpack_grids(masks: NDArray[np.uint8], side: int) -> NDArray[np.bool_]:
+    """Return square masks, uint8 [N, side * side / 8 rounded up], as bool [N, side, side]."""
+    return np.unpackbits(masks, axis=1, count=side * side).astype(bool).reshape(-1, side, side)

@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medlike.codes.hamming import Engine
-from medlike.codes.templates import CELLS, GRID, Arrangement, Template
+from medlike.codes.packing import unpack_grids
+from medlike.codes.templates import GRID, Arrangement, Template
 from medlike.codes.threads import share
 from medlike.errors import QueryError
 from medlike.types import Array
@@ -106,11 +107,6 @@ def agreement(
     return shown
 
 
-def unpacked(masks: NDArray[np.uint8]) -> NDArray[np.bool_]:
-    """Return masks uint8 [N, 25] as bool [N, 14, 14]."""
-    return np.unpackbits(masks, axis=1, count=CELLS).astype(bool).reshape(-1, GRID, GRID)
-
-
 def _numpy(
     cells: NDArray[np.uint64],
     masks: NDArray[np.uint8] | None,
@@ -121,7 +117,7 @@ def _numpy(
     stored = np.asarray(cells[rows])
     number = len(rows)
     planes = np.bitwise_count(stored[:, None] ^ template.codes[None, :, None, None]).sum(axis=4, dtype=np.uint16)
-    valid = np.ones((number, GRID, GRID), bool) if masks is None else unpacked(np.asarray(masks[rows]))
+    valid = np.ones((number, GRID, GRID), bool) if masks is None else unpack_grids(np.asarray(masks[rows]), GRID)
     best = np.full(number, np.inf)
     which, top, left = (np.zeros(number, np.int64) for _ in range(3))
     for place, arrangement in enumerate(template.arrangements):

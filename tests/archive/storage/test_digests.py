@@ -6,7 +6,8 @@ from contextlib import closing
 import pytest
 
 from medlike import Archive, Query
-from medlike.archive.storage.digests import TABLES, row_digest
+from medlike.archive.storage.database import row_digest
+from medlike.archive.storage.digests import TABLES
 from medlike.errors import ArchiveError
 
 CHANGES = {

@@ -7,8 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medlike.archive.index.segment import Row
-from medlike.archive.storage.database import storage_errors
-from medlike.archive.storage.digests import require_sound
+from medlike.archive.storage.database import require_sound, storage_errors
 from medlike.archive.storage.rows import EncodingRow, ImageRow, TextFacts
 from medlike.archive.storage.store import Store
 

@@ -111,7 +111,7 @@ def settle(store: Store, bundle: str, lost: list[str]) -> int:
         commit.connection.execute(
             "UPDATE images SET predicted_modality = (SELECT modality FROM encodings"
             " WHERE encodings.row = images.row AND bundle = ?),"
-            f" digest = CASE WHEN {digests.sound('images')} THEN NULL ELSE digest END WHERE removed IS NULL",
+            f" digest = CASE WHEN {digests.SOUND['images']} THEN NULL ELSE digest END WHERE removed IS NULL",
             (bundle,),
         )
         digests.seal(commit.connection, "images", "digest IS NULL AND removed IS NULL", ())

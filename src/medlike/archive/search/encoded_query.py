@@ -15,8 +15,8 @@ from medlike.archive.search.query import TITLE, Query
 from medlike.archive.search.result import Box, Picture
 from medlike.archive.search.text_query import TextQuery, text_query
 from medlike.archive.storage.rows import EncodingRow
+from medlike.codes.packing import unpack_grids
 from medlike.codes.templates import GRID
-from medlike.codes.windows import unpacked
 from medlike.errors import ArchiveError, QueryError
 from medlike.types import Json, JsonObject
 
@@ -305,7 +305,7 @@ def _of_stored(session: "Session", query: Query, view: View, leave_out_own: bool
         cells = np.frombuffer(stored.cells, "<u8").astype(np.uint64).reshape(GRID, GRID, -1)
         mask = np.ones((GRID, GRID), bool)
         if stored.cell_mask is not None:
-            mask = unpacked(np.frombuffer(stored.cell_mask, np.uint8)[None])[0]
+            mask = unpack_grids(np.frombuffer(stored.cell_mask, np.uint8)[None], GRID)[0]
     if query.region is not None:
         if cells is None:
             raise QueryError(f"image {id} has no local codes: run `medlike reindex`")

@@ -1,18 +1,9 @@
 """Familiarity: whether anything in the archive is alike, judged by how similar its own images are to each other."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING
 
-import numpy as np
-
-from medlike.archive.index.candidates import Candidates, Field
-from medlike.archive.index.index import View
-from medlike.archive.search.ranking import rank
-from medlike.types import I8, U8, Json, JsonObject
-
-if TYPE_CHECKING:
-    from medlike.archive.session import Session
+from medlike.types import Json, JsonObject
 
 #: Share of an archive's own images that are this far from all others, up to which nothing is called alike. On 47 kinds
 #: of image, each left out of the archive in turn, 70 % of the images left out were told apart, at 4.8 % false alarms.
@@ -74,43 +65,3 @@ class Familiarity:
         elif self.share is not None and self.share <= HARDLY:
             found = f"Hardly anything alike {where}"
         return f"{found}: similarity {self.similarity:.2f}, and {self.usual:.2f} is usual here"
-
-
-def familiarity(
-    session: "Session",
-    view: View,
-    fields: Sequence[Field],
-    code: U8,
-    content: I8,
-    itself: str | None = None,
-    nearest: Candidates | None = None,
-    filtered: bool = False,
-) -> Familiarity:
-    """Judge whether anything is like the image of a query.
-
-    Args:
-        session: The archive.
-        view: The generation.
-        fields: The images that may be returned.
-        code: Code of the image: uint8 [bits / 8].
-        content: Content of the image: int8 [D].
-        itself: Id of the stored image that is the query itself, which does not count.
-        nearest: At least the first SHORTLIST images and one more of the ranking by code, if they are known.
-        filtered: If true, a filter chose the fields.
-    """
-    if nearest is None:
-        nearest = rank(fields, code, content, SHORTLIST + 1)
-    first = zip(nearest.ids[: SHORTLIST + 1].astype(">u8"), nearest.similarity.tolist(), strict=False)
-    others = [similarity for id, similarity in first if id.tobytes().hex() != itself][:SHORTLIST]
-    similarity = max(others, default=None)
-    usual = session.indexes.neighbours.of(view).usual
-    units = len(usual)
-    if not units:
-        return Familiarity(None, similarity, None, None, 0, filtered)
-    median = float(np.median(usual))
-    if similarity is None:
-        return Familiarity(None, None, median, None, units, filtered)
-    # A neighbour that is a near-duplicate counts for the query and not for the sample, which errs towards "alike".
-    farther = int(np.searchsorted(usual, np.float32(similarity), side="right"))
-    alike = None if units < UNITS else (1 + farther) / (1 + units) > THRESHOLD
-    return Familiarity(alike, similarity, median, farther / units, units, filtered)

@@ -12,8 +12,9 @@ from medlike.archive.search.encoded_query import EncodedQuery
 from medlike.archive.search.regions import window
 from medlike.archive.search.result import Box, Hit
 from medlike.archive.storage.rows import Shown
+from medlike.codes.packing import unpack_grids
 from medlike.codes.templates import GRID, Template
-from medlike.codes.windows import agreement, unpacked
+from medlike.codes.windows import agreement
 from medlike.types import JsonObject
 
 if TYPE_CHECKING:
@@ -123,6 +124,6 @@ def _whole(encoded: EncodedQuery, part: Part, position: int) -> NDArray[np.float
         return None
     stored = np.asarray(part.segment.array("cells", position)[position])
     flips = np.bitwise_count(encoded.cells ^ stored).sum(axis=2)
-    valid = encoded.mask & unpacked(np.asarray(part.segment.array("cell_mask", position)[position])[None])[0]
+    valid = encoded.mask & unpack_grids(np.asarray(part.segment.array("cell_mask", position)[position])[None], GRID)[0]
     shares = 1 - flips.astype(np.float32) / (64 * stored.shape[2])
     return np.where(valid, shares, np.float32(np.nan))

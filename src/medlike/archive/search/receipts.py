@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, TypeVar
 
 from medlike.archive.search.encoded_query import EncodedQuery
 from medlike.archive.search.settings import SearchSettings
-from medlike.archive.storage.branches import branch_of
 from medlike.errors import QueryError
 from medlike.types import Json, JsonObject
 
@@ -36,7 +35,7 @@ def receipt(
     """
     return {
         "archive": session.loaded.archive_id,
-        "branch": branch_of(session.store, generation),
+        "branch": session.loaded.branch_of(generation),
         "generation": generation,
         "bundle": session.folder.bundle.digest,
         "settings": {name: value for name, value in asdict(settings).items() if name != "generation"},
@@ -63,7 +62,7 @@ def recalled(session: "Session", stated: Mapping[str, Json]) -> tuple[SearchSett
             f"the receipt is of archive {str(archive)[:16]}, this is {session.loaded.archive_id[:16]}: "
             "repeat it there, or search anew"
         )
-    if archive is not None and stated.get("branch") != branch_of(session.store, generation):
+    if archive is not None and stated.get("branch") != session.loaded.branch_of(generation):
         raise QueryError(
             f"the receipt is of generation {generation} of another copy of this archive, one restored from a backup or "
             "the one backed up: repeat it there, or search anew"

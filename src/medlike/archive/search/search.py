@@ -16,7 +16,7 @@ from medlike.archive.index.index import Part, View
 from medlike.archive.index.known_fields import require_fields
 from medlike.archive.index.segment import HASH_COLUMNS
 from medlike.archive.search.encoded_query import EncodedQuery, encode_queries, query_picture, read_images
-from medlike.archive.search.familiarity import SHORTLIST, Familiarity, familiarity
+from medlike.archive.search.familiarity import SHORTLIST, THRESHOLD, UNITS, Familiarity
 from medlike.archive.search.fusion import FusedRanking, weights
 from medlike.archive.search.hits import Groups, hits
 from medlike.archive.search.query import Query
@@ -169,9 +169,7 @@ def _answer(
         judged: Familiarity | None = None
         if query.text is None and query.region is None:
             fields, narrowed = fields_of[number], filter is not None
-            judged = familiarity(
-                session, view, fields, query.code, query.content, query.itself, nearest, filtered=narrowed
-            )
+            judged = _familiarity(session, view, fields, query, nearest, narrowed)
         answers.append((template, ranked, groups, texts, judged))
     clock.stage("search")
     results = []
@@ -243,6 +241,42 @@ class _InWords:
     def explained(self, shown: Sequence[Hit]) -> list[Hit]:
         """Return the hits with scores, places and words."""
         return explained(self.session, self.ranking, self.text, shown, self.view)
+
+
+def _familiarity(
+    session: "Session",
+    view: View,
+    fields: Sequence[Field],
+    query: EncodedQuery,
+    nearest: Candidates | None,
+    filtered: bool,
+) -> Familiarity:
+    """Judge whether anything is like the image of a query.
+
+    Args:
+        session: The archive.
+        view: The generation.
+        fields: The images that may be returned.
+        query: The query; the stored image that is itself the query does not count.
+        nearest: At least the first SHORTLIST images and one more of the ranking by code, if they are known.
+        filtered: If true, a filter chose the fields.
+    """
+    if nearest is None:
+        nearest = rank(fields, query.code, query.content, SHORTLIST + 1)
+    first = zip(nearest.ids[: SHORTLIST + 1].astype(">u8"), nearest.similarity.tolist(), strict=False)
+    others = [similarity for id, similarity in first if id.tobytes().hex() != query.itself][:SHORTLIST]
+    similarity = max(others, default=None)
+    usual = session.loaded.usual(view)
+    units = len(usual)
+    if not units:
+        return Familiarity(None, similarity, None, None, 0, filtered)
+    median = float(np.median(usual))
+    if similarity is None:
+        return Familiarity(None, None, median, None, units, filtered)
+    # A neighbour that is a near-duplicate counts for the query and not for the sample, which errs towards "alike".
+    farther = int(np.searchsorted(usual, np.float32(similarity), side="right"))
+    alike = None if units < UNITS else (1 + farther) / (1 + units) > THRESHOLD
+    return Familiarity(alike, similarity, median, farther / units, units, filtered)
 
 
 def _template(query: EncodedQuery, settings: SearchSettings) -> Template | None:

@@ -41,16 +41,6 @@ def branches(store: Store) -> list[Branch]:
         raise ArchiveError(f"the branches of the archive are damaged ({error}): restore it from a backup") from None
 
 
-def branch_of(store: Store, generation: int) -> str | None:
-    """Return the id of the branch that a generation was committed in, None for the trunk.
-
-    Args:
-        store: The archive's store.
-        generation: The generation.
-    """
-    return next((branch.id for branch in reversed(branches(store)) if branch.since < generation), None)
-
-
 def begin_branch(store: Store) -> Branch:
     """Begin a branch after the newest generation of a store that was copied from a backup, and return it."""
     branch = Branch(secrets.token_hex(16), store.generation())

@@ -1,5 +1,6 @@
 """SQLite connections as the archive uses them, and its errors as ours."""
 
+import hashlib
 import json
 import os
 import sqlite3
@@ -10,12 +11,12 @@ from pathlib import Path
 from weakref import WeakSet
 
 from medlike import strict_json
-from medlike.archive.storage import digests
 from medlike.errors import ArchiveError, ArchiveFull, ArchiveLocked
 from medlike.types import Json
 
 PAGE = 1000  # rows read at a time
 EACH = "(SELECT value FROM json_each(?))"  # the values that `each` packs into one
+ROW_DIGEST = "row_digest"  # the function, as SQL knows it on every connection
 Values = Sequence[object] | Mapping[str, object]  # what SQL binds
 
 
@@ -85,7 +86,7 @@ class Database:
                 timeout=30,
                 check_same_thread=False,
             )
-            connection.create_function(digests.FUNCTION, -1, digests.row_digest, deterministic=True)
+            connection.create_function(ROW_DIGEST, -1, row_digest, deterministic=True)
             connection.execute("PRAGMA synchronous=FULL")
             for setting in ("secure_delete=ON", "foreign_keys=ON", "cache_size=-16000"):
                 connection.execute(f"PRAGMA {setting}")
@@ -205,3 +206,15 @@ def _no_room(path: Path) -> bool:
     except OSError:
         return False
     return disk.f_bavail * disk.f_frsize < 2**18
+
+
+def row_digest(*values: str | int | float | bytes | None) -> bytes:
+    """Return the digest of a row's values, in the order of `TABLES`."""
+    # ASCII, since what `repr` escapes depends on the Unicode tables of the Python at hand.
+    return hashlib.blake2b(ascii(values).encode(), digest_size=16).digest()
+
+
+def require_sound(path: Path, table: str, row: object, sound: object) -> None:
+    """Raise ArchiveError unless a row's `sound` is 1."""
+    if sound != 1:
+        raise ArchiveError(f"row {row} of {table} in {path} is damaged: restore the archive from a backup")

@@ -17,7 +17,7 @@ from pathlib import Path
 from medlike import files as durable
 from medlike import strict_json
 from medlike.archive.storage import digests
-from medlike.archive.storage.database import EACH, Database, each, storage_errors, transaction
+from medlike.archive.storage.database import EACH, Database, each, require_sound, storage_errors, transaction
 from medlike.archive.storage.rows import EncodingRow, ImageRow, NewImage, Shown
 from medlike.archive.storage.schema import HAS_OUTLIER_FACTS, SCHEMA, upgrade
 from medlike.errors import ArchiveError
@@ -120,7 +120,7 @@ class Store(Database):
         for start in range(0, len(rows), 500):
             page = self.query(sql, (each(rows[start : start + 500]),))
             for row in page:
-                digests.require_sound(self.path, "images", row[0], row[5])
+                require_sound(self.path, "images", row[0], row[5])
             with storage_errors(self.path):
                 # One text of JSON is read in half the time of its pieces.
                 metadata = strict_json.loads(f"[{','.join(row[4] for row in page)}]", depth=strict_json.DEPTH + 1)
@@ -159,7 +159,7 @@ class Store(Database):
         values = self.first(sql, (row, bundle))
         if not values:
             return None
-        digests.require_sound(self.path, "encodings", row, values[-1])
+        require_sound(self.path, "encodings", row, values[-1])
         return EncodingRow(*values[:-1])
 
     def texts(self, row: int) -> dict[str, str]:
@@ -171,7 +171,7 @@ class Store(Database):
         texts: dict[int, dict[str, str]] = {}
         sql = f"SELECT row, kind, text, {self.sound('texts')} FROM texts WHERE row IN {EACH} ORDER BY number"
         for row, kind, text, checked in self.query(sql, (each(rows),)):
-            digests.require_sound(self.path, "texts", row, checked)
+            require_sound(self.path, "texts", row, checked)
             texts.setdefault(row, {})[kind] = text
         return texts
 
@@ -182,7 +182,7 @@ class Store(Database):
         row = self.first(sql, (number,))
         if row is None:
             return None
-        digests.require_sound(self.path, "texts", number, min(row[3:]))
+        require_sound(self.path, "texts", number, min(row[3:]))
         return (row[0], row[1], row[2])
 
     def text_numbers(self, row: int) -> list[int]:
@@ -211,8 +211,8 @@ class Store(Database):
         cut = len(_IMAGE_COLUMNS) - 2
         for page in self.pages(sql, values, max(first - 1, 0)):
             for row in page:
-                digests.require_sound(self.path, "images", row[0], row[-2])
-                digests.require_sound(self.path, "encodings", row[0], row[-1])
+                require_sound(self.path, "images", row[0], row[-2])
+                require_sound(self.path, "encodings", row[0], row[-1])
                 yield ImageRow(*row[:cut]), EncodingRow(*row[cut:-2])
 
     def removals(self, since: int = -1, until: int | None = None) -> list[tuple[int, int]]:
@@ -234,7 +234,7 @@ class Store(Database):
     def _images(self, where: str, values: Sequence[object]) -> list[ImageRow]:
         rows = self.query(f"SELECT {_SELECT_IMAGE}, {self.sound('images')} FROM images WHERE {where}", values)
         for row in rows:
-            digests.require_sound(self.path, "images", row[0], row[-1])
+            require_sound(self.path, "images", row[0], row[-1])
         with storage_errors(self.path):
             return [ImageRow(*(*row[:-3], *map(strict_json.loads, row[-3:-1]))) for row in rows]
 
@@ -242,7 +242,7 @@ class Store(Database):
         """Return the SQL expression that is 0 for a damaged row of a table; 1 in a store without digests."""
         if not self._has_digests:
             self._has_digests = self.first(digests.HAS_DIGESTS) is not None
-        return digests.sound(table) if self._has_digests else "1"
+        return digests.SOUND[table] if self._has_digests else "1"
 
     def damaged(self, table: str) -> list[int]:
         """Return the numbers of the rows of a table that are not what was written."""
