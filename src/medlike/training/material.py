@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,23 +13,38 @@ import numpy as np
 from medlike.datasets import Dataset, Split, hash_samples, make_split, may_train, region_of
 from medlike.errors import TrainingError
 from medlike.training.pictures import Pictures, prepare_pictures
-from medlike.types import F64, I64, Progress
+from medlike.types import F64, I64, U64, Progress
 
 # In a source kept apart the background gives the class away; only one in so many of its images takes part.
 APART_SHARE = 7
 
 
-def find_split(everything: Dataset, work: Path, say: Progress[str] = lambda line: None) -> Split:
-    """Return the split that `work` holds, else a new one, which it holds from then on."""
+def find_split(
+    everything: Dataset,
+    work: Path,
+    say: Progress[str] = lambda line: None,
+    make: Callable[[Dataset, U64], Split] = make_split,
+) -> Split:
+    """Return the split that `work` holds, else a new one by `make`, which it holds from then on."""
     file = work / "split.json"
     if file.is_file():
         split = Split.load(file)
         split.units(everything)
         return split
     say(f"hashing {len(everything)} images to find near-duplicates")
-    made = make_split(everything, hash_samples(everything))
+    made = make(everything, hash_samples(everything))
     made.save(file)
     return made
+
+
+def in_domain(dataset: Dataset) -> Dataset:
+    """Return the images that are no outliers and whose terms allow training."""
+    return dataset.where(lambda sample: not sample.is_ood and may_train(sample))
+
+
+def unit_count(split: Split, everything: Dataset, part: str) -> int:
+    """Return how many units of in-domain images a part holds."""
+    return len(np.unique(split.units(in_domain(split.part(everything, part)))))
 
 
 @dataclass(frozen=True)

@@ -55,7 +55,7 @@ def start_from(image: ImageNetwork, run: Path, say: Progress[str]) -> JsonObject
     run: the folder of a run, or its checkpoint. Heads and FiLM that the run's network lacks stay as they are, so its
     codes stay what they were, to the bit. TrainingError where there is no finished run, or one of other settings.
     """
-    path = run / "checkpoint.pt" if run.is_dir() else run
+    path = _checkpoint_of(run)
     if not path.is_file():
         raise TrainingError(f"there is no run at {run}: give the folder that `medlike train` left beside its bundle")
     checkpoint = load_checkpoint(path)
@@ -75,6 +75,16 @@ def start_from(image: ImageNetwork, run: Path, say: Progress[str]) -> JsonObject
         raise TrainingError(f"{path} does not fit: {', '.join([*lacking, *mismatch.unexpected_keys][:5])}")
     say(f"whole-image side from {path}, epoch {best['epoch']}, validation mAP {best['map']:.4f}")
     return {"epoch": best["epoch"], "map": best["map"], "history": checkpoint["history"]}
+
+
+def linear_of_start(run: Path, usual: int) -> int:
+    """Return the width of the linear part in a run to start from; the usual one where there is no such run."""
+    path = _checkpoint_of(run)
+    return int(load_checkpoint(path)["identity"]["network"]["settings"]["linear"]) if path.is_file() else usual
+
+
+def _checkpoint_of(run: Path) -> Path:
+    return run / "checkpoint.pt" if run.is_dir() else run
 
 
 def fit_regional(

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import numpy as np
 
 from medlike.datasets import Dataset, Split
+from medlike.datasets.splits import PARTS, SHARES
 from medlike.errors import TrainingError
 from medlike.models.presets import NetworkSettings
 from medlike.training.material import sampling_weights
@@ -16,6 +18,8 @@ from medlike.types import I64, Progress
 
 # Pairs of the same class that a batch must hold on average, else most steps learn nothing.
 LEAST_POSITIVES = 1.0
+# With so many images of a label, every part of the usual split holds one.
+LEAST_A_LABEL = round(1 / min(SHARES.values()))
 
 
 def require_labels(train: Dataset, validation: Dataset, say: Progress[str] = lambda line: None) -> None:
@@ -63,15 +67,21 @@ def require_positives(part: Dataset, labels: I64, recipe: Recipe) -> float:
             f"batches of {batch} from {len(part)} training pictures; give more pictures, "
             f"or --set batch={max(2, len(part) // 4)}"
         )
-    known = labels >= 0
-    share = np.bincount(labels[known], weights=sampling_weights(part, recipe.sampling)[known])
-    pairs = float((share**2).sum() * batch * (batch - 1) / 2)
+    pairs = positive_pairs(part, labels, batch, recipe.sampling)
     if pairs < LEAST_POSITIVES:
+        count = len(np.unique(labels[labels >= 0]))
         raise TrainingError(
-            f"a batch of {batch} from {len(share)} labels holds {pairs:.2f} pairs of the same label on average, "
+            f"a batch of {batch} from {count} labels holds {pairs:.2f} pairs of the same label on average, "
             f"fewer than {LEAST_POSITIVES:g}: raise --set batch, or use coarser labels"
         )
     return pairs
+
+
+def positive_pairs(part: Dataset, labels: I64, batch: int, sampling: str) -> float:
+    """Return the mean number of pairs of one class in a batch. labels: int64 [N], below 0 where unknown."""
+    known = labels >= 0
+    share = np.bincount(labels[known], weights=sampling_weights(part, sampling)[known])
+    return float((share**2).sum() * batch * (batch - 1) / 2)
 
 
 def require_gallery(everything: Dataset, split: Split) -> None:
@@ -83,6 +93,33 @@ def require_gallery(everything: Dataset, split: Split) -> None:
             f"none of the {len(query)} labels of the query part occurs in the gallery ({len(gallery)} labels): "
             "retrieval cannot be measured; give more images a label, or another split"
         )
+
+
+def require_all(everything: Dataset, split: Split, checks: Iterable[Callable[[], object]]) -> None:
+    """Make every check and raise one TrainingError with all that they find, the sizes of the parts and what to give.
+
+    Args:
+        everything: All images.
+        split: The parts that they are in.
+        checks: Functions that raise TrainingError.
+    """
+    problems = []
+    for check in checks:
+        try:
+            check()
+        except TrainingError as error:
+            problems.append(str(error))
+    if not problems:
+        return
+    usual = everything.where(lambda sample: not sample.is_ood)
+    sizes = ", ".join(f"{part} {len(split.part(usual, part))}" for part in PARTS)
+    counts = Counter(sample.label for sample in usual if sample.label)
+    few = sorted(label for label, count in counts.items() if count < LEAST_A_LABEL)
+    message = f"{'; '.join(problems)}. The parts of {len(usual)} images of {len(counts)} labels are: {sizes}"
+    if few or len(counts) < 2:
+        message += f". Give at least 2 labels, and of each at least {LEAST_A_LABEL} images of different patients"
+        message += f"; fewer have {_some([f'{label} ({counts[label]})' for label in few])}" if few else ""
+    raise TrainingError(message)
 
 
 def require_free(out: Path, replace: bool) -> None:

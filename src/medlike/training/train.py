@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -22,17 +22,20 @@ from medlike.models.hmar import WEIGHT_STRIDE, RegionalNetwork
 from medlike.models.networks import build
 from medlike.training.augmentation import augmentation
 from medlike.training.decoding import DeepMaps, fit_decoder
+from medlike.training.derived import calibrating_split, derived_settings, describe, label_numbers
+from medlike.training.duration import about, duration, gain_of, timed_costs
 from medlike.training.feed import FrozenFeed, PictureFeed, grey_batch, served_outputs
-from medlike.training.finish import Collection, finish_bundle
+from medlike.training.finish import LEAST_CALIBRATION, Collection, finish_bundle
 from medlike.training.loop import CHECKPOINT, Trained, fit
 from medlike.training.maps import Maps, stem_maps
-from medlike.training.material import Material, classes_of, find_split, material, training_part
+from medlike.training.material import Material, classes_of, find_split, material, training_part, unit_count
 from medlike.training.objective import hash_loss
 from medlike.training.plan import TrainingPlan
 from medlike.training.recipe import Recipe
-from medlike.training.regional import fit_regional, require_stage, start_from
+from medlike.training.regional import fit_regional, linear_of_start, require_stage, start_from
 from medlike.training.regional_heads import fit_taps
 from medlike.training.requirements import (
+    require_all,
     require_directions,
     require_free,
     require_gallery,
@@ -50,7 +53,8 @@ RECORD = "training.json"
 class PreparedRun:
     """A run ready to start: network on its device, both parts and their feeds.
 
-    network: of whole images; regional: that and the regional expert, None where there is none.
+    network: of whole images; regional: that and the regional expert, None where there is none. plan: with the settings
+    that were derived from the number of images among its changes.
     """
 
     network: ImageNetwork
@@ -61,6 +65,7 @@ class PreparedRun:
     validation_feed: FrozenFeed | PictureFeed
     collection: Collection
     stem: StemWeights
+    plan: TrainingPlan
     regional: RegionalNetwork | None = None
 
 
@@ -106,6 +111,7 @@ def train_network(
     work.mkdir(parents=True, exist_ok=True)
     begun = time.time()
     ready = prepare_run(datasets, plan, work, Path(cache) if cache else work / "cache", split, say)
+    plan = ready.plan
     trained = _first_stage(ready, plan, work, resume, say)
     network: ImageNetwork | RegionalNetwork = ready.network
     stages = JsonObject()
@@ -163,18 +169,34 @@ def prepare_run(
     datasets: Sequence[Dataset], plan: TrainingPlan, work: Path, cache: Path, split: Split | None, say: Progress[str]
 ) -> PreparedRun:
     """Prepare everything a run needs, on its device; the maps of the stem are computed or read."""
-    settings, recipe = plan.settings()
     joined = join(*datasets) if len(datasets) > 1 else datasets[0]
-    split = split or find_split(joined, work, say)
+    split = split or find_split(
+        joined, work, say, lambda images, hashes: calibrating_split(images, hashes, LEAST_CALIBRATION, say)
+    )
     everything, left_out = _leave_out(joined, plan.leave_out)
     # In joined collections the samples of the first come first.
     first = {sample.path for sample in joined.samples[: len(datasets[0])]}
     headline_of = everything.where(lambda sample: sample.path in first)
     chosen = training_part(everything, split)
-    classes = classes_of(chosen)
     judged = split.part(everything, "validation").where(lambda sample: not sample.is_ood)
-    require_labels(chosen, judged, say)
-    require_gallery(headline_of, split)
+    derived = _derived(plan, chosen)
+    defaults, plan = plan.settings(), replace(plan, changes={**plan.changes, **derived})
+    settings, recipe = plan.settings()
+    checks: list[Callable[[], object]] = [
+        lambda: classes_of(chosen),
+        lambda: require_labels(chosen, judged, say),
+        lambda: require_gallery(headline_of, split),
+    ]
+    if len(chosen) > 1:
+        checks.append(lambda: require_positives(chosen, label_numbers(chosen), recipe))
+        if plan.start is None:
+            checks.append(lambda: require_directions(chosen, settings))
+    require_all(everything, split, checks)
+    classes = classes_of(chosen)
+    if derived:
+        say(describe(derived, *defaults, len(chosen)))
+    if (units := unit_count(split, everything, "calibration")) < LEAST_CALIBRATION:
+        say(f"{units} units for calibration, {LEAST_CALIBRATION} needed: the bundle will give no outlier verdicts")
     torch.manual_seed(plan.seed)
     whole = build(settings, plan.bits, classes.sizes)
     regional = whole if isinstance(whole, RegionalNetwork) else None
@@ -182,9 +204,7 @@ def prepare_run(
     stem = load_stem(network, plan.stem)
     device = choose_device(plan.device)
     whole.to(device).eval()
-    require_positives(chosen, classes.of(chosen)["label"], recipe)
-    if plan.start is None:
-        require_directions(chosen, settings)
+    say(_estimate(network, plan, len(everything), chosen, len(judged), device))
     train, validation = (material(part, split, classes, cache, say) for part in (chosen, judged))
     say(f"{len(train)} pictures of {classes.sizes['label']} labels to train on, {len(validation)} to validate")
     frozen = recipe.protocol == "frozen"
@@ -206,7 +226,33 @@ def prepare_run(
     if device.type == "cuda":
         whole.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch types have it not
     collection = Collection(everything, split, classes, headline_of, cache, left_out)
-    return PreparedRun(network, recipe, train, validation, feeds[0], feeds[1], collection, stem, regional)
+    return PreparedRun(network, recipe, train, validation, feeds[0], feeds[1], collection, stem, plan, regional)
+
+
+def _derived(plan: TrainingPlan, part: Dataset) -> dict[str, int]:
+    """Return the settings that a small training part asks for where the plan says nothing of them."""
+    settings, recipe = plan.settings()
+    explicit = set(plan.changes)
+    derived: dict[str, int] = {}
+    if plan.start is not None and settings.linear >= len(part) and "linear" not in explicit:
+        # The network has to be that of the run it starts from.
+        explicit.add("linear")
+        linear = linear_of_start(Path(plan.start), settings.linear)
+        derived = {"linear": linear} if linear != settings.linear else {}
+    return derived | derived_settings(part, settings, recipe, explicit)
+
+
+def _estimate(
+    network: ImageNetwork, plan: TrainingPlan, images: int, part: Dataset, validation: int, device: torch.device
+) -> str:
+    """Say how long the run takes."""
+    settings, recipe = plan.settings()
+    copies = 1 + plan.cells().cell_copies if settings.local_bits else 0
+    costs = timed_costs(network, recipe, part, device)
+    gain = gain_of(device, recipe.views * len(part))
+    seconds = duration(costs, recipe, images, len(part), validation, copies, gain)
+    beside = ", and the steps of the regional expert beside that" if settings.local_bits else ""
+    return f"this run takes {about(seconds)} on {device}{beside}; less where its cache is filled"
 
 
 def _leave_out(everything: Dataset, sources: Sequence[str]) -> tuple[Dataset, Dataset | None]:
