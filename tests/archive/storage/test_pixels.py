@@ -14,7 +14,7 @@ def picture(pictures):
 def test_a_digest_in_the_database_is_no_path(archive, picture, digest, tmp_path):
     archive.receive(picture, "a.png")
     archive.drain()
-    archive._store.connection.execute("UPDATE images SET pixels = ?, preview = ?", (digest, digest))
+    archive._store.connection.execute("UPDATE images SET pixels = ?, preview = ?", (digest, digest + "y"))
     assert sum("no SHA-256" in str(problem) for problem in archive.verify()) == 2
     with pytest.raises(ArchiveError, match="no SHA-256"):
         archive.backup(tmp_path / "backup")
