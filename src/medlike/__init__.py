@@ -16,7 +16,7 @@ _ERRORS = (
 
 # Public name -> module that holds it.
 _EXPORTS = {
-    "AddReport": "medlike.archive.intake.ingest",
+    "AddReport": "medlike.archive.intake.report",
     "Archive": "medlike.archive.archive",
     "Bundle": "medlike.bundle",
     "Encoder": "medlike.inference.encoder",
@@ -49,7 +49,7 @@ def __dir__() -> list[str]:
 
 if TYPE_CHECKING:
     from medlike.archive.archive import Archive as Archive
-    from medlike.archive.intake.ingest import AddReport as AddReport
+    from medlike.archive.intake.report import AddReport as AddReport
     from medlike.archive.search.query import Query as Query
     from medlike.archive.search.result import Hit as Hit
     from medlike.archive.search.result import Result as Result

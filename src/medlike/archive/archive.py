@@ -10,7 +10,7 @@ from medlike.archive.index.checks import IndexDamaged
 from medlike.archive.intake import switching
 from medlike.archive.intake.conflicts import OnConflict
 from medlike.archive.intake.drain import ticket_status
-from medlike.archive.intake.ingest import AddReport
+from medlike.archive.intake.report import AddReport
 from medlike.archive.intake.settings import IntakeSettings
 from medlike.archive.intake.writer import ArchiveWriter
 from medlike.archive.session import Bundles, Session
@@ -483,6 +483,7 @@ class Archive:
             raise InputError("no patient, study or series is given: give one of them")
         return owned(self._store, hashes, removed)
 
+    @_repairing
     def browse(
         self, where: Mapping[str, Json] | None = None, limit: int = 100, offset: int = 0, *, viewer: Viewer = OWNER
     ) -> "Listing":

@@ -17,7 +17,7 @@ from medlike.option import Option
 
 if TYPE_CHECKING:
     from medlike import Archive
-    from medlike.archive.intake.ingest import AddReport
+    from medlike.archive.intake.report import AddReport
     from medlike.imaging import Frames
     from medlike.types import JsonObject
 
@@ -105,7 +105,7 @@ def index(
     Run it again to add new files; unchanged files are skipped. A file that cannot be read never stops the others:
     it is listed at the end with the reason, and the exit code is 3. So is a file in conflict with a stored image.
     """
-    from medlike.archive.intake.ingest import AddReport
+    from medlike.archive.intake.report import AddReport
     from medlike.cli.screen import print_json, progress
     from medlike.errors import NothingAdded
 

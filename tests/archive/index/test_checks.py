@@ -94,3 +94,25 @@ def test_verify_compares_blocks_that_were_sound_before(archive, pictures):
         opened.seek(0)
         opened.write(bytes([first[0] ^ 1]))
     assert [problem.part for problem in archive.verify()] == ["index"]
+
+
+@pytest.mark.parametrize("name", ["rows.bin", "label.bin"])
+def test_a_flipped_bit_in_the_index_costs_no_listing(archive, labelled, encoder, name):
+    archive.add(labelled)
+    archive.reindex()
+    expected = archive.browse({"label": "hand"})
+    assert expected.total == 2
+    archive.close()
+    (file,) = archive._folder.index.glob(f"*/*/{name}")
+    flip(file, 0, bit=1)
+    with Archive.open(archive.path, encoder=encoder) as again:
+        assert again.browse({"label": "hand"}) == expected
+
+
+@pytest.fixture
+def labelled(pictures, tmp_path):
+    """A manifest of two chests and two hands."""
+    folder, manifest = pictures(4), tmp_path / "manifest.csv"
+    lines = [f"{folder / f'{at:04}.png'},{'chest' if at % 2 else 'hand'}" for at in range(4)]
+    manifest.write_text("\n".join(["path,label", *lines]) + "\n")
+    return manifest

@@ -11,7 +11,8 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 from medlike import files as durable
-from medlike.archive.intake.ingest import GROUP, AddReport, Finished, Intake
+from medlike.archive.intake.ingest import GROUP, Finished, Intake
+from medlike.archive.intake.report import AddReport
 from medlike.archive.storage import upkeep
 from medlike.archive.storage.identity import Links, Seen
 from medlike.archive.storage.spool import Entry, Spool

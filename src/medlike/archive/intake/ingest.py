@@ -1,8 +1,8 @@
-"""Taking images in: sources are read in parallel, encoded in batches, committed in groups.
+"""Adding images: sources are read in parallel, encoded in batches, committed in groups.
 
 A group is committed after 256 images or one second: pixels are fsynced, then links, then one transaction of
 the store. Whatever ends the run in between (a full disk, an interrupt, a power cut) leaves whole groups;
-running the same command again skips the files that were taken in already.
+running the same command again skips the files that were added already.
 """
 
 import hashlib
@@ -13,13 +13,14 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from medlike.archive.intake import text_codes
 from medlike.archive.intake.conflicts import Conflict, resolved
 from medlike.archive.intake.reader import read
+from medlike.archive.intake.report import AddReport
 from medlike.archive.intake.settings import IntakeSettings
 from medlike.archive.session import Loaded
 from medlike.archive.storage import pixels as pixel_files
@@ -28,7 +29,7 @@ from medlike.archive.storage.identity import Link, Links, Seen
 from medlike.archive.storage.pixels import Pixels
 from medlike.archive.storage.record import Record
 from medlike.archive.storage.rows import ImageRow, NewImage
-from medlike.errors import ArchiveFull, ImageError, NothingAdded, WorkerError
+from medlike.errors import ArchiveFull, ImageError, WorkerError
 from medlike.inference.encoding import Encoding, require_golden
 from medlike.types import Progress
 
@@ -42,53 +43,6 @@ GROUP = 256  # images a commit
 PATIENCE = 1.0  # seconds until a smaller group is committed
 BATCH = 32  # images encoded at once
 WRITES = 16  # pixel files waiting to be written
-
-
-@dataclass
-class AddReport:
-    """Report what `Archive.add` or `Archive.drain` did. Counts are of images.
-
-    Attributes:
-        added: Images with a new id.
-        replaced: Images whose id was stored with other pixels, metadata or texts.
-        unchanged: Images that were stored already, each counted once, however many files have it.
-        skipped: (path, reason) of each file or frame that was refused.
-        duplicates: (path, id) of each image equal to a stored one from another file.
-        seconds: Time by stage: read (summed over threads), encode, commit, index, total.
-        files: Files that were read or skipped.
-        generation: Generation of the last commit.
-        texts: Texts that were stored with the images.
-        deidentified: Names, dates, numbers and addresses that were removed from the texts before storing.
-        archives: Folders below the sources that were passed over because they are archives or backups.
-        dropped: By manifest column, how many cells were left out because their value is invalid, and the first one.
-        remarks: (path, remark) of each image whose file was repaired or partly left out.
-        conflicts: Files with the SOP instance UID of a stored image of another patient, study or series, or with
-            other pixels.
-        replacements: (path, path of the stored image or None, id) of each replaced image.
-        relinked: Unchanged images whose source was unknown, as after a restore without links, and is stored again.
-    """
-
-    added: int = 0
-    replaced: int = 0
-    unchanged: int = 0
-    skipped: list[tuple[str, str]] = field(default_factory=list)
-    duplicates: list[tuple[str, str]] = field(default_factory=list)
-    seconds: dict[str, float] = field(default_factory=dict)
-    files: int = 0
-    generation: int = 0
-    texts: int = 0
-    deidentified: int = 0
-    archives: list[str] = field(default_factory=list)
-    dropped: dict[str, tuple[int, str]] = field(default_factory=dict)
-    remarks: list[tuple[str, str]] = field(default_factory=list)
-    conflicts: list[Conflict] = field(default_factory=list)
-    replacements: list[tuple[str, str | None, str]] = field(default_factory=list)
-    relinked: int = 0
-
-    def require_some(self) -> None:
-        """Raise NothingAdded if files were refused and no image is stored of any other."""
-        if self.skipped and not (self.added or self.replaced or self.unchanged or self.duplicates):
-            raise NothingAdded(self, self.skipped)
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 from medlike.archive.intake import switching
 from medlike.archive.intake.conflicts import OnConflict
 from medlike.archive.intake.drain import arrivals, take_in, withdraw
-from medlike.archive.intake.ingest import AddReport, Intake
+from medlike.archive.intake.ingest import Intake
 from medlike.archive.intake.reindex import ReindexReport
+from medlike.archive.intake.report import AddReport
 from medlike.archive.intake.settings import IntakeSettings
 from medlike.archive.session import Bundles
 from medlike.archive.storage import removal, room, upkeep
