@@ -53,7 +53,7 @@ class Loaded:
         self._lock = threading.RLock()
         self.indexes = Indexes.of(folder, store)
         self.archive_id = folder.archive_id
-        self._usual: tuple[tuple[int, int] | None, F32] = None, np.empty(0, np.float32)
+        self._usual: tuple[tuple[int, int] | None, F32, float] = None, np.empty(0, np.float32), 0.0
 
     @property
     def encoder(self) -> "Encodes":
@@ -92,18 +92,22 @@ class Loaded:
         """
         return next((branch.id for branch in reversed(self._branches) if branch.since < generation), None)
 
-    def usual(self, view: View) -> F32:
-        """Return how similar the archive's own images are to their nearest neighbours, ascending: float32 [U].
+    def usual(self, view: View) -> tuple[F32, float]:
+        """Return how similar the archive's own images are to their nearest neighbours.
 
         Args:
             view: The generation.
+
+        Returns:
+            The similarities, ascending: float32 [U]; and their median, 0 if there are none.
         """
         # Searches of one generation follow each other; `neighbours` keeps more than one.
-        state, usual = self._usual
+        state, usual, median = self._usual
         if state != (view.generation, len(view)):
             usual = self.indexes.neighbours.of(view).usual
-            self._usual = (view.generation, len(view)), usual
-        return usual
+            median = float(np.median(usual)) if len(usual) else 0.0
+            self._usual = (view.generation, len(view)), usual, median
+        return usual, median
 
     def under(self, folder: Folder, encoder: "Encodes | None" = None, owned: bool = False) -> "Loaded":
         """Return the same under the bundles that a folder names, sharing the encoder; indexes are opened anew."""

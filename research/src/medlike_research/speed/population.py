@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from medlike import Archive, Query, Result
 from medlike.archive.index.index import Index
+from medlike.archive.storage import digests
 from medlike.archive.storage.creation import create
 from medlike.archive.storage.folder import BundleFacts, TextBundleFacts
 
@@ -64,6 +65,8 @@ class Populated:
                     _ENCODING,
                     ((row, self.facts.digest, part[i].tobytes(), content[i].tobytes()) for i, row in enumerate(rows)),
                 )
+                for table in ("images", "encodings"):
+                    digests.seal(commit.connection, table, "row >= ?", (rows.start,))
             self.rows += len(part)
 
 

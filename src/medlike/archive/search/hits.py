@@ -15,7 +15,7 @@ from medlike.archive.storage.rows import Shown
 from medlike.codes.packing import unpack_grids
 from medlike.codes.templates import GRID, Template
 from medlike.codes.windows import agreement
-from medlike.types import JsonObject
+from medlike.types import Array, JsonObject
 
 if TYPE_CHECKING:
     from medlike.archive.session import Session
@@ -38,23 +38,25 @@ def hits(
     shown = session.store.shown(rows)
     sources = session.sources([image.id for image in shown.values()])
     texts = session.store.texts_of(rows)
-    distances, similarities = everything.distance.tolist(), everything.similarity.tolist()
+    itself = encoded.itself
+    distances, similarities = _known(everything.distance), _known(everything.similarity)
+    placed = template is not None or encoded.cells is not None
 
     def made(at: int, rank: int, others: tuple[Hit, ...] = (), size: int | None = None) -> Hit:
         image = shown[rows[at]]
         return Hit(
             rank=rank,
             id=image.id,
-            distance=_known(distances[at]),
-            similarity=_known(similarities[at]),
+            distance=distances[at],
+            similarity=similarities[at],
             metadata=image.metadata,
             source=sources.get(image.id),
             others=others,
             group_size=size,
             size=(image.width, image.height),
-            itself=image.id == encoded.itself,
+            itself=image.id == itself,
             texts=texts.get(rows[at], {}),
-            **_place(view, encoded, template, everything, at, image),
+            **(_place(view, encoded, template, everything, at, image) if placed else {}),
         )
 
     shown_hits: list[Hit] = []
@@ -86,8 +88,6 @@ def _place(
     view: View, encoded: EncodedQuery, template: Template | None, ranked: Candidates, at: int, image: Shown
 ) -> JsonObject:
     """Where in an image the match is, as a hit says it."""
-    if template is None and encoded.cells is None:
-        return {}
     part, position = view.parts[ranked.part[at]], int(ranked.position[at])
     if template is None or ranked.windows[at] < 0:
         return {"agreement": _whole(encoded, part, position)}
@@ -102,9 +102,9 @@ def _place(
     }
 
 
-def _known(value: float) -> float | None:
+def _known(values: Array) -> list[float | None]:
     """None for what was not compared; a number of bits stays a whole number."""
-    return None if value != value else value
+    return [None if value != value else value for value in values.tolist()]
 
 
 def _box(image: Shown, top: int, left: int, shape: Sequence[int]) -> Box:

@@ -266,11 +266,10 @@ def _familiarity(
     first = zip(nearest.ids[: SHORTLIST + 1].astype(">u8"), nearest.similarity.tolist(), strict=False)
     others = [similarity for id, similarity in first if id.tobytes().hex() != query.itself][:SHORTLIST]
     similarity = max(others, default=None)
-    usual = session.loaded.usual(view)
+    usual, median = session.loaded.usual(view)
     units = len(usual)
     if not units:
         return Familiarity(None, similarity, None, None, 0, filtered)
-    median = float(np.median(usual))
     if similarity is None:
         return Familiarity(None, None, median, None, units, filtered)
     # A neighbour that is a near-duplicate counts for the query and not for the sample, which errs towards "alike".

@@ -217,4 +217,9 @@ def row_digest(*values: str | int | float | bytes | None) -> bytes:
 def require_sound(path: Path, table: str, row: object, sound: object) -> None:
     """Raise ArchiveError unless a row's `sound` is 1."""
     if sound != 1:
-        raise ArchiveError(f"row {row} of {table} in {path} is damaged: restore the archive from a backup")
+        raise damaged_row(path, table, row)
+
+
+def damaged_row(path: Path, table: str, row: object) -> ArchiveError:
+    """Return the error of a row that is not what was written."""
+    return ArchiveError(f"row {row} of {table} in {path} is damaged: restore the archive from a backup")
