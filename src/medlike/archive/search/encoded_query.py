@@ -3,6 +3,7 @@
 import base64
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -169,6 +170,16 @@ class EncodedQuery:
             text=text,
             copy=facts.get("copy"),
         )
+
+
+def preload(session: "Session", queries: Sequence[Query]) -> None:
+    """Load what images of queries need: the encoder, while the worker that decodes their files starts."""
+    if any(isinstance(query.image, str | Path) and query.decoding == "process" for query in queries):
+        from medlike.imaging.decoding import prepare_worker
+
+        prepare_worker()
+    if any(query.image is not None for query in queries):
+        _ = session.loaded.encoder
 
 
 def read_images(session: "Session", queries: Sequence[Query]) -> "list[Image | None]":

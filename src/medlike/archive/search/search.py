@@ -15,7 +15,7 @@ from medlike.archive.index.filters import Condition, Filter
 from medlike.archive.index.index import Part, View
 from medlike.archive.index.known_fields import require_fields
 from medlike.archive.index.segment import HASH_COLUMNS
-from medlike.archive.search.encoded_query import EncodedQuery, encode_queries, query_picture, read_images
+from medlike.archive.search.encoded_query import EncodedQuery, encode_queries, preload, query_picture, read_images
 from medlike.archive.search.familiarity import SHORTLIST, THRESHOLD, UNITS, Familiarity
 from medlike.archive.search.fusion import FusedRanking, weights
 from medlike.archive.search.hits import Groups, hits
@@ -63,6 +63,8 @@ def search_many(session: "Session", queries: Sequence[object], **settings: objec
     if chosen.where:
         require_fields(chosen.where, session.store, view.parts)
     prepared = [query if isinstance(query, Query) else Query(image=query) for query in queries]
+    preload(session, prepared)
+    clock.stage("encode")
     images = read_images(session, prepared)
     clock.stage("read")
     encoded = encode_queries(session, prepared, images, view, chosen.exclude_own_patient)
