@@ -109,7 +109,8 @@ def write_texts_csv(result: "TextResult") -> None:
 def write_csv(result: "Result") -> None:
     """Print a result as CSV."""
     in_words = result.weights is not None
-    rows: list[Sequence[object]] = [(*FIELDS, "score", "words", "snippet") if in_words else FIELDS]
+    head = (*FIELDS, "itself")
+    rows: list[Sequence[object]] = [(*head, "score", "words", "snippet") if in_words else head]
     for hit in result.hits:
         metadata = [hit.metadata.get(name, "") for name in FIELDS[6:]]
         box = "" if hit.box is None else " ".join(map(str, hit.box))
@@ -122,6 +123,7 @@ def write_csv(result: "Result") -> None:
                 box,
                 place(hit.source),
                 *metadata,
+                "yes" if hit.itself else "",
                 *([hit.score, " ".join(hit.words), hit.snippet or ""] if in_words else []),
             ]
         )

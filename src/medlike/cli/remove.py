@@ -60,8 +60,12 @@ def remove(
     from medlike.cli.screen import counted, note, print_json, say
 
     given = {name: value for name, value in vars(owners).items() if value}
-    if bool(ids) == bool(given):
-        raise typer.BadParameter("give ids, or --patient, --study or --series", param_hint="ID")
+    if ids and given:
+        raise typer.BadParameter(
+            f"ids and --{next(iter(given))} are both given: remove the ones, then the others", param_hint="ID"
+        )
+    if not ids and not given:
+        raise typer.BadParameter("nothing is given: give ids, --patient, --study or --series", param_hint="ID")
     with Archive.open(archive_folder(archive)) as opened:
         doomed = [full_id(opened, id) for id in ids or ()] or opened.ids_of(**given, removed=erase)
         if not doomed:

@@ -145,7 +145,7 @@ def _answer(
     fields_of = [[_narrowed(base, query, settings) for base in bases] for query in encoded]
     radius = settings.radius
     if radius is None and settings.rank == "radius":
-        radius = session.index.layout.bits // 8
+        radius = _usual_radius(session.index.layout.bits)
     known = _first(fields_of, encoded, settings, radius)
     answers = []
     for number, query in enumerate(encoded):
@@ -231,6 +231,10 @@ class _InWords:
         self.warnings = text_warnings(self.text, () if by_words is None else by_words.missing)
         orders = rankings(session, self.views, self.text, image, all_weights, settings.depth, narrowed, by_words)
         self.weights = {name: all_weights[name] for name in orders}
+        if self.text.unrelated is None and {"texts", "pictures"} & {*self.weights}:
+            self.warnings += (
+                "too few texts to judge whether any is about this: the nearest in meaning are shown, however far",
+            )
         self.ranking = FusedRanking(fields, orders, all_weights)
 
     def shown(self, ranked: Candidates) -> Candidates:
@@ -302,6 +306,11 @@ def _narrowed(base: Field, query: EncodedQuery, settings: SearchSettings) -> Fie
 def _depth(settings: SearchSettings) -> int:
     """Return how many images are ranked: k, and as many as the judgement of the archive needs."""
     return max(settings.k, SHORTLIST + 1) if settings.rank == "content" and settings.radius is None else settings.k
+
+
+def _usual_radius(bits: int) -> int:
+    """Return the radius of a code of some bits, where none was given."""
+    return bits // 8
 
 
 def _carriers(part: Part, name: str, value: Value) -> NDArray[np.int64]:
@@ -378,6 +387,11 @@ def _warnings(
     shown: Sequence[Hit],
 ) -> tuple[str, ...]:
     warnings = []
+    if settings.rank == "radius" and settings.radius is None and not query.in_words_only:
+        warnings.append(
+            f"no radius was given: images within {_usual_radius(8 * len(query.code))} bits were searched, "
+            "an eighth of the code; give radius (--radius) for another"
+        )
     if settings.exclude_own_patient and "patient" not in query.own and not query.in_words_only:
         known = " and ".join(sorted(query.own))
         warnings.append(

@@ -1,6 +1,6 @@
 """Making the folder of a new archive: whatever interrupts it, the next attempt may begin again."""
 
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 
 from medlike import files as durable
@@ -9,7 +9,7 @@ from medlike.archive.storage.identity import Identity, Links
 from medlike.archive.storage.lock import FILE as LOCK
 from medlike.archive.storage.lock import WriterLock
 from medlike.archive.storage.store import Store
-from medlike.errors import ArchiveError
+from medlike.errors import ArchiveError, ArchiveLocked
 
 UNFINISHED = "unfinished"  # there while the archive is being made
 
@@ -45,6 +45,29 @@ def create(
     finally:
         lock.release(clean)
     return folder
+
+
+def discard(path: Path) -> None:
+    """Delete a new archive to which nothing was added; one that another process uses meanwhile stays.
+
+    Args:
+        path: The folder of the archive, closed here. It stays, empty.
+    """
+    lock = WriterLock(path)
+    try:
+        lock.take()
+    except ArchiveLocked:
+        return
+    try:
+        folder = Folder.open(path)
+        with closing(Store(folder.store)) as store:
+            used = store.generation() > 0 or any(folder.spool.iterdir())
+        if not used:
+            (path / FILE).unlink()
+            with suppress(OSError):
+                durable.clear(path)
+    finally:
+        lock.release(clean=True)
 
 
 def _refuse_what_is_there(path: Path) -> None:
