@@ -29,6 +29,8 @@ def show(result: "Result", title: str | None = None) -> None:
     _show_verdict(result.outlier)
     if result.familiarity is not None:
         say(str(result.familiarity), style="bold red" if result.familiarity.alike is False else None)
+    elif result.unjudged is not None:
+        say(result.unjudged)
     if not result.hits:
         console.print("no hits")
         return

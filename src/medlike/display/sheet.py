@@ -156,6 +156,8 @@ def judgements(result: Result) -> list[tuple[str, bool]]:
     sentences = [(verdict(result.outlier), bool(result.outlier and result.outlier["is_outlier"]))]
     if result.familiarity is not None:
         sentences.append((str(result.familiarity), result.familiarity.alike is False))
+    elif result.unjudged is not None:
+        sentences.append((result.unjudged, False))
     return [(sentence, warns) for sentence, warns in sentences if sentence]
 
 

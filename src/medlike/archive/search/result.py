@@ -253,13 +253,28 @@ class Result(Answer[Hit]):
         """Return True if the query had words and no image."""
         return self.query_text is not None and self.receipt.get("query", {}).get("kind") == "text"
 
+    @property
+    def unjudged(self) -> str | None:
+        """Return a sentence that says why `familiarity` is None; None if it was judged, or why is not known."""
+        if self.familiarity is not None or (self.query_text is None and self.query_box is None):
+            return None
+        kind = "a region" if self.query_text is None else "words"
+        return f"Whether anything here is alike is judged for whole images only, not for {kind}"
+
     def as_dict(self) -> JsonObject:
-        """Return the result for JSON; "weights" is there for a search with words, "familiarity" if it was judged."""
+        """Return the result for JSON.
+
+        Returns:
+            A dictionary. "weights" is there for a search with words; "familiarity" if it was judged, else "unjudged"
+            says why not.
+        """
         facts = super().as_dict()
         if self.weights is not None:
             facts["weights"] = self.weights
         if self.familiarity is not None:
             facts["familiarity"] = self.familiarity.to_dict()
+        elif self.unjudged is not None:
+            facts["unjudged"] = self.unjudged
         return facts
 
     def to_dict(self) -> JsonObject:
