@@ -99,9 +99,13 @@ def test_a_hit_without_a_label_share_is_told_by_its_neighbours():
 
 @pytest.mark.parametrize("width", [200, 80])
 def test_the_table_says_what_the_similarity_means(population, monkeypatch, capsys, width):
+    from rich.console import Console
+
+    from medlike.cli import screen
     from medlike.cli.answers import show
 
-    monkeypatch.setenv("COLUMNS", str(width))
+    console = Console(width=width)
+    monkeypatch.setattr(screen, "out", lambda: console)
     ids = patients(population, 150, ["mass", "nodule"])
     result = population.archive.search(Query(id=ids[0]), k=3)
     show(result)
