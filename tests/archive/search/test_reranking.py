@@ -1,5 +1,9 @@
 """Re-ranking of a shortlist against naive twins in plain floating point."""
 
+import os
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 
@@ -110,3 +114,27 @@ def test_the_scores_are_whole_numbers_that_no_order_of_summation_changes(method,
     reranked(query, vectors[shuffle], method)
     # The same to the last bit, though every sum was added in another order.
     assert seen[1].tolist() == seen[0][shuffle].tolist()
+
+
+ORDERS = """
+import numpy as np
+from medlike.archive.search.reranking import _cosines, _diffused, _expanded
+
+random = np.random.default_rng(0)
+centres = random.normal(size=(8, 128))
+vectors = np.clip(np.rint(25 * (centres[random.integers(0, 8, 257)] + random.normal(size=(257, 128)))), -127, 127)
+cosines = _cosines(vectors.astype(np.int8))
+print(_diffused(cosines, 10).tobytes().hex(), _expanded(cosines, 10).tobytes().hex())
+"""
+
+
+@pytest.mark.slow
+def test_scores_are_the_same_to_the_last_bit_under_another_processors_linear_algebra():
+    def scores(**settings):
+        command = [sys.executable, "-c", ORDERS]
+        return subprocess.run(command, env={**os.environ, **settings}, capture_output=True, check=True).stdout
+
+    expected = scores()
+    # OpenBLAS adds in another order in the kernels of older processors. In another library this changes nothing.
+    for kernels in ("Prescott", "Nehalem"):
+        assert scores(OPENBLAS_CORETYPE=kernels, OPENBLAS_NUM_THREADS="1") == expected
