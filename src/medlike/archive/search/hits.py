@@ -82,7 +82,7 @@ def hits(
 
 def with_shares(session: "Session", view: View, shown: Sequence[Hit]) -> list[Hit]:
     """Return hits with what their similarity means in the archive: `label_share`, else `neighbour_share`."""
-    pairs, usual = session.loaded.pairs(view), session.loaded.usual(view)
+    pairs, (usual, _) = session.loaded.pairs(view), session.loaded.usual(view)
 
     def one(hit: Hit) -> Hit:
         if hit.similarity is None:
