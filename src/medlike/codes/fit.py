@@ -11,6 +11,7 @@ and what is left is single IEEE operations.
 from __future__ import annotations
 
 import hashlib
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -18,12 +19,13 @@ from functools import cached_property
 import numpy as np
 
 from medlike.codes.packing import pack
-from medlike.codes.rotation import leading_directions, learned_rotation
+from medlike.codes.rotation import directions_of, learned_rotation
+from medlike.codes.threads import share
 from medlike.errors import QueryError
 from medlike.types import F64, I8, I16, I64, U8
 
 LENGTH = 1 << 14  # of a content vector whose blocks were brought to their lengths
-BLOCK = 1 << 12  # rows computed at a time
+BLOCK = 1 << 11  # rows computed at a time
 MOST_ROTATED = 20_000  # rows that the rotation is fitted on
 
 
@@ -76,13 +78,18 @@ class Fit:
         """
         codes = np.empty((len(content), self.bits // 8), np.uint8)
         vectors = np.empty((len(content), self.directions.shape[1]), np.int8)
-        for start in range(0, len(content), BLOCK):
-            part = slice(start, start + BLOCK)
-            products = _products(weighed(content[part], self.widths, self.weights), self._wide_directions)
-            whole = np.clip(np.rint((products - self.offset) * 2.0**-self.shift), -32767, 32767)
-            codes[part] = pack(whole[:, : len(self.rotation)] @ self._wide_rotation > 0)
-            peak = np.maximum(np.abs(whole).max(axis=1, keepdims=True), 1.0)
-            vectors[part] = np.rint(whole * (127.0 / peak))
+        blocks = range(0, len(content), BLOCK)
+
+        def worker(counter: itertools.count[int]) -> None:
+            while (turn := next(counter)) < len(blocks):
+                part = slice(blocks[turn], blocks[turn] + BLOCK)
+                products = _products(weighed(content[part], self.widths, self.weights), self._wide_directions)
+                whole = np.clip(np.rint((products - self.offset) * 2.0**-self.shift), -32767, 32767)
+                codes[part] = pack(whole[:, : len(self.rotation)] @ self._wide_rotation > 0)
+                peak = np.maximum(np.abs(whole).max(axis=1, keepdims=True), 1.0)
+                vectors[part] = np.rint(whole * (127.0 / peak))
+
+        share(len(blocks), worker)
         return codes, vectors
 
     @cached_property
@@ -121,17 +128,16 @@ def learned(
     """
     length = float(np.linalg.norm(weights))
     shares = tuple(float(weight) / length for weight in weights)
-    rows = weighed(content, widths, shares).astype(np.float64) / LENGTH
-    mean = images @ rows / images.sum()
-    columns, variances = leading_directions(rows - mean, images, directions)
+    mean, covariance = _moments(content, images, widths, shares)
+    columns, variances = directions_of(covariance, directions)
     if not len(variances):
         raise QueryError(f"{len(content)} images have one content vector: a fit needs images that differ")
     columns = columns / variances ** (power / 2)
     whole = np.rint(columns * (32767 / np.abs(columns).max())).astype(np.int16)
     wide = whole.astype(np.float64)
     offset = np.rint(mean * LENGTH @ wide).astype(np.int64)
-    chosen = _thinned(len(rows), seed)
-    products = rows[chosen] * LENGTH @ wide - offset
+    chosen = _thinned(len(content), seed)
+    products = _products(weighed(content[chosen], widths, shares), wide) - offset
     # Twice the largest of the sample fits; what lies beyond is cut off.
     shift = max(0, int(np.ceil(np.log2(max(float(np.abs(products).max()), 1.0)))) - 14)
     count = min(whole.shape[1], bits)
@@ -154,6 +160,20 @@ def weighed(content: I8, widths: Sequence[int], weights: Sequence[float]) -> I16
         out[:, start : start + width] = np.rint(block * (weight * LENGTH / np.sqrt(np.maximum(squares, 1.0)))[:, None])
         start += width
     return out
+
+
+def _moments(content: I8, images: F64, widths: Sequence[int], weights: Sequence[float]) -> tuple[F64, F64]:
+    """Return mean [D] and covariance [D, D] of weighed content vectors, block by block: a sample can be large."""
+    total = images.sum()
+    mean = np.zeros(content.shape[1])
+    covariance = np.zeros((content.shape[1], content.shape[1]))
+    parts = [slice(start, start + BLOCK) for start in range(0, len(content), BLOCK)]
+    for part in parts:
+        mean += images[part] @ weighed(content[part], widths, weights).astype(np.float64) / (LENGTH * total)
+    for part in parts:
+        rows = weighed(content[part], widths, weights).astype(np.float64) / LENGTH - mean
+        covariance += (rows * images[part, None]).T @ rows / total
+    return mean, covariance
 
 
 def _products(rows: I16, columns: F64) -> F64:

@@ -25,7 +25,11 @@ def leading_directions(rows: F64, weights: F64, most: int) -> tuple[F64, F64]:
     Returns:
         Orthonormal columns float64 [D, count] and their variances [count], descending.
     """
-    covariance = (rows * weights[:, None]).T @ rows / weights.sum()
+    return directions_of((rows * weights[:, None]).T @ rows / weights.sum(), most)
+
+
+def directions_of(covariance: F64, most: int) -> tuple[F64, F64]:
+    """Return what `leading_directions` does, of rows whose covariance [D, D] is known."""
     values, vectors = np.linalg.eigh(covariance)
     values, vectors = values[::-1], vectors[:, ::-1]
     count = min(most, int((values > 1e-10 * values[0]).sum()))
