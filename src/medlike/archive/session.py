@@ -29,6 +29,7 @@ from medlike.types import F32, JsonObject
 
 if TYPE_CHECKING:
     from medlike.archive.index.index import Index
+    from medlike.archive.index.indexes import CodedImages
     from medlike.archive.text_encoder import TextEncoder
     from medlike.inference.encoding import Encodes
 
@@ -53,7 +54,7 @@ class Loaded:
         self._lock = threading.RLock()
         self.indexes = Indexes.of(folder, store)
         self.archive_id = folder.archive_id
-        self._usual: tuple[tuple[int, int] | None, F32] = None, np.empty(0, np.float32)
+        self._usual: tuple[tuple[str, int, int] | None, F32] = None, np.empty(0, np.float32)
 
     @property
     def encoder(self) -> "Encodes":
@@ -92,17 +93,19 @@ class Loaded:
         """
         return next((branch.id for branch in reversed(self._branches) if branch.since < generation), None)
 
-    def usual(self, view: View) -> F32:
+    def usual(self, images: "CodedImages", view: View) -> F32:
         """Return how similar the archive's own images are to their nearest neighbours, ascending: float32 [U].
 
         Args:
+            images: The images by the codes in question.
             view: The generation.
         """
         # Searches of one generation follow each other; `neighbours` keeps more than one.
+        now = images.index.layout.key, view.generation, len(view)
         state, usual = self._usual
-        if state != (view.generation, len(view)):
-            usual = self.indexes.neighbours.of(view).usual
-            self._usual = (view.generation, len(view)), usual
+        if state != now:
+            usual = images.neighbours.of(view).usual
+            self._usual = now, usual
         return usual
 
     def under(self, folder: Folder, encoder: "Encodes | None" = None, owned: bool = False) -> "Loaded":
@@ -157,6 +160,22 @@ class Session:
         """Return the derived arrays of the images."""
         return self.loaded.indexes.images
 
+    def images(self, codes: str | None = None) -> "CodedImages":
+        """Return the images by the codes that a search asks for.
+
+        Args:
+            codes: "fitted", "trained", or None for the fitted ones where there is a fit.
+
+        Raises:
+            QueryError: Fitted codes are asked for and the archive has no fit.
+        """
+        fit = self.folder.fit
+        if codes == "fitted" and fit is None:
+            raise QueryError(
+                f"{self.folder.path} has no fit, so it has no fitted codes: run `medlike fit`, or search trained codes"
+            )
+        return self.indexes.coded(None if fit is None or codes == "trained" else fit.digest)
+
     def sources(self, ids: Sequence[str]) -> dict[str, JsonObject]:
         """Return where images came from, by id, for the ids that have a link; nothing the viewer may not see."""
         if not ids or not self.viewer.may("source"):
@@ -187,7 +206,7 @@ class Bundles:
     def __init__(self, folder: Folder, store: Store, links: Links, pictures: StoredPictures) -> None:
         self.store, self.links, self.pictures = store, links, pictures
         self._lock = threading.RLock()
-        self._stated = folder.bundle, folder.text  # as archive.json had them when it was last read or written
+        self._stated = folder.bundle, folder.text, folder.fit  # as archive.json had them when it was last read or written
         self._file: tuple[int, ...] = ()  # the state of archive.json when it was last read
         self._loaded = Loaded(folder, store)
 
@@ -213,7 +232,7 @@ class Bundles:
         if file and file == self._file:
             return self._loaded
         folder = Folder.open(self._loaded.folder.path)
-        stated = folder.bundle, folder.text
+        stated = folder.bundle, folder.text, folder.fit
         with self._lock:
             self._file = file
             if stated != self._stated:
@@ -221,7 +240,8 @@ class Bundles:
                 known = self._loaded.folder
                 if folder.bundle != self._stated[0]:
                     known = known.under(folder.bundle)
-                self._loaded, self._stated = self._loaded.under(known.with_text(folder.text)), stated
+                self._loaded = self._loaded.under(known.with_text(folder.text).with_fit(folder.fit))
+                self._stated = stated
             return self._loaded
 
     def replace(self, folder: Folder, encoder: "Encodes | None" = None, owned: bool = False) -> None:
@@ -243,9 +263,10 @@ class Bundles:
     def write(self) -> None:
         """Write archive.json where it names other bundles than those in use."""
         with self._lock:
-            now = self._loaded.folder.bundle, self._loaded.folder.text
+            folder = self._loaded.folder
+            now = folder.bundle, folder.text, folder.fit
             if now != self._stated:
-                self._loaded.folder.write()
+                folder.write()
                 self._stated = now
 
     def drop_indexes(self) -> None:

@@ -123,6 +123,15 @@ class TextBundleFacts:
 
 
 @dataclass(frozen=True)
+class FitFacts:
+    """The fit in use, which the store keeps. bits: of a code; directions: entries of a fitted vector."""
+
+    digest: str
+    bits: int
+    directions: int
+
+
+@dataclass(frozen=True)
 class Folder:
     """An archive's folder and the content of its archive.json."""
 
@@ -133,6 +142,8 @@ class Folder:
     text: TextBundleFacts | None = None
     #: Whether other users of the machine may read it; None in an archive of an earlier medlike: as its modes say.
     shared: bool | None = None
+    #: The fit whose codes the images are searched by, None for the bundle's own codes.
+    fit: FitFacts | None = None
 
     @property
     def archive_id(self) -> str:
@@ -227,6 +238,10 @@ class Folder:
     def with_text(self, text: TextBundleFacts | None) -> "Folder":
         """The same folder with another text bundle or none, not yet written."""
         return replace(self, text=text)
+
+    def with_fit(self, fit: FitFacts | None) -> "Folder":
+        """The same folder with another fit or none, not yet written."""
+        return replace(self, fit=fit)
 
     def with_bundle_at(self, place: BundleFacts) -> "Folder":
         """The same folder and encodings with the bundle that lies elsewhere, not yet written.
