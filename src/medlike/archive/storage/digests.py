@@ -20,15 +20,23 @@ TABLES = {
         "outlier_p", "modality", "outlier_facts",
     ),
     "texts": ("number", "row", "kind", "text"),
+    "fits": ("fit", "bundle", "generation", "facts", "arrays"),
 }  # fmt: skip
 #: Gives a row where the store has digests; that of an earlier medlike gets them at its next write.
-HAS_DIGESTS = "SELECT 1 FROM pragma_table_info('texts') WHERE name = 'digest'"
+HAS_DIGESTS = (
+    "SELECT 1 FROM pragma_table_info('texts') texts, pragma_table_info('encodings') encodings"
+    " WHERE texts.name = 'digest' AND encodings.name = 'features'"
+)
 
 
 def computed(table: str) -> str:
     """Return the SQL expression of a row's digest."""
     columns = ", ".join(f'{table}."{name}"' for name in TABLES[table])
-    return f"{ROW_DIGEST}({columns})"
+    plain = f"{ROW_DIGEST}({columns})"
+    if table != "encodings":
+        return plain
+    # A row without features has the digest that it had before the store knew of any.
+    return f"CASE WHEN encodings.features IS NULL THEN {plain} ELSE {ROW_DIGEST}({columns}, encodings.features) END"
 
 
 #: By table, the SQL expression that is 0 if a row is not what was written.
