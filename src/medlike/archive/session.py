@@ -174,7 +174,7 @@ class Session:
             raise QueryError(
                 f"{self.folder.path} has no fit, so it has no fitted codes: run `medlike fit`, or search trained codes"
             )
-        return self.indexes.coded(None if fit is None or codes == "trained" else fit.digest)
+        return self.indexes.used if fit is None or codes != "trained" else self.indexes.coded(None)
 
     def sources(self, ids: Sequence[str]) -> dict[str, JsonObject]:
         """Return where images came from, by id, for the ids that have a link; nothing the viewer may not see."""
@@ -206,7 +206,8 @@ class Bundles:
     def __init__(self, folder: Folder, store: Store, links: Links, pictures: StoredPictures) -> None:
         self.store, self.links, self.pictures = store, links, pictures
         self._lock = threading.RLock()
-        self._stated = folder.bundle, folder.text, folder.fit  # as archive.json had them when it was last read or written
+        # As archive.json had them when it was last read or written.
+        self._stated = folder.bundle, folder.text, folder.fit
         self._file: tuple[int, ...] = ()  # the state of archive.json when it was last read
         self._loaded = Loaded(folder, store)
 

@@ -34,6 +34,11 @@ class CodedImages:
     fit: Fit | None
 
 
+def fitted_layout(bundle: BundleFacts, fit: FitFacts) -> Layout:
+    """Return the layout of the images under a fit."""
+    return Layout(bundle.digest, fit.bits, fit.directions, bundle.local_bits, fit=fit.digest)
+
+
 class Indexes:
     """The indexes under one image bundle, at most one fit in use and at most one text bundle.
 
@@ -58,10 +63,15 @@ class Indexes:
         """Under the bundles and the fit that an archive's folder names."""
         return cls(folder.index, store, folder.bundle, folder.text, folder.fit)
 
-    @property
+    @cached_property
+    def used(self) -> CodedImages:
+        """The images by the codes in use: those of the fit where there is one."""
+        return self.coded(None if self.fit is None else self.fit.digest)
+
+    @cached_property
     def images(self) -> Index:
-        """The images, by the codes in use: those of the fit where there is one."""
-        return self.coded(None if self.fit is None else self.fit.digest).index
+        """The index of the images by the codes in use."""
+        return self.used.index
 
     def coded(self, fit: str | None) -> CodedImages:
         """Return the images by the codes of a fit (its digest), or by the bundle's own.
@@ -77,8 +87,7 @@ class Indexes:
                     index, loaded = Index(self.folder, self.store, layout), None
                 else:
                     loaded = fits.get(self.store, fit).fit
-                    width = loaded.directions.shape[1]
-                    layout = Layout(facts.digest, loaded.bits, width, facts.local_bits, fit=fit)
+                    layout = fitted_layout(facts, FitFacts(fit, loaded.bits, loaded.directions.shape[1]))
                     source = FittedImages(self.store, facts.digest, loaded)
                     index = Index(self.folder, self.store, layout, source)
                 self._coded[fit] = CodedImages(index, NeighbourSample(index), loaded)

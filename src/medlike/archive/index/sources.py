@@ -1,6 +1,6 @@
 """What an index is derived from: the images of a store, or the texts that belong to them."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from itertools import islice
 from typing import Protocol
@@ -61,9 +61,12 @@ class StoredImages:
 class FittedImages(StoredImages):
     """The images of a store with the codes and the fitted vectors of a fit in place of their code and content."""
 
-    def __init__(self, store: Store, bundle: str, fit: Fit) -> None:
+    def __init__(
+        self, store: Store, bundle: str, fit: Fit, recoded: Callable[[int], None] = lambda rows: None
+    ) -> None:
+        """recoded: called with the number of rows that have been recoded since its last call."""
         super().__init__(store, bundle)
-        self.fit = fit
+        self.fit, self.recoded = fit, recoded
 
     def rows(self, since: int, until: int) -> Iterator[Row]:
         """Yield the rows added in (since, until], ascending."""
@@ -75,6 +78,7 @@ class FittedImages(StoredImages):
                     f"rows {page[0][0].row} to {page[-1][0].row}: content has another size than the fit's: "
                     "run `medlike verify`, then `medlike fit`"
                 )
+            self.recoded(len(page))
             codes, vectors = self.fit.encode(np.frombuffer(contents, np.int8).reshape(len(page), -1))
             for at, (image, encoding, text) in enumerate(page):
                 yield image, replace(encoding, code=codes[at].tobytes(), content=vectors[at].tobytes()), text

@@ -6,21 +6,22 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from medlike.archive.intake import switching
+from medlike.archive.intake import fitting, switching
 from medlike.archive.intake.conflicts import OnConflict
 from medlike.archive.intake.drain import arrivals, take_in, withdraw
 from medlike.archive.intake.ingest import Intake
 from medlike.archive.intake.reindex import ReindexReport
 from medlike.archive.intake.report import AddReport
-from medlike.archive.intake.settings import IntakeSettings
+from medlike.archive.intake.settings import Fitting, IntakeSettings
 from medlike.archive.session import Bundles
 from medlike.archive.storage import removal, room, upkeep
 from medlike.archive.storage.database import log_emptied
+from medlike.archive.storage.fits import FitReport
 from medlike.archive.storage.identity import KEY_FILE
 from medlike.archive.storage.lock import WriterLock
 from medlike.archive.storage.spool import Spool
 from medlike.archive.storage.withdrawn import Withdrawn
-from medlike.errors import ArchiveLocked
+from medlike.errors import ArchiveError, ArchiveLocked, QueryError
 from medlike.types import Progress
 
 if TYPE_CHECKING:
@@ -79,7 +80,7 @@ class ArchiveWriter:
             intake.report.conflicts += received.conflicts
             intake.between_groups = lambda: self._give_way(intake.bundle)
             report = intake.run(discover(places, settings.frames, intake.report.archives.append, segmentations))
-            self._refresh(report)
+            self._refresh(report, settings.fit, progress)
         return report
 
     def drain(
@@ -89,12 +90,18 @@ class ArchiveWriter:
         wait: float,
         decoding: "Decoding",
         on_conflict: OnConflict | None,
+        fit: Fitting,
     ) -> AddReport:
         """Commit what the spool holds, and return a report."""
         with self.writing(wait, short=True):
             report = self._drain(frames, progress, decoding, on_conflict)
-            self._refresh(report)
+            self._refresh(report, fit, progress)
         return report
+
+    def fit(self, bits: int | None, progress: Progress[FitReport] | None, wait: float) -> FitReport:
+        """Fit codes to the images and switch to them, and return a report."""
+        with self.writing(wait):
+            return fitting.fit(self.bundles, "asked", bits, progress)
 
     def remove(self, ids: Iterable[str] | str, erase: bool, wait: float) -> removal.RemovalReport:
         """Remove or erase images, and return a report. What was received before and waits is not committed first."""
@@ -108,7 +115,7 @@ class ArchiveWriter:
             report = removal.announce_erasure(self.store, ids)
             links = self.links.find(ids)
             if report.erased:
-                self._finish_erasure()
+                report.fit = self._finish_erasure()
             self._withdraw(ids, [str(link.identifiers.get("sop_uid") or "") for link in links.values()])
         return report
 
@@ -123,7 +130,7 @@ class ArchiveWriter:
         with self.writing(wait):
             folder = self.bundles.current().folder
             room.to_compact(folder).require()
-            used = [facts.digest for facts in (folder.bundle, folder.text) if facts is not None]
+            used = [facts.digest for facts in (folder.bundle, folder.text, folder.fit) if facts is not None]
             report = upkeep.compact(self.store, self.links, self.pixels, used)
             self.bundles.drop_indexes()
             self.bundles.current().indexes.rebuild()
@@ -201,12 +208,28 @@ class ArchiveWriter:
         report.skipped += damaged
         return report
 
-    def _refresh(self, report: AddReport) -> None:
+    def _refresh(self, report: AddReport, fit: Fitting, progress: Progress[AddReport] | None) -> None:
         began = time.perf_counter()
+        reason = fitting.due(self.store, self.bundles.current().folder.fit) if fit == "auto" else None
+        if reason is not None:
+
+            def told(so_far: FitReport) -> None:
+                report.fit = so_far
+                if progress:
+                    progress(report)
+
+            try:
+                report.fit = fitting.fit(self.bundles, reason, progress=told)
+            except (ArchiveError, QueryError) as error:
+                # All images are safe, and the codes in use go on.
+                report.fit = None
+                report.remarks.append((str(self.bundles.current().folder.path), f"codes were not fitted: {error}"))
         self.bundles.current().indexes.refresh()
         report.seconds["index"] = time.perf_counter() - began
         report.seconds["total"] = report.seconds.get("total", 0.0) + report.seconds["index"]
 
-    def _finish_erasure(self) -> None:
+    def _finish_erasure(self) -> FitReport | None:
         removal.finish_erasure(self.store, self.links, self.pixels, self.spool, self.bundles.drop_indexes)
+        report = fitting.after_erasure(self.bundles)
         self.bundles.current().indexes.rebuild()
+        return report

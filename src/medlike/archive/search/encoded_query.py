@@ -64,10 +64,11 @@ class Region:
 class EncodedQuery:
     """A query as the index understands it.
 
-    code: uint8 [bits / 8]; content: int8 [D]; both of the bundle, or of the fit that is searched under. row: of the stored image it is, None for an image given. own:
-    keyed hashes of its patient, study and series, where they are to be left out. cells, mask: of the whole
-    image, where the bundle has local codes; they are not in a receipt. size: width and height in pixels.
-    warnings: about the query. text: what it asks in words; code and content are empty where it asks nothing else.
+    code: uint8 [bits / 8]; content: int8 [D]; both of the bundle, or of the fit that is searched under. row: of the
+    stored image it is, None for an image given. own: keyed hashes of its patient, study and series, where they are to
+    be left out. cells, mask: of the whole image, where the bundle has local codes; they are not in a receipt. size:
+    width and height in pixels. warnings: about the query. text: what it asks in words; code and content are empty
+    where it asks nothing else.
     copy: id of the stored image that an image given is.
     """
 

@@ -34,8 +34,8 @@ class SearchSettings:
         weights: For words: weights of the fused rankings, 1 unless given, 0 to leave one out. "words" is the words of
             texts and fields, "texts" the meaning of texts, "pictures" that of pictures, "image" the query's image.
         depth: For words: how many images of each ranking count.
-        codes: "fitted" searches by the codes fitted to the archive, "trained" by the bundle's own. None takes the fitted
-            ones if the archive has a fit.
+        codes: "fitted" searches by the codes fitted to the archive, "trained" by the bundle's own. None takes the
+            fitted ones if the archive has a fit.
     """
 
     k: Annotated[int, Option("Number of hits.", "-k", min=1)] = 10

@@ -1,6 +1,6 @@
 """The folder of an archive: where each part is, and archive.json, which says what it is.
 
-archive.json     format, bundle, text bundle, keep_identifiers, shared
+archive.json     format, bundle, text bundle, fit, keep_identifiers, shared
 store.sqlite     the truth
 pixels/          content-addressed decoded pixels, and previews
 private/         the id key and the link table
@@ -24,8 +24,12 @@ if TYPE_CHECKING:
     from medlike.bundle import Bundle
 
 _DIGEST = re.compile(r"[0-9a-f]{64}")  # it names a folder in index/
-_WIDTHS = {"bits": (8, 1024), "content_dim": (1, 65_536), "local_bits": (8, 1024), "width": (1, 65_536)}
-FORMAT = 2  # 1 is that of an archive without a text bundle, which an earlier medlike can write to as well
+_WIDTHS = {
+    "bits": (8, 1024), "content_dim": (1, 65_536), "local_bits": (8, 1024), "width": (1, 65_536),
+    "directions": (1, 1024),
+}  # fmt: skip
+# 2 is that of an archive without a fit, 1 of one without a text bundle: an earlier medlike can write to these as well.
+FORMAT = 3
 FILE = "archive.json"
 PARTS = ("store", "pixels", "previews", "index", "private", "spool")
 LARGEST = 1 << 20  # bytes of archive.json
@@ -212,21 +216,26 @@ class Folder:
             _require_sane(bundle)
             if text is not None:
                 _require_sane(text)
+            fit = None if facts.get("fit") is None else FitFacts(**facts["fit"])
+            if fit is not None:
+                _require_sane(fit, "fit")
             shared = facts.get("shared")
-            return cls(path, bundle, str(facts["key"]), keep, text, None if shared is None else bool(shared))
+            return cls(path, bundle, str(facts["key"]), keep, text, None if shared is None else bool(shared), fit)
         except (KeyError, TypeError, ValueError) as error:
             raise ArchiveError(f"{file} is damaged ({error}): restore the archive from a backup") from error
 
     def write(self) -> None:
         """Write archive.json atomically."""
         facts = {
-            "format": FORMAT if self.text else 1,
+            "format": FORMAT if self.fit else 2 if self.text else 1,
             "bundle": asdict(self.bundle),
             "key": self.key,
             "keep_identifiers": self.keep_identifiers,
         }
         if self.shared is not None:
             facts["shared"] = self.shared
+        if self.fit is not None:
+            facts["fit"] = asdict(self.fit)
         if self.text is not None:
             facts["text_bundle"] = asdict(self.text)
         durable.write(self.path / FILE, (json.dumps(facts, indent=1, ensure_ascii=False) + "\n").encode())
@@ -279,7 +288,7 @@ def _place(bundle: "Bundle") -> str | None:
     return None if path == SHIPPED / bundle.name else str(path)
 
 
-def _require_sane(facts: BundleFacts | TextBundleFacts) -> None:
+def _require_sane(facts: BundleFacts | TextBundleFacts | FitFacts, part: str = "bundle") -> None:
     """Raise ValueError where facts of archive.json have another type, or widths that no bundle has."""
     for name, value in asdict(facts).items():
         if name in _WIDTHS:
@@ -287,13 +296,13 @@ def _require_sane(facts: BundleFacts | TextBundleFacts) -> None:
             if value is None and name == "local_bits":
                 continue
             if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
-                raise ValueError(f"bundle.{name} is {str(value)[:40]}, not a number from {least} to {most}")
+                raise ValueError(f"{part}.{name} is {str(value)[:40]}, not a number from {least} to {most}")
         elif value is None and name in ("path", "encoder"):
             continue
         elif not isinstance(value, str) or "\0" in value or len(value) > 4096:
-            raise ValueError(f"bundle.{name} is no text of at most 4096 characters")
+            raise ValueError(f"{part}.{name} is no text of at most 4096 characters")
     if not _DIGEST.fullmatch(facts.digest):
-        raise ValueError(f"bundle.digest is {facts.digest[:80]!r}, no SHA-256")
+        raise ValueError(f"{part}.digest is {facts.digest[:80]!r}, no SHA-256")
 
 
 def encode_alike(one: BundleFacts | TextBundleFacts, other: BundleFacts | TextBundleFacts) -> bool:

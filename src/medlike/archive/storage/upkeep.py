@@ -2,13 +2,14 @@
 
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from medlike import files as durable
 from medlike import strict_json
 from medlike.archive.storage.database import log_emptied, storage_errors
-from medlike.archive.storage.folder import Folder
+from medlike.archive.storage.fits import facts_of
+from medlike.archive.storage.folder import FitFacts, Folder
 from medlike.archive.storage.identity import Links
 from medlike.archive.storage.lock import locked
 from medlike.archive.storage.pixels import Pixels
@@ -29,15 +30,17 @@ class CompactReport:
 
 
 def compact(store: Store, links: Links, pixels: Pixels, bundles: Sequence[str]) -> CompactReport:
-    """Drop what only searches of the past could see: removed images, encodings of earlier bundles.
+    """Drop what only searches of the past could see: removed images, encodings of earlier bundles, earlier fits.
 
-    bundles: digests of those in use. Searches as of an earlier generation are refused from here on.
+    bundles: digests of those in use, and of the fit in use. Searches as of an earlier generation are refused from
+    here on.
     """
     with store.commit("compact") as commit:
         gone = commit.connection.execute("DELETE FROM images WHERE removed IS NOT NULL").rowcount
         used = ",".join("?" * len(bundles))
         for table in ("encodings", "text_encodings"):
             commit.connection.execute(f"DELETE FROM {table} WHERE bundle NOT IN ({used})", tuple(bundles))
+        commit.connection.execute(f"DELETE FROM fits WHERE fit NOT IN ({used})", tuple(bundles))
         commit.connection.execute("INSERT INTO words(words) VALUES ('optimize')")
         commit.set("oldest_generation", str(commit.generation))
         commit.rows = gone
@@ -89,6 +92,11 @@ def _folders(index: Path) -> list[Path]:
     return [path for path in index.iterdir() if path.is_dir() and not path.is_symlink()]
 
 
+def _fit_facts(fit: FitFacts, store: Store) -> JsonObject:
+    known = facts_of(store, fit.digest) or {}
+    return {**asdict(fit), **{name: known.get(name) for name in ("images", "sample", "generation")}}
+
+
 def inventory(folder: Folder, store: Store, spool: Spool) -> JsonObject:
     """Return what an archive holds, as `Archive.info` gives it."""
     with store.snapshot():
@@ -100,6 +108,7 @@ def inventory(folder: Folder, store: Store, spool: Spool) -> JsonObject:
         "bytes": folder.bytes(),
         "bundle": {"name": folder.bundle.name, "digest": folder.bundle.digest},
         "text_bundle": None if folder.text is None else {"name": folder.text.name, "digest": folder.text.digest},
+        "fit": None if folder.fit is None else _fit_facts(folder.fit, store),
         "texts": texts,
         "generation": generation,
         "oldest_generation": store.oldest_generation(),
