@@ -83,7 +83,9 @@ def fit(
     folder, store = bundles.current().folder, bundles.store
     report, facts = learn(store, folder, reason, bits, progress)
     began = time.perf_counter()
-    if facts != folder.fit:
+    if facts == folder.fit:
+        bundles.replace(folder)  # where the stored fit was damaged, what was opened with it is opened anew
+    else:
 
         def recoded(rows: int) -> None:
             report.recoded += rows
@@ -106,7 +108,8 @@ def learn(
 ) -> tuple[FitReport, FitFacts]:
     """Fit to an archive's images, and keep the fit in the store; nothing uses it yet."""
     began = time.perf_counter()
-    bits = bits or (BITS if folder.fit is None else folder.fit.bits)
+    if bits is None:
+        bits = BITS if folder.fit is None else folder.fit.bits
     if isinstance(bits, bool) or bits % 8 or not LEAST_BITS <= bits <= MOST_BITS:
         raise QueryError(f"bits is {bits!r}: give a multiple of 8 from {LEAST_BITS} to {MOST_BITS}")
     report = FitReport(reason, images=store.count())

@@ -133,6 +133,7 @@ class ArchiveWriter:
             used = [facts.digest for facts in (folder.bundle, folder.text, folder.fit) if facts is not None]
             report = upkeep.compact(self.store, self.links, self.pixels, used)
             self.bundles.drop_indexes()
+            upkeep.drop_former_fits(folder)
             self.bundles.current().indexes.rebuild()
         return report
 

@@ -1,5 +1,6 @@
 """Keeping an archive small and tidy: compaction, and cleaning up after a writer that died."""
 
+import re
 import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -72,6 +73,15 @@ def drop_index(index: Path) -> None:
     for folder in _folders(index):
         with locked(folder / "lock"):
             durable.clear(folder, keep=("lock",))
+
+
+def drop_former_fits(folder: Folder) -> None:
+    """Delete the index folders of fits that are not in use, which nothing can make anew."""
+    for path in _folders(folder.index):
+        if re.fullmatch(r"[0-9a-f]{16}-[0-9a-f]{16}", path.name) and (
+            folder.fit is None or not path.name.endswith(folder.fit.digest[:16])
+        ):
+            shutil.rmtree(path, ignore_errors=True)
 
 
 def sweep_index(index: Path) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from medlike.archive.storage import word_index
 from medlike.archive.storage.database import Database
 from medlike.archive.storage.digests import TABLES
+from medlike.archive.storage.fits import facts_of
 from medlike.archive.storage.folder import Folder
 from medlike.archive.storage.identity import KEY_FILE, NO_KEY, Identity, Links
 from medlike.archive.storage.pixels import Pixels
@@ -91,7 +92,9 @@ def _rows(folder: Folder, store: Store) -> Iterator[Problem]:
     for table in TABLES:
         for row in store.damaged(table):
             yield Problem("store", f"row {row} of {table} is damaged: restore the archive from a backup")
-    bundle, text = folder.bundle, folder.text
+    bundle, text, fit = folder.bundle, folder.text, folder.fit
+    if fit is not None and facts_of(store, fit.digest) is None:
+        yield Problem("store", f"fit {fit.digest[:16]} is missing: run `medlike fit`")
     for row in store.unencoded(bundle.digest):
         yield Problem("store", f"row {row} has no encoding under {bundle.name}: run `medlike reindex`")
     if text is not None:
