@@ -114,3 +114,23 @@ def _processor_seconds(*words: str) -> float:
     began = processor_seconds()
     medlike(*words)
     return processor_seconds() - began
+
+
+def test_fit(own):
+    """The archive of 25 images has its codes fitted, searched, shown and repeated."""
+    id = _some_id(own)
+    before = medlike("search", "--id", id, "-a", own, "-f", "json").json
+    assert medlike("fit", "-a", own, "--bits", "12").code == 1
+    done = medlike("fit", "-a", own, "--bits", "128")
+    assert done.code == 0 and "codes of 128 bits fitted to 25 images" in done.out and "aggregate" in done.out
+    again = medlike("fit", "-a", own, "-f", "json").json
+    assert again["bits"] == 128 and again["recoded"] == 0
+    info = medlike("info", "-a", own, "-f", "json").json["fit"]
+    assert info["bits"] == 128 and info["images"] == 25 and info["digest"] == again["digest"]
+    assert "128 bits from 25 images" in medlike("info", "-a", own).out
+    fitted = medlike("search", "--id", id, "-a", own, "-f", "json").json
+    trained = medlike("search", "--id", id, "-a", own, "-f", "json", "--codes", "trained").json
+    assert fitted["receipt"]["fit"] == again["digest"] and trained["hits"] == before["hits"] != fitted["hits"]
+    refused = medlike("search", "--id", id, "-a", own, "--texts", "--codes", "trained")
+    assert refused.code == 2 and "--codes" in refused.err
+    assert medlike("verify", "-a", own).code == 0

@@ -36,7 +36,7 @@ WEIGHTS = (1.0, 2.0, 1.0)
 _PAGE = 1000  # rows read at a time
 
 
-class Sample(NamedTuple):
+class FitSample(NamedTuple):
     """Images to fit on: int8 [S, D], how much each counts float64 [S]; and how many images and units there are."""
 
     content: I8
@@ -131,7 +131,7 @@ def learn(
     return report, FitFacts(report.digest, report.bits, report.directions)
 
 
-def drawn(store: Store, bundle: str, most: int = SAMPLE) -> Sample:
+def drawn(store: Store, bundle: str, most: int = SAMPLE) -> FitSample:
     """Draw the images that a fit is made from, each patient weighing alike.
 
     Of a large archive one image of each patient is drawn first, then a second one, and so on, in random order.
@@ -168,7 +168,7 @@ def drawn(store: Store, bundle: str, most: int = SAMPLE) -> Sample:
     counts = np.bincount(owner, minlength=1)
     joined = np.frombuffer(b"".join(contents[row] for row in rows.tolist()), np.int8)
     content = joined.reshape(len(rows), -1 if len(rows) else 0)
-    return Sample(content, 1.0 / counts[owner], images, len(units))
+    return FitSample(content, 1.0 / counts[owner], images, len(units))
 
 
 def _by_turns(owner: I64) -> I64:
