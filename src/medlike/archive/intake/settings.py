@@ -64,7 +64,7 @@ class IntakeSettings:
     fit: Annotated[
         Fitting,
         Option(
-            "Fit codes to the archive at the end, first at 500 images of 200 patients, then at fourfold growth (auto)."
+            "Fit codes to the archive at the end when it is time (`medlike fit`), or never."
         ),
     ] = "auto"
 

@@ -90,7 +90,7 @@ class SearchSettings:
     codes: Annotated[
         Codes | None,
         Option(
-            "Search by the codes fitted to the archive, or by those that the bundle was trained to give.",
+            "Search by the codes fitted to the archive, or by the bundle's own.",
             shown="fitted, if the archive has a fit",
         ),
     ] = None
