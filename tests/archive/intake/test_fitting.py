@@ -153,6 +153,8 @@ def test_receipts_repeat_across_fits_until_compact(filled):
         with pytest.raises(QueryError):
             archive.repeat(result.receipt)
     new = archive.search(query)
+    with pytest.raises(QueryError, match="not one of its bundle and fit"):
+        archive.repeat({**new.receipt, "query": {**new.receipt["query"], "code": "00"}})
     with pytest.raises(QueryError, match="no longer kept"):
         archive.repeat({**new.receipt, "fit": results[1].receipt["fit"]})
     assert answers(archive.repeat(new.receipt)) == answers(new) and problems(archive) == []
@@ -368,6 +370,17 @@ def test_an_erasure_of_more_than_a_twentieth_fits_again(filled):
     assert archive._folder.fit.digest == report.digest and problems(archive) == []
     # What is erased is in no later fit; images that came after it count for nothing.
     assert archive.remove(list(filled.rows)[-1:], erase=True).fit is None
+
+
+def test_an_erasure_that_ended_before_it_fitted_again_does_so_at_the_next_write(filled, monkeypatch):
+    archive = filled.archive
+    first = archive.fit()
+    with monkeypatch.context() as patch:
+        patch.setattr(fitting, "after_erasure", lambda bundles: None)
+        archive.remove(list(filled.rows)[:6], erase=True)
+    assert archive._folder.fit.digest == first.digest and fitting.due(filled.store, archive._folder.fit) == "erasure"
+    report = archive.drain().fit
+    assert report.reason == "erasure" and fits.kept(archive._store) == [report.digest] != [first.digest]
 
 
 def test_an_archive_with_too_little_left_goes_back_to_the_codes_of_its_bundle(population):

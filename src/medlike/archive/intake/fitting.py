@@ -16,7 +16,7 @@ from medlike.archive.index.indexes import Indexes, fitted_layout
 from medlike.archive.index.sources import FittedImages
 from medlike.archive.session import Bundles
 from medlike.archive.storage import fits, room
-from medlike.archive.storage.database import EACH, each, require_sound
+from medlike.archive.storage.database import EACH, each, log_emptied, require_sound
 from medlike.archive.storage.fits import FitReport, StoredFit
 from medlike.archive.storage.folder import FitFacts, Folder
 from medlike.archive.storage.store import Store
@@ -204,5 +204,8 @@ def after_erasure(bundles: Bundles) -> FitReport | None:
             report = FitReport("erasure", images=store.count())
             Indexes.of(folder.with_fit(None), store).rebuild()
             bundles.use(folder.with_fit(None))
-    fits.drop(store, [digest for digest in doomed if report is None or digest != report.digest])
+    if doomed:
+        fits.drop(store, [digest for digest in doomed if report is None or digest != report.digest])
+        # A reader that holds the log only delays it.
+        log_emptied(store.connection, patience=1.0)
     return report

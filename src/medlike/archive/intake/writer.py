@@ -220,7 +220,10 @@ class ArchiveWriter:
                     progress(report)
 
             try:
-                report.fit = fitting.fit(self.bundles, reason, progress=told)
+                if reason == "erasure":  # one that was interrupted before it fitted again
+                    report.fit = fitting.after_erasure(self.bundles)
+                else:
+                    report.fit = fitting.fit(self.bundles, reason, progress=told)
             except (ArchiveError, QueryError) as error:
                 # All images are safe, and the codes in use go on.
                 report.fit = None

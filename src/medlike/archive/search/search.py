@@ -87,6 +87,9 @@ def repeat(session: "Session", stated: Mapping[str, Json]) -> Result:
     """
     chosen, encoded = recalled(session, stated)
     images = session.indexes.coded(fit_of(session, stated))
+    layout = images.index.layout
+    if not encoded.in_words_only and (8 * len(encoded.code), len(encoded.content)) != (layout.bits, layout.content):
+        raise QueryError("the code of this receipt is not one of its bundle and fit: give the `receipt` of a result")
     result = _answer(session, images, images.index.view(chosen.generation), [encoded], chosen, Clock())[0]
     return compared(session, stated, _with_pictures(session, result, encoded.id))
 
