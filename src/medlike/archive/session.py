@@ -7,7 +7,7 @@ pair of bundles and one generation from its beginning to its end, so that an ans
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,7 +19,7 @@ from medlike.archive.index.index import View
 from medlike.archive.index.indexes import Indexes
 from medlike.archive.storage import upkeep
 from medlike.archive.storage.branches import Branch, branches
-from medlike.archive.storage.folder import FILE, Folder
+from medlike.archive.storage.folder import FILE, BundleFacts, Folder, TextBundleFacts
 from medlike.archive.storage.identity import Identity, Links, as_source
 from medlike.archive.storage.pictures import StoredPictures
 from medlike.archive.storage.store import Store
@@ -187,7 +187,7 @@ class Bundles:
     def __init__(self, folder: Folder, store: Store, links: Links, pictures: StoredPictures) -> None:
         self.store, self.links, self.pictures = store, links, pictures
         self._lock = threading.RLock()
-        self._stated = folder.bundle, folder.text  # as archive.json had them when it was last read or written
+        self._stated = _facts(folder)  # as archive.json had them when it was last read or written
         self._file: tuple[int, ...] = ()  # the state of archive.json when it was last read
         self._loaded = Loaded(folder, store)
 
@@ -213,12 +213,12 @@ class Bundles:
         if file and file == self._file:
             return self._loaded
         folder = Folder.open(self._loaded.folder.path)
-        stated = folder.bundle, folder.text
+        stated = _facts(folder)
         with self._lock:
             self._file = file
             if stated != self._stated:
                 # A session under the former bundles goes on: what it uses is closed with the last one.
-                known = self._loaded.folder
+                known = replace(self._loaded.folder, format=folder.format)
                 if folder.bundle != self._stated[0]:
                     known = known.under(folder.bundle)
                 self._loaded, self._stated = self._loaded.under(known.with_text(folder.text)), stated
@@ -243,7 +243,9 @@ class Bundles:
     def write(self) -> None:
         """Write archive.json where it names other bundles than those in use."""
         with self._lock:
-            now = self._loaded.folder.bundle, self._loaded.folder.text
+            # What another writer wrote since it was last read is not written over.
+            self.current()
+            now = _facts(self._loaded.folder)
             if now != self._stated:
                 self._loaded.folder.write()
                 self._stated = now
@@ -259,6 +261,11 @@ class Bundles:
         with self._lock:
             self._loaded.close()
             self._loaded = self._loaded.under(self._loaded.folder)
+
+
+def _facts(folder: Folder) -> tuple[BundleFacts, TextBundleFacts | None, int]:
+    """Return what may change in archive.json."""
+    return folder.bundle, folder.text, folder.format
 
 
 def _state(file: Path) -> tuple[int, ...]:
