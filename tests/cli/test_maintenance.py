@@ -1,5 +1,6 @@
 """info, verify, compact, backup, restore, remove, reindex, bundle info, and the program itself."""
 
+import sqlite3
 import subprocess
 import sys
 
@@ -25,6 +26,24 @@ def test_verify_finds_damage(own):
     done = medlike("verify", "--archive", own, "--format", "json")
     assert done.code == 1
     assert not done.json["ok"] and any(preview.name in p["detail"] for p in done.json["problems"])
+
+
+def test_upgrade(own):
+    again = medlike("upgrade", "-a", own)
+    assert again.code == 0 and f"{own} is of format 3 already" in again.out.replace("\n", "")
+    with sqlite3.connect(own / "private" / "links.sqlite") as links:
+        links.execute("UPDATE links SET digest = NULL")
+        links.execute("UPDATE file_ids SET digest = NULL WHERE id = (SELECT min(id) FROM file_ids)")
+    noted = medlike("verify", "-a", own)
+    assert noted.code == 0 and "no problems" in noted.out
+    assert "unchecked: 25 rows of links, 1 row of file_ids; run `medlike upgrade`" in noted.err.replace("\n", " ")
+    assert medlike("verify", "-a", own, "-f", "json").json == {
+        "ok": True, "problems": [], "unchecked": {"links": 25, "file_ids": 1}
+    }  # fmt: skip
+    done = medlike("upgrade", "-a", own, "--wait", "1")
+    assert done.code == 0 and "digests added to 25 rows of links" in done.out and "cannot be told" in done.out
+    assert medlike("upgrade", "-a", own, "-f", "json").json == {"former": 3, "format": 3, "sealed": {}, "received": 0}
+    assert medlike("verify", "-a", own).err == ""
 
 
 def test_remove_compact_erase(own):

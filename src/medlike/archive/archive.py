@@ -17,6 +17,7 @@ from medlike.archive.session import Bundles, Session
 from medlike.archive.storage import backup as backups
 from medlike.archive.storage import creation, upkeep, verify
 from medlike.archive.storage import room as rooms
+from medlike.archive.storage.digests import unchecked
 from medlike.archive.storage.folder import BundleFacts, Folder, TextBundleFacts, loaded_bundle
 from medlike.archive.storage.identity import Links, as_source
 from medlike.archive.storage.lock import WriterLock
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
     from medlike.archive.search.text_result import TextResult
     from medlike.archive.storage.fits import FitReport
     from medlike.archive.storage.removal import RemovalReport
+    from medlike.archive.storage.upgrade import UpgradeReport
     from medlike.archive.storage.upkeep import CompactReport
     from medlike.bundle import Bundle
     from medlike.imaging import Decoding, Frames
@@ -84,7 +86,7 @@ class Archive:
         self._store = Store(folder.store)
         self._links = Links(folder.private)
         self._pixels = Pixels(folder.pixels)
-        self._spool = Spool(folder.spool)
+        self._spool = Spool(lambda: self._folder.spool)
         pictures = StoredPictures(self._store, self._pixels, self._links)
         self._bundles = Bundles(folder, self._store, self._links, pictures)
         self._bundles.replace(folder, encoder)
@@ -165,13 +167,15 @@ class Archive:
             ArchiveError: The backup is missing or damaged, the passphrase is wrong, or the new folder is not empty.
         """
         key_file = None if key is None else Path(key).expanduser()
-        folder = backups.restore(Path(source).expanduser(), Path(path).expanduser(), passphrase, key_file)
+        target = Path(path).expanduser()
+        made = backups.new_folders(target)
+        folder = backups.restore(Path(source).expanduser(), target, passphrase, key_file)
         archive = cls(folder, encoder)
         try:
             archive._writer.finish_restore()
         except BaseException:
             archive.close()
-            backups.discard(folder.path)
+            backups.discard(target, made)
             raise
         return archive
 
@@ -385,6 +389,20 @@ class Archive:
             QueryError: The images are too few or all alike, or the bits make no sense.
         """
         return self._writer.fit(bits, progress, wait)
+
+    def upgrade(self, progress: "Progress[UpgradeReport] | None" = None, wait: float = 0.0) -> "UpgradeReport":
+        """Bring an archive that an earlier medlike made to the newest format, and return what was done.
+
+        Generations and receipts stay as they are, and answers do unless codes are then fitted to the archive (`fit`),
+        which is done if it is time; no pixels are needed. Rows get the digests by which
+        later damage is noticed; damage from before cannot be told any more. An earlier medlike then refuses the
+        archive. An interrupted call can be repeated.
+
+        Args:
+            progress: Called with the report so far.
+            wait: Seconds to wait for another writer.
+        """
+        return self._writer.upgrade(progress, wait)
 
     def session(self, viewer: Viewer = OWNER) -> AbstractContextManager[Session]:
         """Open a session, a frozen view of one generation under one pair of bundles, and return it.
@@ -602,6 +620,13 @@ class Archive:
         for problem in problems:
             first.setdefault(problem.detail, problem)
         return list(first.values())
+
+    def unchecked(self) -> dict[str, int]:
+        """Return how many rows of each table an earlier medlike wrote without a digest; `upgrade` gives them one.
+
+        If a disk changes such a row, neither a search nor `verify` can notice.
+        """
+        return unchecked(self._store) | (unchecked(self._links) if self._links.present else {})
 
     def backup(
         self, target: str | Path, links: bool = False, passphrase: str | None = None, with_id_key: bool = False

@@ -7,7 +7,7 @@ pair of bundles and one generation from its beginning to its end, so that an ans
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,7 +19,7 @@ from medlike.archive.index.index import View
 from medlike.archive.index.indexes import Indexes
 from medlike.archive.storage import upkeep
 from medlike.archive.storage.branches import Branch, branches
-from medlike.archive.storage.folder import FILE, Folder
+from medlike.archive.storage.folder import FILE, BundleFacts, FitFacts, Folder, TextBundleFacts
 from medlike.archive.storage.identity import Identity, Links, as_source
 from medlike.archive.storage.pictures import StoredPictures
 from medlike.archive.storage.store import Store
@@ -206,8 +206,7 @@ class Bundles:
     def __init__(self, folder: Folder, store: Store, links: Links, pictures: StoredPictures) -> None:
         self.store, self.links, self.pictures = store, links, pictures
         self._lock = threading.RLock()
-        # As archive.json had them when it was last read or written.
-        self._stated = folder.bundle, folder.text, folder.fit
+        self._stated = _facts(folder)  # as archive.json had them when it was last read or written
         self._file: tuple[int, ...] = ()  # the state of archive.json when it was last read
         self._loaded = Loaded(folder, store)
 
@@ -233,12 +232,12 @@ class Bundles:
         if file and file == self._file:
             return self._loaded
         folder = Folder.open(self._loaded.folder.path)
-        stated = folder.bundle, folder.text, folder.fit
+        stated = _facts(folder)
         with self._lock:
             self._file = file
             if stated != self._stated:
                 # A session under the former bundles goes on: what it uses is closed with the last one.
-                known = self._loaded.folder
+                known = replace(self._loaded.folder, format=folder.format)
                 if folder.bundle != self._stated[0]:
                     known = known.under(folder.bundle)
                 self._loaded = self._loaded.under(known.with_text(folder.text).with_fit(folder.fit))
@@ -264,8 +263,10 @@ class Bundles:
     def write(self) -> None:
         """Write archive.json where it names other bundles than those in use."""
         with self._lock:
+            # What another writer wrote since it was last read is not written over.
+            self.current()
             folder = self._loaded.folder
-            now = folder.bundle, folder.text, folder.fit
+            now = _facts(folder)
             if now != self._stated:
                 folder.write()
                 self._stated = now
@@ -281,6 +282,11 @@ class Bundles:
         with self._lock:
             self._loaded.close()
             self._loaded = self._loaded.under(self._loaded.folder)
+
+
+def _facts(folder: Folder) -> tuple[BundleFacts, TextBundleFacts | None, FitFacts | None, int]:
+    """Return what may change in archive.json."""
+    return folder.bundle, folder.text, folder.fit, folder.format
 
 
 def _state(file: Path) -> tuple[int, ...]:

@@ -24,6 +24,7 @@ from medlike.cli import (
     text,
     train,
     triage,
+    upgrade,
     verify,
 )
 from medlike.cli import list as listing
@@ -48,7 +49,7 @@ def build() -> typer.Typer:
         ("Search", (demo, index, search, listing, triage)),
         ("Measure", (evaluate,)),
         ("Train", (train, calibrate, commission)),
-        ("Maintain an archive", (info, verify, remove, compact, backup, restore, reindex, fit)),
+        ("Maintain an archive", (info, verify, remove, compact, backup, restore, reindex, fit, upgrade)),
     ):
         for module in commands:
             name = module.__name__.rpartition(".")[2]

@@ -4,6 +4,7 @@ import os
 import signal
 import sqlite3
 from contextlib import closing
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -171,27 +172,27 @@ def test_an_archive_is_fitted_first_at_some_images_of_some_patients(population, 
     monkeypatch.setattr(fitting, "FIRST_UNITS", 20)
     store, folder = population.store, population.archive._folder
     population.add(49)
-    assert fitting.due(store, folder.fit) is None
+    assert fitting.due(store, folder) is None
     population.add(1)
-    assert fitting.due(store, folder.fit) == "first"
+    assert fitting.due(store, folder) == "first"
     population.remove(list(population.rows)[:31])
-    assert fitting.due(store, folder.fit) is None
+    assert fitting.due(store, folder) is None
     population.add(40, patient="0" * 32)
-    assert fitting.due(store, folder.fit) == "first"  # 19 images of nobody known, and one patient
+    assert fitting.due(store, folder) == "first"  # 19 images of nobody known, and one patient
     population.remove(list(population.rows)[31:32])
     population.add(1, patient="0" * 32)
-    assert fitting.due(store, folder.fit) is None
+    assert fitting.due(store, folder) is None
 
 
 def test_it_is_fitted_again_at_fourfold_growth(filled):
     archive = filled.archive
     archive.fit()
     filled.add(179)
-    assert fitting.due(filled.store, archive._folder.fit) is None
+    assert fitting.due(filled.store, archive._folder) is None
     filled.add(1)
-    assert fitting.due(filled.store, archive._folder.fit) == "growth"
+    assert fitting.due(filled.store, archive._folder) == "growth"
     filled.remove(list(filled.rows)[:1])
-    assert fitting.due(filled.store, archive._folder.fit) is None
+    assert fitting.due(filled.store, archive._folder) is None
 
 
 def test_adding_and_draining_fit_at_their_end(archive, pictures, monkeypatch):
@@ -378,7 +379,7 @@ def test_an_erasure_that_ended_before_it_fitted_again_does_so_at_the_next_write(
     with monkeypatch.context() as patch:
         patch.setattr(fitting, "after_erasure", lambda bundles: None)
         archive.remove(list(filled.rows)[:6], erase=True)
-    assert archive._folder.fit.digest == first.digest and fitting.due(filled.store, archive._folder.fit) == "erasure"
+    assert archive._folder.fit.digest == first.digest and fitting.due(filled.store, archive._folder) == "erasure"
     report = archive.drain().fit
     assert report.reason == "erasure" and fits.kept(archive._store) == [report.digest] != [first.digest]
 
@@ -415,3 +416,19 @@ def test_another_bundle_is_fitted_in_the_same_switch(archive, pictures, tmp_path
         archive.repeat(receipt)
     archive.reindex()
     assert archive._folder.fit.digest == report.fit.digest and problems(archive) == []
+
+
+def test_an_archive_of_an_earlier_format_is_fitted_when_it_is_upgraded(filled, monkeypatch):
+    monkeypatch.setattr(fitting, "FIRST_IMAGES", 50)
+    monkeypatch.setattr(fitting, "FIRST_UNITS", 20)
+    archive = filled.archive
+    result = archive.search(Query(id=next(iter(filled.rows))))
+    archive.close()
+    replace(archive._folder, format=1).write()
+    with Archive.open(archive.path) as earlier:
+        assert earlier.drain().fit is None
+        with pytest.raises(ArchiveError, match="run `medlike upgrade` first"):
+            earlier.fit()
+        report = earlier.upgrade().fit
+        assert report.reason == "upgrade" and report.images == 60 and earlier._folder.fit.digest == report.digest
+        assert answers(earlier.repeat(result.receipt)) == answers(result)

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from medlike import Archive, Query
-from medlike.archive.storage.digests import TABLES, seal
+from medlike.archive.storage.digests import TABLES, damaged, seal
 from medlike.errors import ArchiveError
 
 
@@ -42,7 +42,7 @@ def test_a_store_with_digests_and_without_features_keeps_its_digests(archive, pi
         assert len(reader.search(Query(id=reader.ids()[0])).hits) == 1
         archive.add(pictures(3))
         assert not archive._store.number("SELECT count(*) FROM encodings WHERE digest IS NULL")
-        assert not reader._store.damaged("encodings") and not reader._store.damaged("fits")
+        assert not damaged(reader._store, "encodings") and not damaged(reader._store, "fits")
 
 
 def test_features_and_fits_are_part_of_the_digests(archive, pictures):
@@ -54,11 +54,11 @@ def test_features_and_fits_are_part_of_the_digests(archive, pictures):
         commit.connection.execute("INSERT INTO fits VALUES ('f', 'b', 1, '{}', x'00', NULL)")
         seal(commit.connection, "fits", "fit = ?", ("f",))
     assert archive._store.encoding(1, bundle) == replace(encoding, features=b"\1\2")
-    assert not archive._store.damaged("encodings") and not archive._store.damaged("fits")
+    assert not damaged(archive._store, "encodings") and not damaged(archive._store, "fits")
     with closing(sqlite3.connect(archive._folder.store, isolation_level=None)) as other:
         other.execute("UPDATE fits SET arrays = x'01'")
         for changed in ("x'0103'", "NULL"):
             other.execute(f"UPDATE encodings SET features = {changed} WHERE row = 1")
             with pytest.raises(ArchiveError, match=r"row 1 of encodings in .* is damaged"):
                 archive._store.encoding(1, bundle)
-    assert archive._store.damaged("encodings") == [1] and archive._store.damaged("fits") == ["f"]
+    assert damaged(archive._store, "encodings") == [1] and damaged(archive._store, "fits") == ["f"]

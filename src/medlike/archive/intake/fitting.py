@@ -21,11 +21,12 @@ from medlike.archive.storage.fits import FitReport, StoredFit
 from medlike.archive.storage.folder import FitFacts, Folder
 from medlike.archive.storage.store import Store
 from medlike.codes.fit import learned
-from medlike.errors import QueryError
+from medlike.errors import ArchiveError, QueryError
 from medlike.types import F64, I8, I64, Progress
 
 FIRST_IMAGES, FIRST_UNITS = 500, 200  # images and patients from which an archive is fitted by itself
 GROWTH = 4  # so many times as many images as the fit knew make it fit again
+FORMAT = 3  # of archives, from which there are fits
 ERASED = 0.05  # share of a fit's images that may be erased
 SAMPLE = 100_000  # images that a fit is made from at most
 SEED = 0
@@ -45,13 +46,16 @@ class FitSample(NamedTuple):
     units: int
 
 
-def due(store: Store, fit: FitFacts | None) -> str | None:
+def due(store: Store, folder: Folder) -> str | None:
     """Return why an archive is to be fitted now ("first", "growth" or "erasure"), None if it is not.
 
     Args:
         store: The archive's store.
-        fit: The fit in use.
+        folder: Names the format, before 3 of which there are no fits, and the fit in use.
     """
+    if folder.format < FORMAT:
+        return None
+    fit = folder.fit
     rows = store.number("SELECT max(row) FROM images")  # no fewer than live images, and known without counting
     if fit is None:
         units = "SELECT count(*) FROM (SELECT DISTINCT coalesce(patient, id) FROM images WHERE removed IS NULL LIMIT ?)"
@@ -79,6 +83,7 @@ def fit(
 
     Raises:
         QueryError: The bits make no sense, or there are too few images.
+        ArchiveError: The archive is of an earlier format.
     """
     folder, store = bundles.current().folder, bundles.store
     report, facts = learn(store, folder, reason, bits, progress)
@@ -112,6 +117,8 @@ def learn(
         bits = BITS if folder.fit is None else folder.fit.bits
     if isinstance(bits, bool) or bits % 8 or not LEAST_BITS <= bits <= MOST_BITS:
         raise QueryError(f"bits is {bits!r}: give a multiple of 8 from {LEAST_BITS} to {MOST_BITS}")
+    if folder.format < FORMAT:
+        raise ArchiveError(f"{folder.path} is of format {folder.format}, without fits: run `medlike upgrade` first")
     report = FitReport(reason, images=store.count())
     room.to_fit(folder, report.images).require()
     if progress:

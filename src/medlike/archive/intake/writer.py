@@ -3,6 +3,7 @@
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,12 +15,14 @@ from medlike.archive.intake.reindex import ReindexReport
 from medlike.archive.intake.report import AddReport
 from medlike.archive.intake.settings import Fitting, IntakeSettings
 from medlike.archive.session import Bundles
-from medlike.archive.storage import removal, room, upkeep
+from medlike.archive.storage import removal, room, upgrade, upkeep
 from medlike.archive.storage.database import log_emptied
 from medlike.archive.storage.fits import FitReport
+from medlike.archive.storage.folder import FORMAT
 from medlike.archive.storage.identity import KEY_FILE
 from medlike.archive.storage.lock import WriterLock
 from medlike.archive.storage.spool import Spool
+from medlike.archive.storage.upgrade import UpgradeReport
 from medlike.archive.storage.withdrawn import Withdrawn
 from medlike.errors import ArchiveError, ArchiveLocked, QueryError
 from medlike.types import Progress
@@ -151,6 +154,17 @@ class ArchiveWriter:
             self._drain_with_key()
             return switching.reindex(self.bundles, bundle, text_bundle, encoder, progress, drop_lost)
 
+    def upgrade(self, progress: Progress[UpgradeReport] | None, wait: float) -> UpgradeReport:
+        """Upgrade the archive to the newest format, and return a report."""
+        with self.writing(wait):
+            folder = self.bundles.current().folder
+            report = UpgradeReport(former=folder.format)
+            upgrade.upgrade(folder, self.store, self.links, report, progress)
+            self.bundles.use(replace(folder, format=FORMAT))
+            if fitting.due(self.store, self.bundles.current().folder):
+                report.fit = fitting.fit(self.bundles, "upgrade")
+        return report
+
     def finish_restore(self) -> None:
         """Delete copies of images that were committed or compacted away during a backup, and make the indexes."""
         with self.writing():
@@ -211,7 +225,7 @@ class ArchiveWriter:
 
     def _refresh(self, report: AddReport, fit: Fitting, progress: Progress[AddReport] | None) -> None:
         began = time.perf_counter()
-        reason = fitting.due(self.store, self.bundles.current().folder.fit) if fit == "auto" else None
+        reason = fitting.due(self.store, self.bundles.current().folder) if fit == "auto" else None
         if reason is not None:
 
             def told(so_far: FitReport) -> None:

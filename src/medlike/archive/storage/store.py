@@ -17,7 +17,7 @@ from pathlib import Path
 from medlike import files as durable
 from medlike import strict_json
 from medlike.archive.storage import digests
-from medlike.archive.storage.database import EACH, Database, each, require_sound, storage_errors, transaction
+from medlike.archive.storage.database import EACH, DigestedDatabase, each, require_sound, storage_errors, transaction
 from medlike.archive.storage.rows import EncodingRow, ImageRow, NewImage, Shown
 from medlike.archive.storage.schema import SCHEMA, upgrade
 from medlike.errors import ArchiveError
@@ -35,7 +35,7 @@ _NEWEST = "SELECT max(generation) FROM generations"
 _WRITTEN = tuple(name for name in _IMAGE_COLUMNS if name not in ("row", "added", "removed"))
 
 
-class Store(Database):
+class Store(DigestedDatabase):
     """An open store. Safe to use from many threads and after a fork."""
 
     def __init__(self, path: Path) -> None:
@@ -45,8 +45,7 @@ class Store(Database):
             raise ArchiveError(f"{path} cannot be read ({error.strerror}): check permissions") from error
         if not present:
             raise ArchiveError(f"{path} is missing: restore the archive from a backup")
-        super().__init__(path)
-        self._has_digests = False
+        super().__init__(path, {table: digests.SOUND[table] for table in digests.TABLES}, digests.HAS_DIGESTS)
 
     @classmethod
     def create(cls, path: Path) -> "Store":
@@ -237,24 +236,6 @@ class Store(Database):
             require_sound(self.path, "images", row[0], row[-1])
         with storage_errors(self.path):
             return [ImageRow(*(*row[:-3], *map(strict_json.loads, row[-3:-1]))) for row in rows]
-
-    def sound(self, table: str) -> str:
-        """Return the SQL expression that is 0 for a damaged row of a table; 1 in a store without digests."""
-        return digests.SOUND[table] if self.has_digests else "1"
-
-    @property
-    def has_digests(self) -> bool:
-        """Return False in a store that an earlier medlike made and this one has not written to."""
-        if not self._has_digests:
-            self._has_digests = self.first(digests.HAS_DIGESTS) is not None
-        return self._has_digests
-
-    def damaged(self, table: str) -> list[int | str]:
-        """Return the numbers of the rows of a table that are not what was written; of fits their digests."""
-        if not self.has_digests:
-            return []
-        number = digests.TABLES[table][0]
-        return [row for (row,) in self.query(f"SELECT {number} FROM {table} WHERE NOT {self.sound(table)}")]
 
     # Writing (the caller holds the writer's lock)
 

@@ -15,7 +15,7 @@ from medlike.archive.storage.identity import Links
 from medlike.archive.storage.lock import locked
 from medlike.archive.storage.pixels import Pixels
 from medlike.archive.storage.removal import unfinished
-from medlike.archive.storage.spool import Spool
+from medlike.archive.storage.spool import Spool, sidecars
 from medlike.archive.storage.store import Store
 from medlike.errors import ArchiveError
 from medlike.types import JsonObject
@@ -123,6 +123,6 @@ def inventory(folder: Folder, store: Store, spool: Spool) -> JsonObject:
         "generation": generation,
         "oldest_generation": store.oldest_generation(),
         "erasing": len(unfinished(store)),
-        "received": sum(1 for _ in spool.folder.glob("*.json")),
+        "received": len(sidecars(spool.folder)),
         "refused": [{"name": entry.name, "reason": entry.reason} for entry in spool.refused()],
     }
