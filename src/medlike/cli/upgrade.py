@@ -11,10 +11,7 @@ medlike upgrade --archive archive/
 
 
 def upgrade(archive: ArchiveFolder = None, wait: Wait = 0.0, format: ReportFormat = Report.table) -> None:
-    """Bring an archive of an earlier medlike to the newest format. Answers and receipts stay as they are.
-
-    It needs no pixels, and can be interrupted and run again. An earlier medlike cannot open the archive afterwards.
-    """
+    """Bring an archive to the newest format, which an earlier medlike cannot open. Answers stay as they are."""
     from medlike import Archive
     from medlike.cli.screen import counted, print_json, progress, say
 
