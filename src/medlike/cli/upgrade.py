@@ -12,10 +12,9 @@ medlike upgrade --archive archive/
 
 
 def upgrade(archive: ArchiveFolder = None, wait: Wait = 0.0, format: ReportFormat = Report.table) -> None:
-    """Bring an archive of an earlier medlike to the newest format. Receipts stay as they are.
+    """Bring an archive to the newest format, which an earlier medlike cannot open. Receipts stay as they are.
 
-    Codes are then fitted if it is time (`medlike fit`). It needs no pixels, and can be interrupted and run again. An
-    earlier medlike cannot open the archive afterwards.
+    Codes are then fitted to the archive if it is time (`medlike fit`).
     """
     from medlike import Archive
     from medlike.cli.screen import counted, print_json, progress, say

@@ -12,7 +12,7 @@ medlike verify --archive archive/
 def verify(archive: ArchiveFolder = None, format: ReportFormat = Report.table) -> None:
     """Check every part of an archive: store, pixels, previews, links, spool, index. Changes nothing.
 
-    The exit code is 1 where something is wrong. Rows that an earlier medlike wrote and that go unchecked are counted.
+    The exit code is 1 where something is wrong.
     """
     from contextlib import suppress
 

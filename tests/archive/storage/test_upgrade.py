@@ -199,6 +199,25 @@ def test_a_changed_link_is_an_error_and_never_a_source(archive, pictures, change
     ]
 
 
+def test_a_flipped_bit_in_a_links_path_is_noticed(archive, pictures, encoder):
+    archive.add(pictures(2))
+    ids = archive.ids()
+    archive.close()
+    file = archive.path / "private" / "links.sqlite"
+    with closing(sqlite3.connect(file)) as database:
+        database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    data = bytearray(file.read_bytes())
+    path = str(archive.path.parent / "pictures" / "0000.png").encode()
+    at = data.find(ids[0].encode() + path)  # id and path follow each other in a row of `links`
+    assert at >= 0
+    data[at + len(ids[0]) + len(path) - 6] ^= 1
+    file.write_bytes(data)
+    with Archive.open(archive.path, encoder=encoder) as again:
+        with pytest.raises(ArchiveError, match=f"row {ids[0]} of links in .* is damaged"):
+            _ = again.search(Query(id=ids[1])).hits[0].source
+        assert any("of links is damaged" in str(problem) for problem in again.verify())
+
+
 @pytest.mark.parametrize("table", ["files", "file_ids"])
 def test_a_changed_row_of_the_files_seen_is_an_error(archive, pictures, table):
     folder = pictures(1)

@@ -1,7 +1,6 @@
 """What an index is derived from: the images of a store, or the texts that belong to them."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
 from itertools import islice
 from typing import Protocol
 
@@ -81,7 +80,9 @@ class FittedImages(StoredImages):
             self.recoded(len(page))
             codes, vectors = self.fit.encode(np.frombuffer(contents, np.int8).reshape(len(page), -1))
             for at, (image, encoding, text) in enumerate(page):
-                yield image, replace(encoding, code=codes[at].tobytes(), content=vectors[at].tobytes()), text
+                # What an index takes of an encoding; `replace` would cost more than recoding.
+                derived = codes[at].tobytes(), vectors[at].tobytes(), encoding.cells, encoding.cell_mask
+                yield image, EncodingRow(*derived), text
 
 
 class StoredTexts:
