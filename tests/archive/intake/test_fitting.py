@@ -13,7 +13,7 @@ from medlike import Archive, Query
 from medlike.archive.intake import fitting
 from medlike.archive.intake.settings import IntakeSettings
 from medlike.archive.storage import fits
-from medlike.errors import ArchiveError, QueryError
+from medlike.errors import ArchiveError, BundleError, QueryError
 
 
 def answers(result):
@@ -392,6 +392,18 @@ def test_an_archive_with_too_little_left_goes_back_to_the_codes_of_its_bundle(po
     assert fits.kept(population.store) == [] and problems(population.archive) == []
     with Archive.open(population.archive.path) as other:
         assert other._folder.fit is None and ids(other.search(Query(id=rows[2]), include_self=True)) == rows[2:]
+
+
+def test_an_erasure_fits_again_without_the_bundle(filled, monkeypatch):
+    filled.archive.fit()
+
+    def gone(facts):
+        raise BundleError("it is gone")
+
+    monkeypatch.setattr(type(filled.archive.bundle), "load", gone)
+    assert filled.archive.remove(list(filled.rows)[:4], erase=True).fit.images == 56
+    with pytest.raises(BundleError):
+        filled.archive.reindex(filled.archive.bundle.name)
 
 
 def test_backup_and_restore_keep_the_fit(filled, tmp_path):

@@ -127,7 +127,10 @@ def learn(
     sample = drawn(store, folder.bundle.digest)
     if len(sample.content) < 2:
         raise QueryError(f"{folder.path} has {sample.images} images: add some first, a fit needs images that differ")
-    widths = folder.bundle.load().content_blocks
+    # A fit of the same bundle knows them too: to fit again after an erasure, the bundle need not be there.
+    known = None if folder.fit is None else fits.facts_of(store, folder.fit.digest)
+    of_bundle = known is not None and known["bundle"] == folder.bundle.digest
+    widths = tuple(known["widths"]) if known and of_bundle else folder.bundle.load().content_blocks
     weights = WEIGHTS if len(widths) == len(WEIGHTS) else (1.0,) * len(widths)
     made = learned(sample.content, sample.weights, widths, bits, weights, DIRECTIONS, POWER, SEED)
     facts = {"images": sample.images, "units": sample.units, "sample": len(sample.content)}

@@ -24,7 +24,7 @@ from medlike.archive.storage.lock import WriterLock
 from medlike.archive.storage.spool import Spool
 from medlike.archive.storage.upgrade import UpgradeReport
 from medlike.archive.storage.withdrawn import Withdrawn
-from medlike.errors import ArchiveError, ArchiveLocked, QueryError
+from medlike.errors import ArchiveLocked, MedlikeError
 from medlike.types import Progress
 
 if TYPE_CHECKING:
@@ -238,7 +238,7 @@ class ArchiveWriter:
                     report.fit = fitting.after_erasure(self.bundles)
                 else:
                     report.fit = fitting.fit(self.bundles, reason, progress=told)
-            except (ArchiveError, QueryError) as error:
+            except MedlikeError as error:
                 # All images are safe, and the codes in use go on.
                 report.fit = None
                 report.remarks.append((str(self.bundles.current().folder.path), f"codes were not fitted: {error}"))

@@ -115,11 +115,15 @@ def get(store: Store, digest: str) -> StoredFit:
 
 
 def facts_of(store: Store, digest: str) -> JsonObject | None:
-    """Return the facts of a fit, with bundle and generation, without reading its arrays; None if it is not kept."""
-    row = store.first("SELECT bundle, generation, facts FROM fits WHERE fit = ?", (digest,))
-    if row is None:
+    """Return the facts of a fit, with bundle and generation; None if it is not kept, or its row is damaged."""
+    sql = f"SELECT bundle, generation, facts, {store.sound('fits')} FROM fits WHERE fit = ?"
+    row = store.first(sql, (digest,))
+    if row is None or not row[3]:
         return None
-    return {**strict_json.loads(row[2]), "bundle": row[0], "generation": row[1]}
+    try:
+        return {**strict_json.loads(row[2]), "bundle": row[0], "generation": row[1]}
+    except (ValueError, TypeError):
+        return None
 
 
 def require(store: Store, digest: str, bundle: str) -> None:

@@ -92,7 +92,7 @@ def _rows(folder: Folder, store: Store) -> Iterator[Problem]:
     yield from _digests("store", store)
     bundle, text, fit = folder.bundle, folder.text, folder.fit
     if fit is not None and facts_of(store, fit.digest) is None:
-        yield Problem("store", f"fit {fit.digest[:16]} is missing: run `medlike fit`")
+        yield Problem("store", f"fit {fit.digest[:16]} is missing or damaged: run `medlike fit`")
     for row in store.unencoded(bundle.digest):
         yield Problem("store", f"row {row} has no encoding under {bundle.name}: run `medlike reindex`")
     if text is not None:
