@@ -11,6 +11,7 @@ import typer
 
 from medlike.archive.intake.settings import IntakeSettings
 from medlike.cli.exits import REFUSED, fail
+from medlike.cli.fit import FitDisplay, fitted
 from medlike.cli.options import ArchiveFolder, Report, ReportFormat, Wait, archive_folder
 from medlike.cli.settings import options_from_settings
 from medlike.option import Option
@@ -112,7 +113,13 @@ def index(
     folder = archive_folder(archive)
     opened = _opened(folder, sources, new, settings.keep_identifiers)
     with opened, progress() as display:
-        task = display.add_task("Indexing", total=None)
+        task, fitting = display.add_task("Indexing", total=None), FitDisplay(display)
+
+        def show(so_far: AddReport) -> None:
+            display.update(task, completed=so_far.files)
+            if so_far.fit is not None:
+                fitting.update(so_far.fit)
+
         try:
             report = opened.add(
                 sources,
@@ -122,7 +129,8 @@ def index(
                 decoding=settings.decoding,
                 on_conflict=settings.on_conflict,
                 wait=wait,
-                progress=lambda so_far: display.update(task, completed=so_far.files),
+                fit=settings.fit,
+                progress=show,
             )
         except NothingAdded as error:
             assert isinstance(error.report, AddReport)
@@ -205,6 +213,8 @@ def _show(report: "AddReport", folder: Path) -> None:
         passages = counted(report.deidentified, "passage")
         console.print(f"{counted(report.texts, 'text')} stored, {passages} in them replaced by rule")
     say(f"archive: {folder}")
+    if report.fit is not None:
+        say(fitted(report.fit))
     if report.relinked:
         sources = "1 source" if report.relinked == 1 else f"{report.relinked} sources"
         say(f"{sources} found again: these images were stored without their link")

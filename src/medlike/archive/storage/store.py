@@ -17,9 +17,9 @@ from pathlib import Path
 from medlike import files as durable
 from medlike import strict_json
 from medlike.archive.storage import digests
-from medlike.archive.storage.database import EACH, Database, each, require_sound, storage_errors, transaction
+from medlike.archive.storage.database import EACH, DigestedDatabase, each, require_sound, storage_errors, transaction
 from medlike.archive.storage.rows import EncodingRow, ImageRow, NewImage, Shown
-from medlike.archive.storage.schema import HAS_OUTLIER_FACTS, SCHEMA, upgrade
+from medlike.archive.storage.schema import SCHEMA, upgrade
 from medlike.errors import ArchiveError
 
 FILE = "store.sqlite"
@@ -29,14 +29,13 @@ _IMAGE_COLUMNS = tuple(field.name for field in fields(ImageRow))
 _SELECT_IMAGE = ", ".join(f"images.{name}" for name in _IMAGE_COLUMNS)
 _SELECT_BARE = ", ".join(f"images.{name}" for name in _IMAGE_COLUMNS[:-2])
 _ENCODING_COLUMNS = tuple(field.name for field in fields(EncodingRow))
-_SELECT_ENCODING = ", ".join(f'encodings."{name}"' for name in _ENCODING_COLUMNS)
-# The store of an earlier medlike has no outlier_facts until it is next written to; an index needs none.
-_SELECT_FIRST = ", ".join(f'encodings."{name}"' for name in _ENCODING_COLUMNS if name != "outlier_facts")
+# The store of an earlier medlike lacks the last two until it is next written to; an index needs neither.
+_SELECT_FIRST = ", ".join(f'encodings."{name}"' for name in _ENCODING_COLUMNS[:-2])
 _NEWEST = "SELECT max(generation) FROM generations"
 _WRITTEN = tuple(name for name in _IMAGE_COLUMNS if name not in ("row", "added", "removed"))
 
 
-class Store(Database):
+class Store(DigestedDatabase):
     """An open store. Safe to use from many threads and after a fork."""
 
     def __init__(self, path: Path) -> None:
@@ -46,8 +45,7 @@ class Store(Database):
             raise ArchiveError(f"{path} cannot be read ({error.strerror}): check permissions") from error
         if not present:
             raise ArchiveError(f"{path} is missing: restore the archive from a backup")
-        super().__init__(path)
-        self._has_digests = False
+        super().__init__(path, {table: digests.SOUND[table] for table in digests.TABLES}, digests.HAS_DIGESTS)
 
     @classmethod
     def create(cls, path: Path) -> "Store":
@@ -154,7 +152,8 @@ class Store(Database):
 
     def encoding(self, row: int, bundle: str) -> EncodingRow | None:
         """Return the encoding of a row under a bundle (its digest), None if there is none."""
-        columns = _SELECT_ENCODING if self.query(HAS_OUTLIER_FACTS) else _SELECT_FIRST
+        present = {name for (name,) in self.query("SELECT name FROM pragma_table_info('encodings')")}
+        columns = ", ".join(f'"{name}"' if name in present else "NULL" for name in _ENCODING_COLUMNS)
         sql = f"SELECT {columns}, {self.sound('encodings')} FROM encodings WHERE row = ? AND bundle = ?"
         values = self.first(sql, (row, bundle))
         if not values:
@@ -194,8 +193,8 @@ class Store(Database):
     ) -> Iterator[tuple[ImageRow, EncodingRow]]:
         """Yield the rows with an encoding under a bundle (digest), added in (since, until], ascending by row number.
 
-        Without outlier_facts. Rows removed since are included, with `removed` set; `facts` and `metadata` are
-        left empty (`images` has them).
+        Without outlier_facts and features. Rows removed since are included, with `removed` set; `facts` and
+        `metadata` are left empty (`images` has them).
         """
         # By row number, whatever SQLite thinks of the other indexes: a page must not cost a sort of all rows.
         sql = (
@@ -237,17 +236,6 @@ class Store(Database):
             require_sound(self.path, "images", row[0], row[-1])
         with storage_errors(self.path):
             return [ImageRow(*(*row[:-3], *map(strict_json.loads, row[-3:-1]))) for row in rows]
-
-    def sound(self, table: str) -> str:
-        """Return the SQL expression that is 0 for a damaged row of a table; 1 in a store without digests."""
-        if not self._has_digests:
-            self._has_digests = self.first(digests.HAS_DIGESTS) is not None
-        return digests.SOUND[table] if self._has_digests else "1"
-
-    def damaged(self, table: str) -> list[int]:
-        """Return the numbers of the rows of a table that are not what was written."""
-        number = digests.TABLES[table][0]
-        return [row for (row,) in self.query(f"SELECT {number} FROM {table} WHERE NOT {self.sound(table)}")]
 
     # Writing (the caller holds the writer's lock)
 
