@@ -17,6 +17,7 @@ import numpy as np
 from medlike.archive.index.checks import IndexDamaged
 from medlike.archive.index.index import View
 from medlike.archive.index.indexes import Indexes
+from medlike.archive.index.neighbours import LabelPairs
 from medlike.archive.storage import upkeep
 from medlike.archive.storage.branches import Branch, branches
 from medlike.archive.storage.folder import FILE, BundleFacts, Folder, TextBundleFacts
@@ -54,6 +55,7 @@ class Loaded:
         self.indexes = Indexes.of(folder, store)
         self.archive_id = folder.archive_id
         self._usual: tuple[tuple[int, int] | None, F32] = None, np.empty(0, np.float32)
+        self._pairs: tuple[tuple[int, int] | None, LabelPairs | None] = None, None
 
     @property
     def encoder(self) -> "Encodes":
@@ -104,6 +106,18 @@ class Loaded:
             usual = self.indexes.neighbours.of(view).usual
             self._usual = (view.generation, len(view)), usual
         return usual
+
+    def pairs(self, view: View) -> LabelPairs:
+        """Return pairs of the archive's own images that have labels, by how similar they are.
+
+        Args:
+            view: The generation.
+        """
+        state, pairs = self._pairs
+        if pairs is None or state != (view.generation, len(view)):
+            pairs = LabelPairs.of(view, self.indexes.neighbours.of(view).rows)
+            self._pairs = (view.generation, len(view)), pairs
+        return pairs
 
     def under(self, folder: Folder, encoder: "Encodes | None" = None, owned: bool = False) -> "Loaded":
         """Return the same under the bundles that a folder names, sharing the encoder; indexes are opened anew."""

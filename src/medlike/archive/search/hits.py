@@ -1,6 +1,7 @@
 """Candidates made into hits: metadata, sources, boxes and agreement maps of the few images that are shown."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -9,6 +10,7 @@ from numpy.typing import NDArray
 from medlike.archive.index.candidates import Candidates
 from medlike.archive.index.index import Part, View
 from medlike.archive.search.encoded_query import EncodedQuery
+from medlike.archive.search.familiarity import UNITS
 from medlike.archive.search.regions import window
 from medlike.archive.search.result import Box, Hit
 from medlike.archive.storage.rows import Shown
@@ -18,7 +20,11 @@ from medlike.codes.windows import agreement
 from medlike.types import JsonObject
 
 if TYPE_CHECKING:
+    from medlike.archive.index.neighbours import LabelPairs
     from medlike.archive.session import Session
+
+BAND = 200  # pairs, those nearest in similarity, that a share is of
+PATIENTS = 50  # of whom the images of such pairs must be, or nothing is claimed
 
 # For each ranked image: the others of its group in order, and how many images the group has.
 Groups = list[tuple[Candidates, int]]
@@ -70,6 +76,38 @@ def hits(
         if rows[at] in shown:
             shown_hits.append(made(at, len(shown_hits) + 1, others, size))
     return shown_hits
+
+
+def with_shares(session: "Session", view: View, shown: Sequence[Hit]) -> list[Hit]:
+    """Return hits with what their similarity means in the archive: `label_share`, else `neighbour_share`."""
+    pairs, usual = session.loaded.pairs(view), session.loaded.usual(view)
+
+    def one(hit: Hit) -> Hit:
+        if hit.similarity is None:
+            return hit
+        share = label_share(pairs, hit.similarity)
+        if share is not None or len(usual) < UNITS:
+            return replace(hit, label_share=share)
+        nearer = np.searchsorted(usual, np.float32(hit.similarity), side="right")
+        return replace(hit, neighbour_share=float(nearer) / len(usual))
+
+    return [replace(one(hit), others=tuple(map(one, hit.others))) for hit in shown]
+
+
+def label_share(pairs: "LabelPairs", similarity: float) -> float | None:
+    """Return the share with the same label among the BAND pairs nearest to a similarity; None if they are too few.
+
+    Args:
+        pairs: Of the archive.
+        similarity: From -1 to 1. Above the most similar pairs, the share is that among these.
+    """
+    number = len(pairs.similarities)
+    middle = int(np.searchsorted(pairs.similarities, np.float32(similarity)))
+    start = max(0, min(middle - BAND // 2, number - BAND))
+    band = slice(start, start + BAND)
+    if number < BAND or len(np.unique(pairs.images[band])) < PATIENTS:
+        return None
+    return float(pairs.equal[band].mean())
 
 
 def _rows(view: View, ranked: Candidates) -> list[int]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from medlike.archive.index.candidates import Candidates, Field, ordered
+from medlike.archive.index.candidates import Candidates, Field
 from medlike.archive.index.columns import Value
 from medlike.archive.index.filters import Condition, Filter
 from medlike.archive.index.index import Part, View
@@ -18,9 +18,9 @@ from medlike.archive.index.segment import HASH_COLUMNS
 from medlike.archive.search.encoded_query import EncodedQuery, encode_queries, query_picture, read_images
 from medlike.archive.search.familiarity import SHORTLIST, THRESHOLD, UNITS, Familiarity
 from medlike.archive.search.fusion import FusedRanking, weights
-from medlike.archive.search.hits import Groups, hits
+from medlike.archive.search.hits import Groups, hits, with_shares
 from medlike.archive.search.query import Query
-from medlike.archive.search.ranking import Answer, members, rank, reach
+from medlike.archive.search.ranking import SHORTLIST_IMAGES, SHORTLISTED, Answer, WholeRanking, rank, reach
 from medlike.archive.search.receipts import compared, recalled, receipt
 from medlike.archive.search.regions import RegionRanking
 from medlike.archive.search.result import Hit, Picture, Result, ResultPictures
@@ -113,27 +113,6 @@ class Clock:
         self._last = now
 
 
-class _Ranking:
-    """One query by its whole code; `RegionRanking` has the same two methods."""
-
-    def __init__(
-        self,
-        fields: Sequence[Field],
-        encoded: EncodedQuery,
-        settings: SearchSettings,
-        radius: int | None,
-        known: Sequence[Answer] | None,
-    ) -> None:
-        self.fields, self.encoded, self.mode, self.radius, self.known = fields, encoded, settings.rank, radius, known
-
-    def first(self, k: int) -> Candidates:
-        return rank(self.fields, self.encoded.code, self.encoded.content, k, self.mode, self.radius, self.known)
-
-    def members(self, positions: Sequence[NDArray[np.int64]]) -> Candidates:
-        ranked = members(self.fields, self.encoded.code, self.encoded.content, positions)
-        return ranked if self.radius is None else ranked.take(ranked.distance <= self.radius)
-
-
 def _answer(
     session: "Session", view: View, encoded: Sequence[EncodedQuery], settings: SearchSettings, clock: Clock
 ) -> list[Result]:
@@ -149,11 +128,14 @@ def _answer(
     for number, query in enumerate(encoded):
         template = _template(query, settings)
         image: Ranking | None = None
+        whole: WholeRanking | None = None
         if template is not None:
             weight, shortlist = settings.region_weight, settings.shortlist
             image = RegionRanking(fields_of[number], query, template, settings.rank, weight, shortlist)
         elif not query.in_words_only:
-            image = _Ranking(fields_of[number], query, settings, radius, known[number])
+            image = whole = WholeRanking(
+                fields_of[number], query.code, query.content, settings.rank, radius, known[number]
+            )
         texts = None
         if query.text is not None:
             texts = _InWords(session, view, query, image, fields_of[number], filter, settings)
@@ -162,7 +144,7 @@ def _answer(
         nearest: Candidates | None = None
         if settings.group_by is None:
             ranked, groups = ranking.first(_depth(settings)), None
-            nearest = ranked if settings.rank == "content" and settings.radius is None else None
+            nearest = None if whole is None or settings.radius is not None else whole.nearest
             ranked = ranked.take(slice(0, settings.k))
         else:
             ranked, groups = _grouped(ranking, fields_of[number], settings)
@@ -176,6 +158,8 @@ def _answer(
     for query, (template, ranked, groups, texts, judged) in zip(encoded, answers, strict=True):
         if texts is None:
             shown = hits(session, view, query, template, ranked, groups)
+            if template is None:
+                shown = with_shares(session, view, shown)
         else:
             others_shown = None if groups is None else [(texts.shown(others), size) for others, size in groups]
             shown = texts.explained(hits(session, view, query, template, texts.shown(ranked), others_shown))
@@ -300,6 +284,8 @@ def _narrowed(base: Field, query: EncodedQuery, settings: SearchSettings) -> Fie
 
 def _depth(settings: SearchSettings) -> int:
     """Return how many images are ranked: k, and as many as the judgement of the archive needs."""
+    if settings.rank in SHORTLISTED:
+        return max(settings.k, SHORTLIST_IMAGES)
     return max(settings.k, SHORTLIST + 1) if settings.rank == "content" and settings.radius is None else settings.k
 
 
@@ -317,7 +303,7 @@ def _first(
 ) -> Sequence[list[Answer] | None]:
     """Return the nearest rows of each part for all queries at once, where one scan can serve them all."""
     alone = [None] * len(encoded)
-    if len(encoded) < 2 or settings.rank == "radius" or settings.group_by is not None:
+    if len(encoded) < 2 or settings.rank in ("radius", "exact") or settings.group_by is not None:
         return alone
     if any(query.region is not None or query.text is not None for query in encoded):
         return alone
@@ -360,7 +346,7 @@ def _grouped(
             groups.append((ranked.take(slice(0, 0)), 1))
             continue
         members = ranking.members([_carriers(field.part, name, key) for field in made])
-        groups.append((ordered(members, settings.rank).take(slice(1, 1 + settings.others)), len(members)))
+        groups.append((members.take(slice(1, 1 + settings.others)), len(members)))
     return ranked.take(np.asarray(chosen, np.int64)), groups
 
 

@@ -7,7 +7,8 @@ from typing import Annotated, Any, Literal, TypedDict, get_args
 from medlike.errors import QueryError
 from medlike.option import Option
 
-Rank = Literal["content", "radius", "hamming"]
+Rank = Literal["content", "radius", "hamming", "shortlist", "exact", "neighbours"]
+DEFAULT_RANK: Rank = "content"
 Grouping = Literal["series", "study"]
 
 
@@ -19,7 +20,9 @@ class SearchSettings:
         k: How many hits to return.
         where: A filter, such as {"modality": "CT"}; `medlike.archive.index.filters` explains it.
         rank: "content" orders by (distance, -similarity, id); "radius" orders all images within `radius` by similarity;
-            "hamming" orders by (distance, id).
+            "hamming" orders by (distance, id); "exact" scans content vectors and orders by (-similarity, id);
+            "shortlist" orders the first 1,000 of "content" in this way; "neighbours" re-ranks the first 256 of the
+            shortlist by how similar they are to each other. For a region these three count as "content".
         radius: Largest distance of a hit, in bits; an eighth of the bits for rank="radius" unless given.
         group_by: "series" or "study": return the best image of each, with the best of its other images.
         others: How many other images of a group to return.
@@ -50,9 +53,10 @@ class SearchSettings:
         Rank,
         Option(
             "Order of the hits. content: by distance, ties by content. radius: all within --radius, by content. "
-            "hamming: by distance only."
+            "hamming: by distance only. The others go by content: exact for all images, shortlist for the first 1,000 "
+            "by distance. With neighbours these are then re-ranked by how alike they are."
         ),
-    ] = "content"
+    ] = DEFAULT_RANK
     radius: Annotated[int | None, Option("Return only hits within this many bits.", min=0)] = None
     group_by: Annotated[Grouping | None, Option("Return one hit for each series or study: its best image.")] = None
     others: int = 10
