@@ -72,4 +72,5 @@ def upgrade(
     if links.present:
         links.add_digests()
         seal(links)
-    report.received = move_spool(folder.path / "spool", folder.path / spool_of(FORMAT))
+    if folder.format < FORMAT:
+        report.received = move_spool(folder.path / "spool", folder.path / spool_of(FORMAT))
