@@ -8,7 +8,7 @@ import pytest
 from medlike.datasets import Dataset, read_manifest
 from medlike.datasets.splits import make_split
 from medlike.inference.outlier import OutlierScorer
-from medlike_research.development.verdict_part import with_verdict_part
+from medlike_research.commands.verdict_part import with_verdict_part
 from medlike_research.studies import find_study
 from medlike_research.studies.bench import Bench, BenchSettings
 from medlike_research.studies.runner import run_study

@@ -1,6 +1,6 @@
 """Write a copy of a bundle whose outlier part is calibrated over sources left out in turn; its codes are the same.
 
-    python -m medlike_research.development.verdict_part BUNDLE OUT [--work DIR]
+    python -m medlike_research.commands.verdict_part BUNDLE OUT [--work DIR]
 
 Graph and weights stay as they are, so the encoder's digest does and archives of the former bundle open with the copy.
 The part is that of study `verdicts`: half of each kind of outlier is fitted to, so the study judges the copy fairly.
