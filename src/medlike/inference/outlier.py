@@ -300,11 +300,13 @@ def extend_outlier(
     changed = {**facts, "modalities": names}
     # The site's own images are all of one source: a modality's p-value is that of the modality again.
     changed.pop("judged_by", None)
-    extended.pop("outlier.calibration_weight", None)
+    weighted = extended.pop("outlier.calibration_weight", None) is not None
     extended["outlier.calibration"] = np.zeros(0, np.float32)
     extended["outlier.calibration_modality"] = np.zeros(0, np.int32)
     scorer = OutlierScorer(extended, changed)
     extended.update(_calibrated(scorer, calibration, calibration_modality, calibration_error))
+    if weighted:
+        extended["outlier.calibration_weight"] = np.ones(len(calibration), np.float32)
     changed["calibration_units"] = _count_units(names, extended["outlier.calibration_modality"])
     if CONTRAST not in scorer.components:
         changed["reference_images"] = len(extended["outlier.reference"])

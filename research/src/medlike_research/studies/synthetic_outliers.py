@@ -136,7 +136,7 @@ def _noise(random: np.random.Generator) -> Image.Image:
     grain = int(random.choice([1, 1, 2, 4, 8]))
     shape = (height // grain, width // grain)
     form = int(random.integers(3))
-    values: npt.NDArray[np.float64]
+    values: npt.NDArray[np.floating]
     if form == 0:
         values = random.normal(random.uniform(70, 180), random.uniform(20, 70), shape)
     elif form == 1:

@@ -116,6 +116,7 @@ def summarise(bench: Bench, done: Mapping[str, Result]) -> Summary:
     shown = [(NOW, done["now"])] if "now" in done else []
     if "sources" in done:
         shown.append((LEFT_OUT, done["sources"]))
+    head: tuple[str, ...]
     head = ("verdict", "modality", "images", "sources", "promised", "flagged", "95 % by source", "AUROC")
     rows = [[label, *row] for label, result in shown for row in result["modalities"]]
     tables.append(("Medical images flagged by mistake, by modality", head, rows))
@@ -132,7 +133,8 @@ def summarise(bench: Bench, done: Mapping[str, Result]) -> Summary:
         "kinds are drawn by code from a fixed seed. Half of each kind may be fitted to, the other half is judged.",
         "`as the bundle is`: its verdicts on images of sources that it was fitted to. `sources left out in turn`: "
         "discriminant and calibration never saw the source judged or its kin; the map to the features, fitted without "
-        "labels, did. `kind never seen`: the same, and the kind judged took no part in the fit.",
+        "labels, did. `kind never seen`: all sources, and the kind judged took no part in the fit. Ridge and weights "
+        "were chosen on these sources, so a new hospital may differ. Modalities of two sources say little.",
     ]
     return Summary(tables, [], notes)
 
