@@ -103,6 +103,7 @@ crash: $(DEV)
 	sh tests/system-packages.sh gcc libc6-dev
 	$(BIN)/python tests/archive/crash/kills.py --runs 1000
 	$(BIN)/python tests/archive/crash/powerloss.py --cuts 1000
+	$(BIN)/python tests/archive/crash/upgrades.py --kills 200
 	$(BIN)/python tests/archive/crash/order.py --sites
 
 clean:

@@ -12,6 +12,7 @@ import typer
 
 from medlike.archive.intake.settings import IntakeSettings
 from medlike.cli.exits import FAILED, REFUSED, fail
+from medlike.cli.fit import FitDisplay, fitted
 from medlike.cli.options import ArchiveFolder, Report, ReportFormat, Wait, archive_folder
 from medlike.cli.settings import options_from_settings
 from medlike.option import Option
@@ -114,7 +115,13 @@ def index(
     there, new_archive = folder.exists(), not (folder / "archive.json").exists()
     opened = _opened(folder, sources, new, settings.keep_identifiers)
     with opened, progress() as display:
-        task = display.add_task("Indexing", total=None)
+        task, fitting = display.add_task("Indexing", total=None), FitDisplay(display)
+
+        def show(so_far: AddReport) -> None:
+            display.update(task, completed=so_far.files)
+            if so_far.fit is not None:
+                fitting.update(so_far.fit)
+
         try:
             report = opened.add(
                 sources,
@@ -124,7 +131,8 @@ def index(
                 decoding=settings.decoding,
                 on_conflict=settings.on_conflict,
                 wait=wait,
-                progress=lambda so_far: display.update(task, completed=so_far.files),
+                fit=settings.fit,
+                progress=show,
             )
         except NothingAdded as error:
             assert isinstance(error.report, AddReport)
@@ -223,6 +231,8 @@ def _show(report: "AddReport", folder: Path | None) -> None:
         console.print(f"{counted(report.texts, 'text')} stored, {passages} in them replaced by rule")
     if folder is not None:
         say(f"archive: {folder}")
+    if report.fit is not None:
+        say(fitted(report.fit))
     if report.relinked:
         sources = "1 source" if report.relinked == 1 else f"{report.relinked} sources"
         say(f"{sources} found again: these images were stored without their link")

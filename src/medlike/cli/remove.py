@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from medlike.cli.exits import REFUSED
+from medlike.cli.fit import fitted
 from medlike.cli.options import ArchiveFolder, Report, ReportFormat, Wait, archive_folder, full_id
 from medlike.cli.settings import options_from_settings
 from medlike.option import Option
@@ -81,6 +82,8 @@ def remove(
     else:
         done = f"{counted(report.erased, 'row')} erased" if erase else f"{counted(report.removed, 'image')} removed"
         say(f"{done}, generation {report.generation}")
+        if report.fit is not None:
+            say(fitted(report.fit))
     for id in report.unknown:
         note(f"medlike: no image {id}")
     if report.unknown:

@@ -45,7 +45,7 @@ medlike search --archive archive/ --receipt receipt.json
 # Options that only a search for images has. A receipt holds all of them but the sheet.
 _OF_IMAGES = {
     "weights", "rank", "radius", "group_by", "exclude_own_patient", "orientations", "scales", "region_weight",
-    "shortlist", "sheet", "page",
+    "shortlist", "codes", "sheet", "page",
 }  # fmt: skip
 _IN_RECEIPT = _OF_IMAGES - {"sheet", "page"} | {"texts", "k", "where", "region"}
 

@@ -7,7 +7,7 @@ import pytest
 
 from medlike import Archive, Query
 from medlike.archive.storage.database import row_digest
-from medlike.archive.storage.digests import TABLES
+from medlike.archive.storage.digests import TABLES, damaged
 from medlike.errors import ArchiveError
 
 CHANGES = {
@@ -74,7 +74,7 @@ def test_rows_without_digests_go_unchecked_until_they_are_written_anew(filled, e
 def test_a_removal_and_another_bundle_leave_the_digests_true(filled, tmp_path, make_tiny_bundle):
     filled.remove(filled.ids()[0])
     filled.reindex(make_tiny_bundle(tmp_path / "other", seed=5))
-    assert all(not filled._store.damaged(table) for table in TABLES)
+    assert all(not damaged(filled._store, table) for table in TABLES)
     assert not filled._store.number("SELECT count(*) FROM images WHERE digest IS NULL")
 
 
@@ -83,7 +83,7 @@ def test_a_new_bundle_does_not_make_a_damaged_row_sound(filled):
 
     filled._store.connection.execute("UPDATE images SET label = 'land' WHERE row = 2")
     settle(filled._store, filled._folder.bundle.digest, [])
-    assert filled._store.damaged("images") == [2]
+    assert damaged(filled._store, "images") == [2]
 
 
 def test_the_digest_tells_values_and_types_apart():

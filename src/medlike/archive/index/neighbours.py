@@ -147,7 +147,7 @@ class NeighbourSample:
             if hashlib.sha256(text).hexdigest().encode() != digest:
                 return None
             facts = strict_json.loads(text)
-            if facts["bundle"] != self._index.layout.bundle:
+            if facts["bundle"] != self._index.layout.key:
                 return None
             rows, neighbours = (np.asarray(facts[name], np.int64) for name in ("rows", "neighbours"))
             similarities = np.asarray(facts["similarities"], np.float32)
@@ -157,7 +157,7 @@ class NeighbourSample:
 
     def _write(self, made: Neighbours) -> None:
         facts = {
-            "bundle": self._index.layout.bundle,
+            "bundle": self._index.layout.key,
             "generation": made.generation,
             "images": made.images,
             "rows": made.rows.tolist(),

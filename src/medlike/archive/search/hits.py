@@ -20,6 +20,7 @@ from medlike.codes.windows import agreement
 from medlike.types import Array, JsonObject
 
 if TYPE_CHECKING:
+    from medlike.archive.index.indexes import CodedImages
     from medlike.archive.index.neighbours import LabelPairs
     from medlike.archive.session import Session
 
@@ -80,9 +81,9 @@ def hits(
     return shown_hits
 
 
-def with_shares(session: "Session", view: View, shown: Sequence[Hit]) -> list[Hit]:
+def with_shares(session: "Session", images: "CodedImages", view: View, shown: Sequence[Hit]) -> list[Hit]:
     """Return hits with what their similarity means in the archive: `label_share`, else `neighbour_share`."""
-    pairs, (usual, _) = session.loaded.pairs(view), session.loaded.usual(view)
+    pairs, (usual, _) = session.loaded.pairs(images, view), session.loaded.usual(images, view)
 
     def one(hit: Hit) -> Hit:
         if hit.similarity is None:

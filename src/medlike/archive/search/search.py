@@ -21,7 +21,7 @@ from medlike.archive.search.fusion import FusedRanking, weights
 from medlike.archive.search.hits import Groups, hits, with_shares
 from medlike.archive.search.query import Query
 from medlike.archive.search.ranking import SHORTLIST_IMAGES, SHORTLISTED, Answer, WholeRanking, rank, reach
-from medlike.archive.search.receipts import compared, recalled, receipt
+from medlike.archive.search.receipts import compared, fit_of, recalled, receipt
 from medlike.archive.search.regions import RegionRanking
 from medlike.archive.search.result import Hit, Picture, Result, ResultPictures
 from medlike.archive.search.settings import SearchSettings
@@ -42,6 +42,7 @@ from medlike.errors import QueryError
 from medlike.types import Json
 
 if TYPE_CHECKING:
+    from medlike.archive.index.indexes import CodedImages
     from medlike.archive.session import Session
     from medlike.imaging import Image
 
@@ -59,20 +60,22 @@ def search_many(session: "Session", queries: Sequence[object], **settings: objec
     """
     chosen = SearchSettings.of(**settings)
     clock = Clock()
-    view = session.index.view(chosen.generation)
+    images = session.images(chosen.codes)
+    view = images.index.view(chosen.generation)
     if chosen.where:
         require_fields(chosen.where, session.store, view.parts)
     prepared = [query if isinstance(query, Query) else Query(image=query) for query in queries]
     preload(session, prepared)
     clock.stage("encode")
-    images = read_images(session, prepared)
+    pictures = read_images(session, prepared)
     clock.stage("read")
-    encoded = encode_queries(session, prepared, images, view, chosen.exclude_own_patient)
+    encoded = encode_queries(session, prepared, pictures, view, chosen.exclude_own_patient)
+    encoded = [query.under(images.fit) for query in encoded]
     clock.stage("encode")
-    results = _answer(session, view, encoded, chosen, clock)
+    results = _answer(session, images, view, encoded, chosen, clock)
     return [
         _with_pictures(session, result, query.id, image)
-        for result, query, image in zip(results, encoded, images, strict=True)
+        for result, query, image in zip(results, encoded, pictures, strict=True)
     ]
 
 
@@ -85,7 +88,11 @@ def repeat(session: "Session", stated: Mapping[str, Json]) -> Result:
         QueryError: It is no receipt, or of another bundle, or its generation is not kept.
     """
     chosen, encoded = recalled(session, stated)
-    result = _answer(session, session.index.view(chosen.generation), [encoded], chosen, Clock())[0]
+    images = session.indexes.coded(fit_of(session, stated))
+    layout = images.index.layout
+    if not encoded.in_words_only and (8 * len(encoded.code), len(encoded.content)) != (layout.bits, layout.content):
+        raise QueryError("the code of this receipt is not one of its bundle and fit: give the `receipt` of a result")
+    result = _answer(session, images, images.index.view(chosen.generation), [encoded], chosen, Clock())[0]
     return compared(session, stated, _with_pictures(session, result, encoded.id))
 
 
@@ -116,7 +123,12 @@ class Clock:
 
 
 def _answer(
-    session: "Session", view: View, encoded: Sequence[EncodedQuery], settings: SearchSettings, clock: Clock
+    session: "Session",
+    images: "CodedImages",
+    view: View,
+    encoded: Sequence[EncodedQuery],
+    settings: SearchSettings,
+    clock: Clock,
 ) -> list[Result]:
     filter = Filter.of(settings.where, session.store, session.hashed) if settings.where else None
     bases = [Field.of(part, filter) for part in view.parts]
@@ -124,7 +136,7 @@ def _answer(
     fields_of = [[_narrowed(base, query, settings) for base in bases] for query in encoded]
     radius = settings.radius
     if radius is None and settings.rank == "radius":
-        radius = _usual_radius(session.index.layout.bits)
+        radius = _usual_radius(images.index.layout.bits)
     known = _first(fields_of, encoded, settings, radius)
     answers = []
     for number, query in enumerate(encoded):
@@ -153,15 +165,16 @@ def _answer(
         judged: Familiarity | None = None
         if query.text is None and query.region is None:
             fields, narrowed = fields_of[number], filter is not None
-            judged = _familiarity(session, view, fields, query, nearest, narrowed)
+            judged = _familiarity(session, images, view, fields, query, nearest, narrowed)
         answers.append((template, ranked, groups, texts, judged))
     clock.stage("search")
+    fit = images.index.layout.fit
     results = []
     for query, (template, ranked, groups, texts, judged) in zip(encoded, answers, strict=True):
         if texts is None:
             shown = hits(session, view, query, template, ranked, groups)
             if template is None:
-                shown = with_shares(session, view, shown)
+                shown = with_shares(session, images, view, shown)
         else:
             others_shown = None if groups is None else [(texts.shown(others), size) for others, size in groups]
             shown = texts.explained(hits(session, view, query, template, texts.shown(ranked), others_shown))
@@ -170,7 +183,7 @@ def _answer(
             Result(
                 hits=shown,
                 outlier=query.outlier,
-                receipt=receipt(session, view.generation, query, stated, [_listed(hit) for hit in shown]),
+                receipt=receipt(session, view.generation, query, stated, [_listed(hit) for hit in shown], fit),
                 seconds=clock.seconds,
                 modality=query.modality,
                 warnings=query.warnings
@@ -235,6 +248,7 @@ class _InWords:
 
 def _familiarity(
     session: "Session",
+    images: "CodedImages",
     view: View,
     fields: Sequence[Field],
     query: EncodedQuery,
@@ -245,6 +259,7 @@ def _familiarity(
 
     Args:
         session: The archive.
+        images: The archive's images by the codes that are searched.
         view: The generation.
         fields: The images that may be returned.
         query: The query; the stored image that is itself the query does not count.
@@ -256,7 +271,7 @@ def _familiarity(
     first = zip(nearest.ids[: SHORTLIST + 1].astype(">u8"), nearest.similarity.tolist(), strict=False)
     others = [similarity for id, similarity in first if id.tobytes().hex() != query.itself][:SHORTLIST]
     similarity = max(others, default=None)
-    usual, median = session.loaded.usual(view)
+    usual, median = session.loaded.usual(images, view)
     units = len(usual)
     if not units:
         return Familiarity(None, similarity, None, None, 0, filtered)

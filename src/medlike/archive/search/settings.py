@@ -10,6 +10,7 @@ from medlike.option import Option
 Rank = Literal["content", "radius", "hamming", "shortlist", "exact", "neighbours"]
 DEFAULT_RANK: Rank = "content"
 Grouping = Literal["series", "study"]
+Codes = Literal["fitted", "trained"]
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,8 @@ class SearchSettings:
         weights: For words: weights of the fused rankings, 1 unless given, 0 to leave one out. "words" is the words of
             texts and fields, "texts" the meaning of texts, "pictures" that of pictures, "image" the query's image.
         depth: For words: how many images of each ranking count.
+        codes: "fitted" searches by the codes fitted to the archive, "trained" by the bundle's own. None takes the
+            fitted ones if the archive has a fit.
     """
 
     k: Annotated[int, Option("Number of hits.", "-k", min=1)] = 10
@@ -88,6 +91,13 @@ class SearchSettings:
         ),
     ] = None
     depth: int = 1000
+    codes: Annotated[
+        Codes | None,
+        Option(
+            "Search by the codes fitted to the archive, or by the bundle's own.",
+            shown="fitted, if the archive has a fit",
+        ),
+    ] = None
 
     def __post_init__(self) -> None:
         # Loaded when needed: a command line that only shows its help reads this class too.
@@ -108,6 +118,7 @@ class SearchSettings:
         _one_of("scales", self.scales, (3, 1))
         if not 0 < self.region_weight <= 1:
             raise QueryError(f"region_weight is {self.region_weight!r}: give a number above 0, at most 1")
+        _one_of("codes", self.codes, (None, *get_args(Codes)))
         _at_least("depth", self.depth, 1, "give a number of images")
         if self.weights is not None:
             weights(self.weights)
@@ -145,6 +156,7 @@ class SearchKeywords(TypedDict, total=False):
     shortlist: int | None
     weights: Mapping[str, float] | None
     depth: int
+    codes: Codes | None
 
 
 class TextKeywords(TypedDict, total=False):

@@ -4,7 +4,7 @@ from contextlib import closing, suppress
 from pathlib import Path
 
 from medlike import files as durable
-from medlike.archive.storage.folder import FILE, BundleFacts, Folder, TextBundleFacts
+from medlike.archive.storage.folder import FILE, BundleFacts, Folder, TextBundleFacts, spool_of
 from medlike.archive.storage.identity import Identity, Links
 from medlike.archive.storage.lock import FILE as LOCK
 from medlike.archive.storage.lock import WriterLock
@@ -88,7 +88,7 @@ def _create(
     folder = Folder(path, bundle, Identity.create(path / "private").answer, keep_identifiers, text, shared)
     for part in (folder.pixels, folder.index):
         durable.make_folder(part)
-    durable.make_folder(folder.spool, 0o700)
+    durable.make_folder(path / spool_of(folder.format), 0o700)
     Links.create(folder.private)
     Store.create(folder.store).close()
     durable.sync_folders([path])

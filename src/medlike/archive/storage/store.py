@@ -19,7 +19,7 @@ from medlike import strict_json
 from medlike.archive.storage import digests
 from medlike.archive.storage.database import (
     EACH,
-    Database,
+    DigestedDatabase,
     damaged_row,
     each,
     require_sound,
@@ -27,7 +27,7 @@ from medlike.archive.storage.database import (
     transaction,
 )
 from medlike.archive.storage.rows import EncodingRow, ImageRow, NewImage, Shown
-from medlike.archive.storage.schema import HAS_OUTLIER_FACTS, SCHEMA, upgrade
+from medlike.archive.storage.schema import SCHEMA, upgrade
 from medlike.errors import ArchiveError
 from medlike.types import Json
 
@@ -39,14 +39,13 @@ _IMAGE_COLUMNS = tuple(field.name for field in fields(ImageRow))
 _SELECT_IMAGE = ", ".join(f"images.{name}" for name in _IMAGE_COLUMNS)
 _SELECT_BARE = ", ".join(f"images.{name}" for name in _IMAGE_COLUMNS[:-2])
 _ENCODING_COLUMNS = tuple(field.name for field in fields(EncodingRow))
-_SELECT_ENCODING = ", ".join(f'encodings."{name}"' for name in _ENCODING_COLUMNS)
-# The store of an earlier medlike has no outlier_facts until it is next written to; an index needs none.
-_SELECT_FIRST = ", ".join(f'encodings."{name}"' for name in _ENCODING_COLUMNS if name != "outlier_facts")
+# The store of an earlier medlike lacks the last two until it is next written to; an index needs neither.
+_SELECT_FIRST = ", ".join(f'encodings."{name}"' for name in _ENCODING_COLUMNS[:-2])
 _NEWEST = "SELECT max(generation) FROM generations"
 _WRITTEN = tuple(name for name in _IMAGE_COLUMNS if name not in ("row", "added", "removed"))
 
 
-class Store(Database):
+class Store(DigestedDatabase):
     """An open store. Safe to use from many threads and after a fork."""
 
     def __init__(self, path: Path) -> None:
@@ -56,10 +55,10 @@ class Store(Database):
             raise ArchiveError(f"{path} cannot be read ({error.strerror}): check permissions") from error
         if not present:
             raise ArchiveError(f"{path} is missing: restore the archive from a backup")
-        super().__init__(path)
-        self._has_digests = self._has_outlier_facts = False
+        super().__init__(path, {table: digests.SOUND[table] for table in digests.TABLES}, digests.HAS_DIGESTS)
         # Digests, and None for rows without one. A row that is written anew has another digest.
         self._checked: set[bytes | None] = {None}
+        self._present: set[str] = set()  # columns of encodings, once the store has all
 
     @classmethod
     def create(cls, path: Path) -> "Store":
@@ -163,9 +162,10 @@ class Store(Database):
 
     def encoding(self, row: int, bundle: str) -> EncodingRow | None:
         """Return the encoding of a row under a bundle (its digest), None if there is none."""
-        if not self._has_outlier_facts:
-            self._has_outlier_facts = self.first(HAS_OUTLIER_FACTS) is not None
-        columns = _SELECT_ENCODING if self._has_outlier_facts else _SELECT_FIRST
+        present = self._present or {name for (name,) in self.query("SELECT name FROM pragma_table_info('encodings')")}
+        if present.issuperset(_ENCODING_COLUMNS):
+            self._present = present
+        columns = ", ".join(f'"{name}"' if name in present else "NULL" for name in _ENCODING_COLUMNS)
         sql = f"SELECT row, {columns}, {self._digest('encodings')} FROM encodings WHERE row = ? AND bundle = ?"
         encodings = self._checked_query("encodings", sql, (row, bundle))
         return EncodingRow(*encodings[0][1:-1]) if encodings else None
@@ -201,8 +201,8 @@ class Store(Database):
     ) -> Iterator[tuple[ImageRow, EncodingRow]]:
         """Yield the rows with an encoding under a bundle (digest), added in (since, until], ascending by row number.
 
-        Without outlier_facts. Rows removed since are included, with `removed` set; `facts` and `metadata` are
-        left empty (`images` has them).
+        Without outlier_facts and features. Rows removed since are included, with `removed` set; `facts` and
+        `metadata` are left empty (`images` has them).
         """
         # By row number, whatever SQLite thinks of the other indexes: a page must not cost a sort of all rows.
         sql = (
@@ -244,15 +244,9 @@ class Store(Database):
         with storage_errors(self.path):
             return [ImageRow(*(*row[:-3], *map(strict_json.loads, row[-3:-1]))) for row in rows]
 
-    def sound(self, table: str) -> str:
-        """Return the SQL expression that is 0 for a damaged row of a table; 1 in a store without digests."""
-        return "1" if self._digest(table) == "NULL" else digests.SOUND[table]
-
     def _digest(self, table: str) -> str:
         """Return the SQL expression of the digest that the rows of a table were written with."""
-        if not self._has_digests:
-            self._has_digests = self.first(digests.HAS_DIGESTS) is not None
-        return f"{table}.digest" if self._has_digests else "NULL"
+        return f"{table}.digest" if self.has_digests else "NULL"
 
     def _checked_query(self, table: str, sql: str, values: Sequence[object]) -> list[tuple[Json, ...]]:
         """Return rows of a table, each compared with its digest unless this process has done so before.
@@ -282,11 +276,6 @@ class Store(Database):
         if len(self._checked) > CHECKED:
             self._checked = {None}
         self._checked.update(sound)
-
-    def damaged(self, table: str) -> list[int]:
-        """Return the numbers of the rows of a table that are not what was written."""
-        number = digests.TABLES[table][0]
-        return [row for (row,) in self.query(f"SELECT {number} FROM {table} WHERE NOT {self.sound(table)}")]
 
     # Writing (the caller holds the writer's lock)
 
