@@ -81,7 +81,6 @@ def quick_cases(work: Path, bundle: str, data: str) -> Cases:
         ("reindex", [*a]),
         ("fit", [*a]),
         ("upgrade", [*a]),
-        ("fit", [*a]),
         ("backup", [b, *a]),
         ("restore", [b, "--archive", str(work / "c")]),
         ("calibrate", ["--data", data, "--bundle", bundle, "--out", str(work / "fitted")]),
