@@ -12,7 +12,7 @@ A query is unrelated if both hold:
 The first alone would refuse a query that few texts are about, the second alone one whose texts are long.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -33,18 +33,21 @@ NEAREST = 32  # texts nearest by code that are compared too
 GROWTH = 2  # factor of texts from which the sample is drawn anew
 
 
-def is_unrelated(session: "Session", text: str, words: Sequence[str]) -> bool | None:
+def is_unrelated(
+    session: "Session", text: str, words: Sequence[str], alternatives: Mapping[str, Sequence[str]]
+) -> bool | None:
     """Return whether no text of the archive is about a text; None if there are too few texts to judge.
 
     Args:
         session: The archive, with a text bundle and a sentence encoder.
         text: What is searched for.
         words: Its words; a text that has all of them is about it.
+        alternatives: What means the same, by expression of the text; it may stand in place of the expression.
     """
     encoder = session.loaded.text_encoder
     if encoder is None or not session.indexes.has_texts():
         return None
-    if words and session.indexes.words.holds_all(words):
+    if words and any(session.indexes.words.holds_all(every) for every in _wordings(words, alternatives)):
         return False
     view = session.indexes.texts.view()
     if len(view) < max(LEAST_TEXTS, COVERED * len(session.index.view())):
@@ -58,6 +61,15 @@ def is_unrelated(session: "Session", text: str, words: Sequence[str]) -> bool | 
         return False
     nearest = _nearest(session, encoder, view, text)
     return not nearest or bool((encoder.sentences.encode(nearest) @ vector).max() < sample.high)
+
+
+def _wordings(words: Sequence[str], alternatives: Mapping[str, Sequence[str]]) -> Iterator[list[str]]:
+    """Yield the words of a text; and those with one expression replaced by another that means the same."""
+    yield list(words)
+    for expression, others in alternatives.items():
+        rest = [word for word in words if word not in expression.split(" ")]
+        for other in others:
+            yield [*rest, *other.split(" ")]
 
 
 def _sample(session: "Session", encoder: "TextEncoder", view: "View") -> TextSample:
