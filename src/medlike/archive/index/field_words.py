@@ -101,6 +101,13 @@ class FieldWords:
                 score[at] += rarity(images, having) * counts * (K1 + 1) / (counts + worn)
         return [score[sentences] for sentences in numbers], present
 
+    def holds_all(self, terms: Sequence[str]) -> bool:
+        """Return True if the fields of one image, live or not, have all of some words."""
+        with self._lock:
+            self._refresh()
+            sql = "SELECT 1 FROM fields WHERE fields MATCH ? LIMIT 1"
+            return self._index.execute(sql, (all_of(" ".join(terms[:MOST])),)).fetchone() is not None
+
     def marked(self, row: int, terms: Sequence[str]) -> Marked | None:
         """Return the words of a query in the fields of an image of the store (its row); None if it has none."""
         if not terms:

@@ -29,7 +29,8 @@ class TextQuery:
     under the text bundle (of the text, or of text and image together), None where there is none. bundle: digest of
     the text bundle. fields: whether the words are looked for in the fields of the images too; receipts of earlier
     versions do without. unrelated: whether no text of the archive is about it; it then has no code. None: too few texts
-    to judge. alternatives: what means the same, by expression of the text.
+    to judge. alternatives: what means the same, by expression of the text. sentences: how the fields' sentences that
+    are compared with it are written (`Folder.sentences`), 0 for none.
     """
 
     text: str
@@ -41,6 +42,7 @@ class TextQuery:
     fields: bool = False
     unrelated: bool | None = False
     alternatives: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    sentences: int = 0
 
     @property
     def sought(self) -> tuple[str, ...]:
@@ -61,6 +63,7 @@ class TextQuery:
             **({"fields": True} if self.fields else {}),
             **({"unrelated": True} if self.unrelated else {}),
             **({"alternatives": alternatives} if alternatives else {}),
+            **({"sentences": self.sentences} if self.sentences else {}),
         }
 
     @classmethod
@@ -79,6 +82,7 @@ class TextQuery:
                 str(said): tuple(str(other) for other in others)
                 for said, others in dict(facts.get("alternatives", {})).items()
             },
+            sentences=int(facts.get("sentences", 0)),
         )
 
 
@@ -152,6 +156,7 @@ def text_query(session: "Session", text: str, content: NDArray[np.int8] | None) 
         fields=True,
         unrelated=unrelated,
         alternatives=alternatives,
+        sentences=0 if code is None else session.folder.sentences,
     )
 
 

@@ -36,10 +36,17 @@ class Ranking(Protocol):
 
 @dataclass(frozen=True)
 class TextViews:
-    """What a query in words is asked of, as of one generation: the texts, and the pictures by cross-modal code."""
+    """What a query in words is asked of, as of one generation.
+
+    Attributes:
+        texts: The texts.
+        pictures: The images by cross-modal code.
+        sentences: The images by the code of their fields' sentence.
+    """
 
     texts: View | None
     pictures: View | None
+    sentences: View | None
 
     @classmethod
     def of(cls, session: "Session", generation: int) -> "TextViews":
@@ -48,6 +55,7 @@ class TextViews:
         return cls(
             indexes.texts.view(generation) if indexes.has_texts() else None,
             indexes.pictures.view(generation) if indexes.pictures is not None else None,
+            indexes.sentences.view(generation) if indexes.sentences is not None else None,
         )
 
 
@@ -69,14 +77,14 @@ def rankings(
     orders: dict[str, NDArray[np.int64]] = {}
     if by_words is not None and weights["words"] and text.terms:
         orders["words"] = by_words.order(depth)
-    if views.texts is not None and (weights["words"] or weights["texts"]):
-        fields = [narrowed(part) for part in views.texts.parts]
-        if weights["words"] and text.terms and by_words is None:
-            words = session.indexes.words
-            orders["words"] = _images(fields, lambda k: words.best(fields, text.terms, k), depth)
-        if weights["texts"] and text.code is not None:
-            coded = [field.coded() for field in fields]
-            orders["texts"] = _images(coded, lambda k: _near(coded, text, k), depth)
+    fields = [] if views.texts is None else [narrowed(part) for part in views.texts.parts]
+    if views.texts is not None and weights["words"] and text.terms and by_words is None:
+        words = session.indexes.words
+        orders["words"] = _images(fields, lambda k: words.best(fields, text.terms, k), depth)
+    written = views.sentences.parts if views.sentences is not None and text.sentences else ()
+    if weights["texts"] and text.code is not None and (views.texts is not None or written):
+        coded = [*(field.coded() for field in fields), *(narrowed(part) for part in written)]
+        orders["texts"] = _images(coded, lambda k: _near(coded, text, k), depth)
     if views.pictures is not None and weights["pictures"] and text.code is not None:
         shown = [narrowed(part) for part in views.pictures.parts]
         orders["pictures"] = image_rows(shown, _near(shown, text, depth), depth)
