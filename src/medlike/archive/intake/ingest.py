@@ -85,6 +85,7 @@ class Intake:
         """Check that the encoders give the codes of other hosts; raises BundleError if they do not."""
         self.store, self.links, self.pixels, self.identity = loaded.store, links, pixels, loaded.identity
         self.encoder, self.text_encoder, self.bundle = loaded.encoder, loaded.text_encoder, loaded.folder.bundle.digest
+        self.sentences = loaded.folder.sentences > 0
         self.settings, self.progress = settings, progress
         require_golden(self.encoder)
         if self.text_encoder is not None:
@@ -322,7 +323,7 @@ class Intake:
             codes = None
             if self.text_encoder is not None:
                 encoded = [(taken.record, encoding) for taken, encoding in group]
-                codes = text_codes.coded(self.text_encoder, encoded)
+                codes = text_codes.coded(self.text_encoder, encoded, self.sentences)
             with self.store.commit("add") as commit:
                 for taken, encoding in group:
                     if commit.remove(taken.record.id):
