@@ -12,6 +12,7 @@ import pytest
 from medlike import Archive, Query
 from medlike.archive.storage import spool as spools
 from medlike.archive.storage.digests import LINK_TABLES, TABLES
+from medlike.archive.storage.identity import Links
 from medlike.errors import ArchiveError, ArchiveLocked
 
 CRASH = Path(__file__).parents[1] / "crash"
@@ -131,6 +132,41 @@ def test_received_files_in_both_places_are_put_together(old, pictures):
     assert list(outside.glob("*.json"))
     assert archive.upgrade().received == 2 and not outside.exists() and (inside / "refused" / "a").exists()
     assert {archive.status(ticket).state, archive.status(late).state} == {"received"}
+
+
+def test_an_upgrade_cut_short_shuts_an_earlier_medlike_out_before_its_links_change(old, encoder, pictures, monkeypatch):
+    archive, ticket = old
+
+    class CutShort(Exception):
+        pass
+
+    def cut(*_):
+        raise CutShort
+
+    with monkeypatch.context() as patched, pytest.raises(CutShort):
+        patched.setattr(Links, "add_digests", cut)
+        archive.upgrade()
+    # It is of the newest format, and its links are those that an earlier medlike made.
+    assert format_of(archive) == 3 and not archive._links.has_digests
+    archive.close()
+    with Archive.open(archive.path, encoder=encoder) as again:
+        assert again.verify() == [] and again.status(ticket).state == "received"
+        assert again.unchecked() == {"links": 3, "files": 3, "file_ids": 3}
+        again.add(pictures(4))
+        assert again.upgrade().changed and again.unchecked() == {} and again.verify() == []
+        assert not again.upgrade().changed
+
+
+def test_an_upgrade_cut_short_before_archive_json_can_still_be_written_by_an_earlier_medlike(old, monkeypatch):
+    archive, _ = old
+    with monkeypatch.context() as patched, pytest.raises(ZeroDivisionError):
+        patched.setattr(type(archive._bundles), "use", lambda *_: 1 / 0)
+        archive.upgrade()
+    assert format_of(archive) == 1
+    # As an earlier medlike does it, without naming columns.
+    archive._links.connection.execute("INSERT INTO links VALUES ('0', 'a.png', 0, '{}')")
+    archive._links.connection.execute("DELETE FROM links WHERE id = '0'")
+    assert archive.upgrade().changed and archive.unchecked() == {} and archive.verify() == []
 
 
 def test_an_upgrade_waits_for_the_writer(old, encoder):

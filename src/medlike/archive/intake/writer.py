@@ -158,9 +158,13 @@ class ArchiveWriter:
         """Upgrade the archive to the newest format, and return a report."""
         with self.writing(wait):
             folder = self.bundles.current().folder
+            room.to_upgrade(folder, self.store.count()).require()
             report = UpgradeReport(former=folder.format)
-            upgrade.upgrade(folder, self.store, self.links, report, progress)
-            self.bundles.use(replace(folder, format=FORMAT))
+
+            def publish() -> None:
+                self.bundles.use(replace(folder, format=FORMAT))
+
+            upgrade.upgrade(folder, self.store, self.links, publish, report, progress)
             if fitting.due(self.store, self.bundles.current().folder):
                 report.fit = fitting.fit(self.bundles, "upgrade")
         return report
