@@ -81,9 +81,9 @@ def encode_all(
             report.waiting += len(page)
             continue
         pairs = zip(page, text_encoder.texts([text for _, text in page]), strict=True)
-        known = [(number, codes) for (number, _), codes in pairs if codes is not None]
+        known = {number: codes for (number, _), codes in pairs if codes is not None}
         with store.commit("encode") as commit:
-            _put(commit, digest, known)
+            commit.encode_texts(digest, known)
             commit.rows = len(known)
         report.texts, report.unread = report.texts + len(known), report.unread + len(page) - len(known)
         report.generation = commit.generation
@@ -105,7 +105,7 @@ class GroupCodes:
         for row, image, texts in zip(rows, self.images, self.texts, strict=True):
             commit.encode(row, self.digest, EncodingRow(*image))
             numbered = enumerate(texts[:TEXTS], TEXTS * row)
-            _put(commit, self.digest, [(number, codes) for number, codes in numbered if codes is not None])
+            commit.encode_texts(self.digest, {number: codes for number, codes in numbered if codes is not None})
 
 
 def coded(text_encoder: TextEncoder, group: "Sequence[tuple[Record, Encoding]]") -> GroupCodes:
@@ -114,8 +114,3 @@ def coded(text_encoder: TextEncoder, group: "Sequence[tuple[Record, Encoding]]")
     text_codes = iter(text_encoder.texts([text for record, _ in group for text in record.texts.values()]))
     texts = [[next(text_codes) for _ in record.texts] for record, _ in group]
     return GroupCodes(text_encoder.facts.digest, [as_bytes(codes, at) for at in range(len(group))], texts)
-
-
-def _put(commit: Commit, digest: str, numbered: Sequence[tuple[int, tuple[bytes, bytes]]]) -> None:
-    rows = [(number, digest, *codes) for number, codes in numbered]
-    commit.connection.executemany("INSERT OR REPLACE INTO text_encodings VALUES (?, ?, ?, ?)", rows)

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from medlike.archive.storage.database import DigestedDatabase
-from medlike.archive.storage.digests import seal_all
+from medlike.archive.storage.digests import add_columns, seal_all
 from medlike.archive.storage.fits import FitReport
 from medlike.archive.storage.folder import FORMAT, Folder, spool_of
 from medlike.archive.storage.identity import Links
@@ -66,7 +66,7 @@ def upgrade(
     """
 
     def seal(database: DigestedDatabase) -> None:
-        for table in database.tables:
+        for table in filter(database.has_digests, database.tables):
 
             def count(rows: int, table: str = table) -> None:
                 report.sealed[table] = report.sealed.get(table, 0) + rows
@@ -79,7 +79,6 @@ def upgrade(
     if folder.format < FORMAT:
         report.received = move_spool(folder.path / "spool", folder.path / spool_of(FORMAT))
     publish()
-    # An earlier medlike could not write to tables with these columns.
-    if links.present:
-        links.add_digests()
-        seal(links)
+    for database in (store, links) if links.present else (store,):
+        add_columns(database)
+        seal(database)
