@@ -68,13 +68,15 @@ class LabelPairs:
 
     Attributes:
         similarities: float32 [P].
-        equal: bool [P], true if both have the same label.
-        images: int32 [P, 2], which images they are.
+        first: int [P], one image of each pair.
+        second: int [P], the other one.
+        labels: int [images], the label of each image as a number.
     """
 
     similarities: F32
-    equal: Mask
-    images: NDArray[np.int32]
+    first: NDArray[np.signedinteger]
+    second: NDArray[np.signedinteger]
+    labels: I64
 
     @classmethod
     def of(cls, view: View, rows: I64) -> "LabelPairs":
@@ -94,14 +96,13 @@ class LabelPairs:
             contents.append(part.segment.array("content", at)[at])
         first, second = np.triu_indices(len(labels), 1)
         if not len(first):
-            return cls(np.empty(0, np.float32), np.empty(0, bool), np.empty((0, 2), np.int32))
+            return cls(np.empty(0, np.float32), first, second, np.empty(0, np.int64))
         vectors, lengths = _vectors(np.concatenate(contents))
         products = (vectors @ vectors.T)[first, second]
         near = (products / np.sqrt(np.maximum(lengths[first] * lengths[second], 1.0))).astype(np.float32)
         kinds = np.unique([str(label) for label in labels], return_inverse=True)[1]
         order = ascending(near)
-        images = np.stack([first, second], axis=1).astype(np.int32)
-        return cls(near[order], (kinds[first] == kinds[second])[order], images[order])
+        return cls(near[order], first.astype(np.int16)[order], second.astype(np.int16)[order], kinds)
 
 
 def ascending(values: F32) -> I64:
