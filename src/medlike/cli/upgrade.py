@@ -22,7 +22,8 @@ def upgrade(archive: ArchiveFolder = None, wait: Wait = 0.0, format: ReportForma
     folder = archive_folder(archive)
     with Archive.open(folder) as opened, progress() as display:
         task = display.add_task("Upgrading rows", total=None)
-        note(f"medlike: upgrading needs {opened.room('upgrade')}")
+        if opened.unchecked():
+            note(f"medlike: upgrading needs {opened.room('upgrade')}")
         report = opened.upgrade(lambda so_far: display.update(task, completed=so_far.done), wait)
     if format is Report.json:
         print_json(asdict(report))
