@@ -30,7 +30,7 @@ from medlike.archive.storage.pixels import Pixels
 from medlike.archive.storage.record import Record
 from medlike.archive.storage.rows import ImageRow, NewImage
 from medlike.errors import ArchiveFull, ImageError, WorkerError
-from medlike.inference.encoding import Encoding, require_golden
+from medlike.inference.encoding import Encoding, image_size, require_golden
 from medlike.types import Progress
 
 if TYPE_CHECKING:
@@ -373,7 +373,7 @@ class Intake:
         while True:
             try:
                 image = next(images)
-                prepared = imaging.prepare(image)
+                prepared = imaging.prepare(image, image_size(self.encoder))
                 kind = "copy" if received else self.settings.pixels
                 record = records.of_image(image, self.identity, kind, self.settings.keep_identifiers, path)
                 data = imaging.encode_pixels(image.pixels) if kind == "copy" else None
