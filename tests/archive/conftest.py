@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from medlike import Archive
+from medlike.archive.storage.identity import LINKS_SINCE
 from medlike.archive.storage.rows import EncodingRow, NewImage
 
 DEFAULTS = {
@@ -25,6 +26,8 @@ class Population:
         self.random = np.random.default_rng(seed)
         # Durability is tested elsewhere; here it would cost most of the time.
         self.store.connection.execute("PRAGMA synchronous=OFF")
+        # None of these images ever has a link to where it came from.
+        self.store.connection.execute("INSERT INTO settings VALUES (?, ?)", (LINKS_SINCE, str(1 << 62)))
         self.number = 0
         self.rows = {}  # id -> dict(code, content, columns, metadata, added, removed)
         self.centres = self.random.integers(0, 256, (6, self.bundle.bits // 8), dtype=np.uint8)

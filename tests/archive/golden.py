@@ -56,7 +56,9 @@ def facts(result):
     hits = []
     for hit in result.hits:
         shown = hit.as_dict()
-        del shown["source"]
+        # Where the image lies, and what came later than the file.
+        for name in ("source", "label_share", "neighbour_share"):
+            shown.pop(name, None)
         hits.append(shown)
     # Not the generation: groups are committed after a second too, so their number follows the machine.
     receipt = {name: result.receipt[name] for name in ("bundle", "settings", "query", "answer")}

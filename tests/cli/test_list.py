@@ -27,10 +27,15 @@ def test_a_list_has_pages_and_filters(indexed):
     rows = list(csv.DictReader(io.StringIO(done.out)))
     assert len(rows) == 10 and {row["modality"] for row in rows} == {"CT"} and rows[0]["source"].endswith(".dcm")
     shown = medlike("list", "-a", indexed, "-n", "2", "--where", "modality=CT", COLUMNS="250")
-    assert rows[0]["id"] in shown.out and rows[2]["id"] not in shown.out and "2 of 10 images" in shown.err
+    assert rows[0]["id"] in shown.out and rows[2]["id"] not in shown.out and "1 to 2 of 10 images" in shown.err
     assert medlike("list", "-a", indexed, "--where", "modalty=CT").code == 2
     none = medlike("list", "-a", indexed, "--where", "modality=XX")
     assert none.code == 0 and none.out.strip() == "no images"
+    behind = medlike("list", "-a", indexed, "--offset", "25")
+    assert behind.code == 0 and behind.out.strip() == "no images after the first 25"
+    assert "none of 25 images; others with --limit and --offset" in behind.err
+    last = medlike("list", "-a", indexed, "--offset", "24")
+    assert "25 to 25 of 25 images" in last.err
 
 
 @pytest.fixture(scope="module")

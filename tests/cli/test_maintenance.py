@@ -41,6 +41,7 @@ def test_upgrade(own):
         "ok": True, "problems": [], "unchecked": {"links": 25, "file_ids": 1}
     }  # fmt: skip
     done = medlike("upgrade", "-a", own, "--wait", "1")
+    assert "upgrading needs up to" in done.err and "upgrading needs" not in again.err
     assert done.code == 0 and "digests added to 25 rows of links" in done.out and "cannot be told" in done.out
     again = medlike("upgrade", "-a", own, "-f", "json").json
     assert again == {"former": 3, "format": 3, "sealed": {}, "received": 0, "fit": None, "sentences": 0}
@@ -140,7 +141,8 @@ def test_fit(own):
     """The archive of 25 images has its codes fitted, searched, shown and repeated."""
     id = _some_id(own)
     before = medlike("search", "--id", id, "-a", own, "-f", "json").json
-    assert medlike("fit", "-a", own, "--bits", "12").code == 1
+    wrong = medlike("fit", "-a", own, "--bits", "12")
+    assert wrong.code == 2 and "--bits" in wrong.err and "multiple of 8 from 8 to 512" in " ".join(wrong.err.split())
     done = medlike("fit", "-a", own, "--bits", "128")
     assert done.code == 0 and "codes of 128 bits fitted to 25 images" in done.out and "aggregate" in done.out
     again = medlike("fit", "-a", own, "-f", "json").json

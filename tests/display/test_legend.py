@@ -75,13 +75,17 @@ def test_long_labels_wrap_and_stay_on_their_tile(written):
 def test_the_query_itself_is_marked(written, capsys):
     from medlike.cli.answers import show
 
-    result = answer(Hit(1, "a" * 32, 0, 1.0, itself=True), Hit(2, "b" * 32, 3, 0.9), familiarity=STRANGE)
+    itself = Hit(1, "a" * 32, 0, 1.0, itself=True, label_share=0.83)
+    result = answer(itself, Hit(2, "b" * 32, 3, 0.9, label_share=0.71), familiarity=STRANGE)
     sheet.draw([result])
     assert [text for text, *_ in written].count("the query itself") == 1
     assert page.page([result]).count("the query itself") == 1
     show(result)
     printed = capsys.readouterr().out
     assert printed.count("(the query itself)") == 1
+    # Of one image it says nothing how many pairs share a label.
+    assert [text for text, *_ in written if "83 %" in text] == [] and "83 %" not in printed + page.page([result])
+    assert any("71 %" in text for text, *_ in written) and "71 %" in page.page([result])
     assert "Nothing alike in this archive" in printed
 
 

@@ -644,18 +644,22 @@ class Archive:
         """
         return backups.backup(self._folder, Path(target).expanduser(), links, passphrase, with_id_key)
 
-    def room(self, write: Literal["compact", "erase", "reindex"], bundle: "str | Path | Bundle | None" = None) -> Room:
+    def room(
+        self, write: Literal["compact", "erase", "reindex", "upgrade"], bundle: "str | Path | Bundle | None" = None
+    ) -> Room:
         """Return the room on the disk that a write needs at most; as a text it also says what is free.
 
         The write itself raises ArchiveFull where there is less, before it changes anything.
 
         Args:
-            write: "compact", "erase" (`remove` with erase) or "reindex".
+            write: "compact", "erase" (`remove` with erase), "reindex" or "upgrade".
             bundle: Image bundle to switch to, as for `reindex`.
         """
         if write == "reindex":
             facts = None if bundle is None else BundleFacts.of(loaded_bundle(bundle))
             return rooms.to_reindex(self._folder, len(self), facts)
+        if write == "upgrade":
+            return rooms.to_upgrade(self._folder, len(self))
         return (rooms.to_compact if write == "compact" else rooms.to_erase)(self._folder)
 
     def info(self) -> JsonObject:

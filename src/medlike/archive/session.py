@@ -20,8 +20,9 @@ from medlike.archive.index.indexes import Indexes
 from medlike.archive.index.neighbours import LabelPairs
 from medlike.archive.storage import upkeep
 from medlike.archive.storage.branches import Branch, branches
+from medlike.archive.storage.database import EACH, each
 from medlike.archive.storage.folder import FILE, BundleFacts, FitFacts, Folder, TextBundleFacts
-from medlike.archive.storage.identity import Identity, Links, as_source
+from medlike.archive.storage.identity import LINKS_SINCE, Identity, Links, as_source
 from medlike.archive.storage.pictures import StoredPictures
 from medlike.archive.storage.store import Store
 from medlike.archive.viewer import OWNER, Viewer
@@ -208,6 +209,17 @@ class Session:
             if named:
                 self.viewer.saw("identifiers", list(sources))
         return sources
+
+    def unlinked(self, ids: Sequence[str]) -> int:
+        """Return how many images have lost their link: none is known, and the archive was not restored without it.
+
+        Args:
+            ids: Public ids without a source, as far as this viewer sees.
+        """
+        if not ids or not self.viewer.may("source") or not self.links.present:
+            return 0
+        sql = f"SELECT count(DISTINCT id) FROM images WHERE id IN {EACH} AND added > ?"
+        return self.store.number(sql, (each(ids), int(self.store.setting(LINKS_SINCE, "-1"))))
 
     def hashed(self, field: str, value: object) -> str | None:
         """Return the keyed hash of a true patient, study or series, for a filter by it.

@@ -86,9 +86,11 @@ def demo(
     began = time.perf_counter()
     shipped, console = samples(), out()
     place = folder / "archive"
-    with _opened(place) as opened, progress() as display:
-        task = display.add_task("Indexing the samples", total=None)
-        report = opened.add(shipped / MANIFEST, progress=lambda so_far: display.update(task, completed=so_far.files))
+    with _opened(place) as opened:
+        with progress() as display:
+            task = display.add_task("Indexing the samples", total=None)
+            manifest = shipped / MANIFEST
+            report = opened.add(manifest, progress=lambda so_far: display.update(task, completed=so_far.files))
         console.print(f"[b]{len(opened)}[/b] images in the archive, [b]{report.added}[/b] of them new")
         questions = [question for question in QUESTIONS if question.region is None or opened.bundle.local_bits]
         results = _answers(opened, shipped, questions)

@@ -64,8 +64,15 @@ def fit(
     Earlier searches can be repeated until `compact`.
     """
     from medlike import Archive
+    from medlike.archive.intake.fitting import require_bits
     from medlike.cli.screen import print_json, progress, say
+    from medlike.errors import QueryError
 
+    if bits is not None:
+        try:
+            require_bits(bits)
+        except QueryError as error:
+            raise typer.BadParameter(str(error), param_hint="--bits") from None
     with Archive.open(archive_folder(archive)) as opened, progress() as display:
         report = opened.fit(bits, FitDisplay(display).update, wait)
     if format is Report.json:

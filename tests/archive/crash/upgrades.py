@@ -21,15 +21,23 @@ import kills
 from medlike import Archive, Query
 
 STORED = Path(__file__).parents[1] / "data" / "format-1.tar.xz"
+NEW_COLUMN = "SELECT 1 FROM pragma_table_info('links') WHERE name = 'digest'"
 STEPS = ("upgrade.py", "digests.py", "spool.py", "identity.py", "folder.py", "session.py", "files.py", "database.py")
+
+
+def unpack(folder):
+    """Write the stored archive of format 1 into a new folder."""
+    with tarfile.open(STORED) as packed:
+        members = [member for member in packed if member.name.startswith("format-1/") or member.name == "format-1"]
+        packed.extractall(folder.parent, members, filter="data")
+    (folder.parent / "format-1").rename(folder)
+    for path in [folder, *folder.rglob("*")]:
+        path.chmod(0o700 if path.is_dir() else 0o600)
 
 
 def prepare(folder):
     """An archive of format 1 with a received file that waits; its ticket, and what a search answers."""
-    with tarfile.open(STORED) as packed:
-        packed.extractall(folder, filter="data")
-    for path in [folder / "format-1", *(folder / "format-1").rglob("*")]:
-        path.chmod(0o700 if path.is_dir() else 0o600)
+    unpack(folder / "format-1")
     with Archive.open(folder / "format-1") as archive:
         ticket = archive.receive(b"a file that waits", "late.png")
         return folder / "format-1", ticket, answer(archive)
@@ -65,8 +73,8 @@ def upgraded(path, tell, last=0):
     tell("lines", lines)
 
 
-def look(path, ticket, expected, tell):
-    """Tell what is wrong with an archive, as sentences, and its format."""
+def look(path, ticket, expected, tell, last=False):
+    """Tell what is wrong with an archive, as sentences, and its format. last: after an upgrade that was completed."""
     with Archive.open(path) as archive:
         problems = [str(problem) for problem in archive.verify()]
         if answer(archive) != expected:
@@ -76,7 +84,12 @@ def look(path, ticket, expected, tell):
         late = archive.receive(b"one more", "later.png")
         if archive.status(late).state != "received":
             problems.append("nothing can be received")
-    tell("looked", problems, json.loads((path / "archive.json").read_text())["format"])
+        format = json.loads((path / "archive.json").read_text())["format"]
+        if format == 1 and archive._links.connection.execute(NEW_COLUMN).fetchone():
+            problems.append("an earlier medlike opens it and cannot write its links")
+        if last and archive.unchecked():
+            problems.append("rows without digests are left")
+    tell("looked", problems, format)
 
 
 def in_child(task):
@@ -103,7 +116,7 @@ def run(folder, number):
         problems = told[1]
         struck[told[2]] += 1
         in_child(lambda tell, path=path: upgraded(path, tell))
-        again, _ = in_child(lambda tell, path=path: look(path, ticket, expected, tell))
+        again, _ = in_child(lambda tell, path=path: look(path, ticket, expected, tell, last=True))
         problems += [f"upgraded: {problem}" for problem in again[1]] + ([] if again[2] == 3 else ["not upgraded"])
         if problems:
             return [f"killed at line {last} of {lines}: {problem}" for problem in problems], struck

@@ -66,6 +66,7 @@ def test_columns_give_back_what_was_stored(population):
         assert [column.value(at) for at in range(4)] == [population.rows[id].get(name) for id in stored]
 
 
+@pytest.mark.slow
 @settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.tuples(st.integers(1, 9), st.integers(0, 4), st.booleans()), min_size=1, max_size=12))
 def test_any_course_of_commits_and_refreshes(population, monkeypatch, course):

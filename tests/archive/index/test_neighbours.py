@@ -6,6 +6,7 @@ import json
 import numpy as np
 import pytest
 
+from medlike import Archive, Query
 from medlike.archive.index import index as index_module
 from medlike.archive.index import neighbours
 from medlike.archive.index.index import Index
@@ -113,10 +114,60 @@ def test_a_damaged_file_is_made_anew(filed, damage):
     assert sampled(NeighbourSample(index).of(index.view())) == expected
 
 
-def test_an_erasure_drops_the_file(filed, population):
-    _, file = filed
+def test_an_erasure_leaves_no_trace_in_the_file(filed, population):
+    index, file = filed
+    row = next(iter(population.alive().values()))["row"]
+    before = json.loads(file.read_bytes().split(b"\n", 1)[1])
+    assert row in before["rows"]
     population.archive.remove(next(iter(population.alive())), erase=True)
-    assert not file.exists()
+    facts = json.loads(file.read_bytes().split(b"\n", 1)[1])
+    assert row not in facts["rows"] and row not in facts["neighbours"]
+    assert facts["images"] == 29 and facts["generation"] == index.store.generation() > before["generation"]
+
+
+@pytest.fixture
+def small_files(monkeypatch):
+    """Samples of a few images have a file."""
+    monkeypatch.setattr(neighbours, "_WORTH_A_FILE", 4)
+
+
+def of_newest(archive):
+    """Whether the file's sample is of the newest generation."""
+    file = archive._indexes.images.folder / neighbours.FILE
+    return json.loads(file.read_bytes().split(b"\n", 1)[1])["generation"] == archive._store.generation()
+
+
+def test_no_first_search_makes_the_sample(small_files, archive, pictures, encoder, monkeypatch):
+    archive.add(pictures(6))
+    assert of_newest(archive)
+    file = archive._indexes.images.folder / neighbours.FILE
+    for write in (lambda: archive.add(pictures(7)), archive.reindex, archive.compact):
+        file.unlink(missing_ok=True)
+        archive._bundles.replace(archive._folder)
+        write()
+        assert of_newest(archive)
+    expected = archive.search(Query(id=archive.ids()[0])).familiarity
+    archive.close()
+    monkeypatch.setattr(neighbours, "_sampled", None)
+    with Archive.open(archive.path, encoder=encoder) as again:
+        assert again.search(Query(id=again.ids()[0])).familiarity == expected
+
+
+def test_a_small_drain_leaves_the_file_as_it_is(small_files, archive, pictures):
+    archive.add(pictures(20))
+    folder = pictures(24)
+    for name, kept in (("0020.png", False), ("0021.png", False), ("0022.png", True)):
+        archive.receive((folder / name).read_bytes(), name)
+        archive.drain()
+        assert of_newest(archive) == kept
+
+
+def test_numbers_are_sorted_as_argsort_does():
+    random = np.random.default_rng(0)
+    values = random.normal(size=5000).astype(np.float32)
+    values[::7], values[::11], values[::13] = 0.25, -0.0, 0.0
+    for each in (values, np.sort(values), values[:1], values[:0], np.round(values, 1), np.float32(1e-40) * values):
+        assert (neighbours.ascending(each) == np.argsort(each, kind="stable")).all()
 
 
 def test_the_similarity_is_that_of_hits_to_the_bit(population):

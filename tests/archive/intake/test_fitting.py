@@ -77,7 +77,8 @@ def test_filters_groups_and_many_queries_go_by_the_codes_of_the_fit(filled):
     expected = filled.expected(
         row["code"], row["content"], 8, accepts=lambda other: other != id and filled.rows[other]["modality"] == "MR"
     )
-    assert ids(archive.search(Query(id=id), k=8, rank="content", where={"modality": "MR"})) == [each[0] for each in expected]
+    found = archive.search(Query(id=id), k=8, rank="content", where={"modality": "MR"})
+    assert ids(found) == [each[0] for each in expected]
     grouped = archive.search(Query(id=id), k=5, rank="content", group_by="study")
     ranked = [other for other, *_ in filled.expected(row["code"], row["content"], 60) if other != id]
     studies = list(dict.fromkeys(filled.rows[other]["study"] for other in ranked))[:5]

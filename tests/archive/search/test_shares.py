@@ -58,9 +58,9 @@ def test_nothing_is_claimed_from_few_images(population):
     for hit in population.archive.search(Query(id=few[0]), k=30):
         assert hit.label_share is None and hit.neighbour_share is None
     # Many pairs, but the most similar ones are of few patients.
-    images = np.stack(np.triu_indices(25, 1), axis=1).astype(np.int32)
-    pairs = LabelPairs(np.linspace(0, 1, len(images), dtype=np.float32), np.ones(len(images), bool), images)
-    assert len(images) > BAND and label_share(pairs, 0.5) is None
+    first, second = np.triu_indices(25, 1)
+    pairs = LabelPairs(np.linspace(0, 1, len(first), dtype=np.float32), first, second, np.zeros(25, np.int64))
+    assert len(first) > BAND and label_share(pairs, 0.5) is None
 
 
 def test_images_that_are_removed_no_longer_count(population):

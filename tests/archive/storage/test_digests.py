@@ -125,3 +125,14 @@ def test_the_memory_of_compared_rows_is_bounded(filled, monkeypatch):
         filled.search(Query(id=id))
         assert len(filled._store._checked) < 10
     assert filled.verify() == []
+
+
+@pytest.mark.parametrize("column", ["code", "embedding"])
+def test_a_changed_code_of_a_text_is_refused_when_an_index_is_made_and_named_by_verify(worded, encoder, column):
+    assert worded.unchecked() == {} and worded.verify() == []
+    number = worded._store.number("SELECT max(number) FROM text_encodings")
+    changed(worded, f"UPDATE text_encodings SET {column} = zeroblob(length({column})) WHERE number = {number}")
+    with Archive.open(worded.path, encoder=encoder) as again:
+        assert any(f"row {number} of text_encodings is damaged" in str(problem) for problem in again.verify())
+        with pytest.raises(ArchiveError, match=f"row {number} of text_encodings in .* is damaged: restore"):
+            again.reindex()

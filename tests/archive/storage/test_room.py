@@ -23,6 +23,7 @@ WRITES = {
     "compact": lambda archive: archive.compact(),
     "erase": lambda archive: archive.remove(archive.ids()[0], erase=True),
     "reindex": lambda archive: archive.reindex(),
+    "upgrade": lambda archive: archive.upgrade(),
 }
 
 

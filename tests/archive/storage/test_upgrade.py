@@ -11,6 +11,7 @@ import pytest
 
 from medlike import Archive, Query
 from medlike.archive.storage import spool as spools
+from medlike.archive.storage import upgrade as upgrades
 from medlike.archive.storage.digests import LINK_TABLES, TABLES
 from medlike.errors import ArchiveError, ArchiveLocked
 
@@ -77,7 +78,7 @@ def test_an_earlier_format_stays_what_it_is_until_it_is_upgraded(old, pictures):
     archive.add(pictures(5))
     assert format_of(archive) == 1 and (archive.path / "spool").is_dir()
     # An earlier medlike writes its links without naming columns.
-    assert not archive._links.has_digests and archive.verify() == []
+    assert not archive._links.has_digests("links") and archive.verify() == []
     archive._bundles.current().folder.write()
     assert format_of(archive) == 1 and "id" not in json.loads((archive.path / "archive.json").read_text())
 
@@ -131,6 +132,41 @@ def test_received_files_in_both_places_are_put_together(old, pictures):
     assert list(outside.glob("*.json"))
     assert archive.upgrade().received == 2 and not outside.exists() and (inside / "refused" / "a").exists()
     assert {archive.status(ticket).state, archive.status(late).state} == {"received"}
+
+
+def test_an_upgrade_cut_short_shuts_an_earlier_medlike_out_before_its_links_change(old, encoder, pictures, monkeypatch):
+    archive, ticket = old
+
+    class CutShort(Exception):
+        pass
+
+    def cut(*_):
+        raise CutShort
+
+    with monkeypatch.context() as patched, pytest.raises(CutShort):
+        patched.setattr(upgrades, "add_columns", cut)
+        archive.upgrade()
+    # It is of the newest format, and its links are those that an earlier medlike made.
+    assert format_of(archive) == 3 and not archive._links.has_digests("links")
+    archive.close()
+    with Archive.open(archive.path, encoder=encoder) as again:
+        assert again.verify() == [] and again.status(ticket).state == "received"
+        assert again.unchecked() == {"links": 3, "files": 3, "file_ids": 3}
+        again.add(pictures(4))
+        assert again.upgrade().changed and again.unchecked() == {} and again.verify() == []
+        assert not again.upgrade().changed
+
+
+def test_an_upgrade_cut_short_before_archive_json_can_still_be_written_by_an_earlier_medlike(old, monkeypatch):
+    archive, _ = old
+    with monkeypatch.context() as patched, pytest.raises(ZeroDivisionError):
+        patched.setattr(type(archive._bundles), "use", lambda *_: 1 / 0)
+        archive.upgrade()
+    assert format_of(archive) == 1
+    # As an earlier medlike does it, without naming columns.
+    archive._links.connection.execute("INSERT INTO links VALUES ('0', 'a.png', 0, '{}')")
+    archive._links.connection.execute("DELETE FROM links WHERE id = '0'")
+    assert archive.upgrade().changed and archive.unchecked() == {} and archive.verify() == []
 
 
 def test_an_upgrade_waits_for_the_writer(old, encoder):
@@ -232,3 +268,43 @@ def test_a_changed_row_of_the_files_seen_is_an_error(archive, pictures, table):
 def test_killed_upgrades_lose_nothing_and_can_be_run_again():
     run = subprocess.run([sys.executable, CRASH / "upgrades.py", "--kills", "12"], capture_output=True, text=True)
     assert run.returncode == 0 and "kills" in run.stdout, run.stdout + run.stderr
+
+
+def test_codes_of_texts_get_their_digests_by_an_upgrade_and_never_before(worded, encoder, captioned):
+    worded.close()
+    as_format_1(worded.path)
+    facts = json.loads((worded.path / "archive.json").read_text())
+    (worded.path / "archive.json").write_text(json.dumps(facts | {"format": 2}))
+    with Archive.open(worded.path, encoder=encoder) as archive:
+        archive.add(captioned(12))
+        # As an earlier medlike writes it, without naming columns.
+        archive._store.connection.execute(
+            "INSERT OR REPLACE INTO text_encodings SELECT number, bundle, code, embedding FROM text_encodings"
+        )
+        coded = archive._store.number("SELECT count(*) FROM text_encodings")
+        assert archive.unchecked()["text_encodings"] == coded
+        before = archive.search(Query(text="effusion"), k=5)
+        assert archive.upgrade().sealed["text_encodings"] == coded and archive.unchecked() == {}
+        after = archive.search(Query(text="effusion"), k=5)
+        assert [hit.as_dict() for hit in after] == [hit.as_dict() for hit in before] and archive.verify() == []
+        archive.add(captioned(14))
+        assert archive.unchecked() == {} and archive.verify() == []
+
+
+def test_a_link_whose_id_changed_is_missed_and_never_silently(archive, pictures, tmp_path, encoder):
+    archive.add(pictures(4))
+    ids = archive.ids()
+    assert archive.search(Query(id=ids[1])).warnings == ()
+    archive._links.connection.execute(
+        f"UPDATE links SET id = '{ids[0][:-1]}{'1' if ids[0][-1] == '0' else '0'}' WHERE id = '{ids[0]}'"
+    )
+    result = archive.search(Query(id=ids[1]))
+    assert result.warnings == ("1 image here has no link to where it came from: run `medlike verify`",)
+    assert [hit.id for hit in result if hit.source is None] == [ids[0]]
+    archive._links.connection.execute("DELETE FROM links WHERE id = ?", (ids[2],))
+    assert archive.search(Query(id=ids[1])).warnings[0].startswith("2 images here have no link")
+    assert any("of links is damaged" in str(problem) for problem in archive.verify())
+    # One that was restored without its links has nothing to miss.
+    archive.backup(tmp_path / "backup", with_id_key=True)
+    with Archive.restore(tmp_path / "backup", tmp_path / "again", encoder=encoder) as again:
+        assert again.search(Query(id=ids[1])).warnings == ()

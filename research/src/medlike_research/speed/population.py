@@ -12,6 +12,7 @@ from medlike.archive.index.index import Index
 from medlike.archive.storage import digests
 from medlike.archive.storage.creation import create
 from medlike.archive.storage.folder import BundleFacts, TextBundleFacts
+from medlike.archive.storage.identity import LINKS_SINCE
 
 CONTENT = 64
 PAGE = 50_000
@@ -97,6 +98,8 @@ def populated(
     with Archive(create(path, facts, False, text)) as archive:
         made = Populated(archive, facts)
         archive._store.connection.execute("PRAGMA synchronous=OFF")
+        # No image ever has a link to where it came from.
+        archive._store.connection.execute("INSERT INTO settings VALUES (?, ?)", (LINKS_SINCE, str(1 << 62)))
         made.add(codes, labels, content)
         archive._store.connection.execute("PRAGMA synchronous=FULL")
         archive._indexes.images.rebuild()

@@ -138,7 +138,7 @@ def described(folder: str | Path, number: int) -> Iterator[Archive]:
                     ],
                 )
                 execute(
-                    "INSERT INTO text_encodings VALUES (?, ?, ?, ?)",
+                    "INSERT INTO text_encodings(number, bundle, code, embedding) VALUES (?, ?, ?, ?)",
                     [
                         (64 * row, DIGEST, code.tobytes(), vector.tobytes())
                         for row, code, vector in zip(rows, own[::-1], of_texts, strict=True)

@@ -144,6 +144,10 @@ class Indexes:
         for index in self._needed():
             index.rebuild()
 
+    def keep_neighbours(self, anyhow: bool = True) -> None:
+        """Keep in a file how similar the images' nearest neighbours are, as `NeighbourSample.keep` does."""
+        self.used.neighbours.keep(self.images.view(), anyhow)
+
     def discard(self, folder: Path) -> None:
         """Forget the damaged index in a folder, so that it is derived anew when it is next needed."""
         for index in [*(coded.index for coded in list(self._coded.values())), *self._needed()]:

@@ -68,13 +68,15 @@ class LabelPairs:
 
     Attributes:
         similarities: float32 [P].
-        equal: bool [P], true if both have the same label.
-        images: int32 [P, 2], which images they are.
+        first: int [P], one image of each pair.
+        second: int [P], the other one.
+        labels: int [images], the label of each image as a number.
     """
 
     similarities: F32
-    equal: Mask
-    images: NDArray[np.int32]
+    first: NDArray[np.signedinteger]
+    second: NDArray[np.signedinteger]
+    labels: I64
 
     @classmethod
     def of(cls, view: View, rows: I64) -> "LabelPairs":
@@ -94,14 +96,22 @@ class LabelPairs:
             contents.append(part.segment.array("content", at)[at])
         first, second = np.triu_indices(len(labels), 1)
         if not len(first):
-            return cls(np.empty(0, np.float32), np.empty(0, bool), np.empty((0, 2), np.int32))
+            return cls(np.empty(0, np.float32), first, second, np.empty(0, np.int64))
         vectors, lengths = _vectors(np.concatenate(contents))
         products = (vectors @ vectors.T)[first, second]
         near = (products / np.sqrt(np.maximum(lengths[first] * lengths[second], 1.0))).astype(np.float32)
         kinds = np.unique([str(label) for label in labels], return_inverse=True)[1]
-        order = np.argsort(near, kind="stable")
-        images = np.stack([first, second], axis=1).astype(np.int32)
-        return cls(near[order], (kinds[first] == kinds[second])[order], images[order])
+        order = ascending(near)
+        return cls(near[order], first.astype(np.int16)[order], second.astype(np.int16)[order], kinds)
+
+
+def ascending(values: F32) -> I64:
+    """Return the order that sorts finite numbers, equal ones as they stand: `argsort`, in a quarter of its time."""
+    bits = (values + np.float32(0)).view(np.uint32)  # no negative zero
+    keys = np.where(bits >> 31, ~bits, bits | np.uint32(1 << 31))
+    # numpy sorts whole numbers of 16 bits by counting.
+    order: I64 = np.argsort((keys & 0xFFFF).astype(np.uint16), kind="stable")
+    return order[np.argsort((keys >> 16).astype(np.uint16)[order], kind="stable")]
 
 
 class NeighbourSample:
@@ -118,27 +128,50 @@ class NeighbourSample:
     def of(self, view: View) -> Neighbours:
         """Return the sample as of a view's generation, brought up to date from an earlier one if there is one."""
         with self._lock:
-            state = view.generation, len(view)
-            if not self._opened:
-                self._filed, self._opened = self._read(), True
-            known = [sample for sample in (*self._known, self._filed) if sample is not None]
-            for sample in known:
-                if (sample.generation, sample.images) == state:
-                    return sample
-            earlier = [sample for sample in known if sample.generation <= view.generation]
-            made = _sampled(view, max(earlier, key=lambda sample: sample.generation, default=None))
-            self._known = [*self._known[1 - _KEPT :], made]
-            if self._worth_a_file(made):
-                # A reader that may not write goes on in memory.
-                with contextlib.suppress(ArchiveError, OSError):
-                    self._write(made)
+            made = self._known_as_of(view)
+            if made is None:
+                made = self._made(view)
+                if self._changed(made.images):
+                    self._put(made)
             return made
 
-    def _worth_a_file(self, made: Neighbours) -> bool:
-        filed, newest = self._filed, self._index.store.published()
-        changed = filed is None or 10 * abs(made.images - filed.images) >= made.images
+    def keep(self, view: View, anyhow: bool = True) -> None:
+        """Keep the sample as of a view in the file, so that no first search of a process has to make it.
+
+        Args:
+            view: The generation.
+            anyhow: If false, only if the images are a tenth more or fewer than those of the file.
+        """
+        with self._lock:
+            made = self._known_as_of(view)
+            if len(view) >= _WORTH_A_FILE and (anyhow or self._changed(len(view))):
+                made = made or self._made(view)
+                if made is not self._filed:
+                    self._put(made)
+
+    def _known_as_of(self, view: View) -> Neighbours | None:
+        if not self._opened:
+            self._filed, self._opened = self._read(), True
+        state = view.generation, len(view)
+        known = (sample for sample in (self._filed, *self._known) if sample is not None)
+        return next((sample for sample in known if (sample.generation, sample.images) == state), None)
+
+    def _made(self, view: View) -> Neighbours:
+        known = [sample for sample in (*self._known, self._filed) if sample is not None]
+        earlier = [sample for sample in known if sample.generation <= view.generation]
+        made = _sampled(view, max(earlier, key=lambda sample: sample.generation, default=None))
+        self._known = [*self._known[1 - _KEPT :], made]
+        return made
+
+    def _changed(self, images: int) -> bool:
+        return self._filed is None or 10 * abs(images - self._filed.images) >= images
+
+    def _put(self, made: Neighbours) -> None:
         # What an erasure has dropped meanwhile must not be written again.
-        return changed and made.images >= _WORTH_A_FILE and made.generation == newest
+        if made.images >= _WORTH_A_FILE and made.generation == self._index.store.published():
+            # A reader that may not write goes on in memory.
+            with contextlib.suppress(ArchiveError, OSError):
+                self._write(made)
 
     def _read(self) -> Neighbours | None:
         """Return what the file holds; None if it is missing or damaged: then all is compared anew."""

@@ -100,11 +100,12 @@ class StoredTexts:
         columns = ", ".join(f"images.{name}" for name in _COLUMNS)
         coded, join = "NULL, NULL", ""
         if self.bundle is not None:
-            coded = "crossed.code, crossed.embedding"
-            join = "LEFT JOIN text_encodings crossed ON crossed.number = texts.number AND crossed.bundle = :bundle"
+            coded = "text_encodings.code, text_encodings.embedding"
+            join = "LEFT JOIN text_encodings ON text_encodings.number = texts.number AND bundle = :bundle"
         checked = f"{self.store.sound('texts')} AND {self.store.sound('images')}"
+        code_checked = "1" if self.bundle is None else self.store.sound("text_encodings")
         sql = (
-            f"SELECT texts.number, texts.row, sizes.sz, {coded}, {checked}, {columns} FROM texts "
+            f"SELECT texts.number, texts.row, sizes.sz, {coded}, {checked}, {code_checked}, {columns} FROM texts "
             "CROSS JOIN images ON images.row = texts.row "
             f"LEFT JOIN words_docsize sizes ON sizes.id = texts.number {join} "
             "WHERE texts.number > :last AND images.added > :since AND images.added <= :until "
@@ -117,8 +118,9 @@ class StoredTexts:
         if not first:
             return
         for page in self.store.pages(sql, {"bundle": self.bundle, "since": since, "until": until}, first - 1):
-            for number, row, size, code, embedding, sound, *values in page:
+            for number, row, size, code, embedding, sound, code_sound, *values in page:
                 require_sound(self.store.path, "texts", number, sound)
+                require_sound(self.store.path, "text_encodings", number, code_sound)
                 image = ImageRow(number, *values)
                 encoding = self._nothing if code is None else EncodingRow(code, embedding)
                 yield image, encoding, TextFacts(row, varint(size), int(code is not None))

@@ -115,8 +115,7 @@ def learn(
     began = time.perf_counter()
     if bits is None:
         bits = BITS if folder.fit is None else folder.fit.bits
-    if isinstance(bits, bool) or bits % 8 or not LEAST_BITS <= bits <= MOST_BITS:
-        raise QueryError(f"bits is {bits!r}: give a multiple of 8 from {LEAST_BITS} to {MOST_BITS}")
+    require_bits(bits)
     if folder.format < FORMAT:
         raise ArchiveError(f"{folder.path} is of format {folder.format}, without fits: run `medlike upgrade` first")
     report = FitReport(reason, images=store.count())
@@ -139,6 +138,12 @@ def learn(
     report.images, report.units, report.sample = sample.images, sample.units, len(sample.content)
     report.seconds["fit"] = time.perf_counter() - began
     return report, FitFacts(report.digest, report.bits, report.directions)
+
+
+def require_bits(bits: int) -> None:
+    """Raise QueryError unless codes can have this many bits."""
+    if isinstance(bits, bool) or bits % 8 or not LEAST_BITS <= bits <= MOST_BITS:
+        raise QueryError(f"bits is {bits!r}: give a multiple of 8 from {LEAST_BITS} to {MOST_BITS}")
 
 
 def drawn(store: Store, bundle: str, most: int = SAMPLE) -> FitSample:

@@ -87,9 +87,9 @@ def encode_all(
             report.waiting += len(page)
             continue
         pairs = zip(page, text_encoder.texts([text for _, text in page]), strict=True)
-        known = [(number, codes) for (number, _), codes in pairs if codes is not None]
+        known = {number: codes for (number, _), codes in pairs if codes is not None}
         with store.commit("encode") as commit:
-            _put(commit, digest, known)
+            commit.encode_texts(digest, known)
             commit.rows = len(known)
         report.texts, report.unread = report.texts + len(known), report.unread + len(page) - len(known)
         report.generation = commit.generation
@@ -135,7 +135,7 @@ class GroupCodes:
         for row, image, texts in zip(rows, self.images, self.texts, strict=True):
             commit.encode(row, self.digest, EncodingRow(*image))
             numbered = enumerate(texts[:TEXTS], TEXTS * row)
-            _put(commit, self.digest, [(number, codes) for number, codes in numbered if codes is not None])
+            commit.encode_texts(self.digest, {number: codes for number, codes in numbered if codes is not None})
         if self.sentences is not None:
             _put_sentences(commit, self.digest, rows, self.sentences)
 
@@ -164,8 +164,3 @@ def _put_sentences(
 ) -> None:
     coded = [(row, digest, *(codes or (b"", b""))) for row, codes in zip(rows, sentences, strict=True)]
     commit.connection.executemany("INSERT OR REPLACE INTO field_encodings VALUES (?, ?, ?, ?)", coded)
-
-
-def _put(commit: Commit, digest: str, numbered: Sequence[tuple[int, tuple[bytes, bytes]]]) -> None:
-    rows = [(number, digest, *codes) for number, codes in numbered]
-    commit.connection.executemany("INSERT OR REPLACE INTO text_encodings VALUES (?, ?, ?, ?)", rows)

@@ -84,6 +84,7 @@ class ArchiveWriter:
             intake.between_groups = lambda: self._give_way(intake.bundle)
             report = intake.run(discover(places, settings.frames, intake.report.archives.append, segmentations))
             self._refresh(report, settings.fit, progress)
+            self.bundles.current().indexes.keep_neighbours()
         return report
 
     def drain(
@@ -99,12 +100,15 @@ class ArchiveWriter:
         with self.writing(wait, short=True):
             report = self._drain(frames, progress, decoding, on_conflict)
             self._refresh(report, fit, progress)
+            self.bundles.current().indexes.keep_neighbours(anyhow=False)
         return report
 
     def fit(self, bits: int | None, progress: Progress[FitReport] | None, wait: float) -> FitReport:
         """Fit codes to the images and switch to them, and return a report."""
         with self.writing(wait):
-            return fitting.fit(self.bundles, "asked", bits, progress)
+            report = fitting.fit(self.bundles, "asked", bits, progress)
+            self.bundles.current().indexes.keep_neighbours()
+        return report
 
     def remove(self, ids: Iterable[str] | str, erase: bool, wait: float) -> removal.RemovalReport:
         """Remove or erase images, and return a report. What was received before and waits is not committed first."""
@@ -137,7 +141,7 @@ class ArchiveWriter:
             report = upkeep.compact(self.store, self.links, self.pixels, used)
             self.bundles.drop_indexes()
             upkeep.drop_former_fits(folder)
-            self.bundles.current().indexes.rebuild()
+            self._rebuild()
         return report
 
     def reindex(
@@ -152,26 +156,38 @@ class ArchiveWriter:
         """Encode everything under other bundles and switch to them, or rebuild the indexes, and return a report."""
         with self.writing(wait):
             self._drain_with_key()
-            return switching.reindex(self.bundles, bundle, text_bundle, encoder, progress, drop_lost)
+            report = switching.reindex(self.bundles, bundle, text_bundle, encoder, progress, drop_lost)
+            self.bundles.current().indexes.keep_neighbours()
+        return report
 
     def upgrade(self, progress: Progress[UpgradeReport] | None, wait: float) -> UpgradeReport:
         """Upgrade the archive to the newest format, and return a report."""
         with self.writing(wait):
             folder = self.bundles.current().folder
+            room.to_upgrade(folder, self.store.count()).require()
             report = UpgradeReport(former=folder.format)
-            upgrade.upgrade(folder, self.store, self.links, report, progress)
-            self.bundles.use(replace(folder, format=FORMAT))
+
+            def publish() -> None:
+                self.bundles.use(replace(folder, format=FORMAT))
+
+            upgrade.upgrade(folder, self.store, self.links, publish, report, progress)
             encoded = switching.encode_sentences(self.bundles)
             report.sentences = 0 if encoded is None else encoded.sentences
             if fitting.due(self.store, self.bundles.current().folder):
                 report.fit = fitting.fit(self.bundles, "upgrade")
+                self.bundles.current().indexes.keep_neighbours()
         return report
 
     def finish_restore(self) -> None:
         """Delete copies of images that were committed or compacted away during a backup, and make the indexes."""
         with self.writing():
             upkeep.sweep(self.store, self.links, self.pixels)
-            self.bundles.current().indexes.rebuild()
+            self._rebuild()
+
+    def _rebuild(self) -> None:
+        indexes = self.bundles.current().indexes
+        indexes.rebuild()
+        indexes.keep_neighbours()
 
     def _recover(self) -> None:
         upkeep.sweep(self.store, self.links, self.pixels)
@@ -251,5 +267,5 @@ class ArchiveWriter:
     def _finish_erasure(self) -> FitReport | None:
         removal.finish_erasure(self.store, self.links, self.pixels, self.spool, self.bundles.drop_indexes)
         report = fitting.after_erasure(self.bundles)
-        self.bundles.current().indexes.rebuild()
+        self._rebuild()
         return report

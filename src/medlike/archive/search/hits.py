@@ -107,10 +107,10 @@ def label_share(pairs: "LabelPairs", similarity: float) -> float | None:
     number = len(pairs.similarities)
     middle = int(np.searchsorted(pairs.similarities, np.float32(similarity)))
     start = max(0, min(middle - BAND // 2, number - BAND))
-    band = slice(start, start + BAND)
-    if number < BAND or len(np.unique(pairs.images[band])) < PATIENTS:
+    first, second = (images[start : start + BAND] for images in (pairs.first, pairs.second))
+    if number < BAND or len(np.unique([first, second])) < PATIENTS:
         return None
-    return float(pairs.equal[band].mean())
+    return float((pairs.labels[first] == pairs.labels[second]).mean())
 
 
 def _rows(view: View, ranked: Candidates) -> list[int]:

@@ -27,7 +27,7 @@ from medlike.archive.storage.branches import begin_branch
 from medlike.archive.storage.creation import UNFINISHED
 from medlike.archive.storage.database import Database, address, storage_errors
 from medlike.archive.storage.folder import FILE, LARGEST, Folder, spool_of
-from medlike.archive.storage.identity import KEY_FILE, LINKS_FILE, NO_KEY, Identity, Links
+from medlike.archive.storage.identity import KEY_FILE, LINKS_FILE, LINKS_SINCE, NO_KEY, Identity, Links
 from medlike.archive.storage.pixels import Pixels, preview_name
 from medlike.archive.storage.spool import Spool, move_spool
 from medlike.archive.storage.store import Store
@@ -293,7 +293,7 @@ def _finish(target: Path, description: bytes, key: bytes | None) -> None:
             with store.commit("restore") as commit:
                 if bare:
                     # Images older than this have no link, and that is no fault.
-                    commit.set("links_since", str(commit.generation))
+                    commit.set(LINKS_SINCE, str(commit.generation))
                 if keyless:
                     commit.set(NO_KEY, "absent")
     finally:

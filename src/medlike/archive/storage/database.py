@@ -104,34 +104,33 @@ class Database:
 class DigestedDatabase(Database):
     """A database with digests of its rows; one that an earlier medlike made may lack them."""
 
-    def __init__(self, path: Path, sound: Mapping[str, str], probe: str) -> None:
+    def __init__(self, path: Path, sound: Mapping[str, str], probes: Mapping[str, str]) -> None:
         """Open nothing yet.
 
         Args:
             path: The file.
             sound: By table, the SQL expression that is 0 for a damaged row.
-            probe: A statement that gives a row where the tables have digests.
+            probes: By table, a statement that gives a row where its rows have digests.
         """
         super().__init__(path)
         self._sound = sound
-        self._probe = probe
-        self._has_digests = False
+        self._probes = probes
+        self._digested: set[str] = set()
 
     @property
     def tables(self) -> tuple[str, ...]:
         """Return the tables whose rows have digests."""
         return tuple(self._sound)
 
-    @property
-    def has_digests(self) -> bool:
-        """Return False in a database that an earlier medlike made, until it gets digests."""
-        if not self._has_digests:
-            self._has_digests = self.first(self._probe) is not None
-        return self._has_digests
+    def has_digests(self, table: str) -> bool:
+        """Return False for a table that an earlier medlike made, until its rows get digests."""
+        if table not in self._digested and self.first(self._probes[table]) is not None:
+            self._digested.add(table)
+        return table in self._digested
 
     def sound(self, table: str) -> str:
-        """Return the SQL expression that is 0 for a damaged row of a table; 1 in a database without digests."""
-        return self._sound[table] if self.has_digests else "1"
+        """Return the SQL expression that is 0 for a damaged row of a table; 1 if its rows have no digests."""
+        return self._sound[table] if self.has_digests(table) else "1"
 
 
 # Connections that this process has from a fork: closing one here would give up the locks of the process it is from.

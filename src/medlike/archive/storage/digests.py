@@ -20,6 +20,7 @@ TABLES = {
         "outlier_p", "modality", "outlier_facts",
     ),
     "texts": ("number", "row", "kind", "text"),
+    "text_encodings": ("number", "bundle", "code", "embedding"),
     "fits": ("fit", "bundle", "generation", "facts", "arrays"),
 }  # fmt: skip
 LINK_TABLES = {
@@ -29,15 +30,23 @@ LINK_TABLES = {
 }
 #: By table, the columns that name a row.
 KEYS = {
-    "images": ("row",), "encodings": ("row", "bundle"), "texts": ("number",), "fits": ("fit",),
+    "images": ("row",), "encodings": ("row", "bundle"), "texts": ("number",), "text_encodings": ("number", "bundle"),
+    "fits": ("fit",),
     "links": ("id",), "files": ("path",), "file_ids": ("path", "id"),
 }  # fmt: skip
 _COLUMNS = TABLES | LINK_TABLES
+#: Tables whose rows an earlier medlike writes without naming columns: they get the column by `medlike upgrade` alone.
+LATE = ("text_encodings", *LINK_TABLES)
 #: Gives a row where the store has digests; that of an earlier medlike gets them at its next write.
-HAS_DIGESTS = (
+_HAS_DIGESTS = (
     "SELECT 1 FROM pragma_table_info('texts') texts, pragma_table_info('encodings') encodings"
     " WHERE texts.name = 'digest' AND encodings.name = 'features'"
 )
+#: By table, a statement that gives a row where its rows have digests.
+PROBES = {
+    table: f"SELECT 1 FROM pragma_table_info('{table}') WHERE name = 'digest'" if table in LATE else _HAS_DIGESTS
+    for table in _COLUMNS
+}
 
 
 def computed(table: str) -> str:
@@ -50,8 +59,6 @@ def computed(table: str) -> str:
     return f"CASE WHEN encodings.features IS NULL THEN {plain} ELSE {ROW_DIGEST}({columns}, encodings.features) END"
 
 
-#: Gives a row where the link table has digests; that of an earlier medlike gets them by `medlike upgrade`.
-LINKS_HAVE_DIGESTS = "SELECT 1 FROM pragma_table_info('links') WHERE name = 'digest'"
 #: By table, the SQL expression that is 0 if a row is not what was written. SQLite computes both sides of an OR.
 SOUND = {
     table: f"(CASE WHEN {table}.digest IS NULL THEN 1 ELSE {table}.digest = {computed(table)} END)"
@@ -66,18 +73,28 @@ def seal(connection: sqlite3.Connection, table: str, where: str, values: Sequenc
 
 def damaged(database: DigestedDatabase, table: str) -> list[int | str]:
     """Return the rows of a table that are not what was written, each by the first column that names it."""
-    if not database.has_digests:
+    if not database.has_digests(table):
         return []
     return [row for (row,) in database.query(f"SELECT {KEYS[table][0]} FROM {table} WHERE NOT {SOUND[table]}")]
 
 
 def unchecked(database: DigestedDatabase) -> dict[str, int]:
     """Return how many rows of each table have no digest, for the tables with such rows."""
-    where = "digest IS NULL" if database.has_digests else "1"
     present = {name for (name,) in database.query("SELECT name FROM sqlite_master WHERE type = 'table'")}
-    names = [table for table in database.tables if table in present]
-    counts = {table: database.number(f"SELECT count(*) FROM {table} WHERE {where}") for table in names}
+    counts = {}
+    for table in database.tables:
+        where = "digest IS NULL" if database.has_digests(table) else "1"
+        counts[table] = database.number(f"SELECT count(*) FROM {table} WHERE {where}") if table in present else 0
     return {table: count for table, count in counts.items() if count}
+
+
+def add_columns(database: DigestedDatabase) -> None:
+    """Add the columns of the digests to the tables that get them by `medlike upgrade` alone, in one step."""
+    tables = [table for table in database.tables if table in LATE and not database.has_digests(table)]
+    if tables:
+        with storage_errors(database.path), transaction(database.connection):
+            for table in tables:
+                database.connection.execute(f"ALTER TABLE {table} ADD COLUMN digest BLOB")
 
 
 def seal_all(database: DigestedDatabase, table: str, progress: Callable[[int], None]) -> None:

@@ -24,6 +24,7 @@ MISSING = (
     "put it back from a backup with links; without one, run `medlike backup` and `medlike restore`, which makes an "
     "archive with an empty one"
 )
+LINKS_SINCE = "links_since"  # a setting of the store: the generation at which it was restored without its links
 NO_KEY = "id_key"  # a setting of the store: "absent" in an archive that was restored without the key
 
 # Without keep_identifiers the link table says where an image came from, not whose it is.
@@ -101,7 +102,7 @@ class Links(DigestedDatabase):
 
     def __init__(self, private: Path) -> None:
         sound = {table: digests.SOUND[table] for table in digests.LINK_TABLES}
-        super().__init__(private / LINKS_FILE, sound, digests.LINKS_HAVE_DIGESTS)
+        super().__init__(private / LINKS_FILE, sound, digests.PROBES)
 
     @staticmethod
     def create(private: Path) -> "Links":
@@ -184,18 +185,10 @@ class Links(DigestedDatabase):
                 connection.executemany(
                     "INSERT OR IGNORE INTO file_ids(path, id) VALUES (?, ?)", [(file.path, id) for id in file.ids]
                 )
-            if self.has_digests:
+            if self.has_digests("links"):
                 digests.seal(connection, "links", f"id IN {EACH}", (each(row[0] for row in rows),))
                 for table in ("files", "file_ids"):
                     digests.seal(connection, table, f"path IN {EACH}", (each(file.path for file in seen),))
-
-    def add_digests(self) -> None:
-        """Add the columns of the digests where an earlier medlike made the file; rows get theirs by `seal_all`."""
-        if not self.has_digests:
-            # Never by a mere write: an earlier medlike could not write to the table any more.
-            with storage_errors(self.path), transaction(self.connection):
-                for table in self.tables:
-                    self.connection.execute(f"ALTER TABLE {table} ADD COLUMN digest BLOB")
 
     def delete(self, ids: Sequence[str]) -> None:
         """Delete the links of ids, and what is known of the files they came from."""

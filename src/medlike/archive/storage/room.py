@@ -64,8 +64,7 @@ def to_compact(folder: Folder) -> Room:
 
 def to_erase(folder: Folder) -> Room:
     """Return what an erasure needs: as for `compact`, and the link table is written anew as well."""
-    parts = folder.bytes()
-    links = sum(path.stat().st_size for path in folder.private.glob("links.sqlite*"))
+    parts, links = folder.bytes(), _links(folder)
     largest = max(parts["store"], links)
     return Room("erasing", folder.path, 2 * parts["store"] + links + parts["index"] + _SLACK, largest)
 
@@ -81,6 +80,17 @@ def to_reindex(folder: Folder, images: int, bundle: BundleFacts | None = None) -
 def to_fit(folder: Folder, images: int) -> Room:
     """Return what `fit` needs: an index of all images under the fit."""
     return replace(to_reindex(folder, images), write="fitting")
+
+
+def to_upgrade(folder: Folder, images: int) -> Room:
+    """Return what `upgrade` needs: longer rows in store and link table, a log of them, and an index under a fit."""
+    rows = folder.bytes()["store"] + _links(folder)
+    return Room("upgrading", folder.path, 2 * rows + to_fit(folder, images).archive)
+
+
+def _links(folder: Folder) -> int:
+    """The bytes of the link table and its log."""
+    return sum(path.stat().st_size for path in folder.private.glob("links.sqlite*"))
 
 
 def _scratch() -> Path:

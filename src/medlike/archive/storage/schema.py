@@ -7,7 +7,7 @@ erasure builds the word index and the file anew anyhow.
 import sqlite3
 
 from medlike.archive.storage.database import transaction
-from medlike.archive.storage.digests import TABLES
+from medlike.archive.storage.digests import LATE, TABLES
 
 _FIRST = """
 CREATE TABLE settings(key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
@@ -85,12 +85,12 @@ CREATE TABLE IF NOT EXISTS fits(
 );
 """
 
-SCHEMA = _FIRST + _TEXT_ENCODINGS + _FIELD_ENCODINGS + _FITS
+SCHEMA = _FIRST + _TEXT_ENCODINGS + "ALTER TABLE text_encodings ADD COLUMN digest BLOB;" + _FIELD_ENCODINGS + _FITS
 
 # What came after the first format, in the order it came: table, column, type.
 _COLUMNS = (
     ("encodings", "outlier_facts", "TEXT"),
-    *((table, "digest", "BLOB") for table in TABLES),
+    *((table, "digest", "BLOB") for table in TABLES if table not in LATE),
     ("encodings", "features", "BLOB"),
 )
 

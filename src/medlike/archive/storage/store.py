@@ -9,7 +9,7 @@ import json
 import os
 import sqlite3
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import fields
 from pathlib import Path
@@ -55,7 +55,7 @@ class Store(DigestedDatabase):
             raise ArchiveError(f"{path} cannot be read ({error.strerror}): check permissions") from error
         if not present:
             raise ArchiveError(f"{path} is missing: restore the archive from a backup")
-        super().__init__(path, {table: digests.SOUND[table] for table in digests.TABLES}, digests.HAS_DIGESTS)
+        super().__init__(path, {table: digests.SOUND[table] for table in digests.TABLES}, digests.PROBES)
         # Digests, and None for rows without one. A row that is written anew has another digest.
         self._checked: set[bytes | None] = {None}
         self._present: set[str] = set()  # columns of encodings, once the store has all
@@ -246,7 +246,7 @@ class Store(DigestedDatabase):
 
     def _digest(self, table: str) -> str:
         """Return the SQL expression of the digest that the rows of a table were written with."""
-        return f"{table}.digest" if self.has_digests else "NULL"
+        return f"{table}.digest" if self.has_digests(table) else "NULL"
 
     def _checked_query(self, table: str, sql: str, values: Sequence[object]) -> list[tuple[Json, ...]]:
         """Return rows of a table, each compared with its digest unless this process has done so before.
@@ -342,6 +342,21 @@ class Commit:
             f"INSERT OR REPLACE INTO encodings(row, bundle, {names}) VALUES ({marks})", (row, bundle, *values)
         )
         digests.seal(self.connection, "encodings", "row = ? AND bundle = ?", (row, bundle))
+
+    def encode_texts(self, bundle: str, codes: Mapping[int, tuple[bytes, bytes]]) -> None:
+        """Store the codes of texts under a text bundle (digest), in place of earlier ones.
+
+        Args:
+            bundle: Digest of the bundle.
+            codes: By a text's number, its code and its embedding.
+        """
+        self.connection.executemany(
+            "INSERT OR REPLACE INTO text_encodings(number, bundle, code, embedding) VALUES (?, ?, ?, ?)",
+            [(number, bundle, *values) for number, values in codes.items()],
+        )
+        if codes and self.connection.execute(digests.PROBES["text_encodings"]).fetchone():
+            where = f"bundle = ? AND number IN {EACH}"
+            digests.seal(self.connection, "text_encodings", where, (bundle, each(codes)))
 
     def remove(self, id: str) -> bool:
         """End the life of an id's live row at this generation; False where there is none."""

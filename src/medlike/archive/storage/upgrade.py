@@ -1,13 +1,14 @@
 """Upgrading an archive to the newest format: digests for all rows, and the spool under private/.
 
 Each step can be interrupted and done again, and leaves an archive that opens and answers as before. archive.json, which
-shuts out an earlier medlike, is written last, by the caller.
+shuts out an earlier medlike, is written before any step after which that one could not write to the archive.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from medlike.archive.storage.database import DigestedDatabase
-from medlike.archive.storage.digests import seal_all
+from medlike.archive.storage.digests import add_columns, seal_all
 from medlike.archive.storage.fits import FitReport
 from medlike.archive.storage.folder import FORMAT, Folder, spool_of
 from medlike.archive.storage.identity import Links
@@ -48,20 +49,26 @@ class UpgradeReport:
 
 
 def upgrade(
-    folder: Folder, store: Store, links: Links, report: UpgradeReport, progress: Progress[UpgradeReport] | None
+    folder: Folder,
+    store: Store,
+    links: Links,
+    publish: Callable[[], None],
+    report: UpgradeReport,
+    progress: Progress[UpgradeReport] | None,
 ) -> None:
-    """Do all of an upgrade but the writing of archive.json; the caller holds the writer's lock.
+    """Upgrade an archive, but for its codes; the caller holds the writer's lock.
 
     Args:
         folder: The archive's folder, as archive.json describes it.
         store: Its store, with the newest schema.
         links: Its links; where they are missing, they are left out.
+        publish: Writes archive.json with the newest format.
         report: Gets what was done.
         progress: Called with the report so far.
     """
 
     def seal(database: DigestedDatabase) -> None:
-        for table in database.tables:
+        for table in filter(database.has_digests, database.tables):
 
             def count(rows: int, table: str = table) -> None:
                 report.sealed[table] = report.sealed.get(table, 0) + rows
@@ -71,8 +78,9 @@ def upgrade(
             seal_all(database, table, count)
 
     seal(store)
-    if links.present:
-        links.add_digests()
-        seal(links)
     if folder.format < FORMAT:
         report.received = move_spool(folder.path / "spool", folder.path / spool_of(FORMAT))
+    publish()
+    for database in (store, links) if links.present else (store,):
+        add_columns(database)
+        seal(database)

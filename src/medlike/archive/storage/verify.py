@@ -10,7 +10,7 @@ from medlike.archive.storage.database import EACH, Database, DigestedDatabase, e
 from medlike.archive.storage.digests import damaged
 from medlike.archive.storage.fits import facts_of
 from medlike.archive.storage.folder import Folder
-from medlike.archive.storage.identity import KEY_FILE, MISSING, NO_KEY, Identity, Links
+from medlike.archive.storage.identity import KEY_FILE, LINKS_SINCE, MISSING, NO_KEY, Identity, Links
 from medlike.archive.storage.pixels import Pixels
 from medlike.archive.storage.removal import unfinished
 from medlike.archive.storage.spool import Spool
@@ -173,7 +173,7 @@ def _links(store: Store, links: Links) -> Iterator[Problem]:
         yield Problem("private", f"{links.path}: {text}: restore it from a backup")
     yield from _digests("private", links)
     # An archive restored without its links lacks those of its older images.
-    since = int(store.setting("links_since", "-1"))
+    since = int(store.setting(LINKS_SINCE, "-1"))
     sql = (
         "SELECT row, id FROM images WHERE removed IS NULL AND added > :since AND row > :last ORDER BY row LIMIT :size"
     )
