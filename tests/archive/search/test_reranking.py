@@ -25,10 +25,10 @@ def cosine(one, other):
     return one @ other / length if length else 0.0
 
 
-def neighbours(one, vectors, count):
+def neighbours(one, vectors, count, power):
     """Position -> weight of the nearest vectors of one."""
     near = sorted(((cosine(one, other), at) for at, other in enumerate(vectors)), reverse=True)
-    return {at: max(0.0, value) ** 3 for value, at in near[:count]}
+    return {at: max(0.0, value) ** power for value, at in near[:count]}
 
 
 def diffusion(query, vectors, nearest):
@@ -36,7 +36,7 @@ def diffusion(query, vectors, nearest):
     graph = np.zeros((number, number))
     for at, one in enumerate(vectors):
         others = [other for other in range(number) if other != at]
-        for place, weight in neighbours(one, vectors[others], nearest).items():
+        for place, weight in neighbours(one, vectors[others], nearest, 3).items():
             other = others[place]
             graph[at, other] = graph[other, at] = max(weight, graph[at, other], graph[other, at])
     degrees = graph.sum(axis=1)
@@ -44,7 +44,7 @@ def diffusion(query, vectors, nearest):
         if graph[at, other]:
             graph[at, other] /= np.sqrt(degrees[at] * degrees[other])
     start = np.zeros(number)
-    for at, weight in neighbours(query, vectors, nearest).items():
+    for at, weight in neighbours(query, vectors, nearest, 3).items():
         start[at] = weight
     return np.linalg.solve(np.eye(number) - DAMPING * graph, start)
 
@@ -54,11 +54,12 @@ def expansion(query, vectors, nearest):
     units = wide / np.maximum(np.linalg.norm(wide, axis=1), 1e-9)[:, None]
 
     def mixed(one, first):
-        return first + sum(weight * units[at] for at, weight in neighbours(one, vectors, nearest).items())
+        return first + sum(weight * units[at] for at, weight in neighbours(one, vectors, nearest, 8).items())
 
     target = mixed(query, query / np.linalg.norm(query.astype(float)))
     members = np.array([mixed(one, 0.0) for one in vectors])
-    return members @ target / np.maximum(np.linalg.norm(members, axis=1), 1e-9)
+    lengths = np.maximum(np.linalg.norm(members, axis=1) * np.linalg.norm(target), 1e-9)
+    return members @ target / lengths + np.array([cosine(query, one) for one in vectors])
 
 
 @pytest.mark.parametrize("method", ["diffusion", "expansion"])

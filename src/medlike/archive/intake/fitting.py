@@ -31,9 +31,9 @@ ERASED = 0.05  # share of a fit's images that may be erased
 SAMPLE = 100_000  # images that a fit is made from at most
 SEED = 0
 BITS, LEAST_BITS, MOST_BITS = 64, 8, 512
-DIRECTIONS, POWER = 128, 0.5
+DIRECTIONS, POWER = 64, 0.0
 #: Lengths of the learned, the linear and the discriminant part of a content vector, decided by `study adaptation`.
-WEIGHTS = (1.0, 2.0, 1.0)
+WEIGHTS = (1.0, 1.0, 1.0)
 _PAGE = 1000  # rows read at a time
 
 
