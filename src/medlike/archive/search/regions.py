@@ -66,7 +66,7 @@ class RegionRanking:
 
     def shown(self, ranked: Candidates) -> Candidates:
         """Return candidates of this ranking with the distance that is shown: made of shares of differing bits."""
-        if all(arrangement.factor == 1 for arrangement in self.template.arrangements):
+        if all((each.shift, each.factor) == (0, 1) for each in self.template.arrangements):
             return ranked
         distance = ranked.distance.astype(np.float64)
         for at, (part, position) in enumerate(zip(ranked.part.tolist(), ranked.position.tolist(), strict=True)):
