@@ -15,9 +15,9 @@ from medlike.errors import BundleError
 from medlike.inference.encoder import Encoder
 
 DIGESTS = {
-    "medlike-compact-64": "8ec7db92fb9b539b71282bca65e473fd1fe200688bbb6c83fe4ec6bd52b5f57d",
-    "medlike-hmar-64": "8b4b96717e12fda8b024fa02967271f768c568151f2fbb848b7f620a99bdfa26",
-    "medlike-itq-64": "cca19922ef6c4060d73d83badd82128487f99ee9dfcb12324f1487a0f74ded52",
+    "medlike-compact-64": "8626459397df876f20242b0e17ccecd763cc803e8d27169d8659cdc30b81351e",
+    "medlike-hmar-64": "03c5b4d045ba98a6652b4a08a2b1dc3e69bdc7b52a657b21c6c330ccdfa95c2c",
+    "medlike-itq-64": "64a4892aec806f587f3e3bcb5375af12977485cd0ac6a4a6fd4b86d7b4cfe7e8",
     "medlike-text-16": "04091c7adb7b1be3bf5cb66487b1e15b099b99274eafe8d85237782c67d6f734",
 }
 

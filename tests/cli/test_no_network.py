@@ -80,6 +80,7 @@ def quick_cases(work: Path, bundle: str, data: str) -> Cases:
         ("compact", [*a]),
         ("reindex", [*a]),
         ("upgrade", [*a]),
+        ("fit", [*a]),
         ("backup", [b, *a]),
         ("restore", [b, "--archive", str(work / "c")]),
         ("calibrate", ["--data", data, "--bundle", bundle, "--out", str(work / "fitted")]),

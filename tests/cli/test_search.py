@@ -27,7 +27,9 @@ def test_json_has_every_key_and_nothing_else_on_stdout(indexed):
     assert all(set(hit) == HIT for hit in answer["hits"])
     assert set(answer["outlier"]) == VERDICT and set(answer["outlier"]["components"]) >= {"neighbours"}
     assert {"generation", "bundle", "settings", "query"} <= set(answer["receipt"])
-    distances = [hit["distance"] for hit in answer["hits"]]
+    assert answer["receipt"]["settings"]["rank"] == "neighbours"
+    by_content = medlike("search", CHEST, "-a", indexed, "--rank", "content", "--format", "json").json
+    distances = [hit["distance"] for hit in by_content["hits"]]
     assert distances == sorted(distances)
     stored = medlike("search", "--id", answer["hits"][0]["id"], "-a", indexed, "--format", "json").json
     assert set(stored) == set(answer) and set(stored["outlier"]) == VERDICT and stored["outlier"]["components"]
@@ -114,7 +116,7 @@ def test_csv_marks_the_querys_own_copy(indexed, sources):
 
 
 def test_csv_is_csv(indexed):
-    done = medlike("search", CHEST, "-a", indexed, "-k", "3", "-f", "csv")
+    done = medlike("search", CHEST, "-a", indexed, "-k", "3", "-f", "csv", "--rank", "hamming")
     rows = list(csv.DictReader(io.StringIO(done.out)))
     assert len(rows) == 3
     assert rows[0]["rank"] == "1" and int(rows[0]["distance"]) <= int(rows[2]["distance"])

@@ -4,7 +4,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from medlike.codes.packing import pack, unpack, words
+from medlike.codes.hamming import words
+from medlike.codes.packing import pack, unpack
 from medlike.errors import QueryError
 
 

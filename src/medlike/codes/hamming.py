@@ -13,11 +13,11 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from medlike.codes.packing import words
 from medlike.codes.threads import share
 from medlike.errors import QueryError
 from medlike.types import Array
 
+_WORDS = {size: np.dtype(f"u{size}") for size in (1, 2, 4, 8)}  # by the largest power of two that divides the width
 Codes = NDArray[np.uint8]
 Distances = NDArray[np.int32]
 Rows = NDArray[np.int64]
@@ -295,3 +295,22 @@ def _kernels() -> ModuleType:
     from medlike.codes import kernels
 
     return kernels
+
+
+def words(codes: NDArray[np.uint8]) -> NDArray[np.unsignedinteger]:
+    """View packed codes as the widest machine words that fit, without copying if memory allows it.
+
+    Args:
+        codes: uint8 [N, B].
+
+    Returns:
+        uint64, uint32, uint16 or uint8 [N, W] with W words of B / W bytes. The order of bits inside a word depends on
+        the processor; a Hamming distance does not.
+    """
+    width = codes.shape[1]
+    if width == 0:
+        raise QueryError("codes have no bytes: a code has at least 8 bits")
+    kind = _WORDS[min(width & -width, 8)]
+    if codes.flags.c_contiguous and (view := codes.view(kind)).flags.aligned:
+        return view
+    return np.array(codes, order="C", copy=True).view(kind)

@@ -5,8 +5,6 @@ from numpy.typing import ArrayLike, NDArray
 
 from medlike.errors import QueryError
 
-_WORDS = {size: np.dtype(f"u{size}") for size in (1, 2, 4, 8)}  # by the largest power of two that divides the width
-
 
 def pack(bits: ArrayLike) -> NDArray[np.uint8]:
     """Pack bits into bytes.
@@ -23,25 +21,6 @@ def pack(bits: ArrayLike) -> NDArray[np.uint8]:
 def unpack(codes: ArrayLike) -> NDArray[np.bool_]:
     """Unpack bytes into bits: uint8 [..., B] to bool [..., 8 B], most significant bit first."""
     return np.unpackbits(np.asarray(codes, dtype=np.uint8), axis=-1).astype(bool)
-
-
-def words(codes: NDArray[np.uint8]) -> NDArray[np.unsignedinteger]:
-    """View packed codes as the widest machine words that fit, without copying if memory allows it.
-
-    Args:
-        codes: uint8 [N, B].
-
-    Returns:
-        uint64, uint32, uint16 or uint8 [N, W] with W words of B / W bytes. The order of bits inside a word depends on
-        the processor; a Hamming distance does not.
-    """
-    width = codes.shape[1]
-    if width == 0:
-        raise QueryError("codes have no bytes: a code has at least 8 bits")
-    kind = _WORDS[min(width & -width, 8)]
-    if codes.flags.c_contiguous and (view := codes.view(kind)).flags.aligned:
-        return view
-    return np.array(codes, order="C", copy=True).view(kind)
 
 
 def unpack_grids(masks: NDArray[np.uint8], side: int) -> NDArray[np.bool_]:

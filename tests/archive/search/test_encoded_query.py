@@ -31,7 +31,7 @@ def test_own_patient_is_left_out(population):
     patients = [f"{at % 4:032x}" for at in range(40)]
     asked = population.add(40, patient=patients)[0]
     row = population.rows[asked]
-    result = population.archive.search(Query(id=asked), k=40, exclude_own_patient=True)
+    result = population.archive.search(Query(id=asked), k=40, rank="content", exclude_own_patient=True)
     expected = population.expected(
         row["code"], row["content"], 40, accepts=lambda id: population.rows[id]["patient"] != row["patient"]
     )

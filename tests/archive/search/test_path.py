@@ -54,7 +54,7 @@ def test_a_search_by_id_goes_through_few_files_each_in_one_run(archive, folder):
     archive.search(Query(id=id))  # what is loaded on first use is loaded
     files, crossed = traced(lambda: archive.search(Query(id=id), k=3))
     assert not crossed
-    assert len(files) <= MOST, sorted(files)
+    assert len(files) <= MOST, "\n".join(sorted(files))
 
 
 def test_a_search_by_image_enters_each_file_once_on_the_way_down(archive, folder):

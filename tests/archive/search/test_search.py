@@ -69,7 +69,7 @@ def test_a_search_as_of_any_generation(population):
     population.add(10)
     row = population.rows[asked]
     for generation in range(2, population.store.generation() + 1):
-        result = population.archive.search(Query(id=asked), k=50, generation=generation)
+        result = population.archive.search(Query(id=asked), k=50, rank="content", generation=generation)
         expected = population.expected(row["code"], row["content"], 50, accepts=without(asked), generation=generation)
         assert shown(result) == expected
         assert result.receipt["generation"] == generation
@@ -100,7 +100,7 @@ def test_searches_beside_a_writer_see_one_generation_each(population, monkeypatc
     def read():
         try:
             for _ in range(12):
-                found.append(population.archive.search(Query(id=asked), k=15))
+                found.append(population.archive.search(Query(id=asked), k=15, rank="content"))
         except Exception as error:
             failed.append(error)
 

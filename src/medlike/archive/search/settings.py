@@ -8,7 +8,7 @@ from medlike.errors import QueryError
 from medlike.option import Option
 
 Rank = Literal["content", "radius", "hamming", "shortlist", "exact", "neighbours"]
-DEFAULT_RANK: Rank = "content"
+DEFAULT_RANK: Rank = "neighbours"
 Grouping = Literal["series", "study"]
 Codes = Literal["fitted", "trained"]
 RegionDistance = Literal["standardised", "share"]
