@@ -1,6 +1,7 @@
 """Fixtures that every room shares."""
 
 import csv
+import sys
 from pathlib import Path
 
 import hypothesis
@@ -289,3 +290,29 @@ def write_phantoms(folder, each=12, strange=0, size=96, first=0):
 def _write_phantoms():
     """write_phantoms(folder, each=, strange=, size=): a manifest of drawn images."""
     return write_phantoms
+
+
+@pytest.fixture(scope="module")
+def open_clip():
+    """open_clip, imported from the folder of its own that the Makefile puts it in.
+
+    Beside a CPU build of torch the operators that torchvision brings compiled are missing: they are declared first,
+    and nothing here calls them.
+    """
+    import torch
+
+    apart = str(Path(sys.prefix) / "open-clip")
+    sys.path.append(apart)
+    try:
+        import torchvision
+    except RuntimeError:
+        for name in [name for name in sys.modules if name.split(".")[0] == "torchvision"]:
+            del sys.modules[name]
+        library = torch.library.Library("torchvision", "FRAGMENT")
+        for name in ("nms", "qnms"):
+            library.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+        import torchvision  # noqa: F401
+    import open_clip
+
+    yield open_clip
+    sys.path.remove(apart)

@@ -43,7 +43,7 @@ def test_upgrade(own):
     done = medlike("upgrade", "-a", own, "--wait", "1")
     assert done.code == 0 and "digests added to 25 rows of links" in done.out and "cannot be told" in done.out
     again = medlike("upgrade", "-a", own, "-f", "json").json
-    assert again == {"former": 3, "format": 3, "sealed": {}, "received": 0, "fit": None}
+    assert again == {"former": 3, "format": 3, "sealed": {}, "received": 0, "fit": None, "sentences": 0}
     assert medlike("verify", "-a", own).err == ""
 
 

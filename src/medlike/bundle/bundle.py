@@ -26,7 +26,7 @@ import numpy.typing as npt
 
 from medlike import strict_json
 from medlike.bundle import graph_files, specification
-from medlike.bundle.phantoms import unpacked_pictures
+from medlike.bundle.phantoms import SIZE, unpacked_pictures
 from medlike.errors import BundleError
 from medlike.types import Array, JsonObject
 
@@ -245,6 +245,11 @@ class Bundle:
         return widths if stated else (self.content_dim,)
 
     @property
+    def image_size(self) -> int:
+        """Return the side, in pixels, of the square picture that an image bundle takes."""
+        return int((self.spec.get("preprocessing") or {}).get("size", SIZE))
+
+    @property
     def local_bits(self) -> int | None:
         """Return the length of a local code in bits, None if the bundle has no regional expert."""
         value = self.spec.get("local_bits")
@@ -299,13 +304,13 @@ class Bundle:
         return _loaded(self.path / WEIGHTS)
 
     def golden_inputs(self) -> npt.NDArray[np.uint8]:
-        """Return the golden inputs of an image bundle: uint8 [N, 224, 224].
+        """Return the golden inputs of an image bundle: uint8 [N, S, S], S the image size.
 
         Raises:
             BundleError: They are damaged.
         """
         try:
-            return unpacked_pictures(self.array("golden.inputs"), int(self.spec["golden"]["count"]))
+            return unpacked_pictures(self.array("golden.inputs"), int(self.spec["golden"]["count"]), self.image_size)
         except ValueError as error:
             raise BundleError(f"the golden inputs of {self.path} are damaged ({error}); fetch it again") from None
 

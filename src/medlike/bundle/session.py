@@ -40,5 +40,5 @@ def open_session(graph: str | Path) -> InferenceSession:
 
 
 def code_values(session: InferenceSession, pictures: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-    """Return the output "bits" of each picture run alone: uint8 [N, 224, 224] -> float32 [N, K]; a bit is value > 0."""
+    """Return the output "bits" of each picture run alone: uint8 [N, S, S] -> float32 [N, K]; a bit is value > 0."""
     return np.concatenate([session.run(["bits"], {INPUT: picture[None]})[0] for picture in pictures])

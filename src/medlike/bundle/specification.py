@@ -4,6 +4,7 @@ import math
 import re
 from collections.abc import Callable, Mapping
 
+from medlike.bundle.phantoms import SIZE
 from medlike.types import Json
 
 _DIGEST = re.compile(r"[0-9a-f]{64}")
@@ -32,6 +33,11 @@ def problem(spec: Mapping[str, Json], files: tuple[str, ...]) -> str | None:
         return f"golden.count is {_shown(count)}, not a number from 1 to 1024"
     if spec.get("kind") == "text":
         return _problem_inside("text", spec.get("text"), _TEXT)
+    size = (spec.get("preprocessing") or {}).get("size", SIZE)
+    if not _whole(size, 32, 1024):
+        return f"preprocessing.size is {_shown(size)}, not a number from 32 to 1024"
+    if "cells" in spec["outputs"] and size != SIZE:
+        return f"preprocessing.size is {size}, but local codes are of images of {SIZE}"
     outlier = spec.get("outlier")
     return None if outlier is None or outlier == {} else _problem_inside("outlier", outlier, _OUTLIER)
 
@@ -84,6 +90,7 @@ _KEYS: dict[str, tuple[Check, str]] = {
     "modalities": (lambda v: v is None or _names(v, 256), "a list of at most 256 names"),
     "labels": (lambda v: v is None or isinstance(v, dict), "an object"),
     "golden": (lambda v: isinstance(v, dict), "an object"),
+    "preprocessing": (lambda v: v is None or isinstance(v, dict), "an object"),
     "files": (lambda v: isinstance(v, dict), "an object"),
     "digest": (_digest, "a SHA-256"),
 }

@@ -31,7 +31,7 @@ REQUIRED = ("name", "preset", "bits", "content_dim")
 # What `rewrite` may not change.
 FIXED = (
     "format", "kind", "bits", "content_dim", "local_bits", "outputs", "preset", "precision", "text", "golden",
-    "files",
+    "files", "preprocessing",
 )  # fmt: skip
 EITHER: JsonObject = {
     "labels": {},
@@ -70,7 +70,8 @@ def write(
 
     Args:
         path: A folder.
-        graph: For an image bundle a graph with input "image" uint8 [N, 224, 224] and outputs "bits" and "content" at
+        graph: For an image bundle a graph with input "image" uint8 [N, S, S], S being
+            `preprocessing.size` (224), and outputs "bits" and "content" at
             least; for a text bundle inputs as in `bundle.text_bundle` and outputs "bits" and "embedding". Its large
             float32 initialisers are stored as float16.
         arrays: Every other array, by name.
@@ -146,7 +147,7 @@ def _golden(draft: Path, spec: Mapping[str, Json]) -> tuple[Array, dict[str, Arr
         values = golden_values(session, content, sentences)
         inputs: dict[str, Array] = {"golden.content": content, "golden.sentences": sentences}
     else:
-        pictures = phantoms(COUNT)
+        pictures = phantoms(COUNT, spec["preprocessing"]["size"])
         values = code_values(session, pictures)
         inputs = {"golden.inputs": packed_pictures(pictures)}
     return values, inputs | {"golden.code": np.packbits(values > 0, axis=1)}

@@ -20,17 +20,14 @@ TEXT_FIELDS = ("rank", "id", "kind", "text", "distance", "similarity")
 def show(result: "Result", title: str | None = None) -> None:
     """Print a result as a table, with the verdicts on query and archive above it."""
     from medlike.cli.screen import out, print_table, say
-    from medlike.display.sheet import ITSELF, measure, share
+    from medlike.display.sheet import ITSELF, judgements, measure, share
 
     console = out()
     if title:
         console.print()
         say(title, style="bold")
-    _show_verdict(result.outlier)
-    if result.familiarity is not None:
-        say(str(result.familiarity), style="bold red" if result.familiarity.alike is False else None)
-    elif result.unjudged is not None:
-        say(result.unjudged)
+    for sentence, warns in judgements(result):
+        say(sentence, style="bold red" if warns else None)
     if not result.hits:
         console.print("no hits")
         return

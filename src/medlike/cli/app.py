@@ -11,6 +11,7 @@ from medlike.cli import (
     calibrate,
     commission,
     compact,
+    compare,
     demo,
     evaluate,
     fit,
@@ -47,7 +48,7 @@ def build() -> typer.Typer:
     app.callback()(_root)
     for panel, commands in (
         ("Search", (demo, index, search, listing, triage)),
-        ("Measure", (evaluate,)),
+        ("Measure", (evaluate, compare)),
         ("Train", (train, calibrate, commission)),
         ("Maintain an archive", (info, verify, remove, compact, backup, restore, reindex, fit, upgrade)),
     ):
@@ -55,9 +56,10 @@ def build() -> typer.Typer:
             name = module.__name__.rpartition(".")[2]
             command = getattr(module, "list_images" if name == "list" else name)
             app.command(name, epilog=module.EXAMPLES, rich_help_panel=panel)(guarded(command))
-    bundles = typer.Typer(no_args_is_help=True, help="Show bundles: trained models on disk.")
+    bundles = typer.Typer(no_args_is_help=True, help="Show and build bundles: models on disk.")
     bundles.command("info", epilog=bundle.EXAMPLES)(guarded(bundle.info))
     bundles.command("card", epilog=bundle.CARD)(guarded(bundle.card))
+    bundles.command("build", epilog=bundle.BUILD)(guarded(bundle.build))
     app.add_typer(bundles, name="bundle", rich_help_panel="Models")
     models = typer.Typer(no_args_is_help=True, help="Show the networks that can be trained.")
     models.command("info", epilog=model.EXAMPLES)(guarded(model.info))

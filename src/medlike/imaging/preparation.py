@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from medlike.imaging.fingerprints import fingerprint
 from medlike.imaging.image import Image
-from medlike.imaging.letterbox import Letterbox, letterbox
+from medlike.imaging.letterbox import SIZE, Letterbox, letterbox
 from medlike.imaging.rendering import render
 from medlike.types import U8
 
@@ -14,7 +14,7 @@ class Prepared:
     """Hold an image as the network takes it.
 
     Attributes:
-        pixels: uint8 [224, 224], 0 outside of the picture.
+        pixels: uint8 [S, S], 0 outside of the picture.
         letterbox: Where the picture lies in the square.
         fingerprint: uint8 [16, 16].
     """
@@ -24,11 +24,14 @@ class Prepared:
     fingerprint: U8
 
 
-def prepare(image: Image) -> Prepared:
-    """Render an image, letterbox it to 224 by 224 pixels, and make its fingerprint.
+def prepare(image: Image, size: int = SIZE) -> Prepared:
+    """Render an image, letterbox it to `size` by `size` pixels, and make its fingerprint.
+
+    The fingerprint does not depend on the size.
 
     Raises:
         ImageError: No pixel is a number.
     """
-    square, place = letterbox(render(image))
-    return Prepared(square, place, fingerprint(square))
+    grey = render(image)
+    square, place = letterbox(grey, size)
+    return Prepared(square, place, fingerprint(square if size == SIZE else letterbox(grey)[0]))

@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
     from medlike.imaging import Image
 
-SIZE = 224
 GRID = 14
 # Under this the most probable modality is called unknown.
 MODALITY_FLOOR = 0.5
@@ -38,11 +37,11 @@ class _Letterbox(Protocol):
 
 @runtime_checkable
 class PreparedImage(Protocol):
-    """An image as `imaging.prepare` returns it: pixels uint8 [224, 224] and its letterbox."""
+    """An image as `imaging.prepare` returns it: pixels uint8 [S, S] and its letterbox."""
 
     @property
     def pixels(self) -> U8:
-        """Return the square picture: uint8 [224, 224], 0 outside of the image."""
+        """Return the square picture: uint8 [S, S], 0 outside of the image."""
         ...
 
     @property
@@ -89,6 +88,8 @@ class Encoder:
             raise BundleError(f"{bundle.name} is a text bundle; give an image bundle such as {default()}")
         self.bundle = bundle
         self.threads = threads or usable_cores()
+        #: The side of the pictures that it takes, pixels.
+        self.image_size = bundle.image_size
         self._session = open_session(bundle.graph)
         self._names = bundle.outputs
         self._scorer = OutlierScorer.of(bundle)
@@ -102,7 +103,7 @@ class Encoder:
         Args:
             images: A mixture of paths, arrays [H, W] or [H, W, 3], Pillow pictures, `Image`s and results of
                 `imaging.prepare`. Of a file with several frames the middle one is encoded. An array uint8
-                [224, 224] is encoded as it is; every other image is first rendered and letterboxed.
+                [S, S], S being `image_size`, is encoded as it is; every other image is first rendered and letterboxed.
 
         Returns:
             The encodings as NumPy arrays, in the order of `images`.
@@ -115,19 +116,19 @@ class Encoder:
             raise InputError("one image was given where several are expected: put it into a list")
         if not len(images):
             return self._empty()
-        prepared = list(self._pool.map(_prepared, images))
+        prepared = list(self._pool.map(self._prepared, images))
         return self.encodings(self.outputs(prepared), prepared)
 
     def outputs(self, images: Sequence[Square]) -> dict[str, F32]:
         """Return all outputs of the graph for one or more prepared images, by name: float32 [N, ...].
 
         Args:
-            images: Arrays uint8 [224, 224], or results of `imaging.prepare`; at least one.
+            images: Arrays uint8 [S, S], S being `image_size`, or results of `imaging.prepare`; at least one.
 
         Raises:
-            InputError: An image is not uint8 [224, 224].
+            InputError: An image is not uint8 [S, S].
         """
-        rows = list(self._pool.map(self._run, [_pixels(image) for image in images]))
+        rows = list(self._pool.map(self._run, [self._pixels(image) for image in images]))
         return {name: np.concatenate([row[i] for row in rows]) for i, name in enumerate(self._names)}
 
     def features(self, images: Sequence[Square], output: str) -> F32:
@@ -171,6 +172,31 @@ class Encoder:
 
     def __exit__(self, *error: object) -> None:
         self.close()
+
+    def _prepared(self, image: Encodable) -> Square:
+        """Return an image as the network takes it: prepared, or an array uint8 [S, S]."""
+        if isinstance(image, np.ndarray) and image.dtype == np.uint8 and image.shape == (self.image_size,) * 2:
+            return image
+        if isinstance(image, PreparedImage) and not isinstance(image, np.ndarray):
+            return image
+        from medlike.imaging import as_image, prepare
+
+        read = as_image(image)
+        if read is None:
+            raise InputError(
+                f"{type(image).__name__} cannot be encoded: give a path, an array, a Pillow picture or an Image"
+            )
+        return prepare(read, self.image_size)
+
+    def _pixels(self, image: Square) -> U8:
+        pixels = image if isinstance(image, np.ndarray) else image.pixels
+        size = self.image_size
+        if pixels.dtype != np.uint8 or pixels.shape != (size, size):
+            raise InputError(
+                f"an image of shape {pixels.shape} and type {pixels.dtype} cannot be encoded; "
+                f"prepare it to uint8 [{size}, {size}] with medlike.imaging.prepare"
+            )
+        return np.ascontiguousarray(pixels)
 
     def _run(self, picture: U8) -> list[Array]:
         outputs: list[Array] = self._session.run(self._names, {INPUT: picture[None]})
@@ -268,32 +294,6 @@ def golden_message(bundle: Bundle, share: float) -> str:
 def _is_stack(images: Array) -> bool:
     """Return True for an array that holds several images: [N, H, W] or [N, H, W, 3]."""
     return images.ndim == 4 or (images.ndim == 3 and images.shape[-1] != 3) or not images.size
-
-
-def _prepared(image: Encodable) -> Square:
-    """Return an image as the network takes it: prepared, or an array uint8 [224, 224]."""
-    if isinstance(image, np.ndarray) and image.dtype == np.uint8 and image.shape == (SIZE, SIZE):
-        return image
-    if isinstance(image, PreparedImage) and not isinstance(image, np.ndarray):
-        return image
-    from medlike.imaging import as_image, prepare
-
-    read = as_image(image)
-    if read is None:
-        raise InputError(
-            f"{type(image).__name__} cannot be encoded: give a path, an array, a Pillow picture or an Image"
-        )
-    return prepare(read)
-
-
-def _pixels(image: Square) -> U8:
-    pixels = image if isinstance(image, np.ndarray) else image.pixels
-    if pixels.dtype != np.uint8 or pixels.shape != (SIZE, SIZE):
-        raise InputError(
-            f"an image of shape {pixels.shape} and type {pixels.dtype} cannot be encoded; "
-            f"prepare it to uint8 [{SIZE}, {SIZE}] with medlike.imaging.prepare"
-        )
-    return np.ascontiguousarray(pixels)
 
 
 def _mask(image: Square) -> Mask:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from medlike.bundle.phantoms import SIZE
 from medlike.errors import BundleError
 from medlike.types import F32, I8, U8, U64, JsonObject, Mask
 
@@ -248,6 +249,11 @@ class Encodes(Protocol):
     def encode(self, images: list[Prepared], /) -> Encodings:
         """Return the encodings of images, in their order."""
         ...
+
+
+def image_size(encoder: Encodes) -> int:
+    """Return the side, in pixels, of the pictures that an encoder takes."""
+    return int(getattr(encoder, "image_size", SIZE))
 
 
 def require_golden(encoder: Encodes) -> None:

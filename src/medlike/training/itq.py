@@ -177,7 +177,7 @@ def fit_rotation(
 
     slices: the columns of each depth.
     """
-    mean, deviation = _statistics(pooled, weights, slices)
+    mean, deviation = weighted_statistics(pooled, weights, slices)
     standard = (pooled - mean) / deviation
     widest = max(settings.bits, settings.content - 1, settings.features)
     directions, variances = principal_directions(standard, weights, widest)
@@ -213,7 +213,7 @@ def predicted_modalities(standard: F64, fitted: Fitted) -> list[str | None]:
     return [fitted.modalities[i] if known else None for i, known in zip(best, sure, strict=True)]
 
 
-def _statistics(pooled: F64, weights: F64, slices: list[slice], floor: float = 1e-3) -> tuple[F64, F64]:
+def weighted_statistics(pooled: F64, weights: F64, slices: list[slice], floor: float = 1e-3) -> tuple[F64, F64]:
     """Return the weighted mean and deviation [P] by which every depth weighs alike: squared norms are about 1."""
     mean = np.average(pooled, axis=0, weights=weights)
     deviation = np.sqrt(np.average((pooled - mean) ** 2, axis=0, weights=weights))

@@ -110,7 +110,8 @@ def content_vectors(samples: Dataset, bundle: Bundle, cache: Path | None, say: P
         say(f"encoding {len(rows)} images with {bundle.name}")
         chosen = Dataset(samples.name, tuple(samples[row] for row in rows))
         with Encoder(bundle) as encoder:
-            return np.concatenate([encoder.encode(batch).content for batch in prepare_batches(chosen)])
+            batches = prepare_batches(chosen, side=encoder.image_size)
+            return np.concatenate([encoder.encode(batch).content for batch in batches])
 
     empty = np.zeros((0, bundle.content_dim), np.int8)
     return _kept(keys, compute, cache, f"images-{bundle.encoder_digest[:16]}", empty)

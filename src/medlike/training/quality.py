@@ -17,7 +17,7 @@ from medlike.types import F64, I64, U8, JsonObject, Mask
 
 def encode_dataset(encoder: Encoder, dataset: Dataset) -> Encodings:
     """Encode every sample of a dataset, in its order."""
-    parts = [encoder.encode(batch) for batch in prepare_batches(dataset)]
+    parts = [encoder.encode(batch) for batch in prepare_batches(dataset, side=encoder.image_size)]
     if not parts:
         raise TrainingError(f"{dataset.name} has no images: nothing to encode")
     return Encodings.concatenate(parts)

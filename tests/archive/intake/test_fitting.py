@@ -77,8 +77,8 @@ def test_filters_groups_and_many_queries_go_by_the_codes_of_the_fit(filled):
     expected = filled.expected(
         row["code"], row["content"], 8, accepts=lambda other: other != id and filled.rows[other]["modality"] == "MR"
     )
-    assert ids(archive.search(Query(id=id), k=8, where={"modality": "MR"})) == [each[0] for each in expected]
-    grouped = archive.search(Query(id=id), k=5, group_by="study")
+    assert ids(archive.search(Query(id=id), k=8, rank="content", where={"modality": "MR"})) == [each[0] for each in expected]
+    grouped = archive.search(Query(id=id), k=5, rank="content", group_by="study")
     ranked = [other for other, *_ in filled.expected(row["code"], row["content"], 60) if other != id]
     studies = list(dict.fromkeys(filled.rows[other]["study"] for other in ranked))[:5]
     assert [filled.rows[hit.id]["study"] for hit in grouped] == studies

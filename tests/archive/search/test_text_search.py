@@ -96,7 +96,8 @@ def test_the_fields_of_images_are_searched_too(worded, pictures, tmp_path):
     only = {"weights": {"texts": 0, "pictures": 0}, "k": 100}
     found = worded.search(Query(text="ultrasound"), **only)
     assert len(found) == 5 and all(hit.metadata["modality"] == "US" for hit in found)
-    assert found[0].words == ("ultrasound",) and found[0].snippet.startswith("US ([ultrasound], sonography), ")
+    assert found[0].words == ("ultrasound", "sonography")
+    assert found[0].snippet.startswith("US ([ultrasound], [sonography]), ")
     folder = pictures(4, seed=5, name="labelled")
     rows = ["0000.png,XR,knee,arthrosis,tibia", "0001.png,CT,head,bleeding,", "0002.png,MR,knee,,", "0003.png,,,,"]
     (folder / "manifest.csv").write_text("\n".join(["path,modality,region,label,note", *rows]))

@@ -34,6 +34,7 @@ FUNCTION_WORDS = frozenset((
     "into", "is", "it", "its", "my", "of", "on", "or", "that", "the", "their", "there", "these", "this", "to", "was",
     "were", "what", "which", "with",
 ))  # fmt: skip
+_PLACES = 1 << 24  # more than a text has words
 HIT, END = "\x02", "\x03"  # marks around matched words; control characters are not stored
 
 
@@ -134,7 +135,7 @@ class Words:
 
         Args:
             fields: As for `best`.
-            terms: Words as `terms` cuts them; the first MOST are looked for.
+            terms: Words as `terms` cuts them, or phrases of several; the first MOST are looked for.
         """
         with self._lock, self.store.snapshot():
             self._check.require_sound()
@@ -208,8 +209,7 @@ class Words:
             # A word's texts in one go; and what came since text by text, each counted by its marks.
             table = "CREATE VIRTUAL TABLE IF NOT EXISTS temp.instances USING fts5vocab(main, words, 'instance')"
             self.store.query(table)
-            sql = "SELECT doc, count(*) FROM temp.instances WHERE term = ? GROUP BY doc"
-            postings = _postings(self.store.query(sql, (term,)))
+            postings = self._phrase(term.split(" ")) if " " in term else self._word(term)
             last = self._last()
         else:
             _, last, postings = known
@@ -226,6 +226,23 @@ class Words:
         while len(self._known) > 1 and sum(len(one.numbers) for _, _, one in self._known.values()) > HELD:
             self._known.popitem(last=False)
         return postings
+
+    def _word(self, term: str) -> Postings:
+        sql = "SELECT doc, count(*) FROM temp.instances WHERE term = ? GROUP BY doc"
+        return _postings(self.store.query(sql, (term,)))
+
+    def _phrase(self, words: Sequence[str]) -> Postings:
+        """Return the texts in which some words follow each other."""
+        starts: NDArray[np.int64] | None = None
+        for at, word in enumerate(words):
+            rows = self.store.query("SELECT doc, offset FROM temp.instances WHERE term = ?", (word,))
+            places = np.asarray(rows, np.int64).reshape(-1, 2)
+            # A phrase begins at one place of a text: the number of the text and the place as one number.
+            begins = places[:, 0] * _PLACES + places[:, 1] - at
+            starts = begins if starts is None else np.intersect1d(starts, begins)
+        assert starts is not None
+        numbers, counts = np.unique(starts // _PLACES, return_counts=True)
+        return Postings(numbers, counts.astype(np.float64))
 
     def _last(self) -> int:
         return self.store.number("SELECT max(number) FROM texts")
@@ -283,3 +300,8 @@ def _pair(postings: Postings) -> tuple[Array, Array]:
 def quoted(term: str) -> str:
     """Return a word as FTS5 takes it literally: nothing in it is an operator."""
     return '"' + term.replace('"', '""') + '"'
+
+
+def all_of(term: str) -> str:
+    """Return an expression of several words as FTS5 takes it where all of them must be there."""
+    return " AND ".join(quoted(word) for word in term.split(" "))

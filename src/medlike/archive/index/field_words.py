@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medlike import strict_json
-from medlike.archive.index.bm25 import END, HIT, K1, MOST, B, Marked, quoted, rarity
+from medlike.archive.index.bm25 import END, HIT, K1, MOST, B, Marked, all_of, rarity
 from medlike.archive.index.candidates import Field
 from medlike.archive.index.segment import Segment
 from medlike.archive.index.sources import varint
@@ -70,7 +70,7 @@ class FieldWords:
 
         Args:
             fields: Of an index of images. BM25's statistics are of all images that live in them.
-            terms: Words as `bm25.terms` cuts them.
+            terms: Words as `bm25.terms` cuts them; or expressions of several, which a sentence has if it has each.
         """
         with self._lock:
             self._refresh()
@@ -88,8 +88,11 @@ class FieldWords:
         score = np.zeros(len(live))
         images, words = int(live.sum()), int(live @ self._lengths)
         for term in terms[:MOST] if words else ():
-            sql = "SELECT doc, count(*) FROM instances WHERE term = ? GROUP BY doc"
-            table = np.asarray(self._index.execute(sql, (term,)).fetchall(), np.int64).reshape(-1, 2)
+            if " " in term:  # a sentence of fields is no prose: its words need not stand together
+                found = self._index.execute("SELECT rowid, 1 FROM fields WHERE fields MATCH ?", (all_of(term),))
+            else:
+                found = self._index.execute("SELECT doc, count(*) FROM instances WHERE term = ? GROUP BY doc", (term,))
+            table = np.asarray(found.fetchall(), np.int64).reshape(-1, 2)
             at, counts = table[:, 0] - 1, table[:, 1].astype(np.float64)
             having = int(live[at].sum())
             if having:
@@ -98,11 +101,18 @@ class FieldWords:
                 score[at] += rarity(images, having) * counts * (K1 + 1) / (counts + worn)
         return [score[sentences] for sentences in numbers], present
 
+    def holds_all(self, terms: Sequence[str]) -> bool:
+        """Return True if the fields of one image, live or not, have all of some words."""
+        with self._lock:
+            self._refresh()
+            sql = "SELECT 1 FROM fields WHERE fields MATCH ? LIMIT 1"
+            return self._index.execute(sql, (all_of(" ".join(terms[:MOST])),)).fetchone() is not None
+
     def marked(self, row: int, terms: Sequence[str]) -> Marked | None:
         """Return the words of a query in the fields of an image of the store (its row); None if it has none."""
         if not terms:
             return None
-        any_of = " OR ".join(quoted(term) for term in terms[:MOST])
+        any_of = " OR ".join(f"({all_of(term)})" for term in terms[:MOST])
         sql = (
             "SELECT highlight(fields, 0, ?, ?), snippet(fields, 0, '[', ']', '…', 16) FROM fields "
             "WHERE fields MATCH ? AND rowid = ?"

@@ -10,7 +10,7 @@ from medlike.archive.index.bm25 import Words
 from medlike.archive.index.field_words import FieldWords
 from medlike.archive.index.index import Index, Layout
 from medlike.archive.index.neighbours import NeighbourSample
-from medlike.archive.index.sources import FittedImages, StoredTexts
+from medlike.archive.index.sources import FieldSentences, FittedImages, StoredTexts
 from medlike.archive.storage import fits
 from medlike.archive.storage.folder import BundleFacts, FitFacts, Folder, TextBundleFacts
 from medlike.archive.storage.store import Store
@@ -52,16 +52,18 @@ class Indexes:
         bundle: BundleFacts,
         text: TextBundleFacts | None,
         fit: FitFacts | None = None,
+        sentences: int = 0,
     ) -> None:
-        """folder: the archive's index/ folder."""
+        """folder: the archive's index/ folder. sentences: as `Folder` has it."""
         self.folder, self.store, self.bundle, self.text, self.fit = folder, store, bundle, text, fit
+        self._sentences = sentences
         self._coded: dict[str | None, CodedImages] = {}
         self._lock = threading.Lock()
 
     @classmethod
     def of(cls, folder: Folder, store: Store) -> "Indexes":
         """Under the bundles and the fit that an archive's folder names."""
-        return cls(folder.index, store, folder.bundle, folder.text, folder.fit)
+        return cls(folder.index, store, folder.bundle, folder.text, folder.fit, folder.sentences)
 
     @cached_property
     def used(self) -> CodedImages:
@@ -111,6 +113,14 @@ class Indexes:
         return Index(self.folder, self.store, layout, StoredTexts(self.store, self.text.digest, width))
 
     @cached_property
+    def sentences(self) -> Index | None:
+        """The images by the codes of their fields' sentences; None where these are not encoded."""
+        if self.text is None or not self._sentences:
+            return None
+        layout = Layout(self.text.digest, self.text.bits, self.text.width, of="fields")
+        return Index(self.folder, self.store, layout, FieldSentences(self.store, self.text.digest))
+
+    @cached_property
     def words(self) -> Words:
         """The word index of the texts."""
         return Words(self.store)
@@ -148,5 +158,7 @@ class Indexes:
         yield self.images
         if self.pictures is not None:
             yield self.pictures
+        if self.sentences is not None:
+            yield self.sentences
         if self.has_texts():
             yield self.texts

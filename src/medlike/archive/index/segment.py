@@ -60,8 +60,9 @@ _PIECE = 1 << 18  # bytes of a column read at a time
 class Layout:
     """Widths of a bundle's arrays. bits: of the global code; content: D; local: L, or None.
 
-    of: "" for the images under an image bundle; under a text bundle "pictures" (the images' cross-modal codes)
-    or "texts" (the texts' own). For these the content is the embedding in fixed point (int16, UNIT is 1).
+    of: "" for the images under an image bundle; under a text bundle "pictures" (the images' cross-modal codes),
+    "fields" (those of their fields' sentences) or "texts" (the texts' own). For these the content is the embedding in
+    fixed point (int16, UNIT is 1).
     fit: digest of the fit that codes and content come from, None for the bundle's own.
     """
 

@@ -141,6 +141,35 @@ class StoredTexts:
         return _numbers(self.store, "SELECT number FROM texts")
 
 
+class FieldSentences(StoredImages):
+    """The images of a store whose fields make a sentence, with its codes under a text bundle (its digest)."""
+
+    def rows(self, since: int, until: int) -> Iterator[Row]:
+        """Yield the rows added in (since, until], ascending."""
+        columns = ", ".join(f"images.{name}" for name in _COLUMNS)
+        sql = (
+            f"SELECT images.row, coded.code, coded.embedding, {self.store.sound('images')}, {columns} "
+            "FROM images NOT INDEXED CROSS JOIN field_encodings coded "
+            "ON coded.row = images.row AND coded.bundle = :bundle AND length(coded.code) > 0 "
+            "WHERE images.row > :last AND images.added > :since AND images.added <= :until "
+            "ORDER BY images.row LIMIT :size"
+        )
+        first = self.store.number("SELECT row FROM images WHERE added > ? ORDER BY added, row LIMIT 1", (since,))
+        values = {"bundle": self.bundle, "since": since, "until": until}
+        for page in self.store.pages(sql, values, max(first - 1, 0)):
+            for row, code, embedding, sound, *facts in page:
+                require_sound(self.store.path, "images", row, sound)
+                yield ImageRow(row, *facts), EncodingRow(code, embedding), None
+
+    def count(self, since: int) -> int:
+        """Return how many rows were added after a generation."""
+        sql = (
+            "SELECT count(*) FROM images JOIN field_encodings coded ON coded.row = images.row AND coded.bundle = ? "
+            "AND length(coded.code) > 0 WHERE images.added > ?"
+        )
+        return self.store.number(sql, (self.bundle, since))
+
+
 def varint(size: bytes | None) -> int:
     """Return how many words FTS5 counted in a text: a variable-length integer, seven bits a byte, the highest first."""
     value = 0

@@ -30,7 +30,7 @@ from medlike.archive.storage.pixels import Pixels
 from medlike.archive.storage.record import Record
 from medlike.archive.storage.rows import ImageRow, NewImage
 from medlike.errors import ArchiveFull, ImageError, WorkerError
-from medlike.inference.encoding import Encoding, require_golden
+from medlike.inference.encoding import Encoding, image_size, require_golden
 from medlike.types import Progress
 
 if TYPE_CHECKING:
@@ -85,6 +85,7 @@ class Intake:
         """Check that the encoders give the codes of other hosts; raises BundleError if they do not."""
         self.store, self.links, self.pixels, self.identity = loaded.store, links, pixels, loaded.identity
         self.encoder, self.text_encoder, self.bundle = loaded.encoder, loaded.text_encoder, loaded.folder.bundle.digest
+        self.sentences = loaded.folder.sentences > 0
         self.settings, self.progress = settings, progress
         require_golden(self.encoder)
         if self.text_encoder is not None:
@@ -322,7 +323,7 @@ class Intake:
             codes = None
             if self.text_encoder is not None:
                 encoded = [(taken.record, encoding) for taken, encoding in group]
-                codes = text_codes.coded(self.text_encoder, encoded)
+                codes = text_codes.coded(self.text_encoder, encoded, self.sentences)
             with self.store.commit("add") as commit:
                 for taken, encoding in group:
                     if commit.remove(taken.record.id):
@@ -373,7 +374,7 @@ class Intake:
         while True:
             try:
                 image = next(images)
-                prepared = imaging.prepare(image)
+                prepared = imaging.prepare(image, image_size(self.encoder))
                 kind = "copy" if received else self.settings.pixels
                 record = records.of_image(image, self.identity, kind, self.settings.keep_identifiers, path)
                 data = imaging.encode_pixels(image.pixels) if kind == "copy" else None

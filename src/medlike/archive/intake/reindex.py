@@ -19,7 +19,7 @@ from medlike.archive.storage.pixels import Pixels
 from medlike.archive.storage.rows import ImageRow
 from medlike.archive.storage.store import Store
 from medlike.errors import ImageError
-from medlike.inference.encoding import Encodes, Encoding, require_golden
+from medlike.inference.encoding import Encodes, Encoding, image_size, require_golden
 
 if TYPE_CHECKING:
     from medlike.imaging import Prepared
@@ -66,7 +66,7 @@ def encode_again(
 
     def load(row: int) -> "list[tuple[ImageRow, Prepared | None, bool]]":
         image = store.images([row])[row]
-        return [(image, *_prepared(image, pixels, links))]
+        return [(image, *_prepared(image, pixels, links, image_size(encoder)))]
 
     def encode() -> None:
         if batch:
@@ -120,14 +120,14 @@ def settle(store: Store, bundle: str, lost: list[str]) -> int:
     return commit.generation
 
 
-def _prepared(row: ImageRow, pixels: Pixels, links: Links) -> "tuple[Prepared | None, bool]":
+def _prepared(row: ImageRow, pixels: Pixels, links: Links, size: int) -> "tuple[Prepared | None, bool]":
     from medlike import imaging
 
     try:
         stored = pictures.image(row, pixels, links)
         if stored is not None:
-            return imaging.prepare(stored), False
+            return imaging.prepare(stored, size), False
         shown = pictures.preview(row, pixels)
-        return (None, False) if shown is None else (imaging.prepare(imaging.from_array(shown)), True)
+        return (None, False) if shown is None else (imaging.prepare(imaging.from_array(shown), size), True)
     except ImageError:
         return None, False

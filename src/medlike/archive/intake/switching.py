@@ -9,6 +9,7 @@ from medlike.archive.intake.settings import IntakeSettings
 from medlike.archive.session import Bundles
 from medlike.archive.storage import room
 from medlike.archive.storage.folder import (
+    SENTENCES,
     BundleFacts,
     TextBundleFacts,
     default_text_bundle,
@@ -64,7 +65,7 @@ def reindex(
     folder = known.folder
     chosen = folder.bundle.load() if bundle is None else loaded_bundle(bundle)
     text = folder.text if text_bundle is None else text_facts(text_bundle, chosen)
-    made = encoder is None
+    made, sentences = encoder is None, 0
     if bundle is not None:
         if encoder is None:
             from medlike.inference import Encoder
@@ -82,16 +83,50 @@ def reindex(
             # Its codes are made from content vectors that there are no more.
             report.text_dropped, text = text.name, None
     if text is not None:
-        report.text = text_codes.encode_all(store, TextEncoder(text), folder.bundle.digest, progress)
+        text_encoder = TextEncoder(text)
+        report.text = text_codes.encode_all(store, text_encoder, folder.bundle.digest, progress)
+        sentences = SENTENCES if text_encoder.reads else 0
     if bundle is not None:
         report.generation = settle(store, folder.bundle.digest, report.lost)
         if folder.fit is not None:
             report.fit, fit = fitting.learn(store, folder, "bundle")
             folder = folder.with_fit(fit)
-    folder = folder.with_text(text)
+    folder = folder.with_text(text, sentences)
     from medlike.archive.index.indexes import Indexes
 
     Indexes.of(folder, store).rebuild()
     bundles.use(folder, encoder if bundle is not None else None, made)
     report.switched = True
+    return report
+
+
+def encode_sentences(
+    bundles: Bundles, progress: Progress[text_codes.TextReport] | None = None
+) -> text_codes.TextReport | None:
+    """Encode the fields of images as sentences, in an archive that lacks them, and search them from now on.
+
+    Args:
+        bundles: The archive; the caller holds the writer's lock.
+        progress: Called with the report so far.
+
+    Returns:
+        What was encoded; None if nothing is to be done, or the text bundle or its sentence encoder is not here.
+    """
+    folder = bundles.current().folder
+    if folder.text is None or folder.sentences:
+        return None
+    text_encoder = TextEncoder(folder.text)
+    if not text_encoder.reads:
+        return None
+    try:
+        report = text_codes.encode_all(bundles.store, text_encoder, folder.bundle.digest, progress)
+    except BundleError:
+        return None
+    finally:
+        text_encoder.close()
+    folder = folder.with_text(folder.text, SENTENCES)
+    from medlike.archive.index.indexes import Indexes
+
+    Indexes.of(folder, bundles.store).rebuild()
+    bundles.use(folder)
     return report

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from medlike.archive.index.field_sentences import COLUMNS, field_sentence
 from medlike.archive.storage.rows import EncodingRow
 from medlike.archive.storage.store import TEXTS, Commit, Store
 from medlike.archive.text_encoder import TextEncoder, as_bytes
@@ -26,6 +27,8 @@ _GROUP = 1024  # rows a commit
 class TextReport:
     """images, texts: encoded now. unread: texts in which nothing can be read: they are found by no meaning.
 
+    sentences: images whose fields were encoded now, as one written sentence each.
+
     waiting: texts that cannot be encoded here, because the sentence encoder is not installed.
     """
 
@@ -35,11 +38,12 @@ class TextReport:
     waiting: int = 0
     name: str | None = None
     generation: int = 0
+    sentences: int = 0
 
     @property
     def done(self) -> int:
-        """Images and texts that were gone through."""
-        return self.images + self.texts + self.unread
+        """Images, texts and sentences that were gone through."""
+        return self.images + self.texts + self.unread + self.sentences
 
 
 def encode_all(
@@ -49,6 +53,8 @@ def encode_all(
     progress: Progress[TextReport] | None = None,
 ) -> TextReport:
     """Store codes under the text bundle of each image with a content vector under `bundle` (digest), and of each text.
+
+    The fields of each image are encoded too, as one sentence.
 
     Raises:
         BundleError: This host computes other codes than the host that made the text bundle.
@@ -89,7 +95,30 @@ def encode_all(
         report.generation = commit.generation
         if progress:
             progress(report)
+    if text_encoder.reads:
+        _encode_sentences(store, text_encoder, report, progress)
     return report
+
+
+def _encode_sentences(
+    store: Store, text_encoder: TextEncoder, report: TextReport, progress: Progress[TextReport] | None
+) -> None:
+    """Store the codes of the sentence that each image's fields make, for images that have none."""
+    digest = text_encoder.facts.digest
+    sql = (
+        f"SELECT row, {', '.join(COLUMNS)} FROM images WHERE row > :last AND NOT EXISTS "
+        "(SELECT 1 FROM field_encodings coded WHERE coded.row = images.row AND coded.bundle = :text) "
+        "ORDER BY row LIMIT :size"
+    )
+    for page in store.pages(sql, {"text": digest}, size=_GROUP):
+        sentences = [field_sentence(dict(zip(COLUMNS, values, strict=True))) for _, *values in page]
+        codes = text_encoder.texts(sentences)
+        with store.commit("encode") as commit:
+            _put_sentences(commit, digest, [row for row, *_ in page], codes)
+            commit.rows = len(page)
+        report.sentences, report.generation = report.sentences + len(page), commit.generation
+        if progress:
+            progress(report)
 
 
 @dataclass(frozen=True)
@@ -99,6 +128,7 @@ class GroupCodes:
     digest: str
     images: list[tuple[bytes, bytes]]
     texts: list[list[tuple[bytes, bytes] | None]]
+    sentences: list[tuple[bytes, bytes] | None] | None = None
 
     def write(self, commit: Commit, rows: Sequence[int]) -> None:
         """Store them under the rows that the images have become."""
@@ -106,14 +136,34 @@ class GroupCodes:
             commit.encode(row, self.digest, EncodingRow(*image))
             numbered = enumerate(texts[:TEXTS], TEXTS * row)
             _put(commit, self.digest, [(number, codes) for number, codes in numbered if codes is not None])
+        if self.sentences is not None:
+            _put_sentences(commit, self.digest, rows, self.sentences)
 
 
-def coded(text_encoder: TextEncoder, group: "Sequence[tuple[Record, Encoding]]") -> GroupCodes:
-    """Return the cross-modal codes of images that were just encoded, and of their texts in order of storage."""
+def coded(
+    text_encoder: TextEncoder, group: "Sequence[tuple[Record, Encoding]]", sentences: bool
+) -> GroupCodes:
+    """Return the cross-modal codes of images that were just encoded, and of their texts in order of storage.
+
+    Args:
+        text_encoder: Encodes under the text bundle.
+        group: The images.
+        sentences: If true, their fields are encoded too, unless sentences cannot be encoded here.
+    """
     codes = text_encoder.images(np.stack([encoding.content for _, encoding in group]))
     text_codes = iter(text_encoder.texts([text for record, _ in group for text in record.texts.values()]))
     texts = [[next(text_codes) for _ in record.texts] for record, _ in group]
-    return GroupCodes(text_encoder.facts.digest, [as_bytes(codes, at) for at in range(len(group))], texts)
+    written = None
+    if sentences and text_encoder.reads:
+        written = text_encoder.texts([field_sentence(record.columns) for record, _ in group])
+    return GroupCodes(text_encoder.facts.digest, [as_bytes(codes, at) for at in range(len(group))], texts, written)
+
+
+def _put_sentences(
+    commit: Commit, digest: str, rows: Sequence[int], sentences: Sequence[tuple[bytes, bytes] | None]
+) -> None:
+    coded = [(row, digest, *(codes or (b"", b""))) for row, codes in zip(rows, sentences, strict=True)]
+    commit.connection.executemany("INSERT OR REPLACE INTO field_encodings VALUES (?, ?, ?, ?)", coded)
 
 
 def _put(commit: Commit, digest: str, numbered: Sequence[tuple[int, tuple[bytes, bytes]]]) -> None:

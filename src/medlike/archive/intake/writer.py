@@ -161,6 +161,8 @@ class ArchiveWriter:
             report = UpgradeReport(former=folder.format)
             upgrade.upgrade(folder, self.store, self.links, report, progress)
             self.bundles.use(replace(folder, format=FORMAT))
+            encoded = switching.encode_sentences(self.bundles)
+            report.sentences = 0 if encoded is None else encoded.sentences
             if fitting.due(self.store, self.bundles.current().folder):
                 report.fit = fitting.fit(self.bundles, "upgrade")
         return report

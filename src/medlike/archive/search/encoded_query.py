@@ -256,8 +256,10 @@ def _encodings(session: "Session", images: "Sequence[Image]") -> "Sequence[Encod
     if not images:
         return []
     from medlike.imaging import prepare
+    from medlike.inference.encoding import image_size
 
-    return list(session.loaded.encoder.encode([prepare(image) for image in images]))
+    encoder = session.loaded.encoder
+    return list(encoder.encode([prepare(image, image_size(encoder)) for image in images]))
 
 
 def _of_image(

@@ -94,6 +94,11 @@ def recalled(session: "Session", stated: Mapping[str, Json]) -> tuple[SearchSett
         raise QueryError(
             f"the receipt is of text bundle {encoded.text.bundle[:16]}, which the archive no longer uses: search anew"
         )
+    if encoded.text is not None and encoded.text.sentences not in (0, session.folder.sentences):
+        raise QueryError(
+            "the receipt is of a search among the fields of images as sentences, which the archive no longer has in "
+            "that form: search anew"
+        )
     return chosen, encoded
 
 

@@ -227,7 +227,7 @@ class _InWords:
         def narrowed(part: Part) -> Field:
             return _narrowed(Field.of(part, filter), query, settings)
 
-        by_words = ImagesByWords(session, self.views, fields, self.text.terms) if self.text.fields else None
+        by_words = ImagesByWords(session, self.views, fields, self.text) if self.text.fields else None
         self.warnings = text_warnings(self.text, () if by_words is None else by_words.missing)
         orders = rankings(session, self.views, self.text, image, all_weights, settings.depth, narrowed, by_words)
         self.weights = {name: all_weights[name] for name in orders}

@@ -2,13 +2,14 @@
 
 import base64
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from medlike.archive.index.bm25 import FUNCTION_WORDS, MOST, terms
+from medlike.archive.search.expansion import expansions
 from medlike.archive.search.text_relevance import is_unrelated
 from medlike.errors import INSTALL_TEXT, QueryError
 from medlike.types import Json, JsonObject
@@ -28,7 +29,8 @@ class TextQuery:
     under the text bundle (of the text, or of text and image together), None where there is none. bundle: digest of
     the text bundle. fields: whether the words are looked for in the fields of the images too; receipts of earlier
     versions do without. unrelated: whether no text of the archive is about it; it then has no code. None: too few texts
-    to judge.
+    to judge. alternatives: what means the same, by expression of the text. sentences: how the fields' sentences that
+    are compared with it are written (`Folder.sentences`), 0 for none.
     """
 
     text: str
@@ -39,9 +41,17 @@ class TextQuery:
     warnings: tuple[str, ...] = ()
     fields: bool = False
     unrelated: bool | None = False
+    alternatives: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    sentences: int = 0
+
+    @property
+    def sought(self) -> tuple[str, ...]:
+        """Return the words of the text and all that means the same."""
+        return (*self.terms, *(other for others in self.alternatives.values() for other in others))
 
     def facts(self) -> JsonObject:
         """As a receipt holds it."""
+        alternatives: JsonObject = {said: list(others) for said, others in self.alternatives.items()}
         return {
             "text": self.text,
             "terms": list(self.terms),
@@ -52,6 +62,8 @@ class TextQuery:
             "bundle": self.bundle,
             **({"fields": True} if self.fields else {}),
             **({"unrelated": True} if self.unrelated else {}),
+            **({"alternatives": alternatives} if alternatives else {}),
+            **({"sentences": self.sentences} if self.sentences else {}),
         }
 
     @classmethod
@@ -66,6 +78,11 @@ class TextQuery:
             facts["bundle"],
             fields=facts.get("fields") is True,
             unrelated=facts.get("unrelated") is True,
+            alternatives={
+                str(said): tuple(str(other) for other in others)
+                for said, others in dict(facts.get("alternatives", {})).items()
+            },
+            sentences=int(facts.get("sentences", 0)),
         )
 
 
@@ -99,6 +116,8 @@ def text_query(session: "Session", text: str, content: NDArray[np.int8] | None) 
         warnings.append(f"the text holds only words that count for nothing: {', '.join(every[:10])}")
     if len(words) > MOST:
         warnings.append(f"the text has {len(words)} different words: the first {MOST} are looked for")
+    alternatives, remarks = expansions(clean) if words else ({}, ())
+    warnings += remarks
     code = embedding = bundle = None
     unrelated: bool | None = False
     if text_encoder is None and not text_installed():
@@ -120,7 +139,7 @@ def text_query(session: "Session", text: str, content: NDArray[np.int8] | None) 
                 warnings.append("the text is long: its meaning is taken from its beginning (256 word pieces)")
             codes = text_encoder.query(clean, content)
             warnings += golden_warnings(text_encoder)
-            unrelated = is_unrelated(session, clean, words)
+            unrelated = is_unrelated(session, clean, words, alternatives)
             if not unrelated:
                 code, embedding, bundle = codes.code[0], codes.embedding[0], text_encoder.facts.digest
         else:
@@ -128,7 +147,16 @@ def text_query(session: "Session", text: str, content: NDArray[np.int8] | None) 
     if not every and text_encoder is None:
         warnings.append("the text holds no word that could be looked for")
     return TextQuery(
-        clean, words, code, embedding, bundle, tuple(warnings), fields=True, unrelated=unrelated
+        clean,
+        words,
+        code,
+        embedding,
+        bundle,
+        tuple(warnings),
+        fields=True,
+        unrelated=unrelated,
+        alternatives=alternatives,
+        sentences=0 if code is None else session.folder.sentences,
     )
 
 

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from medlike.archive.index.bm25 import MOST, Marked, best_of, telling
 from medlike.archive.index.candidates import Candidates, Field, ordered
 from medlike.archive.index.index import Part, View, positions_of
+from medlike.archive.search.expansion import absent, expanded_scores
 from medlike.archive.search.fusion import FusedRanking, image_rows
 from medlike.archive.search.ranking import rank
 from medlike.archive.search.result import Hit
@@ -35,10 +36,17 @@ class Ranking(Protocol):
 
 @dataclass(frozen=True)
 class TextViews:
-    """What a query in words is asked of, as of one generation: the texts, and the pictures by cross-modal code."""
+    """What a query in words is asked of, as of one generation.
+
+    Attributes:
+        texts: The texts.
+        pictures: The images by cross-modal code.
+        sentences: The images by the code of their fields' sentence.
+    """
 
     texts: View | None
     pictures: View | None
+    sentences: View | None
 
     @classmethod
     def of(cls, session: "Session", generation: int) -> "TextViews":
@@ -47,6 +55,7 @@ class TextViews:
         return cls(
             indexes.texts.view(generation) if indexes.has_texts() else None,
             indexes.pictures.view(generation) if indexes.pictures is not None else None,
+            indexes.sentences.view(generation) if indexes.sentences is not None else None,
         )
 
 
@@ -68,14 +77,14 @@ def rankings(
     orders: dict[str, NDArray[np.int64]] = {}
     if by_words is not None and weights["words"] and text.terms:
         orders["words"] = by_words.order(depth)
-    if views.texts is not None and (weights["words"] or weights["texts"]):
-        fields = [narrowed(part) for part in views.texts.parts]
-        if weights["words"] and text.terms and by_words is None:
-            words = session.indexes.words
-            orders["words"] = _images(fields, lambda k: words.best(fields, text.terms, k), depth)
-        if weights["texts"] and text.code is not None:
-            coded = [field.coded() for field in fields]
-            orders["texts"] = _images(coded, lambda k: _near(coded, text, k), depth)
+    fields = [] if views.texts is None else [narrowed(part) for part in views.texts.parts]
+    if views.texts is not None and weights["words"] and text.terms and by_words is None:
+        words = session.indexes.words
+        orders["words"] = _images(fields, lambda k: words.best(fields, text.terms, k), depth)
+    written = views.sentences.parts if views.sentences is not None and text.sentences else ()
+    if weights["texts"] and text.code is not None and (views.texts is not None or written):
+        coded = [*(field.coded() for field in fields), *(narrowed(part) for part in written)]
+        orders["texts"] = _images(coded, lambda k: _near(coded, text, k), depth)
     if views.pictures is not None and weights["pictures"] and text.code is not None:
         shown = [narrowed(part) for part in views.pictures.parts]
         orders["pictures"] = image_rows(shown, _near(shown, text, depth), depth)
@@ -88,18 +97,19 @@ def rankings(
 class ImagesByWords:
     """The images of a view by the words of a query: BM25 of their best text and of their fields, added."""
 
-    def __init__(self, session: "Session", views: TextViews, fields: Sequence[Field], terms: Sequence[str]) -> None:
+    def __init__(self, session: "Session", views: TextViews, fields: Sequence[Field], text: TextQuery) -> None:
         """fields: of the index of images, as they may be answered."""
         indexes, self._fields = session.indexes, fields
-        self._scores, present = indexes.field_words.scores(fields, terms)
+        terms, others = text.terms[:MOST], text.alternatives
+        self._scores, present = expanded_scores(indexes.field_words, fields, terms, others)
         if views.texts is not None:
-            texts = [Field.of(part) for part in views.texts.parts]
-            text_scores, in_texts = indexes.words.scores(texts, terms)
+            stored = [Field.of(part) for part in views.texts.parts]
+            text_scores, in_texts = expanded_scores(indexes.words, stored, terms, others)
             present |= in_texts
-            for text, score in zip(texts, text_scores, strict=True):
-                score[text.part.dead] = 0
-                self._add(text.part.segment.images[: text.part.rows], score)
-        self.missing = tuple(term for term in terms[:MOST] if term not in present)
+            for field, score in zip(stored, text_scores, strict=True):
+                score[field.part.dead] = 0
+                self._add(field.part.segment.images[: field.part.rows], score)
+        self.missing = absent(terms, others, present)
 
     def _add(self, images: NDArray[np.int64], score: NDArray[np.float64]) -> None:
         """Add the score of the best text of each image. images: rows of the store, ascending, for each text."""
@@ -155,7 +165,7 @@ def text_warnings(text: TextQuery, missing: Sequence[str] = ()) -> tuple[str, ..
 
 def explained(session: "Session", ranking: FusedRanking, text: TextQuery, hits: Sequence[Hit], view: View) -> list[Hit]:
     """Return hits with their score, their place in each ranking, and the words of the query in their texts."""
-    store, terms = session.store, telling(text.terms)
+    store, terms = session.store, telling(text.sought)
 
     def one(hit: Hit) -> Hit:
         image = store.find(hit.id, view.generation)

@@ -4,7 +4,7 @@ from contextlib import closing, suppress
 from pathlib import Path
 
 from medlike import files as durable
-from medlike.archive.storage.folder import FILE, BundleFacts, Folder, TextBundleFacts, spool_of
+from medlike.archive.storage.folder import FILE, SENTENCES, BundleFacts, Folder, TextBundleFacts, spool_of
 from medlike.archive.storage.identity import Identity, Links
 from medlike.archive.storage.lock import FILE as LOCK
 from medlike.archive.storage.lock import WriterLock
@@ -82,10 +82,14 @@ def _refuse_what_is_there(path: Path) -> None:
 def _create(
     path: Path, bundle: BundleFacts, keep_identifiers: bool, text: TextBundleFacts | None, shared: bool
 ) -> Folder:
+    from medlike.inference.sentence_weights import text_installed
+
     # Should this not come to its end, the next attempt may clear away what it finds here.
     durable.write(path / UNFINISHED, b"")
     durable.clear(path, keep=(UNFINISHED, LOCK))
     folder = Folder(path, bundle, Identity.create(path / "private").answer, keep_identifiers, text, shared)
+    if text is not None and text_installed():
+        folder = folder.with_text(text, SENTENCES)
     for part in (folder.pixels, folder.index):
         durable.make_folder(part)
     durable.make_folder(path / spool_of(folder.format), 0o700)

@@ -33,6 +33,7 @@ _WIDTHS = {
     "directions": (1, 1024),
 }  # fmt: skip
 FORMAT = 3
+SENTENCES = 1  # of how the fields of images are written as sentences
 FILE = "archive.json"
 PARTS = ("store", "pixels", "previews", "index", "private", "spool")
 LARGEST = 1 << 20  # bytes of archive.json
@@ -152,6 +153,8 @@ class Folder:
     format: int = FORMAT
     #: The fit whose codes the images are searched by, None for the bundle's own codes.
     fit: FitFacts | None = None
+    #: How the fields of the images are written as sentences; 0 where these have no codes under the text bundle.
+    sentences: int = 0
 
     @property
     def archive_id(self) -> str:
@@ -227,7 +230,8 @@ class Folder:
             if fit is not None:
                 _require_sane(fit, "fit")
             shared = None if facts.get("shared") is None else bool(facts["shared"])
-            folder = cls(path, bundle, str(facts["key"]), keep, text, shared, version, fit)
+            sentences = 0 if text is None else int(facts.get("sentences", 0))
+            folder = cls(path, bundle, str(facts["key"]), keep, text, shared, version, fit, sentences)
             if version >= 3 and facts["id"] != folder.archive_id:
                 raise ValueError(f"id is {str(facts['id'])[:40]!r}, not {folder.archive_id!r}")
             return folder
@@ -250,15 +254,23 @@ class Folder:
             facts["fit"] = asdict(self.fit)
         if self.text is not None:
             facts["text_bundle"] = asdict(self.text)
+            if self.sentences:
+                facts["sentences"] = self.sentences
         durable.write(self.path / FILE, (json.dumps(facts, indent=1, ensure_ascii=False) + "\n").encode())
 
     def under(self, bundle: BundleFacts) -> "Folder":
         """The same folder under another bundle, not yet written."""
         return replace(self, bundle=bundle)
 
-    def with_text(self, text: TextBundleFacts | None) -> "Folder":
-        """The same folder with another text bundle or none, not yet written."""
-        return replace(self, text=text, format=2 if self.format == 1 and text is not None else self.format)
+    def with_text(self, text: TextBundleFacts | None, sentences: int = 0) -> "Folder":
+        """The same folder with another text bundle or none, not yet written.
+
+        Args:
+            text: The text bundle.
+            sentences: How the fields' sentences that have codes under it are written; 0 if none has.
+        """
+        version = 2 if self.format == 1 and text is not None else self.format
+        return replace(self, text=text, sentences=sentences, format=version)
 
     def with_fit(self, fit: FitFacts | None) -> "Folder":
         """The same folder with another fit or none, not yet written."""

@@ -68,6 +68,13 @@ CREATE TABLE IF NOT EXISTS text_encodings(
     PRIMARY KEY (number, bundle)) WITHOUT ROWID;
 """
 
+_FIELD_ENCODINGS = """
+CREATE TABLE IF NOT EXISTS field_encodings(                  -- of the sentence that an image's fields make
+    row INTEGER NOT NULL REFERENCES images(row) ON DELETE CASCADE,
+    bundle TEXT NOT NULL, code BLOB NOT NULL, embedding BLOB NOT NULL,  -- empty where there is nothing to read
+    PRIMARY KEY (row, bundle)) WITHOUT ROWID;
+"""
+
 _FITS = """
 CREATE TABLE IF NOT EXISTS fits(
     fit TEXT PRIMARY KEY,                                    -- its digest
@@ -78,7 +85,7 @@ CREATE TABLE IF NOT EXISTS fits(
 );
 """
 
-SCHEMA = _FIRST + _TEXT_ENCODINGS + _FITS
+SCHEMA = _FIRST + _TEXT_ENCODINGS + _FIELD_ENCODINGS + _FITS
 
 # What came after the first format, in the order it came: table, column, type.
 _COLUMNS = (
@@ -101,7 +108,8 @@ def upgrade(connection: sqlite3.Connection) -> None:
 
 def _missing_tables(connection: sqlite3.Connection) -> list[str]:
     names = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
-    return [sql for name, sql in (("text_encodings", _TEXT_ENCODINGS), ("fits", _FITS)) if name not in names]
+    later = {"text_encodings": _TEXT_ENCODINGS, "field_encodings": _FIELD_ENCODINGS, "fits": _FITS}
+    return [sql for name, sql in later.items() if name not in names]
 
 
 def _missing_columns(connection: sqlite3.Connection) -> list[tuple[str, str, str]]:

@@ -26,6 +26,7 @@ class UpgradeReport:
         sealed: By table, rows that had no digest and got one. Damage from before cannot be told any more.
         received: Received files that wait to be committed; they lie in private/spool now.
         fit: The fit that was made at the end, None if none was due.
+        sentences: Images whose fields were encoded as sentences under the text bundle.
     """
 
     former: int
@@ -33,11 +34,12 @@ class UpgradeReport:
     sealed: dict[str, int] = field(default_factory=dict)
     received: int = 0
     fit: FitReport | None = None
+    sentences: int = 0
 
     @property
     def changed(self) -> bool:
         """Return False where the archive was of the newest format already, with a digest for each row."""
-        return self.former != self.format or bool(self.sealed)
+        return self.former != self.format or bool(self.sealed) or bool(self.sentences)
 
     @property
     def done(self) -> int:

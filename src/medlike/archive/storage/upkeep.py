@@ -39,7 +39,7 @@ def compact(store: Store, links: Links, pixels: Pixels, bundles: Sequence[str]) 
     with store.commit("compact") as commit:
         gone = commit.connection.execute("DELETE FROM images WHERE removed IS NOT NULL").rowcount
         used = ",".join("?" * len(bundles))
-        for table in ("encodings", "text_encodings"):
+        for table in ("encodings", "text_encodings", "field_encodings"):
             commit.connection.execute(f"DELETE FROM {table} WHERE bundle NOT IN ({used})", tuple(bundles))
         commit.connection.execute(f"DELETE FROM fits WHERE fit NOT IN ({used})", tuple(bundles))
         commit.connection.execute("INSERT INTO words(words) VALUES ('optimize')")

@@ -99,12 +99,24 @@ def _rows(folder: Folder, store: Store) -> Iterator[Problem]:
         repair = f"medlike reindex --text-bundle {text.path or text.name}"
         for row in store.unencoded(text.digest):
             yield Problem("store", f"row {row} has no code under {text.name}: run `{repair}`")
+        if folder.sentences and (missing := _without_sentence(store, text.digest)):
+            detail = f"the fields of {missing} images have no code under {text.name}: run `{repair}`"
+            yield Problem("store", detail)
     sql = (
         "SELECT row, length(code), length(content) FROM encodings "
         "WHERE bundle = ? AND (length(code) <> ? OR length(content) <> ?)"
     )
     for row, code, content in store.query(sql, (bundle.digest, bundle.bits // 8, bundle.content_dim)):
         yield Problem("store", f"row {row}: code of {code} bytes, content of {content}")
+
+
+def _without_sentence(store: Store, text: str) -> int:
+    """Return how many live images have fields that were not encoded under a text bundle (its digest)."""
+    sql = (
+        "SELECT count(*) FROM images WHERE removed IS NULL AND NOT EXISTS "
+        "(SELECT 1 FROM field_encodings coded WHERE coded.row = images.row AND coded.bundle = ?)"
+    )
+    return store.number(sql, (text,))
 
 
 def _digests(part: str, database: DigestedDatabase) -> Iterator[Problem]:
