@@ -38,11 +38,13 @@ def answers(folder, earlier):
         for number, image in enumerate(images):
             for rank in ("content", "radius", "hamming"):
                 found[f"image {number} {rank}"] = archive.search(Query(image=image), k=8, rank=rank)
-            found[f"region {number}"] = archive.search(Query(image=image, region=(20, 30, 120, 140)), k=5)
+            query = Query(image=image, region=(20, 30, 120, 140))
+            found[f"region {number}"] = archive.search(query, k=5, region_distance="share")
         for number, id in enumerate(ids[:4]):
             found[f"id {number}"] = archive.search(Query(id=id), k=8)
             found[f"id {number} XR"] = archive.search(Query(id=id), k=8, where={"modality": "XR"})
-            found[f"id {number} region"] = archive.search(Query(id=id, region=(10, 10, 90, 70)), k=5, scales=1)
+            query = Query(id=id, region=(10, 10, 90, 70))
+            found[f"id {number} region"] = archive.search(query, k=5, scales=1, region_distance="share")
         for words in ("chest radiograph", "fetal head", "mass"):
             found[f"words {words}"] = archive.search(Query(text=words), k=5)
             found[f"words {words}, image"] = archive.search(Query(text=words, image=images[0]), k=5)

@@ -1,5 +1,8 @@
 """Regional search against the definition, written as loops."""
 
+import math
+from fractions import Fraction
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -7,7 +10,7 @@ from hypothesis import strategies as st
 
 from medlike.codes import windows
 from medlike.codes.templates import GRID, SCALES, Template
-from medlike.codes.windows import agreement, match
+from medlike.codes.windows import agreement, match, share_of
 from medlike.errors import QueryError
 
 
@@ -32,11 +35,36 @@ def scaled(cells, scale):
     ]
 
 
-def naive(stored, valid, query, counted, orientations, scales):
+def scaling(window, scales, sample):
+    """(shift, factor) by scale: chance means by the definition, in whole numbers, and cube roots of cell numbers."""
+    means, numbers = {}, {}
+    for scale in scales:
+        resampled = scaled(window, scale)
+        codes = [] if resampled is None else [code for row in resampled for code, shown in row if shown]
+        if codes:
+            flips = sum(
+                (int(a) ^ int(b)).bit_count()
+                for code in codes
+                for cell in sample
+                for a, b in zip(code, cell, strict=True)
+            )
+            numbers[scale] = len(codes)
+            means[scale] = float(Fraction(flips, len(codes) * len(sample) * 64 * len(codes[0])))
+    own = next(iter(numbers), None)
+    made = {own: (0.0, 1.0)}
+    for scale in list(numbers)[1:]:
+        factor = round((numbers[scale] / numbers[own]) ** (1 / 3), 6)
+        made[scale] = (means[scale] - means[own] / factor, factor)
+    return made
+
+
+def naive(stored, valid, query, counted, orientations, scales, sample=()):
     """Best (distance, scale, orientation, top, left) of one image by the definition, None without one."""
     best = None
     window = [[(query[i, j], counted[i, j]) for j in range(query.shape[1])] for i in range(query.shape[0])]
+    scalings = scaling(window, scales, sample) if len(sample) else {}
     for scale in scales:
+        shift, factor = scalings.get(scale, (0.0, 1.0))
         resampled = scaled(window, scale)
         if resampled is None:
             continue
@@ -56,7 +84,8 @@ def naive(stored, valid, query, counted, orientations, scales):
                                 for a, b in zip(code, stored[top + i, left + j], strict=True):
                                     flips += (int(a) ^ int(b)).bit_count()
                     if fits and number:
-                        found = (flips / (number * 64 * query.shape[2]), scale, orientation, top, left)
+                        share = flips / (number * 64 * query.shape[2])
+                        found = ((share - shift) * factor, scale, orientation, top, left)
                         if best is None or found[0] < best[0]:
                             best = found
     return best
@@ -102,15 +131,16 @@ def packed(valid):
     return np.packbits(valid.reshape(len(valid), GRID * GRID), axis=1).reshape(len(valid), 25)
 
 
-@settings(max_examples=25, deadline=None)
-@given(cases())
-def test_both_engines_equal_the_definition(case):
+@settings(max_examples=35, deadline=None)
+@given(cases(), st.integers(0, 5))
+def test_both_engines_equal_the_definition(case, number):
     stored, valid, query, counted, orientations, scales = case
-    template = Template.of(query, counted, orientations, scales)
+    sample = np.random.default_rng(number).integers(0, 2**64, (number, query.shape[2]), dtype=np.uint64)
+    template = Template.of(query, counted, orientations, scales).standardised(sample)
     expected = [
         (row, *best)
         for row in range(len(stored))
-        if (best := naive(stored[row], valid[row], query, counted, orientations, scales)) is not None
+        if (best := naive(stored[row], valid[row], query, counted, orientations, scales, sample)) is not None
     ]
     for engine in ("numpy", "compiled"):
         found = match(stored, packed(valid), template, engine=engine)
@@ -122,6 +152,51 @@ def test_both_engines_equal_the_definition(case):
                 strict=True,
             )
         ] == expected  # fmt: skip
+
+
+@settings(max_examples=50, deadline=None)
+@given(cases())
+def test_a_standardised_distance_is_as_unlikely_as_the_share_of_a_window_of_the_querys_size(case):
+    stored, _, query, counted, orientations, scales = case
+    sample = stored.reshape(-1, query.shape[2])[::7]
+    plain = Template.of(query, counted, orientations, scales)
+    template = plain.standardised(sample)
+    if not len(sample):
+        assert template is plain
+        return
+    first = template.arrangements[0]
+    mean = np.mean([np.bitwise_count(query[i, j] ^ sample).sum(axis=1) for i, j in np.argwhere(counted)])
+    for arrangement in template.arrangements:
+        if arrangement.scale == first.scale:
+            assert (arrangement.shift, arrangement.factor) == (0, 1)
+            continue
+        # At its own mean a window is as likely as one of the query's size at its mean.
+        codes = template.codes[arrangement.cells[arrangement.cells >= 0]]
+        own = np.mean([np.bitwise_count(code ^ sample).sum(axis=1) for code in codes]) / (64 * query.shape[2])
+        middle = mean / (64 * query.shape[2])
+        assert (own - arrangement.shift) * arrangement.factor == pytest.approx(middle)
+        assert arrangement.factor == pytest.approx(math.cbrt(arrangement.bits / first.bits), abs=1e-6)
+
+
+def test_a_lesion_of_another_size_comes_before_smaller_matches_by_chance():
+    random = np.random.default_rng(3)
+    stored = random.integers(0, 2**64, (400, GRID, GRID, 1), dtype=np.uint64)
+    query = random.integers(0, 2**64, (3, 3, 1), dtype=np.uint64)
+    lesion = query[np.ix_([0, 1, 1, 2], [0, 1, 1, 2])]
+    # A third of the bits of the larger lesion differ; by chance some window of 2 x 2 has fewer.
+    noise = np.packbits(random.random((4, 4, 1, 64)) < 0.36, axis=-1).view("<u8").reshape(4, 4, 1)
+    stored[7, 5:9, 3:7] = lesion ^ noise
+    plain = Template.of(query)
+    by_share, by_chance = (
+        match(stored, None, template) for template in (plain, plain.standardised(stored[:64].reshape(-1, 1)))
+    )
+    assert by_share.rows[by_share.distance.argmin()] != 7
+    at = int(by_chance.distance.argmin())
+    chosen = plain.arrangements[by_chance.arrangement[at]]
+    assert (by_chance.rows[at], by_chance.top[at], by_chance.left[at], chosen.scale) == (7, 5, 3, 1.4)
+    share = share_of(plain.codes, stored[7], chosen, 5, 3)
+    assert share == np.bitwise_count(noise).sum() / (64 * 16)
+    assert share == pytest.approx(1 - np.nanmean(agreement(plain.codes, stored[7], chosen, 5, 3)))
 
 
 def same(a, b):
@@ -142,6 +217,8 @@ def test_many_images_rows_limits_and_masks_agree_with_numpy(words, shape):
         valid[row, : row % 5], valid[row, :, : row % 7] = False, False
     masks = packed(valid)
     template = Template.of(stored[5, : shape[0], : shape[1]], orientations=8)
+    if words == 1:
+        template = template.standardised(stored[:9].reshape(-1, 1))
     rows = np.flatnonzero(random.random(2500) < 0.4)
     every = match(stored, masks, template, rows, engine="numpy")
     assert same(match(stored, masks, template, rows, engine="compiled"), every)

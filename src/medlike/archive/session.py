@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from medlike.archive.index.cell_sample import cell_sample
 from medlike.archive.index.checks import IndexDamaged
 from medlike.archive.index.index import View
 from medlike.archive.index.indexes import Indexes
@@ -27,7 +28,7 @@ from medlike.archive.storage.pictures import StoredPictures
 from medlike.archive.storage.store import Store
 from medlike.archive.viewer import OWNER, Viewer
 from medlike.errors import QueryError
-from medlike.types import F32, JsonObject
+from medlike.types import F32, U64, JsonObject
 
 if TYPE_CHECKING:
     from medlike.archive.index.index import Index
@@ -58,6 +59,7 @@ class Loaded:
         self.archive_id = folder.archive_id
         self._usual: tuple[tuple[str, int, int] | None, F32, float] = None, np.empty(0, np.float32), 0.0
         self._pairs: tuple[tuple[str, int, int] | None, LabelPairs | None] = None, None
+        self._cells: tuple[tuple[str, int, int] | None, U64] = None, np.empty((0, 0), np.uint64)
 
     @property
     def encoder(self) -> "Encodes":
@@ -129,6 +131,20 @@ class Loaded:
             pairs = LabelPairs.of(view, images.neighbours.of(view).rows)
             self._pairs = now, pairs
         return pairs
+
+    def cells(self, images: "CodedImages", view: View) -> U64:
+        """Return a sample of the cells of the archive's own images, uint64 [M, L / 64]; see `cell_sample`.
+
+        Args:
+            images: The images by the codes in question.
+            view: The generation.
+        """
+        now = images.index.layout.key, view.generation, len(view)
+        state, cells = self._cells
+        if state != now:
+            cells = cell_sample(view)
+            self._cells = now, cells
+        return cells
 
     def under(self, folder: Folder, encoder: "Encodes | None" = None, owned: bool = False) -> "Loaded":
         """Return the same under the bundles that a folder names, sharing the encoder; indexes are opened anew."""

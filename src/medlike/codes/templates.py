@@ -5,7 +5,7 @@ of the same few query cells.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,13 +23,15 @@ class Arrangement:
 
     cells: int64 [h, w], which query cell lies there (row by row), -1 = not counted. orientation: 0 to 7,
     quarter turns anticlockwise, from 4 on of the query mirrored left to right. scale: of SCALES. bits:
-    counted cells times L.
+    counted cells times L. shift, factor: the distance of its windows is (share of differing bits - shift) x factor.
     """
 
     cells: NDArray[np.int64]
     orientation: int
     scale: float
     bits: int
+    shift: float = 0.0
+    factor: float = 1.0
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -88,6 +90,41 @@ class Template:
                 arrangements.append(Arrangement(np.ascontiguousarray(turned), orientation, float(scale), bits))
         codes = np.ascontiguousarray(cells.reshape(height * width, words))
         return Template(codes, tuple(arrangements))
+
+    def standardised(self, cells: NDArray[np.uint64]) -> "Template":
+        """Return the template with a distance that compares windows of different size by how unlikely they are.
+
+        By chance, the share of differing bits lies around a mean, and its spread falls with the number of cells, so
+        that small windows come near more often. The distance is the share that a window of the first arrangement
+        would need to be as many spreads below its mean; for that arrangement itself it is the share.
+
+        The mean is that of the query's cells over the sample. The spread falls as the cube root of the number of
+        cells: neighbouring cells are alike, so it falls more slowly than the square root of independent bits.
+
+        Args:
+            cells: uint64 [M, W], a sample of the cells of stored images.
+        """
+        if not len(cells) or not self.arrangements:
+            return self
+        # Integers up to the last division, so that every machine has the same distances.
+        flips = [int(np.bitwise_count(code ^ cells).sum(dtype=np.int64)) for code in self.codes]
+        first = self.arrangements[0]
+        mean = _mean(first, flips, len(cells))
+        scaled = []
+        for arrangement in self.arrangements:
+            # Rounded, because powers differ in the last digit between machines.
+            factor = round((arrangement.bits / first.bits) ** (1 / 3), 6)
+            shift = _mean(arrangement, flips, len(cells)) - mean / factor
+            if arrangement.scale == first.scale:
+                factor, shift = 1.0, 0.0
+            scaled.append(replace(arrangement, shift=shift, factor=factor))
+        return replace(self, arrangements=tuple(scaled))
+
+
+def _mean(arrangement: Arrangement, flips: Sequence[int], number: int) -> float:
+    """Return the mean share of differing bits of an arrangement, of the sums of its cells over `number` cells."""
+    total = sum(flips[int(cell)] for cell in arrangement.cells[arrangement.cells >= 0])
+    return total / (arrangement.bits * number)
 
 
 def _resampled(numbers: NDArray[np.int64], scale: float) -> NDArray[np.int64] | None:

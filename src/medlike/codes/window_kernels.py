@@ -2,7 +2,7 @@
 
 Eight images lie one after the other; a plane holds the distance of each of their cells to one query cell.
 Shifted by a window's cells and added, the planes give the sums of all windows of all eight images in one
-vectorised pass. Sums of arrangements with as many bits are compared lane by lane; only an image whose
+vectorised pass. Sums of arrangements of as many bits and one scaling are compared lane by lane; only an image whose
 smallest sum is within its limit is looked at window by window.
 """
 
@@ -27,7 +27,8 @@ NEVER = 65535  # the sum of what is no window; the largest real one is 196 x 128
 class Plan:
     """A template as flat arrays. starts: int64 [A + 1] into cell and shift; shapes: [A, 2]; bits: int64 [A].
 
-    cell: the query cell, shift: where it lies from the window's first cell, in cells of the grid.
+    cell: the query cell, shift: where it lies from the window's first cell, in cells of the grid. scaling: float64
+    [A, 2], what is taken from the share of differing bits, and what the rest is multiplied by.
     """
 
     codes: NDArray[np.uint64]
@@ -36,6 +37,7 @@ class Plan:
     shift: NDArray[np.int64]
     shapes: NDArray[np.int64]
     bits: NDArray[np.int64]
+    scaling: NDArray[np.float64]
 
     @staticmethod
     def of(template: Template) -> "Plan":
@@ -54,11 +56,12 @@ class Plan:
             np.asarray(shift),
             np.asarray([arrangement.shape for arrangement in template.arrangements]),
             np.asarray([arrangement.bits for arrangement in template.arrangements]),
+            np.asarray([(arrangement.shift, arrangement.factor) for arrangement in template.arrangements]),
         )
 
     def arguments(self) -> tuple[Array, ...]:
         """Return the arrays in the order in which `scan` takes them."""
-        return self.codes, self.starts, self.cell, self.shift, self.shapes, self.bits
+        return self.codes, self.starts, self.cell, self.shift, self.shapes, self.bits, self.scaling
 
     def scratch(self) -> tuple[Array, ...]:
         """Return one thread's memory.
@@ -84,7 +87,7 @@ class Plan:
 
 @compiled
 def scan(  # type: ignore[no-untyped-def]
-    stored, masks, rows, limits, codes, starts, cell, shift, shapes, bits,
+    stored, masks, rows, limits, codes, starts, cell, shift, shapes, bits, scaling,
     images, nibbles, tables, planes, sums, least, forbidden, laid, known, windows, ring, best, which, place,
 ):  # fmt: skip
     """Find the best window of stored[rows]: best float64 [M], which (-1: none within limits) and place int64 [M]."""
@@ -111,7 +114,7 @@ def scan(  # type: ignore[no-untyped-def]
         a = 0
         while a < bits.shape[0]:
             group = a
-            while a < bits.shape[0] and bits[a] == bits[group]:
+            while a < bits.shape[0] and _comparable(bits, scaling, a, group):
                 _sum(planes, words, cell, shift, starts[a], starts[a + 1], sums)
                 _lower(least, sums, forbidden[a], a == group)
                 a += 1
@@ -120,12 +123,19 @@ def scan(  # type: ignore[no-untyped-def]
                 if smallest == NEVER:
                     continue
                 share = np.float64(smallest) / np.float64(bits[group])
+                distance = (share - scaling[group, 0]) * scaling[group, 1]
                 # Of equally near windows the first arrangement counts: a later group must be nearer.
-                if share <= limits[first + b] and share < best[first + b]:
-                    best[first + b] = share
+                if distance <= limits[first + b] and distance < best[first + b]:
+                    best[first + b] = distance
                     window = _find(planes, words, b, smallest, group, a, cell, shift, starts, forbidden, sums)
                     which[first + b] = window // CELLS
                     place[first + b] = window % CELLS
+
+
+@compiled
+def _comparable(bits, scaling, a, b):  # type: ignore[no-untyped-def]
+    """Return whether the sums of two arrangements are in the order of their distances."""
+    return bits[a] == bits[b] and scaling[a, 0] == scaling[b, 0] and scaling[a, 1] == scaling[b, 1]
 
 
 @compiled

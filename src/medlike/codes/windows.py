@@ -1,6 +1,9 @@
 """Regional search: the window of a stored image whose cell codes are nearest to those of a query region.
 
-D(q, x) = min over orientations o, scales s and offsets t of sum_c Hamming(q_os[c], x[c + t]) / (cells * L).
+D(q, x) = min over orientations o, scales s and offsets t of d_s(sum_c Hamming(q_os[c], x[c + t]) / (cells * L)).
+
+d_s makes windows of different size comparable (`Template.standardised`); without it the share of differing bits
+counts as it is.
 
 q_os rearranges and resamples the query's own cell codes; nothing is encoded again. Every arrangement is made
 of the same few query cells, so each stored cell is compared once with each query cell, and an arrangement is
@@ -28,8 +31,9 @@ CHUNK = 64  # images that numpy compares at a time
 
 @dataclass(frozen=True)
 class Matches:
-    """The best window of some images: rows int64 [M], ascending; distance float64 [M], share of differing bits.
+    """The best window of some images: rows int64 [M], ascending; distance float64 [M].
 
+    distance: the share of differing bits, or by a standardised template the distance that this makes.
     arrangement: int64 [M], of the template. top, left: int64 [M], the window's first cell. Of equally near
     windows the first counts, by arrangement, then row, then column.
     """
@@ -82,6 +86,15 @@ def match(
     return Matches(*(np.concatenate([getattr(part, name) for part in parts]) for name in Matches.__dataclass_fields__))
 
 
+def share_of(
+    query: NDArray[np.uint64], stored: NDArray[np.uint64], arrangement: Arrangement, top: int, left: int
+) -> float:
+    """Return the share of differing bits of one window; the arguments are those of `agreement`."""
+    height, width = arrangement.shape
+    flips = np.bitwise_count(stored[top : top + height, left : left + width] ^ query[arrangement.cells]).sum(axis=2)
+    return int(flips[arrangement.cells >= 0].sum()) / arrangement.bits
+
+
 def agreement(
     query: NDArray[np.uint64], stored: NDArray[np.uint64], arrangement: Arrangement, top: int, left: int
 ) -> NDArray[np.float32]:
@@ -129,9 +142,10 @@ def _numpy(
             if cell >= 0:
                 sums += planes[:, cell, i : i + down, j : j + across]
                 fits &= valid[:, i : i + down, j : j + across]
-        shares = np.where(fits, sums / arrangement.bits, np.inf).reshape(number, -1)
-        at = shares.argmin(axis=1)
-        nearest = shares[np.arange(number), at]
+        distances = (sums / arrangement.bits - arrangement.shift) * arrangement.factor
+        distances = np.where(fits, distances, np.inf).reshape(number, -1)
+        at = distances.argmin(axis=1)
+        nearest = distances[np.arange(number), at]
         better = nearest < best
         best[better], which[better] = nearest[better], place
         top[better], left[better] = at[better] // across, at[better] % across

@@ -8,7 +8,7 @@ import pytest
 from medlike import Archive, Query
 from medlike.archive.search import regions
 from medlike.codes.templates import SCALES, Template
-from medlike.codes.windows import match
+from medlike.codes.windows import match, share_of
 from medlike.errors import QueryError
 
 
@@ -39,10 +39,14 @@ def everything(archive):
 def expected(archive, asked, template, k, weight=1.0):
     part, cells, masks, ids = everything(archive)
     found = match(cells, masks, template)
+    shares = [
+        share_of(template.codes, cells[row], template.arrangements[number], top, left)
+        for row, number, top, left in zip(found.rows, found.arrangement, found.top, found.left, strict=True)
+    ]
     codes, content = part.segment.array("codes"), part.segment.array("content").astype(int)
     me = ids.index(asked)
     ranked = []
-    for row, near in zip(found.rows, found.distance, strict=True):
+    for row, near, share in zip(found.rows, found.distance, shares, strict=True):
         if row == me:
             continue
         whole = np.unpackbits(codes[row] ^ codes[me]).sum() / 64
@@ -50,9 +54,20 @@ def expected(archive, asked, template, k, weight=1.0):
             (content[row] @ content[me])
             / np.sqrt(float(content[row] @ content[row]) * float(content[me] @ content[me]))
         )
-        distance = near if weight == 1 else weight * near + (1 - weight) * whole
-        ranked.append((distance, -float(alike), ids[row]))
-    return [(id, distance) for distance, _, id in sorted(ranked)[:k]]
+        distance, shown = (
+            of if weight == 1 else weight * of + (1 - weight) * whole for of in (near, share)
+        )
+        ranked.append((distance, -float(alike), ids[row], shown))
+    return [(id, shown) for _, _, id, shown in sorted(ranked)[:k]]
+
+
+def sample(archive):
+    """The cells of the 64 live images with the smallest ids."""
+    part, cells, masks, ids = everything(archive)
+    live = sorted(row for row in range(part.rows) if row not in part.dead)
+    rows = sorted(live, key=lambda row: ids[row])[:64]
+    valid = np.unpackbits(masks[rows], axis=1, count=196).astype(bool).reshape(-1, 14, 14)
+    return cells[rows][valid]
 
 
 def region_template(archive, asked, rows, columns, orientations=8, scales=SCALES):
@@ -77,8 +92,13 @@ def test_hits_are_those_of_the_regional_search_in_the_total_order(gallery, monke
         (slice(0, 1), slice(0, 1), (0, 0, 3, 3)),
     ):
         template = region_template(gallery, asked, rows, columns)
+        result = gallery.search(Query(id=asked, region=box), k=12, region_distance="share")
+        assert [(hit.id, hit.distance) for hit in result] == expected(gallery, asked, template, 12)
+        template = template.standardised(sample(gallery))
         result = gallery.search(Query(id=asked, region=box), k=12)
         assert [(hit.id, hit.distance) for hit in result] == expected(gallery, asked, template, 12)
+        blended = gallery.search(Query(id=asked, region=box), k=12, region_weight=0.5)
+        assert [(hit.id, hit.distance) for hit in blended] == expected(gallery, asked, template, 12, 0.5)
         template = region_template(gallery, asked, rows, columns, 1, (1.0,))
         result = gallery.search(Query(id=asked, region=box), k=12, orientations=1, scales=1)
         assert [(hit.id, hit.distance) for hit in result] == expected(gallery, asked, template, 12)
@@ -144,11 +164,81 @@ def test_filters_groups_and_receipts_hold_for_regions_too(gallery):
     assert [hit.id for hit in wide] == [hit.id for hit in every if hit.size[0] < 200]
     grouped = gallery.search(query, k=5, group_by="study")
     assert [hit.id for hit in grouped] == [hit.id for hit in every][:5]
+    shares = {hit.id: hit.distance for hit in every}
+    by_series = gallery.search(query, k=5, group_by="series", others=3)
+    assert all(shares[hit.id] == hit.distance for best in by_series for hit in (best, *best.others))
     receipt = json.loads(json.dumps(every.receipt))
     again = gallery.repeat(receipt)
     assert [hit.as_dict() for hit in again] == [hit.as_dict() for hit in every]
     assert not again.warnings
     assert again.query_box == every.query_box
+
+
+def test_hits_of_a_region_and_words_show_the_share_too(gallery, tmp_path):
+    from PIL import Image
+
+    picture = np.random.default_rng(6).integers(0, 256, (224, 224), dtype=np.uint8)
+    Image.fromarray(picture).save(tmp_path / "labelled.png")
+    (tmp_path / "manifest.csv").write_text("path,label\nlabelled.png,lesion\n")
+    gallery.add(tmp_path / "manifest.csv")
+    asked, box = square(gallery), (30, 30, 120, 100)
+    shares = {hit.id: hit.distance for hit in gallery.search(Query(id=asked, region=box), k=40)}
+    both = gallery.search(Query(id=asked, region=box, text="lesion"), k=5)
+    assert both[0].metadata["label"] == "lesion"
+    assert [hit.distance for hit in both] == [shares[hit.id] for hit in both]
+
+
+def test_receipts_repeat_in_the_order_that_they_were_made_in(gallery):
+    asked = square(gallery)
+    query = Query(id=asked, region=(30, 30, 120, 100))
+    standardised, share = (gallery.search(query, k=39, region_distance=name) for name in ("standardised", "share"))
+    assert [hit.id for hit in standardised] != [hit.id for hit in share]
+    assert [hit.id for hit in gallery.search(query, k=39)] == [hit.id for hit in standardised]
+    assert [hit.distance for hit in share] == sorted(hit.distance for hit in share)
+    # One of an earlier version does not name the order; nothing but a region does.
+    assert "region_distance" not in share.receipt["settings"]
+    assert "region_distance" not in gallery.search(Query(id=asked)).receipt["settings"]
+    assert standardised.receipt["settings"]["region_distance"] == "standardised"
+    before = sample(gallery)
+    for added in (False, True):
+        if added:
+            # The sample is of the images of then.
+            gallery.remove([max(hit.id for hit in share)])
+            first = min(hit.id for hit in share if hit.id != asked)
+            gallery.remove([first])
+            assert len(sample(gallery)) < len(before)
+        for result in (standardised, share):
+            again = gallery.repeat(json.loads(json.dumps(result.receipt)))
+            assert [(hit.id, hit.distance, hit.box) for hit in again] == [
+                (hit.id, hit.distance, hit.box) for hit in result
+            ]
+            assert not again.warnings
+
+
+def test_the_sample_is_of_the_images_with_the_smallest_ids_of_every_part(gallery, monkeypatch, tmp_path):
+    from PIL import Image
+
+    from medlike.archive.index import cell_sample as sampled
+
+    picture = np.random.default_rng(5).integers(0, 256, (224, 224), dtype=np.uint8)
+    Image.fromarray(picture).save(tmp_path / "later.png")
+    gallery.add(tmp_path / "later.png")
+    ids = sorted(row.id for row in gallery._store.images(range(1, 42)).values())
+    gallery.remove(ids[:1])
+    for number in (3, 64):
+        monkeypatch.setattr(sampled, "IMAGES", number)
+        view = gallery._indexes.images.view()
+        cells = []
+        for id in ids[1 : number + 1]:
+            part, at = next(
+                (part, at)
+                for part in view.parts
+                for at in range(part.rows)
+                if bytes(part.segment.array("ids")[at]).hex() == id
+            )
+            valid = np.unpackbits(part.segment.array("cell_mask")[at], count=196).astype(bool)
+            cells.append(part.segment.array("cells")[at].reshape(196, -1)[valid])
+        assert np.array_equal(sampled.cell_sample(view), np.concatenate(cells))
 
 
 def test_a_shortlist_looks_only_at_the_nearest_whole_images(gallery):
@@ -170,6 +260,8 @@ def test_regions_that_make_no_sense(gallery):
         search(Query(id=asked, region=(0, 0, 50, 50)), rank="radius")
     with pytest.raises(QueryError, match="8, 1"):
         search(Query(id=asked, region=(0, 0, 50, 50)), orientations=4)
+    with pytest.raises(QueryError, match="standardised, share"):
+        search(Query(id=asked, region=(0, 0, 50, 50)), region_distance="bits")
     with pytest.raises(QueryError, match="region_weight"):
         search(Query(id=asked, region=(0, 0, 50, 50)), region_weight=0)
     cut = search(Query(id=asked, region=(-50, 100, 50, 900)), k=2)

@@ -57,6 +57,7 @@ NAMES = {
 }
 METHODS = (
     ("bits", "bits (the search's default)", 120),
+    ("bits-share", "bits, sizes compared by share", 120),
     ("bits-all-parts", "bits, training images searched too", 120),
     ("bits-one-scale", "bits, one scale", 60),
     ("bits-upright", "bits, one scale, not turned", 30),
@@ -188,6 +189,8 @@ def _search_of(room: Room, name: str) -> Callable[[int, np.ndarray], Found]:
             raise BundleError(f"bundle {room.bench.bundle.name} gives no cell weights")
         return lambda row, rows: by_weighted_bits(boxed, asked[row], stored, row, rows, weight[row])
     settings: dict[str, Any] = {"turn": turn}
+    if name == "bits-share":
+        settings["standardised"] = False
     if name in ("bits-one-scale", "bits-upright"):
         settings["scales"] = (1.0,)
     if name == "bits-upright":

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import fft
 
+from medlike.archive.index.cell_sample import IMAGES
 from medlike.codes import hamming
 from medlike.codes.packing import pack
 from medlike.codes.templates import CELLS, GRID, SCALES, Arrangement, Template
@@ -84,10 +85,18 @@ def by_bits(
     turn: int = 0,
     orientations: int = 8,
     scales: Sequence[float] = SCALES,
+    standardised: bool = True,
 ) -> Found:
-    """Search as the archive does. query: uint64 [14,14,W], cells of the query turned by `turn`; gallery [N,14,14,W]."""
+    """Search as the archive does. query: uint64 [14,14,W], cells of the query turned by `turn`; gallery [N,14,14,W].
+
+    standardised: whether windows of different size are compared by how unlikely they are.
+    """
     valid = turned_square(boxed.valid[row], turn)
     template = template_of(query, valid, turned_span(boxed.spans[row], turn), orientations, scales)
+    if standardised:
+        # The gallery has no ids: images evenly apart stand for those with the smallest.
+        some = rows[np.linspace(0, len(rows) - 1, min(IMAGES, len(rows))).astype(int)]
+        template = template.standardised(gallery[some][boxed.turned_valid[some]])
     masks = np.packbits(boxed.turned_valid.reshape(len(boxed), CELLS), axis=1)
     found = match(gallery, masks, template, rows, np.inf, "compiled")
     sides = np.array([arrangement.shape for arrangement in template.arrangements])[found.arrangement].reshape(-1, 2)

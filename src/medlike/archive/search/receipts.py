@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from medlike.archive.session import Session
 
 TEXTS = "texts"  # under "of", where texts were searched and not images
+FORMER_DISTANCE = "share"  # the distance of regions in receipts that name none
 
 Answered = TypeVar("Answered", "Result", "TextResult")
 
@@ -41,7 +42,11 @@ def receipt(
         fit: Digest of the fit whose codes were searched, None for the bundle's own: then nothing is said of it, as in
             receipts from before there were fits.
     """
-    stated = {name: value for name, value in asdict(settings).items() if name not in ("generation", "codes")}
+    unstated = {"generation", "codes"}
+    if encoded.region is None or settings.region_distance == FORMER_DISTANCE:
+        # Receipts from before there was a choice say nothing of it.
+        unstated.add("region_distance")
+    stated = {name: value for name, value in asdict(settings).items() if name not in unstated}
     return {
         "archive": session.loaded.archive_id,
         "branch": session.loaded.branch_of(generation),
@@ -62,7 +67,8 @@ def recalled(session: "Session", stated: Mapping[str, Json]) -> tuple[SearchSett
     """
     try:
         digest, generation = str(stated["bundle"]), int(stated["generation"])
-        chosen = replace(SearchSettings.of(**stated["settings"]), generation=generation)
+        settings = {"region_distance": FORMER_DISTANCE, **stated["settings"]}
+        chosen = replace(SearchSettings.of(**settings), generation=generation)
         encoded = EncodedQuery.of_facts(stated["query"])
     except (KeyError, TypeError, ValueError) as error:
         raise QueryError(f"this is no receipt of a search ({error}): give the `receipt` of a result") from None

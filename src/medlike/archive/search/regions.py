@@ -1,6 +1,10 @@
-"""Ranking by region: the nearest window of each image, in the total order (distance, -similarity, id)."""
+"""Ranking by region: the nearest window of each image, in the total order (distance, -similarity, id).
+
+The distance is that of the template, standardised or the share of differing bits. Hits show the share in both.
+"""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,7 +14,7 @@ from medlike.archive.search.encoded_query import EncodedQuery
 from medlike.archive.search.ranking import rank
 from medlike.codes import hamming
 from medlike.codes.templates import CELLS, GRID, Template
-from medlike.codes.windows import Matches, match
+from medlike.codes.windows import Matches, match, share_of
 
 FIRST, MOST = 1024, 65_536  # images between two looks at the k-th best so far, at first and at most
 
@@ -59,6 +63,22 @@ class RegionRanking:
                 allowed = np.intersect1d(allowed, self._shortlisted[number])
             parts.append(self._matched(number, allowed, np.inf))
         return ordered(Candidates.joined(parts), self.mode)
+
+    def shown(self, ranked: Candidates) -> Candidates:
+        """Return candidates of this ranking with the distance that is shown: made of shares of differing bits."""
+        if all((each.shift, each.factor) == (0, 1) for each in self.template.arrangements):
+            return ranked
+        distance = ranked.distance.astype(np.float64)
+        for at, (part, position) in enumerate(zip(ranked.part.tolist(), ranked.position.tolist(), strict=True)):
+            segment = self.fields[part].part.segment
+            number, top, left = window(self.template, int(ranked.windows[at]))
+            cells = np.asarray(segment.array("cells", position)[position])
+            distance[at] = share_of(self.template.codes, cells, self.template.arrangements[number], top, left)
+            if self.weight < 1:
+                codes = np.asarray(segment.array("codes")[position])[None]
+                whole = hamming.distances(codes, self.encoded.code, "numpy")[0] / (8 * len(self.encoded.code))
+                distance[at] = self.weight * distance[at] + (1 - self.weight) * whole
+        return replace(ranked, distance=distance)
 
     def _passes(self) -> Iterator[tuple[int, NDArray[np.int64]]]:
         step = FIRST

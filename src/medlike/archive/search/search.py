@@ -140,7 +140,7 @@ def _answer(
     known = _first(fields_of, encoded, settings, radius)
     answers = []
     for number, query in enumerate(encoded):
-        template = _template(query, settings)
+        template = _template(session, images, view, query, settings)
         image: Ranking | None = None
         whole: WholeRanking | None = None
         if template is not None:
@@ -162,6 +162,9 @@ def _answer(
             ranked = ranked.take(slice(0, settings.k))
         else:
             ranked, groups = _grouped(ranking, fields_of[number], settings)
+        if texts is None and isinstance(image, RegionRanking):
+            ranked = image.shown(ranked)
+            groups = None if groups is None else [(image.shown(others), size) for others, size in groups]
         judged: Familiarity | None = None
         if query.text is None and query.region is None:
             fields, narrowed = fields_of[number], filter is not None
@@ -240,7 +243,8 @@ class _InWords:
         if self.image is None:
             return described(self.fields, ranked, self.views, self.text)
         positions = [np.sort(ranked.position[ranked.part == number]) for number in range(len(self.fields))]
-        return aligned(ranked, self.image.members(positions))
+        compared = self.image.members(positions)
+        return aligned(ranked, self.image.shown(compared) if isinstance(self.image, RegionRanking) else compared)
 
     def explained(self, shown: Sequence[Hit]) -> list[Hit]:
         """Return the hits with scores, places and words."""
@@ -284,13 +288,18 @@ def _familiarity(
     return Familiarity(alike, similarity, median, farther / units, units, filtered)
 
 
-def _template(query: EncodedQuery, settings: SearchSettings) -> Template | None:
+def _template(
+    session: "Session", images: "CodedImages", view: View, query: EncodedQuery, settings: SearchSettings
+) -> Template | None:
     if query.region is None:
         return None
     if settings.rank == "radius" or settings.radius is not None:
         raise QueryError("radius counts bits of the whole image's code: leave it out where a region is searched")
     scales = SCALES if settings.scales == 3 else SCALES[:1]
-    return Template.of(query.region.codes, query.region.counted, settings.orientations, scales)
+    template = Template.of(query.region.codes, query.region.counted, settings.orientations, scales)
+    if settings.region_distance == "share" or len(scales) == 1:
+        return template
+    return template.standardised(session.loaded.cells(images, view))
 
 
 def _narrowed(base: Field, query: EncodedQuery, settings: SearchSettings) -> Field:

@@ -11,6 +11,7 @@ Rank = Literal["content", "radius", "hamming", "shortlist", "exact", "neighbours
 DEFAULT_RANK: Rank = "neighbours"
 Grouping = Literal["series", "study"]
 Codes = Literal["fitted", "trained"]
+RegionDistance = Literal["standardised", "share"]
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,8 @@ class SearchSettings:
         orientations: For a region: 8 to match it turned and mirrored too, or 1.
         scales: For a region: 3 to match it 0.7 and 1.4 times as large too, or 1.
         region_weight: Share of the region in the distance, above 0, at most 1. The rest is the whole image's.
+        region_distance: For a region: "standardised" compares windows of different size by how unlikely they are in the
+            archive, "share" by their share of differing bits. `Hit.distance` is the share in both.
         shortlist: For a region: compare only this many images, the nearest by their whole codes. None compares all.
         weights: For words: weights of the fused rankings, 1 unless given, 0 to leave one out. "words" is the words of
             texts and fields, "texts" the meaning of texts, "pictures" that of pictures, "image" the query's image.
@@ -75,6 +78,13 @@ class SearchSettings:
     region_weight: Annotated[
         float, Option("With --region: weight of the region in the distance, above 0; the whole image has the rest.")
     ] = 1.0
+    region_distance: Annotated[
+        RegionDistance,
+        Option(
+            "With --region: order matches of different size by how unlikely they are by chance (standardised), or by "
+            "their share of differing bits, which favours small ones (share)."
+        ),
+    ] = "standardised"
     shortlist: Annotated[
         int | None,
         Option(
@@ -118,6 +128,7 @@ class SearchSettings:
         _one_of("scales", self.scales, (3, 1))
         if not 0 < self.region_weight <= 1:
             raise QueryError(f"region_weight is {self.region_weight!r}: give a number above 0, at most 1")
+        _one_of("region_distance", self.region_distance, get_args(RegionDistance))
         _one_of("codes", self.codes, (None, *get_args(Codes)))
         _at_least("depth", self.depth, 1, "give a number of images")
         if self.weights is not None:
@@ -153,6 +164,7 @@ class SearchKeywords(TypedDict, total=False):
     orientations: int
     scales: int
     region_weight: float
+    region_distance: RegionDistance
     shortlist: int | None
     weights: Mapping[str, float] | None
     depth: int
