@@ -1,13 +1,17 @@
-"""Pages stay short, and the README comes to its limits soon. Words are counted as `wc -w` does."""
+"""Pages stay short, and the README comes to its limits soon. Words are counted as `wc -w` does.
+
+docs/cli.md is made from the help of the commands and counts for nothing.
+"""
 
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-DOCS, README = 15_500, 1_200
+DOCS, README = 12_500, 1_200
 
 
 def test_the_pages_of_docs_stay_short():
     words = {page.name: len(page.read_text(encoding="utf-8").split()) for page in (ROOT / "docs").glob("*.md")}
+    words.pop("cli.md")
     assert len(words) > 10
     longest = ", ".join(f"{name} {count:,}" for name, count in sorted(words.items(), key=lambda item: -item[1])[:5])
     assert sum(words.values()) <= DOCS, f"docs/*.md have {sum(words.values()):,} words, {DOCS:,} at most: {longest}"
