@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 
+from medlike.codes.rotation import learned_rotation
 from medlike.errors import TrainingError
 from medlike.training.rotation import (
     balanced_weights,
     centred_basis,
     discriminant_directions,
-    learned_rotation,
     linear_classifier,
     principal_directions,
 )

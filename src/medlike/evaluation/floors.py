@@ -36,7 +36,8 @@ def fit_itq(
     Raises:
         QueryError: `bits` is no multiple of 8, or above min(N, D).
     """
-    from medlike.training.rotation import balanced_weights, learned_rotation, principal_directions
+    from medlike.codes.rotation import learned_rotation
+    from medlike.training.rotation import balanced_weights, principal_directions
 
     _check_bits(bits)
     if bits > min(features.shape):

@@ -7,9 +7,10 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
+from medlike.codes.rotation import learned_rotation
 from medlike.models.experts import CellExpert
 from medlike.training.cells import CellViews
-from medlike.training.rotation import balanced_weights, learned_rotation, principal_directions
+from medlike.training.rotation import balanced_weights, principal_directions
 from medlike.types import F32, F64, I64
 
 PER_IMAGE = 30

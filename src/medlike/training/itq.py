@@ -13,6 +13,7 @@ import torch
 
 from medlike import bundle as bundles
 from medlike.bundle import Bundle
+from medlike.codes.rotation import learned_rotation
 from medlike.datasets import (
     Dataset,
     Sample,
@@ -36,7 +37,6 @@ from medlike.training.quality import measure_bundle
 from medlike.training.rotation import (
     balanced_weights,
     centred_basis,
-    learned_rotation,
     linear_classifier,
     principal_directions,
 )

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from medlike.codes.rotation import leading_directions
 from medlike.errors import TrainingError
 from medlike.types import F64, I64
 
@@ -18,11 +19,6 @@ def balanced_weights(sources: Sequence[str], cap: int = 750) -> F64:
     """Return weights, float64 [N], min(1, cap / images of the source): no source counts more than `cap` images."""
     counts = Counter(sources)
     return np.array([min(1.0, cap / counts[source]) for source in sources])
-
-
-def unit_rows(rows: F64) -> F64:
-    """Return rows [N, D] scaled to unit length; a row of zeros stays zero."""
-    return rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
 
 
 def principal_directions(rows: F64, weights: F64, count: int) -> tuple[F64, F64]:
@@ -38,32 +34,6 @@ def principal_directions(rows: F64, weights: F64, count: int) -> tuple[F64, F64]
             "give more images or ask for fewer bits"
         )
     return directions, variances
-
-
-def leading_directions(rows: F64, weights: F64, most: int) -> tuple[F64, F64]:
-    """Return at most `most` of the `principal_directions`, as many as carry variance."""
-    covariance = (rows * weights[:, None]).T @ rows / weights.sum()
-    values, vectors = np.linalg.eigh(covariance)
-    values, vectors = values[::-1], vectors[:, ::-1]
-    count = min(most, int((values > 1e-10 * values[0]).sum()))
-    vectors = vectors[:, :count]
-    signs = np.sign(vectors[np.abs(vectors).argmax(axis=0), np.arange(count)])
-    return vectors * signs, values[:count]
-
-
-def learned_rotation(rows: F64, weights: F64, rounds: int = 50, seed: int = 0) -> F64:
-    """Return the rotation [K, K] after which signs lose least: iterative quantisation (Gong and Lazebnik 2011).
-
-    rows: float64 [N, K], centred. Each row is normalised first, since a code sees directions and not lengths.
-    """
-    unit = unit_rows(rows)
-    size = rows.shape[1]
-    rotation = np.linalg.qr(np.random.default_rng(seed).normal(size=(size, size)))[0]
-    for _ in range(rounds):
-        signs = np.where(unit @ rotation >= 0, 1.0, -1.0)
-        left, _, right = np.linalg.svd((unit * weights[:, None]).T @ signs)
-        rotation = left @ right
-    return rotation
 
 
 def discriminant_directions(

@@ -7,16 +7,14 @@ import numpy.typing as npt
 import torch
 from scipy.cluster.vq import kmeans2, vq
 
+from medlike.codes.rotation import leading_directions, learned_rotation, unit_rows
 from medlike.models.acir import ImageNetwork
 from medlike.models.pooling import depth_statistics
 from medlike.models.typicality import Typicality
 from medlike.training.rotation import (
     balanced_weights,
     discriminant_directions,
-    leading_directions,
-    learned_rotation,
     principal_directions,
-    unit_rows,
 )
 from medlike.types import F32, F64, I64
 

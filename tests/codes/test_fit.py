@@ -1,0 +1,120 @@
+import numpy as np
+import pytest
+
+from medlike.codes.fit import LENGTH, Fit, learned, weighed
+from medlike.errors import QueryError
+
+WIDTHS = (20, 12, 8)
+
+
+def contents(count=600, seed=0, kinds=12):
+    """Content vectors of some kinds: int8 [count, 40], and the kind of each."""
+    random = np.random.default_rng(seed)
+    centres = random.normal(size=(kinds, sum(WIDTHS)))
+    kind = random.integers(kinds, size=count)
+    rows = centres[kind] + 0.4 * random.normal(size=(count, sum(WIDTHS)))
+    return np.rint(rows / np.abs(rows).max(axis=1, keepdims=True) * 127).astype(np.int8), kind
+
+
+def fitted(bits=32, **changes):
+    content, _ = contents()
+    settings = {"widths": WIDTHS, "bits": bits, "weights": (1, 2, 1), "directions": 24} | changes
+    return learned(content, np.ones(len(content)), **settings)
+
+
+def naive(fit: Fit, row):
+    """The code and the fitted vector of one content vector in Python's own whole numbers."""
+    pieces, start = [], 0
+    for width, weight in zip(fit.widths, fit.weights, strict=True):
+        block = [int(value) for value in row[start : start + width]]
+        length = np.sqrt(np.float64(max(sum(value * value for value in block), 1)))
+        pieces += [int(np.rint(value * (weight * LENGTH / length))) for value in block]
+        start += width
+    whole = []
+    for column in range(fit.directions.shape[1]):
+        product = sum(piece * int(fit.directions[at, column]) for at, piece in enumerate(pieces))
+        product -= int(fit.offset[column])
+        whole.append(int(np.clip(np.rint(product / 2**fit.shift), -32767, 32767)))
+    bits = [
+        sum(whole[at] * int(fit.rotation[at, bit]) for at in range(len(fit.rotation))) > 0 for bit in range(fit.bits)
+    ]
+    peak = max(1, *(abs(value) for value in whole))
+    return np.packbits(bits), [int(np.rint(value * (127.0 / peak))) for value in whole]
+
+
+@pytest.mark.parametrize("bits", [8, 24, 64])
+def test_codes_are_those_of_whole_numbers(bits):
+    fit = fitted(bits)
+    content, _ = contents(50, seed=3)
+    codes, vectors = fit.encode(content)
+    assert codes.shape == (50, bits // 8)
+    for row in range(50):
+        code, vector = naive(fit, content[row])
+        assert np.array_equal(codes[row], code)
+        assert vectors[row].tolist() == vector
+
+
+def test_a_row_has_its_code_wherever_it_stands():
+    fit = fitted()
+    content, _ = contents(5000, seed=4)
+    codes, vectors = fit.encode(content)
+    for row in (0, 1, 4095, 4096, 4999):
+        alone = fit.encode(content[row : row + 1])
+        assert np.array_equal(codes[row], alone[0][0]) and np.array_equal(vectors[row], alone[1][0])
+
+
+def test_the_same_vectors_give_the_same_fit_and_digest():
+    assert fitted().digest == fitted().digest
+    assert len({fitted().digest, fitted(power=1.0).digest, fitted(weights=(1, 1, 1)).digest, fitted(40).digest}) == 4
+
+
+def test_nearest_codes_are_of_the_same_kind():
+    content, kind = contents(800, seed=0)
+    fit = learned(content[:600], np.ones(600), WIDTHS, 32, (1, 1, 1), directions=32)
+    codes, _ = fit.encode(content)
+    bits = np.unpackbits(codes, axis=1).astype(int)
+    distances = np.abs(bits[600:, None] - bits[None, :600]).sum(axis=2)
+    nearest = kind[:600][distances.argmin(axis=1)]
+    assert np.mean(nearest == kind[600:]) > 0.9
+
+
+def test_blocks_have_their_own_lengths():
+    content, _ = contents(10)
+    rows = weighed(content, WIDTHS, (0.6, 0.8, 0.0)).astype(float) / LENGTH
+    lengths = [np.linalg.norm(rows[:, part], axis=1) for part in (slice(0, 20), slice(20, 32), slice(32, 40))]
+    assert np.allclose(lengths[0], 0.6, atol=1e-3) and np.allclose(lengths[1], 0.8, atol=1e-3)
+    assert not lengths[2].any()
+
+
+def test_directions_are_evened_out():
+    content, _ = contents(600)
+    spreads = []
+    for power in (0.0, 1.0):
+        fit = fitted(power=power)
+        products = weighed(content, WIDTHS, fit.weights).astype(float) @ fit.directions - fit.offset
+        spread = products.std(axis=0)
+        spreads.append(spread[0] / spread[-1])
+    assert spreads[0] > 2 and spreads[1] == pytest.approx(1, abs=0.05)
+
+
+def test_an_image_that_counts_more_draws_the_mean_to_itself():
+    content, _ = contents(200)
+    even = learned(content, np.ones(200), WIDTHS, 16, (1, 1, 1))
+    heavy = np.ones(200)
+    heavy[0] = 1e6
+    drawn = learned(content, heavy, WIDTHS, 16, (1, 1, 1))
+    middle = weighed(content[:1], WIDTHS, drawn.weights).astype(float) @ drawn.directions - drawn.offset
+    assert np.abs(middle * 2.0**-drawn.shift).max() < 2
+    assert even.digest != drawn.digest
+
+
+def test_a_row_of_zeros_has_a_code():
+    codes, vectors = fitted().encode(np.zeros((1, sum(WIDTHS)), np.int8))
+    assert codes.shape == (1, 4) and vectors.shape == (1, 24)
+
+
+def test_other_widths_and_equal_images_are_refused():
+    with pytest.raises(QueryError, match="40 entries, the fit is for 41"):
+        learned(contents(20)[0], np.ones(20), (41,), 8, (1,))
+    with pytest.raises(QueryError, match="one content vector"):
+        learned(np.full((20, 40), 3, np.int8), np.ones(20), WIDTHS, 8, (1, 1, 1))
