@@ -4,8 +4,9 @@
 # make docs   write the pages of commands from their own help, figures in README and docs from the results, and the
 #             drawing of the rooms from the imports
 # make faults FOLDER=...   which inputs of a folder are read right, refused or read wrong
-# make soak   two thousand generated DICOM files against independent decoders, every write of every command on a full
-#             disk, kills, power cuts, and a thousand flipped bits; figures go into docs/reliability.md (some hours)
+# make soak   two thousand generated DICOM files against independent decoders, twenty thousand damaged files, every
+#             write of every command on a full disk, kills, power cuts, and a thousand flipped bits; figures go into
+#             docs/reliability.md (some hours)
 # make docs-site   build the documentation as a site that works offline, in build/site
 # make crash  a thousand kills and a thousand power cuts on an archive, and every operation with each call that syncs
 #             switched off in turn (about half an hour)
@@ -87,6 +88,7 @@ faults: $(CORE)
 soak: $(DEV)
 	sh tests/system-packages.sh dcmtk openjph-tools
 	$(BIN)/python tests/imaging/differential/soak.py --runs 2000
+	$(BIN)/python tests/imaging/fuzz.py --files 20000 --figures docs/reliability.md
 	sh tests/system-packages.sh gcc libc6-dev
 	$(BIN)/python tests/archive/crash/full_disk.py --figures docs/reliability.md
 	$(BIN)/python tests/archive/crash/kills.py --runs 1000 --figures docs/reliability.md
@@ -101,6 +103,7 @@ crash: $(DEV)
 	sh tests/system-packages.sh gcc libc6-dev
 	$(BIN)/python tests/archive/crash/kills.py --runs 1000
 	$(BIN)/python tests/archive/crash/powerloss.py --cuts 1000
+	$(BIN)/python tests/archive/crash/upgrades.py --kills 200
 	$(BIN)/python tests/archive/crash/order.py --sites
 
 clean:

@@ -43,8 +43,8 @@ def test_finds_its_bundle_by_itself(archive, pictures):
 
 def test_refuses_a_newer_format(archive):
     path = archive.path / "archive.json"
-    path.write_text(json.dumps({**json.loads(path.read_text()), "format": 3}))
-    with pytest.raises(ArchiveError, match="format 3; this medlike reads up to 2: install a newer medlike"):
+    path.write_text(json.dumps({**json.loads(path.read_text()), "format": 4}))
+    with pytest.raises(ArchiveError, match="format 4; this medlike reads up to 3: install a newer medlike"):
         Archive.open(archive.path)
 
 

@@ -47,6 +47,28 @@ def test_an_archive_of_format_1_is_searched_and_added_to(stored, pictures):
         assert archive.verify() == []
 
 
+@pytest.mark.slow
+def test_an_archive_of_format_1_is_upgraded_and_answers_as_before(stored):
+    folder, then = stored("format-1")
+    hits = [tuple(hit) for hit in then["hits"]]
+    with Archive.open(folder) as archive:
+        codes, generation = archive.codes(), archive.info()["generation"]
+        assert archive.unchecked()["images"] == len(archive) and archive.verify() == []
+        report = archive.upgrade()
+        assert (report.former, report.format) == (1, 3) and report.sealed["images"] == report.sealed["links"]
+        assert archive.unchecked() == {} and archive.verify() == []
+    facts = json.loads((folder / "archive.json").read_text())
+    assert facts["format"] == 3 and not (folder / "spool").exists()
+    with Archive.open(folder) as archive:
+        assert facts["id"] == archive.search(QUERY, k=4).receipt["archive"]
+        assert [(hit.id, hit.distance) for hit in archive.search(QUERY, k=4)] == hits
+        repeated = archive.repeat(then["receipt"])
+        assert [(hit.id, hit.distance) for hit in repeated] == hits and not repeated.warnings
+        assert archive.codes()[0] == codes[0] and (archive.codes()[1] == codes[1]).all()
+        assert archive.info()["generation"] == generation
+        assert not archive.upgrade().changed
+
+
 def test_an_archive_of_format_1_needs_no_index_and_no_write_to_be_searched(stored):
     folder, then = stored("format-1")
     before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}

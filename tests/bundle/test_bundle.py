@@ -204,3 +204,23 @@ def test_the_text_bundle_is_shipped_and_goes_with_the_default_image_bundle():
 def test_the_default_bundle_is_shipped():
     assert bundle.default() in bundle.shipped()
     assert (bundle.locate(bundle.default()) / ARRAYS).is_file()
+
+
+@pytest.mark.parametrize(
+    ("changes", "blocks"),
+    [
+        ({}, (64,)),
+        ({"content_blocks": [40, 20, 4]}, (40, 20, 4)),
+        ({"content_blocks": [40, 20]}, (64,)),
+        ({"content_blocks": "40"}, (64,)),
+        ({"network": {"settings": {"linear": 24}}}, (64,)),
+        ({"network": {"settings": None}}, (64,)),
+    ],
+)
+def test_a_content_vector_has_the_blocks_that_are_stated_or_is_one(changes, blocks):
+    assert Bundle(Path(), {"content_dim": 64, **changes}).content_blocks == blocks
+
+
+def test_the_blocks_of_a_network_follow_from_its_settings():
+    assert Bundle.load("medlike-hmar-64").content_blocks == (288, 128, 48)
+    assert Bundle.load("medlike-itq-64").content_blocks == (192,)

@@ -150,7 +150,23 @@ def test_nothing_found_fails(tmp_path, own):
 def test_an_empty_folder_is_said_to_be_empty(tmp_path):
     (tmp_path / "empty").mkdir()
     done = medlike("index", tmp_path / "empty", "--archive", tmp_path / "archive")
-    assert done.code == 0 and "no image file was found" in done.err
+    assert done.code == 1 and "no image file was found" in done.err and "no archive was made" in done.err
+    assert not (tmp_path / "archive").exists()
+
+
+def test_where_nothing_can_be_read_no_archive_is_left(tmp_path):
+    (tmp_path / "broken.png").write_bytes(b"no picture")
+    (tmp_path / "there").mkdir()
+    for archive in (tmp_path / "there", tmp_path / "made"):
+        done = medlike("index", tmp_path / "broken.png", "--archive", archive)
+        assert done.code == 3 and "broken.png" in done.out and "no archive was made" in done.err
+    assert not (tmp_path / "made").exists() and not list((tmp_path / "there").iterdir())
+
+
+def test_an_archive_that_is_there_stays_where_nothing_was_found(tmp_path, own):
+    (tmp_path / "empty").mkdir()
+    assert medlike("index", tmp_path / "empty", "--archive", own).code == 0
+    assert (own / "archive.json").exists()
 
 
 @pytest.mark.slow

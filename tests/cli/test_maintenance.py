@@ -1,5 +1,6 @@
 """info, verify, compact, backup, restore, remove, reindex, bundle info, and the program itself."""
 
+import sqlite3
 import subprocess
 import sys
 
@@ -25,6 +26,25 @@ def test_verify_finds_damage(own):
     done = medlike("verify", "--archive", own, "--format", "json")
     assert done.code == 1
     assert not done.json["ok"] and any(preview.name in p["detail"] for p in done.json["problems"])
+
+
+def test_upgrade(own):
+    again = medlike("upgrade", "-a", own)
+    assert again.code == 0 and f"{own} is of format 3 already" in again.out.replace("\n", "")
+    with sqlite3.connect(own / "private" / "links.sqlite") as links:
+        links.execute("UPDATE links SET digest = NULL")
+        links.execute("UPDATE file_ids SET digest = NULL WHERE id = (SELECT min(id) FROM file_ids)")
+    noted = medlike("verify", "-a", own)
+    assert noted.code == 0 and "no problems" in noted.out
+    assert "unchecked: 25 rows of links, 1 row of file_ids; run `medlike upgrade`" in noted.err.replace("\n", " ")
+    assert medlike("verify", "-a", own, "-f", "json").json == {
+        "ok": True, "problems": [], "unchecked": {"links": 25, "file_ids": 1}
+    }  # fmt: skip
+    done = medlike("upgrade", "-a", own, "--wait", "1")
+    assert done.code == 0 and "digests added to 25 rows of links" in done.out and "cannot be told" in done.out
+    again = medlike("upgrade", "-a", own, "-f", "json").json
+    assert again == {"former": 3, "format": 3, "sealed": {}, "received": 0, "fit": None}
+    assert medlike("verify", "-a", own).err == ""
 
 
 def test_remove_compact_erase(own):
@@ -114,3 +134,23 @@ def _processor_seconds(*words: str) -> float:
     began = processor_seconds()
     medlike(*words)
     return processor_seconds() - began
+
+
+def test_fit(own):
+    """The archive of 25 images has its codes fitted, searched, shown and repeated."""
+    id = _some_id(own)
+    before = medlike("search", "--id", id, "-a", own, "-f", "json").json
+    assert medlike("fit", "-a", own, "--bits", "12").code == 1
+    done = medlike("fit", "-a", own, "--bits", "128")
+    assert done.code == 0 and "codes of 128 bits fitted to 25 images" in done.out and "aggregate" in done.out
+    again = medlike("fit", "-a", own, "-f", "json").json
+    assert again["bits"] == 128 and again["recoded"] == 0
+    info = medlike("info", "-a", own, "-f", "json").json["fit"]
+    assert info["bits"] == 128 and info["images"] == 25 and info["digest"] == again["digest"]
+    assert "128 bits from 25 images" in medlike("info", "-a", own).out
+    fitted = medlike("search", "--id", id, "-a", own, "-f", "json").json
+    trained = medlike("search", "--id", id, "-a", own, "-f", "json", "--codes", "trained").json
+    assert fitted["receipt"]["fit"] == again["digest"] and trained["hits"] == before["hits"] != fitted["hits"]
+    refused = medlike("search", "--id", id, "-a", own, "--texts", "--codes", "trained")
+    assert refused.code == 2 and "--codes" in refused.err
+    assert medlike("verify", "-a", own).code == 0

@@ -79,6 +79,7 @@ def quick_cases(work: Path, bundle: str, data: str) -> Cases:
         ("remove", ["FIRST", *a]),
         ("compact", [*a]),
         ("reindex", [*a]),
+        ("upgrade", [*a]),
         ("backup", [b, *a]),
         ("restore", [b, "--archive", str(work / "c")]),
         ("calibrate", ["--data", data, "--bundle", bundle, "--out", str(work / "fitted")]),

@@ -100,6 +100,19 @@ def test_radius_limits_the_distance(indexed):
     assert similar == sorted(similar, reverse=True)
 
 
+def test_a_radius_that_was_not_given_is_said(indexed):
+    done = medlike("search", SLICE, "-a", indexed, "--rank", "radius", "-f", "json")
+    bits = 8 * len(done.json["receipt"]["query"]["code"]) // 2
+    assert f"images within {bits // 8} bits were searched" in " ".join(done.err.split())
+    assert "no radius" not in medlike("search", SLICE, "-a", indexed, "--rank", "radius", "--radius", "6").err
+
+
+def test_csv_marks_the_querys_own_copy(indexed, sources):
+    image = next(path for path in sorted(sources.rglob("*")) if path.suffix in (".jpg", ".png"))
+    done = medlike("search", image, "-a", indexed, "-k", "3", "-f", "csv")
+    assert [row["itself"] for row in csv.DictReader(io.StringIO(done.out))] == ["yes", "", ""]
+
+
 def test_csv_is_csv(indexed):
     done = medlike("search", CHEST, "-a", indexed, "-k", "3", "-f", "csv")
     rows = list(csv.DictReader(io.StringIO(done.out)))
@@ -162,10 +175,12 @@ def test_what_is_for_images_is_refused_of_texts(indexed, given):
         (("nowhere.png",), 1, "nowhere.png"),
         ((CHEST, "-k", "0"), 2, "-k"),
         ((CHEST, "--where", "modality"), 2, "modality"),
-        ((CHEST, "--where", "age>=old"), 1, "old"),
+        ((CHEST, "--where", "age>=old"), 2, "old"),
         ((CHEST, "--rank", "best"), 2, "best"),
         (("--id", "no-such-id"), 1, "no-such-id"),
-        ((CHEST, "--sheet", "found.xyz"), 1, "ends in .png"),
+        ((CHEST, "--sheet", "found.xyz"), 2, "ends in .png"),
+        ((CHEST, "--region", "40,60,20,80"), 2, "inverted"),
+        (("--text", ""), 2, "at least one word"),
         (("--id", "99"), 2, "99 is too short; give at least 4 digits"),
         (("--receipt", "no-such-receipt"), 1, "no-such-receipt"),
         (("--receipt", samples() / "README.md"), 1, "README.md"),

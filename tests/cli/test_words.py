@@ -72,10 +72,10 @@ def test_words_with_an_image_and_with_an_id(captioned, tmp_path):
 @pytest.mark.parametrize(
     ("words", "code", "said"),
     [
-        (["--text", " "], 1, "give at least one word"),
+        (["--text", " "], 2, "give at least one word"),
         (["--text", "x", "--weight", "words"], 2, "not a weight"),
         (["--text", "x", "--weight", "reports=1"], 1, "is no ranking"),
-        (["--text", "x", "--region", "0,0,9,9"], 1, "a region needs the image it is in"),
+        (["--text", "x", "--region", "0,0,9,9"], 2, "a region needs the image it is in"),
         (["--texts"], 2, "nearest to|near to|give one query"),
         (["--text", "x", "--texts"], 1, "no text bundle"),
         ([], 2, "--text"),

@@ -5,9 +5,11 @@ import pytest
 from PIL import Image
 
 from medlike.bundle import Bundle, rewrite
+from medlike.commissioning.commission import commission
 from medlike.commissioning.site import calibrate, read_site
 from medlike.errors import BundleError, InputError
 from medlike.inference import Encoder
+from medlike.training.outlier_fit import fit_contrast
 
 
 @pytest.fixture(scope="module")
@@ -57,6 +59,44 @@ def test_calibrating_keeps_codes_and_makes_the_site_usual(site, tiny_bundle, tmp
     np.testing.assert_array_equal(after.code, site.encodings.code)
     assert site.encodings.outlier.is_outlier.mean() > 0.1
     assert after.outlier.is_outlier.mean() < 0.05
+
+
+@pytest.fixture(scope="module")
+def contrast_bundle(tiny_bundle, tiny_pictures, tmp_path_factory):
+    """The tiny bundle with an outlier part that is calibrated over sources left out and holds no reference."""
+    with Encoder(tiny_bundle) as encoder:
+        known = encoder.features(list(tiny_pictures(120, seed=1)), "outlier_features")
+        noise = np.random.default_rng(0).integers(0, 256, (30, 224, 224), dtype=np.uint8)
+        others = encoder.features(list(noise), "outlier_features")
+    origins = [f"hospital {n % 6}" for n in range(120)]
+    modality = ["CT"] * 120
+    arrays, facts = fit_contrast(
+        known, known.shape[1], origins, np.arange(120), modality, others, ["noise"] * 30, np.random.default_rng(0)
+    )
+    former = [name for name in tiny_bundle.array_names() if name.startswith("outlier.")]
+    emptied = dict.fromkeys(former, np.zeros(0, np.float32)) | arrays
+    return rewrite(tiny_bundle, tmp_path_factory.mktemp("contrast") / "bundle", emptied, {"outlier": facts})
+
+
+def test_every_patient_calibrates_a_bundle_without_a_reference(folder, site, contrast_bundle, tmp_path):
+    with Encoder(contrast_bundle) as encoder:
+        read = read_site(encoder, [folder / "manifest.csv"])
+    np.testing.assert_array_equal(read.encodings.code, site.encodings.code)
+    made = calibrate(contrast_bundle, read, tmp_path / "ours")
+    facts = made.spec["outlier"]
+    assert facts["calibration_units"]["pooled"] == 110 and facts["fitted_to_a_site"]
+    assert facts["reference_images"] == contrast_bundle.spec["outlier"]["reference_images"]
+    assert made.array("outlier.calibration_weight").tolist() == [1.0] * 110
+    with Encoder(made) as encoder:
+        after = encoder.encode([np.asarray(Image.open(path)) for path in read.paths]).outlier
+    np.testing.assert_array_equal(after.score, read.outlier.score)
+    assert after.is_outlier.mean() < 0.05
+
+
+def test_a_bundle_without_a_reference_is_commissioned(folder, contrast_bundle):
+    report = commission(contrast_bundle, [folder / "manifest.csv"]).report
+    assert report["images"] == 130 and report["false_alarms"]["threshold"] == 0.03
+    assert all(0 <= row["drift"] <= 1 for row in report["scanners"])
 
 
 def test_too_few_patients_are_refused(folder, tiny_bundle, tmp_path):

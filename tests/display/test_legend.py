@@ -85,6 +85,19 @@ def test_the_query_itself_is_marked(written, capsys):
     assert "Nothing alike in this archive" in printed
 
 
+@pytest.mark.parametrize("asked", [{"query_text": "a word"}, {"query_box": (0.0, 0.0, 4.0, 4.0)}])
+def test_what_is_not_judged_is_said(written, capsys, asked):
+    from medlike.cli.answers import show
+
+    result = answer(Hit(1, "a" * 32, 0, 1.0), **asked)
+    sentence = f"whole images only, not for {'words' if 'query_text' in asked else 'a region'}"
+    sheet.draw([result])
+    assert sentence in " ".join(text for text, *_ in written)
+    assert sentence in page.page([result])
+    show(result)
+    assert sentence in " ".join(capsys.readouterr().out.split())
+
+
 def test_attributions_stand_at_the_end_of_a_page():
     text = page.page([answer()], attributions=["A. Author; <terms>"])
     assert text.index("<h2>Images</h2>") < text.index("<li>A. Author; &lt;terms&gt;</li>")

@@ -5,14 +5,12 @@ import subprocess
 import sys
 import threading
 import warnings
-from pathlib import Path
 
 import numpy as np
-import pydicom
-import tifffile
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image as PillowImage
+from tests.imaging import fuzz
 
 from medlike.errors import ImageError
 from medlike.imaging import prepare, read
@@ -20,37 +18,7 @@ from medlike.imaging import prepare, read
 GREY = np.arange(64 * 48, dtype=np.uint16).reshape(64, 48)
 
 
-def samples() -> dict[str, bytes]:
-    """A small file of each kind."""
-    y, x = np.mgrid[0:40, 0:36]
-    soft = (x * 3 + y * 2).astype(np.uint8)
-    files = {}
-    for kind, options in {
-        "PNG": {},
-        "JPEG": {},
-        "TIFF": {"compression": "tiff_lzw"},
-        "BMP": {},
-        "WEBP": {},
-        "GIF": {},
-    }.items():
-        out = io.BytesIO()
-        PillowImage.fromarray(soft).save(out, kind, **options)
-        files[kind] = out.getvalue()
-    out = io.BytesIO()
-    tifffile.imwrite(out, soft.astype(np.float64))
-    files["TIFF64"] = out.getvalue()
-    data = Path(pydicom.__file__).parent / "data" / "test_files"
-    for name in (
-        "MR_small_RLE.dcm",
-        "MR_small_jpeg_ls_lossless.dcm",
-        "MR_small_jp2klossless.dcm",
-        "SC_rgb_small_odd_jpeg.dcm",
-    ):
-        files[name] = (data / name).read_bytes()
-    return files
-
-
-SAMPLES = samples()
+SAMPLES = fuzz.samples()
 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -113,3 +81,10 @@ def test_warnings_are_back_after_reading_in_many_threads(write_dicom):
         thread.join()
     assert warnings.filters == before
     assert len(found) == 80 and len(set(found)) == 1
+
+
+def test_files_damaged_by_chance_are_read_or_refused():
+    counts, wrong = fuzz.run(120, seed=7)
+    assert not wrong
+    assert sum(counts.values()) == 120
+    assert counts["refused with a reason"] > 20 and counts["read"] > 5

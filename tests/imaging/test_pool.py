@@ -93,6 +93,25 @@ def test_reasons_are_those_of_reading(workers, tmp_path, png):
     assert len(decoding.workers()) == 1
 
 
+def test_a_worker_started_early_reads_the_first_file(workers, png):
+    made = workers()
+    made.start()
+    made.start()
+    assert not made.workers()
+    assert len(list(made.read(png))) == 1
+    first = made.workers()
+    made.start()  # there is one
+    assert len(list(made.read(png))) == 1 and made.workers() == first and len(first) == 1
+
+
+def test_a_worker_started_early_and_never_used_ends_with_the_pool():
+    pool = WorkerPool()
+    pool.start()
+    process = pool._early.result().process
+    pool.close()
+    assert process.poll() is not None
+
+
 def test_relative_path_after_a_change_of_folder(workers, png, monkeypatch):
     decoding = workers()
     assert len(list(decoding.read(png))) == 1

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from medlike_research.docs import benchmarks as page
-from medlike_research.speed import encode, gallery, growth, hamming, ingest, memory, regions, startup, timing
+from medlike_research.speed import encode, fit, gallery, growth, hamming, ingest, memory, regions, startup, timing
 from medlike_research.speed.drawn import write_files
 from medlike_research.speed.population import populated
 
@@ -29,6 +29,13 @@ def test_hamming_prints_its_lines():
     assert all(line.value > 0 for line in found.lines.values())
     assert found.as_dict()["machine"]["cores"] >= 1
     assert found.facts["bandwidth"]["read_gb_s"] > 0
+
+
+def test_fit_prints_its_lines():
+    found = fit.bench(quick=True, images=3000, tell=lambda text: None)
+    assert {"seconds fit-learn", "seconds fit-recode-3000", "seconds fit-recode-10M", "seconds fit-index-3000",
+            "seconds fit-index-10M"} == set(names(found))  # fmt: skip
+    assert all(line.value > 0 for line in found.lines.values())
 
 
 def test_regions_prints_its_lines_and_finds_the_region_it_took():

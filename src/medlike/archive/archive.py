@@ -11,12 +11,13 @@ from medlike.archive.intake import switching
 from medlike.archive.intake.conflicts import OnConflict
 from medlike.archive.intake.drain import ticket_status
 from medlike.archive.intake.report import AddReport
-from medlike.archive.intake.settings import IntakeSettings
+from medlike.archive.intake.settings import Fitting, IntakeSettings
 from medlike.archive.intake.writer import ArchiveWriter
 from medlike.archive.session import Bundles, Session
 from medlike.archive.storage import backup as backups
 from medlike.archive.storage import creation, upkeep, verify
 from medlike.archive.storage import room as rooms
+from medlike.archive.storage.digests import unchecked
 from medlike.archive.storage.folder import BundleFacts, Folder, TextBundleFacts, loaded_bundle
 from medlike.archive.storage.identity import Links, as_source
 from medlike.archive.storage.lock import WriterLock
@@ -41,9 +42,11 @@ if TYPE_CHECKING:
     from medlike.archive.search.listing import Listing
     from medlike.archive.search.query import Query
     from medlike.archive.search.result import Result
-    from medlike.archive.search.settings import SearchKeywords, TextKeywords
+    from medlike.archive.search.settings import Codes, SearchKeywords, TextKeywords
     from medlike.archive.search.text_result import TextResult
+    from medlike.archive.storage.fits import FitReport
     from medlike.archive.storage.removal import RemovalReport
+    from medlike.archive.storage.upgrade import UpgradeReport
     from medlike.archive.storage.upkeep import CompactReport
     from medlike.bundle import Bundle
     from medlike.imaging import Decoding, Frames
@@ -83,7 +86,7 @@ class Archive:
         self._store = Store(folder.store)
         self._links = Links(folder.private)
         self._pixels = Pixels(folder.pixels)
-        self._spool = Spool(folder.spool)
+        self._spool = Spool(lambda: self._folder.spool)
         pictures = StoredPictures(self._store, self._pixels, self._links)
         self._bundles = Bundles(folder, self._store, self._links, pictures)
         self._bundles.replace(folder, encoder)
@@ -164,13 +167,15 @@ class Archive:
             ArchiveError: The backup is missing or damaged, the passphrase is wrong, or the new folder is not empty.
         """
         key_file = None if key is None else Path(key).expanduser()
-        folder = backups.restore(Path(source).expanduser(), Path(path).expanduser(), passphrase, key_file)
+        target = Path(path).expanduser()
+        made = backups.new_folders(target)
+        folder = backups.restore(Path(source).expanduser(), target, passphrase, key_file)
         archive = cls(folder, encoder)
         try:
             archive._writer.finish_restore()
         except BaseException:
             archive.close()
-            backups.discard(folder.path)
+            backups.discard(target, made)
             raise
         return archive
 
@@ -236,6 +241,7 @@ class Archive:
         wait: float = 0.0,
         decoding: "Decoding" = "process",
         on_conflict: OnConflict | None = None,
+        fit: Fitting = "auto",
     ) -> AddReport:
         """Add images from folders, globs, files and CSV manifests, and return a report.
 
@@ -254,11 +260,12 @@ class Archive:
             on_conflict: What to do with a file that has the SOP instance UID of a stored image of another patient,
                 study or series, or other pixels: "keep" the stored image, "replace" it, or "refuse" the file. None
                 replaces if only the pixels differ, and keeps otherwise. `report.conflicts` lists them all.
+            fit: "auto" fits codes to the archive at the end if it is time, as for `fit`; "never" does not.
 
         Raises:
             NothingAdded: Files were refused, and no image of any other is stored.
         """
-        settings = IntakeSettings(pixels, frames, self.keep_identifiers, threads, decoding, on_conflict)
+        settings = IntakeSettings(pixels, frames, self.keep_identifiers, threads, decoding, on_conflict, fit)
         report = self._writer.add(sources, settings, segmentations, progress, wait)
         report.require_some()
         return report
@@ -305,6 +312,7 @@ class Archive:
         wait: float = 0.0,
         decoding: "Decoding" = "process",
         on_conflict: OnConflict | None = None,
+        fit: Fitting = "auto",
     ) -> AddReport:
         """Commit all received files, with their pixels, and return a report that also lists the refused ones.
 
@@ -314,8 +322,9 @@ class Archive:
             wait: Seconds to wait for another writer.
             decoding: As for `add`.
             on_conflict: As for `add`; a received file that would not replace the stored image is set aside.
+            fit: As for `add`.
         """
-        return self._writer.drain(frames, progress, wait, decoding, on_conflict)
+        return self._writer.drain(frames, progress, wait, decoding, on_conflict, fit)
 
     def remove(self, ids: Iterable[str] | str, erase: bool = False, wait: float = 0.0) -> "RemovalReport":
         """Remove images by id, and return how many there were and which ids are unknown.
@@ -362,6 +371,38 @@ class Archive:
             wait: Seconds to wait for another writer.
         """
         return self._writer.reindex(bundle, text_bundle, encoder, progress, drop_lost, wait)
+
+    def fit(
+        self, bits: int | None = None, progress: "Progress[FitReport] | None" = None, wait: float = 0.0
+    ) -> "FitReport":
+        """Fit codes to the archive's own images, search by them from now on, and return a report.
+
+        No pixel is read. `add` and `drain` do it by themselves, first at 500 images of 200 patients, then at four times
+        as many images as the fit knew. Receipts from before repeat until `compact`.
+
+        Args:
+            bits: Length of a code, a multiple of 8 from 8 to 512; that of the fit in use unless given, else 64.
+            progress: Called with the report so far.
+            wait: Seconds to wait for another writer.
+
+        Raises:
+            QueryError: The images are too few or all alike, or the bits make no sense.
+        """
+        return self._writer.fit(bits, progress, wait)
+
+    def upgrade(self, progress: "Progress[UpgradeReport] | None" = None, wait: float = 0.0) -> "UpgradeReport":
+        """Bring an archive that an earlier medlike made to the newest format, and return what was done.
+
+        Generations and receipts stay as they are, and answers do unless codes are then fitted to the archive (`fit`),
+        which is done if it is time; no pixels are needed. Rows get the digests by which
+        later damage is noticed; damage from before cannot be told any more. An earlier medlike then refuses the
+        archive. An interrupted call can be repeated.
+
+        Args:
+            progress: Called with the report so far.
+            wait: Seconds to wait for another writer.
+        """
+        return self._writer.upgrade(progress, wait)
 
     def session(self, viewer: Viewer = OWNER) -> AbstractContextManager[Session]:
         """Open a session, a frozen view of one generation under one pair of bundles, and return it.
@@ -504,31 +545,35 @@ class Archive:
             return listing(session, where, limit, offset)
 
     @_repairing
-    def codes(self, generation: int | None = None) -> tuple[list[str], U8]:
+    def codes(self, generation: int | None = None, codes: "Codes | None" = None) -> tuple[list[str], U8]:
         """Return the ids of all images, oldest first, and their codes: uint8 [N, bits / 8], most significant bit first.
 
         Args:
             generation: As of which generation; the newest unless given. One that is not kept raises QueryError.
+            codes: "fitted" or "trained", as for `search`; the fitted ones if there is a fit unless given.
         """
         from medlike.archive.index.arrays import live
 
         with self.session() as session:
-            return live(session.index.view(generation), session.index.layout, "codes")
+            index = session.images(codes).index
+            return live(index.view(generation), index.layout, "codes")
 
     @_repairing
-    def vectors(self, generation: int | None = None) -> tuple[list[str], F32]:
+    def vectors(self, generation: int | None = None, codes: "Codes | None" = None) -> tuple[list[str], F32]:
         """Return the ids of all images, oldest first, and their content vectors: float32 [N, D].
 
         They have length 1, or 0 without content. The dot product of two is their similarity, -1 to 1.
 
         Args:
             generation: As for `codes`.
+            codes: As for `codes`; the vectors of a fit have as many entries as it has directions.
         """
         from medlike.archive.index.arrays import live
         from medlike.inference.encoding import unit_length
 
         with self.session() as session:
-            ids, content = live(session.index.view(generation), session.index.layout, "content")
+            index = session.images(codes).index
+            ids, content = live(index.view(generation), index.layout, "content")
         return ids, unit_length(content)
 
     @_repairing
@@ -575,6 +620,13 @@ class Archive:
         for problem in problems:
             first.setdefault(problem.detail, problem)
         return list(first.values())
+
+    def unchecked(self) -> dict[str, int]:
+        """Return how many rows of each table an earlier medlike wrote without a digest; `upgrade` gives them one.
+
+        If a disk changes such a row, neither a search nor `verify` can notice.
+        """
+        return unchecked(self._store) | (unchecked(self._links) if self._links.present else {})
 
     def backup(
         self, target: str | Path, links: bool = False, passphrase: str | None = None, with_id_key: bool = False

@@ -7,7 +7,7 @@ pair of bundles and one generation from its beginning to its end, so that an ans
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,9 +17,10 @@ import numpy as np
 from medlike.archive.index.checks import IndexDamaged
 from medlike.archive.index.index import View
 from medlike.archive.index.indexes import Indexes
+from medlike.archive.index.neighbours import LabelPairs
 from medlike.archive.storage import upkeep
 from medlike.archive.storage.branches import Branch, branches
-from medlike.archive.storage.folder import FILE, Folder
+from medlike.archive.storage.folder import FILE, BundleFacts, FitFacts, Folder, TextBundleFacts
 from medlike.archive.storage.identity import Identity, Links, as_source
 from medlike.archive.storage.pictures import StoredPictures
 from medlike.archive.storage.store import Store
@@ -29,6 +30,7 @@ from medlike.types import F32, JsonObject
 
 if TYPE_CHECKING:
     from medlike.archive.index.index import Index
+    from medlike.archive.index.indexes import CodedImages
     from medlike.archive.text_encoder import TextEncoder
     from medlike.inference.encoding import Encodes
 
@@ -53,7 +55,8 @@ class Loaded:
         self._lock = threading.RLock()
         self.indexes = Indexes.of(folder, store)
         self.archive_id = folder.archive_id
-        self._usual: tuple[tuple[int, int] | None, F32] = None, np.empty(0, np.float32)
+        self._usual: tuple[tuple[str, int, int] | None, F32, float] = None, np.empty(0, np.float32), 0.0
+        self._pairs: tuple[tuple[str, int, int] | None, LabelPairs | None] = None, None
 
     @property
     def encoder(self) -> "Encodes":
@@ -92,18 +95,39 @@ class Loaded:
         """
         return next((branch.id for branch in reversed(self._branches) if branch.since < generation), None)
 
-    def usual(self, view: View) -> F32:
-        """Return how similar the archive's own images are to their nearest neighbours, ascending: float32 [U].
+    def usual(self, images: "CodedImages", view: View) -> tuple[F32, float]:
+        """Return how similar the archive's own images are to their nearest neighbours.
 
         Args:
+            images: The images by the codes in question.
             view: The generation.
+
+        Returns:
+            The similarities, ascending: float32 [U]; and their median, 0 if there are none.
         """
         # Searches of one generation follow each other; `neighbours` keeps more than one.
-        state, usual = self._usual
-        if state != (view.generation, len(view)):
-            usual = self.indexes.neighbours.of(view).usual
-            self._usual = (view.generation, len(view)), usual
-        return usual
+        now = images.index.layout.key, view.generation, len(view)
+        state, usual, median = self._usual
+        if state != now:
+            usual = images.neighbours.of(view).usual
+            # They are in order, and `np.median` would load numpy.ma.
+            median = float(usual[[(len(usual) - 1) // 2, len(usual) // 2]].mean()) if len(usual) else 0.0
+            self._usual = now, usual, median
+        return usual, median
+
+    def pairs(self, images: "CodedImages", view: View) -> LabelPairs:
+        """Return pairs of the archive's own images that have labels, by how similar they are.
+
+        Args:
+            images: The images by the codes in question.
+            view: The generation.
+        """
+        now = images.index.layout.key, view.generation, len(view)
+        state, pairs = self._pairs
+        if pairs is None or state != now:
+            pairs = LabelPairs.of(view, images.neighbours.of(view).rows)
+            self._pairs = now, pairs
+        return pairs
 
     def under(self, folder: Folder, encoder: "Encodes | None" = None, owned: bool = False) -> "Loaded":
         """Return the same under the bundles that a folder names, sharing the encoder; indexes are opened anew."""
@@ -157,6 +181,22 @@ class Session:
         """Return the derived arrays of the images."""
         return self.loaded.indexes.images
 
+    def images(self, codes: str | None = None) -> "CodedImages":
+        """Return the images by the codes that a search asks for.
+
+        Args:
+            codes: "fitted", "trained", or None for the fitted ones where there is a fit.
+
+        Raises:
+            QueryError: Fitted codes are asked for and the archive has no fit.
+        """
+        fit = self.folder.fit
+        if codes == "fitted" and fit is None:
+            raise QueryError(
+                f"{self.folder.path} has no fit, so it has no fitted codes: run `medlike fit`, or search trained codes"
+            )
+        return self.indexes.used if fit is None or codes != "trained" else self.indexes.coded(None)
+
     def sources(self, ids: Sequence[str]) -> dict[str, JsonObject]:
         """Return where images came from, by id, for the ids that have a link; nothing the viewer may not see."""
         if not ids or not self.viewer.may("source"):
@@ -187,7 +227,7 @@ class Bundles:
     def __init__(self, folder: Folder, store: Store, links: Links, pictures: StoredPictures) -> None:
         self.store, self.links, self.pictures = store, links, pictures
         self._lock = threading.RLock()
-        self._stated = folder.bundle, folder.text  # as archive.json had them when it was last read or written
+        self._stated = _facts(folder)  # as archive.json had them when it was last read or written
         self._file: tuple[int, ...] = ()  # the state of archive.json when it was last read
         self._loaded = Loaded(folder, store)
 
@@ -213,15 +253,16 @@ class Bundles:
         if file and file == self._file:
             return self._loaded
         folder = Folder.open(self._loaded.folder.path)
-        stated = folder.bundle, folder.text
+        stated = _facts(folder)
         with self._lock:
             self._file = file
             if stated != self._stated:
                 # A session under the former bundles goes on: what it uses is closed with the last one.
-                known = self._loaded.folder
+                known = replace(self._loaded.folder, format=folder.format)
                 if folder.bundle != self._stated[0]:
                     known = known.under(folder.bundle)
-                self._loaded, self._stated = self._loaded.under(known.with_text(folder.text)), stated
+                self._loaded = self._loaded.under(known.with_text(folder.text).with_fit(folder.fit))
+                self._stated = stated
             return self._loaded
 
     def replace(self, folder: Folder, encoder: "Encodes | None" = None, owned: bool = False) -> None:
@@ -243,9 +284,12 @@ class Bundles:
     def write(self) -> None:
         """Write archive.json where it names other bundles than those in use."""
         with self._lock:
-            now = self._loaded.folder.bundle, self._loaded.folder.text
+            # What another writer wrote since it was last read is not written over.
+            self.current()
+            folder = self._loaded.folder
+            now = _facts(folder)
             if now != self._stated:
-                self._loaded.folder.write()
+                folder.write()
                 self._stated = now
 
     def drop_indexes(self) -> None:
@@ -259,6 +303,11 @@ class Bundles:
         with self._lock:
             self._loaded.close()
             self._loaded = self._loaded.under(self._loaded.folder)
+
+
+def _facts(folder: Folder) -> tuple[BundleFacts, TextBundleFacts | None, FitFacts | None, int]:
+    """Return what may change in archive.json."""
+    return folder.bundle, folder.text, folder.fit, folder.format
 
 
 def _state(file: Path) -> tuple[int, ...]:

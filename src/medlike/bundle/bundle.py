@@ -225,6 +225,26 @@ class Bundle:
         return int(self.spec["content_dim"])
 
     @property
+    def content_blocks(self) -> tuple[int, ...]:
+        """Return the widths of the parts of a content vector, which say different things and may be weighed apart.
+
+        They are stated, or follow from the network: its learned, its linear and its discriminant part. Else it is one.
+        """
+        network = self.spec.get("network")
+        settings = network.get("settings") if isinstance(network, dict) else None
+        blocks = self.spec.get("content_blocks")
+        try:
+            if blocks is None and isinstance(settings, dict):
+                depths = settings["depth_members"] * settings["depth_outputs"]
+                learned = 2 * settings["branch_width"] + settings["fusion_outputs"] + depths
+                blocks = [learned, settings["linear"], settings["discriminant"]]
+            widths = tuple(int(width) for width in blocks or () if width)
+        except (KeyError, TypeError, ValueError):
+            widths = ()  # a network of another kind
+        stated = min(widths, default=0) > 0 and sum(widths) == self.content_dim
+        return widths if stated else (self.content_dim,)
+
+    @property
     def local_bits(self) -> int | None:
         """Return the length of a local code in bits, None if the bundle has no regional expert."""
         value = self.spec.get("local_bits")

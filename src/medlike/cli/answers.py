@@ -20,7 +20,7 @@ TEXT_FIELDS = ("rank", "id", "kind", "text", "distance", "similarity")
 def show(result: "Result", title: str | None = None) -> None:
     """Print a result as a table, with the verdicts on query and archive above it."""
     from medlike.cli.screen import out, print_table, say
-    from medlike.display.sheet import ITSELF, measure
+    from medlike.display.sheet import ITSELF, measure, share
 
     console = out()
     if title:
@@ -29,6 +29,8 @@ def show(result: "Result", title: str | None = None) -> None:
     _show_verdict(result.outlier)
     if result.familiarity is not None:
         say(str(result.familiarity), style="bold red" if result.familiarity.alike is False else None)
+    elif result.unjudged is not None:
+        say(result.unjudged)
     if not result.hits:
         console.print("no hits")
         return
@@ -48,13 +50,19 @@ def show(result: "Result", title: str | None = None) -> None:
         )
         for hit in result.hits
     ]
+    shares = [share(hit) for hit in result.hits]
+    meaning = ("meaning",) if any(shares) and not narrow else ()
+    if meaning:
+        rows = [(*row[:3], text, *row[3:]) for row, text in zip(rows, shares, strict=True)]
     grouped = ("others",) if any(hit.group_size for hit in result.hits) else ()
     measures = ("words", "places") if in_words else ("distance", "similarity")
-    head = ("rank", *measures, *facts, "id", "source", *grouped)
+    head = ("rank", *measures, *meaning, *facts, "id", "source", *grouped)
     print_table(head, rows, whole={"rank", "distance", "similarity", "id"})
+    if narrow and shares[0]:
+        say(f"first hit: {shares[0]}")
     if result.weights is not None:
-        shares = ", ".join(f"{name} {weight:g}" for name, weight in result.weights.items())
-        say(f"fused by place, weights: {shares or 'none'}")
+        weights = ", ".join(f"{name} {weight:g}" for name, weight in result.weights.items())
+        say(f"fused by place, weights: {weights or 'none'}")
 
 
 def show_texts(result: "TextResult") -> None:
@@ -109,7 +117,8 @@ def write_texts_csv(result: "TextResult") -> None:
 def write_csv(result: "Result") -> None:
     """Print a result as CSV."""
     in_words = result.weights is not None
-    rows: list[Sequence[object]] = [(*FIELDS, "score", "words", "snippet") if in_words else FIELDS]
+    head = (*FIELDS, "itself")
+    rows: list[Sequence[object]] = [(*head, "score", "words", "snippet") if in_words else head]
     for hit in result.hits:
         metadata = [hit.metadata.get(name, "") for name in FIELDS[6:]]
         box = "" if hit.box is None else " ".join(map(str, hit.box))
@@ -122,6 +131,7 @@ def write_csv(result: "Result") -> None:
                 box,
                 place(hit.source),
                 *metadata,
+                "yes" if hit.itself else "",
                 *([hit.score, " ".join(hit.words), hit.snippet or ""] if in_words else []),
             ]
         )

@@ -13,6 +13,7 @@ from medlike.cli import (
     compact,
     demo,
     evaluate,
+    fit,
     index,
     info,
     model,
@@ -23,6 +24,7 @@ from medlike.cli import (
     text,
     train,
     triage,
+    upgrade,
     verify,
 )
 from medlike.cli import list as listing
@@ -47,7 +49,7 @@ def build() -> typer.Typer:
         ("Search", (demo, index, search, listing, triage)),
         ("Measure", (evaluate,)),
         ("Train", (train, calibrate, commission)),
-        ("Maintain an archive", (info, verify, remove, compact, backup, restore, reindex)),
+        ("Maintain an archive", (info, verify, remove, compact, backup, restore, reindex, fit, upgrade)),
     ):
         for module in commands:
             name = module.__name__.rpartition(".")[2]

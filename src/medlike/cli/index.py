@@ -3,6 +3,7 @@
 import glob
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -10,7 +11,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from medlike.archive.intake.settings import IntakeSettings
-from medlike.cli.exits import REFUSED, fail
+from medlike.cli.exits import FAILED, REFUSED, fail
+from medlike.cli.fit import FitDisplay, fitted
 from medlike.cli.options import ArchiveFolder, Report, ReportFormat, Wait, archive_folder
 from medlike.cli.settings import options_from_settings
 from medlike.option import Option
@@ -110,9 +112,16 @@ def index(
     from medlike.errors import NothingAdded
 
     folder = archive_folder(archive)
+    there, new_archive = folder.exists(), not (folder / "archive.json").exists()
     opened = _opened(folder, sources, new, settings.keep_identifiers)
     with opened, progress() as display:
-        task = display.add_task("Indexing", total=None)
+        task, fitting = display.add_task("Indexing", total=None), FitDisplay(display)
+
+        def show(so_far: AddReport) -> None:
+            display.update(task, completed=so_far.files)
+            if so_far.fit is not None:
+                fitting.update(so_far.fit)
+
         try:
             report = opened.add(
                 sources,
@@ -122,17 +131,33 @@ def index(
                 decoding=settings.decoding,
                 on_conflict=settings.on_conflict,
                 wait=wait,
-                progress=lambda so_far: display.update(task, completed=so_far.files),
+                fit=settings.fit,
+                progress=show,
             )
         except NothingAdded as error:
             assert isinstance(error.report, AddReport)
             report = error.report  # which is shown as every other
+    nothing = new_archive and not (report.added or report.replaced or report.unchanged or report.duplicates)
+    if nothing:
+        _discard(folder, there)
     if format is Report.json:
         print_json({"archive": str(folder), **_facts(report)})
     else:
-        _show(report, folder)
+        _show(report, None if nothing else folder)
+    if nothing:
+        fail("no archive was made: there is no image to be put in it", REFUSED if report.skipped else FAILED)
     if report.skipped or report.conflicts:
         raise typer.Exit(REFUSED)
+
+
+def _discard(folder: Path, there: bool) -> None:
+    """Delete a new archive that nothing was added to, and its folder unless that was there before."""
+    from medlike.archive.storage.creation import discard
+
+    discard(folder)
+    if not there:
+        with suppress(OSError):
+            folder.rmdir()
 
 
 def _opened(folder: Path, sources: list[str], new: NewArchiveOptions, keep_identifiers: bool) -> "Archive":
@@ -185,7 +210,7 @@ def _facts(report: "AddReport") -> "JsonObject":
     }
 
 
-def _show(report: "AddReport", folder: Path) -> None:
+def _show(report: "AddReport", folder: Path | None) -> None:
     from medlike.cli.screen import counted, note, out, print_table, say
 
     parts = [f"[b]{report.added}[/b] added"]
@@ -204,7 +229,10 @@ def _show(report: "AddReport", folder: Path) -> None:
     if report.texts:
         passages = counted(report.deidentified, "passage")
         console.print(f"{counted(report.texts, 'text')} stored, {passages} in them replaced by rule")
-    say(f"archive: {folder}")
+    if folder is not None:
+        say(f"archive: {folder}")
+    if report.fit is not None:
+        say(fitted(report.fit))
     if report.relinked:
         sources = "1 source" if report.relinked == 1 else f"{report.relinked} sources"
         say(f"{sources} found again: these images were stored without their link")

@@ -25,13 +25,14 @@ def info(archive: ArchiveFolder = None, format: ReportFormat = Report.table) -> 
     if format is Report.json:
         print_json(facts)
         return
-    bundle, text = facts["bundle"], facts["text_bundle"]
+    bundle, text, fit = facts["bundle"], facts["text_bundle"], facts["fit"]
     rows = [
         ("archive", str(folder)),
         ("images", facts["images"]),
         ("texts", facts["texts"]),
         ("bundle", f"{bundle['name']}  {bundle['digest'][:16]}"),
         ("text bundle", f"{text['name']}  {text['digest'][:16]}" if text else "none"),
+        ("fit", f"{fit['bits']} bits from {fit['images']} images  {fit['digest'][:16]}" if fit else "none"),
         ("generation", facts["generation"]),
         *([("waiting", facts["received"])] if facts.get("received") else []),
         *((f"refused, {entry['name']}", entry["reason"]) for entry in facts.get("refused", [])),

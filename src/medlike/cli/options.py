@@ -107,11 +107,14 @@ def conditions(texts: Sequence[str]) -> "JsonObject":
     Raises:
         typer.BadParameter: A text is not a condition.
     """
+    from medlike.archive.index import filters
     from medlike.archive.index.filter_text import parse
     from medlike.errors import QueryError
 
     try:
-        return parse(texts)
+        where = parse(texts)
+        filters.require_comparable(filters.conditions(where))
+        return where
     except QueryError as error:
         raise typer.BadParameter(str(error), param_hint="--where") from None
 

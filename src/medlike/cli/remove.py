@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from medlike.cli.exits import REFUSED
+from medlike.cli.fit import fitted
 from medlike.cli.options import ArchiveFolder, Report, ReportFormat, Wait, archive_folder, full_id
 from medlike.cli.settings import options_from_settings
 from medlike.option import Option
@@ -60,8 +61,12 @@ def remove(
     from medlike.cli.screen import counted, note, print_json, say
 
     given = {name: value for name, value in vars(owners).items() if value}
-    if bool(ids) == bool(given):
-        raise typer.BadParameter("give ids, or --patient, --study or --series", param_hint="ID")
+    if ids and given:
+        raise typer.BadParameter(
+            f"ids and --{next(iter(given))} are both given: remove the ones, then the others", param_hint="ID"
+        )
+    if not ids and not given:
+        raise typer.BadParameter("nothing is given: give ids, --patient, --study or --series", param_hint="ID")
     with Archive.open(archive_folder(archive)) as opened:
         doomed = [full_id(opened, id) for id in ids or ()] or opened.ids_of(**given, removed=erase)
         if not doomed:
@@ -77,6 +82,8 @@ def remove(
     else:
         done = f"{counted(report.erased, 'row')} erased" if erase else f"{counted(report.removed, 'image')} removed"
         say(f"{done}, generation {report.generation}")
+        if report.fit is not None:
+            say(fitted(report.fit))
     for id in report.unknown:
         note(f"medlike: no image {id}")
     if report.unknown:

@@ -12,7 +12,7 @@ from medlike.cli.answers import show, show_texts, write_csv, write_texts_csv
 from medlike.cli.exits import fail
 from medlike.cli.options import ArchiveFolder, Format, ListFormat, archive_folder, conditions, full_id, refuse
 from medlike.cli.settings import options_from_settings
-from medlike.errors import ImageError
+from medlike.errors import ImageError, InputError, QueryError
 from medlike.escaping import printable_json
 from medlike.option import Option
 
@@ -45,7 +45,7 @@ medlike search --archive archive/ --receipt receipt.json
 # Options that only a search for images has. A receipt holds all of them but the sheet.
 _OF_IMAGES = {
     "weights", "rank", "radius", "group_by", "exclude_own_patient", "orientations", "scales", "region_weight",
-    "shortlist", "sheet", "page",
+    "shortlist", "codes", "sheet", "page",
 }  # fmt: skip
 _IN_RECEIPT = _OF_IMAGES - {"sheet", "page"} | {"texts", "k", "where", "region"}
 
@@ -191,7 +191,10 @@ def search(
     if drawing.sheet is not None:
         from medlike.display.sheet import written_as
 
-        written_as(drawing.sheet)
+        try:
+            written_as(drawing.sheet)
+        except InputError as error:
+            raise typer.BadParameter(str(error), param_hint="--sheet") from None
     with Archive.open(archive_folder(archive)) as opened:
         if receipt is not None and query.empty:
             result = opened.repeat(_read_receipt(receipt))
@@ -224,7 +227,10 @@ def _search(opened: "Archive", query: QueryOptions, settings: SearchSettings) ->
     from medlike import Query
 
     id = None if query.id is None else full_id(opened, query.id)
-    image_query = Query(query.query, id=id, region=query.region, text=query.text, decoding=query.decoding)
+    try:
+        image_query = Query(query.query, id=id, region=query.region, text=query.text, decoding=query.decoding)
+    except QueryError as error:
+        raise typer.BadParameter(str(error), param_hint="QUERY") from None
     try:
         if query.texts:
             return opened.nearest_texts(image_query, k=settings.k, where=settings.where)

@@ -14,18 +14,28 @@ def verify(archive: ArchiveFolder = None, format: ReportFormat = Report.table) -
 
     The exit code is 1 where something is wrong.
     """
+    from contextlib import suppress
+
     import typer
 
     from medlike import Archive
-    from medlike.cli.screen import out, print_json, print_table
+    from medlike.cli.screen import counted, note, out, print_json, print_table
+    from medlike.errors import ArchiveError
 
     with Archive.open(archive_folder(archive)) as opened:
         problems = list(opened.verify())
+        unchecked: dict[str, int] = {}
+        with suppress(ArchiveError):  # it is among the problems
+            unchecked = opened.unchecked()
     if format is Report.json:
-        print_json({"ok": not problems, "problems": [{"part": p.part, "detail": p.detail} for p in problems]})
+        listed = [{"part": p.part, "detail": p.detail} for p in problems]
+        print_json({"ok": not problems, "problems": listed, "unchecked": unchecked})
     elif problems:
         print_table(("part", "problem"), [(p.part, p.detail) for p in problems])
     else:
         out().print("no problems")
+    if unchecked:
+        rows = ", ".join(f"{counted(count, 'row')} of {table}" for table, count in unchecked.items())
+        note(f"medlike: without a digest and so unchecked: {rows}; run `medlike upgrade`")
     if problems:
         raise typer.Exit(FAILED)

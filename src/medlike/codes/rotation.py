@@ -9,7 +9,8 @@ from medlike.types import F64
 
 def unit_rows(rows: F64) -> F64:
     """Return rows [N, D] scaled to unit length; a row of zeros stays zero."""
-    return rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
+    unit: F64 = rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
+    return unit
 
 
 def leading_directions(rows: F64, weights: F64, most: int) -> tuple[F64, F64]:

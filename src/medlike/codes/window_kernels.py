@@ -11,6 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from medlike.codes import cell_vectors
+from medlike.codes.cell_vectors import EACH, HELD, add_six, look_up, look_up_onto, take_apart
 from medlike.codes.kernels import compiled, popcount, prefetch
 from medlike.codes.templates import CELLS, GRID, Template
 from medlike.types import Array
@@ -59,10 +61,16 @@ class Plan:
         return self.codes, self.starts, self.cell, self.shift, self.shapes, self.bits
 
     def scratch(self) -> tuple[Array, ...]:
-        """Return one thread's memory: images, planes, sums, least sums, forbidden windows, masks known and theirs."""
-        number = len(self.bits)
+        """Return one thread's memory.
+
+        Images, their nibbles, tables of the query's, planes, sums, least sums, forbidden windows, masks known and
+        theirs.
+        """
+        number, words = len(self.bits), len(self.codes[0])
         return (
-            np.zeros((len(self.codes[0]), LANES), np.uint64),
+            np.zeros((words, LANES), np.uint64),
+            np.zeros((EACH * words, LANES), np.uint8),
+            cell_vectors.tables(self.codes),
             np.zeros((len(self.codes), LANES + CELLS), np.uint8),
             np.zeros(LANES, np.uint16),
             np.zeros(LANES, np.uint16),
@@ -77,7 +85,7 @@ class Plan:
 @compiled
 def scan(  # type: ignore[no-untyped-def]
     stored, masks, rows, limits, codes, starts, cell, shift, shapes, bits,
-    images, planes, sums, least, forbidden, laid, known, windows, ring, best, which, place,
+    images, nibbles, tables, planes, sums, least, forbidden, laid, known, windows, ring, best, which, place,
 ):  # fmt: skip
     """Find the best window of stored[rows]: best float64 [M], which (-1: none within limits) and place int64 [M]."""
     words = codes.shape[1]
@@ -89,13 +97,14 @@ def scan(  # type: ignore[no-untyped-def]
             # Most images have the mask of the one before; passing so many arrays takes longer than looking.
             if laid[b] < 0 or (masks.shape[0] and not _same(known, laid[b], masks, row)):
                 _lay(b, row, masks, cell, shift, starts, shapes, forbidden, laid, known, windows, ring)
+        _prepare(images, nibbles)
         following = min(TOGETHER, rows.shape[0] - first - TOGETHER)
         for c in range(max(codes.shape[0], TOGETHER)):
             if c < following:
                 # The next images come from memory while these are compared.
                 _fetch(stored, rows[first + TOGETHER + c])
             if c < codes.shape[0]:
-                _plane(images, codes[c], planes[c])
+                _plane(images, nibbles, codes[c], tables[c], planes[c])
         for b in range(number):
             best[first + b] = np.inf
             which[first + b] = -1
@@ -103,7 +112,7 @@ def scan(  # type: ignore[no-untyped-def]
         while a < bits.shape[0]:
             group = a
             while a < bits.shape[0] and bits[a] == bits[group]:
-                _sum(planes, cell, shift, starts[a], starts[a + 1], sums)
+                _sum(planes, words, cell, shift, starts[a], starts[a + 1], sums)
                 _lower(least, sums, forbidden[a], a == group)
                 a += 1
             for b in range(number):
@@ -114,7 +123,7 @@ def scan(  # type: ignore[no-untyped-def]
                 # Of equally near windows the first arrangement counts: a later group must be nearer.
                 if share <= limits[first + b] and share < best[first + b]:
                     best[first + b] = share
-                    window = _find(planes, b, smallest, group, a, cell, shift, starts, forbidden, sums)
+                    window = _find(planes, words, b, smallest, group, a, cell, shift, starts, forbidden, sums)
                     which[first + b] = window // CELLS
                     place[first + b] = window % CELLS
 
@@ -139,8 +148,29 @@ def _gather(image, words, images, start):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def _plane(images, code, plane):  # type: ignore[no-untyped-def]
-    """Compute the distances of the cells of all images to one query cell."""
+def _nothing(images, nibbles):  # type: ignore[no-untyped-def]
+    """Prepare nothing: cells are counted as they are."""
+
+
+@compiled
+def _in_nibbles(images, nibbles):  # type: ignore[no-untyped-def]
+    """Take the cells of all images apart into nibbles."""
+    for w in range(images.shape[0]):
+        for start in range(0, LANES, cell_vectors.CELLS):
+            take_apart(images, w * LANES + start, nibbles, EACH * w * LANES + start, LANES)
+
+
+@compiled
+def _looked_up(images, nibbles, code, table, plane):  # type: ignore[no-untyped-def]
+    """Look up the distances of the cells of all images to one query cell."""
+    look_up(nibbles, 0, table, 0, plane)
+    for first in range(HELD, nibbles.shape[0], HELD):
+        look_up_onto(nibbles, first, table, first, plane)
+
+
+@compiled
+def _counted(images, nibbles, code, table, plane):  # type: ignore[no-untyped-def]
+    """Count the distances of the cells of all images to one query cell."""
     q0 = code[0]
     near = images[0]
     if code.shape[0] == 1:
@@ -153,12 +183,30 @@ def _plane(images, code, plane):  # type: ignore[no-untyped-def]
             plane[p] = np.uint8(popcount(near[p] ^ q0) + popcount(far[p] ^ q1))
 
 
+# What is fastest is decided when kernels are compiled, for the processor that they are compiled for.
+_prepare, _plane = (_in_nibbles, _looked_up) if cell_vectors.USED else (_nothing, _counted)
+
+
 @compiled
-def _sum(planes, cell, shift, start, stop, sums):  # type: ignore[no-untyped-def]
+def _sum(planes, words, cell, shift, start, stop, sums):  # type: ignore[no-untyped-def]
     """Sum one arrangement's windows, by first cell; sums of windows that leave an image mean nothing."""
     for t in range(LANES):
         sums[t] = 0
     n = start
+    width = planes.shape[1]
+    # Three distances of cells of 64 bits are at most 192.
+    while words == 1 and n + 6 <= stop:
+        add_six(
+            planes,
+            cell[n] * width + shift[n],
+            cell[n + 1] * width + shift[n + 1],
+            cell[n + 2] * width + shift[n + 2],
+            cell[n + 3] * width + shift[n + 3],
+            cell[n + 4] * width + shift[n + 4],
+            cell[n + 5] * width + shift[n + 5],
+            sums,
+        )
+        n += 6
     while n + 4 <= stop:
         p0 = planes[cell[n], shift[n] : shift[n] + LANES]
         p1 = planes[cell[n + 1], shift[n + 1] : shift[n + 1] + LANES]
@@ -195,10 +243,12 @@ def _smallest(sums):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def _find(planes, b, target, a, last, cell, shift, starts, forbidden, sums):  # type: ignore[no-untyped-def]
+def _find(  # type: ignore[no-untyped-def]
+    planes, words, b, target, a, last, cell, shift, starts, forbidden, sums
+):
     """Return the first arrangement of a..last, and in it the first window of image b, with the sum `target`."""
     for arrangement in range(a, last):
-        _sum(planes, cell, shift, starts[arrangement], starts[arrangement + 1], sums)
+        _sum(planes, words, cell, shift, starts[arrangement], starts[arrangement + 1], sums)
         for t in range(CELLS):
             lane = b * CELLS + t
             if sums[lane] | forbidden[arrangement, lane] == target:

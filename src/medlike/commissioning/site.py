@@ -16,7 +16,7 @@ from medlike.errors import BundleError, ImageError, InputError
 from medlike.imaging import Frames, Image, Prepared, discover, load, perceptual_hash, prepare
 from medlike.inference.encoder import Encoder
 from medlike.inference.encoding import Encodings, Outliers
-from medlike.inference.outlier import OutlierScorer, extend_outlier
+from medlike.inference.outlier import CONTRAST, OutlierScorer, extend_outlier
 from medlike.types import F32
 
 BATCH = 64
@@ -133,7 +133,8 @@ def read_site(
 def calibrate(bundle: Bundle, site: Site, out: str | Path, seed: int = 0, overwrite: bool = False) -> Bundle:
     """Write a copy of a bundle whose outlier verdicts are fitted to a site; its codes are the same.
 
-    Half of the site's units join the reference; one image of each other unit calibrates.
+    Half of the site's units join the reference; one image of each other unit calibrates. Every unit calibrates if the
+    bundle holds no reference, because it judges by the contrast.
 
     Args:
         bundle: The bundle that `site` was read with.
@@ -149,7 +150,8 @@ def calibrate(bundle: Bundle, site: Site, out: str | Path, seed: int = 0, overwr
         InputError: The site has too few units.
     """
     order = np.random.default_rng(seed).permutation(np.unique(site.units))
-    known = np.isin(site.units, order[: len(order) // 2])
+    joining = 0 if CONTRAST in bundle.spec["outlier"]["components"] else len(order) // 2
+    known = np.isin(site.units, order[:joining])
     shuffled = np.random.default_rng(seed).permutation(np.flatnonzero(~known))
     judges = np.sort(shuffled[np.unique(site.units[shuffled], return_index=True)[1]])
     names = [name for name in bundle.array_names() if name.startswith("outlier.")]

@@ -8,6 +8,8 @@ BITS = "bits that differ between the codes of two images; 0 is the same code, lo
 SHARE = "share of the region's bits that differ; lower is more alike"
 SIMILARITY = "how alike two images are in content: 1 is equal, 0 is unrelated, higher is more alike"
 PLACES = "place of the image in each ranking of the words, their meaning and the query's image; 1 is best"
+LABEL = "share of pairs of this archive's patients, as similar as query and hit, that have the same label"
+NEARER = "share of this archive's images whose nearest image of another patient is no more similar than the hit"
 P = "share of the images the model knows that are at least as unusual as the query; low means outlier"
 USUAL = "similarity that half of this archive's images exceed with the nearest image of another patient"
 
@@ -26,6 +28,8 @@ def legend(results: Sequence[Result]) -> list[tuple[str, str]]:
         ("% of bits", SHARE, any(isinstance(hit.distance, float) for hit in compared)),
         ("similarity", SIMILARITY, bool(compared or judged)),
         ("places", PLACES, any(hit.score is not None for hit in hits)),
+        ("share a label", LABEL, any(hit.label_share is not None for hit in hits)),
+        ("nearer here", NEARER, any(hit.neighbour_share is not None for hit in hits)),
         ("p", P, any(result.outlier is not None for result in results)),
         ("usual here", USUAL, any(each.alike is not None for each in judged)),
     )

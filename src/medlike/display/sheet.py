@@ -124,7 +124,17 @@ def measure(hit: Hit) -> str:
     near = f"{hit.distance:.0f} bit{'' if hit.distance == 1 else 's'}"
     if isinstance(hit.distance, float):
         near = f"{100 * hit.distance:.1f} % of bits"
-    return f"{near} · similarity {hit.similarity:z.2f}"
+    shares = share(hit)
+    return f"{near} · similarity {hit.similarity:z.2f}" + (f" · {shares}" if shares else "")
+
+
+def share(hit: Hit) -> str:
+    """Return what the similarity of a hit means in its archive; empty if that is not known."""
+    if hit.label_share is not None:
+        return f"{100 * hit.label_share:.0f} % share a label"
+    if hit.neighbour_share is not None:
+        return f"nearer than {100 * hit.neighbour_share:.0f} % here"
+    return ""
 
 
 def described(hit: Hit) -> str:
@@ -156,6 +166,8 @@ def judgements(result: Result) -> list[tuple[str, bool]]:
     sentences = [(verdict(result.outlier), bool(result.outlier and result.outlier["is_outlier"]))]
     if result.familiarity is not None:
         sentences.append((str(result.familiarity), result.familiarity.alike is False))
+    elif result.unjudged is not None:
+        sentences.append((result.unjudged, False))
     return [(sentence, warns) for sentence, warns in sentences if sentence]
 
 

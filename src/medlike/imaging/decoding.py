@@ -12,6 +12,13 @@ from medlike.imaging.image import Image
 Decoding = Literal["process", "inline"]
 
 
+def prepare_worker() -> None:
+    """Begin to start a worker process, so that `read` soon finds it ready. Returns at once."""
+    from medlike.imaging.pool import shared_pool
+
+    shared_pool().start()
+
+
 def read(
     path: str | Path, frames: Frames = "middle", segmentations: bool = True, decoding: Decoding = "process"
 ) -> Iterator[Image]:

@@ -16,7 +16,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 
@@ -83,13 +83,14 @@ class MemoryShares:
 class Worker:
     """One worker process and the channel to it. Used by one thread at a time."""
 
-    def __init__(self, shares: MemoryShares, seconds: float, faults: bool) -> None:
+    def __init__(self, shares: MemoryShares, seconds: float, faults: bool, early: bool = False) -> None:
         """Start the process.
 
         Args:
             shares: The budget that it draws on.
             seconds: How long it may take until it has started, and for each image.
             faults: Whether it fails when a request says so.
+            early: Whether it loads what most files need before there is one.
 
         Raises:
             WorkerError: It does not start.
@@ -103,7 +104,7 @@ class Worker:
             root = str(Path(__file__).parents[2])
             if root not in paths:
                 paths.append(root)
-            arguments = [str(number) for number in (theirs.fileno(), descriptor, os.getpid(), int(faults))]
+            arguments = [str(number) for number in (theirs.fileno(), descriptor, os.getpid(), int(faults), int(early))]
             self.process = subprocess.Popen(
                 [sys.executable, "-I", "-X", "utf8", "-c", _START, *arguments, json.dumps(paths)],
                 stdin=subprocess.DEVNULL,
@@ -271,6 +272,13 @@ class WorkerPool:
         self._lock = threading.Lock()
         # A worker ends with the thread that started it, so that thread must not be one of the callers'.
         self._starter: ThreadPoolExecutor | None = None
+        self._early: Future[Worker] | None = None
+
+    def start(self) -> None:
+        """Begin to start a worker, unless there is one, for a file that will come soon. Returns at once."""
+        with self._lock:
+            if not (self._idle or self._busy or self._early or self._closed):
+                self._early = self._begun(early=True)
 
     def read(self, path: str | Path, frames: Frames = "middle", segmentations: bool = True) -> Iterator[Image]:
         """Yield the images of a file, as `reading.read` does, decoded by a worker. Raises ImageError, WorkerError."""
@@ -300,7 +308,10 @@ class WorkerPool:
             self._closed = True
             workers = (*self._busy, *self._idle)
             self._idle = []
-            starter = self._starter
+            starter, early = self._starter, self._early
+            self._early = None
+        if early is not None and not early.cancel() and early.exception() is None:
+            early.result().close()
         for worker in workers:
             worker.process.kill()
         for worker in workers:
@@ -311,20 +322,27 @@ class WorkerPool:
     def _worker(self) -> Worker:
         with self._lock:
             worker = self._idle.pop() if self._idle else None
-            if self._starter is None:
-                self._starter = ThreadPoolExecutor(1, thread_name_prefix="medlike-decoding")
-            starter = self._starter
+            early, self._early = (self._early, None) if worker is None else (None, self._early)
         if worker is not None and not worker.alive:
             worker.close()
             worker = None
         if worker is None:
             try:
-                worker = starter.submit(Worker, self.shares, self.seconds, self.faults is not None).result()
+                if early is None:
+                    with self._lock:
+                        early = self._begun()
+                worker = early.result()
             except RuntimeError as error:  # the interpreter ends
                 raise WorkerError(f"the decoding worker does not start ({error}): {_INLINE}") from None
         with self._lock:
             self._busy.add(worker)
         return worker
+
+    def _begun(self, early: bool = False) -> "Future[Worker]":
+        """Begin to start a worker; the caller holds the lock. Raises RuntimeError when the interpreter ends."""
+        if self._starter is None:
+            self._starter = ThreadPoolExecutor(1, thread_name_prefix="medlike-decoding")
+        return self._starter.submit(Worker, self.shares, self.seconds, self.faults is not None, early)
 
     def _give_back(self, worker: Worker, usable: bool) -> None:
         self.shares.rest(id(worker), 0)

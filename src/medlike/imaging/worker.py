@@ -46,14 +46,20 @@ class _Parent:
     def call(self, message: JsonObject) -> JsonObject:
         """Send a message and return the answer. Raises _Stopped if there is none."""
         channel.send(self.channel, message)
+        return self._received()
+
+    def _received(self) -> JsonObject:
         answer = channel.receive(self.channel)
         if answer is None:
             raise _Stopped
         return answer
 
-    def serve(self) -> None:
-        """Read files until the parent is gone."""
-        request = self.call({"ready": True})
+    def serve(self, early: bool) -> None:
+        """Read files until the parent is gone. early: load what most files need before there is one."""
+        channel.send(self.channel, {"ready": True})
+        if early:
+            import medlike.imaging.dicom  # noqa: F401
+        request = self._received()
         while True:
             _limit_memory(request["memory"])
             self.granted = 0
@@ -83,11 +89,11 @@ class _Parent:
 
 def main() -> None:
     """Serve the parent whose end of the channel, shared memory and process id the command line names."""
-    descriptor, shared, parent, faults = map(int, sys.argv[1:5])
+    descriptor, shared, parent, faults, early = map(int, sys.argv[1:6])
     _end_with(parent)
     try:
         _confine()
-        _Parent(descriptor, shared, bool(faults)).serve()
+        _Parent(descriptor, shared, bool(faults)).serve(bool(early))
     except (_Stopped, OSError):
         return
 

@@ -56,7 +56,9 @@ def processor() -> str:
     except OSError:
         lines = []
     features = [line for line in lines if line.startswith(("model name", "flags", "Features", "CPU part"))]
-    host = [platform.system(), platform.machine(), platform.processor(), version("onnxruntime")]
+    if not features:
+        features = [platform.processor()]  # runs a program
+    host = [platform.system(), platform.machine(), version("onnxruntime")]
     return hashlib.sha256("\n".join([*host, *sorted(set(features))]).encode()).hexdigest()
 
 

@@ -5,10 +5,12 @@ Score: the mean of two or three standardised components, higher is less typical:
     neighbours       distance to the k-th nearest vector of a reference set frozen in the bundle
     mahalanobis      distance to the nearest cluster of it, under the pooled within-cluster covariance
     reconstruction   error of the decoder, where the bundle has one
+    contrast         linear discriminant from other pictures; it stands alone (training.outlier_fit.fit_contrast)
 
 p = (1 + number of calibration scores >= score) / (n + 1). Calibration units took no part in fitting the
 components, so a threshold of 0.03 promises at most 3 % false alarms on units exchangeable with them (Vovk et
-al. 2005; k-NN: Sun et al. 2022, arXiv 2204.06507; Mahalanobis: Lee et al. 2018, arXiv 1807.03888).
+al. 2005; k-NN: Sun et al. 2022, arXiv 2204.06507; Mahalanobis: Lee et al. 2018, arXiv 1807.03888). Calibration
+scores of sources left out in turn carry weights, by which each counts instead of 1.
 """
 
 from __future__ import annotations
@@ -27,6 +29,7 @@ from medlike.types import F32, F64, I32, Array, Json, JsonObject
 POOLED = "pooled"
 LEAST_UNITS = 200
 PREFIX = "outlier."
+LARGEST = "largest"
 
 
 @dataclass(frozen=True)
@@ -50,6 +53,7 @@ class OutlierSettings:
 
 
 COMPONENTS = ("neighbours", "mahalanobis", "reconstruction")
+CONTRAST = "contrast"
 
 
 class OutlierScorer:
@@ -62,32 +66,49 @@ class OutlierScorer:
             arrays: As fit_outlier returns them.
             facts: The "outlier" part of a bundle's specification.
         """
-        self.k = int(facts["k"])
-        self.normalise = bool(facts["normalise"])
         self.threshold = float(facts["threshold"])
         self.least_units = int(facts["least_units"])
         self.components = tuple(facts["components"])
         self.groups: list[str] = list(facts["modalities"])
-        self.reference = arrays["outlier.reference"].astype(np.float32)
-        self.squares = np.einsum("rf,rf->r", self.reference, self.reference)
-        self.whitening = arrays["outlier.whitening"].astype(np.float32)
-        self.centres = arrays["outlier.centres"].astype(np.float32)
+        # A prediction says little of a source that the network never saw: the largest p-value counts.
+        self.largest = facts.get("judged_by") == LARGEST
+        if CONTRAST in self.components:
+            self.direction = arrays["outlier.direction"].astype(np.float64)
+            self.offset = float(arrays["outlier.offset"][0])
+        else:
+            self.k = int(facts["k"])
+            self.normalise = bool(facts["normalise"])
+            self.reference = arrays["outlier.reference"].astype(np.float32)
+            self.squares = np.einsum("rf,rf->r", self.reference, self.reference)
+            self.whitening = arrays["outlier.whitening"].astype(np.float32)
+            self.centres = arrays["outlier.centres"].astype(np.float32)
         self.location = arrays["outlier.location"].astype(np.float32)
         self.scale = arrays["outlier.scale"].astype(np.float32)
         self.weights = arrays["outlier.weights"].astype(np.float32)
         scores = arrays["outlier.calibration"].astype(np.float32)
         owners = arrays["outlier.calibration_modality"]
+        weights = arrays.get("outlier.calibration_weight", np.ones(len(scores)))
         self.calibration: dict[str, F32] = {}
+        # For each calibration the weight of the scores from each place on, in units: the last is 0.
+        self._tails: dict[str, F64] = {}
         rest = np.ones(len(scores), dtype=bool)
         for index, name in enumerate(self.groups):
             mask = owners == index
             if mask.sum() >= self.least_units:
-                self.calibration[name] = np.sort(scores[mask])
+                self._calibrate(name, scores[mask], weights[mask])
                 rest &= ~mask
         # The pool must be like the images that it judges: modalities with a calibration of their own are left out,
         # unless then too few units remain for the threshold to be reached at all.
-        enough = rest.sum() >= round(1 / self.threshold)
-        self.calibration[POOLED] = np.sort(scores[rest] if enough else scores)
+        mask = rest if rest.sum() >= round(1 / self.threshold) else np.ones(len(scores), dtype=bool)
+        if not (self.largest and self.calibration):
+            self._calibrate(POOLED, scores[mask], weights[mask])
+
+    def _calibrate(self, name: str, scores: F32, weights: Array) -> None:
+        order = np.argsort(scores, kind="stable")
+        shares = weights[order].astype(np.float64)
+        units = shares * (len(shares) / max(float(shares.sum()), 1e-12))
+        self.calibration[name] = scores[order]
+        self._tails[name] = np.append(np.cumsum(units[::-1])[::-1], 0.0)
 
     @staticmethod
     def of(bundle: Bundle) -> OutlierScorer | None:
@@ -102,6 +123,8 @@ class OutlierScorer:
 
     def parts(self, features: F32, reconstruction: float | None = None) -> F32:
         """Return the components of one image, float32 [C], not standardised. features: float32 [F]."""
+        if CONTRAST in self.components:
+            return np.asarray([features @ self.direction + self.offset], dtype=np.float32)
         nearest = _neighbour_distance(features, self.reference, self.squares, self.k, self.normalise)
         away = self.centres - self.whitening @ features
         values = [nearest, float(np.sqrt(np.einsum("cf,cf->c", away, away).min()))]
@@ -120,13 +143,19 @@ class OutlierScorer:
         """Return the p-value of a score, and the name of the calibration that gave it.
 
         A modality with enough units has its own calibration, one with too few uses the pool of such modalities.
-        If none is predicted, the largest p-value over all of these counts: what is usual anywhere is no outlier.
+        If none is predicted, the largest p-value over all of these counts: what is usual anywhere is no outlier. So it
+        is for every image if the calibration is made of sources left out in turn.
         """
-        if modality is not None and modality in self.calibration:
-            return _conformal(score, self.calibration[modality]), modality
-        if modality is not None:
-            return _conformal(score, self.calibration[POOLED]), POOLED
-        return max((_conformal(score, scores), name) for name, scores in self.calibration.items())
+        if self.largest or modality is None:
+            return max((self._conformal(score, name), name) for name in self.calibration)
+        group = modality if modality in self.calibration else POOLED
+        return self._conformal(score, group), group
+
+    def _conformal(self, score: float, name: str) -> float:
+        """Return (1 + weight of calibration scores >= score) / (n + 1); the weights of n scores sum to n."""
+        scores = self.calibration[name]
+        at_least = self._tails[name][np.searchsorted(scores, np.float32(score), side="left")]
+        return (1 + float(at_least)) / (len(scores) + 1)
 
     def verdicts(
         self, features: F32, modality: Sequence[str | None] | None = None, reconstruction: F32 | None = None
@@ -241,7 +270,7 @@ def extend_outlier(
     """Fit an outlier part to a site: its images join the reference, its other patients calibrate.
 
     Covariance and scales stay those of the bundle; each modality of the site adds a cluster. The former calibration is
-    dropped: p-values are the site's.
+    dropped: p-values are the site's. A bundle that judges by the contrast holds no reference: it is only calibrated.
 
     Args:
         arrays: As fit_outlier returns them.
@@ -260,20 +289,27 @@ def extend_outlier(
     """
     scorer = OutlierScorer(arrays, facts)
     _require_calibration(len(calibration), scorer.threshold)
-    rows = reference.astype(np.float32)
-    owners = np.asarray([name or "" for name in reference_modality])
-    added = [rows[owners == name].mean(axis=0) @ scorer.whitening for name in np.unique(owners)]
     extended = dict(arrays)
-    extended["outlier.reference"] = np.concatenate([arrays["outlier.reference"], _stored(rows, scorer.normalise)])
-    extended["outlier.centres"] = np.concatenate([scorer.centres, *(row[None] for row in added)])
+    if CONTRAST not in scorer.components:
+        rows = reference.astype(np.float32)
+        owners = np.asarray([name or "" for name in reference_modality])
+        added = [rows[owners == name].mean(axis=0) @ scorer.whitening for name in np.unique(owners)]
+        extended["outlier.reference"] = np.concatenate([arrays["outlier.reference"], _stored(rows, scorer.normalise)])
+        extended["outlier.centres"] = np.concatenate([scorer.centres, *(row[None] for row in added)])
     names = sorted({name for name in calibration_modality if name is not None})
     changed = {**facts, "modalities": names}
+    # The site's own images are all of one source: a modality's p-value is that of the modality again.
+    changed.pop("judged_by", None)
+    weighted = extended.pop("outlier.calibration_weight", None) is not None
     extended["outlier.calibration"] = np.zeros(0, np.float32)
     extended["outlier.calibration_modality"] = np.zeros(0, np.int32)
     scorer = OutlierScorer(extended, changed)
     extended.update(_calibrated(scorer, calibration, calibration_modality, calibration_error))
+    if weighted:
+        extended["outlier.calibration_weight"] = np.ones(len(calibration), np.float32)
     changed["calibration_units"] = _count_units(names, extended["outlier.calibration_modality"])
-    changed["reference_images"] = len(extended["outlier.reference"])
+    if CONTRAST not in scorer.components:
+        changed["reference_images"] = len(extended["outlier.reference"])
     return extended, changed
 
 
@@ -346,9 +382,3 @@ def _neighbour_distance(features: F32, reference: F32, squares: F32, k: int, nor
     distances = squares - 2 * (reference @ query) + query @ query
     nearest = np.partition(distances, k - 1)[k - 1]
     return float(np.sqrt(max(float(nearest), 0.0)))
-
-
-def _conformal(score: float, calibration: F32) -> float:
-    """Return (1 + number of calibration scores >= score) / (n + 1); calibration is sorted."""
-    at_least = len(calibration) - int(np.searchsorted(calibration, np.float32(score), side="left"))
-    return (1 + at_least) / (len(calibration) + 1)

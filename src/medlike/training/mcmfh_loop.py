@@ -76,7 +76,7 @@ class CrossModalRecipe:
 
 
 @dataclass
-class Fit:
+class CrossModalFit:
     """A trained network, how it went epoch by epoch, which epoch was kept (0: the start), and what came of it.
 
     validation: retrieval among validation pairs of the network as it is returned, in the unit of the history's.
@@ -99,7 +99,7 @@ def fit_crossmodal(
     *,
     folder: Path | None = None,
     resume: bool = False,
-) -> Fit:
+) -> CrossModalFit:
     """Train a network on pairs and keep the epoch with the best retrieval among validation pairs.
 
     The same pairs, settings and seed give the same weights on one machine.
@@ -181,7 +181,7 @@ def fit_crossmodal(
         validation_map = _judge(network, judged, validation)
     network.eval()
     history = [{n: v for n, v in row.items() if n in ("epoch", "loss", "validation")} for row in run.history]
-    return Fit(network, history, run.best["epoch"], validation_map)
+    return CrossModalFit(network, history, run.best["epoch"], validation_map)
 
 
 def _digest(*parts: Pairs) -> str:

@@ -58,7 +58,7 @@ def operations(folder, mark):
     step("add copies", archive.add, pictures[6:12], pixels="copy", threads=1)
     step("receive", archive.receive, pictures[12].read_bytes(), "12.png", texts={"caption": "clear lungs"})
     ticket = step("receive damaged", archive.receive, pictures[13].read_bytes(), "13.png")
-    with (disk / "archive" / "spool" / f"{ticket}.json").open("w") as damaged:
+    with (disk / "archive" / "private" / "spool" / f"{ticket}.json").open("w") as damaged:
         damaged.write("{")
         damaged.flush()
         os.fsync(damaged.fileno())
@@ -172,7 +172,8 @@ def published(disk, new):
 def orphaned(disk, path):
     """A received file that is deleted while the disk still has the sidecar that names it."""
     archive = disk.top.entries.get("archive")
-    spool = archive and archive.entries.get("spool")
+    private = archive and archive.entries.get("private")
+    spool = private and private.entries.get("spool")
     name = Path(path).stem + ".json"
     if spool and Path(path).parent.name == "spool" and not path.endswith(".json") and name in spool.safe_entries:
         yield f"{shown(path)} is deleted before its sidecar is gone for good"

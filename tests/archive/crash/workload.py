@@ -2,6 +2,7 @@
 
 import random
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ import medlike.archive.index.index  # noqa: F401
 from medlike.archive.archive import Archive
 from medlike.archive.intake import ingest
 from medlike.archive.storage.identity import Identity
+from medlike.errors import QueryError
 from medlike.inference.encoding import Encodings, quantised
 
 PICTURES = 24
@@ -70,7 +72,7 @@ def use(folder, known, seed, tell, steps=10**9):
     ingest.GROUP, ingest.BATCH = 4, 2
     chance = random.Random(seed)
     archive = Archive.open(folder / "disk" / "archive", encoder=StandIn())
-    actions = ["add", "add", "receive", "receive", "drain", "remove", "erase", "compact", "reindex"]
+    actions = ["add", "add", "receive", "receive", "drain", "remove", "erase", "compact", "reindex", "fit"]
     for _ in range(steps):
         action = chance.choice(actions)
         some = chance.sample(sorted(known), chance.randint(1, 8))
@@ -87,6 +89,9 @@ def use(folder, known, seed, tell, steps=10**9):
             archive.remove([known[name][0] for name in names], erase=action == "erase")
         elif action == "compact":
             archive.compact()
+        elif action == "fit":
+            with suppress(QueryError):  # where there are too few pictures
+                archive.fit(bits=chance.choice([16, 32]))
         else:
             archive.reindex()
         tell("end", action, names, archive._store.generation())

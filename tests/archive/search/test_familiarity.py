@@ -80,7 +80,11 @@ def test_searches_in_words_are_not_judged(archive, pictures):
     folder = pictures(2)
     archive.receive((folder / "0000.png").read_bytes(), "a.png", texts={"report": "a finding"})
     archive.drain()
-    assert archive.search(Query(image=folder / "0001.png", text="finding")).familiarity is None
+    result = archive.search(Query(image=folder / "0001.png", text="finding"))
+    assert result.familiarity is None
+    assert result.as_dict()["unjudged"] == result.unjudged
+    assert result.unjudged == "Whether anything here is alike is judged for whole images only, not for words"
+    assert archive.search(Query(image=folder / "0001.png")).unjudged is None
 
 
 @pytest.mark.parametrize(

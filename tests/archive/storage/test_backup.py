@@ -108,7 +108,7 @@ def test_an_encrypted_backup_holds_nothing_but_parts_of_an_archive(tmp_path, nam
         tar.addfile(info, io.BytesIO())
     with pytest.raises(ArchiveError, match="no part of an archive"):
         Archive.restore(tmp_path / "backup", tmp_path / "again", "p")
-    assert list((tmp_path / "again").iterdir()) == [] and not (tmp_path / "evil").exists()
+    assert not (tmp_path / "again").exists() and not (tmp_path / "evil").exists()
 
 
 OLD_KEY = b"00112233445566778899aabbccddeeff" * 2 + b"\n"
@@ -162,7 +162,7 @@ def test_the_key_can_be_given_when_restoring_and_is_checked(filled, tmp_path, en
     other.write_text("00" * 32)
     with pytest.raises(ArchiveError, match="is not this archive's"):
         Archive.restore(tmp_path / "backup", tmp_path / "again", key=other)
-    assert list((tmp_path / "again").iterdir()) == []
+    assert not (tmp_path / "again").exists()
     key = filled.path / "private" / "key"
     with Archive.restore(tmp_path / "backup", tmp_path / "again", encoder=encoder, key=key) as again:
         assert again.drain().added == 1 and again.verify() == []
@@ -190,7 +190,7 @@ def test_a_backup_with_links_or_pipes_is_refused(filled, tmp_path, kind):
         part.symlink_to(secret / "moved")
     with pytest.raises(ArchiveError, match="which an archive never holds"):
         Archive.restore(place, tmp_path / "again")
-    assert not (tmp_path / "again").exists() or list((tmp_path / "again").iterdir()) == []
+    assert not (tmp_path / "again").exists()
 
 
 def test_a_backup_taken_while_it_is_written_to_is_one_generation(
@@ -280,7 +280,7 @@ def test_a_backup_refuses_damaged_pixels_and_says_which(filled, tmp_path, ending
     doomed.write_bytes(content)
     with pytest.raises(ArchiveError, match=f"{doomed.name} is damaged: `medlike verify`"):
         filled.backup(tmp_path / "backup", passphrase=passphrase)
-    assert list((tmp_path / "backup").iterdir()) == []
+    assert not (tmp_path / "backup").exists()
 
 
 @pytest.mark.parametrize("name", ["store.sqlite", "private/links.sqlite"])
@@ -298,7 +298,7 @@ def test_a_backup_refuses_a_damaged_database(filled, tmp_path, name):
         file.write(bytes([0, 1]))
     with pytest.raises(ArchiveError, match=f"{Path(name).name} is damaged"):
         filled.backup(tmp_path / "backup", links=True)
-    assert list((tmp_path / "backup").iterdir()) == []
+    assert not (tmp_path / "backup").exists()
 
 
 KILLED = """

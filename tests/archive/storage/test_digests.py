@@ -7,7 +7,7 @@ import pytest
 
 from medlike import Archive, Query
 from medlike.archive.storage.database import row_digest
-from medlike.archive.storage.digests import TABLES
+from medlike.archive.storage.digests import TABLES, damaged
 from medlike.errors import ArchiveError
 
 CHANGES = {
@@ -74,7 +74,7 @@ def test_rows_without_digests_go_unchecked_until_they_are_written_anew(filled, e
 def test_a_removal_and_another_bundle_leave_the_digests_true(filled, tmp_path, make_tiny_bundle):
     filled.remove(filled.ids()[0])
     filled.reindex(make_tiny_bundle(tmp_path / "other", seed=5))
-    assert all(not filled._store.damaged(table) for table in TABLES)
+    assert all(not damaged(filled._store, table) for table in TABLES)
     assert not filled._store.number("SELECT count(*) FROM images WHERE digest IS NULL")
 
 
@@ -83,10 +83,45 @@ def test_a_new_bundle_does_not_make_a_damaged_row_sound(filled):
 
     filled._store.connection.execute("UPDATE images SET label = 'land' WHERE row = 2")
     settle(filled._store, filled._folder.bundle.digest, [])
-    assert filled._store.damaged("images") == [2]
+    assert damaged(filled._store, "images") == [2]
 
 
 def test_the_digest_tells_values_and_types_apart():
     rows = [(1, "a"), ("1", "a"), (1.0, "a"), (1, b"a"), (1, None), (1, "ä"), (b"1a", 2), (b"1", b"a"), (b"", b"1a")]
     assert len({row_digest(*row) for row in rows}) == len(rows)
     assert row_digest(1, "ä", None, 0.5, b"\xff").hex() == "f1254d94038fafba03e93f8262e6efe3"
+
+
+def digests_computed(archive, work):
+    """Call `work` and return how many statements computed digests."""
+    statements = []
+    archive._store.connection.set_trace_callback(statements.append)
+    try:
+        work()
+    finally:
+        archive._store.connection.set_trace_callback(None)
+    return sum("row_digest(" in statement for statement in statements)
+
+
+def test_a_row_is_compared_with_its_digest_once_in_a_process(filled):
+    id = filled.ids()[0]
+    filled.close()
+    assert digests_computed(filled, lambda: filled.search(Query(id=id))) > 0
+    assert digests_computed(filled, lambda: filled.search(Query(id=id))) == 0
+
+
+def test_a_row_that_is_written_anew_is_compared_again(filled):
+    id = filled.ids()[0]
+    filled.search(Query(id=id))
+    with closing(sqlite3.connect(filled._folder.store, isolation_level=None)) as other:
+        other.execute("UPDATE images SET width = width + 1, digest = randomblob(16) WHERE row = 2")
+    with pytest.raises(ArchiveError, match=r"row 2 of images in .* is damaged"):
+        filled.search(Query(id=id))
+
+
+def test_the_memory_of_compared_rows_is_bounded(filled, monkeypatch):
+    monkeypatch.setattr("medlike.archive.storage.store.CHECKED", 2)
+    for id in filled.ids():
+        filled.search(Query(id=id))
+        assert len(filled._store._checked) < 10
+    assert filled.verify() == []

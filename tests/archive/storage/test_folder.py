@@ -10,7 +10,9 @@ from medlike import files as durable
 from medlike.errors import ArchiveError
 
 
-@pytest.mark.parametrize("part", ["private", "spool", "pixels", "index", "store.sqlite", "archive.json", "private/key"])
+@pytest.mark.parametrize(
+    "part", ["private", "private/spool", "pixels", "index", "store.sqlite", "archive.json", "private/key"]
+)
 def test_no_part_of_an_archive_may_be_a_link(archive, tmp_path, part):
     archive.close()
     folder, elsewhere = archive.path, tmp_path / "elsewhere"
@@ -34,6 +36,16 @@ def test_archive_json_is_checked(archive, change):
     facts["bundle"] |= change
     file.write_text(json.dumps(facts))
     with pytest.raises(ArchiveError, match="damaged"):
+        Archive.open(archive.path)
+
+
+@pytest.mark.parametrize("id", ["0" * 32, None])
+def test_an_id_that_is_not_the_archives_is_damage(archive, id):
+    file = archive.path / "archive.json"
+    facts = json.loads(file.read_text())
+    assert facts["format"] == 3 and facts["id"] == archive._folder.archive_id
+    file.write_text(json.dumps({**facts, "id": id}))
+    with pytest.raises(ArchiveError, match=r"archive\.json is damaged"):
         Archive.open(archive.path)
 
 

@@ -3,6 +3,7 @@
 import pytest
 
 from medlike import Archive
+from medlike import files as durable
 
 
 def test_ids_are_keyed(tmp_path, tiny_bundle, encoder, pictures):
@@ -24,11 +25,9 @@ def test_identifiers_go_to_the_private_folder_only(tmp_path, tiny_bundle, encode
         source = archive.source(row.id)
         assert source["sop_uid"] == "1.2.840.99" and len(row.patient) == 32
         assert ("P-0815" in source.values()) == keep
-    public = [
-        file for file in (tmp_path / "a").rglob("*") if file.is_file() and file.parent.name != "private"
-    ]
+    private = list(durable.files(tmp_path / "a" / "private"))
+    public = [file for file in durable.files(tmp_path / "a") if file not in private]
     for word in (b"Mustermann", b"P-0815", b"1.2.840.99", b"20240229", b"a.dcm"):
         assert not [file for file in public if word in file.read_bytes()], word
-    private = b"".join(file.read_bytes() for file in (tmp_path / "a" / "private").iterdir())
-    assert (b"P-0815" in private) == keep
+    assert (b"P-0815" in b"".join(file.read_bytes() for file in private)) == keep
     assert (tmp_path / "a" / "private" / "key").stat().st_mode & 0o077 == 0

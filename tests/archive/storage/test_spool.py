@@ -92,7 +92,7 @@ def test_names_cannot_leave_the_spool(archive, pictures):
 def test_receivers_that_died_leave_nothing_for_long(archive, pictures):
     from medlike.archive.storage.spool import Spool
 
-    spool = Spool(archive._folder.spool)
+    spool = Spool(lambda: archive._folder.spool)
     spool.put((pictures(1) / "0000.png").read_bytes(), "a.png")
     old, young = spool.folder / "1-old.png", spool.folder / ".2-young.png.partial"
     old.write_bytes(b"unacknowledged")
@@ -203,7 +203,7 @@ def test_receivers_of_many_processes_draw_different_numbers(archive, picture):
     from medlike.archive.storage.spool import Spool
 
     with ThreadPoolExecutor(8) as pool:
-        tickets = list(pool.map(lambda _: Spool(archive._folder.spool).put(picture), range(40)))
+        tickets = list(pool.map(lambda _: Spool(lambda: archive._folder.spool).put(picture), range(40)))
     assert len({ticket[:20] for ticket in tickets}) == 40
 
 

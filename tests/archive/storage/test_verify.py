@@ -53,7 +53,7 @@ DAMAGE = {
     "a lost row": ("index", lambda a: sql(a, "DELETE FROM images WHERE row = 3")),
     "no link": ("private", lambda a: a._links.connection.execute("DELETE FROM links")),
     "a link of nothing": (
-        "private", lambda a: a._links.connection.execute("INSERT INTO links VALUES ('x', '', 0, '{}')"),
+        "private", lambda a: a._links.connection.execute("INSERT INTO links VALUES ('x', '', 0, '{}', NULL)"),
     ),
     "a damaged sidecar": ("spool", lambda a: first(a._folder.spool, "*.json").write_text("{")),
     "another key": ("private", lambda a: (a._folder.private / "key").write_text("00" * 32)),
@@ -217,7 +217,7 @@ def test_a_backup_to_a_full_disk_blames_that_disk_and_can_be_tried_again(archive
         (small_disk / "ballast").write_bytes(bytes(1_000_000 - room))
         with pytest.raises(ArchiveFull, match=f"the disk that holds {small_disk}/backup.* is full"):
             archive.backup(small_disk / "backup")
-        assert not list((small_disk / "backup").iterdir())
+        assert not (small_disk / "backup").exists()
     subprocess.run(["mount", "-o", "remount,size=16m", small_disk], check=True)
     assert archive.backup(small_disk / "backup").images == 60
 

@@ -50,6 +50,7 @@ BENCHES = {
         "Measure a fresh process: the import, a first and a second search, opening a large archive.",
     ),
     "memory": ("memory", "Measure the memory of an open archive, and search it within 512 MB."),
+    "fit": ("fit", "Measure fitting codes to an archive, and recoding its images: seconds for 10 M of them."),
     "growth": (
         "growth",
         "Measure time and bytes from 10,000 to 10 M images: add, search, filter, remove, verify, reopen.",

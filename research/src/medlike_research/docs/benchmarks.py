@@ -13,7 +13,7 @@ from medlike import strict_json
 from medlike.evaluation.plots import figure
 from medlike.files import write_text
 
-ORDER = ("hamming", "regions", "text", "encode", "ingest", "startup", "memory", "growth")
+ORDER = ("hamming", "regions", "text", "encode", "ingest", "startup", "memory", "fit", "growth")
 UNITS = {"ratio": "", "seconds": " s", "megabytes": " MB", "bytes": " bytes"}
 DRAWING = "growth.svg"
 

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from medlike import Archive, Query, Result
 from medlike.archive.index.index import Index
+from medlike.archive.storage import digests
 from medlike.archive.storage.creation import create
 from medlike.archive.storage.folder import BundleFacts, TextBundleFacts
 
@@ -45,13 +46,22 @@ class Populated:
         """A search, with a filter from as the user gives it to the metadata of the hits."""
         return self.archive.search(Query(id=id), k=k, where={"label": label} if label else None)
 
-    def add(self, codes: NDArray[np.uint8], labels: Sequence[str] | None = None) -> None:
-        """Append rows of codes uint8 [N, B], with one label each, in commits of 50,000."""
+    def add(
+        self, codes: NDArray[np.uint8], labels: Sequence[str] | None = None, given: NDArray[np.int8] | None = None
+    ) -> None:
+        """Append rows of codes uint8 [N, B], with one label each, in commits of 50,000.
+
+        given: content vectors int8 [N, D]; drawn at random unless given.
+        """
         for start in range(0, len(codes), PAGE):
             part = codes[start : start + PAGE]
             named = labels[start : start + PAGE] if labels else ["a"] * len(part)
             rows = range(self.rows + 1, self.rows + 1 + len(part))
-            content = self._random.integers(-127, 128, (len(part), CONTENT), dtype=np.int8)
+            content = (
+                self._random.integers(-127, 128, (len(part), CONTENT), dtype=np.int8)
+                if given is None
+                else given[start : start + PAGE]
+            )
             with self.archive._store.commit("add") as commit:
                 commit.connection.executemany(
                     _IMAGE,
@@ -64,20 +74,30 @@ class Populated:
                     _ENCODING,
                     ((row, self.facts.digest, part[i].tobytes(), content[i].tobytes()) for i, row in enumerate(rows)),
                 )
+                for table in ("images", "encodings"):
+                    digests.seal(commit.connection, table, "row >= ?", (rows.start,))
             self.rows += len(part)
 
 
 @contextmanager
 def populated(
-    folder: str | Path, codes: NDArray[np.uint8], labels: Sequence[str], text: TextBundleFacts | None = None
+    folder: str | Path,
+    codes: NDArray[np.uint8],
+    labels: Sequence[str],
+    text: TextBundleFacts | None = None,
+    content: NDArray[np.int8] | None = None,
 ) -> Iterator[Populated]:
-    """Write an archive of codes uint8 [N, B] with one label each, and its index. text: the bundle it names."""
+    """Write an archive of codes uint8 [N, B] with one label each, and its index.
+
+    text: the bundle it names. content: int8 [N, D], drawn at random unless given.
+    """
     path = Path(folder) / "archive"
-    facts = BundleFacts(name="bench", digest="be" * 32, bits=8 * codes.shape[1], content_dim=CONTENT)
+    width = CONTENT if content is None else content.shape[1]
+    facts = BundleFacts(name="bench", digest="be" * 32, bits=8 * codes.shape[1], content_dim=width)
     with Archive(create(path, facts, False, text)) as archive:
         made = Populated(archive, facts)
         archive._store.connection.execute("PRAGMA synchronous=OFF")
-        made.add(codes, labels)
+        made.add(codes, labels, content)
         archive._store.connection.execute("PRAGMA synchronous=FULL")
         archive._indexes.images.rebuild()
         yield made

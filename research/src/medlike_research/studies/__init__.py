@@ -16,6 +16,7 @@ _MODULES = {
     "ablation": "ablation",
     "bits": "bits",
     "ood": "detection",
+    "verdicts": "verdicts",
     "robustness": "robustness",
     "pretraining": "pretraining",
     "cross-domain": "cross_domain",

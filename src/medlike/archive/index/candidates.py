@@ -145,6 +145,8 @@ def ordered(rows: Candidates, mode: str) -> Candidates:
         return rows.take(np.lexsort((low, high, rows.distance)))
     if mode == "radius":
         return rows.take(np.lexsort((low, high, rows.distance, -rows.similarity)))
+    if mode == "exact":
+        return rows.take(np.lexsort((low, high, -rows.similarity)))
     return rows.take(np.lexsort((low, high, -rows.similarity, rows.distance)))
 
 

@@ -71,6 +71,15 @@ def conditions(where: Mapping[str, Json] | None) -> tuple[Condition, ...]:
     return tuple(read)
 
 
+def require_comparable(conditions: Sequence[Condition]) -> None:
+    """Raise QueryError if a condition compares by size what has no order, or a number with a text."""
+    for each in conditions:
+        if each.operator in _SQL and each.field in HASH_COLUMNS:
+            raise QueryError(f"{each.field} has no order: use eq, ne, in or exists instead of {each.operator}")
+        if each.operator in _SQL and each.field in NUMBER_COLUMNS and isinstance(each.value, str):
+            raise QueryError(f"{each.field} holds numbers, not {each.value!r}: compare it with a number")
+
+
 class Filter:
     """A filter made ready for one search: SQL has been asked, columns are looked up part by part."""
 
@@ -82,6 +91,7 @@ class Filter:
             store: Where the fields are that have no column in the index.
             hashed: (column, value) -> keyed hash, so that a study, series or patient can be given by its true name.
         """
+        require_comparable(conditions)
         self.conditions = conditions
         self.by_column = [
             _with_hashes(condition, hashed) if condition.field in HASH_COLUMNS else condition
@@ -147,8 +157,6 @@ def _value(field: str, value: object) -> str | int | float:
 
 
 def _with_hashes(condition: Condition, hashed: Hashed | None) -> Condition:
-    if condition.operator in ("gt", "gte", "lt", "lte"):
-        raise QueryError(f"{condition.field} has no order: use eq, ne, in or exists instead of {condition.operator}")
     if condition.operator == "exists":
         return condition
 
@@ -170,8 +178,6 @@ def _matching(condition: Condition, column: Column, number: bool) -> Ranges:
         equal = ranges([code for each in condition.values if (code := _code(column, each, number))])
         return complement(equal, size) if condition.operator == "ne" else equal
     if number != isinstance(value, int | float):
-        if number:
-            raise QueryError(f"{condition.field} holds numbers, not {value!r}: compare it with a number")
         return ranges([code for code, each in enumerate(column.values, 1) if _reads_as(each, condition)])
     low, high = (value, None) if condition.operator in ("gt", "gte") else (None, value)
     return column.between(low, high, condition.operator == "gt", condition.operator == "lt")

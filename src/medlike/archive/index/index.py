@@ -1,6 +1,6 @@
 """The index: flat arrays derived from the store, brought up to date with it, and rebuilt from it at any time.
 
-    index/<bundle digest, 16 digits>/
+    index/<bundle digest, 16 digits>/       with "-" and the 16 first digits of a fit's digest for codes under it
         index.json      format, bundle, generation, segments
         <segment>/      see segment.py
 
@@ -220,7 +220,7 @@ class Index:
         for _ in range(3):
             try:
                 facts = unsealed(durable.read(self.folder / FILE, LARGEST))
-                if facts["format"] != FORMAT or facts["bundle"] != self.layout.bundle:
+                if facts["format"] != FORMAT or facts["bundle"] != self.layout.key:
                     return _NOTHING
                 if not all(isinstance(name, str) and _SEGMENT.fullmatch(name) for name in facts["segments"]):
                     raise ValueError("a segment has a name that is none")
@@ -320,7 +320,7 @@ class Index:
         names = [segment.folder.name for segment in state.segments if segment.folder is not None]
         facts = {
             "format": FORMAT,
-            "bundle": self.layout.bundle,
+            "bundle": self.layout.key,
             "generation": state.generation,
             "purged": -1 if unseen else state.purged,
             "segments": names,

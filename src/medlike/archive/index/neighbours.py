@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from medlike import files as durable
 from medlike import strict_json
 from medlike.archive.index.columns import Column
-from medlike.archive.index.index import Index, Part, View
+from medlike.archive.index.index import Index, Part, View, positions_of
 from medlike.errors import ArchiveError
 from medlike.types import F32, F64, I64, Array, Mask
 
@@ -33,6 +33,7 @@ _LARGEST = 1 << 20  # bytes of the file
 _WORTH_A_FILE = 200  # images from which there is a file; it is replaced when they are a tenth more or fewer
 _BLOCK = 1024  # stored images compared at a time
 _KEPT = 4  # generations kept in memory
+PAIRED = 700  # images with a label whose pairs are compared at most
 _EXACT = 1040  # widths up to which float32 holds every sum of products of int8
 
 
@@ -59,6 +60,48 @@ class Neighbours:
         """Return the similarities of the sampled images that have a neighbour, ascending: float32 [U]."""
         ascending: F32 = np.sort(self.similarities[self.neighbours >= 0])
         return ascending
+
+
+@dataclass(frozen=True)
+class LabelPairs:
+    """Pairs of sampled images that have labels, each of another unit, by ascending similarity.
+
+    Attributes:
+        similarities: float32 [P].
+        equal: bool [P], true if both have the same label.
+        images: int32 [P, 2], which images they are.
+    """
+
+    similarities: F32
+    equal: Mask
+    images: NDArray[np.int32]
+
+    @classmethod
+    def of(cls, view: View, rows: I64) -> "LabelPairs":
+        """Return the pairs of the first PAIRED images that have a label.
+
+        Args:
+            view: The generation.
+            rows: int64 [S], ascending, the store's rows of the sample.
+        """
+        labels: list[object] = []
+        contents = []
+        for part in view.parts:
+            at = positions_of(part.segment.array("rows")[: part.rows], rows)
+            column = part.segment.column("label")
+            at = at[column.codes[at] > 0][: PAIRED - len(labels)]
+            labels += [column.value(position) for position in at.tolist()]
+            contents.append(part.segment.array("content", at)[at])
+        first, second = np.triu_indices(len(labels), 1)
+        if not len(first):
+            return cls(np.empty(0, np.float32), np.empty(0, bool), np.empty((0, 2), np.int32))
+        vectors, lengths = _vectors(np.concatenate(contents))
+        products = (vectors @ vectors.T)[first, second]
+        near = (products / np.sqrt(np.maximum(lengths[first] * lengths[second], 1.0))).astype(np.float32)
+        kinds = np.unique([str(label) for label in labels], return_inverse=True)[1]
+        order = np.argsort(near, kind="stable")
+        images = np.stack([first, second], axis=1).astype(np.int32)
+        return cls(near[order], (kinds[first] == kinds[second])[order], images[order])
 
 
 class NeighbourSample:
@@ -104,7 +147,7 @@ class NeighbourSample:
             if hashlib.sha256(text).hexdigest().encode() != digest:
                 return None
             facts = strict_json.loads(text)
-            if facts["bundle"] != self._index.layout.bundle:
+            if facts["bundle"] != self._index.layout.key:
                 return None
             rows, neighbours = (np.asarray(facts[name], np.int64) for name in ("rows", "neighbours"))
             similarities = np.asarray(facts["similarities"], np.float32)
@@ -114,7 +157,7 @@ class NeighbourSample:
 
     def _write(self, made: Neighbours) -> None:
         facts = {
-            "bundle": self._index.layout.bundle,
+            "bundle": self._index.layout.key,
             "generation": made.generation,
             "images": made.images,
             "rows": made.rows.tolist(),

@@ -62,6 +62,7 @@ class Layout:
 
     of: "" for the images under an image bundle; under a text bundle "pictures" (the images' cross-modal codes)
     or "texts" (the texts' own). For these the content is the embedding in fixed point (int16, UNIT is 1).
+    fit: digest of the fit that codes and content come from, None for the bundle's own.
     """
 
     bundle: str
@@ -69,10 +70,18 @@ class Layout:
     content: int
     local: int | None = None
     of: str = ""
+    fit: str | None = None
+
+    @property
+    def key(self) -> str:
+        """What the files say that they are of."""
+        return self.bundle if self.fit is None else f"{self.bundle}-{self.fit}"
 
     @property
     def folder(self) -> str:
         """Name of the folder in index/."""
+        if self.fit is not None:
+            return f"{self.bundle[:16]}-{self.fit[:16]}"
         return f"{self.bundle[:16]}-{self.of}" if self.of else self.bundle[:16]
 
     def arrays(self) -> dict[str, tuple[Type, tuple[int, ...]]]:
@@ -169,7 +178,7 @@ class Segment:
         """
         try:
             facts = unsealed(durable.read(folder / FILE, LARGEST))
-            if facts["format"] != FORMAT or facts["bundle"] != layout.bundle:
+            if facts["format"] != FORMAT or facts["bundle"] != layout.key:
                 raise ArchiveError(f"{folder} is of another format or bundle: run `medlike verify`")
             stated = {name: (np.dtype(kind), tuple(shape)) for name, (kind, shape) in facts["arrays"].items()}
             _require_layout(stated, layout)
@@ -283,7 +292,7 @@ class SegmentWriter:
             parts = [sums(array) for _, array in _in_order(stored, texts)]
         durable.write(self.folder / CHECKS, np.concatenate(parts).tobytes(), sync_folder=False)
         facts = {
-            "format": FORMAT, "bundle": self.layout.bundle, "since": since, "until": until,
+            "format": FORMAT, "bundle": self.layout.key, "since": since, "until": until,
             "arrays": arrays, "values": {name: len(data) for name, data in values.items()},
         }  # fmt: skip
         durable.write(self.folder / FILE, sealed(facts))

@@ -1,15 +1,18 @@
 """What an index is derived from: the images of a store, or the texts that belong to them."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from medlike.archive.index.segment import Row
+from medlike.archive.index.segment import CHUNK, Row
 from medlike.archive.storage.database import require_sound, storage_errors
 from medlike.archive.storage.rows import EncodingRow, ImageRow, TextFacts
 from medlike.archive.storage.store import Store
+from medlike.codes.fit import Fit
+from medlike.errors import ArchiveError
 
 _COLUMNS = tuple(name for name in ImageRow.__dataclass_fields__ if name not in ("row", "facts", "metadata"))
 
@@ -52,6 +55,34 @@ class StoredImages:
     def present(self) -> NDArray[np.int64]:
         """Return the numbers that the store holds."""
         return _numbers(self.store, "SELECT row FROM images")
+
+
+class FittedImages(StoredImages):
+    """The images of a store with the codes and the fitted vectors of a fit in place of their code and content."""
+
+    def __init__(
+        self, store: Store, bundle: str, fit: Fit, recoded: Callable[[int], None] = lambda rows: None
+    ) -> None:
+        """recoded: called with the number of rows that have been recoded since its last call."""
+        super().__init__(store, bundle)
+        self.fit, self.recoded = fit, recoded
+
+    def rows(self, since: int, until: int) -> Iterator[Row]:
+        """Yield the rows added in (since, until], ascending."""
+        rows = super().rows(since, until)
+        while page := list(islice(rows, CHUNK)):
+            contents = b"".join(encoding.content for _, encoding, _ in page)
+            if len(contents) != len(page) * sum(self.fit.widths):
+                raise ArchiveError(
+                    f"rows {page[0][0].row} to {page[-1][0].row}: content has another size than the fit's: "
+                    "run `medlike verify`, then `medlike fit`"
+                )
+            self.recoded(len(page))
+            codes, vectors = self.fit.encode(np.frombuffer(contents, np.int8).reshape(len(page), -1))
+            for at, (image, encoding, text) in enumerate(page):
+                # What an index takes of an encoding; `replace` would cost more than recoding.
+                derived = codes[at].tobytes(), vectors[at].tobytes(), encoding.cells, encoding.cell_mask
+                yield image, EncodingRow(*derived), text
 
 
 class StoredTexts:

@@ -13,6 +13,7 @@ from medlike.archive.intake.reader import read
 from medlike.archive.intake.text_codes import TextReport
 from medlike.archive.storage import digests, pictures
 from medlike.archive.storage import record as records
+from medlike.archive.storage.fits import FitReport
 from medlike.archive.storage.identity import Links
 from medlike.archive.storage.pixels import Pixels
 from medlike.archive.storage.rows import ImageRow
@@ -30,7 +31,7 @@ class ReindexReport:
 
     lost: ids of which neither pixels nor preview are left. switched: whether the archive now uses the bundle.
     text: what was encoded under the text bundle. text_dropped: the text bundle that goes with the old image bundle
-    only, and is no longer used.
+    only, and is no longer used. fit: the fit that was made under the new bundle, where the archive had one.
     """
 
     encoded: int = 0
@@ -40,6 +41,7 @@ class ReindexReport:
     generation: int = 0
     text: TextReport | None = None
     text_dropped: str | None = None
+    fit: FitReport | None = None
 
     @property
     def done(self) -> int:

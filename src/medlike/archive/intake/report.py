@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 
 from medlike.archive.intake.conflicts import Conflict
+from medlike.archive.storage.fits import FitReport
 from medlike.errors import NothingAdded
 
 
@@ -27,6 +28,7 @@ class AddReport:
         conflicts: Files with the SOP instance UID of a stored image of another patient, study or series, or with
             other pixels.
         replacements: (path, path of the stored image or None, id) of each replaced image.
+        fit: The fit that was made at the end, None if none was due.
         relinked: Unchanged images whose source was unknown, as after a restore without links, and is stored again.
     """
 
@@ -46,6 +48,7 @@ class AddReport:
     conflicts: list[Conflict] = field(default_factory=list)
     replacements: list[tuple[str, str | None, str]] = field(default_factory=list)
     relinked: int = 0
+    fit: FitReport | None = None
 
     def require_some(self) -> None:
         """Raise NothingAdded if files were refused and no image is stored of any other."""

@@ -8,6 +8,8 @@ from medlike.archive.intake.conflicts import OnConflict
 from medlike.errors import QueryError
 from medlike.option import Option
 
+Fitting = Literal["auto", "never"]
+
 
 @dataclass(frozen=True)
 class IntakeSettings:
@@ -22,6 +24,8 @@ class IntakeSettings:
         on_conflict: What to do with a file that has the SOP instance UID of a stored image of another patient, study
             or series, or other pixels: "keep" the stored image, "replace" it, or "refuse" the file. None replaces if
             only the pixels differ, and keeps otherwise.
+        fit: "auto" fits the codes to the archive at the end, first at 500 images of 200 patients, then at four times as
+            many images as the fit knew; "never" does not.
     """
 
     pixels: Annotated[
@@ -57,11 +61,20 @@ class IntakeSettings:
         ),
     ] = None
 
+    fit: Annotated[
+        Fitting,
+        Option(
+            "Fit codes to the archive at the end when it is time (`medlike fit`), or never."
+        ),
+    ] = "auto"
+
     def __post_init__(self) -> None:
         if self.pixels not in ("copy", "reference"):
             raise QueryError(f"pixels is {self.pixels!r}: give 'copy' or 'reference'")
         if self.decoding not in ("process", "inline"):
             raise QueryError(f"decoding is {self.decoding!r}: give 'process' or 'inline'")
+        if self.fit not in get_args(Fitting):
+            raise QueryError(f"fit is {self.fit!r}: give 'auto' or 'never'")
         if self.on_conflict not in (None, *get_args(OnConflict)):
             raise QueryError(f"on_conflict is {self.on_conflict!r}: give {', '.join(get_args(OnConflict))}, or None")
 

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from medlike.archive.intake import text_codes
+from medlike.archive.intake import fitting, text_codes
 from medlike.archive.intake.reindex import ReindexReport, encode_again, settle
 from medlike.archive.intake.settings import IntakeSettings
 from medlike.archive.session import Bundles
@@ -85,6 +85,9 @@ def reindex(
         report.text = text_codes.encode_all(store, TextEncoder(text), folder.bundle.digest, progress)
     if bundle is not None:
         report.generation = settle(store, folder.bundle.digest, report.lost)
+        if folder.fit is not None:
+            report.fit, fit = fitting.learn(store, folder, "bundle")
+            folder = folder.with_fit(fit)
     folder = folder.with_text(text)
     from medlike.archive.index.indexes import Indexes
 

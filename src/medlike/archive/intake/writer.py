@@ -3,24 +3,28 @@
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from medlike.archive.intake import switching
+from medlike.archive.intake import fitting, switching
 from medlike.archive.intake.conflicts import OnConflict
 from medlike.archive.intake.drain import arrivals, take_in, withdraw
 from medlike.archive.intake.ingest import Intake
 from medlike.archive.intake.reindex import ReindexReport
 from medlike.archive.intake.report import AddReport
-from medlike.archive.intake.settings import IntakeSettings
+from medlike.archive.intake.settings import Fitting, IntakeSettings
 from medlike.archive.session import Bundles
-from medlike.archive.storage import removal, room, upkeep
+from medlike.archive.storage import removal, room, upgrade, upkeep
 from medlike.archive.storage.database import log_emptied
+from medlike.archive.storage.fits import FitReport
+from medlike.archive.storage.folder import FORMAT
 from medlike.archive.storage.identity import KEY_FILE
 from medlike.archive.storage.lock import WriterLock
 from medlike.archive.storage.spool import Spool
+from medlike.archive.storage.upgrade import UpgradeReport
 from medlike.archive.storage.withdrawn import Withdrawn
-from medlike.errors import ArchiveLocked
+from medlike.errors import ArchiveLocked, MedlikeError
 from medlike.types import Progress
 
 if TYPE_CHECKING:
@@ -79,7 +83,7 @@ class ArchiveWriter:
             intake.report.conflicts += received.conflicts
             intake.between_groups = lambda: self._give_way(intake.bundle)
             report = intake.run(discover(places, settings.frames, intake.report.archives.append, segmentations))
-            self._refresh(report)
+            self._refresh(report, settings.fit, progress)
         return report
 
     def drain(
@@ -89,12 +93,18 @@ class ArchiveWriter:
         wait: float,
         decoding: "Decoding",
         on_conflict: OnConflict | None,
+        fit: Fitting,
     ) -> AddReport:
         """Commit what the spool holds, and return a report."""
         with self.writing(wait, short=True):
             report = self._drain(frames, progress, decoding, on_conflict)
-            self._refresh(report)
+            self._refresh(report, fit, progress)
         return report
+
+    def fit(self, bits: int | None, progress: Progress[FitReport] | None, wait: float) -> FitReport:
+        """Fit codes to the images and switch to them, and return a report."""
+        with self.writing(wait):
+            return fitting.fit(self.bundles, "asked", bits, progress)
 
     def remove(self, ids: Iterable[str] | str, erase: bool, wait: float) -> removal.RemovalReport:
         """Remove or erase images, and return a report. What was received before and waits is not committed first."""
@@ -108,7 +118,7 @@ class ArchiveWriter:
             report = removal.announce_erasure(self.store, ids)
             links = self.links.find(ids)
             if report.erased:
-                self._finish_erasure()
+                report.fit = self._finish_erasure()
             self._withdraw(ids, [str(link.identifiers.get("sop_uid") or "") for link in links.values()])
         return report
 
@@ -123,9 +133,10 @@ class ArchiveWriter:
         with self.writing(wait):
             folder = self.bundles.current().folder
             room.to_compact(folder).require()
-            used = [facts.digest for facts in (folder.bundle, folder.text) if facts is not None]
+            used = [facts.digest for facts in (folder.bundle, folder.text, folder.fit) if facts is not None]
             report = upkeep.compact(self.store, self.links, self.pixels, used)
             self.bundles.drop_indexes()
+            upkeep.drop_former_fits(folder)
             self.bundles.current().indexes.rebuild()
         return report
 
@@ -142,6 +153,17 @@ class ArchiveWriter:
         with self.writing(wait):
             self._drain_with_key()
             return switching.reindex(self.bundles, bundle, text_bundle, encoder, progress, drop_lost)
+
+    def upgrade(self, progress: Progress[UpgradeReport] | None, wait: float) -> UpgradeReport:
+        """Upgrade the archive to the newest format, and return a report."""
+        with self.writing(wait):
+            folder = self.bundles.current().folder
+            report = UpgradeReport(former=folder.format)
+            upgrade.upgrade(folder, self.store, self.links, report, progress)
+            self.bundles.use(replace(folder, format=FORMAT))
+            if fitting.due(self.store, self.bundles.current().folder):
+                report.fit = fitting.fit(self.bundles, "upgrade")
+        return report
 
     def finish_restore(self) -> None:
         """Delete copies of images that were committed or compacted away during a backup, and make the indexes."""
@@ -201,12 +223,31 @@ class ArchiveWriter:
         report.skipped += damaged
         return report
 
-    def _refresh(self, report: AddReport) -> None:
+    def _refresh(self, report: AddReport, fit: Fitting, progress: Progress[AddReport] | None) -> None:
         began = time.perf_counter()
+        reason = fitting.due(self.store, self.bundles.current().folder) if fit == "auto" else None
+        if reason is not None:
+
+            def told(so_far: FitReport) -> None:
+                report.fit = so_far
+                if progress:
+                    progress(report)
+
+            try:
+                if reason == "erasure":  # one that was interrupted before it fitted again
+                    report.fit = fitting.after_erasure(self.bundles)
+                else:
+                    report.fit = fitting.fit(self.bundles, reason, progress=told)
+            except MedlikeError as error:
+                # All images are safe, and the codes in use go on.
+                report.fit = None
+                report.remarks.append((str(self.bundles.current().folder.path), f"codes were not fitted: {error}"))
         self.bundles.current().indexes.refresh()
         report.seconds["index"] = time.perf_counter() - began
         report.seconds["total"] = report.seconds.get("total", 0.0) + report.seconds["index"]
 
-    def _finish_erasure(self) -> None:
+    def _finish_erasure(self) -> FitReport | None:
         removal.finish_erasure(self.store, self.links, self.pixels, self.spool, self.bundles.drop_indexes)
+        report = fitting.after_erasure(self.bundles)
         self.bundles.current().indexes.rebuild()
+        return report

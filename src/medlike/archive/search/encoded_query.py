@@ -3,6 +3,7 @@
 import base64
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -22,6 +23,7 @@ from medlike.types import Json, JsonObject
 
 if TYPE_CHECKING:
     from medlike.archive.session import Session
+    from medlike.codes.fit import Fit
     from medlike.imaging import Image, Letterbox
     from medlike.inference.encoding import Encoding
 
@@ -63,10 +65,11 @@ class Region:
 class EncodedQuery:
     """A query as the index understands it.
 
-    code: uint8 [bits / 8]; content: int8 [D]. row: of the stored image it is, None for an image given. own:
-    keyed hashes of its patient, study and series, where they are to be left out. cells, mask: of the whole
-    image, where the bundle has local codes; they are not in a receipt. size: width and height in pixels.
-    warnings: about the query. text: what it asks in words; code and content are empty where it asks nothing else.
+    code: uint8 [bits / 8]; content: int8 [D]; both of the bundle, or of the fit that is searched under. row: of the
+    stored image it is, None for an image given. own: keyed hashes of its patient, study and series, where they are to
+    be left out. cells, mask: of the whole image, where the bundle has local codes; they are not in a receipt. size:
+    width and height in pixels. warnings: about the query. text: what it asks in words; code and content are empty
+    where it asks nothing else.
     copy: id of the stored image that an image given is.
     """
 
@@ -95,6 +98,13 @@ class EncodedQuery:
     def in_words_only(self) -> bool:
         """Whether there is no image to compare with."""
         return not self.code.size
+
+    def under(self, fit: "Fit | None") -> "EncodedQuery":
+        """Return the query with the code and the fitted vector of a fit, given the bundle's own."""
+        if fit is None or self.in_words_only:
+            return self
+        codes, vectors = fit.encode(self.content[None])
+        return replace(self, code=codes[0], content=vectors[0])
 
     def to_dict(self) -> JsonObject:
         """Return the query as plain data that loses nothing, as schemas/encoded-query.json describes."""
@@ -169,6 +179,16 @@ class EncodedQuery:
             text=text,
             copy=facts.get("copy"),
         )
+
+
+def preload(session: "Session", queries: Sequence[Query]) -> None:
+    """Load what images of queries need: the encoder, while the worker that decodes their files starts."""
+    if any(isinstance(query.image, str | Path) and query.decoding == "process" for query in queries):
+        from medlike.imaging.decoding import prepare_worker
+
+        prepare_worker()
+    if any(query.image is not None for query in queries):
+        _ = session.loaded.encoder
 
 
 def read_images(session: "Session", queries: Sequence[Query]) -> "list[Image | None]":

@@ -62,17 +62,16 @@ class FusedRanking:
         """The first k images; `distance` is minus the score."""
         rows = np.sort(np.fromiter(self.scores, np.int64))
         stored = [field.part.segment.images[: field.part.rows] for field in self.fields]
-        members = self.members([positions_of(images, rows) for images in stored])
-        return ordered(members, "content").take(slice(0, k))
+        return self.members([positions_of(images, rows) for images in stored]).take(slice(0, k))
 
     def members(self, positions: Sequence[NDArray[np.int64]]) -> Candidates:
-        """Return the images at some positions of each field that may be answered, in no order."""
+        """Return the images at some positions of each field that may be answered, in the order."""
         parts = []
         for number, (field, at) in enumerate(zip(self.fields, positions, strict=True)):
             at = field.allowed(at)
             scores = [-self.scores.get(row, 0.0) for row in field.part.segment.images[at].tolist()]
             parts.append(candidates(field, number, np.asarray(scores, np.float64), at, None))
-        return Candidates.joined(parts)
+        return ordered(Candidates.joined(parts), "content")
 
     def ranks(self, row: int) -> dict[str, int]:
         """The place of a row in each ranking that it is in."""

@@ -1,7 +1,16 @@
-"""The total order of hits: (distance, minus content similarity, id), without holding every tie in memory.
+"""The total orders of hits, without holding every tie in memory.
 
 Codes collide: in a large archive a million images can be equally near. Only those at the distance of the last
 hit are compared by content, block by block, so memory does not grow with their number.
+
+    content     (distance, -similarity, id)
+    hamming     (distance, id)
+    radius      (-similarity, distance, id), of those within a radius
+    exact       (-similarity, id): a scan of content vectors
+    shortlist   the first SHORTLIST_IMAGES of `content` by (-similarity, id), then the rest of `content`
+    neighbours  the same with the first MEMBERS of the shortlist re-ranked (reranking.py)
+
+In every order the first k are the start of any longer list.
 """
 
 import itertools
@@ -17,7 +26,79 @@ from medlike.codes.buckets import BITS
 from medlike.codes.threads import share
 from medlike.types import Array
 
+SHORTLIST_IMAGES = 1000  # images; a changed number changes the answers of receipts: give the orders other names then
+#: Orders that re-rank the first of the order "content".
+SHORTLISTED = ("shortlist", "neighbours")
+
 Answer = tuple[NDArray[np.int32], NDArray[np.int64], int]
+
+
+class WholeRanking:
+    """One query by its whole code and content vector; the other rankings have the same two methods.
+
+    Attributes:
+        nearest: The start of the order "content" as far as `first` had to know it, None if it had not.
+    """
+
+    def __init__(
+        self,
+        fields: Sequence[Field],
+        code: NDArray[np.uint8],
+        content: Array,
+        mode: str = "content",
+        radius: int | None = None,
+        known: Sequence[Answer] | None = None,
+    ) -> None:
+        """Take the arguments of `rank`; `mode` may be any order."""
+        self.fields, self.code, self.content = fields, code, content
+        self.mode, self.radius, self.known = mode, radius, known
+        self.nearest: Candidates | None = None
+
+    def first(self, k: int) -> Candidates:
+        """Return the first k images."""
+        shortlisted = self.mode in SHORTLISTED
+        mode, depth = ("content", max(k, SHORTLIST_IMAGES)) if shortlisted else (self.mode, k)
+        ranked = rank(self.fields, self.code, self.content, depth, mode, self.radius, self.known)
+        self.nearest = ranked if mode == "content" else None
+        if shortlisted:
+            ranked = Candidates.joined([self._shortlist(ranked), ranked.take(slice(SHORTLIST_IMAGES, None))])
+        return ranked.take(slice(0, k))
+
+    def members(self, positions: Sequence[NDArray[np.int64]]) -> Candidates:
+        """Return the images at given positions of each field that may be answered, in the order."""
+        chosen = members(self.fields, self.code, self.content, positions)
+        if self.radius is not None:
+            chosen = chosen.take(chosen.distance <= self.radius)
+        if self.mode not in SHORTLISTED:
+            return ordered(chosen, self.mode)
+        chosen, shortlist = ordered(chosen, "content"), self.first(SHORTLIST_IMAGES)
+        places = {pair: place for place, pair in enumerate(_pairs(shortlist))}
+        return chosen.take(np.argsort([places.get(pair, SHORTLIST_IMAGES) for pair in _pairs(chosen)], kind="stable"))
+
+    def _shortlist(self, ranked: Candidates) -> Candidates:
+        """Return the first SHORTLIST_IMAGES of the order "content" in their own order."""
+        shortlist = ordered(ranked.take(slice(0, SHORTLIST_IMAGES)), "exact")
+        if self.mode == "neighbours":
+            from medlike.archive.search.reranking import MEMBERS, reranked
+
+            first = shortlist.take(slice(0, MEMBERS))
+            first = first.take(reranked(self.content, self._contents(first)))
+            shortlist = Candidates.joined([first, shortlist.take(slice(MEMBERS, None))])
+        return shortlist
+
+    def _contents(self, rows: Candidates) -> NDArray[np.int8]:
+        """Return the content vectors of some rows: int8 [M, D]."""
+        vectors = np.empty((len(rows), len(self.content)), np.int8)
+        for number, field in enumerate(self.fields):
+            inside = rows.part == number
+            positions = rows.position[inside]
+            vectors[inside] = field.part.segment.array("content", positions)[positions]
+        return vectors
+
+
+def _pairs(rows: Candidates) -> list[tuple[int, int]]:
+    """Return where rows are: their part and position."""
+    return list(zip(rows.part.tolist(), rows.position.tolist(), strict=True))
 
 
 def rank(
@@ -31,11 +112,12 @@ def rank(
 ) -> Candidates:
     """The first k rows in the total order of a mode.
 
-    code: uint8 [bits / 8]; content: int8 [D]. content: by (distance, -similarity, id); hamming: by (distance,
-    id); radius: those within the radius by (-similarity, distance, id). first: `hamming.nearest_and_more` of
-    each field for `reach(field, k)` rows, where it is known already.
+    code: uint8 [bits / 8]; content: int8 [D]; mode: any but those in SHORTLISTED, which `WholeRanking` makes. first:
+    `hamming.nearest_and_more` of each field for `reach(field, k)` rows, where it is known already.
     """
-    if mode == "radius":
+    if mode == "exact" and radius is None:
+        return _best(fields, code, content, k, mode, None)
+    if mode in ("radius", "exact"):
         return _best(fields, code, content, k, mode, (0, radius if radius is not None else 8 * len(code)))
     if first is None:
         first = [_nearest(field, code, reach(field, k), radius) for field in fields]
@@ -93,9 +175,9 @@ def _best(
     content: Array,
     k: int,
     mode: str,
-    distances: tuple[int, int],
+    distances: tuple[int, int] | None,
 ) -> Candidates:
-    """The first k of all rows between two distances (both included), block by block on all cores.
+    """The first k of all rows between two distances (both included; None: of all), block by block on all cores.
 
     A core holds one block and k more, however many rows there are.
     """
@@ -107,9 +189,9 @@ def _best(
         best = Candidates.joined([])
         while (turn := next(counter)) < len(blocks):
             number, start = blocks[turn]
-            for near, rows in _between(fields[number], code, start, distances):
+            for near, rows in _rows_of_block(fields[number], code, start, distances):
                 worst = best.similarity[-1] if mode != "hamming" and len(best) >= k else None
-                block = _contenders(fields[number], number, near, rows, content, mode, worst)
+                block = _contenders(fields[number], number, code, near, rows, content, mode, k, worst)
                 best = ordered(Candidates.joined([best, reduced(block, k, mode)]), mode).take(slice(0, k))
         return best
 
@@ -118,11 +200,14 @@ def _best(
     return ordered(Candidates.joined(share(len(blocks), worker)), mode).take(slice(0, k))
 
 
-def _between(
-    field: Field, code: NDArray[np.uint8], start: int, distances: tuple[int, int]
-) -> Iterator[tuple[NDArray[np.int32], NDArray[np.int64]]]:
-    """The rows of one block of a field that may be answered and lie between two distances."""
+def _rows_of_block(
+    field: Field, code: NDArray[np.uint8], start: int, distances: tuple[int, int] | None
+) -> Iterator[tuple[NDArray[np.int32] | None, NDArray[np.int64]]]:
+    """The rows of one block of a field that may be answered and lie between two distances, with their distances."""
     part = slice(start, min(start + hamming.STEP, field.part.rows))
+    if distances is None:
+        yield None, field.allowed(np.arange(part.start, part.stop))
+        return
     engine = hamming.engine(field.codes)
     mask = None if field.mask is None else field.mask[part]
     for near, rows in hamming.within_blocks(field.codes[part], code, distances[1], mask, engine):
@@ -137,19 +222,28 @@ def _between(
 def _contenders(
     field: Field,
     number: int,
-    near: NDArray[np.int32],
+    code: NDArray[np.uint8],
+    near: NDArray[np.int32] | None,
     rows: NDArray[np.int64],
     content: Array,
     mode: str,
+    k: int,
     worst: np.float32 | None,
 ) -> Candidates:
-    """Rows as candidates, without those less similar than `worst` where that decides."""
-    if mode == "hamming":
+    """Rows as candidates, without those less similar than `worst`, or than k of them, where that decides.
+
+    near: None if the distances are not yet known.
+    """
+    if mode == "hamming" and near is not None:
         return candidates(field, number, near, rows, None)
     alike = similarities(field, rows, content)
+    if worst is None and len(alike) > 4 * k:
+        worst = np.partition(alike, len(alike) - k)[len(alike) - k]
     if worst is not None:
         mask = alike >= worst
-        near, rows, alike = near[mask], rows[mask], alike[mask]
+        near, rows, alike = None if near is None else near[mask], rows[mask], alike[mask]
+    if near is None:
+        near = hamming.distances(np.ascontiguousarray(field.codes[rows]), code, "numpy")
     return candidates(field, number, near, rows, alike)
 
 

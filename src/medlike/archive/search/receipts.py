@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from medlike.archive.search.encoded_query import EncodedQuery
 from medlike.archive.search.settings import SearchSettings
+from medlike.archive.storage import fits
 from medlike.errors import QueryError
 from medlike.types import Json, JsonObject
 
@@ -22,7 +23,12 @@ Answered = TypeVar("Answered", "Result", "TextResult")
 
 
 def receipt(
-    session: "Session", generation: int, encoded: EncodedQuery, settings: SearchSettings, answer: Sequence[Json]
+    session: "Session",
+    generation: int,
+    encoded: EncodedQuery,
+    settings: SearchSettings,
+    answer: Sequence[Json],
+    fit: str | None = None,
 ) -> JsonObject:
     """Return the receipt of a search.
 
@@ -32,13 +38,17 @@ def receipt(
         encoded: The query.
         settings: How it was searched.
         answer: What must come out again, as JSON holds it.
+        fit: Digest of the fit whose codes were searched, None for the bundle's own: then nothing is said of it, as in
+            receipts from before there were fits.
     """
+    stated = {name: value for name, value in asdict(settings).items() if name not in ("generation", "codes")}
     return {
         "archive": session.loaded.archive_id,
         "branch": session.loaded.branch_of(generation),
         "generation": generation,
         "bundle": session.folder.bundle.digest,
-        "settings": {name: value for name, value in asdict(settings).items() if name != "generation"},
+        **({} if fit is None else {"fit": fit}),
+        "settings": stated if fit is None else {**stated, "codes": "fitted"},
         "query": encoded.facts(),
         "answer": hashlib.sha256(json.dumps(answer).encode()).hexdigest(),
     }
@@ -67,7 +77,7 @@ def recalled(session: "Session", stated: Mapping[str, Json]) -> tuple[SearchSett
             f"the receipt is of generation {generation} of another copy of this archive, one restored from a backup or "
             "the one backed up: repeat it there, or search anew"
         )
-    used = session.index.layout.bundle
+    used = session.folder.bundle.digest
     if digest != used:
         raise QueryError(
             f"the receipt is of bundle {digest[:16]}, the archive now uses {used[:16]}: "
@@ -79,6 +89,19 @@ def recalled(session: "Session", stated: Mapping[str, Json]) -> tuple[SearchSett
             f"the receipt is of text bundle {encoded.text.bundle[:16]}, which the archive no longer uses: search anew"
         )
     return chosen, encoded
+
+
+def fit_of(session: "Session", stated: Mapping[str, Json]) -> str | None:
+    """Return the digest of the fit whose codes a receipt's search was by, None for the bundle's own.
+
+    Raises:
+        QueryError: The archive no longer keeps the fit.
+    """
+    digest = stated.get("fit")
+    if digest is None:
+        return None
+    fits.require(session.store, str(digest), session.folder.bundle.digest)
+    return str(digest)
 
 
 def compared(session: "Session", stated: Mapping[str, Json], result: Answered) -> Answered:

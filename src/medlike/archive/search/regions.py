@@ -35,7 +35,8 @@ class RegionRanking:
         self.fields = fields
         self.encoded = encoded
         self.template = template
-        self.mode = mode
+        # The orders of whole images say nothing of a region: they order it as "content".
+        self.mode = mode if mode == "hamming" else "content"
         self.weight = weight
         self._shortlisted = self._nearest_whole(shortlist)
 
@@ -50,14 +51,14 @@ class RegionRanking:
         return best
 
     def members(self, positions: Sequence[NDArray[np.int64]]) -> Candidates:
-        """Given positions of each field, those that may be answered, in no order."""
+        """Given positions of each field, those that may be answered, in the order."""
         parts = []
         for number, (field, chosen) in enumerate(zip(self.fields, positions, strict=True)):
             allowed = field.allowed(chosen)
             if self._shortlisted is not None:
                 allowed = np.intersect1d(allowed, self._shortlisted[number])
             parts.append(self._matched(number, allowed, np.inf))
-        return Candidates.joined(parts)
+        return ordered(Candidates.joined(parts), self.mode)
 
     def _passes(self) -> Iterator[tuple[int, NDArray[np.int64]]]:
         step = FIRST

@@ -53,6 +53,10 @@ class Hit:
         agreement: Share of equal local bits of each cell: float32 [14, 14], 0 to 1, NaN outside of the match. None if
             the bundle has no local codes.
         itself: True if the image is the query itself, stored.
+        label_share: Of pairs of the archive's patients that are as similar as query and hit, the share that has the
+            same label, 0 to 1. None for a search in words or by region, or if too few images have labels.
+        neighbour_share: Share of the archive's images whose nearest image of another patient is no more similar than
+            the hit, 0 to 1. None as for `label_share`, and where that is known, or below 100 patients.
     """
 
     rank: int
@@ -74,14 +78,16 @@ class Hit:
     snippet: str | None = None
     agreement: NDArray[np.float32] | None = field(default=None, repr=False, compare=False)
     itself: bool = False
+    label_share: float | None = None
+    neighbour_share: float | None = None
 
     def as_dict(self) -> JsonObject:
         """Return the hit for JSON, without the fields that do not apply.
 
         Returns:
             A dictionary. "others" and "group_size" are there if hits are grouped, "orientation" and "scale" with a
-            box, "texts" if there are any, "score", "ranks", "words" and "snippet" for a search with words, and
-            "itself" if the image is the query.
+            box, "label_share" or "neighbour_share" if one is known, "texts" if there are any, "score", "ranks",
+            "words" and "snippet" for a search with words, and "itself" if the image is the query.
         """
         facts: JsonObject = {
             "rank": self.rank,
@@ -96,6 +102,9 @@ class Hit:
             facts["orientation"], facts["scale"] = self.orientation, self.scale
         if self.itself:
             facts["itself"] = True
+        for name in ("label_share", "neighbour_share"):
+            if getattr(self, name) is not None:
+                facts[name] = getattr(self, name)
         if self.texts:
             facts["texts"] = self.texts
         if self.score is not None:
@@ -140,7 +149,7 @@ class Hit:
         return cls(**values)
 
 
-_LATER = ("itself", "familiarity")  # fields that the results of an earlier medlike lack
+_LATER = ("itself", "familiarity", "label_share", "neighbour_share")  # which earlier results lack
 _HIT_FIELDS = tuple(each.name for each in fields(Hit))
 
 
@@ -253,13 +262,28 @@ class Result(Answer[Hit]):
         """Return True if the query had words and no image."""
         return self.query_text is not None and self.receipt.get("query", {}).get("kind") == "text"
 
+    @property
+    def unjudged(self) -> str | None:
+        """Return a sentence that says why `familiarity` is None; None if it was judged, or why is not known."""
+        if self.familiarity is not None or (self.query_text is None and self.query_box is None):
+            return None
+        kind = "a region" if self.query_text is None else "words"
+        return f"Whether anything here is alike is judged for whole images only, not for {kind}"
+
     def as_dict(self) -> JsonObject:
-        """Return the result for JSON; "weights" is there for a search with words, "familiarity" if it was judged."""
+        """Return the result for JSON.
+
+        Returns:
+            A dictionary. "weights" is there for a search with words; "familiarity" if it was judged, else "unjudged"
+            says why not.
+        """
         facts = super().as_dict()
         if self.weights is not None:
             facts["weights"] = self.weights
         if self.familiarity is not None:
             facts["familiarity"] = self.familiarity.to_dict()
+        elif self.unjudged is not None:
+            facts["unjudged"] = self.unjudged
         return facts
 
     def to_dict(self) -> JsonObject:

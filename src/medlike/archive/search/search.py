@@ -9,19 +9,19 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from medlike.archive.index.candidates import Candidates, Field, ordered
+from medlike.archive.index.candidates import Candidates, Field
 from medlike.archive.index.columns import Value
 from medlike.archive.index.filters import Condition, Filter
 from medlike.archive.index.index import Part, View
 from medlike.archive.index.known_fields import require_fields
 from medlike.archive.index.segment import HASH_COLUMNS
-from medlike.archive.search.encoded_query import EncodedQuery, encode_queries, query_picture, read_images
+from medlike.archive.search.encoded_query import EncodedQuery, encode_queries, preload, query_picture, read_images
 from medlike.archive.search.familiarity import SHORTLIST, THRESHOLD, UNITS, Familiarity
 from medlike.archive.search.fusion import FusedRanking, weights
-from medlike.archive.search.hits import Groups, hits
+from medlike.archive.search.hits import Groups, hits, with_shares
 from medlike.archive.search.query import Query
-from medlike.archive.search.ranking import Answer, members, rank, reach
-from medlike.archive.search.receipts import compared, recalled, receipt
+from medlike.archive.search.ranking import SHORTLIST_IMAGES, SHORTLISTED, Answer, WholeRanking, rank, reach
+from medlike.archive.search.receipts import compared, fit_of, recalled, receipt
 from medlike.archive.search.regions import RegionRanking
 from medlike.archive.search.result import Hit, Picture, Result, ResultPictures
 from medlike.archive.search.settings import SearchSettings
@@ -42,6 +42,7 @@ from medlike.errors import QueryError
 from medlike.types import Json
 
 if TYPE_CHECKING:
+    from medlike.archive.index.indexes import CodedImages
     from medlike.archive.session import Session
     from medlike.imaging import Image
 
@@ -59,18 +60,22 @@ def search_many(session: "Session", queries: Sequence[object], **settings: objec
     """
     chosen = SearchSettings.of(**settings)
     clock = Clock()
-    view = session.index.view(chosen.generation)
+    images = session.images(chosen.codes)
+    view = images.index.view(chosen.generation)
     if chosen.where:
         require_fields(chosen.where, session.store, view.parts)
     prepared = [query if isinstance(query, Query) else Query(image=query) for query in queries]
-    images = read_images(session, prepared)
-    clock.stage("read")
-    encoded = encode_queries(session, prepared, images, view, chosen.exclude_own_patient)
+    preload(session, prepared)
     clock.stage("encode")
-    results = _answer(session, view, encoded, chosen, clock)
+    pictures = read_images(session, prepared)
+    clock.stage("read")
+    encoded = encode_queries(session, prepared, pictures, view, chosen.exclude_own_patient)
+    encoded = [query.under(images.fit) for query in encoded]
+    clock.stage("encode")
+    results = _answer(session, images, view, encoded, chosen, clock)
     return [
         _with_pictures(session, result, query.id, image)
-        for result, query, image in zip(results, encoded, images, strict=True)
+        for result, query, image in zip(results, encoded, pictures, strict=True)
     ]
 
 
@@ -83,7 +88,11 @@ def repeat(session: "Session", stated: Mapping[str, Json]) -> Result:
         QueryError: It is no receipt, or of another bundle, or its generation is not kept.
     """
     chosen, encoded = recalled(session, stated)
-    result = _answer(session, session.index.view(chosen.generation), [encoded], chosen, Clock())[0]
+    images = session.indexes.coded(fit_of(session, stated))
+    layout = images.index.layout
+    if not encoded.in_words_only and (8 * len(encoded.code), len(encoded.content)) != (layout.bits, layout.content):
+        raise QueryError("the code of this receipt is not one of its bundle and fit: give the `receipt` of a result")
+    result = _answer(session, images, images.index.view(chosen.generation), [encoded], chosen, Clock())[0]
     return compared(session, stated, _with_pictures(session, result, encoded.id))
 
 
@@ -113,29 +122,13 @@ class Clock:
         self._last = now
 
 
-class _Ranking:
-    """One query by its whole code; `RegionRanking` has the same two methods."""
-
-    def __init__(
-        self,
-        fields: Sequence[Field],
-        encoded: EncodedQuery,
-        settings: SearchSettings,
-        radius: int | None,
-        known: Sequence[Answer] | None,
-    ) -> None:
-        self.fields, self.encoded, self.mode, self.radius, self.known = fields, encoded, settings.rank, radius, known
-
-    def first(self, k: int) -> Candidates:
-        return rank(self.fields, self.encoded.code, self.encoded.content, k, self.mode, self.radius, self.known)
-
-    def members(self, positions: Sequence[NDArray[np.int64]]) -> Candidates:
-        ranked = members(self.fields, self.encoded.code, self.encoded.content, positions)
-        return ranked if self.radius is None else ranked.take(ranked.distance <= self.radius)
-
-
 def _answer(
-    session: "Session", view: View, encoded: Sequence[EncodedQuery], settings: SearchSettings, clock: Clock
+    session: "Session",
+    images: "CodedImages",
+    view: View,
+    encoded: Sequence[EncodedQuery],
+    settings: SearchSettings,
+    clock: Clock,
 ) -> list[Result]:
     filter = Filter.of(settings.where, session.store, session.hashed) if settings.where else None
     bases = [Field.of(part, filter) for part in view.parts]
@@ -143,17 +136,20 @@ def _answer(
     fields_of = [[_narrowed(base, query, settings) for base in bases] for query in encoded]
     radius = settings.radius
     if radius is None and settings.rank == "radius":
-        radius = session.index.layout.bits // 8
+        radius = _usual_radius(images.index.layout.bits)
     known = _first(fields_of, encoded, settings, radius)
     answers = []
     for number, query in enumerate(encoded):
         template = _template(query, settings)
         image: Ranking | None = None
+        whole: WholeRanking | None = None
         if template is not None:
             weight, shortlist = settings.region_weight, settings.shortlist
             image = RegionRanking(fields_of[number], query, template, settings.rank, weight, shortlist)
         elif not query.in_words_only:
-            image = _Ranking(fields_of[number], query, settings, radius, known[number])
+            image = whole = WholeRanking(
+                fields_of[number], query.code, query.content, settings.rank, radius, known[number]
+            )
         texts = None
         if query.text is not None:
             texts = _InWords(session, view, query, image, fields_of[number], filter, settings)
@@ -162,20 +158,23 @@ def _answer(
         nearest: Candidates | None = None
         if settings.group_by is None:
             ranked, groups = ranking.first(_depth(settings)), None
-            nearest = ranked if settings.rank == "content" and settings.radius is None else None
+            nearest = None if whole is None or settings.radius is not None else whole.nearest
             ranked = ranked.take(slice(0, settings.k))
         else:
             ranked, groups = _grouped(ranking, fields_of[number], settings)
         judged: Familiarity | None = None
         if query.text is None and query.region is None:
             fields, narrowed = fields_of[number], filter is not None
-            judged = _familiarity(session, view, fields, query, nearest, narrowed)
+            judged = _familiarity(session, images, view, fields, query, nearest, narrowed)
         answers.append((template, ranked, groups, texts, judged))
     clock.stage("search")
+    fit = images.index.layout.fit
     results = []
     for query, (template, ranked, groups, texts, judged) in zip(encoded, answers, strict=True):
         if texts is None:
             shown = hits(session, view, query, template, ranked, groups)
+            if template is None:
+                shown = with_shares(session, images, view, shown)
         else:
             others_shown = None if groups is None else [(texts.shown(others), size) for others, size in groups]
             shown = texts.explained(hits(session, view, query, template, texts.shown(ranked), others_shown))
@@ -184,7 +183,7 @@ def _answer(
             Result(
                 hits=shown,
                 outlier=query.outlier,
-                receipt=receipt(session, view.generation, query, stated, [_listed(hit) for hit in shown]),
+                receipt=receipt(session, view.generation, query, stated, [_listed(hit) for hit in shown], fit),
                 seconds=clock.seconds,
                 modality=query.modality,
                 warnings=query.warnings
@@ -229,6 +228,10 @@ class _InWords:
         self.warnings = text_warnings(self.text, () if by_words is None else by_words.missing)
         orders = rankings(session, self.views, self.text, image, all_weights, settings.depth, narrowed, by_words)
         self.weights = {name: all_weights[name] for name in orders}
+        if self.text.unrelated is None and {"texts", "pictures"} & {*self.weights}:
+            self.warnings += (
+                "too few texts to judge whether any is about this: the nearest in meaning are shown, however far",
+            )
         self.ranking = FusedRanking(fields, orders, all_weights)
 
     def shown(self, ranked: Candidates) -> Candidates:
@@ -245,6 +248,7 @@ class _InWords:
 
 def _familiarity(
     session: "Session",
+    images: "CodedImages",
     view: View,
     fields: Sequence[Field],
     query: EncodedQuery,
@@ -255,6 +259,7 @@ def _familiarity(
 
     Args:
         session: The archive.
+        images: The archive's images by the codes that are searched.
         view: The generation.
         fields: The images that may be returned.
         query: The query; the stored image that is itself the query does not count.
@@ -266,11 +271,10 @@ def _familiarity(
     first = zip(nearest.ids[: SHORTLIST + 1].astype(">u8"), nearest.similarity.tolist(), strict=False)
     others = [similarity for id, similarity in first if id.tobytes().hex() != query.itself][:SHORTLIST]
     similarity = max(others, default=None)
-    usual = session.loaded.usual(view)
+    usual, median = session.loaded.usual(images, view)
     units = len(usual)
     if not units:
         return Familiarity(None, similarity, None, None, 0, filtered)
-    median = float(np.median(usual))
     if similarity is None:
         return Familiarity(None, None, median, None, units, filtered)
     # A neighbour that is a near-duplicate counts for the query and not for the sample, which errs towards "alike".
@@ -300,7 +304,14 @@ def _narrowed(base: Field, query: EncodedQuery, settings: SearchSettings) -> Fie
 
 def _depth(settings: SearchSettings) -> int:
     """Return how many images are ranked: k, and as many as the judgement of the archive needs."""
+    if settings.rank in SHORTLISTED:
+        return max(settings.k, SHORTLIST_IMAGES)
     return max(settings.k, SHORTLIST + 1) if settings.rank == "content" and settings.radius is None else settings.k
+
+
+def _usual_radius(bits: int) -> int:
+    """Return the radius of a code of some bits, where none was given."""
+    return bits // 8
 
 
 def _carriers(part: Part, name: str, value: Value) -> NDArray[np.int64]:
@@ -317,7 +328,7 @@ def _first(
 ) -> Sequence[list[Answer] | None]:
     """Return the nearest rows of each part for all queries at once, where one scan can serve them all."""
     alone = [None] * len(encoded)
-    if len(encoded) < 2 or settings.rank == "radius" or settings.group_by is not None:
+    if len(encoded) < 2 or settings.rank in ("radius", "exact") or settings.group_by is not None:
         return alone
     if any(query.region is not None or query.text is not None for query in encoded):
         return alone
@@ -360,7 +371,7 @@ def _grouped(
             groups.append((ranked.take(slice(0, 0)), 1))
             continue
         members = ranking.members([_carriers(field.part, name, key) for field in made])
-        groups.append((ordered(members, settings.rank).take(slice(1, 1 + settings.others)), len(members)))
+        groups.append((members.take(slice(1, 1 + settings.others)), len(members)))
     return ranked.take(np.asarray(chosen, np.int64)), groups
 
 
@@ -377,6 +388,11 @@ def _warnings(
     shown: Sequence[Hit],
 ) -> tuple[str, ...]:
     warnings = []
+    if settings.rank == "radius" and settings.radius is None and not query.in_words_only:
+        warnings.append(
+            f"no radius was given: images within {_usual_radius(8 * len(query.code))} bits were searched, "
+            "an eighth of the code; give radius (--radius) for another"
+        )
     if settings.exclude_own_patient and "patient" not in query.own and not query.in_words_only:
         known = " and ".join(sorted(query.own))
         warnings.append(

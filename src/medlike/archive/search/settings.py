@@ -7,8 +7,10 @@ from typing import Annotated, Any, Literal, TypedDict, get_args
 from medlike.errors import QueryError
 from medlike.option import Option
 
-Rank = Literal["content", "radius", "hamming"]
+Rank = Literal["content", "radius", "hamming", "shortlist", "exact", "neighbours"]
+DEFAULT_RANK: Rank = "content"
 Grouping = Literal["series", "study"]
+Codes = Literal["fitted", "trained"]
 
 
 @dataclass(frozen=True)
@@ -19,7 +21,9 @@ class SearchSettings:
         k: How many hits to return.
         where: A filter, such as {"modality": "CT"}; `medlike.archive.index.filters` explains it.
         rank: "content" orders by (distance, -similarity, id); "radius" orders all images within `radius` by similarity;
-            "hamming" orders by (distance, id).
+            "hamming" orders by (distance, id); "exact" scans content vectors and orders by (-similarity, id);
+            "shortlist" orders the first 1,000 of "content" in this way; "neighbours" re-ranks the first 256 of the
+            shortlist by how similar they are to each other. For a region these three count as "content".
         radius: Largest distance of a hit, in bits; an eighth of the bits for rank="radius" unless given.
         group_by: "series" or "study": return the best image of each, with the best of its other images.
         others: How many other images of a group to return.
@@ -33,6 +37,8 @@ class SearchSettings:
         weights: For words: weights of the fused rankings, 1 unless given, 0 to leave one out. "words" is the words of
             texts and fields, "texts" the meaning of texts, "pictures" that of pictures, "image" the query's image.
         depth: For words: how many images of each ranking count.
+        codes: "fitted" searches by the codes fitted to the archive, "trained" by the bundle's own. None takes the
+            fitted ones if the archive has a fit.
     """
 
     k: Annotated[int, Option("Number of hits.", "-k", min=1)] = 10
@@ -50,9 +56,10 @@ class SearchSettings:
         Rank,
         Option(
             "Order of the hits. content: by distance, ties by content. radius: all within --radius, by content. "
-            "hamming: by distance only."
+            "hamming: by distance only. The others go by content: exact for all images, shortlist for the first 1,000 "
+            "by distance. With neighbours these are then re-ranked by how alike they are."
         ),
-    ] = "content"
+    ] = DEFAULT_RANK
     radius: Annotated[int | None, Option("Return only hits within this many bits.", min=0)] = None
     group_by: Annotated[Grouping | None, Option("Return one hit for each series or study: its best image.")] = None
     others: int = 10
@@ -84,6 +91,13 @@ class SearchSettings:
         ),
     ] = None
     depth: int = 1000
+    codes: Annotated[
+        Codes | None,
+        Option(
+            "Search by the codes fitted to the archive, or by the bundle's own.",
+            shown="fitted, if the archive has a fit",
+        ),
+    ] = None
 
     def __post_init__(self) -> None:
         # Loaded when needed: a command line that only shows its help reads this class too.
@@ -104,6 +118,7 @@ class SearchSettings:
         _one_of("scales", self.scales, (3, 1))
         if not 0 < self.region_weight <= 1:
             raise QueryError(f"region_weight is {self.region_weight!r}: give a number above 0, at most 1")
+        _one_of("codes", self.codes, (None, *get_args(Codes)))
         _at_least("depth", self.depth, 1, "give a number of images")
         if self.weights is not None:
             weights(self.weights)
@@ -141,6 +156,7 @@ class SearchKeywords(TypedDict, total=False):
     shortlist: int | None
     weights: Mapping[str, float] | None
     depth: int
+    codes: Codes | None
 
 
 class TextKeywords(TypedDict, total=False):

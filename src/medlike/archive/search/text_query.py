@@ -27,7 +27,8 @@ class TextQuery:
     word index writes them, without those that count for nothing. code: uint8 [bits / 8] and embedding: int16 [E]
     under the text bundle (of the text, or of text and image together), None where there is none. bundle: digest of
     the text bundle. fields: whether the words are looked for in the fields of the images too; receipts of earlier
-    versions do without. unrelated: whether no text of the archive is about it; it then has no code.
+    versions do without. unrelated: whether no text of the archive is about it; it then has no code. None: too few texts
+    to judge.
     """
 
     text: str
@@ -37,7 +38,7 @@ class TextQuery:
     bundle: str | None = None
     warnings: tuple[str, ...] = ()
     fields: bool = False
-    unrelated: bool = False
+    unrelated: bool | None = False
 
     def facts(self) -> JsonObject:
         """As a receipt holds it."""
@@ -99,7 +100,7 @@ def text_query(session: "Session", text: str, content: NDArray[np.int8] | None) 
     if len(words) > MOST:
         warnings.append(f"the text has {len(words)} different words: the first {MOST} are looked for")
     code = embedding = bundle = None
-    unrelated = False
+    unrelated: bool | None = False
     if text_encoder is None and not text_installed():
         warnings.append(
             f"searched by words alone: the text part of medlike is not installed; {INSTALL_TEXT}, then give this "

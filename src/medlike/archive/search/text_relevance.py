@@ -33,8 +33,8 @@ NEAREST = 32  # texts nearest by code that are compared too
 GROWTH = 2  # factor of texts from which the sample is drawn anew
 
 
-def is_unrelated(session: "Session", text: str, words: Sequence[str]) -> bool:
-    """Return True if no text of the archive is about a text; False too where there are too few texts to judge.
+def is_unrelated(session: "Session", text: str, words: Sequence[str]) -> bool | None:
+    """Return whether no text of the archive is about a text; None if there are too few texts to judge.
 
     Args:
         session: The archive, with a text bundle and a sentence encoder.
@@ -43,15 +43,15 @@ def is_unrelated(session: "Session", text: str, words: Sequence[str]) -> bool:
     """
     encoder = session.loaded.text_encoder
     if encoder is None or not session.indexes.has_texts():
-        return False
+        return None
     if words and session.indexes.words.holds_all(words):
         return False
     view = session.indexes.texts.view()
     if len(view) < max(LEAST_TEXTS, COVERED * len(session.index.view())):
-        return False
+        return None
     sample = _sample(session, encoder, view)
     if sample.low is None or sample.high is None:
-        return False
+        return None
     vector = encoder.sentences.encode([text])[0]
     similarity = sample.vectors @ vector
     if np.median(similarity) >= sample.low or similarity.max() >= sample.high:

@@ -15,7 +15,7 @@ import shutil
 import sqlite3
 import tarfile
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,10 +26,10 @@ from medlike.archive.storage import encryption, sealed_key
 from medlike.archive.storage.branches import begin_branch
 from medlike.archive.storage.creation import UNFINISHED
 from medlike.archive.storage.database import Database, address, storage_errors
-from medlike.archive.storage.folder import FILE, LARGEST, Folder
+from medlike.archive.storage.folder import FILE, LARGEST, Folder, spool_of
 from medlike.archive.storage.identity import KEY_FILE, LINKS_FILE, NO_KEY, Identity, Links
 from medlike.archive.storage.pixels import Pixels, preview_name
-from medlike.archive.storage.spool import Spool
+from medlike.archive.storage.spool import Spool, move_spool
 from medlike.archive.storage.store import Store
 from medlike.errors import ArchiveError, ArchiveLocked, ImageError, InputError
 
@@ -37,7 +37,7 @@ CONTAINER = "backup.encrypted"
 _TRIES = 5
 _TICKET = r"\d{20}-[0-9a-f]{16}\.[a-z0-9]{1,8}"
 _TAKEN = re.compile(
-    rf"spool/{_TICKET}|spool/refused/{_TICKET}|pixels/[0-9a-f]{{2}}/[0-9a-f]{{64}}\.pixels"
+    rf"(?:private/)?spool/(?:refused/)?{_TICKET}|pixels/[0-9a-f]{{2}}/[0-9a-f]{{64}}\.pixels"
     r"|pixels/previews/[0-9a-f]{2}/[0-9a-f]{64}\.jpg"
 )
 _SEALED = (FILE, "store.sqlite", f"private/{KEY_FILE}", f"private/{LINKS_FILE}")
@@ -157,16 +157,19 @@ def backup(
 
 
 def _save(folder: Folder, out: _Target, links: bool, with_id_key: bool) -> tuple[BackupReport, list[Path], bool]:
+    description = durable.read(folder.path / FILE)
+    # As it is now: an upgrade may have come between.
+    folder = Folder.open(folder.path)
+    place = spool_of(folder.format)
     # Received files first: one that is committed meanwhile is then in the store's copy as well or alone.
-    for entry in Spool(folder.spool).entries():
+    for entry in Spool(lambda: folder.spool).entries():
         try:
             sidecar = durable.read(entry.path.with_name(f"{entry.ticket}.json"))
             data = durable.read(entry.path)
         except FileNotFoundError:
             continue  # committed just now
-        out.add(f"spool/{entry.path.name}", data)
-        out.add(f"spool/{entry.ticket}.json", sidecar)
-    description = durable.read(folder.path / FILE)
+        out.add(f"{place}/{entry.path.name}", data)
+        out.add(f"{place}/{entry.ticket}.json", sidecar)
     store = Store(out.database("store.sqlite", folder.store))
     try:
         _require_sound(store, folder.store)
@@ -229,7 +232,7 @@ def restore(source: Path, target: Path, passphrase: str | None = None, key: Path
 
 def _unpack(source: Path, target: Path, with_key: bool) -> None:
     """Copy what a plain backup holds. Raises ArchiveError for links, pipes and devices in it."""
-    for part in ("spool", "pixels"):
+    for part in ("spool", "private/spool", "pixels"):
         for path in durable.files(source / part):
             durable.require_plain(path)
             name = path.relative_to(source).as_posix()
@@ -275,8 +278,8 @@ def _unpack_sealed(container: Path, target: Path, passphrase: str) -> bytes:
 
 def _finish(target: Path, description: bytes, key: bytes | None) -> None:
     """Make an archive of unpacked parts: folders, link table, key, and archive.json at the end."""
-    for part in ("private", "spool", "index", "pixels"):
-        durable.make_folder(target / part, 0o700 if part in ("private", "spool") else None)
+    for part in ("private", "index", "pixels"):
+        durable.make_folder(target / part, 0o700 if part == "private" else None)
     if key is not None:
         durable.write(target / "private" / KEY_FILE, key, 0o600)
     bare = not (target / "private" / LINKS_FILE).exists()
@@ -298,6 +301,11 @@ def _finish(target: Path, description: bytes, key: bytes | None) -> None:
     durable.write(target / FILE, description)
     try:
         folder = Folder.open(target)
+        if folder.format >= 3:
+            # A backup that an upgrade came between has received files in both places.
+            move_spool(target / "spool", folder.spool)
+        else:
+            durable.make_folder(target / "spool", 0o700)
         if not keyless:
             Identity(target / "private", folder.key)
     except ArchiveError:
@@ -318,6 +326,7 @@ def _filled(target: Path, origin: Path, shared: bool = False) -> Iterator[None]:
     names = {path.name for path in target.iterdir()} if target.exists() else set()
     if FILE in names or (names and UNFINISHED not in names):
         raise taken
+    made = new_folders(target)
     durable.make_own_folder(target, shared)
     marker = target / UNFINISHED
     with durable.disk_errors(marker):
@@ -334,17 +343,27 @@ def _filled(target: Path, origin: Path, shared: bool = False) -> Iterator[None]:
             yield
             marker.unlink()
         except BaseException:
-            discard(target)
+            discard(target, made)
             raise
     finally:
         os.close(descriptor)
 
 
-def discard(target: Path) -> None:
-    """Empty a folder that could not be filled. What cannot be deleted now, the next attempt deletes."""
+def new_folders(target: Path) -> list[Path]:
+    """Return the folders that have to be made for a new one, itself first."""
+    return [folder for folder in (target, *target.parents) if not folder.exists()]
+
+
+def discard(target: Path, made: Iterable[Path]) -> None:
+    """Empty a folder that could not be filled, and delete those that were made for it.
+
+    What cannot be deleted now, the next attempt deletes.
+    """
     with suppress(OSError):
         (target / FILE).unlink(missing_ok=True)
         durable.clear(target)
+        for folder in made:
+            folder.rmdir()
 
 
 def _require_sound(copy: Database, origin: Path) -> None:

@@ -1,15 +1,15 @@
 """Making the folder of a new archive: whatever interrupts it, the next attempt may begin again."""
 
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 
 from medlike import files as durable
-from medlike.archive.storage.folder import FILE, BundleFacts, Folder, TextBundleFacts
+from medlike.archive.storage.folder import FILE, BundleFacts, Folder, TextBundleFacts, spool_of
 from medlike.archive.storage.identity import Identity, Links
 from medlike.archive.storage.lock import FILE as LOCK
 from medlike.archive.storage.lock import WriterLock
 from medlike.archive.storage.store import Store
-from medlike.errors import ArchiveError
+from medlike.errors import ArchiveError, ArchiveLocked
 
 UNFINISHED = "unfinished"  # there while the archive is being made
 
@@ -47,6 +47,29 @@ def create(
     return folder
 
 
+def discard(path: Path) -> None:
+    """Delete a new archive to which nothing was added; one that another process uses meanwhile stays.
+
+    Args:
+        path: The folder of the archive, closed here. It stays, empty.
+    """
+    lock = WriterLock(path)
+    try:
+        lock.take()
+    except ArchiveLocked:
+        return
+    try:
+        folder = Folder.open(path)
+        with closing(Store(folder.store)) as store:
+            used = store.generation() > 0 or any(folder.spool.iterdir())
+        if not used:
+            (path / FILE).unlink()
+            with suppress(OSError):
+                durable.clear(path)
+    finally:
+        lock.release(clean=True)
+
+
 def _refuse_what_is_there(path: Path) -> None:
     with durable.disk_errors(path):
         names = {entry.name for entry in path.iterdir()} if path.exists() else set()
@@ -65,7 +88,7 @@ def _create(
     folder = Folder(path, bundle, Identity.create(path / "private").answer, keep_identifiers, text, shared)
     for part in (folder.pixels, folder.index):
         durable.make_folder(part)
-    durable.make_folder(folder.spool, 0o700)
+    durable.make_folder(path / spool_of(folder.format), 0o700)
     Links.create(folder.private)
     Store.create(folder.store).close()
     durable.sync_folders([path])

@@ -101,6 +101,39 @@ class Database:
         self._local = threading.local()
 
 
+class DigestedDatabase(Database):
+    """A database with digests of its rows; one that an earlier medlike made may lack them."""
+
+    def __init__(self, path: Path, sound: Mapping[str, str], probe: str) -> None:
+        """Open nothing yet.
+
+        Args:
+            path: The file.
+            sound: By table, the SQL expression that is 0 for a damaged row.
+            probe: A statement that gives a row where the tables have digests.
+        """
+        super().__init__(path)
+        self._sound = sound
+        self._probe = probe
+        self._has_digests = False
+
+    @property
+    def tables(self) -> tuple[str, ...]:
+        """Return the tables whose rows have digests."""
+        return tuple(self._sound)
+
+    @property
+    def has_digests(self) -> bool:
+        """Return False in a database that an earlier medlike made, until it gets digests."""
+        if not self._has_digests:
+            self._has_digests = self.first(self._probe) is not None
+        return self._has_digests
+
+    def sound(self, table: str) -> str:
+        """Return the SQL expression that is 0 for a damaged row of a table; 1 in a database without digests."""
+        return self._sound[table] if self.has_digests else "1"
+
+
 # Connections that this process has from a fork: closing one here would give up the locks of the process it is from.
 _inherited: list[sqlite3.Connection] = []
 
@@ -217,4 +250,9 @@ def row_digest(*values: str | int | float | bytes | None) -> bytes:
 def require_sound(path: Path, table: str, row: object, sound: object) -> None:
     """Raise ArchiveError unless a row's `sound` is 1."""
     if sound != 1:
-        raise ArchiveError(f"row {row} of {table} in {path} is damaged: restore the archive from a backup")
+        raise damaged_row(path, table, row)
+
+
+def damaged_row(path: Path, table: str, row: object) -> ArchiveError:
+    """Return the error of a row that is not what was written."""
+    return ArchiveError(f"row {row} of {table} in {path} is damaged: restore the archive from a backup")

@@ -1,16 +1,19 @@
 """The folder of an archive: where each part is, and archive.json, which says what it is.
 
-archive.json     format, bundle, text bundle, keep_identifiers, shared
+archive.json     format, id, bundle, text bundle, fit, keep_identifiers, shared
 store.sqlite     the truth
 pixels/          content-addressed decoded pixels, and previews
-private/         the id key and the link table
+private/         the id key, the link table, and spool/: received and acknowledged, not yet committed
 index/           derived arrays, rebuilt from the store at any time
-spool/           received and acknowledged, not yet committed
 writer.lock      names the writer while there is one
+
+Format 1 is that of an archive without a text bundle, which an earlier medlike can write to as well. Format 2 has one.
+Format 3 has the archive's id and digests of all rows, and its spool lies in private/; in earlier ones it lies beside.
 """
 
 import hashlib
 import json
+import os
 import re
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -19,13 +22,17 @@ from typing import TYPE_CHECKING
 from medlike import files as durable
 from medlike import strict_json
 from medlike.errors import ArchiveError, BundleError
+from medlike.types import JsonObject
 
 if TYPE_CHECKING:
     from medlike.bundle import Bundle
 
 _DIGEST = re.compile(r"[0-9a-f]{64}")  # it names a folder in index/
-_WIDTHS = {"bits": (8, 1024), "content_dim": (1, 65_536), "local_bits": (8, 1024), "width": (1, 65_536)}
-FORMAT = 2  # 1 is that of an archive without a text bundle, which an earlier medlike can write to as well
+_WIDTHS = {
+    "bits": (8, 1024), "content_dim": (1, 65_536), "local_bits": (8, 1024), "width": (1, 65_536),
+    "directions": (1, 1024),
+}  # fmt: skip
+FORMAT = 3
 FILE = "archive.json"
 PARTS = ("store", "pixels", "previews", "index", "private", "spool")
 LARGEST = 1 << 20  # bytes of archive.json
@@ -34,7 +41,7 @@ CONTENT = {
     FILE: False, "store.sqlite": False, "store.sqlite-wal": False, "store.sqlite-shm": False, "writer.lock": False,
     "pixels": True, "pixels/previews": True, "index": True, "spool": True, "spool/refused": True, "private": True,
     "private/key": False, "private/links.sqlite": False, "private/links.sqlite-wal": False,
-    "private/links.sqlite-shm": False,
+    "private/links.sqlite-shm": False, "private/spool": True, "private/spool/refused": True,
 }  # fmt: skip
 
 
@@ -123,6 +130,15 @@ class TextBundleFacts:
 
 
 @dataclass(frozen=True)
+class FitFacts:
+    """The fit in use, which the store keeps. bits: of a code; directions: entries of a fitted vector."""
+
+    digest: str
+    bits: int
+    directions: int
+
+
+@dataclass(frozen=True)
 class Folder:
     """An archive's folder and the content of its archive.json."""
 
@@ -133,6 +149,9 @@ class Folder:
     text: TextBundleFacts | None = None
     #: Whether other users of the machine may read it; None in an archive of an earlier medlike: as its modes say.
     shared: bool | None = None
+    format: int = FORMAT
+    #: The fit whose codes the images are searched by, None for the bundle's own codes.
+    fit: FitFacts | None = None
 
     @property
     def archive_id(self) -> str:
@@ -170,7 +189,10 @@ class Folder:
     @property
     def spool(self) -> Path:
         """Return the folder of received files."""
-        return self.path / "spool"
+        place = self.path / spool_of(self.format)
+        inside = self.path / spool_of(FORMAT)
+        # An upgrade that was interrupted has moved it already. Where private/ is closed to a reader, it is not there.
+        return inside if not os.path.isdir(place) and os.path.isdir(inside) else place  # noqa: PTH112
 
     @classmethod
     def open(cls, path: Path) -> "Folder":
@@ -180,7 +202,7 @@ class Folder:
             durable.require_plain(path / name, is_folder)
         try:
             facts = strict_json.loads(durable.read(file, LARGEST))
-            format = int(facts["format"])
+            version = int(facts["format"])
         except FileNotFoundError:
             raise ArchiveError(
                 f"{path} is not an archive ({FILE} is missing): "
@@ -190,9 +212,9 @@ class Folder:
             raise ArchiveError(f"{file} cannot be read ({error.strerror}): check permissions") from error
         except (ValueError, KeyError, TypeError, OverflowError) as error:
             raise ArchiveError(f"{file} is damaged ({error}): restore the archive from a backup") from error
-        if format > FORMAT:
+        if version > FORMAT:
             raise ArchiveError(
-                f"{path} has archive format {format}; this medlike reads up to {FORMAT}: "
+                f"{path} has archive format {version}; this medlike reads up to {FORMAT}: "
                 "install a newer medlike"
             )
         try:
@@ -201,21 +223,31 @@ class Folder:
             _require_sane(bundle)
             if text is not None:
                 _require_sane(text)
-            shared = facts.get("shared")
-            return cls(path, bundle, str(facts["key"]), keep, text, None if shared is None else bool(shared))
+            fit = None if facts.get("fit") is None else FitFacts(**facts["fit"])
+            if fit is not None:
+                _require_sane(fit, "fit")
+            shared = None if facts.get("shared") is None else bool(facts["shared"])
+            folder = cls(path, bundle, str(facts["key"]), keep, text, shared, version, fit)
+            if version >= 3 and facts["id"] != folder.archive_id:
+                raise ValueError(f"id is {str(facts['id'])[:40]!r}, not {folder.archive_id!r}")
+            return folder
         except (KeyError, TypeError, ValueError) as error:
             raise ArchiveError(f"{file} is damaged ({error}): restore the archive from a backup") from error
 
     def write(self) -> None:
         """Write archive.json atomically."""
-        facts = {
-            "format": FORMAT if self.text else 1,
+        facts: JsonObject = {
+            "format": self.format,
             "bundle": asdict(self.bundle),
             "key": self.key,
             "keep_identifiers": self.keep_identifiers,
         }
+        if self.format >= 3:
+            facts["id"] = self.archive_id
         if self.shared is not None:
             facts["shared"] = self.shared
+        if self.fit is not None:
+            facts["fit"] = asdict(self.fit)
         if self.text is not None:
             facts["text_bundle"] = asdict(self.text)
         durable.write(self.path / FILE, (json.dumps(facts, indent=1, ensure_ascii=False) + "\n").encode())
@@ -226,7 +258,11 @@ class Folder:
 
     def with_text(self, text: TextBundleFacts | None) -> "Folder":
         """The same folder with another text bundle or none, not yet written."""
-        return replace(self, text=text)
+        return replace(self, text=text, format=2 if self.format == 1 and text is not None else self.format)
+
+    def with_fit(self, fit: FitFacts | None) -> "Folder":
+        """The same folder with another fit or none, not yet written."""
+        return replace(self, fit=fit)
 
     def with_bundle_at(self, place: BundleFacts) -> "Folder":
         """The same folder and encodings with the bundle that lies elsewhere, not yet written.
@@ -243,16 +279,22 @@ class Folder:
 
     def bytes(self) -> dict[str, int]:
         """Bytes on disk by part."""
-        previews = durable.size(self.previews)
+        previews, spool = durable.size(self.previews), durable.size(self.spool)
+        inside = spool if self.spool.is_relative_to(self.private) else 0
         database = sum(file.stat().st_size for file in self.path.glob("store.sqlite*"))
         return {
             "store": database,
             "pixels": durable.size(self.pixels) - previews,
             "previews": previews,
             "index": durable.size(self.index),
-            "private": durable.size(self.private),
-            "spool": durable.size(self.spool),
+            "private": max(durable.size(self.private) - inside, 0),
+            "spool": spool,
         }
+
+
+def spool_of(version: int) -> str:
+    """Return where the folder of received files lies in an archive of a format."""
+    return "private/spool" if version >= 3 else "spool"
 
 
 def _place(bundle: "Bundle") -> str | None:
@@ -264,7 +306,7 @@ def _place(bundle: "Bundle") -> str | None:
     return None if path == SHIPPED / bundle.name else str(path)
 
 
-def _require_sane(facts: BundleFacts | TextBundleFacts) -> None:
+def _require_sane(facts: BundleFacts | TextBundleFacts | FitFacts, part: str = "bundle") -> None:
     """Raise ValueError where facts of archive.json have another type, or widths that no bundle has."""
     for name, value in asdict(facts).items():
         if name in _WIDTHS:
@@ -272,13 +314,13 @@ def _require_sane(facts: BundleFacts | TextBundleFacts) -> None:
             if value is None and name == "local_bits":
                 continue
             if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
-                raise ValueError(f"bundle.{name} is {str(value)[:40]}, not a number from {least} to {most}")
+                raise ValueError(f"{part}.{name} is {str(value)[:40]}, not a number from {least} to {most}")
         elif value is None and name in ("path", "encoder"):
             continue
         elif not isinstance(value, str) or "\0" in value or len(value) > 4096:
-            raise ValueError(f"bundle.{name} is no text of at most 4096 characters")
+            raise ValueError(f"{part}.{name} is no text of at most 4096 characters")
     if not _DIGEST.fullmatch(facts.digest):
-        raise ValueError(f"bundle.digest is {facts.digest[:80]!r}, no SHA-256")
+        raise ValueError(f"{part}.digest is {facts.digest[:80]!r}, no SHA-256")
 
 
 def encode_alike(one: BundleFacts | TextBundleFacts, other: BundleFacts | TextBundleFacts) -> bool:

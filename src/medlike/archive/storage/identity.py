@@ -13,12 +13,17 @@ from pathlib import Path
 
 from medlike import files as durable
 from medlike import strict_json
-from medlike.archive.storage.database import EACH, Database, each, storage_errors, transaction
+from medlike.archive.storage import digests
+from medlike.archive.storage.database import EACH, DigestedDatabase, each, require_sound, storage_errors, transaction
 from medlike.errors import ArchiveError
 from medlike.types import Json, JsonObject
 
 KEY_FILE = "key"
 LINKS_FILE = "links.sqlite"
+MISSING = (
+    "put it back from a backup with links; without one, run `medlike backup` and `medlike restore`, which makes an "
+    "archive with an empty one"
+)
 NO_KEY = "id_key"  # a setting of the store: "absent" in an archive that was restored without the key
 
 # Without keep_identifiers the link table says where an image came from, not whose it is.
@@ -91,11 +96,12 @@ class Seen:
     ids: Sequence[str]
 
 
-class Links(Database):
+class Links(DigestedDatabase):
     """The link table, private/links.sqlite: public id -> path, UIDs, true dates; and the files seen."""
 
     def __init__(self, private: Path) -> None:
-        super().__init__(private / LINKS_FILE)
+        sound = {table: digests.SOUND[table] for table in digests.LINK_TABLES}
+        super().__init__(private / LINKS_FILE, sound, digests.LINKS_HAVE_DIGESTS)
 
     @staticmethod
     def create(private: Path) -> "Links":
@@ -107,11 +113,11 @@ class Links(Database):
             connection.execute("PRAGMA journal_mode=WAL")
             connection.executescript(
                 "BEGIN;"
-                "CREATE TABLE links(id TEXT PRIMARY KEY, path TEXT, frame INTEGER, identifiers TEXT)"
+                "CREATE TABLE links(id TEXT PRIMARY KEY, path TEXT, frame INTEGER, identifiers TEXT, digest BLOB)"
                 " WITHOUT ROWID;"
                 "CREATE INDEX link_paths ON links(path);"
-                "CREATE TABLE files(path TEXT PRIMARY KEY, state TEXT, facts TEXT) WITHOUT ROWID;"
-                "CREATE TABLE file_ids(path TEXT, id TEXT, PRIMARY KEY (path, id)) WITHOUT ROWID;"
+                "CREATE TABLE files(path TEXT PRIMARY KEY, state TEXT, facts TEXT, digest BLOB) WITHOUT ROWID;"
+                "CREATE TABLE file_ids(path TEXT, id TEXT, digest BLOB, PRIMARY KEY (path, id)) WITHOUT ROWID;"
                 "CREATE INDEX id_files ON file_ids(id);"
                 "COMMIT;"
             )
@@ -120,16 +126,25 @@ class Links(Database):
 
     @property
     def present(self) -> bool:
-        """False in an archive that was restored without its links, and for readers who may not know them."""
+        """Return False where the file is missing, and for readers who may not know the links."""
         return os.access(self.path, os.R_OK, effective_ids=True)
+
+    def opened(self) -> sqlite3.Connection:
+        """Open one more connection, which the caller closes. Raises ArchiveError where the file is missing."""
+        if not os.path.lexists(self.path) and os.access(self.path.parent, os.X_OK, effective_ids=True):
+            raise ArchiveError(f"{self.path} is missing: {MISSING}")
+        return super().opened()
 
     def find(self, ids: Iterable[str]) -> dict[str, Link]:
         """Return links by id, for the ids that have one."""
         if not self.present:
             return {}
-        rows = self.query(f"SELECT id, path, frame, identifiers FROM links WHERE id IN {EACH}", (each(ids),))
+        sql = f"SELECT id, path, frame, identifiers, {self.sound('links')} FROM links WHERE id IN {EACH}"
+        rows = self.query(sql, (each(ids),))
+        for id, *_, checked in rows:
+            require_sound(self.path, "links", id, checked)
         with storage_errors(self.path):
-            return {id: Link(id, path, frame, strict_json.loads(facts)) for id, path, frame, facts in rows}
+            return {id: Link(id, path, frame, strict_json.loads(facts)) for id, path, frame, facts, _ in rows}
 
     def all_ids(self) -> list[str]:
         """Return every id that has a link."""
@@ -137,9 +152,14 @@ class Links(Database):
 
     def seen(self, path: str) -> Seen | None:
         """Return what is known of a file that was added before, None for an unknown one."""
-        row = self.first("SELECT path, state, facts FROM files WHERE path = ?", (path,))
-        ids = self.query("SELECT id FROM file_ids WHERE path = ?", (path,))
-        return Seen(*(*row, tuple(id for (id,) in ids))) if row else None
+        row = self.first(f"SELECT path, state, facts, {self.sound('files')} FROM files WHERE path = ?", (path,))
+        if row is None:
+            return None
+        require_sound(self.path, "files", path, row[-1])
+        ids = self.query(f"SELECT id, {self.sound('file_ids')} FROM file_ids WHERE path = ?", (path,))
+        for _, checked in ids:
+            require_sound(self.path, "file_ids", path, checked)
+        return Seen(path, row[1], row[2], tuple(id for id, _ in ids))
 
     def write(self, links: Iterable[Link] = (), seen: Iterable[Seen] = ()) -> None:
         """Write links and files seen in one commit."""
@@ -152,15 +172,30 @@ class Links(Database):
             return
         connection = self.connection
         with storage_errors(self.path), transaction(connection):
-            connection.executemany("INSERT OR REPLACE INTO links VALUES (?, ?, ?, ?)", rows)
+            connection.executemany(
+                "INSERT OR REPLACE INTO links(id, path, frame, identifiers) VALUES (?, ?, ?, ?)", rows
+            )
             for file in seen:
                 connection.execute("DELETE FROM file_ids WHERE path = ?", (file.path,))
                 connection.execute(
-                    "INSERT OR REPLACE INTO files VALUES (?, ?, ?)", (file.path, file.state, file.facts)
+                    "INSERT OR REPLACE INTO files(path, state, facts) VALUES (?, ?, ?)",
+                    (file.path, file.state, file.facts),
                 )
                 connection.executemany(
-                    "INSERT OR IGNORE INTO file_ids VALUES (?, ?)", [(file.path, id) for id in file.ids]
+                    "INSERT OR IGNORE INTO file_ids(path, id) VALUES (?, ?)", [(file.path, id) for id in file.ids]
                 )
+            if self.has_digests:
+                digests.seal(connection, "links", f"id IN {EACH}", (each(row[0] for row in rows),))
+                for table in ("files", "file_ids"):
+                    digests.seal(connection, table, f"path IN {EACH}", (each(file.path for file in seen),))
+
+    def add_digests(self) -> None:
+        """Add the columns of the digests where an earlier medlike made the file; rows get theirs by `seal_all`."""
+        if not self.has_digests:
+            # Never by a mere write: an earlier medlike could not write to the table any more.
+            with storage_errors(self.path), transaction(self.connection):
+                for table in self.tables:
+                    self.connection.execute(f"ALTER TABLE {table} ADD COLUMN digest BLOB")
 
     def delete(self, ids: Sequence[str]) -> None:
         """Delete the links of ids, and what is known of the files they came from."""

@@ -15,6 +15,7 @@ from medlike.files import create, disk_errors, sync_files, sync_folders
 FILE = "writer.lock"
 WAITING = "writer.waiting"
 POLL = 0.02  # seconds between two looks at a lock that another process holds
+_ADVICE = "wait until it is done (wait=SECONDS, or --wait SECONDS on the command line), or stop it"
 
 
 class WriterLock:
@@ -65,7 +66,7 @@ class WriterLock:
         with self._announced(short and timeout > 0):
             if not self._thread.acquire(timeout=max(timeout, 0.0)):
                 raise ArchiveLocked(
-                    f"{self.path.parent} is being written by another thread of this process: wait until it is done"
+                    f"{self.path.parent} is being written by another thread of this process: {_ADVICE}"
                 )
             if self._depth:
                 self._depth += 1
@@ -161,7 +162,7 @@ class WriterLock:
                 if time.monotonic() >= until:
                     holder = os.pread(descriptor, 200, 0).decode(errors="replace").strip() or "another process"
                     raise ArchiveLocked(
-                        f"{self.path.parent} is being written by {holder}: wait until it is done, or stop it"
+                        f"{self.path.parent} is being written by {holder}: {_ADVICE}"
                     ) from error
                 time.sleep(POLL)
         died = os.fstat(descriptor).st_size > 0

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from medlike.archive.storage.database import Database, log_emptied, storage_errors
+from medlike.archive.storage.fits import FitReport
 from medlike.archive.storage.identity import Links
 from medlike.archive.storage.pixels import Pixels
 from medlike.archive.storage.spool import Spool
@@ -21,12 +22,16 @@ PATIENCE = 30.0  # seconds
 
 @dataclass
 class RemovalReport:
-    """removed: images whose life ended now. erased: rows of which nothing is left. unknown: ids not found."""
+    """removed: images whose life ended now. erased: rows of which nothing is left. unknown: ids not found.
+
+    fit: the fit that was made because more than a twentieth of the images of the one in use are erased.
+    """
 
     removed: int = 0
     erased: int = 0
     unknown: list[str] = field(default_factory=list)
     generation: int = 0
+    fit: FitReport | None = None
 
 
 def owned(store: Store, hashes: Mapping[str, str | None], removed: bool) -> list[str]:

@@ -3,7 +3,7 @@
 import os
 import shutil
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from medlike.archive.storage.folder import BundleFacts, Folder
@@ -76,6 +76,11 @@ def to_reindex(folder: Folder, images: int, bundle: BundleFacts | None = None) -
     local = _CELLS * ((facts.local_bits or 0) + 1) // 8 if facts.local_bits else 0
     encodings = images * (facts.bits // 8 + facts.content_dim + local + _ROW)
     return Room("reindexing", folder.path, (1 if bundle is None else 3) * encodings + _SLACK)
+
+
+def to_fit(folder: Folder, images: int) -> Room:
+    """Return what `fit` needs: an index of all images under the fit."""
+    return replace(to_reindex(folder, images), write="fitting")
 
 
 def _scratch() -> Path:

@@ -64,7 +64,8 @@ class EncodingRow:
 
     code uint8 [K/8]; content int8 [D]; cells uint64 [14, 14, L/64]; cell_mask bool [14, 14] packed to
     25 bytes (np.packbits); cross uint8; cross_embedding float32; modality as predicted. outlier_facts: JSON,
-    components, threshold and modality of the verdict. Parts the bundle lacks are None.
+    components, threshold and modality of the verdict. features int8 [F]: what a verdict is computed from. Parts the
+    bundle lacks are None.
     """
 
     code: bytes
@@ -77,6 +78,7 @@ class EncodingRow:
     outlier_p: float | None = None
     modality: str | None = None
     outlier_facts: str | None = None
+    features: bytes | None = None
 
 
 @dataclass(frozen=True)

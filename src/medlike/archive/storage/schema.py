@@ -6,7 +6,8 @@ erasure builds the word index and the file anew anyhow.
 
 import sqlite3
 
-from medlike.archive.storage.digests import HAS_DIGESTS, TABLES
+from medlike.archive.storage.database import transaction
+from medlike.archive.storage.digests import TABLES
 
 _FIRST = """
 CREATE TABLE settings(key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
@@ -42,6 +43,7 @@ CREATE TABLE encodings(
     cells BLOB, cell_mask BLOB, "cross" BLOB, cross_embedding BLOB,
     outlier_score REAL, outlier_p REAL, modality TEXT,       -- as the bundle predicts it
     outlier_facts TEXT,                                      -- JSON: components, threshold, modality
+    features BLOB,                                           -- int8 [F]: what a verdict is computed from
     digest BLOB,
     PRIMARY KEY (row, bundle)
 );
@@ -66,22 +68,42 @@ CREATE TABLE IF NOT EXISTS text_encodings(
     PRIMARY KEY (number, bundle)) WITHOUT ROWID;
 """
 
-SCHEMA = _FIRST + _TEXT_ENCODINGS
+_FITS = """
+CREATE TABLE IF NOT EXISTS fits(
+    fit TEXT PRIMARY KEY,                                    -- its digest
+    bundle TEXT NOT NULL, generation INTEGER NOT NULL,
+    facts TEXT NOT NULL,                                     -- JSON
+    arrays BLOB NOT NULL,
+    digest BLOB                                              -- of the row
+);
+"""
 
+SCHEMA = _FIRST + _TEXT_ENCODINGS + _FITS
 
-#: Gives a row where verdicts can be stored whole; the store of an earlier medlike is upgraded at its next write.
-HAS_OUTLIER_FACTS = "SELECT 1 FROM pragma_table_info('encodings') WHERE name = 'outlier_facts'"
+# What came after the first format, in the order it came: table, column, type.
+_COLUMNS = (
+    ("encodings", "outlier_facts", "TEXT"),
+    *((table, "digest", "BLOB") for table in TABLES),
+    ("encodings", "features", "BLOB"),
+)
 
 
 def upgrade(connection: sqlite3.Connection) -> None:
-    """Add the tables and columns that the store of an earlier medlike lacks."""
-    sql = "SELECT 1 FROM sqlite_master WHERE name = 'text_encodings'"
-    if connection.execute(sql).fetchone() is None:
-        connection.execute(_TEXT_ENCODINGS)
-    if not connection.execute(HAS_OUTLIER_FACTS).fetchone():
-        connection.execute("ALTER TABLE encodings ADD COLUMN outlier_facts TEXT")
-    if not connection.execute(HAS_DIGESTS).fetchone():
-        connection.execute("BEGIN IMMEDIATE")
-        for table in TABLES:
-            connection.execute(f"ALTER TABLE {table} ADD COLUMN digest BLOB")
-        connection.execute("COMMIT")
+    """Add the tables and columns that the store of an earlier medlike lacks, in one step."""
+    if not _missing_tables(connection) and not _missing_columns(connection):
+        return
+    with transaction(connection):
+        for sql in _missing_tables(connection):
+            connection.execute(sql)
+        for table, column, kind in _missing_columns(connection):
+            connection.execute(f"ALTER TABLE {table} ADD COLUMN {column} {kind}")
+
+
+def _missing_tables(connection: sqlite3.Connection) -> list[str]:
+    names = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+    return [sql for name, sql in (("text_encodings", _TEXT_ENCODINGS), ("fits", _FITS)) if name not in names]
+
+
+def _missing_columns(connection: sqlite3.Connection) -> list[tuple[str, str, str]]:
+    sql = "SELECT 1 FROM pragma_table_info(?) WHERE name = ?"
+    return [column for column in _COLUMNS if connection.execute(sql, column[:2]).fetchone() is None]

@@ -18,7 +18,7 @@ import json
 import os
 import re
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -59,8 +59,18 @@ class Entry:
 class Spool:
     """The spool folder of an archive. Writing into it needs no lock: many receivers beside one writer."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, place: Callable[[], Path]) -> None:
+        """Open nothing yet.
+
+        Args:
+            place: Returns the folder, which an upgrade of the archive moves.
+        """
+        self._place = place
+
+    @property
+    def folder(self) -> Path:
+        """Return the folder as it lies now."""
+        return self._place()
 
     def put(
         self,
@@ -75,6 +85,17 @@ class Spool:
         Raises InputError where a fact is of a wrong type, too long or no finite number.
         """
         facts = arrival.checked(name, metadata, texts, identifiers)
+        folder = self.folder
+        try:
+            return self._put(data, name, facts)
+        except ArchiveError:
+            if self.folder == folder:
+                raise
+            # An upgrade moved the folder meanwhile, and nothing was acknowledged. A file left behind is no entry, or
+            # an entry twice, which is harmless.
+            return self._put(data, name, facts)
+
+    def _put(self, data: bytes, name: str, facts: Mapping[str, Json]) -> str:
         # The number puts entries in the order they came: of two versions of an image the later one stays.
         ticket = f"{self._next_number():020d}-{_digest(data)}"
         suffix = _SUFFIX.search(name)
@@ -94,8 +115,8 @@ class Spool:
 
     def newest(self) -> int:
         """Return the highest number of a ticket that waits or was set aside, 0 without any."""
-        sidecars = [*self.folder.glob("*.json"), *self.folder.glob(f"{REFUSED}/*.json")]
-        return max((_number(path.stem) for path in sidecars if _TICKET.fullmatch(path.stem)), default=0)
+        paths = [*sidecars(self.folder), *sidecars(self.folder / REFUSED)]
+        return max((_number(path.stem) for path in paths if _TICKET.fullmatch(path.stem)), default=0)
 
     def _next_number(self) -> int:
         """Draw the number of the next ticket. Receivers take turns, and a power cut does not turn it back."""
@@ -125,7 +146,7 @@ class Spool:
     def damaged(self) -> list[str]:
         """Return what is wrong with acknowledged entries, as sentences."""
         problems = []
-        for sidecar in sorted(self.folder.glob("*.json")):
+        for sidecar in sidecars(self.folder):
             try:
                 entry = _entry(sidecar)
             except FileNotFoundError:
@@ -153,7 +174,7 @@ class Spool:
         The sidecar stays as it was, under another name, and a sound one with the reason takes its place.
         """
         moved = []
-        for sidecar in sorted(self.folder.glob("*.json")):
+        for sidecar in sidecars(self.folder):
             try:
                 _entry(sidecar)
             except FileNotFoundError:
@@ -278,6 +299,46 @@ class Spool:
         return self.folder / f"{ticket}.json"
 
 
+def sidecars(folder: Path) -> list[Path]:
+    """Return the sidecars in a folder, in the order they came; none where it is missing or closed to this user."""
+    return sorted(folder.glob("*.json")) if os.path.isdir(folder) else []  # noqa: PTH112 (a closed one is no error)
+
+
+def move_spool(outside: Path, inside: Path) -> int:
+    """Move the folder of received files, with whatever receivers write meanwhile; how many files wait in it.
+
+    It is renamed in one step, so that each file is acknowledged in the one place or in the other. What lies at the
+    new place already, as after an interrupted attempt and a repair by hand, is put with the others first.
+
+    Args:
+        outside: Where it lies.
+        inside: Where it is to lie.
+    """
+    with durable.disk_errors(inside):
+        if outside.exists():
+            if inside.exists():
+                _merge(inside, outside)
+            outside.rename(inside)
+            durable.sync_folders([inside, inside.parent, outside.parent])
+    durable.make_folder(inside, 0o700)
+    return sum(1 for _ in _sound(inside))
+
+
+def _merge(folder: Path, into: Path) -> None:
+    """Move all files of a spool into another one; the tickets that are given out next are those of the other."""
+    for path in list(folder.iterdir()):
+        target = into / path.name
+        if path.is_dir() and not path.is_symlink():
+            durable.make_folder(target, 0o700)
+            _merge(path, target)
+        elif path.name in (COUNTER, TRIED) and target.exists():
+            path.unlink()
+        else:
+            durable.move(path, target)
+    durable.sync_folders([into])
+    folder.rmdir()
+
+
 def _digest(data: bytes) -> str:
     """Return the digest of a received file that its ticket ends in."""
     return hashlib.sha256(data).hexdigest()[:16]
@@ -292,7 +353,7 @@ def _number(ticket: str) -> int:
 
 
 def _sound(folder: Path) -> Iterator[Entry]:
-    for sidecar in sorted(folder.glob("*.json")):
+    for sidecar in sidecars(folder):
         with contextlib.suppress(*_DAMAGE):
             yield _entry(sidecar)
 

@@ -17,26 +17,35 @@ from pathlib import Path
 from medlike import files as durable
 from medlike import strict_json
 from medlike.archive.storage import digests
-from medlike.archive.storage.database import EACH, Database, each, require_sound, storage_errors, transaction
+from medlike.archive.storage.database import (
+    EACH,
+    DigestedDatabase,
+    damaged_row,
+    each,
+    require_sound,
+    storage_errors,
+    transaction,
+)
 from medlike.archive.storage.rows import EncodingRow, ImageRow, NewImage, Shown
-from medlike.archive.storage.schema import HAS_OUTLIER_FACTS, SCHEMA, upgrade
+from medlike.archive.storage.schema import SCHEMA, upgrade
 from medlike.errors import ArchiveError
+from medlike.types import Json
 
 FILE = "store.sqlite"
 TEXTS = 64  # texts that an image may have
+CHECKED = 1 << 16  # rows that are remembered as checked
 
 _IMAGE_COLUMNS = tuple(field.name for field in fields(ImageRow))
 _SELECT_IMAGE = ", ".join(f"images.{name}" for name in _IMAGE_COLUMNS)
 _SELECT_BARE = ", ".join(f"images.{name}" for name in _IMAGE_COLUMNS[:-2])
 _ENCODING_COLUMNS = tuple(field.name for field in fields(EncodingRow))
-_SELECT_ENCODING = ", ".join(f'encodings."{name}"' for name in _ENCODING_COLUMNS)
-# The store of an earlier medlike has no outlier_facts until it is next written to; an index needs none.
-_SELECT_FIRST = ", ".join(f'encodings."{name}"' for name in _ENCODING_COLUMNS if name != "outlier_facts")
+# The store of an earlier medlike lacks the last two until it is next written to; an index needs neither.
+_SELECT_FIRST = ", ".join(f'encodings."{name}"' for name in _ENCODING_COLUMNS[:-2])
 _NEWEST = "SELECT max(generation) FROM generations"
 _WRITTEN = tuple(name for name in _IMAGE_COLUMNS if name not in ("row", "added", "removed"))
 
 
-class Store(Database):
+class Store(DigestedDatabase):
     """An open store. Safe to use from many threads and after a fork."""
 
     def __init__(self, path: Path) -> None:
@@ -46,8 +55,10 @@ class Store(Database):
             raise ArchiveError(f"{path} cannot be read ({error.strerror}): check permissions") from error
         if not present:
             raise ArchiveError(f"{path} is missing: restore the archive from a backup")
-        super().__init__(path)
-        self._has_digests = False
+        super().__init__(path, {table: digests.SOUND[table] for table in digests.TABLES}, digests.HAS_DIGESTS)
+        # Digests, and None for rows without one. A row that is written anew has another digest.
+        self._checked: set[bytes | None] = {None}
+        self._present: set[str] = set()  # columns of encodings, once the store has all
 
     @classmethod
     def create(cls, path: Path) -> "Store":
@@ -115,12 +126,9 @@ class Store(Database):
     def shown(self, rows: Sequence[int]) -> dict[int, Shown]:
         """Return what a hit states of images, by row number, for the rows that exist, removed ones included."""
         shown: dict[int, Shown] = {}
-        checked = self.sound("images")
-        sql = f"SELECT row, id, width, height, metadata, {checked} FROM images WHERE row IN {EACH}"
+        sql = f"SELECT row, id, width, height, metadata, {self._digest('images')} FROM images WHERE row IN {EACH}"
         for start in range(0, len(rows), 500):
-            page = self.query(sql, (each(rows[start : start + 500]),))
-            for row in page:
-                require_sound(self.path, "images", row[0], row[5])
+            page = self._checked_query("images", sql, (each(rows[start : start + 500]),))
             with storage_errors(self.path):
                 # One text of JSON is read in half the time of its pieces.
                 metadata = strict_json.loads(f"[{','.join(row[4] for row in page)}]", depth=strict_json.DEPTH + 1)
@@ -154,13 +162,13 @@ class Store(Database):
 
     def encoding(self, row: int, bundle: str) -> EncodingRow | None:
         """Return the encoding of a row under a bundle (its digest), None if there is none."""
-        columns = _SELECT_ENCODING if self.query(HAS_OUTLIER_FACTS) else _SELECT_FIRST
-        sql = f"SELECT {columns}, {self.sound('encodings')} FROM encodings WHERE row = ? AND bundle = ?"
-        values = self.first(sql, (row, bundle))
-        if not values:
-            return None
-        require_sound(self.path, "encodings", row, values[-1])
-        return EncodingRow(*values[:-1])
+        present = self._present or {name for (name,) in self.query("SELECT name FROM pragma_table_info('encodings')")}
+        if present.issuperset(_ENCODING_COLUMNS):
+            self._present = present
+        columns = ", ".join(f'"{name}"' if name in present else "NULL" for name in _ENCODING_COLUMNS)
+        sql = f"SELECT row, {columns}, {self._digest('encodings')} FROM encodings WHERE row = ? AND bundle = ?"
+        encodings = self._checked_query("encodings", sql, (row, bundle))
+        return EncodingRow(*encodings[0][1:-1]) if encodings else None
 
     def texts(self, row: int) -> dict[str, str]:
         """Return the texts of a row by kind."""
@@ -169,9 +177,8 @@ class Store(Database):
     def texts_of(self, rows: Sequence[int]) -> dict[int, dict[str, str]]:
         """Return texts by row and kind, for the rows that have texts."""
         texts: dict[int, dict[str, str]] = {}
-        sql = f"SELECT row, kind, text, {self.sound('texts')} FROM texts WHERE row IN {EACH} ORDER BY number"
-        for row, kind, text, checked in self.query(sql, (each(rows),)):
-            require_sound(self.path, "texts", row, checked)
+        sql = f"SELECT number, row, kind, text, {self._digest('texts')} FROM texts WHERE row IN {EACH} ORDER BY number"
+        for _, row, kind, text, _ in self._checked_query("texts", sql, (each(rows),)):
             texts.setdefault(row, {})[kind] = text
         return texts
 
@@ -194,8 +201,8 @@ class Store(Database):
     ) -> Iterator[tuple[ImageRow, EncodingRow]]:
         """Yield the rows with an encoding under a bundle (digest), added in (since, until], ascending by row number.
 
-        Without outlier_facts. Rows removed since are included, with `removed` set; `facts` and `metadata` are
-        left empty (`images` has them).
+        Without outlier_facts and features. Rows removed since are included, with `removed` set; `facts` and
+        `metadata` are left empty (`images` has them).
         """
         # By row number, whatever SQLite thinks of the other indexes: a page must not cost a sort of all rows.
         sql = (
@@ -232,22 +239,43 @@ class Store(Database):
         return self.number(sql, (generation, generation))
 
     def _images(self, where: str, values: Sequence[object]) -> list[ImageRow]:
-        rows = self.query(f"SELECT {_SELECT_IMAGE}, {self.sound('images')} FROM images WHERE {where}", values)
-        for row in rows:
-            require_sound(self.path, "images", row[0], row[-1])
+        sql = f"SELECT {_SELECT_IMAGE}, {self._digest('images')} FROM images WHERE {where}"
+        rows = self._checked_query("images", sql, values)
         with storage_errors(self.path):
             return [ImageRow(*(*row[:-3], *map(strict_json.loads, row[-3:-1]))) for row in rows]
 
-    def sound(self, table: str) -> str:
-        """Return the SQL expression that is 0 for a damaged row of a table; 1 in a store without digests."""
-        if not self._has_digests:
-            self._has_digests = self.first(digests.HAS_DIGESTS) is not None
-        return digests.SOUND[table] if self._has_digests else "1"
+    def _digest(self, table: str) -> str:
+        """Return the SQL expression of the digest that the rows of a table were written with."""
+        return f"{table}.digest" if self.has_digests else "NULL"
 
-    def damaged(self, table: str) -> list[int]:
-        """Return the numbers of the rows of a table that are not what was written."""
-        number = digests.TABLES[table][0]
-        return [row for (row,) in self.query(f"SELECT {number} FROM {table} WHERE NOT {self.sound(table)}")]
+    def _checked_query(self, table: str, sql: str, values: Sequence[object]) -> list[tuple[Json, ...]]:
+        """Return rows of a table, each compared with its digest unless this process has done so before.
+
+        Args:
+            table: Its name.
+            sql: Selects the rows: their numbers first, `_digest` last.
+            values: What the statement binds.
+
+        Raises:
+            ArchiveError: A row is not what was written.
+        """
+        with self.snapshot():
+            rows = self.query(sql, values)
+            if not self._checked.issuperset([row[-1] for row in rows]):
+                self._check(table, {row[-1]: row[0] for row in rows})
+        return rows
+
+    def _check(self, table: str, numbers: dict[bytes | None, int]) -> None:
+        """Compare rows with their digests: numbers of the rows by digest, in one view with what selected them."""
+        unchecked = {digest: number for digest, number in numbers.items() if digest not in self._checked}
+        sql = f"SELECT digest FROM {table} WHERE {digests.TABLES[table][0]} IN {EACH} AND {digests.SOUND[table]}"
+        sound = {digest for (digest,) in self.query(sql, (each(unchecked.values()),))}
+        for digest, number in unchecked.items():
+            if digest not in sound:
+                raise damaged_row(self.path, table, number)
+        if len(self._checked) > CHECKED:
+            self._checked = {None}
+        self._checked.update(sound)
 
     # Writing (the caller holds the writer's lock)
 

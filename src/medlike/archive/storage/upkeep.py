@@ -1,19 +1,21 @@
 """Keeping an archive small and tidy: compaction, and cleaning up after a writer that died."""
 
+import re
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from medlike import files as durable
 from medlike import strict_json
 from medlike.archive.storage.database import log_emptied, storage_errors
-from medlike.archive.storage.folder import Folder
+from medlike.archive.storage.fits import facts_of
+from medlike.archive.storage.folder import FitFacts, Folder
 from medlike.archive.storage.identity import Links
 from medlike.archive.storage.lock import locked
 from medlike.archive.storage.pixels import Pixels
 from medlike.archive.storage.removal import unfinished
-from medlike.archive.storage.spool import Spool
+from medlike.archive.storage.spool import Spool, sidecars
 from medlike.archive.storage.store import Store
 from medlike.errors import ArchiveError
 from medlike.types import JsonObject
@@ -29,15 +31,17 @@ class CompactReport:
 
 
 def compact(store: Store, links: Links, pixels: Pixels, bundles: Sequence[str]) -> CompactReport:
-    """Drop what only searches of the past could see: removed images, encodings of earlier bundles.
+    """Drop what only searches of the past could see: removed images, encodings of earlier bundles, earlier fits.
 
-    bundles: digests of those in use. Searches as of an earlier generation are refused from here on.
+    bundles: digests of those in use, and of the fit in use. Searches as of an earlier generation are refused from
+    here on.
     """
     with store.commit("compact") as commit:
         gone = commit.connection.execute("DELETE FROM images WHERE removed IS NOT NULL").rowcount
         used = ",".join("?" * len(bundles))
         for table in ("encodings", "text_encodings"):
             commit.connection.execute(f"DELETE FROM {table} WHERE bundle NOT IN ({used})", tuple(bundles))
+        commit.connection.execute(f"DELETE FROM fits WHERE fit NOT IN ({used})", tuple(bundles))
         commit.connection.execute("INSERT INTO words(words) VALUES ('optimize')")
         commit.set("oldest_generation", str(commit.generation))
         commit.rows = gone
@@ -71,6 +75,15 @@ def drop_index(index: Path) -> None:
             durable.clear(folder, keep=("lock",))
 
 
+def drop_former_fits(folder: Folder) -> None:
+    """Delete the index folders of fits that are not in use, which nothing can make anew."""
+    for path in _folders(folder.index):
+        if re.fullmatch(r"[0-9a-f]{16}-[0-9a-f]{16}", path.name) and (
+            folder.fit is None or not path.name.endswith(folder.fit.digest[:16])
+        ):
+            shutil.rmtree(path, ignore_errors=True)
+
+
 def sweep_index(index: Path) -> None:
     """Delete what interrupted builds left: folders that no index.json names."""
     for folder in _folders(index):
@@ -89,6 +102,11 @@ def _folders(index: Path) -> list[Path]:
     return [path for path in index.iterdir() if path.is_dir() and not path.is_symlink()]
 
 
+def _fit_facts(fit: FitFacts, store: Store) -> JsonObject:
+    known = facts_of(store, fit.digest) or {}
+    return {**asdict(fit), **{name: known.get(name) for name in ("images", "sample", "generation")}}
+
+
 def inventory(folder: Folder, store: Store, spool: Spool) -> JsonObject:
     """Return what an archive holds, as `Archive.info` gives it."""
     with store.snapshot():
@@ -100,10 +118,11 @@ def inventory(folder: Folder, store: Store, spool: Spool) -> JsonObject:
         "bytes": folder.bytes(),
         "bundle": {"name": folder.bundle.name, "digest": folder.bundle.digest},
         "text_bundle": None if folder.text is None else {"name": folder.text.name, "digest": folder.text.digest},
+        "fit": None if folder.fit is None else _fit_facts(folder.fit, store),
         "texts": texts,
         "generation": generation,
         "oldest_generation": store.oldest_generation(),
         "erasing": len(unfinished(store)),
-        "received": sum(1 for _ in spool.folder.glob("*.json")),
+        "received": len(sidecars(spool.folder)),
         "refused": [{"name": entry.name, "reason": entry.reason} for entry in spool.refused()],
     }

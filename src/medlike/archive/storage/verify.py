@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from medlike.archive.storage import word_index
-from medlike.archive.storage.database import Database
-from medlike.archive.storage.digests import TABLES
+from medlike.archive.storage.database import EACH, Database, DigestedDatabase, each
+from medlike.archive.storage.digests import damaged
+from medlike.archive.storage.fits import facts_of
 from medlike.archive.storage.folder import Folder
-from medlike.archive.storage.identity import KEY_FILE, NO_KEY, Identity, Links
+from medlike.archive.storage.identity import KEY_FILE, MISSING, NO_KEY, Identity, Links
 from medlike.archive.storage.pixels import Pixels
 from medlike.archive.storage.removal import unfinished
 from medlike.archive.storage.spool import Spool
@@ -88,10 +89,10 @@ def _damage(database: Database) -> list[str]:
 
 
 def _rows(folder: Folder, store: Store) -> Iterator[Problem]:
-    for table in TABLES:
-        for row in store.damaged(table):
-            yield Problem("store", f"row {row} of {table} is damaged: restore the archive from a backup")
-    bundle, text = folder.bundle, folder.text
+    yield from _digests("store", store)
+    bundle, text, fit = folder.bundle, folder.text, folder.fit
+    if fit is not None and facts_of(store, fit.digest) is None:
+        yield Problem("store", f"fit {fit.digest[:16]} is missing or damaged: run `medlike fit`")
     for row in store.unencoded(bundle.digest):
         yield Problem("store", f"row {row} has no encoding under {bundle.name}: run `medlike reindex`")
     if text is not None:
@@ -104,6 +105,12 @@ def _rows(folder: Folder, store: Store) -> Iterator[Problem]:
     )
     for row, code, content in store.query(sql, (bundle.digest, bundle.bits // 8, bundle.content_dim)):
         yield Problem("store", f"row {row}: code of {code} bytes, content of {content}")
+
+
+def _digests(part: str, database: DigestedDatabase) -> Iterator[Problem]:
+    for table in database.tables:
+        for row in damaged(database, table):
+            yield Problem(part, f"row {row} of {table} is damaged: restore the archive from a backup")
 
 
 def _pixels(store: Store, pixels: Pixels) -> Iterator[Problem]:
@@ -144,18 +151,24 @@ def _key(folder: Folder, store: Store) -> Iterator[Problem]:
 
 
 def _links(store: Store, links: Links) -> Iterator[Problem]:
+    if not os.path.lexists(links.path):
+        yield Problem("private", f"{links.path} is missing: {MISSING}")
+        return
     if not links.present:
-        yield Problem("private", f"{links.path} is missing or cannot be read: restore it from a backup")
+        yield Problem("private", f"{links.path} cannot be read: check permissions")
         return
     for text in _damage(links):
         yield Problem("private", f"{links.path}: {text}: restore it from a backup")
+    yield from _digests("private", links)
     # An archive restored without its links lacks those of its older images.
     since = int(store.setting("links_since", "-1"))
     sql = (
         "SELECT row, id FROM images WHERE removed IS NULL AND added > :since AND row > :last ORDER BY row LIMIT :size"
     )
     for page in store.pages(sql, {"since": since}):
-        known = links.find([id for _, id in page])
+        # Not `find`, which ends at a damaged row.
+        sql = f"SELECT id FROM links WHERE id IN {EACH}"
+        known = {id for (id,) in links.query(sql, (each(id for _, id in page),))}
         for _, id in page:
             if id not in known:
                 yield Problem("private", f"{id} has no link to where it came from")
