@@ -19,7 +19,7 @@ def test_equal_distances_are_put_in_the_second_order():
 
 
 def test_a_shortlist_is_in_the_second_order_and_the_rest_keeps_the_first(monkeypatch):
-    monkeypatch.setattr(adaptation, "SHORTLIST", 2)
+    monkeypatch.setattr(adaptation, "SHORTLIST_IMAGES", 2)
     found = adaptation._shortlist(fixed([0, 1, 2, 3]), fixed([0.5, -0.5, -0.9, -1.0]))(np.array([0]), GALLERY)
     assert found.tolist() == [[1, 0, 2, 3]]
 

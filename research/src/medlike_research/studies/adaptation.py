@@ -13,7 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from medlike.archive.search.reranking import MEMBERS, reranked
+from medlike.archive.intake.fitting import DIRECTIONS, POWER, WEIGHTS
+from medlike.archive.search.ranking import SHORTLIST_IMAGES
+from medlike.archive.search.reranking import MEMBERS, Method, reranked
 from medlike.codes.fit import Fit, learned
 from medlike.datasets.labels import apart_sources
 from medlike.evaluation.protocols import Arena, sources_to_leave_out
@@ -29,9 +31,7 @@ QUESTION = (
     "network never saw, against its trained codes; and the order of the answer: codes alone, a shortlist in the order "
     "of content, all vectors, or neighbours of neighbours."
 )
-#: Blocks of a content vector (learned, untouched, discriminant), as `medlike fit` weighs them.
-WEIGHTS = (1.0, 2.0, 1.0)
-DIRECTIONS, POWER, BITS, SHORTLIST = 128, 0.5, 64, 1000
+BITS = 64
 EVERYTHING, STRANGE, ALONE, WITHIN = "everything", "unknown queries", "unknown alone", "within"
 PROTOCOLS = {
     STRANGE: "queries of unknown sources, whole gallery",
@@ -154,18 +154,20 @@ def methods(held: _Held) -> dict[str, Distances]:
         ORDERS["shortlist"]: _shortlist(_hamming(codes), _cosine(fitted)),
         ORDERS["exact"]: _cosine(fitted),
         ORDERS["neighbours"]: _neighbours(_shortlist(_hamming(codes), _cosine(fitted)), vectors),
+        "fitted, diffusion": _neighbours(_shortlist(_hamming(codes), _cosine(fitted)), vectors, "diffusion"),
+        "trained codes, neighbours": _neighbours(_shortlist(_hamming(held.fold.bits), _cosine(content)), held.content),
     }
     for bits in (16, 32, 128, 256):
         longer = held.fit(bits).encode(held.content)
         found[f"fitted codes, {bits} bits"] = _hamming(longer[0])
     for images in (500, 1000, 2000):
         found[f"fitted to {images} images, {BITS} bits"] = _hamming(held.fit(images=images).encode(held.content)[0])
-    for weights in ((1.0, 1.0, 1.0), (1.0, 4.0, 1.0), (2.0, 1.0, 1.0), (0.0, 1.0, 0.0)):
+    for weights in ((1.0, 2.0, 1.0), (1.0, 1.0, 2.0), (2.0, 1.0, 1.0), (0.7, 1.0, 1.0), (0.0, 1.0, 0.0)):
         name = ":".join(f"{weight:g}" for weight in weights)
         found |= _both(held, f"blocks {name}", weights=weights)
-    for power in (0.0, 0.25, 0.75, 1.0):
+    for power in (0.25, 0.5, 1.0):
         found |= _both(held, f"power {power:g}", power=power)
-    for directions in (64, 96, 192, 256):
+    for directions in (48, 96, 128, 256):
         found |= _both(held, f"{directions} directions", directions=directions)
     return found
 
@@ -197,18 +199,18 @@ def _tied(first: Distances, second: Distances) -> Distances:
 def _shortlist(first: Distances, second: Distances) -> Distances:
     def distances(queries: I64, gallery: I64) -> F32:
         places, alike = _tied(first, second)(queries, gallery), second(queries, gallery)
-        return _places(np.where(places < SHORTLIST, alike, 2.0 + places))
+        return _places(np.where(places < SHORTLIST_IMAGES, alike, 2.0 + places))
 
     return distances
 
 
-def _neighbours(first: Distances, vectors: I8) -> Distances:
+def _neighbours(first: Distances, vectors: I8, method: Method = "expansion") -> Distances:
     def distances(queries: I64, gallery: I64) -> F32:
         places = first(queries, gallery)
         for row, query in zip(places, queries, strict=True):
             order = np.argsort(row, kind="stable")
             order = order[gallery[order] != query]
-            again = reranked(vectors[query], vectors[gallery[order[:MEMBERS]]])
+            again = reranked(vectors[query], vectors[gallery[order[:MEMBERS]]], method)
             row[order[: len(again)]] = np.sort(row[order[: len(again)]])[np.argsort(again)]
         return places
 
