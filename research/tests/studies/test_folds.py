@@ -11,7 +11,7 @@ from medlike.datasets import Dataset, Sample, read_manifest
 from medlike.datasets.labels import kin_of
 from medlike.datasets.splits import make_split
 from medlike.errors import QueryError
-from medlike_research.studies import find_study, folds
+from medlike_research.studies import adaptation, find_study, folds
 from medlike_research.studies.bench import Bench, BenchSettings
 from medlike_research.studies.fold_tables import fold_summary
 from medlike_research.studies.runner import run_study
@@ -83,6 +83,10 @@ def test_folds_train_without_their_sources_and_are_reported(bench, tmp_path):
         "within each source, mean over sources", "unknown sources alone", "everything together",
     }  # fmt: skip
     assert any("keep" in note for note in summary.notes) and "fold 0: north" in " ".join(summary.notes)
+    # What was kept of the trainings is enough to say what codes fitted to an archive would do.
+    ways, _, worst, swept = run_study(find_study("adaptation"), bench, tmp_path / "adapted", say=seen.append).tables
+    assert {row[0] for row in ways[2]} >= {adaptation.TRAINED, adaptation.FITTED, adaptation.DEFAULT}
+    assert all(0 < row[1] <= 1 for row in (*ways[2], *swept[2])) and {row[0] for row in worst[2]} == {"north", "south"}
     # Another run of the same cell reads what was kept and says the same.
     found = folds.fold_cells(bench)[0].run()
     assert found["left_out"] == ["north"] and found["sources"] == 1 and found["images"] < 75

@@ -20,6 +20,7 @@ _MODULES = {
     "robustness": "robustness",
     "pretraining": "pretraining",
     "cross-domain": "cross_domain",
+    "adaptation": "adaptation",
     "perception": "perception",
     "regions": "regions",
     "text": "text",

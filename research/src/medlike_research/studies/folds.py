@@ -12,6 +12,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -28,6 +29,7 @@ from medlike_research.studies.bench import Bench
 from medlike_research.studies.study import Cell, Result
 
 if TYPE_CHECKING:
+    from medlike.models.presets import NetworkSettings
     from medlike.training.plan import TrainingPlan
     from medlike.training.train import PreparedRun
 
@@ -114,6 +116,27 @@ def _run(bench: Bench, number: int, away: frozenset[str], seed: int) -> Callable
 
 
 @dataclass(frozen=True)
+class FoldFeatures:
+    """What a network trained without some sources, and the untouched stem, say of images.
+
+    train: what it was trained on, in the order of `own` and `own_plain`. judged: every judged image, in the order of
+    the others. own, features: its features, float32 [N, D]. bits: sign bits of its codes, uint8 [N, K / 8].
+    own_plain, plain: those of the untouched stem, float32 [N, P]. widths: of the blocks of a feature. facts: of the
+    training.
+    """
+
+    train: Dataset
+    judged: Dataset
+    own: np.ndarray
+    own_plain: np.ndarray
+    bits: np.ndarray
+    features: np.ndarray
+    plain: np.ndarray
+    widths: tuple[int, ...]
+    facts: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
 class _Trained:
     """What a fold's network, and what the untouched stem, say of every judged image."""
 
@@ -124,6 +147,26 @@ class _Trained:
 
 def _train(bench: Bench, away: frozenset[str], seed: int) -> _Trained:
     """Train without the sources by the recipe of `medlike train`; what is fitted beside it never saw them either."""
+    fold = fold_features(bench, away, seed)
+    sources = [sample.source for sample in fold.train]
+    labels = fold.train.column("label")
+    methods = {
+        CODES: Representation(codes=fold.bits),
+        FEATURES: Representation(features=fold.features),
+        ROTATED: Representation(codes=floors.fit_itq(fold.own, BITS, seed=seed, sources=sources)(fold.features)),
+        UNTOUCHED: Representation(features=fold.plain),
+        UNTOUCHED_ROTATED: Representation(
+            codes=floors.fit_itq(fold.own_plain, BITS, seed=seed, sources=sources)(fold.plain)
+        ),
+        DISCRIMINANT: Representation(
+            features=floors.fit_discriminant(fold.own_plain, labels)(fold.plain).astype(np.float32)
+        ),
+    }
+    return _Trained(methods, fold.judged, fold.facts)
+
+
+def fold_features(bench: Bench, away: frozenset[str], seed: int) -> FoldFeatures:
+    """Return the features of a training without some sources, kept in the bench's work folder."""
     from medlike.training.feed import FrozenFeed, PictureFeed, served_outputs
     from medlike.training.loop import fit
     from medlike.training.material import material
@@ -135,6 +178,9 @@ def _train(bench: Bench, away: frozenset[str], seed: int) -> _Trained:
     facts = [bench.split.digest, [s.path for s in collection(bench)], asdict(plan), asdict(network), asdict(recipe)]
     name = hashlib.sha256(json.dumps([*facts, bench.stem_digest], default=str).encode()).hexdigest()[:16]
     work, cache = bench.work / "runs" / name, bench.work / "maps"
+    kept = work / "features.npz"
+    if kept.is_file():
+        return _kept_features(bench, kept, judged, _widths(network))
     check_plan(plan, work)
     begun = time.perf_counter()
     ready = prepare_run([collection(bench)], plan, work, cache, bench.split, bench.say)
@@ -151,31 +197,41 @@ def _train(bench: Bench, away: frozenset[str], seed: int) -> _Trained:
     else:
         feed = PictureFeed(ready.network, held.pictures, ready.recipe, ready.feed.device)
     outputs = served_outputs(feed, len(held), ("u", "feature"))
-    (work / "checkpoint.pt").unlink(missing_ok=True)  # large, and of no use once its outputs are kept
-    sources = [sample.source for sample in ready.train.dataset]
     plain, known = _untouched(bench, ready, plan, ready.train, held)
-    methods = {
-        CODES: Representation(codes=np.packbits(outputs["u"] > 0, axis=1)),
-        FEATURES: Representation(features=outputs["feature"]),
-        ROTATED: Representation(codes=floors.fit_itq(own, BITS, seed=seed, sources=sources)(outputs["feature"])),
-        UNTOUCHED: Representation(features=known),
-        UNTOUCHED_ROTATED: Representation(codes=floors.fit_itq(plain, BITS, seed=seed, sources=sources)(known)),
-        DISCRIMINANT: Representation(
-            features=floors.fit_discriminant(plain, ready.train.dataset.column("label"))(known).astype(np.float32)
-        ),
+    said = {
+        "images": len(ready.train),
+        "sources": len({sample.source for sample in ready.train.dataset}),
+        "epochs": len(trained.history),
+        "epoch": trained.epoch,
+        "train_seconds": spent,
+        "recipe": asdict(ready.recipe),
     }
-    return _Trained(
-        methods,
-        judged,
-        {
-            "images": len(ready.train),
-            "sources": len(set(sources)),
-            "epochs": len(trained.history),
-            "epoch": trained.epoch,
-            "train_seconds": spent,
-            "recipe": asdict(ready.recipe),
-        },
-    )
+    bits, features = np.packbits(outputs["u"] > 0, axis=1), outputs["feature"]
+    made = FoldFeatures(ready.train.dataset, judged, own, plain, bits, features, known, _widths(network), said)
+    arrays = {array: getattr(made, array) for array in _ARRAYS}
+    partial = work / "features.partial.npz"
+    np.savez(partial, paths=[s.path for s in made.train], facts=json.dumps(said), **arrays)
+    partial.rename(kept)
+    (work / "checkpoint.pt").unlink(missing_ok=True)  # large, and of no use once its outputs are kept
+    return made
+
+
+_ARRAYS = ("own", "own_plain", "bits", "features", "plain")
+
+
+def _widths(network: NetworkSettings) -> tuple[int, ...]:
+    """Widths of the blocks of a feature: learned, untouched, discriminant; those that there are."""
+    depths = network.depth_members * network.depth_outputs if network.linear else 0
+    learned = 2 * network.branch_width + network.fusion_outputs + depths
+    return tuple(width for width in (learned, network.linear, network.discriminant) if width)
+
+
+def _kept_features(bench: Bench, file: Path, judged: Dataset, widths: tuple[int, ...]) -> FoldFeatures:
+    by_path = {sample.path: sample for sample in collection(bench)}
+    with np.load(file) as held:
+        train = Dataset("train", tuple(by_path[path] for path in held["paths"].tolist()))
+        arrays = {array: held[array] for array in _ARRAYS}
+        return FoldFeatures(train, judged, widths=widths, facts=json.loads(str(held["facts"])), **arrays)
 
 
 def collection(bench: Bench) -> Dataset:
