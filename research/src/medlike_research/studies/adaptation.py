@@ -134,7 +134,7 @@ class _Held:
 
 def _learned(content: I8, units: I64, widths: tuple[int, ...], bits: int, **changes: Any) -> Fit:
     _, unit, sizes = np.unique(units, return_inverse=True, return_counts=True)
-    settings = {"weights": WEIGHTS[: len(widths)], "directions": DIRECTIONS, "power": POWER} | changes
+    settings: dict[str, Any] = {"weights": WEIGHTS[: len(widths)], "directions": DIRECTIONS, "power": POWER} | changes
     return learned(content, 1.0 / sizes[unit], widths, bits, **settings)
 
 
