@@ -25,7 +25,7 @@ def test_json_has_every_key_and_nothing_else_on_stdout(indexed):
     assert set(answer) == {"familiarity", "hits", "outlier", "receipt", "seconds"}
     assert [hit["rank"] for hit in answer["hits"]] == [1, 2, 3, 4, 5]
     assert all(set(hit) == HIT for hit in answer["hits"])
-    assert set(answer["outlier"]) == VERDICT and set(answer["outlier"]["components"]) >= {"neighbours"}
+    assert set(answer["outlier"]) == VERDICT and set(answer["outlier"]["components"]) >= {"contrast"}
     assert {"generation", "bundle", "settings", "query"} <= set(answer["receipt"])
     assert answer["receipt"]["settings"]["rank"] == "neighbours"
     by_content = medlike("search", CHEST, "-a", indexed, "--rank", "content", "--format", "json").json

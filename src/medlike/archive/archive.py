@@ -89,7 +89,7 @@ class Archive:
         self._spool = Spool(lambda: self._folder.spool)
         pictures = StoredPictures(self._store, self._pixels, self._links)
         self._bundles = Bundles(folder, self._store, self._links, pictures)
-        self._bundles.replace(folder, encoder)
+        self._bundles.reopen(folder, encoder)
         self._lock = WriterLock(folder.path)
         self._writer = ArchiveWriter(self._bundles, self._spool, self._lock)
 
@@ -142,7 +142,7 @@ class Archive:
         moved = None if bundle is None else folder.with_bundle_at(BundleFacts.of(loaded_bundle(bundle)))
         archive = cls(folder, encoder)
         if moved is not None:
-            archive._bundles.replace(moved, encoder)
+            archive._bundles.reopen(moved, encoder)
         return archive
 
     @classmethod

@@ -293,7 +293,7 @@ class Bundles:
                 self._stated = stated
             return self._loaded
 
-    def replace(self, folder: Folder, encoder: "Encodes | None" = None, owned: bool = False) -> None:
+    def reopen(self, folder: Folder, encoder: "Encodes | None" = None, owned: bool = False) -> None:
         """Use a folder's bundles in this process; `write` makes others use them too."""
         with self._lock:
             self._loaded = self._loaded.under(folder, encoder, owned)
@@ -306,7 +306,7 @@ class Bundles:
             encoder: Of the image bundle, where that is another.
             owned: Whether `encoder` is closed with the archive. The caller holds the writer's lock.
         """
-        self.replace(folder, encoder, owned)
+        self.reopen(folder, encoder, owned)
         self.write()
 
     def write(self) -> None:

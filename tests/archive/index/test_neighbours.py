@@ -143,7 +143,7 @@ def test_no_first_search_makes_the_sample(small_files, archive, pictures, encode
     file = archive._indexes.images.folder / neighbours.FILE
     for write in (lambda: archive.add(pictures(7)), archive.reindex, archive.compact):
         file.unlink(missing_ok=True)
-        archive._bundles.replace(archive._folder)
+        archive._bundles.reopen(archive._folder)
         write()
         assert of_newest(archive)
     expected = archive.search(Query(id=archive.ids()[0])).familiarity

@@ -44,8 +44,8 @@ class Populated:
         return f"{row + 1:032x}"
 
     def search(self, id: str, label: str | None = None, k: int = 100) -> Result:
-        """A search, with a filter from as the user gives it to the metadata of the hits."""
-        return self.archive.search(Query(id=id), k=k, where={"label": label} if label else None)
+        """A search by content, with a filter from as the user gives it to the metadata of the hits."""
+        return self.archive.search(Query(id=id), k=k, rank="content", where={"label": label} if label else None)
 
     def add(
         self, codes: NDArray[np.uint8], labels: Sequence[str] | None = None, given: NDArray[np.int8] | None = None

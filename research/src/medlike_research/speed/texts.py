@@ -130,6 +130,7 @@ def described(folder: str | Path, number: int) -> Iterator[Archive]:
                         for row, words in zip(rows, drawn.tolist(), strict=True)
                     ],
                 )
+                execute("INSERT INTO field_encodings VALUES (?, ?, x'', x'')", [(row, DIGEST) for row in rows])
                 execute(
                     "INSERT INTO encodings(row, bundle, code, content) VALUES (?, ?, ?, ?)",
                     [

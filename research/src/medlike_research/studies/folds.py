@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from medlike import files
 from medlike.datasets import PARTS, Dataset
 from medlike.datasets.labels import apart_sources, can_be_headline, families
 from medlike.errors import QueryError
@@ -209,9 +210,8 @@ def fold_features(bench: Bench, away: frozenset[str], seed: int) -> FoldFeatures
     bits, features = np.packbits(outputs["u"] > 0, axis=1), outputs["feature"]
     made = FoldFeatures(ready.train.dataset, judged, own, plain, bits, features, known, _widths(network), said)
     arrays = {array: getattr(made, array) for array in _ARRAYS}
-    partial = work / "features.partial.npz"
-    np.savez(partial, paths=[s.path for s in made.train], facts=json.dumps(said), **arrays)
-    partial.rename(kept)
+    with files.drafted(kept, alone=True) as draft, draft.open("wb") as stream:
+        np.savez(stream, paths=[s.path for s in made.train], facts=json.dumps(said), **arrays)
     (work / "checkpoint.pt").unlink(missing_ok=True)  # large, and of no use once its outputs are kept
     return made
 

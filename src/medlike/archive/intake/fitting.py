@@ -89,7 +89,7 @@ def fit(
     report, facts = learn(store, folder, reason, bits, progress)
     began = time.perf_counter()
     if facts == folder.fit:
-        bundles.replace(folder)  # where the stored fit was damaged, what was opened with it is opened anew
+        bundles.reopen(folder)  # where the stored fit was damaged, what was opened with it is opened anew
     else:
 
         def recoded(rows: int) -> None:

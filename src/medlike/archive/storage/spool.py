@@ -318,7 +318,7 @@ def move_spool(outside: Path, inside: Path) -> int:
         if outside.exists():
             if inside.exists():
                 _merge(inside, outside)
-            outside.rename(inside)
+            durable.move(outside, inside)
             durable.sync_folders([inside, inside.parent, outside.parent])
     durable.make_folder(inside, 0o700)
     return sum(1 for _ in _sound(inside))
