@@ -7,7 +7,7 @@ import pytest
 
 from medlike import Query, Result
 from medlike.archive.index.neighbours import LabelPairs
-from medlike.archive.search.hits import BAND, label_share
+from medlike.archive.search.hits import BAND, label_shares
 from medlike.display import legend, sheet
 
 
@@ -60,7 +60,7 @@ def test_nothing_is_claimed_from_few_images(population):
     # Many pairs, but the most similar ones are of few patients.
     first, second = np.triu_indices(25, 1)
     pairs = LabelPairs(np.linspace(0, 1, len(first), dtype=np.float32), first, second, np.zeros(25, np.int64))
-    assert len(first) > BAND and label_share(pairs, 0.5) is None
+    assert len(first) > BAND and label_shares(pairs, np.array([0.5], np.float32)) == [None]
 
 
 def test_images_that_are_removed_no_longer_count(population):

@@ -12,6 +12,7 @@ import hashlib
 import json
 import threading
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -77,6 +78,23 @@ class LabelPairs:
     first: NDArray[np.signedinteger]
     second: NDArray[np.signedinteger]
     labels: I64
+
+    @cached_property
+    def same(self) -> I64:
+        """Return how many of the pairs before each place have the same label: int64 [P + 1]."""
+        equal = self.labels[self.first] == self.labels[self.second]
+        return np.concatenate([[0], np.cumsum(equal)])
+
+    @cached_property
+    def _varied(self) -> dict[int, bool]:
+        return {}
+
+    def varied(self, start: int, stop: int, least: int) -> bool:
+        """Return True if the pairs of a band are of so many images at least; a place is looked at once."""
+        if start not in self._varied:
+            band = slice(start, stop)
+            self._varied[start] = len(np.unique([self.first[band], self.second[band]])) >= least
+        return self._varied[start]
 
     @classmethod
     def of(cls, view: View, rows: I64) -> "LabelPairs":

@@ -1,7 +1,6 @@
 """Candidates made into hits: metadata, sources, boxes and agreement maps of the few images that are shown."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -38,8 +37,12 @@ def hits(
     template: Template | None,
     ranked: Candidates,
     groups: Groups | None,
+    images: "CodedImages | None" = None,
 ) -> list[Hit]:
-    """Hits in the order of the candidates. An image that was erased a moment ago is left out."""
+    """Hits in the order of the candidates. An image that was erased a moment ago is left out.
+
+    images: those that are searched, where the hits say what their similarity means.
+    """
     everything = Candidates.joined([ranked, *(others for others, _ in groups or [])])
     rows = _rows(view, everything)
     shown = session.store.shown(rows)
@@ -48,6 +51,7 @@ def hits(
     itself = encoded.itself
     distances, similarities = _known(everything.distance), _known(everything.similarity)
     placed = template is not None or encoded.cells is not None
+    meanings = None if images is None else _meanings(session, images, view, similarities)
 
     def made(at: int, rank: int, others: tuple[Hit, ...] = (), size: int | None = None) -> Hit:
         image = shown[rows[at]]
@@ -63,6 +67,7 @@ def hits(
             size=(image.width, image.height),
             itself=image.id == itself,
             texts=texts.get(rows[at], {}),
+            **({} if meanings is None else meanings[at]),
             **(_place(view, encoded, template, everything, at, image) if placed else {}),
         )
 
@@ -81,36 +86,39 @@ def hits(
     return shown_hits
 
 
-def with_shares(session: "Session", images: "CodedImages", view: View, shown: Sequence[Hit]) -> list[Hit]:
-    """Return hits with what their similarity means in the archive: `label_share`, else `neighbour_share`."""
+def _meanings(
+    session: "Session", images: "CodedImages", view: View, similarities: Sequence[float | None]
+) -> list[JsonObject]:
+    """Return what similarities mean in the archive, as fields of hits: `label_share`, else `neighbour_share`."""
     pairs, (usual, _) = session.loaded.pairs(images, view), session.loaded.usual(images, view)
-
-    def one(hit: Hit) -> Hit:
-        if hit.similarity is None:
-            return hit
-        share = label_share(pairs, hit.similarity)
-        if share is not None or len(usual) < UNITS:
-            return replace(hit, label_share=share)
-        nearer = np.searchsorted(usual, np.float32(hit.similarity), side="right")
-        return replace(hit, neighbour_share=float(nearer) / len(usual))
-
-    return [replace(one(hit), others=tuple(map(one, hit.others))) for hit in shown]
+    values = np.array([np.nan if value is None else value for value in similarities], np.float32)
+    nearer = np.searchsorted(usual, values, side="right")
+    meanings: list[JsonObject] = []
+    for at, share in enumerate(label_shares(pairs, values)):
+        if share is not None or similarities[at] is None or len(usual) < UNITS:
+            meanings.append({"label_share": share})
+        else:
+            meanings.append({"neighbour_share": float(nearer[at]) / len(usual)})
+    return meanings
 
 
-def label_share(pairs: "LabelPairs", similarity: float) -> float | None:
-    """Return the share with the same label among the BAND pairs nearest to a similarity; None if they are too few.
+def label_shares(pairs: "LabelPairs", similarities: NDArray[np.float32]) -> list[float | None]:
+    """Return shares with the same label among the BAND pairs nearest to each similarity; None if they are too few.
 
     Args:
         pairs: Of the archive.
-        similarity: From -1 to 1. Above the most similar pairs, the share is that among these.
+        similarities: float32 [M], from -1 to 1; NaN for none. Above the most similar pairs, the share is that of these.
     """
     number = len(pairs.similarities)
-    middle = int(np.searchsorted(pairs.similarities, np.float32(similarity)))
-    start = max(0, min(middle - BAND // 2, number - BAND))
-    first, second = (images[start : start + BAND] for images in (pairs.first, pairs.second))
-    if number < BAND or len(np.unique([first, second])) < PATIENTS:
-        return None
-    return float((pairs.labels[first] == pairs.labels[second]).mean())
+    if number < BAND:
+        return [None] * len(similarities)
+    middles = np.searchsorted(pairs.similarities, similarities)
+    starts = np.clip(middles - BAND // 2, 0, number - BAND)
+    shares = ((pairs.same[starts + BAND] - pairs.same[starts]) / BAND).tolist()
+    return [
+        share if not unknown and pairs.varied(start, start + BAND, PATIENTS) else None
+        for start, share, unknown in zip(starts.tolist(), shares, np.isnan(similarities).tolist(), strict=True)
+    ]
 
 
 def _rows(view: View, ranked: Candidates) -> list[int]:

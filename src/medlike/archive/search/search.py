@@ -18,7 +18,7 @@ from medlike.archive.index.segment import HASH_COLUMNS
 from medlike.archive.search.encoded_query import EncodedQuery, encode_queries, preload, query_picture, read_images
 from medlike.archive.search.familiarity import SHORTLIST, THRESHOLD, UNITS, Familiarity
 from medlike.archive.search.fusion import FusedRanking, weights
-from medlike.archive.search.hits import Groups, hits, with_shares
+from medlike.archive.search.hits import Groups, hits
 from medlike.archive.search.query import Query
 from medlike.archive.search.ranking import SHORTLIST_IMAGES, SHORTLISTED, Answer, WholeRanking, rank, reach
 from medlike.archive.search.receipts import compared, fit_of, recalled, receipt
@@ -175,9 +175,7 @@ def _answer(
     results = []
     for query, (template, ranked, groups, texts, judged) in zip(encoded, answers, strict=True):
         if texts is None:
-            shown = hits(session, view, query, template, ranked, groups)
-            if template is None:
-                shown = with_shares(session, images, view, shown)
+            shown = hits(session, view, query, template, ranked, groups, images if template is None else None)
         else:
             others_shown = None if groups is None else [(texts.shown(others), size) for others, size in groups]
             shown = texts.explained(hits(session, view, query, template, texts.shown(ranked), others_shown))
