@@ -5,14 +5,12 @@ pair of bundles and one generation from its beginning to its end, so that an ans
 """
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-import numpy as np
+from typing import TYPE_CHECKING, TypeVar, cast
 
 from medlike.archive.index.cell_sample import cell_sample
 from medlike.archive.index.checks import IndexDamaged
@@ -36,6 +34,8 @@ if TYPE_CHECKING:
     from medlike.archive.text_encoder import TextEncoder
     from medlike.inference.encoding import Encodes
 
+Made = TypeVar("Made")
+
 
 class Loaded:
     """What is loaded under one pair of bundles: encoders and indexes, each on first use. Safe for many threads."""
@@ -57,9 +57,7 @@ class Loaded:
         self._lock = threading.RLock()
         self.indexes = Indexes.of(folder, store)
         self.archive_id = folder.archive_id
-        self._usual: tuple[tuple[str, int, int] | None, F32, float] = None, np.empty(0, np.float32), 0.0
-        self._pairs: tuple[tuple[str, int, int] | None, LabelPairs | None] = None, None
-        self._cells: tuple[tuple[str, int, int] | None, U64] = None, np.empty((0, 0), np.uint64)
+        self._latest: dict[str, tuple[tuple[str, int, int], object]] = {}
 
     @property
     def encoder(self) -> "Encodes":
@@ -108,15 +106,14 @@ class Loaded:
         Returns:
             The similarities, ascending: float32 [U]; and their median, 0 if there are none.
         """
-        # Searches of one generation follow each other; `neighbours` keeps more than one.
-        now = images.index.layout.key, view.generation, len(view)
-        state, usual, median = self._usual
-        if state != now:
+
+        def make() -> tuple[F32, float]:
             usual = images.neighbours.of(view).usual
             # They are in order, and `np.median` would load numpy.ma.
             median = float(usual[[(len(usual) - 1) // 2, len(usual) // 2]].mean()) if len(usual) else 0.0
-            self._usual = now, usual, median
-        return usual, median
+            return usual, median
+
+        return self._of_view("usual", images, view, make)
 
     def pairs(self, images: "CodedImages", view: View) -> LabelPairs:
         """Return pairs of the archive's own images that have labels, by how similar they are.
@@ -125,12 +122,7 @@ class Loaded:
             images: The images by the codes in question.
             view: The generation.
         """
-        now = images.index.layout.key, view.generation, len(view)
-        state, pairs = self._pairs
-        if pairs is None or state != now:
-            pairs = LabelPairs.of(view, images.neighbours.of(view).rows)
-            self._pairs = now, pairs
-        return pairs
+        return self._of_view("pairs", images, view, lambda: LabelPairs.of(view, images.neighbours.of(view).rows))
 
     def cells(self, images: "CodedImages", view: View) -> U64:
         """Return a sample of the cells of the archive's own images, uint64 [M, L / 64]; see `cell_sample`.
@@ -139,12 +131,17 @@ class Loaded:
             images: The images by the codes in question.
             view: The generation.
         """
+        return self._of_view("cells", images, view, lambda: cell_sample(view))
+
+    def _of_view(self, name: str, images: "CodedImages", view: View, make: Callable[[], Made]) -> Made:
+        """Return what was made of the latest view, or make it: searches of one generation follow each other."""
         now = images.index.layout.key, view.generation, len(view)
-        state, cells = self._cells
-        if state != now:
-            cells = cell_sample(view)
-            self._cells = now, cells
-        return cells
+        state, made = self._latest.get(name, (None, None))
+        if state == now:
+            return cast(Made, made)
+        fresh = make()
+        self._latest[name] = now, fresh
+        return fresh
 
     def under(self, folder: Folder, encoder: "Encodes | None" = None, owned: bool = False) -> "Loaded":
         """Return the same under the bundles that a folder names, sharing the encoder; indexes are opened anew."""

@@ -121,6 +121,14 @@ def test_a_group_is_in_the_order_of_the_whole_list(population, few, order):
         assert places == sorted(places)
 
 
+def test_a_shortlist_is_ordered_once_a_search_however_many_groups_there_are(population, few, monkeypatch):
+    asked = filled(population, 4, [60, 50])
+    calls = []
+    monkeypatch.setattr(reranking, "reranked", lambda *given: calls.append(given) or reranked(*given))
+    grouped = population.archive.search(Query(id=asked), k=12, rank="neighbours", group_by="study", others=5)
+    assert len(grouped) == 12 and len(calls) == 1
+
+
 def test_several_queries_at_once_have_the_answers_of_each_alone(population, few):
     filled(population, 5, [60, 50])
     queries = [Query(id=id) for id in itertools.islice(population.alive(), 4)]

@@ -53,6 +53,7 @@ class WholeRanking:
         self.fields, self.code, self.content = fields, code, content
         self.mode, self.radius, self.known = mode, radius, known
         self.nearest: Candidates | None = None
+        self._short: Candidates | None = None  # the shortlist in its own order, which is the same for every k
 
     def first(self, k: int) -> Candidates:
         """Return the first k images."""
@@ -61,7 +62,9 @@ class WholeRanking:
         ranked = rank(self.fields, self.code, self.content, depth, mode, self.radius, self.known)
         self.nearest = ranked if mode == "content" else None
         if shortlisted:
-            ranked = Candidates.joined([self._shortlist(ranked), ranked.take(slice(SHORTLIST_IMAGES, None))])
+            if self._short is None:
+                self._short = self._shortlist(ranked)
+            ranked = Candidates.joined([self._short, ranked.take(slice(SHORTLIST_IMAGES, None))])
         return ranked.take(slice(0, k))
 
     def members(self, positions: Sequence[NDArray[np.int64]]) -> Candidates:
@@ -71,7 +74,8 @@ class WholeRanking:
             chosen = chosen.take(chosen.distance <= self.radius)
         if self.mode not in SHORTLISTED:
             return ordered(chosen, self.mode)
-        chosen, shortlist = ordered(chosen, "content"), self.first(SHORTLIST_IMAGES)
+        chosen = ordered(chosen, "content")
+        shortlist = self.first(SHORTLIST_IMAGES) if self._short is None else self._short
         places = {pair: place for place, pair in enumerate(_pairs(shortlist))}
         return chosen.take(np.argsort([places.get(pair, SHORTLIST_IMAGES) for pair in _pairs(chosen)], kind="stable"))
 

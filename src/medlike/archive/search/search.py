@@ -17,24 +17,16 @@ from medlike.archive.index.known_fields import require_fields
 from medlike.archive.index.segment import HASH_COLUMNS
 from medlike.archive.search.encoded_query import EncodedQuery, encode_queries, preload, query_picture, read_images
 from medlike.archive.search.familiarity import SHORTLIST, THRESHOLD, UNITS, Familiarity
-from medlike.archive.search.fusion import FusedRanking, weights
+from medlike.archive.search.fusion import weights
 from medlike.archive.search.hits import Groups, hits
 from medlike.archive.search.query import Query
+from medlike.archive.search.query_in_words import QueryInWords
 from medlike.archive.search.ranking import SHORTLIST_IMAGES, SHORTLISTED, Answer, WholeRanking, rank, reach
 from medlike.archive.search.receipts import compared, fit_of, recalled, receipt
 from medlike.archive.search.regions import RegionRanking
 from medlike.archive.search.result import Hit, Picture, Result, ResultPictures
 from medlike.archive.search.settings import SearchSettings
-from medlike.archive.search.text_search import (
-    ImagesByWords,
-    Ranking,
-    TextViews,
-    aligned,
-    described,
-    explained,
-    rankings,
-    text_warnings,
-)
+from medlike.archive.search.text_search import Ranking
 from medlike.archive.storage.rows import TEXT_COLUMNS
 from medlike.codes import hamming
 from medlike.codes.templates import SCALES, Template
@@ -152,7 +144,8 @@ def _answer(
             )
         texts = None
         if query.text is not None:
-            texts = _InWords(session, view, query, image, fields_of[number], filter, settings)
+            answerable = partial(_answerable, filter, query, settings)
+            texts = QueryInWords(session, view, query.text, image, fields_of[number], answerable, settings)
         ranking = image if texts is None else texts.ranking
         assert ranking is not None
         nearest: Candidates | None = None
@@ -201,52 +194,6 @@ def _answer(
         )
     clock.stage("metadata")
     return results
-
-
-class _InWords:
-    """One query in words: its rankings made one, and what there is to say of its hits."""
-
-    def __init__(
-        self,
-        session: "Session",
-        view: View,
-        query: EncodedQuery,
-        image: Ranking | None,
-        fields: Sequence[Field],
-        filter: Filter | None,
-        settings: SearchSettings,
-    ) -> None:
-        assert query.text is not None
-        if settings.rank == "radius" or settings.radius is not None:
-            raise QueryError("radius counts bits of the image's code: leave it out where words are searched for")
-        self.session, self.view, self.text, self.image, self.fields = session, view, query.text, image, fields
-        self.views = TextViews.of(session, view.generation)
-        all_weights = weights(settings.weights)
-
-        def narrowed(part: Part) -> Field:
-            return _narrowed(Field.of(part, filter), query, settings)
-
-        by_words = ImagesByWords(session, self.views, fields, self.text) if self.text.fields else None
-        self.warnings = text_warnings(self.text, () if by_words is None else by_words.missing)
-        orders = rankings(session, self.views, self.text, image, all_weights, settings.depth, narrowed, by_words)
-        self.weights = {name: all_weights[name] for name in orders}
-        if self.text.unrelated is None and {"texts", "pictures"} & {*self.weights}:
-            self.warnings += (
-                "too few texts to judge whether any is about this: the nearest in meaning are shown, however far",
-            )
-        self.ranking = FusedRanking(fields, orders, all_weights)
-
-    def shown(self, ranked: Candidates) -> Candidates:
-        """The same images with the distance and similarity that are shown: to the query's image, else to its text."""
-        if self.image is None:
-            return described(self.fields, ranked, self.views, self.text)
-        positions = [np.sort(ranked.position[ranked.part == number]) for number in range(len(self.fields))]
-        compared = self.image.members(positions)
-        return aligned(ranked, self.image.shown(compared) if isinstance(self.image, RegionRanking) else compared)
-
-    def explained(self, shown: Sequence[Hit]) -> list[Hit]:
-        """Return the hits with scores, places and words."""
-        return explained(self.session, self.ranking, self.text, shown, self.view)
 
 
 def _familiarity(
@@ -308,6 +255,11 @@ def _narrowed(base: Field, query: EncodedQuery, settings: SearchSettings) -> Fie
         for name, value in query.own.items():
             base = base.without(_carriers(base.part, name, value))
     return base
+
+
+def _answerable(filter: Filter | None, query: EncodedQuery, settings: SearchSettings, part: Part) -> Field:
+    """What a part of any index may answer to this query."""
+    return _narrowed(Field.of(part, filter), query, settings)
 
 
 def _depth(settings: SearchSettings) -> int:
