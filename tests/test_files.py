@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from medlike.files import drafted, drafted_folder, write_text
+from medlike.errors import ArchiveError
+from medlike.files import disk_errors, drafted, drafted_folder, write_text
 
 ROOT = Path(__file__).parents[1]
 
@@ -77,6 +78,12 @@ def test_a_folder_that_is_to_be_replaced_makes_way_at_the_end(tmp_path):
         with drafted_folder(target, replace=True) as draft:
             (draft / name).touch()
     assert [file.name for file in target.iterdir()] == ["second"] and list(tmp_path.iterdir()) == [target]
+
+
+def test_a_folder_that_is_missing_is_no_matter_of_permissions(tmp_path):
+    page = tmp_path / "none" / "page.html"
+    with pytest.raises(ArchiveError, match=r"make the folder .*/none first"), disk_errors(page):
+        write_text(page, "")
 
 
 def by_hand(path):

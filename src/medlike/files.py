@@ -292,6 +292,6 @@ def disk_errors(path: Path) -> Iterator[None]:
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             raise ArchiveFull(f"the disk that holds {path} is full: free space, then run it again") from error
-        raise ArchiveError(
-            f"{path} cannot be written ({error.strerror or error}): check permissions"
-        ) from error
+        missing = error.errno == errno.ENOENT
+        action = f"make the folder {path.parent} first" if missing and not path.parent.exists() else "check permissions"
+        raise ArchiveError(f"{path} cannot be written ({error.strerror or error}): {action}") from error
