@@ -1,5 +1,6 @@
 """Archive, the user's object: it opens a folder, and passes each task to the file that does it."""
 
+import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from functools import wraps
@@ -597,10 +598,17 @@ class Archive:
     def source(self, id: str) -> JsonObject | None:
         """Return where an image came from: path, frame, UIDs and dates; None if the archive has no link for it.
 
+        A `UserWarning` says so if the link was lost, as by a damaged disk.
+
         Args:
             id: Its public id.
         """
-        return self.sources([id]).get(id)
+        source = self.sources([id]).get(id)
+        if source is None:
+            with self.session() as session:
+                for warning in session.unlinked([id]):
+                    warnings.warn(warning, stacklevel=2)
+        return source
 
     def sources(self, ids: Sequence[str]) -> dict[str, JsonObject]:
         """Return where images came from, by id, for the ids that have a link.

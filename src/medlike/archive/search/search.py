@@ -183,7 +183,7 @@ def _answer(
                 warnings=query.warnings
                 + (() if texts is None else texts.warnings)
                 + _warnings(query, settings, view, filter, shown)
-                + _unlinked(session, shown),
+                + session.unlinked([hit.id for best in shown for hit in (best, *best.others) if hit.source is None]),
                 title=query.title,
                 query_box=None if query.region is None else query.region.box,
                 query_size=query.size,
@@ -363,13 +363,6 @@ def _warnings(
     if filter is not None and not shown:
         warnings += [_nothing_has(condition, view) for condition in filter.conditions]
     return tuple(warning for warning in warnings if warning)
-
-
-def _unlinked(session: "Session", shown: Sequence[Hit]) -> tuple[str, ...]:
-    """Return what to say of hits that have lost the link to where they came from."""
-    count = session.unlinked([hit.id for first in shown for hit in (first, *first.others) if hit.source is None])
-    images = "1 image here has" if count == 1 else f"{count} images here have"
-    return (f"{images} no link to where it came from: run `medlike verify`",) if count else ()
 
 
 def _nothing_has(condition: Condition, view: View) -> str:
