@@ -374,7 +374,11 @@ class Archive:
         return self._writer.reindex(bundle, text_bundle, encoder, progress, drop_lost, wait)
 
     def fit(
-        self, bits: int | None = None, progress: "Progress[FitReport] | None" = None, wait: float = 0.0
+        self,
+        bits: int | None = None,
+        progress: "Progress[FitReport] | None" = None,
+        wait: float = 0.0,
+        labels: str | None = None,
     ) -> "FitReport":
         """Fit codes to the archive's own images, search by them from now on, and return a report.
 
@@ -385,11 +389,18 @@ class Archive:
             bits: Length of a code, a multiple of 8 from 8 to 512; that of the fit in use unless given, else 64.
             progress: Called with the report so far.
             wait: Seconds to wait for another writer.
+            labels: A field, such as "label", "modality" or "region", by whose values codes are to tell images apart;
+                "none" for a fit without. That of the fit in use unless given, also for later fits by themselves. They
+                are used only if queries of patients held out find more of the same label with them, of which
+                `FitReport.labels` has the figures. A coarse field brings its own images together, at the price of
+                finer differences.
 
         Raises:
-            QueryError: The images are too few or all alike, or the bits make no sense.
+            QueryError: The images are too few or all alike, the bits make no sense, or the labels cannot be used:
+                fewer than two labels have 20 patients, or they give away the source.
+            UnknownField: No image has text in the field.
         """
-        return self._writer.fit(bits, progress, wait)
+        return self._writer.fit(bits, progress, wait, labels)
 
     def upgrade(self, progress: "Progress[UpgradeReport] | None" = None, wait: float = 0.0) -> "UpgradeReport":
         """Bring an archive that an earlier medlike made to the newest format, and return what was done.

@@ -14,9 +14,8 @@ from typing import Any
 import numpy as np
 
 from medlike.archive.intake.fitting import DIRECTIONS, POWER, WEIGHTS
-from medlike.archive.search.ranking import SHORTLIST_IMAGES
-from medlike.archive.search.reranking import MEMBERS, Method, reranked
 from medlike.codes.fit import Fit, learned
+from medlike.codes.reranking import MEMBERS, SHORTLIST_IMAGES, Method, reranked
 from medlike.datasets.labels import apart_sources
 from medlike.evaluation.protocols import Arena, sources_to_leave_out
 from medlike.inference.encoding import quantised, unit_length

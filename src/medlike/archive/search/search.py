@@ -21,7 +21,7 @@ from medlike.archive.search.fusion import weights
 from medlike.archive.search.hits import Groups, hits
 from medlike.archive.search.query import Query
 from medlike.archive.search.query_in_words import QueryInWords
-from medlike.archive.search.ranking import SHORTLIST_IMAGES, SHORTLISTED, Answer, WholeRanking, rank, reach
+from medlike.archive.search.ranking import SHORTLISTED, Answer, WholeRanking, rank, reach
 from medlike.archive.search.receipts import compared, fit_of, recalled, receipt
 from medlike.archive.search.regions import RegionRanking
 from medlike.archive.search.result import Hit, Picture, Result, ResultPictures
@@ -29,6 +29,7 @@ from medlike.archive.search.settings import SearchSettings
 from medlike.archive.search.text_search import Ranking
 from medlike.archive.storage.rows import TEXT_COLUMNS
 from medlike.codes import hamming
+from medlike.codes.reranking import SHORTLIST_IMAGES
 from medlike.codes.templates import SCALES, Template
 from medlike.errors import QueryError
 from medlike.types import Json
