@@ -115,7 +115,9 @@ def usable(field: FieldValues, owners: I64) -> UsedLabels:
     """
     names, kinds = _numbered(field.values)
     _, sources = _numbered(field.sources)
-    used, single, rare = [], [], 0
+    used: list[int] = []
+    single: list[int] = []
+    rare = 0
     for number in range(len(names)):
         mask = kinds == number
         if len(np.unique(owners[mask])) < LEAST_PATIENTS:
