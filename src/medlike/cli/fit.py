@@ -118,4 +118,5 @@ def _labelled(labels: "LabelTrial | None") -> str:
         f"{labels.precision_without:.3f}"
     )
     left_out = f"; left out, since one source alone has them: {', '.join(labels.left_out)}" if labels.left_out else ""
-    return f"; fitted {'with' if labels.used else 'without'} labels ({counts}; patients held out: {figures}{left_out})"
+    with_them = "with labels" if labels.used else f"without labels, since {labels.reason}"
+    return f"; fitted {with_them} ({counts}; patients held out: {figures}{left_out})"

@@ -176,6 +176,7 @@ def test_later_fits_keep_the_field_as_long_as_it_can_be_used(helped, population,
     assert helped.fit().labels.used
 
 
+@pytest.mark.slow
 def test_an_erasure_that_leaves_enough_fits_with_the_labels_again(helped, population):
     first = helped.fit(bits=16, labels="label")
     report = helped.remove(list(population.rows)[:20], erase=True).fit
@@ -227,6 +228,24 @@ def test_patients_are_never_on_both_sides_of_the_trial(helped, population, monke
     for mask in sides:
         assert not set(sample.owners[mask]) & set(sample.owners[~mask])
     assert sum(int((~mask).sum()) for mask in sides[::2]) == 240  # each held out once
+
+
+@pytest.mark.parametrize(
+    ("gains", "reason"),
+    [
+        (((0.1, 0.05, 0.15), (-0.01, -0.02, 0.01)), ""),
+        (((0.1, 0.05, 0.15), (-0.01, -0.02, -0.01)), "the first ten images found hold fewer"),
+        (((0.1, -0.05, 0.25), (0.0, 0.0, 0.0)), "not found better"),
+        (((0.009, 0.005, 0.015), (0.0, 0.0, 0.0)), "not found better"),
+    ],
+)
+def test_labels_must_help_surely_and_leave_the_first_ten_as_good(population, monkeypatch, gains, reason):
+    filled(population, 180)
+    monkeypatch.setattr(labels, "MOST_QUERIES", 6)
+    rest = iter(gains)
+    monkeypatch.setattr(labels, "_by_patient", lambda values, owners: next(rest))
+    trial = population.archive.fit(bits=16, labels="label").labels
+    assert trial.used == (not reason) and reason in trial.reason and trial.gain == gains[0]
 
 
 @pytest.mark.slow

@@ -180,10 +180,14 @@ def trial(field: str, used: UsedLabels, content: I8, owners: I64, learns: Learns
     )
     plain, fitted = (np.nanmean(np.array(found[with_labels]), axis=0).tolist() for with_labels in (False, True))
     # Better in the whole list, and not certainly worse among the first ten.
-    better = gain >= LEAST_GAIN and low > 0 and best >= 0
+    reason = ""
+    if gain < LEAST_GAIN or low <= 0:
+        reason = "patients held out are not found better with them"
+    elif best < 0:
+        reason = "the first ten images found hold fewer of the same label with them"
     return LabelTrial(
         field=field,
-        used=better,
+        used=not reason,
         labels=len(used.names),
         patients=len(np.unique(owners[labels >= 0])),
         queries=len(of),
@@ -193,7 +197,7 @@ def trial(field: str, used: UsedLabels, content: I8, owners: I64, learns: Learns
         precision_with=fitted[1],
         gain=(gain, low, high),
         left_out=tuple(used.of_one_source),
-        reason="" if better else "patients held out are not found better with them",
+        reason=reason,
     )
 
 
