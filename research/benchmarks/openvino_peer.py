@@ -9,7 +9,7 @@ import time
 import numpy as np
 
 from medlike.bundle import Bundle
-from medlike.bundle.session import INPUT, open_session
+from medlike.bundle.session import INPUT
 
 ROUNDS = 30
 IMAGES = 16
@@ -17,7 +17,7 @@ IMAGES = 16
 
 def runtime(bundle):
     """Return a function from a picture to its bits by medlike's runtime."""
-    session = open_session(bundle.graph)
+    session = bundle.session()
     return lambda picture: session.run(["bits"], {INPUT: picture[None]})[0]
 
 
