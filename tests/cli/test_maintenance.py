@@ -100,7 +100,8 @@ def test_bundle_info():
     listed = medlike("bundle", "info", "--format", "json").json
     assert "medlike-itq-64" in [bundle["name"] for bundle in listed]
     one = medlike("bundle", "info", "medlike-itq-64", "-f", "json").json
-    assert one["bits"] == 64 and len(one["digest"]) == 64
+    assert one["bits"] == 64 and len(one["digest"]) == 64 and one["text_part"] is None
+    assert {bundle["name"]: bundle["text_part"] for bundle in listed}[default()] == "medlike-text-16"
     assert medlike("bundle", "info", "nonsense").code == 1
 
 

@@ -5,7 +5,8 @@
 
 The image bundle is copied as it is and gets the text bundle as its text part; of each view only what the image bundle
 does not hold is kept. The same bundles give the same bytes, on every machine. Replace `src/medlike/bundle/shipped` by
-OUT to ship them. Without options the shipped bundles are assembled again.
+OUT to ship them. Without options the shipped bundles are assembled again. A bundle with another outlier part comes from
+`verdict_part`, which writes whole bundles: give its folder with `--image` or `--view`.
 
 Parts that are no weights are replaced by name of the bundle: `--arrays` gives a safetensors file whose arrays are added
 or replace those of the same name (an empty one removes it), `--facts` a JSON file of keys of bundle.json. Graph and
