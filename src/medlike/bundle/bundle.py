@@ -303,7 +303,7 @@ class Bundle:
 
     @property
     def graph(self) -> Path:
-        """Return the path of the ONNX graph."""
+        """Return the path of the ONNX graph. The weights of a view do not lie beside it: `rewrite` puts them there."""
         return self.path / GRAPH
 
     @property
