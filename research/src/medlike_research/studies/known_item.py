@@ -137,6 +137,11 @@ class _Held:
         same[np.arange(len(self.rows)), self.rows] = True
         return same
 
+    @cached_property
+    def unchanged(self) -> Result:
+        """Values of copies that are not altered."""
+        return _searched(self, SAME)
+
     def copies(self, name: str) -> dict[str, np.ndarray]:
         """Return codes, content vectors and p-values of all copies that were altered in one way; kept between runs."""
         bundle, chosen = self.bench.bundle, Dataset("copies", tuple(self.gallery[int(row)] for row in self.rows))
@@ -161,7 +166,7 @@ class _Held:
 
 def _run(held: _Held, name: str) -> Callable[[], Result]:
     def run() -> Result:
-        before, after = _searched(held, SAME), _searched(held, name)
+        before, after = held.unchanged, _searched(held, name)
         chosen = [held.gallery[int(row)] for row in held.rows]
         return {
             "name": name,

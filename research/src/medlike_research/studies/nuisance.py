@@ -21,7 +21,7 @@ from medlike_research.studies import perturbations as change
 from medlike_research.studies.bench import Bench
 
 RANK = 64  # directions of the scatter that are kept
-A_SOURCE = 120  # images of each source at most
+A_SOURCE = 60  # images of each source at most
 
 
 def factor_of(content: I8, altered: I8, sources: Sequence[str], widths: Sequence[int], rank: int = RANK) -> F64:
