@@ -34,7 +34,7 @@ def factor_of(content: I8, altered: I8, sources: Sequence[str], widths: Sequence
         widths: Widths of the blocks of a content vector, each of which is brought to unit length.
         rank: Directions to keep at most.
     """
-    shares = np.ones(len(widths))
+    shares = (1.0,) * len(widths)
     pairs = (weighed(rows, widths, shares).astype(np.float64) / LENGTH for rows in (content, altered))
     before, after = pairs
     _, source, counts = np.unique(np.asarray(sources), return_inverse=True, return_counts=True)
