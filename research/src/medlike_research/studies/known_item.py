@@ -249,7 +249,8 @@ def summarise(bench: Bench, done: Mapping[str, Result]) -> Summary:
         f"whose perceptual hash differs in at most {NEAR_DUPLICATE} bits, must be the first hit. Codes alone: in "
         "expectation over the order of ties. P@10 is that of the default search, without images of the copy's own "
         "patient or case. Turned, brighter and windowed copies go either way in turn. Mirrored copies have no goal.",
-        "Copies of one half of the sources search an archive whose fit learned nuisance on train images of the other."
+        "Copies of one half of the sources search an archive whose fit learned nuisance on train images of the other. "
+        f"With a bundle that has no array `content.nuisance`, the default search is that of the column '{BLIND}'."
         + _price(results),
     ]
     return Summary(tables, [], notes)
