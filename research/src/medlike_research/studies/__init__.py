@@ -17,6 +17,7 @@ _MODULES = {
     "bits": "bits",
     "ood": "detection",
     "verdicts": "verdicts",
+    "familiar": "familiar",
     "robustness": "robustness",
     "pretraining": "pretraining",
     "cross-domain": "cross_domain",
