@@ -69,7 +69,8 @@ def closeness(similarities: F32) -> F32:
     """Return the mean of each row's similarities up to the first NONE: float32 [N], of [N, K] in descending order."""
     known = similarities > NONE
     total = np.where(known, similarities.astype(np.float64), 0.0).sum(axis=1)
-    return (total / np.maximum(known.sum(axis=1), 1)).astype(np.float32)
+    mean: F32 = (total / np.maximum(known.sum(axis=1), 1)).astype(np.float32)
+    return mean
 
 
 @dataclass(frozen=True)
@@ -96,7 +97,8 @@ class Vicinity:
         """
         known = sample.neighbours[:, 0] >= 0
         rows = sample.rows[known]
-        contents, places = [np.empty((0, 0), np.int8)], [np.empty(0, np.int64)]
+        contents: list[Array] = [np.empty((0, 0), np.int8)]
+        places: list[NDArray[np.signedinteger]] = [np.empty(0, np.int64)]
         for part in view.parts:
             at = positions_of(part.segment.array("rows")[: part.rows], rows)
             if len(at):
@@ -290,7 +292,7 @@ def _sampled(view: View, base: Neighbours | None) -> Neighbours:
         at = np.minimum(np.searchsorted(base.rows, rows), len(base.rows) - 1)
         # An image whose neighbours all still live can only have got nearer ones since.
         alive = _alive(view, base.neighbours.ravel()).reshape(base.neighbours.shape)
-        usable = ((base.neighbours < 0) | alive).all(axis=1)
+        usable: Mask = np.all((base.neighbours < 0) | alive, axis=1)
         known = (base.rows[at] == rows) & usable[at]
         neighbours[known], similarities[known] = base.neighbours[at[known]], base.similarities[at[known]]
         since[known] = base.generation
@@ -382,9 +384,9 @@ def _nearest(view: View, images: list[_Sampled], since: int) -> tuple[F32, I64]:
             changed, place = np.unique(image, return_inverse=True)
             nearer = np.full((len(changed), len(rows)), NONE, np.float32)
             nearer[place, at] = near
-            nearer = np.concatenate([similarities[changed], nearer], axis=1)
+            all_near = np.concatenate([similarities[changed], nearer], axis=1)
             others = np.concatenate([neighbours[changed], np.broadcast_to(rows, (len(changed), len(rows)))], axis=1)
-            similarities[changed], neighbours[changed] = _most_similar(nearer, others)
+            similarities[changed], neighbours[changed] = _most_similar(all_near, others)
     neighbours[similarities == NONE] = -1
     return similarities, neighbours
 
