@@ -51,6 +51,7 @@ FORMER = "former.json"
 KINDS = ("image", "text")
 DEFAULT = "medlike-hmar-64"
 DEFAULT_TEXT = "medlike-text-16"
+NUISANCE = "content.nuisance"  # an array that image bundles may have
 SHIPPED = Path(__file__).parent / "shipped"
 
 
@@ -279,6 +280,22 @@ class Bundle:
             widths = ()  # a network of another kind
         stated = min(widths, default=0) > 0 and sum(widths) == self.content_dim
         return widths if stated else (self.content_dim,)
+
+    @property
+    def nuisance(self) -> Array | None:
+        """Return the factor N of the scatter N N' between an image and its altered copies; None if it is not known.
+
+        Float [content_dim, R], of content vectors whose blocks have unit length. A fit turns away from it.
+
+        Raises:
+            BundleError: It is of another width, or holds what is no number.
+        """
+        if NUISANCE not in self._arrays:
+            return None
+        factor = self._arrays[NUISANCE]
+        if factor.ndim != 2 or len(factor) != self.content_dim or not np.isfinite(factor.astype(np.float64)).all():
+            raise BundleError(f"{NUISANCE} of {self.path} is no [{self.content_dim}, R] of numbers; fetch it again")
+        return factor
 
     @property
     def image_size(self) -> int:

@@ -18,6 +18,7 @@ _MODULES = {
     "ood": "detection",
     "verdicts": "verdicts",
     "familiar": "familiar",
+    "known-item": "known_item",
     "robustness": "robustness",
     "pretraining": "pretraining",
     "cross-domain": "cross_domain",
