@@ -14,14 +14,13 @@ from typing import Any
 import numpy as np
 
 from medlike.archive.index.neighbours import NEAREST, SIZE, closeness
-from medlike.archive.intake.fitting import BITS, DIRECTIONS, POWER, SEED, WEIGHTS
+from medlike.archive.intake.fitting import fitted
 from medlike.archive.search.familiarity import LOCAL, THRESHOLD
-from medlike.codes.fit import learned
 from medlike.datasets.labels import origin_of
 from medlike.evaluation.tables import between
 from medlike.metrics import bootstrap_interval
 from medlike.training.outlier_fit import one_of_each
-from medlike.types import F32, F64, I8, I64
+from medlike.types import F32, F64, I8, I64, Array
 from medlike_research.studies.bench import Bench
 from medlike_research.studies.study import Cell, Result, Study, Summary
 
@@ -37,12 +36,16 @@ ONE_LOCAL, FIVE_GLOBAL = "most similar, compared around the query", "five neares
 
 @dataclass(frozen=True)
 class _Archive:
-    """content: int8 [N, D]; units: int64 [N]; origins: [N], hospitals; widths: of the content's blocks."""
+    """content: int8 [N, D]; units: int64 [N]; origins: [N], hospitals; widths: of the content's blocks.
+
+    nuisance: what the bundle knows of altered copies.
+    """
 
     content: I8
     units: I64
     origins: np.ndarray
     widths: tuple[int, ...]
+    nuisance: Array | None
 
 
 def cells(bench: Bench) -> list[Cell]:
@@ -54,7 +57,7 @@ def _sources(bench: Bench) -> Result:
     data = bench.limited(bench.wide.where(lambda s: not s.is_ood and not s.apart))
     units = np.asarray(bench.split.units(data), np.int64)
     origins = np.array([origin_of(sample) for sample in data])
-    archive = _Archive(bench.encode(data).content, units, origins, bench.bundle.content_blocks)
+    archive = _Archive(bench.encode(data).content, units, origins, bench.bundle.content_blocks, bench.bundle.nuisance)
     judged: list[dict[str, Any]] = []
     for origin in np.unique(origins):
         bench.say(f"without {origin}")
@@ -66,15 +69,8 @@ def _origin(archive: _Archive, origin: str, images: list[int]) -> list[dict[str,
     """Return the shares by rule of the images of a source, for every number of its images in the archive."""
     away = np.flatnonzero(archive.origins == origin)
     others = np.flatnonzero(archive.origins != origin)
-    fit = learned(
-        archive.content[others],
-        _alike(archive.units[others]),
-        archive.widths,
-        BITS,
-        WEIGHTS if len(archive.widths) == len(WEIGHTS) else (1.0,) * len(archive.widths),
-        DIRECTIONS,
-        POWER,
-        SEED,
+    fit = fitted(
+        archive.content[others], _alike(archive.units[others]), archive.widths, nuisance=archive.nuisance
     )
     vectors = fit.encode(archive.content)[1].astype(np.float32)
     vectors /= np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1.0)
