@@ -157,7 +157,7 @@ class Template:
 def _mean(arrangements: Sequence[Arrangement], flips: Sequence[int], number: int) -> float:
     """Return the mean share of differing bits of arrangements, of the sums of their cells over `number` cells."""
     chosen = np.concatenate([arrangement.cells[arrangement.cells >= 0] for arrangement in arrangements])
-    total = sum(flips[cell] for cell in chosen.tolist())
+    total = sum(flips[int(cell)] for cell in chosen)
     return total / (sum(arrangement.bits for arrangement in arrangements) * number)
 
 

@@ -207,7 +207,7 @@ def encode_queries(
     for query, image in zip(queries, images, strict=True):
         if image is not None:
             picture, encoding = next(encodings)
-            seen = turned_cells(session.loaded.encoder, picture.pixels) if turned and query.region else None
+            seen = turned_cells(session.loaded.encoder, picture) if turned and query.region else None
             encoded = _of_image(session, query, image, encoding, leave_out_own, seen)
             encoded = replace(encoded, warnings=encoded.warnings + host, copy=_stored_copy(session, image, view))
         elif query.id is not None:

@@ -2,7 +2,7 @@
 
 import base64
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,8 +14,8 @@ from medlike.errors import QueryError
 from medlike.types import Json, JsonObject
 
 if TYPE_CHECKING:
-    from medlike.imaging import Letterbox
-    from medlike.inference.encoder import Encoder
+    from medlike.imaging import Letterbox, Prepared
+    from medlike.inference.encoding import Encodes
 
 FLAT = 0.7  # share of flat cells from which a region says too little
 _FLAT_SPREAD = 3.0  # grey levels: a cell whose pixels vary less shows nothing
@@ -103,21 +103,23 @@ def region_of(
     return Region(inside, codes, counted, others), tuple(warnings)
 
 
-def turned_cells(encoder: "Encoder", pixels: NDArray[np.uint8]) -> NDArray[np.uint64]:
+def turned_cells(encoder: "Encodes", picture: "Prepared") -> NDArray[np.uint64]:
     """Return the local codes of a picture turned and mirrored, each brought back to where it lies in the picture.
 
     A cell looks different to the network in each orientation, so codes that are merely rearranged match less well.
 
     Args:
         encoder: One whose bundle has local codes.
-        pixels: uint8 [S, S], a picture prepared for the encoder.
+        picture: The picture, prepared for the encoder.
 
     Returns:
         uint64 [7, 14, 14, L / 64], by orientation from 1 on.
     """
     orientations = range(1, ORIENTATIONS)
-    cells = encoder.encode([np.ascontiguousarray(oriented(pixels, each)) for each in orientations]).cells
-    assert cells is not None
+    pictures = [np.ascontiguousarray(oriented(picture.pixels, each)) for each in orientations]
+    cells = encoder.encode([replace(picture, pixels=pixels) for pixels in pictures]).cells
+    if cells is None:
+        raise QueryError("the encoder gives no local codes, so a region cannot be searched for")
     return np.stack([restored(square, each) for square, each in zip(cells, orientations, strict=True)])
 
 
