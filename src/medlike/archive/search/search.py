@@ -30,7 +30,7 @@ from medlike.archive.search.settings import SearchSettings
 from medlike.archive.search.text_search import Ranking
 from medlike.archive.storage.rows import TEXT_COLUMNS
 from medlike.codes import hamming
-from medlike.codes.templates import SCALES, Template
+from medlike.codes.templates import ORIENTATIONS, SCALES, Template
 from medlike.errors import QueryError
 from medlike.types import Json
 
@@ -63,7 +63,8 @@ def search_many(session: "Session", queries: Sequence[object], **settings: objec
     clock.stage("encode")
     pictures = read_images(session, prepared)
     clock.stage("read")
-    encoded = encode_queries(session, prepared, pictures, view, chosen.exclude_own_patient)
+    turned = chosen.orientations == ORIENTATIONS and chosen.region_turns == "encoded"
+    encoded = encode_queries(session, prepared, pictures, view, chosen.exclude_own_patient, turned)
     encoded = [query.under(images.fit) for query in encoded]
     clock.stage("encode")
     results = _answer(session, images, view, encoded, chosen, clock)
@@ -256,7 +257,8 @@ def _template(
     if settings.rank == "radius" or settings.radius is not None:
         raise QueryError("radius counts bits of the whole image's code: leave it out where a region is searched")
     scales = SCALES if settings.scales == 3 else SCALES[:1]
-    template = Template.of(query.region.codes, query.region.counted, settings.orientations, scales)
+    region = query.region
+    template = Template.of(region.codes, region.counted, settings.orientations, scales, region.turned)
     if settings.region_distance == "share" or len(scales) == 1:
         return template
     return template.standardised(session.loaded.cells(images, view))
