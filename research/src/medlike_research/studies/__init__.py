@@ -17,6 +17,7 @@ _MODULES = {
     "bits": "bits",
     "ood": "detection",
     "verdicts": "verdicts",
+    "familiar": "familiar",
     "known-item": "known_item",
     "robustness": "robustness",
     "pretraining": "pretraining",

@@ -91,7 +91,7 @@ def _meanings(
     session: "Session", images: "CodedImages", view: View, similarities: Sequence[float | None]
 ) -> list[JsonObject]:
     """Return what similarities mean in the archive, as fields of hits: `label_share`, else `neighbour_share`."""
-    pairs, (usual, _) = session.loaded.pairs(images, view), session.loaded.usual(images, view)
+    pairs, usual = session.loaded.pairs(images, view), session.loaded.usual(images, view)
     values = np.array([np.nan if value is None else value for value in similarities], np.float32)
     nearer = np.searchsorted(usual, values, side="right")
     meanings: list[JsonObject] = []
