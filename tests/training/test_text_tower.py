@@ -145,6 +145,8 @@ def test_an_archive_is_searched_by_text_without_the_installed_encoder(pair, few,
     with Archive.create(tmp_path / "archive", bundle=images, text_bundle=text) as archive:
         assert archive.add(few).added == 42
         result = archive.search(Query(text="left pleural effusion"))
+        for command in ("info", "card"):
+            assert CliRunner().invoke(application(), ["bundle", command, str(text.path)]).exit_code == 0
         assert len(result.hits) == 10 and not any("words alone" in warning for warning in result.warnings)
 
 

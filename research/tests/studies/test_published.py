@@ -55,6 +55,8 @@ def test_the_published_networks_are_trained_and_shown_beside_the_small_one(bench
     assert [row[:2] for row in tables["Curves"][1]] == [["ACIR as published", 1], ["HMAR as published", 1]]
     assert tables["Regional codes"][1][0][0] == "HMAR as published"
     assert "1 epochs and not 150" in summary.notes[0]
+    page = (tmp_path / "report.html").read_text()
+    assert "preset" not in page and "medlike study published --out DIR" in page
     # A cell that was killed behind its last epoch goes on from there.
     (tmp_path / "cells" / "acir-0.json").unlink()
     lines.clear()

@@ -150,7 +150,11 @@ def summarise(bench: Bench, done: Mapping[str, Result]) -> Summary:
     tables += [("Training", TRAINING, [_training(part) for part in trained]), ("Curves", CURVES, curves)]
     if regional := [_regional(result) for result in done.values() if "regional" in result]:
         tables.append(("Regional codes", REGIONAL, regional))
-    return Summary(tables, [method_bars(bench, methods)] if methods else [], _notes(bench, trained))
+    # Each cell has a preset of its own, so the setting says nothing here.
+    configuration = bench.configuration()
+    del configuration["settings"]["preset"]
+    plots = [method_bars(bench, methods)] if methods else []
+    return Summary(tables, plots, _notes(bench, trained), {"configuration": configuration})
 
 
 def _training(part: Result) -> list[Any]:
@@ -179,7 +183,7 @@ def _notes(bench: Bench, trained: list[Result]) -> list[str]:
         f"Shorter than published: {epochs} epochs and not 150, one seed, the stem fixed at its ImageNet weights, "
         f"{SHORTER['views']} cached views of each image, batch {SHORTER['batch']} and not 256. Without --epochs, "
         "with --device cuda, the same command runs the published schedule.",
-        "Hours are those of one core, which other programs may have shared.",
+        "Hours count the steps of the epochs, on one core that other programs shared.",
     ]
 
 
