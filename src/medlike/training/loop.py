@@ -92,7 +92,8 @@ def fit(
         clip=CLIP,
         validate=first.validate,
         figure="map",
-        average=recipe.average,
+        # A mean of the last weights alone would be a copy of them; the code's start reads one all the same.
+        average=recipe.average if recipe.average or first.feature_epochs else None,
         patience=recipe.patience,
         identity={
             "network": record(network), "recipe": asdict(recipe), "seed": seed, "images": part.pictures.digest,
