@@ -39,7 +39,7 @@ def answers(folder, earlier):
             for rank in ("content", "radius", "hamming"):
                 found[f"image {number} {rank}"] = archive.search(Query(image=image), k=8, rank=rank)
             query = Query(image=image, region=(20, 30, 120, 140))
-            found[f"region {number}"] = archive.search(query, k=5, region_distance="share")
+            found[f"region {number}"] = archive.search(query, k=5, region_distance="share", region_turns="rearranged")
         for number, id in enumerate(ids[:4]):
             found[f"id {number}"] = archive.search(Query(id=id), k=8)
             found[f"id {number} XR"] = archive.search(Query(id=id), k=8, where={"modality": "XR"})

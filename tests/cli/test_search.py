@@ -154,7 +154,10 @@ def test_receipt_repeats_the_search(own, sources, tmp_path):
 
 
 def test_what_is_for_regions_or_words_is_refused_without_them(indexed):
-    for given in (("--region-weight", "0.5"), ("--shortlist", "5"), ("--orientations", "1"), ("--scales", "1")):
+    for given in (
+        ("--region-weight", "0.5"), ("--shortlist", "5"), ("--orientations", "1"), ("--scales", "1"),
+        ("--region-distance", "share"), ("--region-turns", "rearranged"),
+    ):  # fmt: skip
         done = medlike("search", CHEST, "-a", indexed, *given)
         assert done.code == 2 and given[0] in done.err and "--region" in done.err and "leave it out" in done.err
     done = medlike("search", CHEST, "-a", indexed, "--weight", "words=2")

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from medlike.codes import windows
-from medlike.codes.templates import GRID, SCALES, Template
+from medlike.codes.templates import GRID, SCALES, Template, oriented, restored
 from medlike.codes.windows import agreement, match, share_of
 from medlike.errors import QueryError
 
@@ -35,12 +35,14 @@ def scaled(cells, scale):
     ]
 
 
-def scaling(window, scales, sample):
+def scaling(windows, scales, sample):
     """(shift, factor) by scale: chance means by the definition, in whole numbers, and cube roots of cell numbers."""
     means, numbers = {}, {}
     for scale in scales:
-        resampled = scaled(window, scale)
-        codes = [] if resampled is None else [code for row in resampled for code, shown in row if shown]
+        codes = []
+        for window in windows:
+            resampled = scaled(window, scale)
+            codes += [] if resampled is None else [code for row in resampled for code, shown in row if shown]
         if codes:
             flips = sum(
                 (int(a) ^ int(b)).bit_count()
@@ -48,7 +50,7 @@ def scaling(window, scales, sample):
                 for cell in sample
                 for a, b in zip(code, cell, strict=True)
             )
-            numbers[scale] = len(codes)
+            numbers[scale] = len(codes) // len(windows)
             means[scale] = float(Fraction(flips, len(codes) * len(sample) * 64 * len(codes[0])))
     own = next(iter(numbers), None)
     made = {own: (0.0, 1.0)}
@@ -58,17 +60,24 @@ def scaling(window, scales, sample):
     return made
 
 
-def naive(stored, valid, query, counted, orientations, scales, sample=()):
-    """Best (distance, scale, orientation, top, left) of one image by the definition, None without one."""
+def naive(stored, valid, query, counted, orientations, scales, sample=(), seen=None):
+    """Best (distance, scale, orientation, top, left) of one image by the definition, None without one.
+
+    seen: the query's cells in each orientation, where it does not merely rearrange the first.
+    """
     best = None
-    window = [[(query[i, j], counted[i, j]) for j in range(query.shape[1])] for i in range(query.shape[0])]
-    scalings = scaling(window, scales, sample) if len(sample) else {}
+    queries = [query] * orientations if seen is None or orientations == 1 else [query, *seen]
+    windows = [
+        [[(cells[i, j], counted[i, j]) for j in range(query.shape[1])] for i in range(query.shape[0])]
+        for cells in queries
+    ]
+    scalings = scaling(windows, scales, sample) if len(sample) else {}
     for scale in scales:
         shift, factor = scalings.get(scale, (0.0, 1.0))
-        resampled = scaled(window, scale)
-        if resampled is None:
-            continue
         for orientation in range(orientations):
+            resampled = scaled(windows[orientation], scale)
+            if resampled is None:
+                continue
             cells = turned(resampled, orientation)
             height, width = len(cells), len(cells[0])
             for top in range(GRID - height + 1):
@@ -124,6 +133,7 @@ def cases(draw):
         counted,
         draw(st.sampled_from([1, 8])),
         draw(st.sampled_from([(1.0,), SCALES])),
+        random.integers(0, kinds, (7, height, width, words), dtype=np.uint64, endpoint=True),
     )
 
 
@@ -132,15 +142,17 @@ def packed(valid):
 
 
 @settings(max_examples=35, deadline=None)
-@given(cases(), st.integers(0, 5))
-def test_both_engines_equal_the_definition(case, number):
-    stored, valid, query, counted, orientations, scales = case
+@given(cases(), st.integers(0, 5), st.booleans())
+def test_both_engines_equal_the_definition(case, number, encoded):
+    stored, valid, query, counted, orientations, scales, seen = case
+    seen = seen if encoded else None
     sample = np.random.default_rng(number).integers(0, 2**64, (number, query.shape[2]), dtype=np.uint64)
-    template = Template.of(query, counted, orientations, scales).standardised(sample)
+    template = Template.of(query, counted, orientations, scales, seen).standardised(sample)
     expected = [
         (row, *best)
         for row in range(len(stored))
-        if (best := naive(stored[row], valid[row], query, counted, orientations, scales, sample)) is not None
+        if (best := naive(stored[row], valid[row], query, counted, orientations, scales, sample, seen))
+        is not None
     ]
     for engine in ("numpy", "compiled"):
         found = match(stored, packed(valid), template, engine=engine)
@@ -157,7 +169,7 @@ def test_both_engines_equal_the_definition(case, number):
 @settings(max_examples=50, deadline=None)
 @given(cases())
 def test_a_standardised_distance_is_as_unlikely_as_the_share_of_a_window_of_the_querys_size(case):
-    stored, _, query, counted, orientations, scales = case
+    stored, _, query, counted, orientations, scales, _ = case
     sample = stored.reshape(-1, query.shape[2])[::7]
     plain = Template.of(query, counted, orientations, scales)
     template = plain.standardised(sample)
@@ -255,6 +267,30 @@ def test_a_turned_region_is_found_where_it_is(orientation):
     assert np.nanmin(shown) == 1
     assert np.isfinite(shown).sum() == 15
     assert agreement(template.codes, stored[0], chosen, 4, 6)[4, 6] < 1
+
+
+@pytest.mark.parametrize("orientation", range(8))
+def test_each_orientation_has_the_cells_that_were_seen_in_it(orientation):
+    random = np.random.default_rng(orientation)
+    picture = random.integers(0, 2**64, (GRID, GRID, 1), dtype=np.uint64)
+    assert np.array_equal(oriented(picture, orientation), turned(picture.tolist(), orientation))
+    assert np.array_equal(restored(oriented(picture, orientation), orientation), picture)
+    stored = random.integers(0, 2**64, (3, GRID, GRID, 1), dtype=np.uint64)
+    seen = random.integers(0, 2**64, (8, 3, 5, 1), dtype=np.uint64)
+    placed = oriented(seen[orientation], orientation)
+    stored[1, 4 : 4 + placed.shape[0], 6 : 6 + placed.shape[1]] = placed
+    template = Template.of(seen[0], turned=seen[1:])
+    found = match(stored, None, template)
+    at = int(found.distance.argmin())
+    assert (found.rows[at], found.distance[at], found.top[at], found.left[at]) == (1, 0, 4, 6)
+    chosen = template.arrangements[found.arrangement[at]]
+    assert (chosen.orientation, chosen.scale) == (orientation, 1.0)
+    assert np.nanmin(agreement(template.codes, stored[1], chosen, 4, 6)) == 1
+
+
+def test_turned_cells_of_another_shape_are_refused():
+    with pytest.raises(QueryError, match="7, 2, 2, 1"):
+        Template.of(np.zeros((2, 2, 1), np.uint64), turned=np.zeros((8, 2, 2, 1), np.uint64))
 
 
 def test_sides_are_rounded_half_up_and_windows_beyond_the_grid_left_out():

@@ -7,8 +7,10 @@ from medlike.datasets import Dataset, Sample
 from medlike_research.studies.regions_boxes import (
     Boxed,
     ceiling,
+    combined,
     guesses,
     reached,
+    turned_back,
     turned_boxes,
     turned_span,
     turned_square,
@@ -79,7 +81,7 @@ def test_a_box_goes_where_its_pixels_go(turn):
 def test_bits_cosine_and_weights_find_the_patch_wherever_it_lies(boxed, codes):
     asked, stored = codes
     rows = boxed.gallery(0)
-    bits = by_bits(boxed, asked.packed()[0], stored.packed(), 0, rows)
+    bits = by_bits(boxed, asked.packed()[:1], stored.packed(), 0, rows)
     cosine = by_cosine(boxed, asked, stored, 0, rows)
     weighted = by_weighted_bits(boxed, asked.packed()[0], stored.packed(), 0, rows, asked.weight[0])
     assert (bits.distance == 0).all() and hit_share(boxed, bits) == 1
@@ -92,13 +94,36 @@ def test_bits_cosine_and_weights_find_the_patch_wherever_it_lies(boxed, codes):
 def test_a_turned_query_finds_the_same(boxed, codes):
     asked, stored = codes
     turned = np.stack([turned_square(each, 1) for each in asked.packed()])
-    found = by_bits(boxed, turned[0], stored.packed(), 0, boxed.gallery(0), turn=1)
+    found = by_bits(boxed, turned[:1], stored.packed(), 0, boxed.gallery(0), turn=1)
     assert (found.distance == 0).all() and hit_share(boxed, found) == 1
+
+
+@pytest.mark.parametrize("first", range(8))
+def test_two_turns_are_one_and_turning_back_undoes_it(first):
+    square = np.arange(16).reshape(4, 4)
+    for second in range(8):
+        both = turned_square(turned_square(square, first), second)
+        np.testing.assert_array_equal(both, turned_square(square, combined(first, second)))
+    np.testing.assert_array_equal(turned_back(turned_square(square, first)[None], first)[0], square)
+
+
+def test_codes_that_change_with_the_orientation_are_found_where_each_was_seen(boxed, codes):
+    _, stored = codes
+    random = np.random.default_rng(5)
+    seen = random.integers(0, 2**64, (8, 14, 14, 1), dtype=np.uint64)
+    gallery, rows = stored.packed().copy(), boxed.gallery(0)
+    for row in rows:
+        gallery[row] = turned_square(seen[boxed.turn[row]], boxed.turn[row])
+    found = by_bits(boxed, seen, gallery, 0, rows, standardised=False)
+    assert (found.distance == 0).all() and hit_share(boxed, found) == 1
+    rearranged = by_bits(boxed, seen[:1], gallery, 0, rows, standardised=False)
+    upright = boxed.turn[rearranged.rows] == 0
+    assert (rearranged.distance[~upright] > 0.2).all() and (rearranged.distance[upright] == 0).all()
 
 
 def test_one_orientation_misses_what_is_turned(boxed, codes):
     asked, stored = codes
-    found = by_bits(boxed, asked.packed()[0], stored.packed(), 0, boxed.gallery(0), orientations=1, scales=(1.0,))
+    found = by_bits(boxed, asked.packed()[:1], stored.packed(), 0, boxed.gallery(0), orientations=1, scales=(1.0,))
     upright = boxed.turn[found.rows] == 0
     assert (found.distance[upright] == 0).all() and (found.distance[~upright] > 0.2).all()
 

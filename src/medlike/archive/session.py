@@ -16,7 +16,7 @@ from medlike.archive.index.cell_sample import cell_sample
 from medlike.archive.index.checks import IndexDamaged
 from medlike.archive.index.index import View
 from medlike.archive.index.indexes import Indexes
-from medlike.archive.index.neighbours import LabelPairs
+from medlike.archive.index.neighbours import LabelPairs, Vicinity
 from medlike.archive.storage import upkeep
 from medlike.archive.storage.branches import Branch, branches
 from medlike.archive.storage.database import EACH, each
@@ -96,24 +96,23 @@ class Loaded:
         """
         return next((branch.id for branch in reversed(self._branches) if branch.since < generation), None)
 
-    def usual(self, images: "CodedImages", view: View) -> tuple[F32, float]:
-        """Return how similar the archive's own images are to their nearest neighbours.
+    def usual(self, images: "CodedImages", view: View) -> F32:
+        """Return how similar the archive's own images are to their nearest neighbours, ascending: float32 [U].
 
         Args:
             images: The images by the codes in question.
             view: The generation.
-
-        Returns:
-            The similarities, ascending: float32 [U]; and their median, 0 if there are none.
         """
+        return self._of_view("usual", images, view, lambda: images.neighbours.of(view).usual)
 
-        def make() -> tuple[F32, float]:
-            usual = images.neighbours.of(view).usual
-            # They are in order, and `np.median` would load numpy.ma.
-            median = float(usual[[(len(usual) - 1) // 2, len(usual) // 2]].mean()) if len(usual) else 0.0
-            return usual, median
+    def vicinity(self, images: "CodedImages", view: View) -> Vicinity:
+        """Return a sample of the archive's own images, each with how close its neighbours are.
 
-        return self._of_view("usual", images, view, make)
+        Args:
+            images: The images by the codes in question.
+            view: The generation.
+        """
+        return self._of_view("vicinity", images, view, lambda: Vicinity.of(view, images.neighbours.of(view)))
 
     def pairs(self, images: "CodedImages", view: View) -> LabelPairs:
         """Return pairs of the archive's own images that have labels, by how similar they are.

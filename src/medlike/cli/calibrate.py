@@ -27,8 +27,9 @@ def calibrate(
 ) -> None:
     """Fit a bundle's outlier verdicts to images of your site. No training, no labels.
 
-    Half of the patients extend what the bundle knows, the other half set the threshold. Codes stay the same.
-    Give about 500 images of at least 70 patients, unselected.
+    With a shipped bundle, one image of each patient sets the threshold: false alarms at your site then keep to it. With
+    a bundle that has an outlier reference, half of the patients extend that instead. Codes stay the same. Outliers are
+    judged by the bundle, not by an archive. Give about 500 images of at least 70 patients, unselected.
     """
     from medlike.bundle import Bundle, default
     from medlike.cli.screen import note, print_json, progress, table

@@ -45,8 +45,9 @@ medlike search --archive archive/ --receipt receipt.json
 # Options that only a search for images has. A receipt holds all of them but the sheet.
 _OF_IMAGES = {
     "weights", "rank", "radius", "group_by", "exclude_own_patient", "orientations", "scales", "region_weight",
-    "region_distance", "shortlist", "codes", "sheet", "page",
+    "region_distance", "region_turns", "shortlist", "codes", "sheet", "page",
 }  # fmt: skip
+_OF_REGIONS = {"orientations", "scales", "region_weight", "region_distance", "region_turns", "shortlist"}
 _IN_RECEIPT = _OF_IMAGES - {"sheet", "page"} | {"texts", "k", "where", "region"}
 
 
@@ -172,7 +173,7 @@ def search(
     elif query.texts:
         refuse(context, _OF_IMAGES, "it has no effect with --texts")
     for needed, name, dependent in (
-        (query.region, "--region", {"orientations", "scales", "region_weight", "region_distance", "shortlist"}),
+        (query.region, "--region", _OF_REGIONS),
         (drawing.sheet or drawing.page, "--sheet or --page", {"title"}),
         (query.text, "--text", {"weights"}),
     ):

@@ -33,7 +33,9 @@ def triage(
     all_images: Annotated[bool, typer.Option("--all", help="List every image, outliers first.")] = False,
     format: ListFormat = Format.table,
 ) -> None:
-    """List images unlike anything the bundle knows, the clearest outliers first.
+    """List images unlike anything the bundle knows, the clearest outliers first: no medical image, or a damaged one.
+
+    No archive takes part. To learn whether an archive holds anything like an image, search it.
 
     Files that cannot be read are listed too; the exit code is then 3.
     """

@@ -5,9 +5,9 @@ D(q, x) = min over orientations o, scales s and offsets t of d_s(sum_c Hamming(q
 d_s makes windows of different size comparable (`Template.standardised`); without it the share of differing bits
 counts as it is.
 
-q_os rearranges and resamples the query's own cell codes; nothing is encoded again. Every arrangement is made
-of the same few query cells, so each stored cell is compared once with each query cell, and an arrangement is
-a sum of shifted planes of these distances. Cells in padding are invalid: those of the query are not counted,
+q_os rearranges and resamples the query's cell codes: those of one encoding, or for each orientation those of the
+query's picture turned like that. Each stored cell is compared once with each query cell, and an arrangement is a sum
+of shifted planes of these distances. Cells in padding are invalid: those of the query are not counted,
 and a window with a counted cell over an invalid one of the image is not a window.
 """
 

@@ -11,7 +11,7 @@ PLACES = "place of the image in each ranking of the words, their meaning and the
 LABEL = "share of pairs of this archive's patients, as similar as query and hit, that have the same label"
 NEARER = "share of this archive's images whose nearest image of another patient is no more similar than the hit"
 P = "share of the images the model knows that are at least as unusual as the query; low means outlier"
-USUAL = "similarity that half of this archive's images exceed with the nearest image of another patient"
+USUAL = "mean similarity to the five nearest images of others that half of this archive's images around here exceed"
 
 
 def legend(results: Sequence[Result]) -> list[tuple[str, str]]:

@@ -10,11 +10,12 @@ from medlike import Archive, Query
 from medlike.archive.index import index as index_module
 from medlike.archive.index import neighbours
 from medlike.archive.index.index import Index
-from medlike.archive.index.neighbours import NEAR_DUPLICATE, NONE, NeighbourSample
+from medlike.archive.index.neighbours import NEAR_DUPLICATE, NEAREST, NONE, NeighbourSample, Vicinity, closeness
+from medlike.archive.search import search as search_module
 
 
 def naive(population, size, generation=None):
-    """Row -> similarity of the nearest neighbour, for one image of each unit in the order of their ids."""
+    """Row -> similarities of the nearest neighbours, for one image of each unit in the order of their ids."""
     rows, similarity = population.alive(generation), population.similarity
     units = {}
     for id in sorted(rows):
@@ -30,7 +31,8 @@ def naive(population, size, generation=None):
             if other != id
             and not any(own.get(name) and own.get(name) == row.get(name) for name in ("patient", "study"))
         ]
-        expected[own["row"]] = max((each for each in others if each < NEAR_DUPLICATE), default=NONE)
+        nearest = sorted((each for each in others if each < NEAR_DUPLICATE), reverse=True)
+        expected[own["row"]] = [*nearest, *[NONE] * NEAREST][:NEAREST]
     return expected
 
 
@@ -97,7 +99,7 @@ def test_the_file_saves_the_comparison(filed, monkeypatch):
     assert sampled(NeighbourSample(fresh).of(fresh.view())) == expected
 
 
-@pytest.mark.parametrize("damage", ["flip", "cut", "bundle"])
+@pytest.mark.parametrize("damage", ["flip", "cut", "bundle", "earlier"])
 def test_a_damaged_file_is_made_anew(filed, damage):
     index, file = filed
     expected = sampled(NeighbourSample(index).of(index.view()))
@@ -107,7 +109,11 @@ def test_a_damaged_file_is_made_anew(filed, damage):
     elif damage == "cut":
         del text[-9:]
     else:
-        facts = json.loads(text.split(b"\n", 1)[1]) | {"bundle": "0" * 64, "rows": []}
+        facts = json.loads(text.split(b"\n", 1)[1])
+        if damage == "bundle":
+            facts |= {"bundle": "0" * 64, "rows": []}
+        else:  # an earlier medlike kept one neighbour
+            facts |= {name: [row[0] for row in facts[name]] for name in ("neighbours", "similarities")}
         body = json.dumps(facts).encode()
         text = hashlib.sha256(body).hexdigest().encode() + b"\n" + body
     file.write_bytes(text)
@@ -121,7 +127,7 @@ def test_an_erasure_leaves_no_trace_in_the_file(filed, population):
     assert row in before["rows"]
     population.archive.remove(next(iter(population.alive())), erase=True)
     facts = json.loads(file.read_bytes().split(b"\n", 1)[1])
-    assert row not in facts["rows"] and row not in facts["neighbours"]
+    assert row not in facts["rows"] and not any(row in nearest for nearest in facts["neighbours"])
     assert facts["images"] == 29 and facts["generation"] == index.store.generation() > before["generation"]
 
 
@@ -175,5 +181,29 @@ def test_the_similarity_is_that_of_hits_to_the_bit(population):
     index = population.archive._indexes.images
     sample = NeighbourSample(index).of(index.view())
     expected = population.similarity(population.rows[first]["content"], second)
-    assert sample.similarities.tolist() == [expected, expected]
+    assert sample.similarities[:, 0].tolist() == [expected, expected]
     assert np.array_equal(sample.usual, np.float32([expected, expected]))
+
+
+def test_what_is_usual_is_looked_up_around_the_query(population, monkeypatch):
+    monkeypatch.setattr(search_module, "LOCAL", 7)
+    monkeypatch.setattr(index_module, "WORTH_A_FILE", 20)
+    for number in (30, 21, 4):
+        grow(population, number)
+    view = population.archive._indexes.images.view()
+    sample = NeighbourSample(population.archive._indexes.images).of(view)
+    vicinity = Vicinity.of(view, sample)
+    contents = {row["row"]: row["content"] for row in population.alive().values()}
+    ids = {row["row"]: id for id, row in population.alive().items()}
+    query = population.content()
+    expected = {
+        row: float(np.mean([each for each in nearest if each > NONE], dtype=np.float64))
+        for row, nearest in sampled(sample).items()
+        if nearest[0] > NONE
+    }
+    assert len(vicinity.closeness) == len(expected) > 20
+    for vector, close in zip(vicinity.vectors, vicinity.closeness, strict=True):
+        assert any((contents[row] == vector).all() and np.float32(expected[row]) == close for row in expected)
+    nearest = sorted(expected, key=lambda row: -population.similarity(query, ids[row]))[:7]
+    assert np.allclose(search_module._around(vicinity, query), sorted(expected[row] for row in nearest), atol=1e-6)
+    assert closeness(np.full((1, 5), NONE, np.float32)).tolist() == [0.0]

@@ -46,6 +46,29 @@ def test_the_judgement_is_one_whatever_is_shown(crowd):
     assert several[0].familiarity == expected
 
 
+def test_what_is_usual_differs_from_place_to_place(population):
+    """A query beside 300 images that differ much is familiar there, and is not beside 300 that are nearly one."""
+    draw, size = population.random, len(population.content())
+
+    def around(middle, noise):
+        return np.clip(0.8 * middle + draw.normal(0, noise, size), -127, 127).astype(np.int8)
+
+    tight, loose = (population.content().astype(float) for _ in range(2))
+    contents = [around(tight, 8) for _ in range(300)] + [around(loose, 60) for _ in range(300)]
+    population.add(600, contents=contents, patient=[f"{at:032x}" for at in range(600)])
+    beside = population.add(2, contents=[around(tight, 40), around(loose, 60)], patient=[f"{9:030x}aa", f"{9:030x}bb"])
+    near_tight, near_loose = (population.archive.search(Query(id=id)).familiarity for id in beside)
+    assert near_tight.alike is False and near_loose.alike
+    assert near_tight.similarity > near_loose.similarity, "one threshold for all would have judged the other way"
+    assert near_tight.usual > near_loose.usual
+
+
+def test_one_image_of_another_patient_does_not_make_the_query_familiar(crowd):
+    query = crowd.rows[crowd.stranger]
+    crowd.add(1, [query["code"]], [query["content"]], patient=f"{920:032x}")
+    assert crowd.archive.search(Query(id=crowd.stranger)).familiarity.alike is False
+
+
 def test_too_few_patients_judge_nothing(population):
     ids = population.add(UNITS - 1, patient=[f"{at:032x}" for at in range(UNITS - 1)])
     judged = population.archive.search(Query(id=ids[0])).familiarity
@@ -71,7 +94,7 @@ def test_nothing_to_compare_with_is_said(population):
 def test_an_earlier_generation_is_judged_as_it_was(crowd):
     before = crowd.archive.search(Query(id=crowd.stranger))
     query = crowd.rows[crowd.stranger]
-    crowd.add(3, [query["code"]] * 3, [query["content"]] * 3, patient=[f"{at:032x}" for at in range(910, 913)])
+    crowd.add(5, [query["code"]] * 5, [query["content"]] * 5, patient=[f"{at:032x}" for at in range(910, 915)])
     assert crowd.archive.search(Query(id=crowd.stranger)).familiarity.alike
     assert crowd.archive.repeat(before.receipt).familiarity == before.familiarity
 

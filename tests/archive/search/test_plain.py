@@ -13,8 +13,9 @@ from hypothesis.extra import numpy as arrays
 from jsonschema import Draft202012Validator
 
 from medlike import Hit, Query, Result
-from medlike.archive.search.encoded_query import EncodedQuery, Region, encode_queries, read_images
+from medlike.archive.search.encoded_query import EncodedQuery, encode_queries, read_images
 from medlike.archive.search.familiarity import Familiarity
+from medlike.archive.search.query_region import Region
 from medlike.archive.search.text_query import TextQuery
 from medlike.errors import QueryError
 
@@ -59,7 +60,8 @@ def text_queries(draw):
 def regions(draw):
     height, width = draw(st.integers(1, 4)), draw(st.integers(1, 4))
     codes = draw(arrays.arrays(np.uint64, (height, width, draw(st.sampled_from([1, 2])))))
-    return Region(draw(boxes), codes, draw(arrays.arrays(np.bool_, (height, width))))
+    turned = draw(maybe(arrays.arrays(np.uint64, (7, *codes.shape))))
+    return Region(draw(boxes), codes, draw(arrays.arrays(np.bool_, (height, width))), turned)
 
 
 @st.composite

@@ -7,7 +7,7 @@ import pytest
 
 from medlike import Archive, Query
 from medlike.archive.search import regions
-from medlike.codes.templates import SCALES, Template
+from medlike.codes.templates import SCALES, Template, oriented
 from medlike.codes.windows import match, share_of
 from medlike.errors import QueryError
 
@@ -215,6 +215,53 @@ def test_receipts_repeat_in_the_order_that_they_were_made_in(gallery):
             assert not again.warnings
 
 
+def told(result):
+    return [(hit.id, hit.distance, hit.box, hit.orientation) for hit in result]
+
+
+def test_a_turned_or_mirrored_query_finds_the_same(gallery):
+    pixels = np.random.default_rng(3).integers(0, 256, (28, 28), dtype=np.uint8).repeat(8, 0).repeat(8, 1)
+    marked = np.zeros((224, 224), bool)
+    marked[32:80, 96:160] = True
+
+    def search(orientation, **settings):
+        rows, columns = np.nonzero(oriented(marked, orientation))
+        box = (columns.min(), rows.min(), columns.max() + 1, rows.max() + 1)
+        return gallery.search(Query(image=oriented(pixels, orientation), region=box), k=40, scales=1, **settings)
+
+    upright = search(0)
+    near = {hit.id: (hit.distance, hit.box) for hit in upright}
+    assert len({hit.orientation for hit in upright}) > 3
+    for orientation in range(1, 8):
+        assert {hit.id: hit.distance for hit in search(orientation)} == {id: each for id, (each, _) in near.items()}
+    rearranged = [search(orientation, region_turns="rearranged") for orientation in (0, 1)]
+    assert [hit.distance for hit in rearranged[0]] != [hit.distance for hit in upright]
+    assert [hit.distance for hit in rearranged[0]] != [hit.distance for hit in rearranged[1]]
+    # Each orientation has its own encoding: the nearest of them all is the match.
+    alone = [search(orientation, orientations=1) for orientation in range(8)]
+    for id, (distance, _) in near.items():
+        assert distance == min(hit.distance for result in alone for hit in result if hit.id == id)
+
+
+def test_a_receipt_holds_what_the_turned_query_looks_like(gallery):
+    picture = np.random.default_rng(4).integers(0, 256, (200, 224), dtype=np.uint8)
+    query = Query(image=picture, region=(30, 30, 120, 100))
+    encoded, rearranged = (gallery.search(query, k=39, region_turns=name) for name in ("encoded", "rearranged"))
+    assert told(encoded) == told(gallery.search(query, k=39)) != told(rearranged)
+    assert encoded.receipt["settings"]["region_turns"] == "encoded"
+    for result in (encoded, rearranged):
+        again = gallery.repeat(json.loads(json.dumps(result.receipt)))
+        assert told(again) == told(result)
+        assert not again.warnings
+    # Receipts say nothing where nothing was turned, as those of earlier versions.
+    stored = gallery.search(Query(id=square(gallery), region=(30, 30, 120, 100)), k=5)
+    upright = gallery.search(query, k=5, orientations=1)
+    whole = gallery.search(Query(image=picture), k=5)
+    for result in (rearranged, stored, upright, whole):
+        assert "region_turns" not in result.receipt["settings"]
+        assert "turned" not in (result.receipt["query"]["region"] or {})
+
+
 def test_the_sample_is_of_the_images_with_the_smallest_ids_of_every_part(gallery, monkeypatch, tmp_path):
     from PIL import Image
 
@@ -262,6 +309,8 @@ def test_regions_that_make_no_sense(gallery):
         search(Query(id=asked, region=(0, 0, 50, 50)), orientations=4)
     with pytest.raises(QueryError, match="standardised, share"):
         search(Query(id=asked, region=(0, 0, 50, 50)), region_distance="bits")
+    with pytest.raises(QueryError, match="encoded, rearranged"):
+        search(Query(id=asked, region=(0, 0, 50, 50)), region_turns="none")
     with pytest.raises(QueryError, match="region_weight"):
         search(Query(id=asked, region=(0, 0, 50, 50)), region_weight=0)
     cut = search(Query(id=asked, region=(-50, 100, 50, 900)), k=2)

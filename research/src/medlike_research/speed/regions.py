@@ -19,9 +19,9 @@ FIRST, PASS = 1024, 65_536  # images between two looks at the k-th best so far, 
 def bench(quick: bool = False, images: int | None = None, tell: Callable[[str], None] = print) -> Figures:
     """One region of 3 x 4 cells against all images. images: 1 M; quick 50,000. Cells of 64 bits, k = 50, exact.
 
-    Lines in seconds: regions-1 (one orientation), regions-8, regions-24 (and three scales); ratio
-    regions-numpy, ours over a chunked numpy version of regions-8 on a part of the images; the same for
-    uniform cells.
+    Lines in seconds: regions-1 (one orientation), regions-8, regions-24 (and three scales), regions-encoded (the same
+    where each orientation has cells of its own, as for a query that is an image); ratio regions-numpy, ours over a
+    chunked numpy version of regions-8 on a part of the images; the same for uniform cells.
     """
     number = images or (50_000 if quick else 1_000_000)
     times = 3 if quick else 5
@@ -31,11 +31,13 @@ def bench(quick: bool = False, images: int | None = None, tell: Callable[[str], 
         tell(f"{number:,} images of {kind} cells")
         held = cells(kind, number)
         query = held[number // 2, 4 : 4 + WINDOW[0], 6 : 6 + WINDOW[1]].copy()
+        turned = np.stack([held[number // 3 + each, 4 : 4 + WINDOW[0], 6 : 6 + WINDOW[1]] for each in range(7)])
         name = "" if kind == "clustered" else "-uniform"
         templates = {
             "1": Template.of(query, orientations=1, scales=(1.0,)),
             "8": Template.of(query, scales=(1.0,)),
             "24": Template.of(query, scales=SCALES),
+            "encoded": Template.of(query, scales=SCALES, turned=turned),
         }
         rivals = {each: partial(nearest, held, masks, template) for each, template in templates.items()}
         for each, value in rounds(rivals, times).items():

@@ -17,6 +17,8 @@ _MODULES = {
     "bits": "bits",
     "ood": "detection",
     "verdicts": "verdicts",
+    "familiar": "familiar",
+    "known-item": "known_item",
     "robustness": "robustness",
     "pretraining": "pretraining",
     "cross-domain": "cross_domain",

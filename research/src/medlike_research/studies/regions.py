@@ -17,6 +17,7 @@ import numpy as np
 
 from medlike import bundle as bundles
 from medlike.bundle import Bundle
+from medlike.codes.templates import ORIENTATIONS
 from medlike.datasets import files_digest
 from medlike.errors import BundleError
 from medlike.evaluation.encodings import encode_dataset, keep
@@ -26,7 +27,16 @@ from medlike.metrics.localisation import normalised_score
 from medlike.metrics.retrieval import score_codes
 from medlike.metrics.ties import Relevance
 from medlike_research.studies.bench import Bench
-from medlike_research.studies.regions_boxes import Boxed, boxed_images, ceiling, guesses, some_of, turned_square
+from medlike_research.studies.regions_boxes import (
+    Boxed,
+    boxed_images,
+    ceiling,
+    combined,
+    guesses,
+    some_of,
+    turned_back,
+    turned_square,
+)
 from medlike_research.studies.regions_pictures import as_image, row_picture
 from medlike_research.studies.regions_search import (
     TOP,
@@ -57,6 +67,7 @@ NAMES = {
 }
 METHODS = (
     ("bits", "bits (the search's default)", 120),
+    ("bits-rearranged", "bits, one encoding of the query, rearranged", 120),
     ("bits-share", "bits, sizes compared by share", 120),
     ("bits-all-parts", "bits, training images searched too", 120),
     ("bits-one-scale", "bits, one scale", 60),
@@ -65,13 +76,15 @@ METHODS = (
     ("cosine", "cosine of real codes", 200),
     ("correlation", "template correlation", 300),
     ("turned-90", "bits, query turned by 90 degrees", 120),
+    ("rearranged-turned-90", "bits, rearranged, query turned by 90 degrees", 120),
     ("mirrored", "bits, query mirrored", 120),
 )
 ONE_SCALE = ("bits-one-scale", "bits-upright")
 # Images that a search with a shortlist looks at.
 SHORTLISTS = (25, 50, 100, 200, 400)
 GUESSED = ("random box", "same position", "centre box")
-TURNS = {"turned-90": 1, "mirrored": 4}
+TURNS = {"turned-90": 1, "rearranged-turned-90": 1, "mirrored": 4}
+REARRANGED = ("bits-rearranged", "rearranged-turned-90")
 GLOBAL = "whole-image"
 OTHER = "medlike-compact-64"
 
@@ -107,6 +120,18 @@ class Room:
         weight = np.ones((len(self.boxed), *own.weight.shape[1:]), own.weight.dtype)
         weight[rows] = own.weight
         return Cells(real, weight, code)
+
+    def seen(self, turn: int = 0) -> np.ndarray:
+        """Return the codes of the queries turned by `turn`, as the network sees them in each orientation.
+
+        uint64 [8,N,14,14,W]; those of a turned picture are brought back to where they lie in the query.
+        """
+        return np.stack([
+            turned_back(self._packed(combined(turn, orientation)), orientation) for orientation in range(ORIENTATIONS)
+        ])  # fmt: skip
+
+    def _packed(self, turn: int) -> np.ndarray:
+        return self.asked(turn).packed()
 
     def _cells(self, name: str, pixels: np.ndarray) -> Cells:
         bundle = self.bench.bundle
@@ -182,9 +207,9 @@ def _search_of(room: Room, name: str) -> Callable[[int, np.ndarray], Found]:
     query = room.asked(turn)
     if name == "cosine":
         return lambda row, rows: by_cosine(boxed, query, gallery, row, rows)
-    asked, stored = query.packed(), gallery.packed()
+    stored = gallery.packed()
     if name == "bits-weighted":
-        weight = query.weight
+        asked, weight = query.packed(), query.weight
         if weight is None:
             raise BundleError(f"bundle {room.bench.bundle.name} gives no cell weights")
         return lambda row, rows: by_weighted_bits(boxed, asked[row], stored, row, rows, weight[row])
@@ -195,17 +220,18 @@ def _search_of(room: Room, name: str) -> Callable[[int, np.ndarray], Found]:
         settings["scales"] = (1.0,)
     if name == "bits-upright":
         settings["orientations"] = 1
-    return lambda row, rows: by_bits(boxed, asked[row], stored, row, rows, **settings)
+    seen = query.packed()[None] if name in REARRANGED else room.seen(turn)
+    return lambda row, rows: by_bits(boxed, seen[:, row], stored, row, rows, **settings)
 
 
 def _classes(room: Room) -> Result:
     """Share of the first ten hits of the query's own class, when every image with boxes is searched."""
     boxed = room.boxed
-    asked, stored = room.asked().packed(), room.turned.packed()
+    seen, stored = room.seen(), room.turned.packed()
     shares, chance = [], []
     for row in boxed.queries.tolist():
         rows = boxed.gallery(row, anywhere=True)
-        found = by_bits(boxed, asked[row], stored, row, rows)
+        found = by_bits(boxed, seen[:, row], stored, row, rows)
         same = boxed.classes == boxed.classes[row]
         first = found.rows[found.first()]
         shares.append(float(same[first].mean()) if len(first) else None)
@@ -218,13 +244,13 @@ def _shortlist(room: Room) -> Result:
     boxed = room.boxed
     query, gallery = room.asked(), room.turned
     assert query.code is not None and gallery.code is not None
-    asked, stored = query.packed(), gallery.packed()
+    seen, stored = room.seen(), gallery.packed()
     recall: dict[str, list[float]] = {str(number): [] for number in SHORTLISTS}
     searched = []
     for row in boxed.queries.tolist():
         rows = boxed.gallery(row, anywhere=True)
         searched.append(len(rows))
-        found = by_bits(boxed, asked[row], stored, row, rows)
+        found = by_bits(boxed, seen[:, row], stored, row, rows)
         place = shortlisted(query.code[row], gallery.code, rows, found.rows[found.first()])
         for number in SHORTLISTS:
             recall[str(number)].append(float((place < number).mean()))
@@ -271,9 +297,9 @@ def summarise(bench: Bench, done: Mapping[str, Result]) -> Summary:
         "Boxes took no part in training. Every image of the calibration, gallery and query parts that has boxes asks "
         "once, with one of its boxes, and is searched for among the images of those parts and its source in the four "
         "other folds, which are turned and mirrored at random; where training images are searched too, as in an "
-        "archive that holds them, the row says so. Score = (hit rate - floor) / (ceiling - floor): 0 is the best of "
-        "three guesses, 1 a window of an allowed shape (of one size where one scale is searched) placed perfectly in "
-        "every image; above 1 where the search "
+        "archive that holds them, the row says so. By default the query is encoded in all eight orientations. Score = "
+        "(hit rate - floor) / (ceiling - floor): 0 is the best of three guesses, 1 a window of an allowed shape (of "
+        "one size where one scale is searched) placed perfectly in every image; above 1 where the search "
         f"chooses images in which its window fits. Bundle {bench.bundle.name}."
     ]
     if "bounds" in done:

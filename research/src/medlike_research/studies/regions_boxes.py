@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from medlike.codes.templates import GRID, SCALES, Template
+from medlike.codes.templates import GRID, SCALES, Template, oriented
 from medlike.datasets import Dataset, Split, coarse_class, prepare_samples
 from medlike.errors import DatasetError
 from medlike.imaging.letterbox import SIZE
@@ -129,7 +129,19 @@ def boxed_images(data: Dataset, split: Split, seed: int = 0) -> Boxed:
 
 def turned_square(square: np.ndarray, turn: int) -> np.ndarray:
     """A square array mirrored left to right where turn >= 4, then turned anticlockwise `turn % 4` times."""
-    return np.rot90(np.fliplr(square) if turn >= 4 else square, int(turn) % 4)
+    return oriented(square, int(turn))
+
+
+def turned_back(squares: np.ndarray, turn: int) -> np.ndarray:
+    """Square arrays [N,S,S,...] as they were before `turned_square` turned each."""
+    upright = np.rot90(squares, -(int(turn) % 4), axes=(1, 2))
+    return upright[:, :, ::-1] if turn >= 4 else upright
+
+
+def combined(first: int, second: int) -> int:
+    """The turn that does what one turn and then another do."""
+    quarters = second + (-first if second >= 4 else first)
+    return quarters % 4 + 4 * ((first >= 4) != (second >= 4))
 
 
 def turned_boxes(boxes: np.ndarray, turn: int, side: float = SIZE) -> np.ndarray:
@@ -150,14 +162,24 @@ def turned_span(span: np.ndarray, turn: int) -> np.ndarray:
 
 
 def template_of(
-    cells: np.ndarray, valid: np.ndarray, span: np.ndarray, orientations: int = 8, scales: Sequence[float] = SCALES
+    cells: np.ndarray,
+    valid: np.ndarray,
+    span: np.ndarray,
+    orientations: int = 8,
+    scales: Sequence[float] = SCALES,
+    turned: np.ndarray | None = None,
 ) -> Template:
-    """The template of a window of one image: cells uint64 [14,14,W], valid bool [14,14], span of the window."""
+    """The template of a window of one image: cells uint64 [14,14,W], valid bool [14,14], span of the window.
+
+    turned: uint64 [7,14,14,W], the cells as seen in the other orientations; None rearranges those of the image.
+    """
     row0, column0, row1, column1 = span
     counted = valid[row0:row1, column0:column1]
     if not counted.any():
         counted = np.ones_like(counted)
-    return Template.of(np.ascontiguousarray(cells[row0:row1, column0:column1]), counted, orientations, tuple(scales))
+    own = np.ascontiguousarray(cells[row0:row1, column0:column1])
+    others = None if turned is None else np.ascontiguousarray(turned[:, row0:row1, column0:column1])
+    return Template.of(own, counted, orientations, tuple(scales), others)
 
 
 def window_boxes(

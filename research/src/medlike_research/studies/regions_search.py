@@ -87,12 +87,15 @@ def by_bits(
     scales: Sequence[float] = SCALES,
     standardised: bool = True,
 ) -> Found:
-    """Search as the archive does. query: uint64 [14,14,W], cells of the query turned by `turn`; gallery [N,14,14,W].
+    """Search as the archive does.
 
+    query: uint64 [1 or 8,14,14,W], cells of the query turned by `turn`, as seen upright or in each orientation.
+    gallery: uint64 [N,14,14,W].
     standardised: whether windows of different size are compared by how unlikely they are.
     """
     valid = turned_square(boxed.valid[row], turn)
-    template = template_of(query, valid, turned_span(boxed.spans[row], turn), orientations, scales)
+    turned = query[1:] if len(query) > 1 else None
+    template = template_of(query[0], valid, turned_span(boxed.spans[row], turn), orientations, scales, turned)
     if standardised:
         # The gallery has no ids: images evenly apart stand for those with the smallest.
         some = rows[np.linspace(0, len(rows) - 1, min(IMAGES, len(rows))).astype(int)]

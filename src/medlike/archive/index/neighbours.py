@@ -1,8 +1,8 @@
-"""How similar each image of a sample is to its nearest neighbour: what is usual in an archive.
+"""How similar each image of a sample is to its nearest neighbours: what is usual in an archive.
 
 The sample holds one image of each unit (patient, else study, else image), those with the smallest ids. Ids are keyed
-hashes, so it is drawn at random, and equal for every reader. A neighbour is of another patient and another study, and
-no near-duplicate. All of it follows from the images that live as of a generation alone.
+hashes, so it is drawn at random, and equal for every reader. Neighbours are of another patient and another study, and
+no near-duplicates. All of it follows from the images that live as of a generation alone.
 
     index/<bundle>/neighbours.json    a SHA-256, then the facts it is of: bundle, generation, rows and so on
 """
@@ -26,8 +26,9 @@ from medlike.types import F32, F64, I64, Array, Mask
 
 FILE = "neighbours.json"
 SIZE = 2000  # images in the sample at most
-LEAST = 200  # images in the sample of the largest archives
-PAIRS = 20_000_000  # pairs of images compared at most, unless that leaves fewer than LEAST in the sample
+LEAST = 500  # images in the sample of the largest archives
+PAIRS = 100_000_000  # pairs of images compared at most, unless that leaves fewer than LEAST in the sample
+NEAREST = 5  # neighbours of each image
 NEAR_DUPLICATE = 0.99  # similarity from which two images count as one
 NONE = -2.0  # in place of the similarity of an image that has no neighbour
 _LARGEST = 1 << 20  # bytes of the file
@@ -35,6 +36,7 @@ _WORTH_A_FILE = 200  # images from which there is a file; it is replaced when th
 _BLOCK = 1024  # stored images compared at a time
 _KEPT = 4  # generations kept in memory
 PAIRED = 700  # images with a label whose pairs are compared at most
+_ROUGHLY = 1e-4  # more than similarities in float32 may be off
 _EXACT = 1040  # widths up to which float32 holds every sum of products of int8
 
 
@@ -46,8 +48,8 @@ class Neighbours:
         generation: The generation.
         images: How many images lived then.
         rows: int64 [S], the store's rows of the sampled images, ascending.
-        neighbours: int64 [S], the store's row of a nearest neighbour, -1 for none.
-        similarities: float32 [S], the similarity of the neighbour, NONE without one.
+        neighbours: int64 [S, NEAREST], the store's rows of the nearest neighbours, most similar first, -1 for none.
+        similarities: float32 [S, NEAREST], the similarity of each, NONE without one.
     """
 
     generation: int
@@ -58,9 +60,54 @@ class Neighbours:
 
     @property
     def usual(self) -> F32:
-        """Return the similarities of the sampled images that have a neighbour, ascending: float32 [U]."""
-        ascending: F32 = np.sort(self.similarities[self.neighbours >= 0])
+        """Return the similarity of each sampled image to its nearest neighbour, ascending: float32 [U]."""
+        ascending: F32 = np.sort(self.similarities[self.neighbours[:, 0] >= 0, 0])
         return ascending
+
+
+def closeness(similarities: F32) -> F32:
+    """Return the mean of each row's similarities up to the first NONE: float32 [N], of [N, K] in descending order."""
+    known = similarities > NONE
+    total = np.where(known, similarities.astype(np.float64), 0.0).sum(axis=1)
+    mean: F32 = (total / np.maximum(known.sum(axis=1), 1)).astype(np.float32)
+    return mean
+
+
+@dataclass(frozen=True)
+class Vicinity:
+    """The sample as what a query is compared with: how close its images are to their neighbours, and where they are.
+
+    Attributes:
+        vectors: float32 or float64 [U, D], content vectors of the sampled images that have a neighbour.
+        lengths: float64 [U], their lengths.
+        closeness: float32 [U], the mean similarity of each to its NEAREST neighbours.
+    """
+
+    vectors: F32 | F64
+    lengths: F64
+    closeness: F32
+
+    @classmethod
+    def of(cls, view: View, sample: Neighbours) -> "Vicinity":
+        """Return the sample of a view, with its content vectors.
+
+        Args:
+            view: The generation.
+            sample: As of that generation.
+        """
+        known = sample.neighbours[:, 0] >= 0
+        rows = sample.rows[known]
+        contents: list[Array] = [np.empty((0, 0), np.int8)]
+        places: list[NDArray[np.signedinteger]] = [np.empty(0, np.int64)]
+        for part in view.parts:
+            at = positions_of(part.segment.array("rows")[: part.rows], rows)
+            if len(at):
+                places.append(np.searchsorted(rows, part.segment.array("rows")[at]))
+                contents.append(part.segment.array("content", at)[at])
+        vectors, squares = _vectors(np.concatenate(contents[1:] or contents))
+        order = np.argsort(np.concatenate(places))
+        lengths = np.maximum(np.sqrt(squares[order]), 1.0)
+        return cls(vectors[order], lengths, closeness(sample.similarities[known]))
 
 
 @dataclass(frozen=True)
@@ -202,6 +249,8 @@ class NeighbourSample:
                 return None
             rows, neighbours = (np.asarray(facts[name], np.int64) for name in ("rows", "neighbours"))
             similarities = np.asarray(facts["similarities"], np.float32)
+            if not similarities.shape == neighbours.shape == (len(rows), NEAREST):
+                return None  # of an earlier medlike
             return Neighbours(int(facts["generation"]), int(facts["images"]), rows, neighbours, similarities)
         except (OSError, ValueError, KeyError, TypeError, ArchiveError):
             return None
@@ -237,20 +286,22 @@ def _sampled(view: View, base: Neighbours | None) -> Neighbours:
     """Return the sample of a view; `base` is one of the same archive as of an earlier generation."""
     chosen = sorted(_chosen(view), key=lambda image: image.row)
     rows = np.array([image.row for image in chosen], np.int64)
-    neighbours, similarities = np.full(len(rows), -1, np.int64), np.full(len(rows), NONE, np.float32)
+    similarities, neighbours = _no_neighbours(len(rows))
     since = np.full(len(rows), -1, np.int64)
     if base is not None and len(base.rows):
         at = np.minimum(np.searchsorted(base.rows, rows), len(base.rows) - 1)
-        # An image whose neighbour still lives can only have got a nearer one since.
-        usable = (base.neighbours < 0) | _alive(view, base.neighbours)
+        # An image whose neighbours all still live can only have got nearer ones since.
+        alive = _alive(view, base.neighbours.ravel()).reshape(base.neighbours.shape)
+        usable: Mask = np.all((base.neighbours < 0) | alive, axis=1)
         known = (base.rows[at] == rows) & usable[at]
         neighbours[known], similarities[known] = base.neighbours[at[known]], base.similarities[at[known]]
         since[known] = base.generation
     for generation in np.unique(since).tolist():
         those = np.flatnonzero(since == generation)
         near, others = _nearest(view, [chosen[at] for at in those], generation)
-        nearer = near > similarities[those]
-        similarities[those[nearer]], neighbours[those[nearer]] = near[nearer], others[nearer]
+        near = np.concatenate([similarities[those], near], axis=1)
+        others = np.concatenate([neighbours[those], others], axis=1)
+        similarities[those], neighbours[those] = _most_similar(near, others)
     return Neighbours(view.generation, len(view), rows, neighbours, similarities)
 
 
@@ -290,9 +341,19 @@ def _image(part: Part, position: int) -> _Sampled:
     return _Sampled(int(segment.array("rows")[position]), part, position, patient, study)
 
 
+def _no_neighbours(images: int) -> tuple[F32, I64]:
+    return np.full((images, NEAREST), NONE, np.float32), np.full((images, NEAREST), -1, np.int64)
+
+
+def _most_similar(similarities: F32, rows: I64) -> tuple[F32, I64]:
+    """Return the NEAREST largest of each row's similarities and their store rows; of equals the first."""
+    order = np.argsort(-similarities, axis=1, kind="stable")[:, :NEAREST]
+    return np.take_along_axis(similarities, order, 1), np.take_along_axis(rows, order, 1)
+
+
 def _nearest(view: View, images: list[_Sampled], since: int) -> tuple[F32, I64]:
-    """Return, of the images added after a generation, each one's nearest neighbour: similarity and store row."""
-    similarities, neighbours = np.full(len(images), NONE, np.float32), np.full(len(images), -1, np.int64)
+    """Return, of the images added after a generation, the nearest of each: similarities and store rows [M, NEAREST]."""
+    similarities, neighbours = _no_neighbours(len(images))
     content = np.stack([image.part.segment.array("content")[image.position] for image in images])
     queries, lengths = _vectors(content)
     own_rows = np.array([image.row for image in images])
@@ -308,16 +369,25 @@ def _nearest(view: View, images: list[_Sampled], since: int) -> tuple[F32, I64]:
             block = slice(first, min(first + _BLOCK, part.rows))
             rows = segment.array("rows")[block]
             table, norms = _vectors(segment.array("content")[block])
-            squares = lengths[:, None] * norms
-            near = np.where(squares > 0, queries @ table.T / np.sqrt(np.maximum(squares, 1.0)), 0.0).astype(np.float32)
-            excluded = (near >= NEAR_DUPLICATE) | ~live[block] | (own_rows[:, None] == rows)
+            products = queries @ table.T
+            # Few are nearer than those known: only these are looked at further, and exactly.
+            limits = (similarities[:, -1] - _ROUGHLY) * np.sqrt(np.maximum(lengths, 1.0))
+            scales = (1.0 / np.sqrt(np.maximum(norms, 1.0))).astype(products.dtype)
+            image, at = np.nonzero(products * scales > limits[:, None].astype(products.dtype))
+            squares = lengths[image] * norms[at]
+            near = np.where(squares > 0, products[image, at] / np.sqrt(np.maximum(squares, 1.0)), 0).astype(np.float32)
+            counts = (near < NEAR_DUPLICATE) & live[block][at] & (own_rows[image] != rows[at])
             for name, owner in owners.items():
-                excluded |= (segment.column(name).codes[block] == owner[:, None]) & (owner > 0)[:, None]
-            near[excluded] = NONE
-            best = near.argmax(axis=1)
-            highest = near[np.arange(len(images)), best]
-            nearer = highest > similarities
-            similarities[nearer], neighbours[nearer] = highest[nearer], rows[best[nearer]]
+                codes = segment.column(name).codes[block]
+                counts &= (codes[at] != owner[image]) | (owner[image] == 0)
+            image, at, near = image[counts], at[counts], near[counts]
+            changed, place = np.unique(image, return_inverse=True)
+            nearer = np.full((len(changed), len(rows)), NONE, np.float32)
+            nearer[place, at] = near
+            all_near = np.concatenate([similarities[changed], nearer], axis=1)
+            others = np.concatenate([neighbours[changed], np.broadcast_to(rows, (len(changed), len(rows)))], axis=1)
+            similarities[changed], neighbours[changed] = _most_similar(all_near, others)
+    neighbours[similarities == NONE] = -1
     return similarities, neighbours
 
 

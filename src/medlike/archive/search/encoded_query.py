@@ -13,7 +13,8 @@ from medlike import strict_json
 from medlike.archive.index.index import View
 from medlike.archive.search.plain import VERSION, array_from_dict, array_to_dict, require_version
 from medlike.archive.search.query import TITLE, Query
-from medlike.archive.search.result import Box, Picture
+from medlike.archive.search.query_region import Region, region_of, turned_cells
+from medlike.archive.search.result import Picture
 from medlike.archive.search.text_query import TextQuery, text_query
 from medlike.archive.storage.rows import EncodingRow
 from medlike.codes.packing import unpack_grids
@@ -24,41 +25,11 @@ from medlike.types import Json, JsonObject
 if TYPE_CHECKING:
     from medlike.archive.session import Session
     from medlike.codes.fit import Fit
-    from medlike.imaging import Image, Letterbox
+    from medlike.imaging import Image, Prepared
     from medlike.inference.encoding import Encoding
 
 # The keyed hashes that tell whose an image is, and the identifiers they are made from.
 OWN = {"patient": "patient_id", "study": "study_uid", "series": "series_uid"}
-FLAT = 0.7  # share of flat cells from which a region says too little
-_FLAT_SPREAD = 3.0  # grey levels: a cell whose pixels vary less shows nothing
-
-
-@dataclass(frozen=True)
-class Region:
-    """The cells of a query's box. codes: uint64 [h, w, L / 64]; counted: bool [h, w], False in padding."""
-
-    box: Box
-    codes: NDArray[np.uint64]
-    counted: NDArray[np.bool_]
-
-    def facts(self) -> JsonObject:
-        """As a receipt holds it."""
-        return {
-            "box": list(self.box),
-            "shape": list(self.codes.shape),
-            "codes": base64.b64encode(self.codes.astype("<u8").tobytes()).decode(),
-            "counted": base64.b64encode(np.packbits(self.counted).tobytes()).decode(),
-        }
-
-    @classmethod
-    def of_facts(cls, facts: Mapping[str, Json]) -> "Region":
-        """From a receipt."""
-        shape = tuple(int(side) for side in facts["shape"])
-        codes = np.frombuffer(base64.b64decode(facts["codes"]), "<u8").reshape(shape).astype(np.uint64)
-        bits = np.frombuffer(base64.b64decode(facts["counted"]), np.uint8)
-        counted = np.unpackbits(bits, count=shape[0] * shape[1]).astype(bool).reshape(shape[:2])
-        x0, y0, x1, y1 = (float(edge) for edge in facts["box"])
-        return cls((x0, y0, x1, y1), codes, counted)
 
 
 @dataclass(frozen=True)
@@ -208,7 +179,12 @@ def read_images(session: "Session", queries: Sequence[Query]) -> "list[Image | N
 
 
 def encode_queries(
-    session: "Session", queries: Sequence[Query], images: "Sequence[Image | None]", view: View, leave_out_own: bool
+    session: "Session",
+    queries: Sequence[Query],
+    images: "Sequence[Image | None]",
+    view: View,
+    leave_out_own: bool,
+    turned: bool = False,
 ) -> list[EncodedQuery]:
     """Encode queries: their images, or what is stored of the images they name, and their words.
 
@@ -218,8 +194,10 @@ def encode_queries(
         images: Theirs, as `read_images` gives them.
         view: The generation in which stored images are looked up.
         leave_out_own: Whether the query's patient is to be left out.
+        turned: Whether images with a region are encoded turned and mirrored too.
     """
-    encodings = iter(_encodings(session, [image for image in images if image is not None]))
+    pictures = _prepared(session, [image for image in images if image is not None])
+    encodings = iter(zip(pictures, session.loaded.encoder.encode(pictures) if pictures else [], strict=True))
     host: tuple[str, ...] = ()
     if any(image is not None for image in images):
         from medlike.inference.encoding import golden_warnings
@@ -228,7 +206,9 @@ def encode_queries(
     encoded_queries = []
     for query, image in zip(queries, images, strict=True):
         if image is not None:
-            encoded = _of_image(session, query, image, next(encodings), leave_out_own)
+            picture, encoding = next(encodings)
+            seen = turned_cells(session.loaded.encoder, picture) if turned and query.region else None
+            encoded = _of_image(session, query, image, encoding, leave_out_own, seen)
             encoded = replace(encoded, warnings=encoded.warnings + host, copy=_stored_copy(session, image, view))
         elif query.id is not None:
             encoded = _of_stored(session, query, view, leave_out_own)
@@ -252,25 +232,30 @@ def _title(text: TextQuery | None, image: str) -> str:
     return f"{words} · {image}" if image else words
 
 
-def _encodings(session: "Session", images: "Sequence[Image]") -> "Sequence[Encoding]":
+def _prepared(session: "Session", images: "Sequence[Image]") -> "list[Prepared]":
     if not images:
         return []
     from medlike.imaging import prepare
     from medlike.inference.encoding import image_size
 
-    encoder = session.loaded.encoder
-    return list(encoder.encode([prepare(image, image_size(encoder)) for image in images]))
+    return [prepare(image, image_size(session.loaded.encoder)) for image in images]
 
 
 def _of_image(
-    session: "Session", query: Query, image: "Image", encoding: "Encoding", leave_out_own: bool
+    session: "Session",
+    query: Query,
+    image: "Image",
+    encoding: "Encoding",
+    leave_out_own: bool,
+    turned: NDArray[np.uint64] | None,
 ) -> EncodedQuery:
     owner = _owner(session, image) if leave_out_own else {}
     size = (image.width, image.height)
     region: Region | None = None
     warnings: tuple[str, ...] = ()
     if query.region is not None and encoding.cells is not None:
-        region, warnings = _region(query.region, size, encoding.cells, encoding.cell_mask, query_picture(image))
+        shown = query_picture(image)
+        region, warnings = region_of(query.region, size, encoding.cells, encoding.cell_mask, shown, turned)
     return EncodedQuery(
         encoding.code,
         encoding.content,
@@ -332,7 +317,7 @@ def _of_stored(session: "Session", query: Query, view: View, leave_out_own: bool
         if cells is None:
             raise QueryError(f"image {id} has no local codes: run `medlike reindex`")
         picture = session.pictures.picture(id, view.generation)
-        region, warnings = _region(query.region, (row.width, row.height), cells, mask, picture)
+        region, warnings = region_of(query.region, (row.width, row.height), cells, mask, picture)
     return EncodedQuery(
         np.frombuffer(stored.code, np.uint8),
         np.frombuffer(stored.content, np.int8),
@@ -368,52 +353,3 @@ def _stored_verdict(stored: EncodingRow) -> JsonObject | None:
 
 def _stored_title(id: str) -> str:
     return f"stored {id[:8]}"
-
-
-def _region(
-    box: Sequence[float],
-    size: tuple[int, int],
-    cells: NDArray[np.uint64],
-    mask: NDArray[np.bool_] | None,
-    picture: Picture | None,
-) -> tuple[Region, tuple[str, ...]]:
-    """The cells that hold a box of the image's own pixels; and what is to be said about it."""
-    from medlike.imaging import Letterbox
-
-    width, height = size
-    x0, y0, x1, y1 = box
-    inside = (max(x0, 0.0), max(y0, 0.0), min(x1, float(width)), min(y1, float(height)))
-    if inside[0] >= inside[2] or inside[1] >= inside[3]:
-        raise QueryError(f"the region {list(box)} lies outside of the image of {width} x {height} pixels")
-    warnings = []
-    if inside != (x0, y0, x1, y1):
-        warnings.append(f"the region was cut to the image of {width} x {height} pixels")
-    place = Letterbox.of(height, width)
-    row0, column0, row1, column1 = place.cells(inside)
-    codes = np.ascontiguousarray(cells[row0:row1, column0:column1])
-    valid = place.valid_cells() if mask is None else mask
-    counted = np.ascontiguousarray(valid[row0:row1, column0:column1])
-    if not counted.any():
-        # A box so thin that it touches only cells whose centre is padding: they are all there is.
-        counted = np.ones_like(counted)
-    share = _flat(picture, place, (row0, column0, row1, column1), counted)
-    if share > FLAT:
-        warnings.append(f"{100 * share:.0f} % of the region is flat: what is found may have little to do with it")
-    return Region(inside, codes, counted), tuple(warnings)
-
-
-def _flat(
-    picture: Picture | None, place: "Letterbox", cells: tuple[int, int, int, int], counted: NDArray[np.bool_]
-) -> float:
-    """Share of a window's counted cells whose pixels hardly vary; 0 where the pixels are gone."""
-    if picture is None:
-        return 0.0
-    from medlike.imaging import from_array, prepare
-
-    # A preview is smaller than the image, but letterboxes to the same place up to a pixel.
-    square = prepare(from_array(picture)).pixels
-    side = place.size // GRID
-    row0, column0, row1, column1 = cells
-    window = square[row0 * side : row1 * side, column0 * side : column1 * side].astype(np.float32)
-    blocks = window.reshape(row1 - row0, side, column1 - column0, side)
-    return float((blocks.std(axis=(1, 3)) < _FLAT_SPREAD)[counted].mean())

@@ -1,17 +1,22 @@
-"""Familiarity: whether anything in the archive is alike, judged by how similar its own images are to each other."""
+"""Familiarity: whether anything in the archive is alike, judged by how similar its own images are to each other.
+
+The query's mean similarity to its five nearest images is compared with that of the 200 images of a sample that are most
+like the query, each with the five nearest of other patients: a local conformal p-value, made anew in each generation.
+"""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
 from medlike.types import Json, JsonObject
 
-#: Share of an archive's own images that are this far from all others, up to which nothing is called alike. By design it
-#: is also the share of false alarms; chosen on development images of which whole kinds were left out.
+#: Share of the archive's images around the query that are this far from their neighbours, up to which nothing is called
+#: alike. It is about the share of false alarms: see docs/results/familiar.md.
 THRESHOLD = 0.05
+LOCAL = 200  # images of the sample that say what is usual around a query
 HARDLY = 0.1  # the same, up to which hardly anything is called alike
 UNITS = 100  # patients, or studies where these are not known, without which nothing is judged
-#: The most similar image is looked for among so many nearest by code.
-SHORTLIST = 10
+#: The most similar images are looked for among so many nearest by code, as many as the default order looks at.
+SHORTLIST = 999
 
 
 @dataclass(frozen=True)
@@ -20,12 +25,12 @@ class Familiarity:
 
     Attributes:
         alike: False if nothing is alike; None if that cannot be judged.
-        similarity: Similarity of the most similar image but the query itself, among the ten nearest by code that pass
-            the filter; None if there is none.
-        usual: Median similarity of the archive's images to their most similar one of another patient and study;
-            None if no image has one.
-        share: Share of these images whose neighbour is no more similar, 0 to 1; None without `usual` or `similarity`.
-        units: How many images that share is of, one of each patient.
+        similarity: Mean similarity of the five most similar images but the query itself, among the 999 nearest by code
+            that pass the filter; of fewer where there are fewer, None if there is none.
+        usual: Median of the same for those images of a sample that are most like the query, 200 at most, to images of
+            other patients and studies; None if no image has a neighbour.
+        share: Share of these images whose neighbours are no more similar, 0 to 1; None without `usual` or `similarity`.
+        units: How many images the sample has, one of each patient.
         filtered: True if only images that pass a filter were compared with the query.
     """
 

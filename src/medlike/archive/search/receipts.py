@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 TEXTS = "texts"  # under "of", where texts were searched and not images
 FORMER_DISTANCE = "share"  # the distance of regions in receipts that name none
+FORMER_TURNS = "rearranged"  # and how they were turned
 
 Answered = TypeVar("Answered", "Result", "TextResult")
 
@@ -46,6 +47,8 @@ def receipt(
     if encoded.region is None or settings.region_distance == FORMER_DISTANCE:
         # Receipts from before there was a choice say nothing of it.
         unstated.add("region_distance")
+    if encoded.region is None or encoded.region.turned is None:
+        unstated.add("region_turns")
     stated = {name: value for name, value in asdict(settings).items() if name not in unstated}
     return {
         "archive": session.loaded.archive_id,
@@ -67,7 +70,7 @@ def recalled(session: "Session", stated: Mapping[str, Json]) -> tuple[SearchSett
     """
     try:
         digest, generation = str(stated["bundle"]), int(stated["generation"])
-        settings = {"region_distance": FORMER_DISTANCE, **stated["settings"]}
+        settings = {"region_distance": FORMER_DISTANCE, "region_turns": FORMER_TURNS, **stated["settings"]}
         chosen = replace(SearchSettings.of(**settings), generation=generation)
         encoded = EncodedQuery.of_facts(stated["query"])
     except (KeyError, TypeError, ValueError) as error:

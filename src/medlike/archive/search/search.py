@@ -14,9 +14,10 @@ from medlike.archive.index.columns import Value
 from medlike.archive.index.filters import Condition, Filter
 from medlike.archive.index.index import Part, View
 from medlike.archive.index.known_fields import require_fields
+from medlike.archive.index.neighbours import NEAREST
 from medlike.archive.index.segment import HASH_COLUMNS
 from medlike.archive.search.encoded_query import EncodedQuery, encode_queries, preload, query_picture, read_images
-from medlike.archive.search.familiarity import SHORTLIST, THRESHOLD, UNITS, Familiarity
+from medlike.archive.search.familiarity import LOCAL, SHORTLIST, THRESHOLD, UNITS, Familiarity
 from medlike.archive.search.fusion import weights
 from medlike.archive.search.hits import Groups, hits
 from medlike.archive.search.query import Query
@@ -29,12 +30,13 @@ from medlike.archive.search.settings import SearchSettings
 from medlike.archive.search.text_search import Ranking
 from medlike.archive.storage.rows import TEXT_COLUMNS
 from medlike.codes import hamming
-from medlike.codes.templates import SCALES, Template
+from medlike.codes.templates import ORIENTATIONS, SCALES, Template
 from medlike.errors import QueryError
 from medlike.types import Json
 
 if TYPE_CHECKING:
     from medlike.archive.index.indexes import CodedImages
+    from medlike.archive.index.neighbours import Vicinity
     from medlike.archive.session import Session
     from medlike.imaging import Image
 
@@ -61,7 +63,8 @@ def search_many(session: "Session", queries: Sequence[object], **settings: objec
     clock.stage("encode")
     pictures = read_images(session, prepared)
     clock.stage("read")
-    encoded = encode_queries(session, prepared, pictures, view, chosen.exclude_own_patient)
+    turned = chosen.orientations == ORIENTATIONS and chosen.region_turns == "encoded"
+    encoded = encode_queries(session, prepared, pictures, view, chosen.exclude_own_patient, turned)
     encoded = [query.under(images.fit) for query in encoded]
     clock.stage("encode")
     results = _answer(session, images, view, encoded, chosen, clock)
@@ -218,19 +221,32 @@ def _familiarity(
     """
     if nearest is None:
         nearest = rank(fields, query.code, query.content, SHORTLIST + 1)
-    first = zip(nearest.ids[: SHORTLIST + 1].astype(">u8"), nearest.similarity.tolist(), strict=False)
-    others = [similarity for id, similarity in first if id.tobytes().hex() != query.itself][:SHORTLIST]
-    similarity = max(others, default=None)
-    usual, median = session.loaded.usual(images, view)
-    units = len(usual)
+    others = nearest.take(slice(0, SHORTLIST + 1))
+    if query.itself is not None:
+        others = others.take((others.ids != np.frombuffer(bytes.fromhex(query.itself), ">u8")).any(axis=1))
+    nearest_few = np.sort(others.similarity[:SHORTLIST])[::-1][:NEAREST].astype(np.float64)
+    similarity = float(np.float32(nearest_few.sum() / len(nearest_few))) if len(nearest_few) else None
+    vicinity = session.loaded.vicinity(images, view)
+    units = len(vicinity.closeness)
     if not units:
         return Familiarity(None, similarity, None, None, 0, filtered)
+    around = _around(vicinity, query.content)
+    # `np.median` would load numpy.ma.
+    median = float(around[[(len(around) - 1) // 2, len(around) // 2]].mean())
     if similarity is None:
         return Familiarity(None, None, median, None, units, filtered)
     # A neighbour that is a near-duplicate counts for the query and not for the sample, which errs towards "alike".
-    farther = int(np.searchsorted(usual, np.float32(similarity), side="right"))
-    alike = None if units < UNITS else (1 + farther) / (1 + units) > THRESHOLD
-    return Familiarity(alike, similarity, median, farther / units, units, filtered)
+    farther = int(np.searchsorted(around, np.float32(similarity), side="right"))
+    alike = None if units < UNITS else (1 + farther) / (1 + len(around)) > THRESHOLD
+    return Familiarity(alike, similarity, median, farther / len(around), units, filtered)
+
+
+def _around(vicinity: "Vicinity", content: NDArray[np.int8]) -> NDArray[np.float32]:
+    """Return the closeness of the LOCAL sampled images that are most like a content vector, ascending."""
+    if len(vicinity.closeness) <= LOCAL:
+        return np.sort(vicinity.closeness)
+    alike = vicinity.vectors @ content.astype(vicinity.vectors.dtype) / vicinity.lengths
+    return np.sort(vicinity.closeness[np.argsort(-alike, kind="stable")[:LOCAL]])
 
 
 def _template(
@@ -241,7 +257,8 @@ def _template(
     if settings.rank == "radius" or settings.radius is not None:
         raise QueryError("radius counts bits of the whole image's code: leave it out where a region is searched")
     scales = SCALES if settings.scales == 3 else SCALES[:1]
-    template = Template.of(query.region.codes, query.region.counted, settings.orientations, scales)
+    region = query.region
+    template = Template.of(region.codes, region.counted, settings.orientations, scales, region.turned)
     if settings.region_distance == "share" or len(scales) == 1:
         return template
     return template.standardised(session.loaded.cells(images, view))

@@ -12,6 +12,7 @@ DEFAULT_RANK: Rank = "neighbours"
 Grouping = Literal["series", "study"]
 Codes = Literal["fitted", "trained"]
 RegionDistance = Literal["standardised", "share"]
+RegionTurns = Literal["encoded", "rearranged"]
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,8 @@ class SearchSettings:
         region_weight: Share of the region in the distance, above 0, at most 1. The rest is the whole image's.
         region_distance: For a region: "standardised" compares windows of different size by how unlikely they are in the
             archive, "share" by their share of differing bits. `Hit.distance` is the share in both.
+        region_turns: For a region of an image that is given, and 8 orientations: "encoded" encodes that image in each
+            orientation, "rearranged" turns the cells of one encoding, as always for a stored image.
         shortlist: For a region: compare only this many images, the nearest by their whole codes. None compares all.
         weights: For words: weights of the fused rankings, 1 unless given, 0 to leave one out. "words" is the words of
             texts and fields, "texts" the meaning of texts, "pictures" that of pictures, "image" the query's image.
@@ -85,6 +88,13 @@ class SearchSettings:
             "their share of differing bits, which favours small ones (share)."
         ),
     ] = "standardised"
+    region_turns: Annotated[
+        RegionTurns,
+        Option(
+            "With --region of a file: encode the query in all eight orientations (encoded), or turn the codes of one "
+            "encoding (rearranged): faster, but finds less of what is turned."
+        ),
+    ] = "encoded"
     shortlist: Annotated[
         int | None,
         Option(
@@ -129,6 +139,7 @@ class SearchSettings:
         if not 0 < self.region_weight <= 1:
             raise QueryError(f"region_weight is {self.region_weight!r}: give a number above 0, at most 1")
         _one_of("region_distance", self.region_distance, get_args(RegionDistance))
+        _one_of("region_turns", self.region_turns, get_args(RegionTurns))
         _one_of("codes", self.codes, (None, *get_args(Codes)))
         _at_least("depth", self.depth, 1, "give a number of images")
         if self.weights is not None:
@@ -165,6 +176,7 @@ class SearchKeywords(TypedDict, total=False):
     scales: int
     region_weight: float
     region_distance: RegionDistance
+    region_turns: RegionTurns
     shortlist: int | None
     weights: Mapping[str, float] | None
     depth: int
