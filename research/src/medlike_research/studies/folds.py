@@ -176,7 +176,9 @@ def fold_features(bench: Bench, away: frozenset[str], seed: int) -> FoldFeatures
     judged = collection(bench).where(can_be_headline)
     plan = _plan(bench, away, seed)
     network, recipe = plan.settings()
-    facts = [bench.split.digest, [s.path for s in collection(bench)], asdict(plan), asdict(network), asdict(recipe)]
+    # Like the device, the precision does not change what is measured; trainings from before it had a name stay valid.
+    named = {name: value for name, value in asdict(plan).items() if name != "precision"}
+    facts = [bench.split.digest, [s.path for s in collection(bench)], named, asdict(network), asdict(recipe)]
     name = hashlib.sha256(json.dumps([*facts, bench.stem_digest], default=str).encode()).hexdigest()[:16]
     work, cache = bench.work / "runs" / name, bench.work / "maps"
     kept = work / "features.npz"
@@ -258,7 +260,8 @@ def _plan(bench: Bench, away: frozenset[str], seed: int) -> TrainingPlan:
     if settings.limit is not None:
         changes["batch"] = 16  # a thinned collection has few pictures; larger batches would be refused
     return TrainingPlan(
-        settings.preset, BITS, "ours", changes, 1, seed, settings.stem, settings.device, tuple(sorted(away))
+        settings.preset, BITS, "ours", changes, 1, seed, settings.stem, settings.device,
+        leave_out=tuple(sorted(away)),
     )
 
 
