@@ -23,7 +23,13 @@ from medlike.inference.encoding import quantised, unit_length
 from medlike.metrics import bootstrap_interval, holm, paired_permutation, score, score_counts
 from medlike.types import F32, F64, I8, I64, U8
 from medlike_research.studies.bench import Bench
-from medlike_research.studies.folds import FoldFeatures, collection, deal_sources, fold_features
+from medlike_research.studies.folds import (
+    FoldFeatures,
+    collection,
+    deal_sources,
+    fold_features,
+    scanners_left_out,
+)
 from medlike_research.studies.study import Cell, Result, Study, Summary
 
 QUESTION = (
@@ -45,6 +51,7 @@ CONTENT = "content vectors, exact"
 FITTED, FROM_TRAIN = f"fitted codes, {BITS} bits", f"the same fit from the train part, {BITS} bits"
 ORDERS = {order: f"fitted, {order}" for order in ("shortlist", "exact", "neighbours")}
 DEFAULT = ORDERS["neighbours"]
+NO_SCANNER = "without"  # begins the names of folds that leave out a kind of scanner
 _SECONDS = 1200.0
 
 #: Distances of Q queries to N gallery images: float32 [Q, N]; equal ones are in no order.
@@ -52,27 +59,28 @@ Distances = Callable[[I64, I64], F32]
 
 
 def cells(bench: Bench) -> list[Cell]:
-    """One cell a fold and seed; none with fewer than two folds."""
+    """One cell a fold and seed, and one a kind of scanner for the first seed; none with fewer than two folds."""
     if bench.settings.folds < 2:
         return []
-    dealt = deal_sources(bench.wide, bench.settings.folds)
+    dealt = [(f"fold-{number}", away) for number, away in enumerate(deal_sources(bench.wide, bench.settings.folds))]
+    scanners = [(f"{NO_SCANNER}-{kind}", away) for kind, away in scanners_left_out(bench.wide).items()]
     return [
-        Cell(f"fold-{number}-seed-{seed}", _run(bench, number, away, seed), _SECONDS, "fold", of_bundle=False)
-        for seed in bench.settings.seeds
-        for number, away in enumerate(dealt)
+        Cell(f"{name}-seed-{seed}", _run(bench, name, away, seed), _SECONDS, "fold", of_bundle=False)
+        for turn, seed in enumerate(bench.settings.seeds)
+        for name, away in (dealt if turn else dealt + scanners)
     ]
 
 
-def _run(bench: Bench, number: int, away: frozenset[str], seed: int) -> Callable[[], Result]:
+def _run(bench: Bench, fold: str, away: frozenset[str], seed: int) -> Callable[[], Result]:
     def run() -> Result:
         held = _Held.of(bench, fold_features(bench, away, seed), away)
         measured: dict[str, dict[str, Result]] = {}
         for name, distances in methods(held).items():
-            bench.say(f"fold {number}, seed {seed}: {name}")
+            bench.say(f"{fold}, seed {seed}: {name}")
             for protocol, found in _measure(held, distances).items():
                 measured.setdefault(protocol, {})[name] = found
         known = away - apart_sources(collection(bench))
-        return {"fold": number, "seed": seed, "left_out": sorted(known), "protocols": measured}
+        return {"fold": fold, "seed": seed, "left_out": sorted(known), "protocols": measured}
 
     return run
 
@@ -256,27 +264,45 @@ def _result(values: Mapping[str, F64], units: I64, sources: np.ndarray) -> Resul
 
 def summarise(bench: Bench, done: Mapping[str, Result]) -> Summary:
     """Every way to search over all folds and seeds, unknown sources first; the worst sources; tests."""
-    results = list(done.values())
-    names = list(dict.fromkeys(name for result in results for name in result["protocols"][EVERYTHING]))
-    asked = {name: {protocol: _asked(results, protocol, name) for protocol in PROTOCOLS} for name in names}
+    results = [result for result in done.values() if not _of_scanner(result)]
+    harder = [result for result in done.values() if _of_scanner(result)]
+    names = list(dict.fromkeys(name for result in done.values() for name in result["protocols"][EVERYTHING]))
     main = [name for name in names if ":" not in name and "images" not in name]
     swept = [name for name in names if name not in main]
-    tables = [
-        _table("Ways to search, sources never trained on", main, asked),
-        _compared(main, asked),
-        _worst(main, results),
-    ]
-    if swept:
+    tables = []
+    if results:
+        asked = _asked_of_all(results, names)
+        tables += [
+            _table("Ways to search, sources never trained on", main, asked),
+            _compared(main, asked),
+            _worst(main, results),
+        ]
+    if harder:
+        title = "Ways to search, no image of that kind of scanner ever trained on"
+        tables.append(_table(title, main, _asked_of_all(harder, main)))
+    if swept and results:
         tables.append(_table("What a fit is made of", [FITTED, ORDERS["exact"], *swept], asked, intervals=False))
+    seeds = sorted({int(result["seed"]) for result in results})
     left = "; ".join(
-        f"fold {result['fold']}: {', '.join(result['left_out'])}" for result in results if not result["seed"]
+        f"{result['fold']}: {', '.join(result['left_out'])}"
+        for result in [*results, *harder]
+        if result["seed"] == min(int(r["seed"]) for r in done.values())
     )
     notes = [
         f"Left out of training and of the train part's fit: {left}.",
+        f"Seeds of the folds of sources: {', '.join(map(str, seeds))}; a kind of scanner was left out once.",
         "Fits are made of the gallery's own vectors, without labels, except where the train part is named; the gallery "
         "holds the gallery part of the known sources and all images of the unknown ones that are no queries.",
     ]
     return Summary(tables, [], notes)
+
+
+def _of_scanner(result: Result) -> bool:
+    return str(result["fold"]).startswith(NO_SCANNER)
+
+
+def _asked_of_all(results: Sequence[Result], names: Sequence[str]) -> dict[str, dict[str, _Asked]]:
+    return {name: {protocol: _asked(results, protocol, name) for protocol in PROTOCOLS} for name in names}
 
 
 _Asked = tuple[dict[str, F64], I64]
@@ -284,11 +310,11 @@ _Asked = tuple[dict[str, F64], I64]
 
 def _asked(results: Sequence[Result], protocol: str, method: str) -> _Asked:
     """Values of all queries by metric, seeds averaged, and their units. Within sources, every source counts alike."""
-    by_fold: dict[tuple[int, str], list[Result]] = {}
+    by_fold: dict[tuple[str, str], list[Result]] = {}
     for result in results:
         for name, found in result["protocols"].items():
             if method in found and (name == protocol or (protocol == WITHIN and name.startswith(f"{WITHIN} "))):
-                by_fold.setdefault((int(result["fold"]), name), []).append(found[method])
+                by_fold.setdefault((str(result["fold"]), name), []).append(found[method])
     values: dict[str, list[F64]] = {metric: [] for metric in METRICS}
     units = []
     for found in by_fold.values():

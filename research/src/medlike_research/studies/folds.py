@@ -92,6 +92,29 @@ def deal_sources(data: Dataset, folds: int) -> list[frozenset[str]]:
     return [frozenset(found) for found in dealt]
 
 
+#: Modalities whose scanners are of one kind: projection X-ray, cross sections, sound, and the others.
+KINDS_OF_SCANNER = (("CT",), ("MR",), ("XR", "MG", "XA"), ("US", "PT", "NM"))
+_SOME = 0.1  # share of a source's images that makes the source one of a kind of scanner
+
+
+def scanners_left_out(data: Dataset) -> dict[str, frozenset[str]]:
+    """Return, for each kind of scanner, every source with such images, related ones together.
+
+    A source of several kinds leaves with each. Kinds that leave no source to train on are left out.
+    """
+    images: dict[str, Counter[str]] = {}
+    for sample in data:
+        if not sample.is_ood:
+            images.setdefault(sample.source, Counter())[sample.modality] += 1
+    found: dict[str, frozenset[str]] = {}
+    for kind in KINDS_OF_SCANNER:
+        shows = {s for s, counts in images.items() if sum(counts[m] for m in kind) >= _SOME * counts.total()}
+        away = frozenset(s for family in _families(data) if shows & set(family) for s in family)
+        if away and away != images.keys():
+            found["+".join(kind)] = away
+    return found
+
+
 def _families(data: Dataset) -> list[tuple[str, ...]]:
     """The sources of in-domain images, those of kin together, sorted."""
     return families(sample for sample in data if not sample.is_ood)
