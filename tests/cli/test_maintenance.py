@@ -44,7 +44,10 @@ def test_upgrade(own):
     assert "upgrading needs up to" in done.err and "upgrading needs" not in again.err
     assert done.code == 0 and "digests added to 25 rows of links" in done.out and "cannot be told" in done.out
     again = medlike("upgrade", "-a", own, "-f", "json").json
-    assert again == {"former": 3, "format": 3, "sealed": {}, "received": 0, "fit": None, "sentences": 0}
+    assert again == {
+        "former": 3, "format": 3, "sealed": {}, "received": 0, "fit": None, "sentences": 0, "text": None,
+        "encoded": 0, "lost": [],
+    }  # fmt: skip
     assert medlike("verify", "-a", own).err == ""
 
 
@@ -97,7 +100,8 @@ def test_bundle_info():
     listed = medlike("bundle", "info", "--format", "json").json
     assert "medlike-itq-64" in [bundle["name"] for bundle in listed]
     one = medlike("bundle", "info", "medlike-itq-64", "-f", "json").json
-    assert one["bits"] == 64 and len(one["digest"]) == 64
+    assert one["bits"] == 64 and len(one["digest"]) == 64 and one["text_part"] is None
+    assert {bundle["name"]: bundle["text_part"] for bundle in listed}[default()] == "medlike-text-16"
     assert medlike("bundle", "info", "nonsense").code == 1
 
 

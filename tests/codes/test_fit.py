@@ -97,6 +97,46 @@ def test_directions_are_evened_out():
     assert spreads[0] > 2 and spreads[1] == pytest.approx(1, abs=0.05)
 
 
+def nuisance(rank=3, size=0.5, seed=5):
+    """A factor [40, rank] of the scatter of altered copies, in random directions."""
+    return size * np.linalg.qr(np.random.default_rng(seed).normal(size=(sum(WIDTHS), rank)))[0]
+
+
+def test_directions_are_those_of_the_generalised_eigenproblem():
+    from scipy.linalg import eigh
+
+    content, _ = contents(400)
+    factor, shares = nuisance(), np.ones(3) / np.sqrt(3)
+    fit = learned(content, np.ones(400), WIDTHS, 16, (1, 1, 1), directions=6, power=0.0, nuisance=factor, damping=0.5)
+    rows = weighed(content, WIDTHS, shares).astype(float) / LENGTH
+    scatter = factor @ factor.T / 3
+    scatter += 0.5 * np.trace(scatter) / 40 * np.eye(40)
+    slow = eigh(np.cov(rows.T, bias=True), scatter)[1][:, ::-1][:, :6]
+    for fast, right in zip(fit.directions.astype(float).T, slow.T, strict=True):
+        cosine = fast @ right / np.linalg.norm(fast) / np.linalg.norm(right)
+        assert abs(cosine) == pytest.approx(1, abs=1e-4)
+
+
+def test_an_altered_copy_is_nearest_its_original_where_nuisance_is_known():
+    content, _ = contents(600)
+    factor = nuisance(size=1.0)
+    random = np.random.default_rng(1)
+    moved = content / 127 + random.normal(size=(600, 3)) * 1.5 @ factor.T
+    copies = np.rint(moved / np.abs(moved).max(axis=1, keepdims=True) * 127).astype(np.int8)
+    first = {}
+    for known, given in (("not", None), ("known", factor)):
+        fit = fitted(weights=(1, 1, 1), directions=32, power=0.0, nuisance=given, damping=0.02)
+        stored, asked = (fit.encode(rows)[1].astype(float) for rows in (content, copies))
+        stored, asked = (rows / np.linalg.norm(rows, axis=1, keepdims=True) for rows in (stored, asked))
+        first[known] = np.mean((asked @ stored.T).argmax(axis=1) == np.arange(600))
+    assert first["known"] > 0.9 > 0.6 > first["not"]
+
+
+def test_nuisance_of_another_width_is_refused():
+    with pytest.raises(QueryError, match="nuisance is of 39 entries, the content vectors have 40"):
+        fitted(nuisance=nuisance()[1:])
+
+
 def test_an_image_that_counts_more_draws_the_mean_to_itself():
     content, _ = contents(200)
     even = learned(content, np.ones(200), WIDTHS, 16, (1, 1, 1))

@@ -106,3 +106,16 @@ def test_attributions_stand_at_the_end_of_a_page():
     text = page.page([answer()], attributions=["A. Author; <terms>"])
     assert text.index("<h2>Images</h2>") < text.index("<li>A. Author; &lt;terms&gt;</li>")
     assert "<h2>Images</h2>" not in page.page([answer()])
+
+
+def test_a_mirror_image_is_marked(written, capsys):
+    from medlike.cli.answers import show
+
+    words = "mirror image of the query"
+    result = answer(Hit(1, "a" * 32, 0, 1.0, mirrored=True), Hit(2, "b" * 32, 3, 0.9), familiarity=STRANGE)
+    sheet.draw([result], tile=300)
+    assert [text for text, *_ in written].count(words) == 1
+    assert page.page([result]).count(words) == 1
+    show(result)
+    assert capsys.readouterr().out.count(f"({words})") == 1
+    assert [hit.get("mirrored") for hit in result.as_dict()["hits"]] == [True, None]

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from medlike_research.studies import adaptation
+from medlike_research.studies import adaptation, search_orders
 from medlike_research.studies.adaptation import DEFAULT, METRICS, STRANGE, WITHIN
 
 GALLERY = np.arange(4)
@@ -14,22 +14,22 @@ def fixed(*rows):
 
 
 def test_equal_distances_are_put_in_the_second_order():
-    found = adaptation._tied(fixed([2, 1, 2, 0]), fixed([0.1, 0.5, -0.9, 0.9]))(np.array([0]), GALLERY)
+    found = search_orders.tied(fixed([2, 1, 2, 0]), fixed([0.1, 0.5, -0.9, 0.9]))(np.array([0]), GALLERY)
     assert found.tolist() == [[3, 1, 2, 0]]
 
 
 def test_a_shortlist_is_in_the_second_order_and_the_rest_keeps_the_first(monkeypatch):
-    monkeypatch.setattr(adaptation, "SHORTLIST_IMAGES", 2)
-    found = adaptation._shortlist(fixed([0, 1, 2, 3]), fixed([0.5, -0.5, -0.9, -1.0]))(np.array([0]), GALLERY)
+    monkeypatch.setattr(search_orders, "SHORTLIST_IMAGES", 2)
+    found = search_orders.shortlist(fixed([0, 1, 2, 3]), fixed([0.5, -0.5, -0.9, -1.0]))(np.array([0]), GALLERY)
     assert found.tolist() == [[1, 0, 2, 3]]
 
 
 def test_neighbours_of_neighbours_come_first_and_the_query_is_none_of_them():
     angles = np.radians([0, 70, 45, 20, 160, -80])
     vectors = np.rint(127 * np.stack([np.cos(angles), np.sin(angles)], axis=1)).astype(np.int8)
-    by_angle = adaptation._cosine((vectors / 127).astype(np.float32))
+    by_angle = search_orders.cosine((vectors / 127).astype(np.float32))
     queries, gallery = np.array([0]), np.arange(6)
-    found = adaptation._neighbours(adaptation._shortlist(by_angle, by_angle), vectors)(queries, gallery)
+    found = search_orders.neighbours(search_orders.shortlist(by_angle, by_angle), vectors)(queries, gallery)
     order = np.argsort(found[0], kind="stable")
     assert sorted(found[0]) == sorted(range(6)) and order[0] in (0, 3)
     # Through 20 and 45 degrees the image at 70 is nearer than the one at -80, which is alone.

@@ -194,7 +194,7 @@ def test_an_unknown_study_lists_the_known_ones():
         find_study("speeed")
 
 
-@pytest.mark.parametrize("name", ["bits", "ood", "robustness", "perception", "cross-domain"])
+@pytest.mark.parametrize("name", ["bits", "ood", "known-item", "robustness", "perception", "cross-domain"])
 def test_studies_of_a_bundle_run_on_a_small_collection(bench, name, tmp_path, monkeypatch):
     from medlike_research.studies import bits, perception, robustness
 
@@ -205,6 +205,7 @@ def test_studies_of_a_bundle_run_on_a_small_collection(bench, name, tmp_path, mo
     monkeypatch.setattr(perception, "CANDIDATES", 12)
     only = {
         "robustness": ["change-jpeg*", "change-inversion"],
+        "known-item": ["half-size", "mirrored"],
         "bits": ["float-*", "*-8", "*-16"],
         "ood": ["thresholds", "known", "kinds-*", "shifts*"],
     }.get(name, ["*"])

@@ -390,19 +390,26 @@ class Archive:
         """
         return self._writer.fit(bits, progress, wait)
 
-    def upgrade(self, progress: "Progress[UpgradeReport] | None" = None, wait: float = 0.0) -> "UpgradeReport":
+    def upgrade(
+        self,
+        progress: "Progress[UpgradeReport] | None" = None,
+        wait: float = 0.0,
+        encode_again: bool = False,
+    ) -> "UpgradeReport":
         """Bring an archive that an earlier medlike made to the newest format, and return what was done.
 
-        Receipts stay as they are, and answers do unless codes are then fitted to the archive (`fit`), which is done if
-        it is time, or fields of images are encoded under its text bundle; no pixels are needed. Rows get the digests
-        by which later damage is noticed; damage from before cannot be told any more. An earlier medlike then refuses
-        the archive. An interrupted call can be repeated.
+        Receipts stay as they are. Answers do, unless codes are then fitted to the archive (`fit`), which is done if it
+        is time, or texts and fields of images are encoded under a text bundle; no pixels are needed. Rows get the
+        digests by which later damage is noticed; damage from before cannot be told any more. An earlier medlike then
+        refuses the archive. An interrupted call can be repeated.
 
         Args:
             progress: Called with the report so far.
             wait: Seconds to wait for another writer.
+            encode_again: Also encode every image under the default bundle and switch to it, as `reindex` does. It does
+                not switch if the pixels and the preview of an image are gone; the report lists these images as `lost`.
         """
-        return self._writer.upgrade(progress, wait)
+        return self._writer.upgrade(progress, wait, encode_again)
 
     def session(self, viewer: Viewer = OWNER) -> AbstractContextManager[Session]:
         """Open a session, a frozen view of one generation under one pair of bundles, and return it.

@@ -6,7 +6,8 @@
     arrays.safetensors    everything else: outlier reference and calibration, golden inputs and their bits
 
 There are two kinds. An image bundle turns pictures into codes; a text bundle brings the content vectors of one
-image bundle and sentences into one space. Each is refused where the other is asked for.
+image bundle and sentences into one space. Each is refused where the other is asked for. An image bundle is joint where
+its folder holds the text bundle that goes with it, in `text/`. A view (`bundle.view`) shares tensors with another.
 
 The digest is the sha256 of bundle.json in canonical form without the digest itself; since that holds the
 sha256 of each file, it covers every byte. `encoder_digest` covers the graph and its weights only: two bundles
@@ -15,11 +16,14 @@ that agree in it give the same codes, whatever their calibration.
 
 from __future__ import annotations
 
+import builtins
 import hashlib
 import json
+import os
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -27,8 +31,13 @@ import numpy.typing as npt
 from medlike import strict_json
 from medlike.bundle import graph_files, specification
 from medlike.bundle.phantoms import SIZE, unpacked_pictures
+from medlike.bundle.session import open_session
+from medlike.bundle.view import BundleView
 from medlike.errors import BundleError
 from medlike.types import Array, JsonObject
+
+if TYPE_CHECKING:
+    from onnxruntime import InferenceSession
 
 FORMAT = 1
 SPECIFICATION = "bundle.json"
@@ -37,9 +46,12 @@ WEIGHTS = "weights.safetensors"
 ARRAYS = "arrays.safetensors"
 LARGEST = 16 << 20  # bytes of bundle.json
 FILES = (GRAPH, WEIGHTS, ARRAYS)
+TEXT_PART = "text"  # folder of the text bundle within a joint bundle
+FORMER = "former.json"
 KINDS = ("image", "text")
 DEFAULT = "medlike-hmar-64"
 DEFAULT_TEXT = "medlike-text-16"
+NUISANCE = "content.nuisance"  # an array that image bundles may have
 SHIPPED = Path(__file__).parent / "shipped"
 
 
@@ -80,8 +92,20 @@ def require_covered(graph: Path) -> None:
 
 def shipped(kind: str | None = "image") -> list[str]:
     """Return the names of the shipped bundles of a kind; None for both kinds."""
-    files = sorted(SHIPPED.glob(f"*/{SPECIFICATION}"))
-    return [file.parent.name for file in files if kind is None or _kind_of(file) == kind]
+    return [
+        name for name, path in _shipped_folders().items() if kind is None or _kind_of(path / SPECIFICATION) == kind
+    ]
+
+
+def former() -> dict[str, dict[str, str]]:
+    """Return the digests of shipped bundles of earlier releases whose graph and weights are still shipped.
+
+    Returns:
+        By digest, the name and the encoder digest.
+    """
+    file = SHIPPED / FORMER
+    known: dict[str, dict[str, str]] = strict_json.read(file, LARGEST) if file.is_file() else {}
+    return known
 
 
 def default() -> str:
@@ -98,7 +122,7 @@ def locate(name_or_path: str | Path) -> Path:
     """Return the folder of a bundle.
 
     Args:
-        name_or_path: A folder, or the name of a shipped bundle.
+        name_or_path: A folder, the name of a shipped bundle, or a digest that it had in an earlier release.
 
     Raises:
         BundleError: There is none.
@@ -107,8 +131,11 @@ def locate(name_or_path: str | Path) -> Path:
     if (path / SPECIFICATION).is_file():
         return path
     name = str(name_or_path)
-    if name in shipped(None):
-        return SHIPPED / name
+    folders = _shipped_folders()
+    if name not in folders:
+        name = former().get(name, {}).get("name", name)
+    if name in folders:
+        return folders[name]
     reason = f"{path} is a folder without {SPECIFICATION}" if path.is_dir() else f"no bundle {name!r}"
     names = ", ".join(shipped(None)) or "(none is shipped)"
     raise BundleError(f"{reason}; give a bundle's folder or one of: {names}")
@@ -132,7 +159,7 @@ class Bundle:
 
         Args:
             name_or_path: The name of a shipped bundle, or a folder.
-            kind: "image" or "text"; None accepts both.
+            kind: "image" or "text"; None accepts both. With "text", a joint bundle gives its text part.
 
         Returns:
             The bundle, every byte of it checked.
@@ -155,6 +182,8 @@ class Bundle:
             )
         bundle = Bundle(path=path, spec=spec)
         bundle.verify()
+        if kind == "text" and bundle.text_part is not None:
+            return Bundle.load(bundle.text_part, kind)
         if kind is not None and bundle.kind != kind:
             names = ", ".join(shipped(kind)) or "(none is shipped)"
             raise BundleError(
@@ -181,6 +210,14 @@ class Bundle:
         for name in FILES:
             file = self.path / name
             expected = self.spec["files"][name]["sha256"]
+            remade = self._remade.get(name)
+            if remade is not None:
+                if hashlib.sha256(remade).hexdigest() != expected:
+                    raise BundleError(
+                        f"{name} of {self.path} is damaged: a view of the bundle beside it has another sha256 than "
+                        "stated; fetch the bundle again"
+                    )
+                continue
             if not file.is_file():
                 raise BundleError(f"{file} is missing; fetch the bundle again")
             if file.stat().st_size != self.spec["files"][name]["bytes"]:
@@ -245,6 +282,22 @@ class Bundle:
         return widths if stated else (self.content_dim,)
 
     @property
+    def nuisance(self) -> Array | None:
+        """Return the factor N of the scatter N N' between an image and its altered copies; None if it is not known.
+
+        Float [content_dim, R], of content vectors whose blocks have unit length. A fit turns away from it.
+
+        Raises:
+            BundleError: It is of another width, or holds what is no number.
+        """
+        if NUISANCE not in self._arrays:
+            return None
+        factor = self._arrays[NUISANCE]
+        if factor.ndim != 2 or len(factor) != self.content_dim or not np.isfinite(factor.astype(np.float64)).all():
+            raise BundleError(f"{NUISANCE} of {self.path} is no [{self.content_dim}, R] of numbers; fetch it again")
+        return factor
+
+    @property
     def image_size(self) -> int:
         """Return the side, in pixels, of the square picture that an image bundle takes."""
         return int((self.spec.get("preprocessing") or {}).get("size", SIZE))
@@ -267,17 +320,61 @@ class Bundle:
 
     @property
     def graph(self) -> Path:
-        """Return the path of the ONNX graph."""
+        """Return the path of the ONNX graph. The weights of a view do not lie beside it: `rewrite` puts them there."""
         return self.path / GRAPH
 
     @property
+    def text_part(self) -> Path | None:
+        """Return the folder of the text bundle that an image bundle holds, None where it holds none."""
+        part = self.path / TEXT_PART
+        # Where the folder is closed to this user, there is none.
+        there = os.path.isfile(part / SPECIFICATION)  # noqa: PTH113
+        return part if self.kind == "image" and there else None
+
+    @property
+    def is_shipped(self) -> bool:
+        """Return True for a bundle in the place where medlike ships one of this name."""
+        return _shipped_folders().get(self.name) == self.path.absolute()
+
+    @property
     def bytes(self) -> int:
-        """Return the size of the folder's files in bytes."""
-        return sum((self.path / name).stat().st_size for name in (SPECIFICATION, *FILES))
+        """Return the size of its files in bytes, a view's with what it shares."""
+        stated = sum(int(self.spec["files"][name]["bytes"]) for name in FILES)
+        return stated + (self.path / SPECIFICATION).stat().st_size
+
+    def file(self, name: str) -> builtins.bytes:
+        """Return the content of a file of the bundle, also where a view shares it.
+
+        Args:
+            name: bundle.json, model.onnx, weights.safetensors or arrays.safetensors.
+        """
+        remade = self._remade.get(name)
+        return (self.path / name).read_bytes() if remade is None else remade
+
+    def session(self) -> InferenceSession:
+        """Return a session of the runtime on the graph; calls may run in parallel.
+
+        Raises:
+            BundleError: The runtime refuses the graph.
+        """
+        return open_session(self.graph, self.weights() if self._remade else None)
+
+    @cached_property
+    def _remade(self) -> dict[str, builtins.bytes]:
+        """The files of a view that are not in its folder, none of another bundle."""
+        view = BundleView.at(self.path)
+        if view is None:
+            return {}
+        beside = self.path.parent / view.of
+        place = beside if (beside / SPECIFICATION).is_file() else locate(view.of)
+        if BundleView.at(place) is not None:
+            raise BundleError(f"{self.path} is a view of {place}, which is a view itself; fetch the bundle again")
+        source = Bundle.load(place, kind=None)
+        return view.files({WEIGHTS: source.weights(), ARRAYS: source._arrays})
 
     @cached_property
     def _arrays(self) -> dict[str, Array]:
-        return _loaded(self.path / ARRAYS)
+        return self._loaded(ARRAYS)
 
     def array_names(self) -> list[str]:
         """Return the names of the arrays beside the network's weights."""
@@ -301,7 +398,18 @@ class Bundle:
 
     def weights(self) -> dict[str, Array]:
         """Return the network's weights by name, as stored: float16 or float32."""
-        return _loaded(self.path / WEIGHTS)
+        return self._loaded(WEIGHTS)
+
+    def _loaded(self, name: str) -> dict[str, Array]:
+        """Return the arrays of a safetensors file. BundleError where it is none, whatever digest is stated of it."""
+        from safetensors import SafetensorError
+        from safetensors.numpy import load, load_file
+
+        remade = self._remade.get(name)
+        try:
+            return load_file(self.path / name) if remade is None else load(remade)
+        except (SafetensorError, OSError, ValueError, KeyError) as error:
+            raise BundleError(f"{self.path / name} cannot be read ({error}); fetch the bundle again") from error
 
     def golden_inputs(self) -> npt.NDArray[np.uint8]:
         """Return the golden inputs of an image bundle: uint8 [N, S, S], S the image size.
@@ -326,15 +434,15 @@ class Bundle:
         return np.unpackbits(code, axis=1).astype(bool)
 
 
-def _loaded(file: Path) -> dict[str, Array]:
-    """Return the arrays of a safetensors file. BundleError where it is none, whatever digest is stated of it."""
-    from safetensors import SafetensorError
-    from safetensors.numpy import load_file
-
-    try:
-        return load_file(file)
-    except (SafetensorError, OSError, ValueError, KeyError) as error:
-        raise BundleError(f"{file} cannot be read ({error}); fetch the bundle again") from error
+def _shipped_folders() -> dict[str, Path]:
+    """Return the folders of the shipped bundles by name, in order; a text bundle may lie in its image bundle's."""
+    folders = {file.parent.name: file.parent for file in SHIPPED.glob(f"*/{SPECIFICATION}")}
+    for file in SHIPPED.glob(f"*/{TEXT_PART}/{SPECIFICATION}"):
+        try:
+            folders[str(strict_json.read(file, LARGEST)["name"])] = file.parent
+        except (OSError, ValueError, KeyError, TypeError):
+            continue  # it is damaged, and has no name
+    return dict(sorted(folders.items()))
 
 
 def _kind(spec: JsonObject) -> str:

@@ -14,7 +14,7 @@ import numpy as np
 
 from medlike.bundle import bundle as folder
 from medlike.bundle.phantoms import COUNT, packed_pictures, phantoms
-from medlike.bundle.session import code_values, open_session
+from medlike.bundle.session import HALF, code_values, open_session
 from medlike.bundle.text_bundle import golden_rows, golden_values
 from medlike.errors import BundleError, MissingExtra
 from medlike.files import drafted_folder
@@ -115,6 +115,8 @@ def rewrite(
 ) -> folder.Bundle:
     """Copy a bundle to `path` with the same network, some arrays and some of the specification replaced.
 
+    The copy of a view holds all of its files; that of a joint bundle has its text part.
+
     Args:
         bundle: The bundle to copy.
         path: A folder.
@@ -133,7 +135,9 @@ def rewrite(
     combined = {name: bundle.array(name) for name in bundle.array_names()} | dict(arrays or {})
     with _beside(Path(path), replace) as draft:
         for name in (folder.GRAPH, folder.WEIGHTS):
-            shutil.copyfile(bundle.path / name, draft / name)
+            (draft / name).write_bytes(bundle.file(name))
+        if bundle.text_part is not None:
+            shutil.copytree(bundle.text_part, draft / folder.TEXT_PART)
         _save_arrays(draft / folder.ARRAYS, {name: value for name, value in combined.items() if value.size})
         _seal(draft, changed)
     return folder.Bundle.load(path, kind=None)
@@ -193,7 +197,7 @@ def _externalised(model: ModelProto) -> dict[str, Array]:
         large = value.dtype == np.float32 and value.size >= HALF_FROM and value.ndim >= 2
         if large and np.abs(value).max(initial=0) < HALF_LIMIT:
             value = value.astype(np.float16)
-            tensor.name = f"{name}.half"
+            tensor.name = f"{name}{HALF}"
             tensor.data_type = TensorProto.FLOAT16
             cast = helper.make_node("Cast", [tensor.name], [name], name=f"cast.{name}", to=TensorProto.FLOAT)
             casts.append(cast)
@@ -212,7 +216,7 @@ def _point_into(model: ModelProto, weights: Path) -> None:
     length = int.from_bytes(raw[:8], "little")
     header = json.loads(raw[8 : 8 + length])
     for tensor in model.graph.initializer:
-        name = tensor.name.removesuffix(".half")
+        name = tensor.name.removesuffix(HALF)
         if name not in header or tensor.data_type not in (TensorProto.FLOAT, TensorProto.FLOAT16):
             continue
         begin, end = header[name]["data_offsets"]

@@ -20,7 +20,7 @@ TEXT_FIELDS = ("rank", "id", "kind", "text", "distance", "similarity")
 def show(result: "Result", title: str | None = None) -> None:
     """Print a result as a table, with the verdicts on query and archive above it."""
     from medlike.cli.screen import out, print_table, say
-    from medlike.display.sheet import ITSELF, judgements, measure, share
+    from medlike.display.sheet import judgements, measure, remark, share
 
     console = out()
     if title:
@@ -40,7 +40,7 @@ def show(result: "Result", title: str | None = None) -> None:
             hit.rank,
             *([", ".join(hit.words), measure(hit)] if in_words else [_distance(hit), f"{hit.similarity:z.2f}"]),
             *(hit.metadata.get(name) for name in facts[:-1]),
-            f"({ITSELF}) {hit.metadata.get(facts[-1]) or ''}" if hit.itself else hit.metadata.get(facts[-1]),
+            f"({remark(hit)}) {hit.metadata.get(facts[-1]) or ''}" if remark(hit) else hit.metadata.get(facts[-1]),
             hit.id[:SHORT] if narrow else hit.id,
             place(hit.source),
             *([f"+{hit.group_size - 1}" if hit.group_size > 1 else ""] if hit.group_size else []),

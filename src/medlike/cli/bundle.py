@@ -157,6 +157,9 @@ def info(
 
 
 def _facts(bundle: "Bundle", default: str) -> "JsonObject":
+    from medlike.bundle import Bundle
+
+    part = bundle.text_part
     return {
         "name": bundle.name,
         "kind": bundle.kind,
@@ -171,6 +174,7 @@ def _facts(bundle: "Bundle", default: str) -> "JsonObject":
         "preprocessing": bundle.spec.get("preprocessing"),
         "outlier_verdicts": bundle.kind == "image" and bool(bundle.spec.get("outlier")),
         "text": bundle.spec.get("text"),
+        "text_part": None if part is None else Bundle.load(part, kind="text").name,
         "bytes": bundle.bytes,
         "path": str(bundle.path),
         "quality": bundle.spec.get("quality"),

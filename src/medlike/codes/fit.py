@@ -22,7 +22,7 @@ from medlike.codes.packing import pack
 from medlike.codes.rotation import directions_of, learned_rotation
 from medlike.codes.threads import share
 from medlike.errors import QueryError
-from medlike.types import F64, I8, I16, I64, U8
+from medlike.types import F64, I8, I16, I64, U8, Array
 
 LENGTH = 1 << 14  # of a content vector whose blocks were brought to their lengths
 BLOCK = 1 << 11  # rows computed at a time
@@ -110,8 +110,13 @@ def learned(
     directions: int = 128,
     power: float = 0.5,
     seed: int = 0,
+    nuisance: Array | None = None,
+    damping: float = 1.0,
 ) -> Fit:
     """Fit codes to content vectors.
+
+    Where nuisance is known, directions are those of the most variance between images beside that between altered
+    copies of one image: principal directions after whitening by the copies' scatter, and as steep as that.
 
     Args:
         content: int8 [N, D].
@@ -122,6 +127,9 @@ def learned(
         directions: Directions of a fitted vector at most.
         power: How far directions are evened out: 0 not at all, 1 to equal deviations.
         seed: Seed of the rotation's start and of the rows it is fitted on.
+        nuisance: Factor float [D, R] of the scatter N N' between an image and its altered copies, of content vectors
+            whose blocks have unit length; None if it is not known.
+        damping: Variance that is added to the scatter in every direction, as a multiple of its mean.
 
     Raises:
         QueryError: The vectors carry no direction, or the widths are not theirs.
@@ -129,10 +137,11 @@ def learned(
     length = float(np.linalg.norm(weights))
     shares = tuple(float(weight) / length for weight in weights)
     mean, covariance = _moments(content, images, widths, shares)
-    columns, variances = directions_of(covariance, directions)
+    whitening = np.eye(len(mean)) if nuisance is None else _whitening(nuisance, widths, shares, damping)
+    columns, variances = directions_of(whitening @ covariance @ whitening, directions)
     if not len(variances):
         raise QueryError(f"{len(content)} images have one content vector: a fit needs images that differ")
-    columns = columns / variances ** (power / 2)
+    columns = whitening @ columns / variances ** (power / 2)
     whole = np.rint(columns * (32767 / np.abs(columns).max())).astype(np.int16)
     wide = whole.astype(np.float64)
     offset = np.rint(mean * LENGTH @ wide).astype(np.int64)
@@ -174,6 +183,18 @@ def _moments(content: I8, images: F64, widths: Sequence[int], weights: Sequence[
         rows = weighed(content[part], widths, weights).astype(np.float64) / LENGTH - mean
         covariance += (rows * images[part, None]).T @ rows / total
     return mean, covariance
+
+
+def _whitening(nuisance: Array, widths: Sequence[int], weights: Sequence[float], damping: float) -> F64:
+    """Return (S + damping mean(S))^(-1/2), [D, D], for the scatter S of altered copies; its largest value is 1."""
+    if len(nuisance) != sum(widths):
+        raise QueryError(f"nuisance is of {len(nuisance)} entries, the content vectors have {sum(widths)}")
+    factor = nuisance.astype(np.float64) * np.repeat(weights, widths)[:, None]
+    values, vectors = np.linalg.eigh(factor @ factor.T)
+    values = np.maximum(values, 0.0)
+    scales = np.sqrt(1.0 / (1.0 + values / max(damping * values.mean(), 1e-300)))
+    whitening: F64 = vectors * scales @ vectors.T
+    return whitening
 
 
 def _products(rows: I16, columns: F64) -> F64:

@@ -12,13 +12,13 @@ from medlike import files
 from medlike.archive.search.result import Hit, Result
 from medlike.display.legend import legend
 from medlike.display.sheet import (
-    ITSELF,
     MISSING,
     NOTICE,
     absent,
     described,
     judgements,
     measure,
+    remark,
     seen,
     shown_hit,
     shown_query,
@@ -70,7 +70,7 @@ def fragment(result: Result, side: int = 224) -> str:
 def _render(name: str, results: Sequence[Result], side: int, **facts: object) -> str:
     style = Markup(template("results.css").render())  # our own, not from outside
     sections = [_section(result, side) for result in results]
-    facts |= {"notice": NOTICE, "missing": MISSING, "itself": ITSELF, "legend": legend(results)}
+    facts |= {"notice": NOTICE, "missing": MISSING, "legend": legend(results)}
     return template(name).render(results=sections, style=style, **facts)
 
 
@@ -97,7 +97,7 @@ def _hit(result: Result, hit: Hit, side: int) -> JsonObject:
     return {
         "rank": hit.rank,
         "id": hit.id,
-        "itself": hit.itself,
+        "remark": remark(hit),
         "picture": _data(shown_hit(result, hit, side, hit.box is not None)),
         "more": max((hit.group_size or 1) - 1, 0),
         "measure": measure(hit),

@@ -37,7 +37,7 @@ _AGREES = 0.6  # share of equal bits from which a cell is tinted; half of them a
 _LINE = 20  # height of a small line of text
 _LABEL = 3  # lines below a hit at most
 MISSING = "picture missing"
-ITSELF = "the query itself"
+ITSELF, MIRRORED = "the query itself", "mirror image of the query"
 _SUFFIXES = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG"}
 _LINES = ("modality", "region", "body_part", "view", "label")
 
@@ -126,6 +126,11 @@ def measure(hit: Hit) -> str:
         near = f"{100 * hit.distance:.1f} % of bits"
     shares = share(hit)
     return f"{near} · similarity {hit.similarity:z.2f}" + (f" · {shares}" if shares else "")
+
+
+def remark(hit: Hit) -> str:
+    """Return what a hit is to its query: the same image, or its mirror image; empty if neither."""
+    return ITSELF if hit.itself else MIRRORED if hit.mirrored else ""
 
 
 def share(hit: Hit) -> str:
@@ -296,7 +301,8 @@ def _label(hit: Hit, side: int) -> list[tuple[str, Colour]]:
     if len(lines) > _LABEL:
         lines = [*lines[: _LABEL - 1], _fitted(f"{lines[_LABEL - 1]} …", _font(15), side)]
     measured = [(line, BRIGHT) for line in _wrapped(measure(hit), _font(16), side, " · ")]
-    return [*measured, *([(ITSELF, ACCENT)] if hit.itself else []), *((line, SOFT) for line in lines)]
+    remarks = [(line, ACCENT) for line in _wrapped(remark(hit), _font(16), side)]
+    return [*measured, *remarks, *((line, SOFT) for line in lines)]
 
 
 def _query(

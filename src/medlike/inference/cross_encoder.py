@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from medlike.bundle import Bundle, default_text, shipped
-from medlike.bundle.session import open_session
 from medlike.bundle.text_bundle import BOTH, IMAGE, TEXT, cross_values, golden_values
 from medlike.errors import BundleError, InputError
 from medlike.inference.encoder import GOLDEN_SHARE, Encoder, golden_message
@@ -46,7 +45,7 @@ class CrossEncoder:
         if bundle.kind != "text":
             raise BundleError(f"{bundle.name} is an image bundle; give a text bundle such as {default_text()}")
         self.bundle = bundle
-        self._session = open_session(bundle.graph)
+        self._session = bundle.session()
 
     @property
     def bits(self) -> int:

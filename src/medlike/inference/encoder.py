@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Protocol, TypeAlias, runtime_checkable
 import numpy as np
 
 from medlike.bundle import Bundle, default
-from medlike.bundle.session import INPUT, code_values, open_session
+from medlike.bundle.session import INPUT, code_values
 from medlike.errors import BundleError, InputError
 from medlike.inference.encoding import Encodings, quantised
 from medlike.inference.golden_cache import cached_share
@@ -90,7 +90,7 @@ class Encoder:
         self.threads = threads or usable_cores()
         #: The side of the pictures that it takes, pixels.
         self.image_size = bundle.image_size
-        self._session = open_session(bundle.graph)
+        self._session = bundle.session()
         self._names = bundle.outputs
         self._scorer = OutlierScorer.of(bundle)
         if self._scorer is not None and threshold is not None:
@@ -278,7 +278,7 @@ def check(bundle: Bundle) -> float:
     """
     if not bundle.spec.get("golden"):
         raise BundleError(f"bundle {bundle.name} has no golden inputs; export it again")
-    values = code_values(open_session(bundle.graph), bundle.golden_inputs())
+    values = code_values(bundle.session(), bundle.golden_inputs())
     return float(((values > 0) == bundle.golden_bits()).mean())
 
 

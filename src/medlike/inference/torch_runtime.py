@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from medlike.bundle import Bundle
-from medlike.bundle.session import code_values, open_session
+from medlike.bundle.session import code_values
 from medlike.errors import BundleError, MissingExtra
 from medlike.types import F32, U8, Array
 
@@ -56,7 +56,7 @@ def torch_outputs(bundle: Bundle, pictures: U8, outputs: Sequence[str] = ("bits"
 
 def equal_bits(bundle: Bundle, pictures: U8) -> float:
     """Return the share of bits on which the runtime and torch float32 agree, 0 to 1; pictures: uint8 [N, 224, 224]."""
-    ours = code_values(open_session(bundle.graph), pictures) > 0
+    ours = code_values(bundle.session(), pictures) > 0
     theirs = torch_outputs(bundle, pictures)["bits"] > 0
     return float((ours == theirs).mean())
 

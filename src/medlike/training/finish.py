@@ -13,7 +13,7 @@ import numpy as np
 
 from medlike import bundle as bundles
 from medlike.bundle import Bundle
-from medlike.bundle.session import INPUT, open_session
+from medlike.bundle.session import INPUT
 from medlike.codes.threads import cores
 from medlike.datasets import Dataset, Split, label_tree, may_train
 from medlike.datasets.licences import image_terms
@@ -171,7 +171,7 @@ def outlier_part(
 
 def runtime_outputs(bundle: Bundle, pixels: U8) -> dict[str, F32]:
     """Return every output of the graph for pictures uint8 [N,224,224], by the runtime: name -> float32 [N, ...]."""
-    session = open_session(bundle.graph)
+    session = bundle.session()
     names = [name for name in bundle.outputs if name not in ("cells", "cell_weight")]
     with ThreadPoolExecutor(cores()) as pool:
         rows = list(pool.map(lambda one: session.run(names, {INPUT: one[None]}), pixels))

@@ -13,6 +13,8 @@ from medlike import Archive, Query
 from medlike.archive.intake import fitting
 from medlike.archive.intake.settings import IntakeSettings
 from medlike.archive.storage import fits
+from medlike.bundle import rewrite
+from medlike.bundle.bundle import NUISANCE
 from medlike.errors import ArchiveError, BundleError, QueryError
 
 
@@ -405,6 +407,35 @@ def test_an_erasure_fits_again_without_the_bundle(filled, monkeypatch):
     assert filled.archive.remove(list(filled.rows)[:4], erase=True).fit.images == 56
     with pytest.raises(BundleError):
         filled.archive.reindex(filled.archive.bundle.name)
+
+
+def test_a_fit_turns_away_from_what_its_bundle_knows_of_nuisance(tmp_path, tiny_bundle, pictures, monkeypatch):
+    factor = np.linalg.qr(np.random.default_rng(0).normal(size=(tiny_bundle.content_dim, 3)))[0].astype(np.float16)
+    knowing = rewrite(tiny_bundle, tmp_path / "knowing", {NUISANCE: factor})
+    assert tiny_bundle.nuisance is None and np.array_equal(knowing.nuisance, factor)
+    with Archive.create(tmp_path / "plain", tiny_bundle) as plain, Archive.create(tmp_path / "a", knowing) as archive:
+        for each in (plain, archive):
+            each.add(pictures(20))
+        known = archive.fit()
+        assert plain.fit().digest != known.digest
+        assert np.array_equal(fits.get(archive._store, known.digest).nuisance, factor)
+        # The next fit turns away from it too where the bundle is gone.
+        sample = fitting.drawn(archive._store, archive.bundle.digest)
+        right = fitting.fitted(sample.content, sample.weights, knowing.content_blocks, known.bits, factor)
+        assert right.digest == known.digest
+
+        def gone(facts):
+            raise BundleError("it is gone")
+
+        monkeypatch.setattr(type(archive.bundle), "load", gone)
+        assert archive.fit().digest == known.digest
+
+
+def test_damaged_nuisance_is_named(tmp_path, tiny_bundle):
+    for number, bad in enumerate((np.zeros((3, 3), np.float32), np.full((tiny_bundle.content_dim, 2), np.nan))):
+        damaged = rewrite(tiny_bundle, tmp_path / str(number), {NUISANCE: bad.astype(np.float32)})
+        with pytest.raises(BundleError, match=r"content\.nuisance"):
+            damaged.nuisance  # noqa: B018
 
 
 def test_backup_and_restore_keep_the_fit(filled, tmp_path):

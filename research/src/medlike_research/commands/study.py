@@ -40,8 +40,8 @@ def study(
     name: Annotated[
         str,
         typer.Argument(
-            help="methods, ablation, bits, ood, robustness, pretraining, cross-domain, perception, regions, text or "
-            "speed."
+            help="methods, ablation, bits, ood, known-item, robustness, pretraining, cross-domain, perception, "
+            "regions, text or speed."
         ),
     ],
     *,

@@ -17,6 +17,7 @@ _MODULES = {
     "bits": "bits",
     "ood": "detection",
     "verdicts": "verdicts",
+    "known-item": "known_item",
     "robustness": "robustness",
     "pretraining": "pretraining",
     "cross-domain": "cross_domain",

@@ -14,14 +14,12 @@ from typing import Any
 import numpy as np
 
 from medlike.archive.intake.fitting import DIRECTIONS, POWER, WEIGHTS
-from medlike.archive.search.ranking import SHORTLIST_IMAGES
-from medlike.archive.search.reranking import MEMBERS, Method, reranked
 from medlike.codes.fit import Fit, learned
 from medlike.datasets.labels import apart_sources
 from medlike.evaluation.protocols import Arena, sources_to_leave_out
 from medlike.inference.encoding import quantised, unit_length
 from medlike.metrics import bootstrap_interval, holm, paired_permutation, score, score_counts
-from medlike.types import F32, F64, I8, I64, U8
+from medlike.types import F32, F64, I8, I64
 from medlike_research.studies.bench import Bench
 from medlike_research.studies.folds import (
     FoldFeatures,
@@ -30,6 +28,7 @@ from medlike_research.studies.folds import (
     fold_features,
     scanners_left_out,
 )
+from medlike_research.studies.search_orders import Distances, cosine, hamming, neighbours, shortlist, tied
 from medlike_research.studies.study import Cell, Result, Study, Summary
 
 QUESTION = (
@@ -54,8 +53,6 @@ DEFAULT = ORDERS["neighbours"]
 NO_SCANNER = "without"  # begins the names of folds that leave out a kind of scanner
 _SECONDS = 1200.0
 
-#: Distances of Q queries to N gallery images: float32 [Q, N]; equal ones are in no order.
-Distances = Callable[[I64, I64], F32]
 
 
 def cells(bench: Bench) -> list[Cell]:
@@ -153,23 +150,23 @@ def methods(held: _Held) -> dict[str, Distances]:
     own = _learned(held.own, held.own_units, held.widths, BITS).encode(held.content)[0]
     content, fitted = unit_length(held.content), unit_length(vectors)
     found: dict[str, Distances] = {
-        UNTOUCHED: _cosine(held.plain),
-        TRAINED: _hamming(held.fold.bits),
-        FORMER: _tied(_hamming(held.fold.bits), _cosine(content)),
-        CONTENT: _cosine(content),
-        FITTED: _hamming(codes),
-        FROM_TRAIN: _hamming(own),
-        ORDERS["shortlist"]: _shortlist(_hamming(codes), _cosine(fitted)),
-        ORDERS["exact"]: _cosine(fitted),
-        ORDERS["neighbours"]: _neighbours(_shortlist(_hamming(codes), _cosine(fitted)), vectors),
-        "fitted, diffusion": _neighbours(_shortlist(_hamming(codes), _cosine(fitted)), vectors, "diffusion"),
-        "trained codes, neighbours": _neighbours(_shortlist(_hamming(held.fold.bits), _cosine(content)), held.content),
+        UNTOUCHED: cosine(held.plain),
+        TRAINED: hamming(held.fold.bits),
+        FORMER: tied(hamming(held.fold.bits), cosine(content)),
+        CONTENT: cosine(content),
+        FITTED: hamming(codes),
+        FROM_TRAIN: hamming(own),
+        ORDERS["shortlist"]: shortlist(hamming(codes), cosine(fitted)),
+        ORDERS["exact"]: cosine(fitted),
+        ORDERS["neighbours"]: neighbours(shortlist(hamming(codes), cosine(fitted)), vectors),
+        "fitted, diffusion": neighbours(shortlist(hamming(codes), cosine(fitted)), vectors, "diffusion"),
+        "trained codes, neighbours": neighbours(shortlist(hamming(held.fold.bits), cosine(content)), held.content),
     }
     for bits in (16, 32, 128, 256):
         longer = held.fit(bits).encode(held.content)
-        found[f"fitted codes, {bits} bits"] = _hamming(longer[0])
+        found[f"fitted codes, {bits} bits"] = hamming(longer[0])
     for images in (500, 1000, 2000):
-        found[f"fitted to {images} images, {BITS} bits"] = _hamming(held.fit(images=images).encode(held.content)[0])
+        found[f"fitted to {images} images, {BITS} bits"] = hamming(held.fit(images=images).encode(held.content)[0])
     for weights in ((1.0, 2.0, 1.0), (1.0, 1.0, 2.0), (2.0, 1.0, 1.0), (0.7, 1.0, 1.0), (0.0, 1.0, 0.0)):
         name = ":".join(f"{weight:g}" for weight in weights)
         found |= _both(held, f"blocks {name}", weights=weights)
@@ -182,55 +179,7 @@ def methods(held: _Held) -> dict[str, Distances]:
 
 def _both(held: _Held, name: str, **changes: Any) -> dict[str, Distances]:
     codes, vectors = held.fit(**changes).encode(held.content)
-    return {f"{name}: codes": _hamming(codes), f"{name}: exact": _cosine(unit_length(vectors))}
-
-
-def _hamming(codes: U8) -> Distances:
-    bits = np.unpackbits(codes, axis=1).astype(np.float32)
-
-    def distances(queries: I64, gallery: I64) -> F32:
-        a, b = bits[queries], bits[gallery]
-        return np.rint(a.sum(axis=1)[:, None] + b.sum(axis=1) - 2 * a @ b.T).astype(np.float32)
-
-    return distances
-
-
-def _cosine(unit: F32) -> Distances:
-    return lambda queries, gallery: -(unit[queries] @ unit[gallery].T)
-
-
-def _tied(first: Distances, second: Distances) -> Distances:
-    """By the first; what is equal by the second, whose distances lie in [-1, 1]."""
-    return lambda q, g: _places(4.0 * first(q, g).astype(np.float64) + second(q, g))
-
-
-def _shortlist(first: Distances, second: Distances) -> Distances:
-    def distances(queries: I64, gallery: I64) -> F32:
-        places, alike = _tied(first, second)(queries, gallery), second(queries, gallery)
-        return _places(np.where(places < SHORTLIST_IMAGES, alike, 2.0 + places))
-
-    return distances
-
-
-def _neighbours(first: Distances, vectors: I8, method: Method = "expansion") -> Distances:
-    def distances(queries: I64, gallery: I64) -> F32:
-        places = first(queries, gallery)
-        for row, query in zip(places, queries, strict=True):
-            order = np.argsort(row, kind="stable")
-            order = order[gallery[order] != query]
-            again = reranked(vectors[query], vectors[gallery[order[:MEMBERS]]], method)
-            row[order[: len(again)]] = np.sort(row[order[: len(again)]])[np.argsort(again)]
-        return places
-
-    return distances
-
-
-def _places(keys: np.ndarray) -> F32:
-    """The place of every gallery image in a query's order: float32 [Q, N]."""
-    order = np.argsort(keys, axis=1, kind="stable")
-    places = np.empty(keys.shape, np.float32)
-    np.put_along_axis(places, order, np.arange(keys.shape[1], dtype=np.float32)[None], axis=1)
-    return places
+    return {f"{name}: codes": hamming(codes), f"{name}: exact": cosine(unit_length(vectors))}
 
 
 def _measure(held: _Held, distances: Distances) -> dict[str, Result]:

@@ -34,11 +34,11 @@ def resized(share: float) -> Change:
     return change
 
 
-def noise(deviation: float) -> Change:
-    """Gaussian noise, the same for a picture of one size every time."""
+def noise(deviation: float, seed: int | None = None) -> Change:
+    """Gaussian noise, the same for a seed every time; without one, for a picture of one size."""
 
     def change(grey: np.ndarray) -> np.ndarray:
-        grain = np.random.default_rng(grey.size).normal(0, deviation, grey.shape)
+        grain = np.random.default_rng(grey.size if seed is None else seed).normal(0, deviation, grey.shape)
         return _grey(grey + grain)
 
     return change
@@ -60,7 +60,7 @@ def inversion(grey: np.ndarray) -> np.ndarray:
     return 255 - grey
 
 
-def window(low: int, high: int) -> Change:
+def window(low: float, high: float) -> Change:
     """A wrong display window: what is below `low` turns black, above `high` white."""
     return lambda grey: _grey((grey.astype(np.float32) - low) * 255.0 / (high - low))
 
@@ -84,6 +84,22 @@ def rotation(degrees: float) -> Change:
         return np.asarray(turned)
 
     return change
+
+
+def brightness(factor: float) -> Change:
+    """Every grey value times a factor."""
+    return lambda grey: _grey(grey.astype(np.float32) * factor)
+
+
+def rewindowed(width: float, centre: float) -> Change:
+    """Another display window: its width as a share of the former one, its centre moved by a share of that."""
+    low = 255 * (0.5 + centre - width / 2)
+    return window(low, low + 255 * width)
+
+
+def mirrored(grey: np.ndarray) -> np.ndarray:
+    """Left for right."""
+    return np.ascontiguousarray(grey[:, ::-1])
 
 
 # name -> levels, mildest first.

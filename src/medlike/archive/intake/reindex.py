@@ -49,7 +49,7 @@ class ReindexReport:
         return self.encoded + len(self.lost)
 
 
-def encode_again(
+def encode_images(
     store: Store,
     links: Links,
     pixels: Pixels,

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from medlike.archive.intake import fitting, text_codes
-from medlike.archive.intake.reindex import ReindexReport, encode_again, settle
+from medlike.archive.intake.reindex import ReindexReport, encode_images, settle
 from medlike.archive.intake.settings import IntakeSettings
 from medlike.archive.session import Bundles
 from medlike.archive.storage import room
@@ -13,6 +13,7 @@ from medlike.archive.storage.folder import (
     BundleFacts,
     TextBundleFacts,
     default_text_bundle,
+    encode_alike,
     loaded_bundle,
     loaded_text_bundle,
 )
@@ -74,7 +75,7 @@ def reindex(
         folder = folder.under(BundleFacts.of(chosen))
         room.to_reindex(known.folder, store.count(), folder.bundle).require()
         workers = IntakeSettings().workers
-        report = encode_again(
+        report = encode_images(
             store, bundles.links, bundles.pictures.pixels, encoder, folder.bundle.digest, workers, progress
         )
         if report.lost and not drop_lost:
@@ -98,6 +99,55 @@ def reindex(
     bundles.use(folder, encoder if bundle is not None else None, made)
     report.switched = True
     return report
+
+
+def renew_text(bundles: Bundles) -> text_codes.TextReport | None:
+    """Encode images and texts under the default text bundle, from content vectors, and switch to it.
+
+    This is done in an archive of format 1, which has no text bundle yet, and where the shipped one that it names is no
+    longer shipped.
+
+    Args:
+        bundles: The archive; the caller holds the writer's lock.
+
+    Returns:
+        What was encoded; None if nothing is to be done, or a bundle or the sentence encoder is not here.
+    """
+    folder = bundles.current().folder
+    try:
+        if folder.text is None:
+            wanting = folder.format == 1
+        else:
+            wanting = folder.text.path is None and not encode_alike(
+                folder.text, TextBundleFacts.of(loaded_text_bundle(folder.text.name))
+            )
+        if not wanting or text_facts(DEFAULT, folder.bundle.load()) is None:
+            return None
+        return reindex(bundles, None, DEFAULT, None, None, drop_lost=False).text
+    except BundleError:
+        return None
+
+
+def encode_again(bundles: Bundles, progress: Progress[ReindexReport]) -> ReindexReport:
+    """Encode every image under the default bundle, and all for its text bundle, and switch to them at once.
+
+    Args:
+        bundles: The archive; the caller holds the writer's lock.
+        progress: Called with the report so far.
+
+    Returns:
+        What was encoded; nothing where the archive's bundle gives the same codes.
+    """
+    folder, chosen = bundles.current().folder, loaded_bundle(None)
+    if encode_alike(folder.bundle, BundleFacts.of(chosen)):
+        return ReindexReport(generation=bundles.store.generation())
+    text = None if folder.text is not None and folder.text.fits(chosen) else DEFAULT
+
+    def report(so_far: ReindexReport | text_codes.TextReport) -> None:
+        if isinstance(so_far, ReindexReport):
+            progress(so_far)
+
+    return reindex(bundles, chosen, text, None, report, drop_lost=False)
 
 
 def encode_sentences(

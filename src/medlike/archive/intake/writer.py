@@ -160,12 +160,18 @@ class ArchiveWriter:
             self.bundles.current().indexes.keep_neighbours()
         return report
 
-    def upgrade(self, progress: Progress[UpgradeReport] | None, wait: float) -> UpgradeReport:
+    def upgrade(
+        self, progress: Progress[UpgradeReport] | None, wait: float, encode_again: bool = False
+    ) -> UpgradeReport:
         """Upgrade the archive to the newest format, and return a report."""
         with self.writing(wait):
             folder = self.bundles.current().folder
             room.to_upgrade(folder, self.store.count()).require()
             report = UpgradeReport(former=folder.format)
+            # First of all: an archive that has its format is not asked again.
+            texts = switching.renew_text(self.bundles)
+            report.text = None if texts is None else texts.name
+            folder = self.bundles.current().folder
 
             def publish() -> None:
                 self.bundles.use(replace(folder, format=FORMAT))
@@ -173,10 +179,26 @@ class ArchiveWriter:
             upgrade.upgrade(folder, self.store, self.links, publish, report, progress)
             encoded = switching.encode_sentences(self.bundles)
             report.sentences = 0 if encoded is None else encoded.sentences
+            if encode_again:
+                self._encode_again(report, progress)
             if fitting.due(self.store, self.bundles.current().folder):
                 report.fit = fitting.fit(self.bundles, "upgrade")
                 self.bundles.current().indexes.keep_neighbours()
         return report
+
+    def _encode_again(self, report: UpgradeReport, progress: Progress[UpgradeReport] | None) -> None:
+        def count(so_far: ReindexReport) -> None:
+            report.encoded = so_far.encoded
+            if progress is not None:
+                progress(report)
+
+        self._drain_with_key()
+        again = switching.encode_again(self.bundles, count)
+        report.encoded, report.lost, report.fit = again.encoded, again.lost, again.fit
+        if again.text is not None and again.text.done:
+            report.text = again.text.name
+            report.sentences += again.text.sentences
+        self.bundles.current().indexes.keep_neighbours()
 
     def finish_restore(self) -> None:
         """Delete copies of images that were committed or compacted away during a backup, and make the indexes."""

@@ -16,7 +16,7 @@ from medlike.archive.storage.rows import Shown
 from medlike.codes.packing import unpack_grids
 from medlike.codes.templates import GRID, Template
 from medlike.codes.windows import agreement
-from medlike.types import Array, JsonObject
+from medlike.types import Array, JsonObject, Mask
 
 if TYPE_CHECKING:
     from medlike.archive.index.indexes import CodedImages
@@ -25,6 +25,10 @@ if TYPE_CHECKING:
 
 BAND = 200  # pairs, those nearest in similarity, that a share is of
 PATIENTS = 50  # of whom the images of such pairs must be, or nothing is claimed
+
+# Share of equal local bits of an image and its mirrored copy, chosen on half of the sources. On the other half 93 % of
+# copies reach it and agree better mirrored (76 % if they are altered too), but none of 780 other images of the source.
+MIRRORED_SHARE = 0.76
 
 # For each ranked image: the others of its group in order, and how many images the group has.
 Groups = list[tuple[Candidates, int]]
@@ -137,7 +141,7 @@ def _place(
     """Where in an image the match is, as a hit says it."""
     part, position = view.parts[ranked.part[at]], int(ranked.position[at])
     if template is None or ranked.windows[at] < 0:
-        return {"agreement": _whole(encoded, part, position)}
+        return _whole(encoded, part, position)
     number, top, left = window(template, int(ranked.windows[at]))
     arrangement = template.arrangements[number]
     stored = np.asarray(part.segment.array("cells", position)[position])
@@ -165,12 +169,32 @@ def _box(image: Shown, top: int, left: int, shape: Sequence[int]) -> Box:
     return (max(x0, 0.0), max(y0, 0.0), min(x1, float(image.width)), min(y1, float(image.height)))
 
 
-def _whole(encoded: EncodedQuery, part: Part, position: int) -> NDArray[np.float32] | None:
-    """Agreement of two whole images, cell by cell in place."""
+def _whole(encoded: EncodedQuery, part: Part, position: int) -> JsonObject:
+    """Agreement of two whole images, cell by cell in place, and whether one is the other's mirror image."""
     if encoded.cells is None or encoded.mask is None or "cells" not in part.segment.layout.arrays():
-        return None
+        return {"agreement": None}
     stored = np.asarray(part.segment.array("cells", position)[position])
-    flips = np.bitwise_count(encoded.cells ^ stored).sum(axis=2)
-    valid = encoded.mask & unpack_grids(np.asarray(part.segment.array("cell_mask", position)[position])[None], GRID)[0]
-    shares = 1 - flips.astype(np.float32) / (64 * stored.shape[2])
-    return np.where(valid, shares, np.float32(np.nan))
+    mask = unpack_grids(np.asarray(part.segment.array("cell_mask", position)[position])[None], GRID)[0]
+    shares = equal_bits(encoded.cells, stored, encoded.mask & mask)
+    mirrored = equal_bits(encoded.cells[:, ::-1], stored, encoded.mask[:, ::-1] & mask)
+    return {"agreement": shares, "mirrored": is_mirrored(shares, mirrored)}
+
+
+def equal_bits(cells: NDArray[np.uint64], stored: NDArray[np.uint64], mask: Mask) -> NDArray[np.float32]:
+    """Return the share of equal bits of each cell: float32 [14, 14], NaN outside of the mask.
+
+    Args:
+        cells: uint64 [14, 14, W], of one image.
+        stored: uint64 [14, 14, W], of the other.
+        mask: bool [14, 14], True in the cells that both images cover.
+    """
+    flips = np.bitwise_count(cells ^ stored).sum(axis=2)
+    return np.where(mask, 1 - flips.astype(np.float32) / (64 * stored.shape[2]), np.float32(np.nan))
+
+
+def is_mirrored(straight: NDArray[np.float32], mirrored: NDArray[np.float32]) -> bool:
+    """Return True if two images agree mirrored, and better so than as they are; see `equal_bits` for both."""
+    if np.isnan(mirrored).all():
+        return False
+    share = float(np.nanmean(mirrored))
+    return share >= MIRRORED_SHARE and (bool(np.isnan(straight).all()) or share > float(np.nanmean(straight)))

@@ -53,6 +53,9 @@ class Hit:
         agreement: Share of equal local bits of each cell: float32 [14, 14], 0 to 1, NaN outside of the match. None if
             the bundle has no local codes.
         itself: True if the image is the query itself, stored.
+        mirrored: True if the query, mirrored left to right, is the image: its local codes agree so, and less as it is.
+            Found for about nine of ten such copies, as far as the picture is not symmetric. False for a search by
+            region, without local codes, and for a repeated search.
         label_share: Of pairs of the archive's patients that are as similar as query and hit, the share that has the
             same label, 0 to 1. None for a search in words or by region, or if too few images have labels.
         neighbour_share: Share of the archive's images whose nearest image of another patient is no more similar than
@@ -78,6 +81,7 @@ class Hit:
     snippet: str | None = None
     agreement: NDArray[np.float32] | None = field(default=None, repr=False, compare=False)
     itself: bool = False
+    mirrored: bool = False
     label_share: float | None = None
     neighbour_share: float | None = None
 
@@ -87,7 +91,8 @@ class Hit:
         Returns:
             A dictionary. "others" and "group_size" are there if hits are grouped, "orientation" and "scale" with a
             box, "label_share" or "neighbour_share" if one is known, "texts" if there are any, "score", "ranks",
-            "words" and "snippet" for a search with words, and "itself" if the image is the query.
+            "words" and "snippet" for a search with words, "itself" if the image is the query, and "mirrored" if the
+            query is its mirror image.
         """
         facts: JsonObject = {
             "rank": self.rank,
@@ -100,8 +105,9 @@ class Hit:
         }
         if self.box is not None:
             facts["orientation"], facts["scale"] = self.orientation, self.scale
-        if self.itself:
-            facts["itself"] = True
+        for name in ("itself", "mirrored"):
+            if getattr(self, name):
+                facts[name] = True
         for name in ("label_share", "neighbour_share"):
             if getattr(self, name) is not None:
                 facts[name] = getattr(self, name)
@@ -149,7 +155,7 @@ class Hit:
         return cls(**values)
 
 
-_LATER = ("itself", "familiarity", "label_share", "neighbour_share")  # which earlier results lack
+_LATER = ("itself", "mirrored", "familiarity", "label_share", "neighbour_share")  # which earlier results lack
 _HIT_FIELDS = tuple(each.name for each in fields(Hit))
 
 

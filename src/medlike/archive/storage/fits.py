@@ -12,7 +12,7 @@ from medlike.archive.storage.database import EACH, each, require_sound, storage_
 from medlike.archive.storage.store import Store
 from medlike.codes.fit import Fit
 from medlike.errors import ArchiveError, QueryError
-from medlike.types import JsonObject
+from medlike.types import Array, JsonObject
 
 
 @dataclass(frozen=True)
@@ -25,12 +25,15 @@ class StoredFit:
         generation: Newest generation of the images that it was fitted on.
         facts: images and units that lived then, sample, the number of images in the sample, and widths, weights and
             shift of the fit.
+        nuisance: What it was turned away from, the bundle's own: the next fit needs it where the bundle is gone. None
+            if it was not known.
     """
 
     fit: Fit
     bundle: str
     generation: int
     facts: JsonObject
+    nuisance: Array | None = None
 
 
 @dataclass
@@ -68,7 +71,10 @@ def put(store: Store, stored: StoredFit) -> None:
 
     fit = stored.fit
     facts = {**stored.facts, "widths": list(fit.widths), "weights": list(fit.weights), "shift": fit.shift}
-    arrays = save({"directions": fit.directions, "offset": fit.offset, "rotation": fit.rotation})
+    kept_arrays: dict[str, Array] = {"directions": fit.directions, "offset": fit.offset, "rotation": fit.rotation}
+    if stored.nuisance is not None:
+        kept_arrays["nuisance"] = stored.nuisance
+    arrays = save(kept_arrays)
     values = (fit.digest, stored.bundle, stored.generation, json.dumps(facts, sort_keys=True), arrays)
     connection = store.connection
     with storage_errors(store.path), transaction(connection):
@@ -111,7 +117,7 @@ def get(store: Store, digest: str) -> StoredFit:
             f"fit {digest[:16]} in {store.path} is damaged ({error}): run `medlike fit`, or restore the archive from a "
             "backup"
         ) from error
-    return StoredFit(fit, str(bundle), int(generation), known)
+    return StoredFit(fit, str(bundle), int(generation), known, loaded.get("nuisance"))
 
 
 def facts_of(store: Store, digest: str) -> JsonObject | None:

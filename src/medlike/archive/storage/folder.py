@@ -311,11 +311,8 @@ def spool_of(version: int) -> str:
 
 def _place(bundle: "Bundle") -> str | None:
     """Return the folder of a bundle, None for a shipped one."""
-    from medlike.bundle.bundle import SHIPPED
-
-    path = bundle.path.absolute()
     # A shipped bundle that was fitted to a site keeps its name, but lies elsewhere.
-    return None if path == SHIPPED / bundle.name else str(path)
+    return None if bundle.is_shipped else str(bundle.path.absolute())
 
 
 def _require_sane(facts: BundleFacts | TextBundleFacts | FitFacts, part: str = "bundle") -> None:
@@ -337,7 +334,17 @@ def _require_sane(facts: BundleFacts | TextBundleFacts | FitFacts, part: str = "
 
 def encode_alike(one: BundleFacts | TextBundleFacts, other: BundleFacts | TextBundleFacts) -> bool:
     """Whether two bundles give the same codes."""
-    return one.digest == other.digest or (one.encoder is not None and one.encoder == other.encoder)
+    if one.digest == other.digest:
+        return True
+    encoders = {_encoder(one), _encoder(other)}
+    return len(encoders) == 1 and None not in encoders
+
+
+def _encoder(facts: BundleFacts | TextBundleFacts) -> str | None:
+    """Return the digest of a bundle's graph and weights, None where an early archive does not tell."""
+    from medlike.bundle import former
+
+    return facts.encoder or former().get(facts.digest, {}).get("encoder_digest")
 
 
 def loaded_text_bundle(bundle: "str | Path | Bundle") -> "Bundle":
@@ -348,13 +355,17 @@ def loaded_text_bundle(bundle: "str | Path | Bundle") -> "Bundle":
 
 
 def default_text_bundle(images: "Bundle") -> "Bundle | None":
-    """The shipped text bundle, where it takes an image bundle's content and its text part is installed; else None."""
+    """The text part of an image bundle, else the shipped text bundle where it takes that one's content.
+
+    None where neither does, or the text part of medlike is not installed.
+    """
     from medlike.bundle import Bundle, default_text, shipped
     from medlike.inference.sentence_weights import text_installed
 
-    if default_text() not in shipped("text") or not text_installed():
+    place = images.text_part or (default_text() if default_text() in shipped("text") else None)
+    if place is None or not text_installed():
         return None
-    bundle = Bundle.load(default_text(), kind="text")
+    bundle = Bundle.load(place, kind="text")
     return bundle if TextBundleFacts.of(bundle).fits(images) else None
 
 

@@ -28,6 +28,9 @@ class UpgradeReport:
         received: Received files that wait to be committed; they lie in private/spool now.
         fit: The fit that was made at the end, None if none was due.
         sentences: Images whose fields were encoded as sentences under the text bundle.
+        text: Name of the text bundle under which images and texts were encoded anew, None if they were not.
+        encoded: Images that were encoded again.
+        lost: Ids of images without pixels or preview, for which the archive was not switched to another bundle.
     """
 
     former: int
@@ -36,16 +39,20 @@ class UpgradeReport:
     received: int = 0
     fit: FitReport | None = None
     sentences: int = 0
+    text: str | None = None
+    encoded: int = 0
+    lost: list[str] = field(default_factory=list)
 
     @property
     def changed(self) -> bool:
         """Return False where the archive was of the newest format already, with a digest for each row."""
-        return self.former != self.format or bool(self.sealed) or bool(self.sentences)
+        encoded = self.sentences or self.text or self.encoded or self.lost
+        return self.former != self.format or bool(self.sealed) or bool(encoded)
 
     @property
     def done(self) -> int:
-        """Return how many rows got a digest."""
-        return sum(self.sealed.values())
+        """Return how many rows got a digest, and images new codes."""
+        return sum(self.sealed.values()) + self.encoded
 
 
 def upgrade(
