@@ -1,5 +1,7 @@
 """Ways to search that `adaptation` compares, and what its tables are made of."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
@@ -39,13 +41,16 @@ def test_neighbours_of_neighbours_come_first_and_the_query_is_none_of_them():
 def test_codes_of_a_fit_are_made_of_the_gallery_alone():
     random = np.random.default_rng(0)
     content = random.integers(-127, 128, (60, 24)).astype(np.int8)
+    pairs = np.random.default_rng(1).normal(size=(2, 20, 24)).astype(np.float32)
+    fold = SimpleNamespace(before=pairs[0], altered=pairs[1], copied=np.repeat(["one", "two"], 10))
     held = adaptation._Held(
-        None, content, content, (12, 8, 4), np.arange(60), np.arange(60), None, None, np.arange(60) < 40, ()
+        fold, content, content, (12, 8, 4), np.arange(60), np.arange(60), None, None, np.arange(60) < 40, ()
     )
     fit = held.fit(16, directions=16)
     content[40:] = 1
     assert held.fit(16, directions=16).digest == fit.digest
     assert held.fit(16, images=30, directions=16).digest != fit.digest
+    assert held.fit(16, directions=16, nuisance=None).digest != fit.digest
 
 
 def result(fold, source, values):

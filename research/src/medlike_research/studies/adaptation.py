@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from medlike.archive.intake.fitting import DIRECTIONS, POWER, WEIGHTS
+from medlike.archive.intake.fitting import DAMPING, DIRECTIONS, KNOWING_DIRECTIONS, POWER, WEIGHTS
 from medlike.codes.fit import Fit, learned
 from medlike.datasets.labels import apart_sources
 from medlike.evaluation.protocols import Arena, sources_to_leave_out
@@ -28,6 +28,7 @@ from medlike_research.studies.folds import (
     fold_features,
     scanners_left_out,
 )
+from medlike_research.studies.nuisance import factor_of
 from medlike_research.studies.search_orders import Distances, cosine, hamming, neighbours, shortlist, tied
 from medlike_research.studies.study import Cell, Result, Study, Summary
 
@@ -50,9 +51,9 @@ CONTENT = "content vectors, exact"
 FITTED, FROM_TRAIN = f"fitted codes, {BITS} bits", f"the same fit from the train part, {BITS} bits"
 ORDERS = {order: f"fitted, {order}" for order in ("shortlist", "exact", "neighbours")}
 DEFAULT = ORDERS["neighbours"]
+BLIND = "fitted, neighbours, nuisance not known"
 NO_SCANNER = "without"  # begins the names of folds that leave out a kind of scanner
 _SECONDS = 1200.0
-
 
 
 def cells(bench: Bench) -> list[Cell]:
@@ -134,12 +135,20 @@ class _Held:
         rows = np.flatnonzero(self.found)
         if images is not None and images < len(rows):
             rows = np.sort(np.random.default_rng(0).choice(rows, images, replace=False))
+        changes = {"nuisance": self.nuisance} | changes
         return _learned(self.content[rows], self.units[rows], self.widths, bits, **changes)
+
+    @cached_property
+    def nuisance(self) -> F64:
+        """The scatter of altered copies of images of the known sources, seen by the fold's network."""
+        return factor_of(quantised(self.fold.before), quantised(self.fold.altered), self.fold.copied, self.widths)
 
 
 def _learned(content: I8, units: I64, widths: tuple[int, ...], bits: int, **changes: Any) -> Fit:
     _, unit, sizes = np.unique(units, return_inverse=True, return_counts=True)
-    settings: dict[str, Any] = {"weights": WEIGHTS[: len(widths)], "directions": DIRECTIONS, "power": POWER} | changes
+    directions = DIRECTIONS if changes.get("nuisance") is None else KNOWING_DIRECTIONS
+    settings = {"weights": WEIGHTS[: len(widths)], "directions": directions, "power": POWER, "damping": DAMPING}
+    settings |= changes
     return learned(content, 1.0 / sizes[unit], widths, bits, **settings)
 
 
@@ -147,7 +156,8 @@ def methods(held: _Held) -> dict[str, Distances]:
     """Return every way to search, by name."""
     fit = held.fit()
     codes, vectors = fit.encode(held.content)
-    own = _learned(held.own, held.own_units, held.widths, BITS).encode(held.content)[0]
+    blind_codes, blind = held.fit(nuisance=None).encode(held.content)
+    own = _learned(held.own, held.own_units, held.widths, BITS, nuisance=held.nuisance).encode(held.content)[0]
     content, fitted = unit_length(held.content), unit_length(vectors)
     found: dict[str, Distances] = {
         UNTOUCHED: cosine(held.plain),
@@ -160,6 +170,7 @@ def methods(held: _Held) -> dict[str, Distances]:
         ORDERS["exact"]: cosine(fitted),
         ORDERS["neighbours"]: neighbours(shortlist(hamming(codes), cosine(fitted)), vectors),
         "fitted, diffusion": neighbours(shortlist(hamming(codes), cosine(fitted)), vectors, "diffusion"),
+        BLIND: neighbours(shortlist(hamming(blind_codes), cosine(unit_length(blind))), blind),
         "trained codes, neighbours": neighbours(shortlist(hamming(held.fold.bits), cosine(content)), held.content),
     }
     for bits in (16, 32, 128, 256):
