@@ -137,7 +137,7 @@ def learned(
 ) -> Fit:
     """Fit codes to content vectors.
 
-    Where nuisance is known, the fit also has an invariant map, by which `codes.reranking.original` tells the original
+    Where nuisance is known, the fit also has an invariant map, by which `codes.reranking.original_first` tells the original
     of an altered copy. Codes and fitted vectors do without: they would lose some of the images of the same label.
 
     Args:
