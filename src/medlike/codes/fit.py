@@ -137,8 +137,9 @@ def learned(
 ) -> Fit:
     """Fit codes to content vectors.
 
-    Where nuisance is known, the fit also has an invariant map, by which `codes.reranking.original_first` tells the original
-    of an altered copy. Codes and fitted vectors do without: they would lose some of the images of the same label.
+    Where nuisance is known, the fit also has an invariant map, by which `codes.reranking.original_first` tells the
+    original of an altered copy. Codes and fitted vectors do without: they would lose some of the images of the same
+    label.
 
     Args:
         content: int8 [N, D].
