@@ -410,10 +410,10 @@ class Archive:
     ) -> "UpgradeReport":
         """Bring an archive that an earlier medlike made to the newest format, and return what was done.
 
-        Receipts stay as they are. Answers do, unless codes are then fitted to the archive (`fit`), which is done if it
-        is time, or texts and fields of images are encoded under a text bundle; no pixels are needed. Rows get the
-        digests by which later damage is noticed; damage from before cannot be told any more. An earlier medlike then
-        refuses the archive. An interrupted call can be repeated.
+        Receipts stay as they are. Codes are fitted to the archive (`fit`), and texts and fields of images are encoded
+        under a text bundle; no pixels are needed. Rows get the digests by which later damage is noticed; damage from
+        before cannot be told any more. An earlier medlike then refuses the archive. An interrupted call can be
+        repeated.
 
         Args:
             progress: Called with the report so far.
@@ -434,7 +434,7 @@ class Archive:
     def search(
         self, query: "Query", k: int = 10, *, viewer: Viewer = OWNER, **settings: Unpack["SearchKeywords"]
     ) -> "Result":
-        """Return the k stored images most like the query, ordered by (distance, -similarity, id).
+        """Return the k stored images most like the query, best first in the order `rank`.
 
         Args:
             query: A Query, or an image as `Query` takes it.

@@ -31,7 +31,7 @@ def upgrade(
 ) -> None:
     """Bring an archive to the newest format, which an earlier medlike cannot open. Receipts stay as they are.
 
-    Codes are then fitted to the archive if it is time (`medlike fit`). Without --encode-again no pixels are needed.
+    Codes are then fitted to the archive (`medlike fit`). Without --encode-again no pixels are needed.
     With it, images whose pixels are gone are listed; the archive is then not switched, and the exit code is 3.
     """
     from medlike import Archive

@@ -463,9 +463,7 @@ def test_another_bundle_is_fitted_in_the_same_switch(archive, pictures, tmp_path
     assert archive._folder.fit.digest == report.fit.digest and problems(archive) == []
 
 
-def test_an_archive_of_an_earlier_format_is_fitted_when_it_is_upgraded(filled, monkeypatch):
-    monkeypatch.setattr(fitting, "FIRST_IMAGES", 50)
-    monkeypatch.setattr(fitting, "FIRST_UNITS", 20)
+def test_an_archive_of_an_earlier_format_is_fitted_when_it_is_upgraded_however_small(filled):
     archive = filled.archive
     result = archive.search(Query(id=next(iter(filled.rows))))
     archive.close()

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,7 +24,7 @@ from medlike.archive.storage.lock import WriterLock
 from medlike.archive.storage.spool import Spool
 from medlike.archive.storage.upgrade import UpgradeReport
 from medlike.archive.storage.withdrawn import Withdrawn
-from medlike.errors import ArchiveLocked, MedlikeError
+from medlike.errors import ArchiveLocked, MedlikeError, QueryError
 from medlike.types import Progress
 
 if TYPE_CHECKING:
@@ -183,9 +183,11 @@ class ArchiveWriter:
             report.sentences = 0 if encoded is None else encoded.sentences
             if encode_again:
                 self._encode_again(report, progress)
-            if fitting.due(self.store, self.bundles.current().folder):
-                report.fit = fitting.fit(self.bundles, "upgrade")
-                self.bundles.current().indexes.keep_neighbours()
+            folder = self.bundles.current().folder
+            if fitting.due(self.store, folder) or (report.former < fitting.FORMAT and folder.fit is None):
+                with suppress(QueryError):  # images too few or all alike: the bundle's own codes go on serving
+                    report.fit = fitting.fit(self.bundles, "upgrade")
+                    self.bundles.current().indexes.keep_neighbours()
         return report
 
     def _encode_again(self, report: UpgradeReport, progress: Progress[UpgradeReport] | None) -> None:
