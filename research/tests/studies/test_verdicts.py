@@ -28,6 +28,7 @@ def bench(collection, tiny_bundle, tmp_path_factory):
     return replace(bare, settings=settings)
 
 
+@pytest.mark.slow
 def test_drawn_outliers_are_the_same_every_time_and_differ_from_each_other():
     once, again = synthetic_outliers(2), synthetic_outliers(2)
     assert set(once) == set(KINDS)

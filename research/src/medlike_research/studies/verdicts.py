@@ -210,7 +210,7 @@ def _synthetic(bench: Bench) -> tuple[F32, list[str | None], list[str]]:
     """Return outlier features, predicted modality and kind of drawn pictures; kept between runs."""
     count = SYNTHETIC if bench.settings.limit is None else min(SYNTHETIC, bench.settings.limit)
     drawn = synthetic_outliers(count)
-    file = bench.work / "encodings" / f"synthetic-{bench.bundle.encoder_digest[:16]}-{count}.npz"
+    file = bench.work / "encodings" / f"synthetic-{bench.bundle.encoder_digest[:16]}-{len(drawn)}-{count}.npz"
     squares = ([letterbox(picture)[0] for picture in pictures] for pictures in drawn.values())
     return *_kept(bench, file, squares), [kind for kind, pictures in drawn.items() for _ in pictures]
 
