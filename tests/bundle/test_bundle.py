@@ -153,6 +153,7 @@ def test_a_failed_write_leaves_nothing(tmp_path, tiny_graph):
         ({"bits": 12}, "12 bits; a code has a multiple of 8"),
         ({"colour": 1}, "unknown in the specification: colour; known: name"),
         ({"name": None}, "lacks name"),
+        ({"content_blocks": [20, 20]}, r"content_blocks \[20, 20\] do not sum to content_dim 32"),
     ],
 )
 def test_a_wrong_specification_is_refused(tmp_path, tiny_graph, change, reason):
@@ -219,6 +220,13 @@ def test_the_default_bundle_is_shipped():
 )
 def test_a_content_vector_has_the_blocks_that_are_stated_or_is_one(changes, blocks):
     assert Bundle(Path(), {"content_dim": 64, **changes}).content_blocks == blocks
+
+
+def test_a_bundle_states_blocks_that_make_its_content(tiny_bundle, tmp_path):
+    stated = bundle.rewrite(tiny_bundle, tmp_path / "a", None, {"content_blocks": [20, 12]})
+    assert stated.content_blocks == (20, 12)
+    with pytest.raises(BundleError, match="content_blocks is '40', not a list of at most 64 widths"):
+        bundle.rewrite(tiny_bundle, tmp_path / "b", None, {"content_blocks": "40"})
 
 
 def test_the_blocks_of_a_network_follow_from_its_settings():

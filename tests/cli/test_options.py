@@ -29,6 +29,12 @@ def commands(app: typer.Typer, path: str = "") -> dict[str, Callable[..., None]]
     return named
 
 
+def test_a_word_that_an_option_does_not_know_is_answered_with_those_it_knows():
+    done = CliRunner().invoke(build(), ["search", "x.png", "--rank", "nearby"], env={"COLUMNS": "200"})
+    assert done.exit_code == 2 and "Value error" not in done.output
+    assert "'nearby' is not one of 'content', 'radius', 'hamming', 'shortlist', 'exact', 'neighbours'" in done.output
+
+
 @pytest.mark.parametrize(("name", "command"), commands(build()).items())
 def test_a_command_has_few_parameters_and_hides_none(name, command):
     parameters = inspect.signature(command).parameters.values()

@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 
-from medlike.codes.fit import LENGTH, Fit, learned, weighed
+from medlike.codes import fit as fits
+from medlike.codes.fit import LENGTH, Fit, Labelled, learned, weighed
 from medlike.errors import QueryError
 
 WIDTHS = (20, 12, 8)
@@ -158,3 +159,55 @@ def test_other_widths_and_equal_images_are_refused():
         learned(contents(20)[0], np.ones(20), (41,), 8, (1,))
     with pytest.raises(QueryError, match="one content vector"):
         learned(np.full((20, 40), 3, np.int8), np.ones(20), WIDTHS, 8, (1, 1, 1))
+
+
+def scattered(count=400, seed=0):
+    """Content vectors of 4 kinds whose largest scatter is within the kinds: int8 [count, 40], kinds and sources."""
+    random = np.random.default_rng(seed)
+    basis = np.linalg.qr(random.normal(size=(sum(WIDTHS), sum(WIDTHS))))[0]
+    kind, source = random.integers(4, size=count), random.integers(3, size=count)
+    rows = 0.3 * basis[kind] + random.normal(size=(count, 4)) @ basis[10:14] + 0.05 * random.normal(size=(count, 40))
+    rows += 0.3 * basis[30 + source]
+    return np.clip(np.rint(40 * rows), -127, 127).astype(np.int8), kind, source
+
+
+def same_kind_first(fit, content, kind):
+    vectors = fit.encode(content)[1].astype(float)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    near = vectors @ vectors.T
+    np.fill_diagonal(near, -2)
+    return float((kind[near.argmax(axis=1)] == kind).mean())
+
+
+def test_labels_turn_a_fit_to_what_tells_them_apart():
+    content, kind, source = scattered()
+    images, settings = np.ones(len(content)), {"widths": WIDTHS, "bits": 16, "weights": (1, 1, 1), "directions": 12}
+    plain = learned(content, images, **settings)
+    labelled = learned(content, images, **settings, labelled=Labelled(kind, source))
+    fresh, _, _ = scattered(seed=9)
+    assert type(labelled) is Fit and labelled.directions.dtype == plain.directions.dtype == np.int16
+    assert same_kind_first(labelled, content, kind) > same_kind_first(plain, content, kind) + 0.05
+    for row in range(5):
+        code, vector = naive(labelled, fresh[row])
+        assert np.array_equal(labelled.encode(fresh[row : row + 1])[0][0], code)
+        assert labelled.encode(fresh[row : row + 1])[1][0].tolist() == vector
+
+
+@pytest.mark.parametrize("block", [64, 2048])
+def test_scatter_within_labels_counts_labels_and_their_sources_alike(block, monkeypatch):
+    monkeypatch.setattr(fits, "BLOCK", block)
+    content, kind, source = scattered(200)
+    images = np.random.default_rng(1).uniform(0.2, 1, 200)
+    labels = np.where(kind == 3, -1, kind)  # one label is not used
+    labels = np.where(labels == 1, 4, labels)  # and one number stands for none
+    within = fits._within(content, images, Labelled(labels, source), WIDTHS, (0.5, 0.5, 0.5**0.5))
+    rows = weighed(content, WIDTHS, (0.5, 0.5, 0.5**0.5)) / LENGTH
+    expected = np.zeros((40, 40))
+    for label in (0, 2, 4):
+        weights = np.zeros(200)
+        for each in range(3):
+            cell = (labels == label) & (source == each)
+            weights[cell] = images[cell] / images[cell].sum() / 3
+        centred = rows - weights @ rows
+        expected += (centred * weights[:, None]).T @ centred / 3
+    assert within == pytest.approx(expected)

@@ -10,7 +10,7 @@ from medlike.bundle import Bundle
 from medlike.datasets import read_collection
 from medlike.errors import TrainingError
 from medlike.models.networks import build, rebuild, record
-from medlike.training.feed import ahead
+from medlike.training.feed import ahead, computes_in, has_bfloat16, mixed_precision
 from medlike.training.material import find_split
 from medlike.training.plan import TrainingPlan
 from medlike.training.train import choose_device
@@ -48,6 +48,18 @@ def test_what_goes_wrong_ahead_is_raised_here():
     assert next(found) == 1
     with pytest.raises(TrainingError, match="no more"):
         next(found)
+
+
+def test_a_cpu_computes_in_float32_unless_asked():
+    cpu = torch.device("cpu")
+    assert [computes_in(cpu, name) for name in ("auto", "float32", "bfloat16")] == ["float32", "float32", "bfloat16"]
+    assert computes_in(torch.device("cuda"), "auto") == "bfloat16" and has_bfloat16(torch.device("cuda"))
+    assert isinstance(has_bfloat16(cpu), bool)
+    with pytest.raises(TrainingError, match="precision 'half' is unknown; known: auto, float32, bfloat16"):
+        computes_in(cpu, "half")
+    for precision, kind in (("auto", torch.float32), ("bfloat16", torch.bfloat16)):
+        with mixed_precision(cpu, precision):
+            assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == kind
 
 
 def test_the_shipped_stem_is_the_start():

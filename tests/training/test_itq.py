@@ -72,6 +72,7 @@ def test_a_bundle_is_made_measured_and_runs(collection, split, stem, tmp_path):
         [collection], tmp_path / "b", stem, settings=SMALL, split=split, cache=tmp_path / "c", say=said.append
     )
     assert (made.name, made.bits, made.content_dim) == ("medlike-itq-16", 16, 12)
+    assert made.spec["content_blocks"] == [12]
     assert made.modalities == ["CT", "MR", "US"]
     used = [s for s in split.part(collection, "train", "validation") if "NC" not in s.licence]
     assert made.spec["training"]["images"] == len(used)

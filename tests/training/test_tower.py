@@ -246,6 +246,18 @@ def test_the_command_builds_a_bundle_that_an_archive_uses_without_verdicts(graph
     assert "No verdict on the query" in (tmp_path / "page.html").read_text()
 
 
+def test_a_file_that_is_missing_is_named_before_what_is_not_installed(graph_file, few, tmp_path, monkeypatch):
+    monkeypatch.setattr("medlike.cli.exits.find_spec", lambda name: None)
+    words = ("bundle", "build", "--out", tmp_path / "out", "--encoder")
+    missing = medlike(*words, f"onnx:{tmp_path / 'none.onnx'}", "--data", few)
+    assert missing.exit_code == 1 and "none.onnx does not exist" in missing.stderr
+    missing = medlike(*words, "timm:vit", "--weights", tmp_path / "none.pth", "--data", few)
+    assert missing.exit_code == 1 and "none.pth does not exist" in missing.stderr
+    missing = medlike(*words, f"onnx:{graph_file()}", "--data", tmp_path / "none.csv")
+    assert missing.exit_code == 1 and "none.csv" in missing.stderr
+    assert "torch" in medlike(*words, f"onnx:{graph_file()}", "--data", few).stderr
+
+
 def test_a_bundle_with_regions_keeps_the_size_of_its_cells(tiny_regional_bundle, tmp_path):
     from medlike.bundle import specification
 

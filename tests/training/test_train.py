@@ -1,6 +1,7 @@
 """A preset becomes a bundle: trained, exported, calibrated, measured; and again after a kill."""
 
 import csv
+import dataclasses
 import json
 import os
 import signal
@@ -54,6 +55,8 @@ def test_a_bundle_says_how_it_was_made(trained, phantom_data):
     made = trained.spec["training"]
     assert made["split"] == split.digest and made["recipe_name"] == "ours" and made["recipe"]["epochs"] == 4
     assert made["classes"]["modality"] == ["CT", "MR", "US", "XR"] == trained.modalities
+    assert made["precision"] == "float32"
+    assert tuple(trained.spec["content_blocks"]) == trained.content_blocks and len(trained.content_blocks) == 3
     assert len(made["classes"]["label"]) == 8
     assert {name: facts["terms"] for name, facts in made["sources"].items()} == {
         f"phantom-{m}": ["CC0"] for m in ("CT", "MR", "US", "XR")
@@ -223,6 +226,27 @@ def test_a_source_left_out_takes_no_part_and_is_told_from_the_others(phantom_dat
     assert set(found) == {"phantom-XR"} and found["phantom-XR"]["images"] == 40
     assert "phantom-XR" not in made.spec["quality"]["outliers"]["false_alarms_by_source"]
     assert found["phantom-XR"]["auroc"] > 0.5
+
+
+@pytest.mark.slow
+def test_bfloat16_on_a_cpu_is_said_and_recorded_and_validation_may_search_fewer(phantom_data, small, tmp_path):
+    from medlike.training.feed import served_outputs
+    from medlike.training.train import first_stage
+
+    dataset, split, cache = phantom_data
+    lines = []
+    plan = TrainingPlan("compact", 32, changes=small | {"epochs": 2}, device="cpu", precision="bfloat16")
+    ready = prepare_run([dataset], plan, tmp_path, cache, split, lines.append)
+    assert any(line.startswith("computing in bfloat16 on cpu") for line in lines)
+    trained = first_stage(ready, plan, tmp_path, False, lines.append, gallery=10)
+    assert np.isfinite([row["hash"] for row in trained.history if "hash" in row]).all()
+    assert ready.network.hash_head.direct.weight.dtype == torch.float32
+    rows = np.array([3, 1])
+    few, every = (served_outputs(ready.feed, which, ("u",))["u"] for which in (rows, len(ready.train)))
+    np.testing.assert_allclose(few, every[rows], atol=0.05)
+    exact = dataclasses.replace(ready.feed, precision="float32")
+    close = served_outputs(exact, rows, ("u",))["u"]
+    assert np.abs(few - close).max() > 0 and np.corrcoef(few.ravel(), close.ravel())[0, 1] > 0.99
 
 
 @pytest.mark.gpu

@@ -1,5 +1,6 @@
 """Archive, the user's object: it opens a folder, and passes each task to the file that does it."""
 
+import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from functools import wraps
@@ -373,7 +374,11 @@ class Archive:
         return self._writer.reindex(bundle, text_bundle, encoder, progress, drop_lost, wait)
 
     def fit(
-        self, bits: int | None = None, progress: "Progress[FitReport] | None" = None, wait: float = 0.0
+        self,
+        bits: int | None = None,
+        progress: "Progress[FitReport] | None" = None,
+        wait: float = 0.0,
+        labels: str | None = None,
     ) -> "FitReport":
         """Fit codes to the archive's own images, search by them from now on, and return a report.
 
@@ -384,11 +389,18 @@ class Archive:
             bits: Length of a code, a multiple of 8 from 8 to 512; that of the fit in use unless given, else 64.
             progress: Called with the report so far.
             wait: Seconds to wait for another writer.
+            labels: A field, such as "label", "modality" or "region", by whose values codes are to tell images apart;
+                "none" for a fit without. That of the fit in use unless given, also for later fits by themselves. They
+                are used only if queries of patients held out find more of the same label with them, of which
+                `FitReport.labels` has the figures. A coarse field brings its own images together, at the price of
+                finer differences.
 
         Raises:
-            QueryError: The images are too few or all alike, or the bits make no sense.
+            QueryError: The images are too few or all alike, the bits make no sense, or the labels cannot be used:
+                fewer than two labels have 20 patients, or they give away the source.
+            UnknownField: No image has text in the field.
         """
-        return self._writer.fit(bits, progress, wait)
+        return self._writer.fit(bits, progress, wait, labels)
 
     def upgrade(
         self,
@@ -604,10 +616,17 @@ class Archive:
     def source(self, id: str) -> JsonObject | None:
         """Return where an image came from: path, frame, UIDs and dates; None if the archive has no link for it.
 
+        A `UserWarning` says so if the link was lost, as by a damaged disk.
+
         Args:
             id: Its public id.
         """
-        return self.sources([id]).get(id)
+        source = self.sources([id]).get(id)
+        if source is None:
+            with self.session() as session:
+                for warning in session.unlinked([id]):
+                    warnings.warn(warning, stacklevel=2)
+        return source
 
     def sources(self, ids: Sequence[str]) -> dict[str, JsonObject]:
         """Return where images came from, by id, for the ids that have a link.

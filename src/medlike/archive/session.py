@@ -222,16 +222,18 @@ class Session:
                 self.viewer.saw("identifiers", list(sources))
         return sources
 
-    def unlinked(self, ids: Sequence[str]) -> int:
-        """Return how many images have lost their link: none is known, and the archive was not restored without it.
+    def unlinked(self, ids: Sequence[str]) -> tuple[str, ...]:
+        """Return a warning if images have lost their link: none is known, and the archive was not restored without it.
 
         Args:
             ids: Public ids without a source, as far as this viewer sees.
         """
         if not ids or not self.viewer.may("source") or not self.links.present:
-            return 0
+            return ()
         sql = f"SELECT count(DISTINCT id) FROM images WHERE id IN {EACH} AND added > ?"
-        return self.store.number(sql, (each(ids), int(self.store.setting(LINKS_SINCE, "-1"))))
+        count = self.store.number(sql, (each(ids), int(self.store.setting(LINKS_SINCE, "-1"))))
+        images = "1 image here has" if count == 1 else f"{count} images here have"
+        return (f"{images} no link to where it came from: run `medlike verify`",) if count else ()
 
     def hashed(self, field: str, value: object) -> str | None:
         """Return the keyed hash of a true patient, study or series, for a filter by it.

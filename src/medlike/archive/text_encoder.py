@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from medlike.archive.index.segment import UNIT
 from medlike.archive.index.text_sample import TextSample
 from medlike.archive.storage.folder import TextBundleFacts
+from medlike.errors import BundleError
 
 if TYPE_CHECKING:
     from medlike.inference import CrossEncoder, SentenceEncoder
@@ -43,7 +44,7 @@ class TextEncoder:
         """Raises TextNotInstalled, or BundleError where it is another than the bundle's."""
         from medlike.inference import SentenceEncoder
 
-        encoder = SentenceEncoder.load()
+        encoder = SentenceEncoder.of(self.crosses.bundle)
         self.crosses.require_sentences(encoder)
         return encoder
 
@@ -65,7 +66,12 @@ class TextEncoder:
         """Return True if sentences can be encoded here."""
         from medlike.inference.sentence_weights import text_installed
 
-        return text_installed()
+        if text_installed():
+            return True
+        try:
+            return self.crosses.bundle.carries_sentences
+        except BundleError:
+            return False
 
     def texts(self, texts: Sequence[str]) -> list[tuple[bytes, bytes] | None]:
         """Return code and embedding of each text as bytes.

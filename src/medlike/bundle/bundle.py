@@ -265,7 +265,8 @@ class Bundle:
     def content_blocks(self) -> tuple[int, ...]:
         """Return the widths of the parts of a content vector, which say different things and may be weighed apart.
 
-        They are stated, or follow from the network: its learned, its linear and its discriminant part. Else it is one.
+        They are stated. Of bundles before that they follow from the network: its learned, its linear and its
+        discriminant part. Else it is one.
         """
         network = self.spec.get("network")
         settings = network.get("settings") if isinstance(network, dict) else None
@@ -307,6 +308,11 @@ class Bundle:
         """Return the length of a local code in bits, None if the bundle has no regional expert."""
         value = self.spec.get("local_bits")
         return None if value is None else int(value)
+
+    @property
+    def carries_sentences(self) -> bool:
+        """Return True for a text bundle with a sentence encoder of its own; others use the installed one."""
+        return self.kind == "text" and self.spec["text"].get("sentence_limit") is not None
 
     @property
     def modalities(self) -> list[str]:

@@ -85,6 +85,10 @@ _KEYS: dict[str, tuple[Check, str]] = {
     "kind": (lambda v: v in (None, "image", "text"), "image or text"),
     "bits": (lambda v: _whole(v, 8, 1024) and v % 8 == 0, "a multiple of 8 from 8 to 1024"),
     "content_dim": (lambda v: _whole(v, 1, 65_536), "a number from 1 to 65536"),
+    "content_blocks": (
+        lambda v: v is None or (isinstance(v, list) and 0 < len(v) <= 64 and all(_whole(w, 1, 65_536) for w in v)),
+        "a list of at most 64 widths",
+    ),
     "local_bits": (lambda v: v is None or (_whole(v, 64, 1024) and v % 64 == 0), "a multiple of 64 up to 1024"),
     "outputs": (lambda v: _names(v, 64), "a list of at most 64 names"),
     "modalities": (lambda v: v is None or _names(v, 256), "a list of at most 256 names"),
@@ -100,6 +104,7 @@ _TEXT: dict[str, tuple[Check, str]] = {
     **dict.fromkeys(
         ("image_encoder_digest", "image_bundle", "sentence_digest"), (lambda v: v == "" or _name(v), "a name")
     ),
+    "sentence_limit": (lambda v: v is None or _whole(v, 3, 65_536), "a number from 3 to 65536"),
 }
 
 _OUTLIER: dict[str, tuple[Check, str]] = {

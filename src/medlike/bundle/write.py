@@ -48,6 +48,7 @@ DEFAULTS: dict[str, JsonObject] = {
         "modalities": [],
         "preprocessing": {"size": 224, "fit": "letterbox", "padding": 0, "range": "uint8"},
         "outlier": None,
+        "content_blocks": None,
     },
     "text": {**EITHER, "kind": "text", "text": {}},
 }
@@ -175,6 +176,9 @@ def _complete(spec: Mapping[str, Json], outputs: list[str]) -> JsonObject:
     bits = int(spec["bits"])
     if bits % 8 or not 8 <= bits <= 1024:
         raise BundleError(f"{bits} bits; a code has a multiple of 8, from 8 to 1024")
+    blocks = spec.get("content_blocks")
+    if blocks is not None and sum(blocks) != spec["content_dim"]:
+        raise BundleError(f"content_blocks {blocks} do not sum to content_dim {spec['content_dim']}")
     for name in OUTPUTS[kind]:
         if name not in outputs:
             raise BundleError(f"the graph has no output {name!r}; it has: {', '.join(outputs)}")

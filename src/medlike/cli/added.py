@@ -23,6 +23,14 @@ ELSEWHERE = {"bench": "medlike-research", "study": "medlike-research"}
 class Commands(TyperGroup):
     """The commands of medlike, then those of the entry-point group `medlike.commands`."""
 
+    def invoke(self, ctx: Click) -> object:
+        """Run a command. A wrong value is told in our words, without the prefix that typer's validation gives it."""
+        try:
+            return super().invoke(ctx)
+        except typer.BadParameter as error:
+            error.message = error.message.removeprefix("Value error, ")
+            raise
+
     def list_commands(self, ctx: Click) -> list[str]:
         """Return the names of all commands, medlike's own first."""
         names = super().list_commands(ctx)

@@ -32,6 +32,8 @@ medlike bundle card my-bundle --results report/results.json --out my-bundle/READ
 BUILD = """[b]Example[/b]
 
 medlike bundle build --encoder timm:vit_small_patch14_dinov2.lvd142m --data manifest.csv --out my-dino
+
+medlike bundle build --encoder open_clip:biomedclip/ --text-encoder --data manifest.csv --out my-clip
 """
 
 
@@ -45,6 +47,8 @@ class TowerOptions:
         size: Side of the pictures, pixels.
         normalise: How pixels are normalised.
         outputs: Names of the outputs to use.
+        text_encoder: Make a text bundle too.
+        text_bits: Length of its code.
     """
 
     encoder: Annotated[
@@ -76,6 +80,30 @@ class TowerOptions:
         tuple[str, ...],
         Option("Output to pool. Repeatable.", "--output", metavar="NAME", shown="all"),
     ] = ()
+    text_encoder: Annotated[
+        bool,
+        Option(
+            "For open_clip: make a text bundle at OUT-text too, with the text tower of the same model. The content "
+            "vector is then the one that images share with texts."
+        ),
+    ] = False
+    text_bits: Annotated[
+        int, Option("Length of the text bundle's code: a multiple of 8 from 8 to 512.", min=8, max=512)
+    ] = 16
+
+
+def require_encoder_file(encoder: str, weights: Path | None) -> None:
+    """Check that the files of an encoder are there, before anything that has to be installed for it.
+
+    Raises:
+        InputError: The ONNX file or the weights do not exist.
+    """
+    from medlike.errors import InputError
+
+    kind, _, name = encoder.partition(":")
+    for file in ([Path(name).expanduser()] if kind == "onnx" and name else []) + ([weights] if weights else []):
+        if not file.is_file():
+            raise InputError(f"{file} does not exist; give a file that `medlike bundle build` can read")
 
 
 @options_from_settings(TowerOptions)
@@ -97,15 +125,28 @@ def build(
     From 500 images on it gives outlier verdicts. Nothing is fetched, and no code that comes with a model is run. Check
     the licence, which is shown first.
     """
+    from medlike.datasets import read_collection
+
+    require_encoder_file(tower.encoder, tower.weights)
+    images = read_collection(data)
     need("train", "torch", "onnx", "onnxscript", "scipy")
     import tempfile
 
     from medlike.cli.screen import note, print_json, print_table, size
-    from medlike.datasets import read_collection
+    from medlike.errors import InputError
+    from medlike.training.text_bundle import build_text_bundle
+    from medlike.training.text_tower import open_text_tower
     from medlike.training.tower_bundle import TowerFit, build_bundle
     from medlike.training.tower_export import open_tower
 
-    images = read_collection(data)
+    beside = out.with_name(f"{out.name}-text")
+    text = made_text = None
+    if tower.text_encoder:
+        if tower.text_bits % 8:
+            raise InputError(f"--text-bits {tower.text_bits}; give a multiple of 8")
+        if beside.exists() and not replace:
+            raise InputError(f"{beside} exists already; choose another --out, or --replace")
+        text = open_text_tower(tower.encoder, tower.weights)
     with tempfile.TemporaryDirectory() as folder:
         opened = open_tower(
             tower.encoder, Path(folder), tower.weights, tower.size, tower.outputs, tower.normalise
@@ -113,11 +154,17 @@ def build(
         note(f"{tower.encoder}: licence {opened.licence}")
         depths = ", ".join(f"{pooling.output} {list(pooling.shape)}" for pooling in opened.poolings)
         note(f"takes {opened.size} x {opened.size} pixels, {opened.channels} channels; gives {depths}")
-        made = build_bundle(opened, images, out, TowerFit(bits=bits), replace=replace, say=note)
+        settings = TowerFit(bits=bits, joint=tower.text_encoder)
+        made = build_bundle(opened, images, out, settings, replace=replace, say=note)
+        if text is not None:
+            made_text = build_text_bundle(
+                text, made, opened, images, beside, tower.text_bits, replace=replace, say=note
+            )
     if format is Report.json:
         from medlike.bundle import default
 
-        print_json(_facts(made, default()))
+        beside_it = {} if made_text is None else {"text_bundle": _facts(made_text, default())}
+        print_json(_facts(made, default()) | beside_it)
         return
     print_table(
         ("", ""),
@@ -130,6 +177,7 @@ def build(
             ("smallest cosine with the encoder", made.spec["quality"]["smallest_cosine"]),
             ("equal bits", made.spec["quality"]["equal_bits"]),
             ("outlier verdicts", "yes" if made.spec["outlier"] else "no"),
+            *([] if made_text is None else [("text bundle", made_text.path)]),
         ],
     )
 

@@ -11,13 +11,15 @@ from medlike.cli.options import ArchiveFolder, Report, ReportFormat, Wait, archi
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
-    from medlike.archive.storage.fits import FitReport
+    from medlike.archive.storage.fits import FitReport, LabelTrial
 
 EXAMPLES = """[b]Examples[/b]
 
 medlike fit --archive archive/
 
 medlike fit --archive archive/ --bits 128
+
+medlike fit --archive archive/ --labels modality
 """
 
 
@@ -55,6 +57,16 @@ def fit(
             show_default="that of the fit in use, else 64",
         ),
     ] = None,
+    labels: Annotated[
+        str | None,
+        typer.Option(
+            "--labels",
+            metavar="FIELD",
+            help="Tell images apart by the values of a field (label, modality, region or another), if that helps to "
+            "find images of patients held out; none for a fit without.",
+            show_default="that of the fit in use",
+        ),
+    ] = None,
     wait: Wait = 0.0,
     format: ReportFormat = Report.table,
 ) -> None:
@@ -74,7 +86,7 @@ def fit(
         except QueryError as error:
             raise typer.BadParameter(str(error), param_hint="--bits") from None
     with Archive.open(archive_folder(archive)) as opened, progress() as display:
-        report = opened.fit(bits, FitDisplay(display).update, wait)
+        report = opened.fit(bits, FitDisplay(display).update, wait, labels)
     if format is Report.json:
         print_json(asdict(report))
     else:
@@ -90,5 +102,21 @@ def fitted(report: "FitReport") -> str:
     seconds = sum(report.seconds.values())
     return (
         f"codes of {report.bits} bits fitted to {counted(report.images, 'image')} ({report.note}), "
-        f"{report.recoded} recoded in {seconds:.1f} s"
+        f"{report.recoded} recoded in {seconds:.1f} s" + _labelled(report.labels)
     )
+
+
+def _labelled(labels: "LabelTrial | None") -> str:
+    """Return what labels did for a fit as a sentence."""
+    if labels is None:
+        return ""
+    if labels.map_with is None:
+        return f"; without labels: {labels.reason}"
+    counts = f"{labels.labels} values of {labels.field}, {labels.patients} patients"
+    figures = (
+        f"mAP {labels.map_with:.3f} with them, {labels.map_without:.3f} without; P@10 {labels.precision_with:.3f} and "
+        f"{labels.precision_without:.3f}"
+    )
+    left_out = f"; left out, since one source alone has them: {', '.join(labels.left_out)}" if labels.left_out else ""
+    with_them = "with labels" if labels.used else f"without labels, since {labels.reason}"
+    return f"; fitted {with_them} ({counts}; patients held out: {figures}{left_out})"

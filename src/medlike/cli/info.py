@@ -2,6 +2,7 @@
 
 from medlike.cli.options import ArchiveFolder, Report, ReportFormat, archive_folder
 from medlike.cli.screen import size
+from medlike.types import JsonObject
 
 EXAMPLES = """[b]Examples[/b]
 
@@ -26,19 +27,25 @@ def info(archive: ArchiveFolder = None, format: ReportFormat = Report.table) -> 
         print_json(facts)
         return
     bundle, text, fit = facts["bundle"], facts["text_bundle"], facts["fit"]
+    codes = f"{fit['bits']} bits from {fit['images']} images{_labels(fit)}  {fit['digest'][:16]}" if fit else "none"
     rows = [
         ("archive", str(folder)),
         ("images", facts["images"]),
         ("texts", facts["texts"]),
         ("bundle", f"{bundle['name']}  {bundle['digest'][:16]}"),
         ("text bundle", f"{text['name']}  {text['digest'][:16]}" if text else "none"),
-        ("fit", f"{fit['bits']} bits from {fit['images']} images  {fit['digest'][:16]}" if fit else "none"),
+        ("fit", codes),
         ("generation", facts["generation"]),
         *([("waiting", facts["received"])] if facts.get("received") else []),
         *((f"refused, {entry['name']}", entry["reason"]) for entry in facts.get("refused", [])),
         *((f"bytes, {part}", _bytes(count, images)) for part, count in facts["bytes"].items()),
     ]
     print_table(("", ""), rows)
+
+
+def _labels(fit: JsonObject) -> str:
+    labels = fit["labels"]
+    return f" and {labels['labels']} values of {labels['field']}" if labels and labels["used"] else ""
 
 
 def _bytes(count: int, images: int) -> str:

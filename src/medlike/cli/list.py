@@ -35,7 +35,8 @@ def list_images(
     with Archive.open(archive_folder(archive)) as opened:
         listing = opened.browse(conditions(where or ()), limit, offset)
     if format is Format.json:
-        print_json({"total": listing.total, "images": [vars(image) for image in listing.images]})
+        page = {"total": listing.total, "images": [vars(image) for image in listing.images]}
+        print_json({**page, "warnings": list(listing.warnings)})
         return
     rows = [
         [image.id, *(image.metadata.get(name) for name in FIELDS), image.width, image.height, place(image.source)]
@@ -50,6 +51,8 @@ def list_images(
         # Columns that no image of the page fills would only take room.
         filled = [at for at, _ in enumerate(head) if any(row[at] not in (None, "") for row in rows)]
         print_table([head[at] for at in filled], [[row[at] for at in filled] for row in rows], whole={"id"})
+    for warning in listing.warnings:
+        note(f"medlike: {warning}")
     if listing.total > len(rows):
         shown = f"{offset + 1} to {offset + len(rows)}" if rows else "none"
         note(f"medlike: {shown} of {listing.total} images; others with --limit and --offset")

@@ -32,9 +32,9 @@ medlike train mcmfh --data a --image-bundle my-bundle --out my-texts --bits 16
 _UNUSED = {
     "itq": {
         "image_bundle", "recipe", "loss", "epochs", "changes", "stage", "start", "resume", "work", "name", "leave_out",
-        "device",
+        "device", "precision",
     },
-    "mcmfh": {"recipe", "loss", "stage", "start", "resume", "stem", "leave_out", "device"},
+    "mcmfh": {"recipe", "loss", "stage", "start", "resume", "stem", "leave_out", "device", "precision"},
 }  # fmt: skip
 
 

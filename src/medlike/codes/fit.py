@@ -3,9 +3,10 @@
     x = the blocks of the content vector, each of its own length       y = P'(x - m) / s^p       code = R'y > 0
 
 m, P and s are mean, principal directions and deviations of the archive's own content vectors, R is the rotation that
-iterative quantisation finds, p evens the directions out. All of it is kept and computed in whole numbers, so that a
-code is the same on every processor: products of int16 are summed in float64, which holds them exactly in any order,
-and what is left is single IEEE operations.
+iterative quantisation finds, p evens the directions out. With labels, P are principal directions after the scatter
+within labels was evened out, as far as SHRINKAGE leaves it: what varies within a label counts for less. All of it is
+kept and computed in whole numbers, so that a code is the same on every processor: products of int16 are summed in
+float64, which holds them exactly in any order, and what is left is single IEEE operations.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 
@@ -27,6 +29,21 @@ from medlike.types import F64, I8, I16, I64, U8, Array
 LENGTH = 1 << 14  # of a content vector whose blocks were brought to their lengths
 BLOCK = 1 << 11  # rows computed at a time
 MOST_ROTATED = 20_000  # rows that the rotation is fitted on
+#: How much of the scatter within labels is taken as equal in all directions; 1 is a fit without labels. Decided on
+#: labels of some sources and queries of others: less helps those labelled, and harms the others.
+SHRINKAGE = 0.8
+
+
+class Labelled(NamedTuple):
+    """Labels of the rows that a fit is made from.
+
+    Attributes:
+        labels: int64 [N], a number for each label from 0, -1 for a row whose label is not used.
+        sources: int64 [N], a number for each source. The sources of a label count alike, and so do the labels.
+    """
+
+    labels: I64
+    sources: I64
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,6 +129,7 @@ def learned(
     seed: int = 0,
     nuisance: Array | None = None,
     damping: float = 1.0,
+    labelled: Labelled | None = None,
 ) -> Fit:
     """Fit codes to content vectors.
 
@@ -130,6 +148,7 @@ def learned(
         nuisance: Factor float [D, R] of the scatter N N' between an image and its altered copies, of content vectors
             whose blocks have unit length; None if it is not known.
         damping: Variance that is added to the scatter in every direction, as a multiple of its mean.
+        labelled: Labels of the rows, None for a fit without.
 
     Raises:
         QueryError: The vectors carry no direction, or the widths are not theirs.
@@ -137,11 +156,14 @@ def learned(
     length = float(np.linalg.norm(weights))
     shares = tuple(float(weight) / length for weight in weights)
     mean, covariance = _moments(content, images, widths, shares)
-    whitening = np.eye(len(mean)) if nuisance is None else _whitening(nuisance, widths, shares, damping)
-    columns, variances = directions_of(whitening @ covariance @ whitening, directions)
+    turned = np.eye(len(mean)) if nuisance is None else _whitening(nuisance, widths, shares, damping)
+    if labelled is not None:
+        within = _within(content, images, labelled, widths, shares)
+        turned = turned @ _narrowing(turned @ within @ turned)
+    columns, variances = directions_of(turned.T @ covariance @ turned, directions)
     if not len(variances):
         raise QueryError(f"{len(content)} images have one content vector: a fit needs images that differ")
-    columns = whitening @ columns / variances ** (power / 2)
+    columns = turned @ columns / variances ** (power / 2)
     whole = np.rint(columns * (32767 / np.abs(columns).max())).astype(np.int16)
     wide = whole.astype(np.float64)
     offset = np.rint(mean * LENGTH @ wide).astype(np.int64)
@@ -195,6 +217,39 @@ def _whitening(nuisance: Array, widths: Sequence[int], weights: Sequence[float],
     scales = np.sqrt(1.0 / (1.0 + values / max(damping * values.mean(), 1e-300)))
     whitening: F64 = vectors * scales @ vectors.T
     return whitening
+
+
+def _within(
+    content: I8, images: F64, labelled: Labelled, widths: Sequence[int], weights: Sequence[float]
+) -> F64:
+    """Return the covariance of weighed content vectors within labels: float64 [D, D]."""
+    labels, sources = labelled
+    used = labels >= 0
+    _, cell = np.unique(np.stack([labels, sources]), axis=1, return_inverse=True)
+    cell = cell.reshape(-1)
+    share = np.where(used, images / np.bincount(cell, images)[cell], 0.0)
+    # Each cell of a label and a source has weight 1 so far; then each label has the same.
+    total = np.bincount(labels[used], share[used])
+    share[used] /= total[labels[used]] * np.count_nonzero(total)
+    means = np.zeros((len(total), content.shape[1]))
+    squares = np.zeros((content.shape[1], content.shape[1]))
+    for start in range(0, len(content), BLOCK):
+        part = slice(start, start + BLOCK)
+        rows = weighed(content[part], widths, weights).astype(np.float64) / LENGTH
+        members = np.where(used[part], labels[part], 0) == np.arange(len(total))[:, None]
+        means += (members * share[part]) @ rows
+        squares += (rows * share[part, None]).T @ rows
+    within: F64 = squares - means.T @ means * np.count_nonzero(total)
+    return within
+
+
+def _narrowing(within: F64) -> F64:
+    """Return the symmetric map [D, D] that evens out scatter within labels, shrunk to equal scatter everywhere."""
+    size = len(within)
+    mean = max(float(np.trace(within)) / size, 1e-12)
+    values, vectors = np.linalg.eigh((1 - SHRINKAGE) * within / mean + SHRINKAGE * np.eye(size))
+    narrowing: F64 = (vectors / np.sqrt(np.maximum(values, SHRINKAGE / 2))) @ vectors.T
+    return narrowing
 
 
 def _products(rows: I16, columns: F64) -> F64:

@@ -7,19 +7,19 @@ sentence_install. Their graph ships with medlike as sentences.onnx, see sentence
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from medlike.bundle import runtime
+from medlike.bundle import Bundle, graph_files, runtime
 from medlike.errors import BundleError, InputError, TextNotInstalled
 from medlike.inference.encoder import usable_cores
 from medlike.inference.sentence_graph import GRAPH, VERSION
 from medlike.inference.sentence_weights import PARTS, TOKENIZER, WEIGHTS, intact_part, text_folder
-from medlike.types import F32, I64
+from medlike.types import F32, I64, Array
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession
@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 
 WIDTH = 384
 LIMIT = 256  # word pieces, as in the model's sentence_bert_config.json
+# Arrays of a text bundle that carries its sentence encoder, and where the graph says that its weights are.
+CARRIED_GRAPH, CARRIED_TOKENIZER, CARRIED_WEIGHT = "sentence.graph", "sentence.tokenizer", "sentence.weight."
+HANDED_OVER = "handed over"
 
 
 class SentenceEncoder:
@@ -36,9 +39,11 @@ class SentenceEncoder:
     from several threads.
     """
 
-    def __init__(self, session: InferenceSession, tokenizer: Tokenizer, digest: str) -> None:
-        self.width = WIDTH
-        self.limit = LIMIT
+    def __init__(
+        self, session: InferenceSession, tokenizer: Tokenizer, digest: str, width: int = WIDTH, limit: int = LIMIT
+    ) -> None:
+        self.width = width
+        self.limit = limit
         self.digest = digest
         self._session = session
         self._tokenizer = tokenizer
@@ -72,6 +77,59 @@ class SentenceEncoder:
         tokenizer.enable_truncation(LIMIT)
         return SentenceEncoder(session, tokenizer, _digest(rules.read_bytes()))
 
+    @staticmethod
+    def of(bundle: Bundle) -> SentenceEncoder:
+        """Open the sentence encoder of a text bundle: the one that it carries, else the installed one.
+
+        Raises:
+            TextNotInstalled: The `text` extra or the files are missing.
+            BundleError: What the bundle carries cannot be read.
+        """
+        if not bundle.carries_sentences:
+            return SentenceEncoder.load()
+        weights = {
+            name.removeprefix(CARRIED_WEIGHT): bundle.array(name)
+            for name in bundle.array_names()
+            if name.startswith(CARRIED_WEIGHT)
+        }
+        graph, rules = bundle.array(CARRIED_GRAPH).tobytes(), bundle.array(CARRIED_TOKENIZER).tobytes()
+        text = bundle.spec["text"]
+        return SentenceEncoder.carried(
+            graph, rules.decode(), weights, text["sentence_digest"], text["sentence_width"], text["sentence_limit"]
+        )
+
+    @staticmethod
+    def carried(
+        graph: bytes, rules: str, weights: Mapping[str, Array], digest: str, width: int, limit: int
+    ) -> SentenceEncoder:
+        """Open a sentence encoder from its parts.
+
+        Args:
+            graph: ONNX graph with an input `tokens` int64 [limit] and an output float32 [1, width].
+            rules: The tokenizer as JSON; it cuts and pads to `limit`.
+            weights: By the names that the graph has for them.
+            digest: Names the encoder.
+            width: Length of its vectors.
+            limit: Tokens that are read of a text.
+
+        Raises:
+            TextNotInstalled: The `text` extra is missing.
+            BundleError: A part cannot be read, or the graph reads a file.
+        """
+        try:
+            from tokenizers import Tokenizer
+        except ImportError:
+            raise TextNotInstalled from None
+        try:
+            if others := graph_files.named_files(graph) - {HANDED_OVER}:
+                raise ValueError(f"its graph reads the file {min(others)[:80]!r}")
+            tokenizer = Tokenizer.from_str(rules)
+            session = _session(graph, {name: value.astype(np.float32) for name, value in weights.items()})
+        except Exception as error:  # the readers' exceptions share no base class
+            reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
+            raise BundleError(f"the sentence encoder of the text bundle cannot be opened ({reason})") from None
+        return SentenceEncoder(session, tokenizer, digest, width, limit)
+
     def encode(self, texts: Sequence[str]) -> F32:
         """Return vectors of unit length, float32 [N, width], in order; the dot product is the similarity.
 
@@ -82,16 +140,16 @@ class SentenceEncoder:
         """
         if isinstance(texts, str):
             raise InputError("one text was given where a list is needed; put it in brackets")
-        tokens = [self._tokens(text) for text in texts]
-        for text, row in zip(texts, tokens, strict=True):
-            if not self._known(row):
+        encodings = [self._encoding(text) for text in texts]
+        for text, encoding in zip(texts, encodings, strict=True):
+            if not self._known(encoding):
                 raise InputError(_unreadable(text))
-        rows = list(self._pool.map(self._run, tokens))
+        rows = list(self._pool.map(self._run, [np.array(encoding.ids, np.int64) for encoding in encodings]))
         return np.concatenate(rows) if rows else np.zeros((0, self.width), np.float32)
 
     def readable(self, text: str) -> bool:
         """Return False for a text without any known word or letter: white space, control characters, emoji."""
-        return self._known(self._tokens(text))
+        return self._known(self._encoding(text))
 
     def truncated(self, text: str) -> bool:
         """Return True for a text that is longer than what is read of it."""
@@ -114,11 +172,10 @@ class SentenceEncoder:
         sound = text.encode("utf-8", "replace").decode("utf-8")
         return self._tokenizer.encode(sound)
 
-    def _tokens(self, text: str) -> I64:
-        return np.array(self._encoding(text).ids, np.int64)
-
-    def _known(self, tokens: I64) -> bool:
-        return bool((tokens[1:-1] != self._unknown).any())
+    def _known(self, encoding: Encoding) -> bool:
+        """True if the text itself has a token that is known; padding and what marks begin and end are none."""
+        words = zip(encoding.ids, encoding.special_tokens_mask, strict=True)
+        return any(token != self._unknown for token, special in words if not special)
 
     def _run(self, tokens: I64) -> F32:
         vector: F32 = self._session.run(None, {"tokens": tokens})[0]

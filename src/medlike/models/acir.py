@@ -169,6 +169,12 @@ class ImageNetwork(nn.Module):
         return self.learned_width + self.linear_width
 
     @property
+    def content_blocks(self) -> tuple[int, ...]:
+        """Return the widths of the parts of the blended feature that there are: learned, linear, discriminant."""
+        parts = (self.learned_width, self.settings.linear, self.linear_width - self.settings.linear)
+        return tuple(width for width in parts if width)
+
+    @property
     def linear_width(self) -> int:
         """Return the width of the linear part of the blended feature, with the discriminant directions."""
         return self.settings.linear + (self.settings.discriminant if self.discriminant is not None else 0)

@@ -58,6 +58,11 @@ class RegionalNetwork(nn.Module):
         return self.image.stem
 
     @property
+    def content_blocks(self) -> tuple[int, ...]:
+        """Return the widths of the parts of the blended feature."""
+        return self.image.content_blocks
+
+    @property
     def decoder(self) -> nn.Module | None:
         """Return the decoder of the whole-image network, if there is one."""
         return self.image.decoder

@@ -19,6 +19,8 @@ from medlike.training.objective import hash_loss, judge
 from medlike.training.recipe import Recipe
 
 HANDFUL, RUNS = 8, 3
+# Seconds after which no further run is timed: large networks take many for one.
+LONG = 5.0
 # How much faster than torch the runtime is on a CPU; see maps.runner.
 RUNTIME_GAIN = 3
 # Seconds of exporting graphs, fitting and writing, whatever the number of images.
@@ -77,7 +79,9 @@ def gain_of(device: torch.device, passes: int) -> float:
     return RUNTIME_GAIN if device.type == "cpu" and passes >= FEW else 1.0
 
 
-def timed_costs(network: ImageNetwork, recipe: Recipe, part: Dataset, device: torch.device) -> Costs:
+def timed_costs(
+    network: ImageNetwork, recipe: Recipe, part: Dataset, device: torch.device, precision: str = "auto"
+) -> Costs:
     """Time a handful of pictures and steps. Weights and the state of random generators stay as they are.
 
     network: on the device, in evaluation mode. part: images, at least one.
@@ -103,7 +107,7 @@ def timed_costs(network: ImageNetwork, recipe: Recipe, part: Dataset, device: to
     learned = [p for p in (heads if recipe.protocol == "frozen" else network.parameters()) if p.requires_grad]
 
     def step() -> None:
-        with mixed_precision(device):
+        with mixed_precision(device, precision):
             if recipe.protocol == "frozen":
                 outputs = network.encode(*repeated)
             else:
@@ -113,7 +117,8 @@ def timed_costs(network: ImageNetwork, recipe: Recipe, part: Dataset, device: to
 
     @torch.no_grad()
     def serve() -> None:
-        network.encode(*repeated)
+        with mixed_precision(device, precision):
+            network.encode(*repeated)
 
     has_depths = network.depth_branch is not None and recipe.protocol == "frozen" and recipe.depth_steps
     return Costs(
@@ -158,6 +163,8 @@ def _seconds(work: Callable[[], object], device: torch.device) -> float:
         if device.type == "cuda":
             torch.cuda.synchronize(device)
         seconds.append(perf_counter() - begun)
+        if sum(seconds) > LONG:
+            break
     return min(seconds)
 
 

@@ -101,6 +101,7 @@ def finish_bundle(
         "network": record(network) | {"outlier_map": map_settings(network.outlier_map)},
         "bits": network.bits,
         "content_dim": int(outputs["feature"].shape[1]),
+        "content_blocks": list(network.content_blocks),
         "modalities": collection.classes.names.get("modality", []),
         "labels": label_tree(train.dataset),
         "training": {**training, "sources": data_terms(train.dataset)},

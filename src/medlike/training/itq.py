@@ -144,6 +144,7 @@ def train_itq(
         "network": asdict(settings) | {"modalities": len(fitted.modalities)},
         "bits": settings.bits,
         "content_dim": settings.content,
+        "content_blocks": [settings.content],
         "modalities": fitted.modalities,
         "labels": label_tree(used),
         "training": {

@@ -53,6 +53,7 @@ def fit(
     folder: str | Path,
     *,
     seed: int = 0,
+    gallery: int = VALIDATION_GALLERY,
     resume: bool = False,
     say: Progress[str] = lambda line: None,
 ) -> Trained:
@@ -67,6 +68,7 @@ def fit(
         validation_feed: Outputs of the network on them.
         folder: Holds the checkpoint, history.csv and curves.png.
         seed: Fixes the weights on one machine.
+        gallery: Training pictures that the validation searches, at most.
         resume: Go on from the checkpoint in `folder`.
         say: Takes lines of progress.
 
@@ -77,7 +79,7 @@ def fit(
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(seed)
-    first = _FirstStage(network, recipe, part, feed, validation, validation_feed, seed, say)
+    first = _FirstStage(network, recipe, part, feed, validation, validation_feed, seed, gallery, say)
     stage = Stage(
         "",
         network,
@@ -90,7 +92,8 @@ def fit(
         clip=CLIP,
         validate=first.validate,
         figure="map",
-        average=recipe.average,
+        # A mean of the last weights alone would be a copy of them; the code's start reads one all the same.
+        average=recipe.average if recipe.average or first.feature_epochs else None,
         patience=recipe.patience,
         identity={
             "network": record(network), "recipe": asdict(recipe), "seed": seed, "images": part.pictures.digest,
@@ -122,6 +125,7 @@ class _FirstStage:
     validation: Material
     validation_feed: Feed
     seed: int
+    gallery: int
     say: Progress[str]
     start: torch.nn.Linear | None = None
     histogram: Tensor | None = None
@@ -180,7 +184,8 @@ class _FirstStage:
         return {"map" if coded else "map_feature": self._map(coded)}
 
     def _map(self, coded: bool) -> float:
-        return validation_map(self.feed, self.part, self.validation_feed, self.validation, self.seed, coded)
+        both = (self.feed, self.part, self.validation_feed, self.validation)
+        return validation_map(*both, self.seed, coded, self.gallery)
 
     def _fixed_head(self) -> torch.nn.Linear:
         head = self.network.hash_head.direct
@@ -200,17 +205,28 @@ class _FirstStage:
             self.histogram = content["histogram"].to(next(self.network.parameters()).device)
 
 
-def validation_map(feed: Feed, part: Material, other: Feed, queries: Material, seed: int, coded: bool = True) -> float:
-    """Return the mAP of queries against at most 3,000 training pictures: of codes (ties in expectation) or features."""
+def validation_map(
+    feed: Feed,
+    part: Material,
+    other: Feed,
+    queries: Material,
+    seed: int,
+    coded: bool = True,
+    gallery: int = VALIDATION_GALLERY,
+) -> float:
+    """Return the mAP of queries in `gallery` training pictures: of codes (ties in expectation) or features."""
     name = "u" if coded else "feature"
-    items = served_outputs(feed, len(part), (name,))[name]
+    rows = np.random.default_rng(seed).permutation(len(part))[:gallery]
+    if len(rows) < len(part):
+        items = served_outputs(feed, rows, (name,))[name]
+    else:
+        items = served_outputs(feed, len(part), (name,))[name][rows]
     query = served_outputs(other, len(queries), (name,))[name]
-    rows = np.random.default_rng(seed).permutation(len(part))[:VALIDATION_GALLERY]
     relevance = queries.labels["label"][:, None] == part.labels["label"][rows][None]
     relevance &= queries.labels["label"][:, None] >= 0
     if not coded:
-        return float(score_features(query, items[rows], relevance).mean("map_expected"))
-    return float(score_codes(pack(query > 0), pack(items[rows] > 0), relevance).mean("map_expected"))
+        return float(score_features(query, items, relevance).mean("map_expected"))
+    return float(score_codes(pack(query > 0), pack(items > 0), relevance).mean("map_expected"))
 
 
 def optimiser_of(network: ImageNetwork, recipe: Recipe) -> torch.optim.AdamW:

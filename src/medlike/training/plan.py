@@ -33,6 +33,8 @@ class TrainingPlan:
         seed: Random seed.
         stem: Initial weights of the stem; `medlike.training.weights` explains them.
         device: "auto" uses a GPU if there is one.
+        precision: Arithmetic of the network: "auto", "float32" or "bfloat16". "auto" is bfloat16 on a GPU and float32
+            on a CPU.
         leave_out: Sources that are not trained on, to see how images of them differ from the others.
         start: Folder of a finished run whose network is the whole-image part of a regional one, in place of stage 1.
     """
@@ -75,6 +77,13 @@ class TrainingPlan:
         ),
     ] = None
     device: Annotated[str, Option("auto, cpu, cuda.")] = "auto"
+    precision: Annotated[
+        str,
+        Option(
+            "auto (bfloat16 on a GPU, float32 on a CPU), float32, bfloat16. bfloat16 takes half the time on CPUs with "
+            "avx512_bf16 or amx."
+        ),
+    ] = "auto"
     leave_out: Annotated[tuple[str, ...], Option("Leave a source out of training. Repeatable.", metavar="SOURCE")] = ()
     start: Annotated[
         str | Path | None,

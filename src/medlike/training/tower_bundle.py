@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from itertools import accumulate, pairwise
 from pathlib import Path
 
@@ -51,25 +51,29 @@ class TowerFit:
         content: Entries of a content vector at most.
         features: Entries that the outlier score sees at most.
         seed: Random seed.
+        joint: The content vector is the tower's last vector, which it shares with a text tower.
     """
 
     bits: int = 64
     content: int = 192
     features: int = 256
     seed: int = 0
+    joint: bool = False
 
 
 @dataclass(frozen=True, eq=False)
 class _Linear:
-    """Linear maps of pooled features: mean and deviation [P], and a matrix [P, outputs] by the name of the output."""
+    """Linear maps of pooled features: mean and deviation [P], a matrix [P, outputs] and an offset by output."""
 
     mean: F64
     deviation: F64
     maps: dict[str, F64]
+    offsets: dict[str, F64] = field(default_factory=dict)
 
     def of(self, pooled: F32, output: str) -> F32:
         """Return an output of pooled features, float32 [N, outputs]."""
-        return (((pooled - self.mean) / self.deviation) @ self.maps[output]).astype(np.float32)
+        value = ((pooled - self.mean) / self.deviation) @ self.maps[output] + self.offsets.get(output, 0)
+        return value.astype(np.float32)
 
 
 def build_bundle(
@@ -104,6 +108,8 @@ def build_bundle(
         raise TrainingError(f"{settings.bits} bits; give a multiple of 8 from 8 to 512")
     if Path(out).exists() and not replace:
         raise BundleError(f"{out} exists already; choose another folder or ask to replace the bundle")
+    if settings.joint and tower.poolings[-1].layout != "vector":
+        raise TrainingError(f"{tower.source} ends with {tower.poolings[-1].layout}, not with a vector that texts share")
     known = data.where(lambda sample: not sample.is_ood and may_train(sample))
     outliers = data.where(lambda sample: sample.is_ood)
     if len(known) < LEAST_IMAGES:
@@ -144,6 +150,7 @@ def build_bundle(
         "preset": "encoder",
         "bits": settings.bits,
         "content_dim": fitted.maps["content"].shape[1],
+        "content_blocks": [fitted.maps["content"].shape[1]],
         "preprocessing": {
             "size": tower.size, "fit": "letterbox", "padding": 0, "range": "uint8", "colour": "grey",
             "channels": tower.channels, "layout": tower.layout, "mean": list(tower.mean), "std": list(tower.std),
@@ -163,7 +170,7 @@ def build_bundle(
     say("writing, and comparing with the encoder itself")
     # Compared first: others may read the bundle as soon as it is in its place.
     with tempfile.TemporaryDirectory() as folder:
-        graph = tower_graph(tower, fitted.mean, fitted.deviation, fitted.maps)
+        graph = tower_graph(tower, fitted.mean, fitted.deviation, fitted.maps, fitted.offsets)
         draft = bundles.write(Path(folder) / "draft", graph, arrays, spec)
         return bundles.rewrite(draft, out, None, {"quality": _agreement(draft, tower, fitted, known)}, replace=replace)
 
@@ -207,7 +214,13 @@ def _fit(pooled: F32, weights: F64, widths: Sequence[int], settings: TowerFit) -
         "content": directions[:, :content] @ centred_basis(content + 1, settings.seed).T,
         "outlier_features": directions[:, : settings.features],
     }
-    return _Linear(mean, deviation, maps)
+    if not settings.joint:
+        return _Linear(mean, deviation, maps)
+    # The vector itself: turned, so that it sums to zero and centring takes nothing away.
+    basis = centred_basis(widths[-1] + 1, settings.seed)
+    maps["content"] = np.zeros((len(mean), len(basis)))
+    maps["content"][slices[-1]] = np.where(deviation[slices[-1]] < SILENT, deviation[slices[-1]], 0)[:, None] * basis.T
+    return _Linear(mean, deviation, maps, {"content": mean[slices[-1]] @ basis.T})
 
 
 def _verdict(

@@ -63,14 +63,14 @@ def open_tower(
         return read_tower(encoder, Path(name).expanduser(), TowerFacts(size), outputs, normalise)
     if kind not in exporters or not colon or not name:
         raise InputError(f"--encoder {encoder}: give onnx:FILE, timm:NAME, hf:NAME or open_clip:NAME")
-    with _offline():
+    with offline():
         network, run, facts = exporters[kind](name, weights, size)
         file = _exported(network, run, facts, folder, encoder)
     return read_tower(encoder, file, facts, outputs, normalise)
 
 
 @contextmanager
-def _offline() -> Iterator[None]:
+def offline() -> Iterator[None]:
     """Make it an error if a library would fetch something, whether the hub's client is imported already or not."""
     before = os.environ.get(OFFLINE)
     os.environ[OFFLINE] = "1"
@@ -134,7 +134,7 @@ def _repeated(value: Tensor, earlier: Iterable[Tensor]) -> bool:
 
 
 def _timm(name: str, weights: Path | None, size: int | None) -> tuple[nn.Module, Run, TowerFacts]:
-    timm = _library("timm", "pip install timm")
+    timm = library("timm", "pip install timm")
     if not timm.is_model(name):
         raise TrainingError(f"timm {timm.__version__} knows no model {name!r}; timm.list_models() lists them")
     network = timm.create_model(name, pretrained=False, num_classes=0)
@@ -160,7 +160,7 @@ def _timm(name: str, weights: Path | None, size: int | None) -> tuple[nn.Module,
 
 
 def _transformers(name: str, weights: Path | None, size: int | None) -> tuple[nn.Module, Run, TowerFacts]:
-    transformers = _library("transformers", "pip install transformers")
+    transformers = library("transformers", "pip install transformers")
     if weights is not None:
         raise InputError(f"hf:{name} brings its weights: give the folder that holds them, without --weights")
     folder = _folder(name)
@@ -194,20 +194,7 @@ def _transformers(name: str, weights: Path | None, size: int | None) -> tuple[nn
 
 
 def _open_clip(name: str, weights: Path | None, size: int | None) -> tuple[nn.Module, Run, TowerFacts]:
-    open_clip = _library("open_clip", "pip install 'medlike[biomedclip]'")
-    folder = None
-    if weights is None or Path(name).is_dir():
-        folder = _folder(name)
-        source: dict[str, Any] = {"model_name": f"local-dir:{folder}"}
-    else:
-        source = {"model_name": name, "pretrained": str(weights)}
-    if weights is not None and (folder is not None or not weights.is_file()):
-        raise InputError(f"--weights {weights} is no file, or has no use beside a folder")
-    try:
-        model = open_clip.create_model(**source, force_image_size=size, pretrained_text=False, weights_only=True)
-    except Exception as error:  # open_clip and torch raise whatever they like
-        reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
-        raise TrainingError(f"open_clip:{name} cannot be loaded ({reason}); {FETCH}") from error
+    model, folder, _ = clip_model(name, weights, size)
     network = model.visual
     side = network.image_size
     facts = TowerFacts(
@@ -225,7 +212,40 @@ def _open_clip(name: str, weights: Path | None, size: int | None) -> tuple[nn.Mo
     return network, run, facts
 
 
-def _library(name: str, install: str) -> ModuleType:
+def clip_model(name: str, weights: Path | None, size: int | None = None) -> tuple[Any, Path | None, str]:
+    """Load a model of open_clip, without fetching anything.
+
+    Args:
+        name: A folder, a name of the hub whose folder is in its cache, or a model of open_clip.
+        weights: Checkpoint for a model of open_clip.
+        size: Side of the pictures, where the model takes several.
+
+    Returns:
+        The model, its folder if it has one, and its name as open_clip knows it.
+
+    Raises:
+        TrainingError: There is no such model on this machine.
+        InputError: The weights do not go with the name.
+    """
+    open_clip = library("open_clip", "pip install 'medlike[biomedclip]'")
+    folder = None
+    if weights is None or Path(name).is_dir():
+        folder = _folder(name)
+        source: dict[str, Any] = {"model_name": f"local-dir:{folder}"}
+    else:
+        source = {"model_name": name, "pretrained": str(weights)}
+    if weights is not None and (folder is not None or not weights.is_file()):
+        raise InputError(f"--weights {weights} is no file, or has no use beside a folder")
+    try:
+        model = open_clip.create_model(**source, force_image_size=size, pretrained_text=False, weights_only=True)
+    except Exception as error:  # open_clip and torch raise whatever they like
+        reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
+        raise TrainingError(f"open_clip:{name} cannot be loaded ({reason}); {FETCH}") from error
+    return model.eval().float().requires_grad_(False), folder, source["model_name"]
+
+
+def library(name: str, install: str) -> ModuleType:
+    """Import a library by name. TrainingError with the command that installs it where it cannot be imported."""
     try:
         return import_module(name)
     except Exception as error:  # beside another torch, torchvision fails with a RuntimeError

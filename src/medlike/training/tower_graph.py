@@ -44,7 +44,9 @@ class _Nodes:
         return output
 
 
-def tower_graph(tower: Tower, mean: F64, deviation: F64, maps: Mapping[str, F64]) -> ModelProto:
+def tower_graph(
+    tower: Tower, mean: F64, deviation: F64, maps: Mapping[str, F64], offsets: Mapping[str, F64]
+) -> ModelProto:
     """Return the graph for `bundle.write`.
 
     Args:
@@ -52,6 +54,7 @@ def tower_graph(tower: Tower, mean: F64, deviation: F64, maps: Mapping[str, F64]
         mean: float64 [P], taken off the pooled features.
         deviation: float64 [P], that they are divided by.
         maps: A matrix float64 [P, outputs] for the name of each output.
+        offsets: A vector float64 [outputs] for the outputs that have one.
     """
     from onnx import TensorProto, compose, helper
 
@@ -68,7 +71,11 @@ def tower_graph(tower: Tower, mean: F64, deviation: F64, maps: Mapping[str, F64]
     pooled = after.add("Concat", *parts, axis=1)
     standard = after.add("Div", after.add("Sub", pooled, mean.astype(np.float32)), deviation.astype(np.float32))
     for name, matrix in maps.items():
-        after.add("MatMul", standard, np.ascontiguousarray(matrix.astype(np.float32)), output=name)
+        weights = np.ascontiguousarray(matrix.astype(np.float32))
+        if name in offsets:
+            after.add("Add", after.add("MatMul", standard, weights), offsets[name].astype(np.float32), output=name)
+        else:
+            after.add("MatMul", standard, weights, output=name)
     # A bundle's weights lie outside of the graph, where the runtime looks for no setting of an operation.
     inside = [tensor for tensor in graph.initializer if math.prod(tensor.dims) <= SMALL]
     body = [helper.make_node("Constant", [], [tensor.name], value=tensor) for tensor in inside] + list(graph.node)

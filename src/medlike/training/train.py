@@ -24,9 +24,9 @@ from medlike.training.augmentation import augmentation
 from medlike.training.decoding import DeepMaps, fit_decoder
 from medlike.training.derived import calibrating_split, derived_settings, describe, label_numbers
 from medlike.training.duration import about, duration, gain_of, timed_costs
-from medlike.training.feed import FrozenFeed, PictureFeed, grey_batch, served_outputs
+from medlike.training.feed import FrozenFeed, PictureFeed, computes_in, grey_batch, has_bfloat16, served_outputs
 from medlike.training.finish import LEAST_CALIBRATION, Collection, finish_bundle
-from medlike.training.loop import CHECKPOINT, Trained, fit
+from medlike.training.loop import CHECKPOINT, VALIDATION_GALLERY, Trained, fit
 from medlike.training.maps import Maps, stem_maps
 from medlike.training.material import Material, classes_of, find_split, material, training_part, unit_count
 from medlike.training.objective import hash_loss
@@ -112,11 +112,11 @@ def train_network(
     begun = time.time()
     ready = prepare_run(datasets, plan, work, Path(cache) if cache else work / "cache", split, say)
     plan = ready.plan
-    trained = _first_stage(ready, plan, work, resume, say)
+    trained = first_stage(ready, plan, work, resume, say)
     network: ImageNetwork | RegionalNetwork = ready.network
     stages = JsonObject()
     if ready.regional is not None:
-        stages["regional"] = _regional_stages(ready, plan, work, resume, say)
+        stages["regional"] = regional_stages(ready, plan, work, resume, say)
         network = ready.regional
     elif plan.stage == 2:
         stages["decoder"] = _second_stage(ready, plan, work, resume, say)
@@ -148,7 +148,7 @@ def check_plan(plan: TrainingPlan, work: Path) -> None:
     check_bits(plan.bits)
     augmentation(recipe.augmentation)
     hash_loss(recipe.loss, plan.bits, [1, 1], False)
-    choose_device(plan.device)
+    computes_in(choose_device(plan.device), plan.precision)
     if settings.local_bits:
         if WEIGHT_STRIDE not in settings.cell_strides:
             raise TrainingError(
@@ -205,6 +205,10 @@ def prepare_run(
     device = choose_device(plan.device)
     whole.to(device).eval()
     say(_estimate(network, plan, len(everything), chosen, len(judged), device))
+    arithmetic = computes_in(device, plan.precision)
+    if arithmetic == "bfloat16":
+        slower = "" if has_bfloat16(device) else ", without instructions for it: float32 would be faster"
+        say(f"computing in bfloat16 on {device}{slower}; weights and losses stay in float32")
     train, validation = (material(part, split, classes, cache, say) for part in (chosen, judged))
     say(f"{len(train)} pictures of {classes.sizes['label']} labels to train on, {len(validation)} to validate")
     frozen = recipe.protocol == "frozen"
@@ -220,9 +224,10 @@ def prepare_run(
     for part in (train, validation):
         if frozen:
             assert maps is not None
-            feeds.append(FrozenFeed(network, maps if part is train else maps_of(part, 1), recipe, device))
+            views = maps if part is train else maps_of(part, 1)
+            feeds.append(FrozenFeed(network, views, recipe, device, plan.precision))
         else:
-            feeds.append(PictureFeed(network, part.pictures, recipe, device))
+            feeds.append(PictureFeed(network, part.pictures, recipe, device, plan.precision))
     if device.type == "cuda":
         whole.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch types have it not
     collection = Collection(everything, split, classes, headline_of, cache, left_out)
@@ -248,7 +253,7 @@ def _estimate(
     """Say how long the run takes."""
     settings, recipe = plan.settings()
     copies = 1 + plan.cells().cell_copies if settings.local_bits else 0
-    costs = timed_costs(network, recipe, part, device)
+    costs = timed_costs(network, recipe, part, device, plan.precision)
     gain = gain_of(device, recipe.views * len(part))
     seconds = duration(costs, recipe, images, len(part), validation, copies, gain)
     beside = ", and the steps of the regional expert beside that" if settings.local_bits else ""
@@ -279,8 +284,18 @@ def choose_device(name: str) -> torch.device:
     return device
 
 
-def _first_stage(ready: PreparedRun, plan: TrainingPlan, work: Path, resume: bool, say: Progress[str]) -> Trained:
-    """Train the whole-image network or take it from another run; train heads on the taps first, if there are any."""
+def first_stage(
+    ready: PreparedRun,
+    plan: TrainingPlan,
+    work: Path,
+    resume: bool,
+    say: Progress[str],
+    gallery: int = VALIDATION_GALLERY,
+) -> Trained:
+    """Train the whole-image network or take it from another run; train heads on the taps first, if there are any.
+
+    gallery: training pictures that the validation searches, at most.
+    """
     start = None if plan.start is None else start_from(ready.network, Path(plan.start), say)
     if ready.regional is not None and plan.stage == 1:
         # After the start, whose statistics standardise the depths that the heads read.
@@ -296,12 +311,13 @@ def _first_stage(ready: PreparedRun, plan: TrainingPlan, work: Path, resume: boo
         ready.validation_feed,
         work,
         seed=plan.seed,
+        gallery=gallery,
         resume=resume or plan.stage > 1,
         say=say,
     )
 
 
-def _regional_stages(
+def regional_stages(
     ready: PreparedRun, plan: TrainingPlan, work: Path, resume: bool, say: Progress[str]
 ) -> JsonObject:
     """Train cell weights, cells and gate of a regional network, from the stage that the plan names."""
@@ -333,7 +349,7 @@ def _frozen(ready: PreparedRun, plan: TrainingPlan, say: Progress[str]) -> list[
         if not isinstance(feed, FrozenFeed):
             settings = augmentation(ready.recipe.augmentation)
             maps = stem_maps(ready.network, part.pictures, ready.collection.cache, 1, settings, plan.seed, say)
-            feed = FrozenFeed(ready.network, maps, ready.recipe, feed.device)
+            feed = FrozenFeed(ready.network, maps, ready.recipe, feed.device, plan.precision)
         feeds.append(feed)
     return feeds
 
@@ -388,6 +404,7 @@ def _training_record(ready: PreparedRun, plan: TrainingPlan, trained: Trained, b
         "seconds": round(sum(row["seconds"] for row in trained.history), 1),
         "waiting": round(float(np.mean([row["waiting"] for row in trained.history])), 5),
         "device": str(ready.feed.device),
+        "precision": computes_in(ready.feed.device, plan.precision),
         "started": time.strftime("%Y-%m-%d", time.gmtime(begun)),
         "medlike": __version__,
         "torch": torch.__version__,

@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 
 from medlike import Query
 from medlike.archive.index import index as index_module
-from medlike.archive.search import ranking, reranking
-from medlike.archive.search.reranking import reranked
+from medlike.archive.search import ranking
 from medlike.archive.search.settings import Rank
+from medlike.codes import reranking
+from medlike.codes.reranking import reranked
 
 RELAXED = settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 

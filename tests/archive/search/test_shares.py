@@ -1,13 +1,14 @@
 """What a similarity means in an archive: how often pairs as alike share a label, or how near neighbours are."""
 
+import itertools
 import json
 
 import numpy as np
 import pytest
 
 from medlike import Query, Result
-from medlike.archive.index.neighbours import LabelPairs
-from medlike.archive.search.hits import BAND, label_shares
+from medlike.archive.index.neighbours import BAND, PATIENTS, LabelPairs, pooled
+from medlike.archive.search.hits import label_shares
 from medlike.display import legend, sheet
 
 
@@ -25,7 +26,65 @@ def patients(population, number, labels, noise=20):
     )  # fmt: skip
 
 
-def test_the_share_is_that_of_the_pairs_nearest_in_similarity(population):
+def naive_steps(pairs):
+    """Bands of pairs (similarity, same) from the most similar down, joined until their shares ascend."""
+    pairs = sorted(pairs, key=lambda pair: pair[0])
+    bands = []
+    while len(pairs) >= 2 * BAND:
+        bands.insert(0, pairs[-BAND:])
+        pairs = pairs[:-BAND]
+    bands.insert(0, pairs)
+    while True:
+        shares = [np.mean([same for _, same in band]) for band in bands]
+        falls = [at for at in range(len(bands) - 1) if shares[at] >= shares[at + 1]]
+        if not falls:
+            return [(band[0][0], share) for band, share in zip(bands, shares, strict=True)]
+        bands[falls[0] : falls[0] + 2] = [bands[falls[0]] + bands[falls[0] + 1]]
+
+
+def looked_up(steps, similarity):
+    return next((share for start, share in reversed(steps) if similarity >= start), steps[0][1])
+
+
+@pytest.mark.parametrize("number", [5, 29, 60, 121])
+def test_shares_are_those_of_a_naive_twin_and_never_fall(number):
+    random = np.random.default_rng(number)
+    for _ in range(5):
+        first, second = np.triu_indices(number, 1)
+        labels = random.integers(0, 3, number)
+        same = labels[first] == labels[second]
+        # Somewhat more similar with the same label, in coarse steps, so that there are ties.
+        near = np.sort(np.round(random.normal(0, 0.2, len(first)), 2)).astype(np.float32)
+        order = np.argsort(random.normal(0, 1, len(first)) + same)
+        pairs = LabelPairs(near, first[order], second[order], labels)
+        queries = np.concatenate([random.uniform(-1, 1, 50), near[::7], [np.nan]]).astype(np.float32)
+        shares = label_shares(pairs, queries)
+        assert shares[-1] is None
+        if len(near) < BAND:
+            assert set(shares) == {None}
+            continue
+        steps = naive_steps(list(zip(near.tolist(), same[order].tolist(), strict=True)))
+        expected = [looked_up(steps, float(query)) for query in queries[:-1]]
+        if number >= PATIENTS + 10:
+            assert shares[:-1] == pytest.approx(expected)
+            rising = [share for _, share in sorted(zip(queries[:-1].tolist(), shares[:-1], strict=True))]
+            assert all(one <= other for one, other in itertools.pairwise(rising)) and len(set(rising)) > 3
+        else:
+            assert set(shares) == {None}  # no band is of 50 images
+
+
+def test_blocks_are_pooled_until_their_means_ascend():
+    ones = np.ones(4, np.int64)
+    assert pooled(np.array([0.1, 0.2, 0.3, 0.4]), ones).tolist() == [0, 1, 2, 3]
+    assert pooled(np.array([0.4, 0.3, 0.2, 0.1]), ones).tolist() == [0]
+    assert pooled(np.array([0.1, 0.9, 0.5, 0.8]), ones).tolist() == [0, 1, 3]
+    # The mean of a block is by size: 0.9 counts once, 0.2 nine times.
+    assert pooled(np.array([0.1, 0.9, 0.2, 0.25]), np.array([1, 1, 9, 1])).tolist() == [0, 1]
+    assert pooled(np.array([0.1, 0.9, 0.2, 0.28]), np.array([1, 1, 9, 1])).tolist() == [0, 1, 3]
+    assert pooled(np.empty(0), ones[:0]).tolist() == []
+
+
+def test_the_share_is_that_of_the_pairs_of_the_archive_as_similar(population):
     ids = patients(population, 150, ["mass", "nodule", "none"], noise=60)
     result = population.archive.search(Query(id=ids[0]), k=150)
     rows = [population.rows[id] for id in sorted(ids, key=lambda id: population.rows[id]["row"])]
@@ -34,13 +93,16 @@ def test_the_share_is_that_of_the_pairs_nearest_in_similarity(population):
         for at, one in enumerate(rows)
         for other in rows[at + 1 :]
     )
-    similarities = np.array([near for near, _ in pairs], np.float32)
+    steps = naive_steps(pairs)
     for hit in result:
-        middle = np.searchsorted(similarities, np.float32(hit.similarity))
-        start = max(0, min(middle - BAND // 2, len(pairs) - BAND))
-        assert hit.label_share == pytest.approx(np.mean([same for _, same in pairs[start : start + BAND]]), abs=0.02)
+        assert hit.label_share == pytest.approx(looked_up(steps, hit.similarity + 1e-6), abs=0.02)
         assert hit.neighbour_share is None
+    assert all(one.label_share >= other.label_share for one, other in itertools.pairwise(by_similarity(result)))
     assert result[0].label_share > 0.9 > 0.2 > result[-1].label_share
+
+
+def by_similarity(result):
+    return sorted(result, key=lambda hit: -hit.similarity)
 
 
 def test_without_labels_the_similarity_is_told_by_the_nearest_neighbours(population):

@@ -4,6 +4,7 @@ import json
 import sqlite3
 import subprocess
 import sys
+import warnings
 from contextlib import closing
 from pathlib import Path
 
@@ -301,10 +302,20 @@ def test_a_link_whose_id_changed_is_missed_and_never_silently(archive, pictures,
     result = archive.search(Query(id=ids[1]))
     assert result.warnings == ("1 image here has no link to where it came from: run `medlike verify`",)
     assert [hit.id for hit in result if hit.source is None] == [ids[0]]
+    # A single image and a page say it too; of the others there is nothing to say.
+    with pytest.warns(UserWarning, match=r"^1 image here has no link to where it came from: run `medlike verify`$"):
+        assert archive.source(ids[0]) is None
+    with warnings.catch_warnings(action="error"):
+        assert archive.source(ids[1]) and archive.source("0" * 32) is None
+    listing = archive.browse()
+    assert listing.warnings == result.warnings and archive.browse(offset=1).warnings == ()
+    assert [image.id for image in listing.images if image.source is None] == [ids[0]]
     archive._links.connection.execute("DELETE FROM links WHERE id = ?", (ids[2],))
     assert archive.search(Query(id=ids[1])).warnings[0].startswith("2 images here have no link")
     assert any("of links is damaged" in str(problem) for problem in archive.verify())
     # One that was restored without its links has nothing to miss.
     archive.backup(tmp_path / "backup", with_id_key=True)
     with Archive.restore(tmp_path / "backup", tmp_path / "again", encoder=encoder) as again:
-        assert again.search(Query(id=ids[1])).warnings == ()
+        assert again.search(Query(id=ids[1])).warnings == () == again.browse().warnings
+        with warnings.catch_warnings(action="error"):
+            assert again.source(ids[1]) is None

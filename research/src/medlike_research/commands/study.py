@@ -40,8 +40,8 @@ def study(
     name: Annotated[
         str,
         typer.Argument(
-            help="methods, ablation, bits, ood, known-item, robustness, pretraining, cross-domain, perception, "
-            "regions, text or speed."
+            help="methods, ablation, bits, ood, verdicts, known-item, robustness, published, pretraining, "
+            "cross-domain, adaptation, perception, regions, text or speed."
         ),
     ],
     *,

@@ -23,6 +23,7 @@ _MODULES = {
     "pretraining": "pretraining",
     "cross-domain": "cross_domain",
     "adaptation": "adaptation",
+    "published": "published",
     "perception": "perception",
     "regions": "regions",
     "text": "text",

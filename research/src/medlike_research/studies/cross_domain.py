@@ -19,7 +19,7 @@ from medlike_research.studies.folds import fold_cells, summary_of
 from medlike_research.studies.study import Cell, Result, Study, Summary
 
 QUESTION = (
-    "Do codes work on sources they were not trained on? Sources (with their kin) are left out of everything that is "
+    "Do codes work on sources they were not trained on? Sources (with related ones) are left out of everything that is "
     "trained or fitted and then searched; and query and gallery are taken from different sources of a class."
 )
 BITS = 64

@@ -1,7 +1,7 @@
 """Cells of `cross-domain` that train: groups of sources left out together, as `medlike train` would have trained.
 
-Every source is left out in exactly one fold, kin together, so a few trainings say what leaving out each source alone
-would say, a little more strictly: the network has seen fewer sources than it could have.
+Every source is left out in exactly one fold, related sources together, so a few trainings say what leaving out each
+source alone would say, a little more strictly: the network has seen fewer sources than it could have.
 """
 
 from __future__ import annotations
@@ -62,11 +62,11 @@ def fold_cells(bench: Bench) -> list[Cell]:
 
 
 def deal_sources(data: Dataset, folds: int) -> list[frozenset[str]]:
-    """Every source in exactly one of the folds, kin together, so that no fold leaves out most of a modality.
+    """Every source in exactly one of the folds, related ones together, so that no fold leaves out most of a modality.
 
-    Families of kin are dealt largest first, each where it adds least to the squared shares of images and of each
-    modality that the fold leaves out; collections that are kept apart weigh nothing. Raises QueryError for fewer
-    than two folds or more than there are families.
+    Families of related sources are dealt largest first, each where it adds least to the squared shares of images and
+    of each modality that the fold leaves out; collections that are kept apart weigh nothing. Raises QueryError for
+    fewer than two folds or more than there are families.
     """
     counts: dict[str, Counter[str]] = {}
     for sample in data:
@@ -93,7 +93,7 @@ def deal_sources(data: Dataset, folds: int) -> list[frozenset[str]]:
 
 
 def _families(data: Dataset) -> list[tuple[str, ...]]:
-    """The sources of in-domain images, those of kin together, sorted."""
+    """The sources of in-domain images, related ones together, sorted."""
     return families(sample for sample in data if not sample.is_ood)
 
 
@@ -176,7 +176,9 @@ def fold_features(bench: Bench, away: frozenset[str], seed: int) -> FoldFeatures
     judged = collection(bench).where(can_be_headline)
     plan = _plan(bench, away, seed)
     network, recipe = plan.settings()
-    facts = [bench.split.digest, [s.path for s in collection(bench)], asdict(plan), asdict(network), asdict(recipe)]
+    # Like the device, the precision does not change what is measured; trainings from before it had a name stay valid.
+    named = {name: value for name, value in asdict(plan).items() if name != "precision"}
+    facts = [bench.split.digest, [s.path for s in collection(bench)], named, asdict(network), asdict(recipe)]
     name = hashlib.sha256(json.dumps([*facts, bench.stem_digest], default=str).encode()).hexdigest()[:16]
     work, cache = bench.work / "runs" / name, bench.work / "maps"
     kept = work / "features.npz"
@@ -258,7 +260,8 @@ def _plan(bench: Bench, away: frozenset[str], seed: int) -> TrainingPlan:
     if settings.limit is not None:
         changes["batch"] = 16  # a thinned collection has few pictures; larger batches would be refused
     return TrainingPlan(
-        settings.preset, BITS, "ours", changes, 1, seed, settings.stem, settings.device, tuple(sorted(away))
+        settings.preset, BITS, "ours", changes, 1, seed, settings.stem, settings.device,
+        leave_out=tuple(sorted(away)),
     )
 
 

@@ -65,7 +65,8 @@ def facts(results: dict[str, Any]) -> list[tuple[str, str]]:
         found.append(("stem", f"{settings['stem']}, sha256 {configuration['stem_sha256']}"))
         epochs = settings["epochs"] or "the recipe's"
         lengths, seeds = (", ".join(map(str, settings[name])) for name in ("bits", "seeds"))
-        found.append(("training", f"preset {settings['preset']}, bits {lengths}, seeds {seeds}, epochs: {epochs}"))
+        preset = f"preset {settings['preset']}, " if "preset" in settings else ""
+        found.append(("training", f"{preset}bits {lengths}, seeds {seeds}, epochs: {epochs}"))
     python = ", ".join(f"{name} {machine[name]}" for name in ("python", "torch", "accelerator") if machine.get(name))
     return [
         *found,

@@ -6,8 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from medlike.archive.search.ranking import SHORTLIST_IMAGES
-from medlike.archive.search.reranking import MEMBERS, Method, reranked
+from medlike.codes.reranking import MEMBERS, SHORTLIST_IMAGES, Method, reranked
 from medlike.types import F32, I8, I64, U8
 
 #: Distances of Q queries to N gallery images: float32 [Q, N]; equal ones are in no order.

@@ -1,8 +1,8 @@
 """Study `verdicts`: outlier verdicts calibrated over whole sources left out in turn, judged on sources left out.
 
-Nested: verdicts on a source come from a discriminant and a calibration that never saw it or its kin. Features are the
-untouched ones of the bundle, whose map was fitted without labels on pictures of all its sources; so a source left out
-here is known to the map, and a truly new hospital is a little newer.
+Nested: verdicts on a source come from a discriminant and a calibration that never saw it or a related source. Features
+are the untouched ones of the bundle, whose map was fitted without labels on pictures of all its sources; so a source
+left out here is known to the map, and a truly new hospital is a little newer.
 """
 
 from __future__ import annotations
@@ -132,9 +132,9 @@ def summarise(bench: Bench, done: Mapping[str, Result]) -> Summary:
         "All pictures are grey. Photographs, blood smears and fundus pictures are those of the collection; the other "
         "kinds are drawn by code from a fixed seed. Half of each kind may be fitted to, the other half is judged.",
         "`as the bundle is`: its verdicts on images of sources that it was fitted to. `sources left out in turn`: "
-        "discriminant and calibration never saw the source judged or its kin; the map to the features, fitted without "
-        "labels, did. `kind never seen`: all sources, and the kind judged took no part in the fit. Ridge and weights "
-        "were chosen on these sources, so a new hospital may differ. Modalities of two sources say little.",
+        "discriminant and calibration never saw the source judged or a related one; the map to the features, fitted "
+        "without labels, did. `kind never seen`: all sources, and the kind judged took no part in the fit. Ridge and "
+        "weights were chosen on these sources, so a new hospital may differ. Modalities of two sources say little.",
     ]
     return Summary(tables, [], notes)
 

@@ -35,6 +35,8 @@ _LARGEST = 1 << 20  # bytes of the file
 _WORTH_A_FILE = 200  # images from which there is a file; it is replaced when they are a tenth more or fewer
 _BLOCK = 1024  # stored images compared at a time
 _KEPT = 4  # generations kept in memory
+BAND = 200  # pairs of patients, neighbours in similarity, that a share is of at least
+PATIENTS = 50  # of whom the images of such pairs must be, or nothing is claimed
 PAIRED = 700  # images with a label whose pairs are compared at most
 _ROUGHLY = 1e-4  # more than similarities in float32 may be off
 _EXACT = 1040  # widths up to which float32 holds every sum of products of int8
@@ -127,21 +129,31 @@ class LabelPairs:
     labels: I64
 
     @cached_property
-    def same(self) -> I64:
-        """Return how many of the pairs before each place have the same label: int64 [P + 1]."""
+    def steps(self) -> tuple[F32, F64]:
+        """Return from which similarity on pairs share a label how often: float32 [S], float64 [S], both ascending.
+
+        The shares are those of bands of BAND pairs, made monotone by joining bands (pool adjacent violators). A share
+        of pairs of fewer than PATIENTS images is NaN. Without a band there is no step.
+        """
+        count = len(self.similarities) // BAND
+        if not count:
+            return np.empty(0, np.float32), np.empty(0)
         equal = self.labels[self.first] == self.labels[self.second]
-        return np.concatenate([[0], np.cumsum(equal)])
+        # From the most similar pairs down; what is left over joins the least similar band.
+        starts = len(equal) - BAND * np.arange(count, 0, -1)
+        starts[0] = 0
+        sizes = np.diff(starts, append=len(equal))
+        starts = np.asarray(starts[pooled(np.add.reduceat(equal, starts, dtype=np.int64) / sizes, sizes)])
+        sizes = np.diff(starts, append=len(equal))
+        shares = np.add.reduceat(equal, starts, dtype=np.int64) / sizes
+        for step, (start, size) in enumerate(zip(starts.tolist(), sizes.tolist(), strict=True)):
+            # So many pairs are of many images whoever they are.
+            if size < PATIENTS * PATIENTS and len(np.unique(self._images(start, start + size))) < PATIENTS:
+                shares[step] = np.nan
+        return self.similarities[starts], shares
 
-    @cached_property
-    def _varied(self) -> dict[int, bool]:
-        return {}
-
-    def varied(self, start: int, stop: int, least: int) -> bool:
-        """Return True if the pairs of a band are of so many images at least; a place is looked at once."""
-        if start not in self._varied:
-            band = slice(start, stop)
-            self._varied[start] = len(np.unique([self.first[band], self.second[band]])) >= least
-        return self._varied[start]
+    def _images(self, start: int, stop: int) -> NDArray[np.signedinteger]:
+        return np.concatenate([self.first[start:stop], self.second[start:stop]])
 
     @classmethod
     def of(cls, view: View, rows: I64) -> "LabelPairs":
@@ -168,6 +180,29 @@ class LabelPairs:
         kinds = np.unique([str(label) for label in labels], return_inverse=True)[1]
         order = ascending(near)
         return cls(near[order], first.astype(np.int16)[order], second.astype(np.int16)[order], kinds)
+
+
+def pooled(shares: F64, sizes: I64) -> I64:
+    """Return where the blocks begin into which pool adjacent violators joins shares, so that their means ascend.
+
+    Source: Ayer, Brunk, Ewing, Reid and Silverman, An Empirical Distribution Function for Sampling with Incomplete
+    Information, 1955.
+
+    Args:
+        shares: float64 [N].
+        sizes: int64 [N], how much each counts, positive.
+
+    Returns:
+        int64 [B], ascending, the first of them 0.
+    """
+    blocks: list[tuple[int, float, int]] = []
+    for at, (share, size) in enumerate(zip(shares.tolist(), sizes.tolist(), strict=True)):
+        start, total, count = at, share * size, size
+        while blocks and blocks[-1][1] * count >= total * blocks[-1][2]:
+            earlier = blocks.pop()
+            start, total, count = earlier[0], earlier[1] + total, earlier[2] + count
+        blocks.append((start, total, count))
+    return np.array([start for start, _, _ in blocks], np.int64)
 
 
 def ascending(values: F32) -> I64:

@@ -15,15 +15,16 @@ from numpy.typing import NDArray
 from medlike.archive.index.index import Index
 from medlike.archive.index.indexes import Indexes, fitted_layout
 from medlike.archive.index.sources import FittedImages
+from medlike.archive.intake import labels as labelling
 from medlike.archive.session import Bundles
 from medlike.archive.storage import fits, room
 from medlike.archive.storage.database import EACH, each, log_emptied, require_sound
-from medlike.archive.storage.fits import FitReport, StoredFit
+from medlike.archive.storage.fits import FitReport, LabelTrial, StoredFit
 from medlike.archive.storage.folder import FitFacts, Folder
 from medlike.archive.storage.store import Store
-from medlike.codes.fit import Fit, learned
+from medlike.codes.fit import Fit, Labelled, learned
 from medlike.errors import ArchiveError, BundleError, QueryError
-from medlike.types import F64, I8, I64, Array, Progress
+from medlike.types import F64, I8, I64, Array, JsonObject, Mask, Progress
 
 FIRST_IMAGES, FIRST_UNITS = 500, 200  # images and patients from which an archive is fitted by itself
 GROWTH = 4  # so many times as many images as the fit knew make it fit again
@@ -42,12 +43,18 @@ _PAGE = 1000  # rows read at a time
 
 
 class FitSample(NamedTuple):
-    """Images to fit on: int8 [S, D], how much each counts float64 [S]; and how many images and units there are."""
+    """Images to fit on, and how many images and units there are.
+
+    content: int8 [S, D]. weights: float64 [S], how much each counts. rows: int64 [S], the store's. owners: int64 [S], a
+    number for each unit.
+    """
 
     content: I8
     weights: F64
     images: int
     units: int
+    rows: I64
+    owners: I64
 
 
 def due(store: Store, folder: Folder) -> str | None:
@@ -75,7 +82,11 @@ def due(store: Store, folder: Folder) -> str | None:
 
 
 def fit(
-    bundles: Bundles, reason: str, bits: int | None = None, progress: Progress[FitReport] | None = None
+    bundles: Bundles,
+    reason: str,
+    bits: int | None = None,
+    progress: Progress[FitReport] | None = None,
+    labels: str | None = None,
 ) -> FitReport:
     """Fit codes to an archive's images and switch to them; the caller holds the writer's lock.
 
@@ -84,13 +95,14 @@ def fit(
         reason: Why, for the report.
         bits: Length of a code; that of the fit in use unless given, else 64.
         progress: Called with the report so far.
+        labels: Field with labels to fit with, "none" for none; that of the fit in use unless given.
 
     Raises:
-        QueryError: The bits make no sense, or there are too few images.
+        QueryError: The bits make no sense, there are too few images, or the labels given cannot be used.
         ArchiveError: The archive is of an earlier format.
     """
     folder, store = bundles.current().folder, bundles.store
-    report, facts = learn(store, folder, reason, bits, progress)
+    report, facts = learn(store, folder, reason, bits, progress, labels)
     began = time.perf_counter()
     if facts == folder.fit:
         bundles.reopen(folder)  # where the stored fit was damaged, what was opened with it is opened anew
@@ -114,6 +126,7 @@ def learn(
     reason: str,
     bits: int | None = None,
     progress: Progress[FitReport] | None = None,
+    labels: str | None = None,
 ) -> tuple[FitReport, FitFacts]:
     """Fit to an archive's images, and keep the fit in the store; nothing uses it yet."""
     began = time.perf_counter()
@@ -130,9 +143,19 @@ def learn(
     sample = drawn(store, folder.bundle.digest)
     if len(sample.content) < 2:
         raise QueryError(f"{folder.path} has {sample.images} images: add some first, a fit needs images that differ")
+    known = None if folder.fit is None else fits.facts_of(store, folder.fit.digest)
     widths, nuisance = _known_of_bundle(store, folder)
-    made = fitted(sample.content, sample.weights, widths, bits, nuisance)
-    facts = {"images": sample.images, "units": sample.units, "sample": len(sample.content)}
+
+    def learns(mask: Mask, labelled: Labelled | None) -> Fit:
+        if labelled is not None:
+            labelled = Labelled(labelled.labels[mask], labelled.sources[mask])
+        return fitted(sample.content[mask], sample.weights[mask], widths, bits, nuisance, labelled)
+
+    labelled, report.labels = _labelled(store, sample, learns, labels, known)
+    made = learns(np.ones(len(sample.content), bool), labelled)
+    facts: JsonObject = {"images": sample.images, "units": sample.units, "sample": len(sample.content)}
+    if report.labels is not None:
+        facts["labels"] = report.labels.facts()
     fits.put(store, StoredFit(made, folder.bundle.digest, generation, facts, nuisance))
     report.digest, report.bits, report.directions = made.digest, made.bits, made.directions.shape[1]
     report.images, report.units, report.sample = sample.images, sample.units, len(sample.content)
@@ -141,12 +164,17 @@ def learn(
 
 
 def fitted(
-    content: I8, images: F64, widths: Sequence[int], bits: int = BITS, nuisance: Array | None = None
+    content: I8,
+    images: F64,
+    widths: Sequence[int],
+    bits: int = BITS,
+    nuisance: Array | None = None,
+    labelled: Labelled | None = None,
 ) -> Fit:
     """Return the fit that an archive of some content vectors gets; arguments and errors are those of `learned`."""
     weights = WEIGHTS if len(widths) == len(WEIGHTS) else (1.0,) * len(widths)
     directions = DIRECTIONS if nuisance is None else KNOWING_DIRECTIONS
-    return learned(content, images, widths, bits, weights, directions, POWER, SEED, nuisance, DAMPING)
+    return learned(content, images, widths, bits, weights, directions, POWER, SEED, nuisance, DAMPING, labelled)
 
 
 def _known_of_bundle(store: Store, folder: Folder) -> tuple[tuple[int, ...], Array | None]:
@@ -162,6 +190,38 @@ def _known_of_bundle(store: Store, folder: Folder) -> tuple[tuple[int, ...], Arr
             raise
         return tuple(known["widths"]), fits.get(store, folder.fit.digest).nuisance
     return bundle.content_blocks, bundle.nuisance
+
+
+def _labelled(
+    store: Store, sample: FitSample, learns: labelling.Learns, field: str | None, known: JsonObject | None
+) -> tuple[Labelled | None, LabelTrial | None]:
+    """Return the labels to fit with, if any, and what is known of them.
+
+    Args:
+        store: The archive's store.
+        sample: The images.
+        learns: As for `labels.trial`.
+        field: The field that is asked for. Without one, that of the fit in use is tried again, and not insisted on.
+        known: The facts of the fit in use.
+
+    Raises:
+        QueryError: The field asked for cannot be used.
+    """
+    former = ((known or {}).get("labels") or {}).get("field")
+    name = former if field is None else field
+    if name is None or name == labelling.NO_FIELD:
+        return None, None
+    try:
+        used = labelling.usable(labelling.read(store, name, sample.rows), sample.owners)
+        refused = labelling.refusal(name, used)
+        if refused:
+            raise QueryError(refused)
+    except QueryError as error:
+        if field is not None:
+            raise
+        return None, LabelTrial(name, reason=str(error))
+    trial = labelling.trial(name, used, sample.content, sample.owners, learns)
+    return used.labelled if trial.used else None, trial
 
 
 def require_bits(bits: int) -> None:
@@ -207,7 +267,7 @@ def drawn(store: Store, bundle: str, most: int = SAMPLE) -> FitSample:
     counts = np.bincount(owner, minlength=1)
     joined = np.frombuffer(b"".join(contents[row] for row in rows.tolist()), np.int8)
     content = joined.reshape(len(rows), -1 if len(rows) else 0)
-    return FitSample(content, 1.0 / counts[owner], images, len(units))
+    return FitSample(content, 1.0 / counts[owner], images, len(units), rows, owner)
 
 
 def _by_turns(owner: I64) -> I64:

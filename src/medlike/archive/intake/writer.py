@@ -103,10 +103,12 @@ class ArchiveWriter:
             self.bundles.current().indexes.keep_neighbours(anyhow=False)
         return report
 
-    def fit(self, bits: int | None, progress: Progress[FitReport] | None, wait: float) -> FitReport:
+    def fit(
+        self, bits: int | None, progress: Progress[FitReport] | None, wait: float, labels: str | None
+    ) -> FitReport:
         """Fit codes to the images and switch to them, and return a report."""
         with self.writing(wait):
-            report = fitting.fit(self.bundles, "asked", bits, progress)
+            report = fitting.fit(self.bundles, "asked", bits, progress, labels)
             self.bundles.current().indexes.keep_neighbours()
         return report
 

@@ -23,9 +23,6 @@ if TYPE_CHECKING:
     from medlike.archive.index.neighbours import LabelPairs
     from medlike.archive.session import Session
 
-BAND = 200  # pairs, those nearest in similarity, that a share is of
-PATIENTS = 50  # of whom the images of such pairs must be, or nothing is claimed
-
 # Share of equal local bits of an image and its mirrored copy, chosen on half of the sources. On the other half 93 % of
 # copies reach it and agree better mirrored (76 % if they are altered too), but none of 780 other images of the source.
 MIRRORED_SHARE = 0.76
@@ -107,22 +104,20 @@ def _meanings(
 
 
 def label_shares(pairs: "LabelPairs", similarities: NDArray[np.float32]) -> list[float | None]:
-    """Return shares with the same label among the BAND pairs nearest to each similarity; None if they are too few.
+    """Return the share of pairs as similar that have the same label, for each similarity; None if they are too few.
+
+    A more similar hit never has a smaller share.
 
     Args:
         pairs: Of the archive.
-        similarities: float32 [M], from -1 to 1; NaN for none. Above the most similar pairs, the share is that of these.
+        similarities: float32 [M], from -1 to 1; NaN for none. Beyond the pairs, the share is that of the nearest ones.
     """
-    number = len(pairs.similarities)
-    if number < BAND:
+    starts, shares = pairs.steps
+    if not len(starts):
         return [None] * len(similarities)
-    middles = np.searchsorted(pairs.similarities, similarities)
-    starts = np.clip(middles - BAND // 2, 0, number - BAND)
-    shares = ((pairs.same[starts + BAND] - pairs.same[starts]) / BAND).tolist()
-    return [
-        share if not unknown and pairs.varied(start, start + BAND, PATIENTS) else None
-        for start, share, unknown in zip(starts.tolist(), shares, np.isnan(similarities).tolist(), strict=True)
-    ]
+    at = np.maximum(np.searchsorted(starts, similarities, side="right") - 1, 0)
+    known = np.where(np.isnan(similarities), np.nan, shares[at]).tolist()
+    return [None if share != share else share for share in known]
 
 
 def _rows(view: View, ranked: Candidates) -> list[int]:

@@ -44,10 +44,12 @@ class Listing:
     Attributes:
         images: The images of the page.
         total: How many images match.
+        warnings: What a reader of the page has to know, such as images that have lost their link.
     """
 
     images: Sequence[ListedImage]
     total: int
+    warnings: tuple[str, ...] = ()
 
 
 def listing(session: "Session", where: Mapping[str, Json] | None, limit: int, offset: int) -> Listing:
@@ -69,4 +71,4 @@ def listing(session: "Session", where: Mapping[str, Json] | None, limit: int, of
     shown = session.store.shown(page)
     sources = session.sources([shown[row].id for row in page])
     images = [ListedImage(*shown[row], source=sources.get(shown[row].id)) for row in page]
-    return Listing(images, len(rows))
+    return Listing(images, len(rows), session.unlinked([image.id for image in images if image.source is None]))

@@ -8,7 +8,7 @@ hit are compared by content, block by block, so memory does not grow with their 
     radius      (-similarity, distance, id), of those within a radius
     exact       (-similarity, id): a scan of content vectors
     shortlist   the first SHORTLIST_IMAGES of `content` by (-similarity, id), then the rest of `content`
-    neighbours  the same with the first MEMBERS of the shortlist re-ranked (reranking.py)
+    neighbours  the same with the first MEMBERS of the shortlist re-ranked (codes/reranking.py)
 
 In every order the first k are the start of any longer list.
 """
@@ -23,10 +23,10 @@ from numpy.typing import NDArray
 from medlike.archive.index.candidates import Candidates, Field, candidates, ordered, reduced, similarities
 from medlike.codes import hamming
 from medlike.codes.buckets import BITS
+from medlike.codes.reranking import SHORTLIST_IMAGES
 from medlike.codes.threads import share
 from medlike.types import Array
 
-SHORTLIST_IMAGES = 1000  # images; a changed number changes the answers of receipts: give the orders other names then
 #: Orders that re-rank the first of the order "content".
 SHORTLISTED = ("shortlist", "neighbours")
 
@@ -83,7 +83,7 @@ class WholeRanking:
         """Return the first SHORTLIST_IMAGES of the order "content" in their own order."""
         shortlist = ordered(ranked.take(slice(0, SHORTLIST_IMAGES)), "exact")
         if self.mode == "neighbours":
-            from medlike.archive.search.reranking import MEMBERS, reranked
+            from medlike.codes.reranking import MEMBERS, reranked
 
             first = shortlist.take(slice(0, MEMBERS))
             first = first.take(reranked(self.content, self._contents(first)))

@@ -22,7 +22,7 @@ from medlike.archive.search.fusion import weights
 from medlike.archive.search.hits import Groups, hits
 from medlike.archive.search.query import Query
 from medlike.archive.search.query_in_words import QueryInWords
-from medlike.archive.search.ranking import SHORTLIST_IMAGES, SHORTLISTED, Answer, WholeRanking, rank, reach
+from medlike.archive.search.ranking import SHORTLISTED, Answer, WholeRanking, rank, reach
 from medlike.archive.search.receipts import compared, fit_of, recalled, receipt
 from medlike.archive.search.regions import RegionRanking
 from medlike.archive.search.result import Hit, Picture, Result, ResultPictures
@@ -30,6 +30,7 @@ from medlike.archive.search.settings import SearchSettings
 from medlike.archive.search.text_search import Ranking
 from medlike.archive.storage.rows import TEXT_COLUMNS
 from medlike.codes import hamming
+from medlike.codes.reranking import SHORTLIST_IMAGES
 from medlike.codes.templates import ORIENTATIONS, SCALES, Template
 from medlike.errors import QueryError
 from medlike.types import Json
@@ -186,7 +187,7 @@ def _answer(
                 warnings=query.warnings
                 + (() if texts is None else texts.warnings)
                 + _warnings(query, settings, view, filter, shown)
-                + _unlinked(session, shown),
+                + session.unlinked([hit.id for best in shown for hit in (best, *best.others) if hit.source is None]),
                 title=query.title,
                 query_box=None if query.region is None else query.region.box,
                 query_size=query.size,
@@ -380,13 +381,6 @@ def _warnings(
     if filter is not None and not shown:
         warnings += [_nothing_has(condition, view) for condition in filter.conditions]
     return tuple(warning for warning in warnings if warning)
-
-
-def _unlinked(session: "Session", shown: Sequence[Hit]) -> tuple[str, ...]:
-    """Return what to say of hits that have lost the link to where they came from."""
-    count = session.unlinked([hit.id for first in shown for hit in (first, *first.others) if hit.source is None])
-    images = "1 image here has" if count == 1 else f"{count} images here have"
-    return (f"{images} no link to where it came from: run `medlike verify`",) if count else ()
 
 
 def _nothing_has(condition: Condition, view: View) -> str:

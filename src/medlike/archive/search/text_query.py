@@ -136,7 +136,9 @@ def text_query(session: "Session", text: str, content: NDArray[np.int8] | None) 
         sentences = text_encoder.sentences  # TextNotInstalled where words cannot help either
         if sentences.readable(clean):
             if sentences.truncated(clean):
-                warnings.append("the text is long: its meaning is taken from its beginning (256 word pieces)")
+                warnings.append(
+                    f"the text is long: its meaning is taken from its beginning ({sentences.limit} word pieces)"
+                )
             codes = text_encoder.query(clean, content)
             warnings += golden_warnings(text_encoder)
             unrelated = is_unrelated(session, clean, words, alternatives)

@@ -88,7 +88,7 @@ def _create(
     durable.write(path / UNFINISHED, b"")
     durable.clear(path, keep=(UNFINISHED, LOCK))
     folder = Folder(path, bundle, Identity.create(path / "private").answer, keep_identifiers, text, shared)
-    if text is not None and text_installed():
+    if text is not None and (text_installed() or text.load().carries_sentences):
         folder = folder.with_text(text, SENTENCES)
     for part in (folder.pixels, folder.index):
         durable.make_folder(part)

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 
 import numpy as np
 
@@ -24,7 +24,7 @@ class StoredFit:
         bundle: Digest of the bundle whose content vectors it takes.
         generation: Newest generation of the images that it was fitted on.
         facts: images and units that lived then, sample, the number of images in the sample, and widths, weights and
-            shift of the fit.
+            shift of the fit; labels, what is known of them, if they were asked for.
         nuisance: What it was turned away from, the bundle's own: the next fit needs it where the bundle is gone. None
             if it was not known.
     """
@@ -34,6 +34,45 @@ class StoredFit:
     generation: int
     facts: JsonObject
     nuisance: Array | None = None
+
+
+@dataclass(frozen=True)
+class LabelTrial:
+    """Whether a fit used labels, and what they did for queries of patients that the fit did not see.
+
+    Attributes:
+        field: The field with the labels.
+        used: If true, the fit was made with them; else without.
+        reason: Why not; empty if they were used.
+        labels: How many labels could be used.
+        patients: How many patients have them.
+        queries: How many images of held-out patients were searched with.
+        map_without: Mean average precision of a fit without labels, by the default order, 0 to 1.
+        map_with: The same with labels.
+        precision_without: Share of the same label among the first ten, without labels.
+        precision_with: The same with labels.
+        gain: Mean over patients of what labels add to the average precision, and its 95 % interval.
+        left_out: Labels that were not used since one source alone has them.
+    """
+
+    field: str
+    used: bool = False
+    reason: str = ""
+    labels: int = 0
+    patients: int = 0
+    queries: int = 0
+    map_without: float | None = None
+    map_with: float | None = None
+    precision_without: float | None = None
+    precision_with: float | None = None
+    gain: tuple[float, float, float] | None = None
+    left_out: tuple[str, ...] = ()
+
+    def facts(self) -> JsonObject:
+        """Return what is kept with the fit: no label by its name."""
+        facts = asdict(self)
+        del facts["left_out"]
+        return facts
 
 
 @dataclass
@@ -50,6 +89,7 @@ class FitReport:
         sample: How many of the images it was fitted on.
         recoded: Rows that have their new codes; 0 if the fit in use came out again.
         seconds: Time by stage: fit, recode.
+        labels: What labels did for it, None for a fit without.
         note: What a fit holds of the images.
     """
 
@@ -62,6 +102,7 @@ class FitReport:
     sample: int = 0
     recoded: int = 0
     seconds: dict[str, float] = field(default_factory=dict)
+    labels: LabelTrial | None = None
     note: str = "a fit is an aggregate of the images it was fitted on: a mean, directions and a rotation"
 
 

@@ -104,7 +104,7 @@ def _folders(index: Path) -> list[Path]:
 
 def _fit_facts(fit: FitFacts, store: Store) -> JsonObject:
     known = facts_of(store, fit.digest) or {}
-    return {**asdict(fit), **{name: known.get(name) for name in ("images", "sample", "generation")}}
+    return {**asdict(fit), **{name: known.get(name) for name in ("images", "sample", "generation", "labels")}}
 
 
 def inventory(folder: Folder, store: Store, spool: Spool) -> JsonObject:

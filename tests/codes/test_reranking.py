@@ -7,7 +7,7 @@ import sys
 import numpy as np
 import pytest
 
-from medlike.archive.search.reranking import DAMPING, MEMBERS, NEAREST, reranked
+from medlike.codes.reranking import DAMPING, MEMBERS, NEAREST, by_neighbours, reranked
 
 
 def clusters(seed, number=120, width=32, groups=6):
@@ -98,7 +98,7 @@ def test_a_handful_of_members_and_vectors_of_zeros_are_ordered(method, number):
 
 @pytest.mark.parametrize("method", ["diffusion", "expansion"])
 def test_the_scores_are_whole_numbers_that_no_order_of_summation_changes(method, monkeypatch):
-    from medlike.archive.search import reranking
+    from medlike.codes import reranking
 
     query, vectors = clusters(5, number=MEMBERS, width=16, groups=2)
     expected = reranked(query, vectors, method)
@@ -119,7 +119,7 @@ def test_the_scores_are_whole_numbers_that_no_order_of_summation_changes(method,
 
 ORDERS = """
 import numpy as np
-from medlike.archive.search.reranking import _cosines, _diffused, _expanded
+from medlike.codes.reranking import _cosines, _diffused, _expanded
 
 random = np.random.default_rng(0)
 centres = random.normal(size=(8, 128))
@@ -139,3 +139,22 @@ def test_scores_are_the_same_to_the_last_bit_under_another_processors_linear_alg
     # OpenBLAS adds in another order in the kernels of older processors. In another library this changes nothing.
     for kernels in ("Prescott", "Nehalem"):
         assert scores(OPENBLAS_CORETYPE=kernels, OPENBLAS_NUM_THREADS="1") == expected
+
+
+def test_a_few_images_are_ordered_as_a_search_orders_them(monkeypatch):
+    from medlike.codes import reranking
+
+    monkeypatch.setattr(reranking, "SHORTLIST_IMAGES", 40)
+    monkeypatch.setattr(reranking, "MEMBERS", 15)
+    random = np.random.default_rng(5)
+    query, vectors = clusters(5)
+    vectors[30] = vectors[31] = vectors[3]
+    vectors[7] = 0
+    code, codes = random.integers(0, 4, 2).astype(np.uint8), random.integers(0, 4, (120, 2)).astype(np.uint8)
+    near = [sum((int(a) ^ int(b)).bit_count() for a, b in zip(code, other, strict=True)) for other in codes]
+    alike = [np.float32(cosine(query, vector)) for vector in vectors]
+    places = sorted(range(120), key=lambda at: (near[at], -alike[at], at))
+    shortlist = sorted(places[:40], key=lambda at: (-alike[at], at))
+    members = [shortlist[at] for at in reranked(query, vectors[shortlist[:15]])]
+    assert by_neighbours(code, query, codes, vectors).tolist() == [*members, *shortlist[15:], *places[40:]]
+    assert by_neighbours(code, query, codes[:0], vectors[:0]).tolist() == []
