@@ -1,12 +1,12 @@
 """Pictures that are no medical images, drawn by code: every kind from a fixed seed, the same on every machine.
 
-They stand beside photographs, blood smears and fundus pictures, which a collection has to bring.
+The outlier score of a bundle is fitted to them, beside the out-of-distribution images that a collection may bring.
 """
 
 from __future__ import annotations
 
 import string
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from itertools import pairwise
 
 import numpy as np
@@ -17,13 +17,14 @@ Grey = npt.NDArray[np.uint8]
 Draw = Callable[[np.random.Generator], Image.Image]
 
 
-def synthetic_outliers(count: int, seed: int = 0) -> dict[str, list[Grey]]:
-    """Return `count` grey pictures of every kind: kind -> uint8 [H, W] each."""
-    made = {}
-    for number, (kind, draw) in enumerate(KINDS.items()):
-        randoms = [np.random.default_rng((seed, number, n)) for n in range(count)]
-        made[kind] = [np.asarray(draw(random).convert("L")) for random in randoms]
-    return made
+def draw_outliers(numbers: Iterable[int], seed: int = 0) -> dict[str, list[Grey]]:
+    """Draw the grey pictures of these numbers, of every kind: kind -> uint8 [H, W] each."""
+    numbers = list(numbers)
+    pictures = {}
+    for place, (kind, draw) in enumerate(KINDS.items()):
+        randoms = [np.random.default_rng((seed, place, number)) for number in numbers]
+        pictures[kind] = [np.asarray(draw(random).convert("L")) for random in randoms]
+    return pictures
 
 
 def _size(random: np.random.Generator) -> tuple[int, int]:
