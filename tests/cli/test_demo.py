@@ -43,6 +43,10 @@ def test_says_where_to_look(drawn):
     assert done.out.startswith("197 images in the archive")
 
 
+def test_searches_as_a_larger_archive_does_by_fitted_codes(drawn):
+    assert "codes of 64 bits fitted to 197 images" in drawn[1].out
+
+
 def test_finds_the_right_kinds(drawn):
     tables = re.split(r"\n\n(?=[A-Z])", drawn[1].out)
     for title, kind in (("A chest radiograph", "XR_chest"), ("A fetal head", "US_fetal"), ("A drawn CT", "CT_")):

@@ -78,6 +78,7 @@ def demo(
     It takes seconds and needs no network. Run it again to use the same archive.
     """
     from medlike.cli.answers import show
+    from medlike.cli.fit import fitted
     from medlike.cli.screen import out, progress, say
     from medlike.datasets.shipped import MANIFEST, attributions, samples
     from medlike.display.page import page
@@ -92,6 +93,9 @@ def demo(
             manifest = shipped / MANIFEST
             report = opened.add(manifest, progress=lambda so_far: display.update(task, completed=so_far.files))
         console.print(f"[b]{len(opened)}[/b] images in the archive, [b]{report.added}[/b] of them new")
+        if report.added or opened.info()["fit"] is None:
+            # By itself an archive is fitted from 500 images on. The demo shows the search of such an archive.
+            console.print(fitted(opened.fit()))
         questions = [question for question in QUESTIONS if question.region is None or opened.bundle.local_bits]
         results = _answers(opened, shipped, questions)
         for question, result in zip(questions, results, strict=True):

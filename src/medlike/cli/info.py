@@ -1,8 +1,12 @@
 """medlike info: show what an archive holds."""
 
+from typing import TYPE_CHECKING
+
 from medlike.cli.options import ArchiveFolder, Report, ReportFormat, archive_folder
 from medlike.cli.screen import size
-from medlike.types import JsonObject
+
+if TYPE_CHECKING:
+    from medlike.types import JsonObject
 
 EXAMPLES = """[b]Examples[/b]
 
@@ -43,7 +47,7 @@ def info(archive: ArchiveFolder = None, format: ReportFormat = Report.table) -> 
     print_table(("", ""), rows)
 
 
-def _labels(fit: JsonObject) -> str:
+def _labels(fit: "JsonObject") -> str:
     labels = fit["labels"]
     return f" and {labels['labels']} values of {labels['field']}" if labels and labels["used"] else ""
 
