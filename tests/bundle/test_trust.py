@@ -15,9 +15,9 @@ from medlike.errors import BundleError
 from medlike.inference.encoder import Encoder
 
 DIGESTS = {
-    "medlike-compact-64": "8626459397df876f20242b0e17ccecd763cc803e8d27169d8659cdc30b81351e",
-    "medlike-hmar-64": "03c5b4d045ba98a6652b4a08a2b1dc3e69bdc7b52a657b21c6c330ccdfa95c2c",
-    "medlike-itq-64": "64a4892aec806f587f3e3bcb5375af12977485cd0ac6a4a6fd4b86d7b4cfe7e8",
+    "medlike-compact-64": "791ab5bc3948418111b8ffa8135e304cd1ad6bc964e305bfeb6f215632b669d8",
+    "medlike-hmar-64": "9b296c695e5d99b148783eeea74711e8b2afc8f72cb3e24ad1903f72e9a0a679",
+    "medlike-itq-64": "dd5a390fc204b34661f77721fdb76b5d814a811ebf88fc3f5d3bffd537a94678",
     "medlike-text-16": "04091c7adb7b1be3bf5cb66487b1e15b099b99274eafe8d85237782c67d6f734",
 }
 

@@ -46,6 +46,16 @@ def pair(tiny_bundle, tmp_path):
     return source, whole, folder / "seen"
 
 
+def test_whole_numbers_are_shared_beside_zeros_with_a_sign():
+    of, made = (
+        {WEIGHTS: save({"a": np.array([0, 1], np.uint8), "b": np.array([sign * 0.0, 2.0], np.float32)})}
+        for sign in (1, -1)
+    )
+    source = {WEIGHTS: {"a": np.array([0, 1], np.uint8), "b": np.array([0.0, 2.0], np.float32)}}
+    view = divide(made, "other", source)
+    assert view.files(source) == made != of and set(view.shared[WEIGHTS]) == {"a", "b"}
+
+
 def test_a_view_is_the_bundle_that_it_was_made_of(pair):
     source, whole, folder = pair
     view = Bundle.load(folder)

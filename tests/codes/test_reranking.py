@@ -7,7 +7,7 @@ import sys
 import numpy as np
 import pytest
 
-from medlike.codes.reranking import DAMPING, MEMBERS, NEAREST, by_neighbours, reranked
+from medlike.codes.reranking import DAMPING, MEMBERS, NEAREST, by_neighbours, original_first, reranked
 
 
 def clusters(seed, number=120, width=32, groups=6):
@@ -158,3 +158,25 @@ def test_a_few_images_are_ordered_as_a_search_orders_them(monkeypatch):
     members = [shortlist[at] for at in reranked(query, vectors[shortlist[:15]])]
     assert by_neighbours(code, query, codes, vectors).tolist() == [*members, *shortlist[15:], *places[40:]]
     assert by_neighbours(code, query, codes[:0], vectors[:0]).tolist() == []
+
+
+def test_the_likeliest_original_goes_first_and_the_others_keep_their_order():
+    random = np.random.default_rng(3)
+    members, query = (
+        random.integers(-127, 128, (40, 12)).astype(np.int8),
+        random.integers(-127, 128, 12).astype(np.int8),
+    )
+    invariant = random.integers(-32767, 32768, (12, 12)).astype(np.int16)
+    order = random.permutation(40)
+    mapped, asked = (
+        [[int(np.rint(sum(int(a) * int(b) for a, b in zip(row, column, strict=True)) / 2**15))
+          for column in invariant.T] for row in rows]
+        for rows in (members, query[None])
+    )  # fmt: skip
+    cosines = [np.dot(row, asked[0]) / np.sqrt(float(np.dot(row, row))) for row in mapped]
+    best = int(np.argmax(cosines))
+    found = original_first(query, members, order, invariant)
+    assert found[0] == best and found[1:].tolist() == [at for at in order.tolist() if at != best]
+    assert original_first(query, members, order, None) is order
+    alike = np.repeat(members[:1], 5, axis=0)
+    assert original_first(query, alike, np.array([3, 1, 0, 2, 4]), invariant).tolist() == [3, 1, 0, 2, 4]

@@ -1,5 +1,7 @@
 """Ways to search that `adaptation` compares, and what its tables are made of."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
@@ -39,13 +41,16 @@ def test_neighbours_of_neighbours_come_first_and_the_query_is_none_of_them():
 def test_codes_of_a_fit_are_made_of_the_gallery_alone():
     random = np.random.default_rng(0)
     content = random.integers(-127, 128, (60, 24)).astype(np.int8)
+    pairs = np.random.default_rng(1).normal(size=(2, 20, 24)).astype(np.float32)
+    fold = SimpleNamespace(before=pairs[0], altered=pairs[1], copied=np.repeat(["one", "two"], 10))
     held = adaptation._Held(
-        None, content, content, (12, 8, 4), np.arange(60), np.arange(60), None, None, np.arange(60) < 40, ()
+        fold, content, content, (12, 8, 4), np.arange(60), np.arange(60), None, None, np.arange(60) < 40, ()
     )
     fit = held.fit(16, directions=16)
     content[40:] = 1
     assert held.fit(16, directions=16).digest == fit.digest
     assert held.fit(16, images=30, directions=16).digest != fit.digest
+    assert held.fit(16, directions=16, nuisance=None).digest != fit.digest
 
 
 def result(fold, source, values):
@@ -56,7 +61,7 @@ def result(fold, source, values):
 
     protocols = ("everything", STRANGE, "unknown alone", f"{WITHIN} {source}")
     methods = {p: {name: found(value) for name, value in values.items()} for p in protocols}
-    return {"fold": fold, "seed": 0, "left_out": [source], "protocols": methods}
+    return {"fold": f"{fold}", "seed": 0, "left_out": [source], "protocols": methods}
 
 
 def test_tables_compare_with_the_default_and_put_the_worst_source_first():
@@ -69,3 +74,18 @@ def test_tables_compare_with_the_default_and_put_the_worst_source_first():
     assert rows[DEFAULT][0] == pytest.approx(0.55) and rows[adaptation.TRAINED][0] == pytest.approx(0.45)
     assert compared[2][0][2] == pytest.approx(-0.1)
     assert [row[0] for row in worst[2]] == ["hard", "easy"] and worst[2][0][1:] == [0.4, 0.2]
+
+
+def test_kinds_of_scanner_left_out_have_a_table_of_their_own():
+    done = {
+        "a": result("fold-0", "easy", {DEFAULT: 0.9}),
+        "b": result("without-CT", "hard", {DEFAULT: 0.1}),
+    }
+    summary = adaptation.summarise(None, done)
+    titles = [title for title, _, _ in summary.tables]
+    usual, harder = (
+        summary.tables[0],
+        summary.tables[titles.index("Ways to search, no image of that kind of scanner ever trained on")],
+    )
+    assert usual[2][0][1] == pytest.approx(0.9) and harder[2][0][1] == pytest.approx(0.1)
+    assert "without-CT: hard" in summary.notes[0]

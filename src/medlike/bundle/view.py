@@ -100,7 +100,8 @@ class BundleView:
             value = _unsigned_zeros(source[names[name]])
             if len(signs):
                 zeros = np.flatnonzero(value == 0)
-                value.flat[zeros[signs[at : at + len(zeros)]]] *= -1
+                if value.dtype.kind == "f":
+                    value.flat[zeros[signs[at : at + len(zeros)]]] *= -1
                 at += len(zeros)
             parts.append(value.tobytes())
         return b"".join(parts)

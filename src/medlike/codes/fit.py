@@ -57,6 +57,7 @@ class Fit:
         offset: Products of the mean with them, int64 [M].
         shift: Bits that products are shifted down by to become fitted vectors.
         rotation: int16 [min(M, K), K], columns of unit length times 32767.
+        invariant: int16 [M, M], what of fitted vectors altered copies of an image share; None if it is not known.
     """
 
     widths: tuple[int, ...]
@@ -65,6 +66,7 @@ class Fit:
     offset: I64
     shift: int
     rotation: I16
+    invariant: I16 | None = None
 
     @property
     def bits(self) -> int:
@@ -73,11 +75,13 @@ class Fit:
 
     @cached_property
     def digest(self) -> str:
-        """Return the SHA-256 of all that decides a code, 64 hex digits."""
+        """Return the SHA-256 of all that decides codes and their order, 64 hex digits."""
         facts = repr(("medlike fit 1", self.widths, self.weights, self.shift, self.directions.shape, self.bits))
         state = hashlib.sha256(facts.encode())
         for array, kind in ((self.directions, "<i2"), (self.offset, "<i8"), (self.rotation, "<i2")):
             state.update(np.ascontiguousarray(array, kind).tobytes())
+        if self.invariant is not None:
+            state.update(np.ascontiguousarray(self.invariant, "<i2").tobytes())
         return state.hexdigest()
 
     def encode(self, content: I8) -> tuple[U8, I8]:
@@ -133,8 +137,9 @@ def learned(
 ) -> Fit:
     """Fit codes to content vectors.
 
-    Where nuisance is known, directions are those of the most variance between images beside that between altered
-    copies of one image: principal directions after whitening by the copies' scatter, and as steep as that.
+    Where nuisance is known, the fit also has an invariant map, by which `codes.reranking.original_first` tells the
+    original of an altered copy. Codes and fitted vectors do without: they would lose some of the images of the same
+    label.
 
     Args:
         content: int8 [N, D].
@@ -147,7 +152,7 @@ def learned(
         seed: Seed of the rotation's start and of the rows it is fitted on.
         nuisance: Factor float [D, R] of the scatter N N' between an image and its altered copies, of content vectors
             whose blocks have unit length; None if it is not known.
-        damping: Variance that is added to the scatter in every direction, as a multiple of its mean.
+        damping: Variance that the invariant map adds to the scatter in every direction, as a multiple of its mean.
         labelled: Labels of the rows, None for a fit without.
 
     Raises:
@@ -156,10 +161,9 @@ def learned(
     length = float(np.linalg.norm(weights))
     shares = tuple(float(weight) / length for weight in weights)
     mean, covariance = _moments(content, images, widths, shares)
-    turned = np.eye(len(mean)) if nuisance is None else _whitening(nuisance, widths, shares, damping)
+    turned = np.eye(len(mean))
     if labelled is not None:
-        within = _within(content, images, labelled, widths, shares)
-        turned = turned @ _narrowing(turned @ within @ turned)
+        turned = _narrowing(_within(content, images, labelled, widths, shares))
     columns, variances = directions_of(turned.T @ covariance @ turned, directions)
     if not len(variances):
         raise QueryError(f"{len(content)} images have one content vector: a fit needs images that differ")
@@ -176,7 +180,8 @@ def learned(
         learned_rotation(products[:, :count], images[chosen], seed=seed + turn) for turn in range(-(-bits // count))
     ]
     rotation = np.rint(np.concatenate(turns, axis=1)[:, :bits] * 32767).astype(np.int16)
-    return Fit(tuple(widths), shares, whole, offset, shift, rotation)
+    invariant = None if nuisance is None else _invariant(nuisance, widths, shares, wide, damping)
+    return Fit(tuple(widths), shares, whole, offset, shift, rotation, invariant)
 
 
 def weighed(content: I8, widths: Sequence[int], weights: Sequence[float]) -> I16:
@@ -207,16 +212,19 @@ def _moments(content: I8, images: F64, widths: Sequence[int], weights: Sequence[
     return mean, covariance
 
 
-def _whitening(nuisance: Array, widths: Sequence[int], weights: Sequence[float], damping: float) -> F64:
-    """Return (S + damping mean(S))^(-1/2), [D, D], for the scatter S of altered copies; its largest value is 1."""
+def _invariant(
+    nuisance: Array, widths: Sequence[int], weights: Sequence[float], directions: F64, damping: float
+) -> I16:
+    """Return (S + damping mean(S))^(-1/2) times 32767 over its largest value, for the scatter S of fitted vectors."""
     if len(nuisance) != sum(widths):
         raise QueryError(f"nuisance is of {len(nuisance)} entries, the content vectors have {sum(widths)}")
-    factor = nuisance.astype(np.float64) * np.repeat(weights, widths)[:, None]
+    factor = directions.T @ (nuisance.astype(np.float64) * np.repeat(weights, widths)[:, None])
     values, vectors = np.linalg.eigh(factor @ factor.T)
     values = np.maximum(values, 0.0)
     scales = np.sqrt(1.0 / (1.0 + values / max(damping * values.mean(), 1e-300)))
-    whitening: F64 = vectors * scales @ vectors.T
-    return whitening
+    whitening = vectors * scales @ vectors.T
+    invariant: I16 = np.rint(whitening * (32767 / np.abs(whitening).max())).astype(np.int16)
+    return invariant
 
 
 def _within(

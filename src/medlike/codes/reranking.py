@@ -9,6 +9,9 @@ weighing max(0, cosine)^8, and compared again; the score is the mean of the cosi
 Tolias and Chum, Fine-tuning CNN Image Retrieval with No Human Annotation, TPAMI 2019 (alpha query expansion), applied
 to the members too. The mean with the cosine before is ours: alone, the expanded one loses some of the first hits.
 
+original: a map of fitted vectors to what altered copies of an image share, learned from such copies, tells which member
+the query is most likely a copy of, if of any. That member goes first.
+
 The order is the same on every processor. Cosines are made of exact integers by single operations of IEEE arithmetic
 and then rounded to whole multiples of a power of two. All sums are of such whole numbers and stay below 2**53: float64
 holds them exactly, in whatever order a processor adds. Members with equal scores keep their order.
@@ -18,7 +21,7 @@ from typing import Literal
 
 import numpy as np
 
-from medlike.types import F32, F64, I8, I64, U8
+from medlike.types import F32, F64, I8, I16, I64, U8
 
 Method = Literal["diffusion", "expansion"]
 
@@ -28,6 +31,7 @@ MEMBERS = 256  # of a shortlist that are re-ranked: 3 ms
 NEAREST = 10  # members that each member, and the query, is joined with
 DAMPING = 0.9  # a, the share of a score that comes from neighbours
 _STEPS = 32  # of the iteration; what is left of the error is less than the rounding
+_MAPPED = 15  # bits that invariant vectors are shifted down by, so that their products stay exact
 _EXACT = 1040  # widths up to which float32 holds every sum of products of int8
 _UNIT = float(1 << 20)  # weights are whole multiples of 1 / _UNIT
 _GRID = float(1 << 22)  # scores of diffusion are whole multiples of 1 / _GRID
@@ -52,7 +56,27 @@ def reranked(query: I8, members: I8, method: Method = "expansion", nearest: int 
     return np.argsort(-scores, kind="stable")
 
 
-def by_neighbours(code: U8, vector: I8, codes: U8, vectors: I8) -> I64:
+def original_first(query: I8, members: I8, order: I64, invariant: I16 | None) -> I64:
+    """Return an order of members with the one first that the query is most likely an altered copy of.
+
+    Args:
+        query: int8 [D], the fitted vector of the query.
+        members: int8 [n, D], those of the members.
+        order: int64 [n], positions in `members`, best first; ties are decided by it.
+        invariant: int16 [D, D], `Fit.invariant`. None leaves the order as it is.
+    """
+    if invariant is None or len(order) < 2:
+        return order
+    wide = invariant.astype(np.float64)
+    mapped = np.rint(np.concatenate([members[order], query[None]]).astype(np.float64) @ wide * 2.0**-_MAPPED)
+    products = mapped[:-1] @ mapped[-1]
+    squares = np.einsum("nd,nd->n", mapped, mapped)
+    cosines = products / np.sqrt(np.maximum(squares[:-1] * squares[-1], 1.0))
+    best = int(np.argmax(cosines))
+    return np.concatenate([order[best : best + 1], np.delete(order, best)])
+
+
+def by_neighbours(code: U8, vector: I8, codes: U8, vectors: I8, invariant: I16 | None = None) -> I64:
     """Return a few thousand images in the order "neighbours" of a search, best first; ties by position.
 
     Args:
@@ -60,6 +84,7 @@ def by_neighbours(code: U8, vector: I8, codes: U8, vectors: I8) -> I64:
         vector: int8 [D], the query's.
         codes: uint8 [N, K / 8], those of the images.
         vectors: int8 [N, D], those of the images.
+        invariant: `Fit.invariant`.
 
     Returns:
         int64 [N], positions.
@@ -71,7 +96,8 @@ def by_neighbours(code: U8, vector: I8, codes: U8, vectors: I8) -> I64:
     shortlist = np.sort(order[:SHORTLIST_IMAGES])
     shortlist = shortlist[np.argsort(-alike[shortlist], kind="stable")]
     members = shortlist[:MEMBERS]
-    members = members[reranked(vector, vectors[members])]
+    again = original_first(vector, vectors[members], reranked(vector, vectors[members]), invariant)
+    members = members[again]
     return np.concatenate([members, shortlist[MEMBERS:], order[SHORTLIST_IMAGES:]])
 
 

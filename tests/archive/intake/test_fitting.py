@@ -15,6 +15,7 @@ from medlike.archive.intake.settings import IntakeSettings
 from medlike.archive.storage import fits
 from medlike.bundle import rewrite
 from medlike.bundle.bundle import NUISANCE
+from medlike.codes.reranking import by_neighbours
 from medlike.errors import ArchiveError, BundleError, QueryError
 
 
@@ -476,3 +477,26 @@ def test_an_archive_of_an_earlier_format_is_fitted_when_it_is_upgraded(filled, m
         report = earlier.upgrade().fit
         assert report.reason == "upgrade" and report.images == 60 and earlier._folder.fit.digest == report.digest
         assert answers(earlier.repeat(result.receipt)) == answers(result)
+
+
+def test_the_likeliest_original_is_the_first_neighbour_where_the_fit_can_tell(tmp_path, tiny_bundle, pictures):
+    factor = np.linalg.qr(np.random.default_rng(0).normal(size=(tiny_bundle.content_dim, 3)))[0].astype(np.float16)
+    knowing = rewrite(tiny_bundle, tmp_path / "knowing", {NUISANCE: factor})
+    with Archive.create(tmp_path / "a", knowing) as archive:
+        archive.add(pictures(30))
+        fit = fits.get(archive._store, archive.fit().digest).fit
+        ids, contents = zip(
+            *archive._store.query("SELECT id, content FROM images JOIN encodings USING (row) ORDER BY id"), strict=True
+        )
+        codes, vectors = fit.encode(np.frombuffer(b"".join(contents), np.int8).reshape(len(ids), -1))
+        moved = 0
+        for at, id in enumerate(ids):
+            others = np.delete(np.arange(len(ids)), at)
+            plain, right = (
+                [ids[others[n]] for n in by_neighbours(codes[at], vectors[at], codes[others], vectors[others], given)]
+                for given in (None, fit.invariant)
+            )
+            found = [hit.id for hit in archive.search(Query(id=id), k=40, rank="neighbours")]
+            assert found == right
+            moved += plain != right
+        assert moved

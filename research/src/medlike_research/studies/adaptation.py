@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from medlike.archive.intake.fitting import DIRECTIONS, POWER, WEIGHTS
+from medlike.archive.intake.fitting import DAMPING, DIRECTIONS, KNOWING_DIRECTIONS, POWER, WEIGHTS
 from medlike.codes.fit import Fit, learned
 from medlike.datasets.labels import apart_sources
 from medlike.evaluation.protocols import Arena, sources_to_leave_out
@@ -21,7 +21,14 @@ from medlike.inference.encoding import quantised, unit_length
 from medlike.metrics import bootstrap_interval, holm, paired_permutation, score, score_counts
 from medlike.types import F32, F64, I8, I64
 from medlike_research.studies.bench import Bench
-from medlike_research.studies.folds import FoldFeatures, collection, deal_sources, fold_features
+from medlike_research.studies.folds import (
+    FoldFeatures,
+    collection,
+    deal_sources,
+    fold_features,
+    scanners_left_out,
+)
+from medlike_research.studies.nuisance import factor_of
 from medlike_research.studies.search_orders import Distances, cosine, hamming, neighbours, shortlist, tied
 from medlike_research.studies.study import Cell, Result, Study, Summary
 
@@ -44,32 +51,34 @@ CONTENT = "content vectors, exact"
 FITTED, FROM_TRAIN = f"fitted codes, {BITS} bits", f"the same fit from the train part, {BITS} bits"
 ORDERS = {order: f"fitted, {order}" for order in ("shortlist", "exact", "neighbours")}
 DEFAULT = ORDERS["neighbours"]
+BLIND = "fitted, neighbours, nuisance not known"
+NO_SCANNER = "without"  # begins the names of folds that leave out a kind of scanner
 _SECONDS = 1200.0
 
 
-
 def cells(bench: Bench) -> list[Cell]:
-    """One cell a fold and seed; none with fewer than two folds."""
+    """One cell a fold and seed, and one a kind of scanner for the first seed; none with fewer than two folds."""
     if bench.settings.folds < 2:
         return []
-    dealt = deal_sources(bench.wide, bench.settings.folds)
+    dealt = [(f"fold-{number}", away) for number, away in enumerate(deal_sources(bench.wide, bench.settings.folds))]
+    scanners = [(f"{NO_SCANNER}-{kind}", away) for kind, away in scanners_left_out(bench.wide).items()]
     return [
-        Cell(f"fold-{number}-seed-{seed}", _run(bench, number, away, seed), _SECONDS, "fold", of_bundle=False)
-        for seed in bench.settings.seeds
-        for number, away in enumerate(dealt)
+        Cell(f"{name}-seed-{seed}", _run(bench, name, away, seed), _SECONDS, "fold", of_bundle=False)
+        for turn, seed in enumerate(bench.settings.seeds)
+        for name, away in (dealt if turn else dealt + scanners)
     ]
 
 
-def _run(bench: Bench, number: int, away: frozenset[str], seed: int) -> Callable[[], Result]:
+def _run(bench: Bench, fold: str, away: frozenset[str], seed: int) -> Callable[[], Result]:
     def run() -> Result:
         held = _Held.of(bench, fold_features(bench, away, seed), away)
         measured: dict[str, dict[str, Result]] = {}
         for name, distances in methods(held).items():
-            bench.say(f"fold {number}, seed {seed}: {name}")
+            bench.say(f"{fold}, seed {seed}: {name}")
             for protocol, found in _measure(held, distances).items():
                 measured.setdefault(protocol, {})[name] = found
         known = away - apart_sources(collection(bench))
-        return {"fold": number, "seed": seed, "left_out": sorted(known), "protocols": measured}
+        return {"fold": fold, "seed": seed, "left_out": sorted(known), "protocols": measured}
 
     return run
 
@@ -126,12 +135,20 @@ class _Held:
         rows = np.flatnonzero(self.found)
         if images is not None and images < len(rows):
             rows = np.sort(np.random.default_rng(0).choice(rows, images, replace=False))
+        changes = {"nuisance": self.nuisance} | changes
         return _learned(self.content[rows], self.units[rows], self.widths, bits, **changes)
+
+    @cached_property
+    def nuisance(self) -> F64:
+        """The scatter of altered copies of images of the known sources, seen by the fold's network."""
+        return factor_of(quantised(self.fold.before), quantised(self.fold.altered), self.fold.copied, self.widths)
 
 
 def _learned(content: I8, units: I64, widths: tuple[int, ...], bits: int, **changes: Any) -> Fit:
     _, unit, sizes = np.unique(units, return_inverse=True, return_counts=True)
-    settings: dict[str, Any] = {"weights": WEIGHTS[: len(widths)], "directions": DIRECTIONS, "power": POWER} | changes
+    directions = DIRECTIONS if changes.get("nuisance") is None else KNOWING_DIRECTIONS
+    settings = {"weights": WEIGHTS[: len(widths)], "directions": directions, "power": POWER, "damping": DAMPING}
+    settings |= changes
     return learned(content, 1.0 / sizes[unit], widths, bits, **settings)
 
 
@@ -139,7 +156,8 @@ def methods(held: _Held) -> dict[str, Distances]:
     """Return every way to search, by name."""
     fit = held.fit()
     codes, vectors = fit.encode(held.content)
-    own = _learned(held.own, held.own_units, held.widths, BITS).encode(held.content)[0]
+    blind_codes, blind = held.fit(nuisance=None).encode(held.content)
+    own = _learned(held.own, held.own_units, held.widths, BITS, nuisance=held.nuisance).encode(held.content)[0]
     content, fitted = unit_length(held.content), unit_length(vectors)
     found: dict[str, Distances] = {
         UNTOUCHED: cosine(held.plain),
@@ -150,8 +168,9 @@ def methods(held: _Held) -> dict[str, Distances]:
         FROM_TRAIN: hamming(own),
         ORDERS["shortlist"]: shortlist(hamming(codes), cosine(fitted)),
         ORDERS["exact"]: cosine(fitted),
-        ORDERS["neighbours"]: neighbours(shortlist(hamming(codes), cosine(fitted)), vectors),
+        ORDERS["neighbours"]: neighbours(shortlist(hamming(codes), cosine(fitted)), vectors, invariant=fit.invariant),
         "fitted, diffusion": neighbours(shortlist(hamming(codes), cosine(fitted)), vectors, "diffusion"),
+        BLIND: neighbours(shortlist(hamming(blind_codes), cosine(unit_length(blind))), blind),
         "trained codes, neighbours": neighbours(shortlist(hamming(held.fold.bits), cosine(content)), held.content),
     }
     for bits in (16, 32, 128, 256):
@@ -159,12 +178,19 @@ def methods(held: _Held) -> dict[str, Distances]:
         found[f"fitted codes, {bits} bits"] = hamming(longer[0])
     for images in (500, 1000, 2000):
         found[f"fitted to {images} images, {BITS} bits"] = hamming(held.fit(images=images).encode(held.content)[0])
-    for weights in ((1.0, 2.0, 1.0), (1.0, 1.0, 2.0), (2.0, 1.0, 1.0), (0.7, 1.0, 1.0), (0.0, 1.0, 0.0)):
+    for weights in (
+        (1.0, 1.0, 1.0),
+        (1.0, 2.0, 1.0),
+        (1.0, 1.0, 2.0),
+        (2.0, 1.0, 1.0),
+        (0.7, 1.0, 1.0),
+        (0.0, 1.0, 0.0),
+    ):
         name = ":".join(f"{weight:g}" for weight in weights)
         found |= _both(held, f"blocks {name}", weights=weights)
     for power in (0.25, 0.5, 1.0):
         found |= _both(held, f"power {power:g}", power=power)
-    for directions in (48, 96, 128, 256):
+    for directions in (48, 64, 96, 256):
         found |= _both(held, f"{directions} directions", directions=directions)
     return found
 
@@ -205,27 +231,45 @@ def _result(values: Mapping[str, F64], units: I64, sources: np.ndarray) -> Resul
 
 def summarise(bench: Bench, done: Mapping[str, Result]) -> Summary:
     """Every way to search over all folds and seeds, unknown sources first; the worst sources; tests."""
-    results = list(done.values())
-    names = list(dict.fromkeys(name for result in results for name in result["protocols"][EVERYTHING]))
-    asked = {name: {protocol: _asked(results, protocol, name) for protocol in PROTOCOLS} for name in names}
+    results = [result for result in done.values() if not _of_scanner(result)]
+    harder = [result for result in done.values() if _of_scanner(result)]
+    names = list(dict.fromkeys(name for result in done.values() for name in result["protocols"][EVERYTHING]))
     main = [name for name in names if ":" not in name and "images" not in name]
     swept = [name for name in names if name not in main]
-    tables = [
-        _table("Ways to search, sources never trained on", main, asked),
-        _compared(main, asked),
-        _worst(main, results),
-    ]
-    if swept:
+    tables = []
+    if results:
+        asked = _asked_of_all(results, names)
+        tables += [
+            _table("Ways to search, sources never trained on", main, asked),
+            _compared(main, asked),
+            _worst(main, results),
+        ]
+    if harder:
+        title = "Ways to search, no image of that kind of scanner ever trained on"
+        tables.append(_table(title, main, _asked_of_all(harder, main)))
+    if swept and results:
         tables.append(_table("What a fit is made of", [FITTED, ORDERS["exact"], *swept], asked, intervals=False))
+    seeds = sorted({int(result["seed"]) for result in results})
     left = "; ".join(
-        f"fold {result['fold']}: {', '.join(result['left_out'])}" for result in results if not result["seed"]
+        f"{result['fold']}: {', '.join(result['left_out'])}"
+        for result in [*results, *harder]
+        if result["seed"] == min(int(r["seed"]) for r in done.values())
     )
     notes = [
         f"Left out of training and of the train part's fit: {left}.",
+        f"Seeds of the folds of sources: {', '.join(map(str, seeds))}; a kind of scanner was left out once.",
         "Fits are made of the gallery's own vectors, without labels, except where the train part is named; the gallery "
         "holds the gallery part of the known sources and all images of the unknown ones that are no queries.",
     ]
     return Summary(tables, [], notes)
+
+
+def _of_scanner(result: Result) -> bool:
+    return str(result["fold"]).startswith(NO_SCANNER)
+
+
+def _asked_of_all(results: Sequence[Result], names: Sequence[str]) -> dict[str, dict[str, _Asked]]:
+    return {name: {protocol: _asked(results, protocol, name) for protocol in PROTOCOLS} for name in names}
 
 
 _Asked = tuple[dict[str, F64], I64]
@@ -233,11 +277,11 @@ _Asked = tuple[dict[str, F64], I64]
 
 def _asked(results: Sequence[Result], protocol: str, method: str) -> _Asked:
     """Values of all queries by metric, seeds averaged, and their units. Within sources, every source counts alike."""
-    by_fold: dict[tuple[int, str], list[Result]] = {}
+    by_fold: dict[tuple[str, str], list[Result]] = {}
     for result in results:
         for name, found in result["protocols"].items():
             if method in found and (name == protocol or (protocol == WITHIN and name.startswith(f"{WITHIN} "))):
-                by_fold.setdefault((int(result["fold"]), name), []).append(found[method])
+                by_fold.setdefault((str(result["fold"]), name), []).append(found[method])
     values: dict[str, list[F64]] = {metric: [] for metric in METRICS}
     units = []
     for found in by_fold.values():

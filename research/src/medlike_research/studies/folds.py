@@ -18,19 +18,24 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from medlike import files
-from medlike.datasets import PARTS, Dataset
+from medlike.datasets import PARTS, Dataset, files_digest
 from medlike.datasets.labels import apart_sources, can_be_headline, families
 from medlike.errors import QueryError
 from medlike.evaluation import floors
+from medlike.evaluation.encodings import keep
 from medlike.evaluation.protocols import Arena, pooled, source_oracle, sources_to_leave_out
 from medlike.evaluation.representation import Representation
 from medlike.evaluation.tables import ORACLE
+from medlike.imaging.letterbox import SIZE
 from medlike.metrics import bootstrap_interval
+from medlike.types import F32
 from medlike_research.studies.bench import Bench
+from medlike_research.studies.nuisance import images_to_alter, pictures_of
 from medlike_research.studies.study import Cell, Result
 
 if TYPE_CHECKING:
     from medlike.models.presets import NetworkSettings
+    from medlike.training.pictures import Pictures
     from medlike.training.plan import TrainingPlan
     from medlike.training.train import PreparedRun
 
@@ -92,6 +97,29 @@ def deal_sources(data: Dataset, folds: int) -> list[frozenset[str]]:
     return [frozenset(found) for found in dealt]
 
 
+#: Modalities whose scanners are of one kind: projection X-ray, cross sections, sound, and the others.
+KINDS_OF_SCANNER = (("CT",), ("MR",), ("XR", "MG", "XA"), ("US", "PT", "NM"))
+_SOME = 0.1  # share of a source's images that makes the source one of a kind of scanner
+
+
+def scanners_left_out(data: Dataset) -> dict[str, frozenset[str]]:
+    """Return, for each kind of scanner, every source with such images, related ones together.
+
+    A source of several kinds leaves with each. Kinds that leave no source to train on are left out.
+    """
+    images: dict[str, Counter[str]] = {}
+    for sample in data:
+        if not sample.is_ood:
+            images.setdefault(sample.source, Counter())[sample.modality] += 1
+    found: dict[str, frozenset[str]] = {}
+    for kind in KINDS_OF_SCANNER:
+        shows = {s for s, counts in images.items() if sum(counts[m] for m in kind) >= _SOME * counts.total()}
+        away = frozenset(s for family in _families(data) if shows & set(family) for s in family)
+        if away and away != images.keys():
+            found["+".join(kind)] = away
+    return found
+
+
 def _families(data: Dataset) -> list[tuple[str, ...]]:
     """The sources of in-domain images, related ones together, sorted."""
     return families(sample for sample in data if not sample.is_ood)
@@ -122,8 +150,9 @@ class FoldFeatures:
 
     train: what it was trained on, in the order of `own` and `own_plain`. judged: every judged image, in the order of
     the others. own, features: its features, float32 [N, D]. bits: sign bits of its codes, uint8 [N, K / 8].
-    own_plain, plain: those of the untouched stem, float32 [N, P]. widths: of the blocks of a feature. facts: of the
-    training.
+    own_plain, plain: those of the untouched stem, float32 [N, P]. before, altered: features of images that nuisance is
+    learned on and of a copy of each, float32 [C, D]. copied: the sources of those. widths: of the blocks of a feature.
+    facts: of the training.
     """
 
     train: Dataset
@@ -133,6 +162,9 @@ class FoldFeatures:
     bits: np.ndarray
     features: np.ndarray
     plain: np.ndarray
+    before: np.ndarray
+    altered: np.ndarray
+    copied: np.ndarray
     widths: tuple[int, ...]
     facts: Mapping[str, Any]
 
@@ -179,11 +211,13 @@ def fold_features(bench: Bench, away: frozenset[str], seed: int) -> FoldFeatures
     # Like the device, the precision does not change what is measured; trainings from before it had a name stay valid.
     named = {name: value for name, value in asdict(plan).items() if name != "precision"}
     facts = [bench.split.digest, [s.path for s in collection(bench)], named, asdict(network), asdict(recipe)]
+    facts.append(files_digest(images_to_alter(bench)))
     name = hashlib.sha256(json.dumps([*facts, bench.stem_digest], default=str).encode()).hexdigest()[:16]
     work, cache = bench.work / "runs" / name, bench.work / "maps"
     kept = work / "features.npz"
     if kept.is_file():
         return _kept_features(bench, kept, judged, _widths(network))
+    chosen, pairs = images_to_alter(bench), _pairs(bench)
     check_plan(plan, work)
     begun = time.perf_counter()
     ready = prepare_run([collection(bench)], plan, work, cache, bench.split, bench.say)
@@ -194,12 +228,19 @@ def fold_features(bench: Bench, away: frozenset[str], seed: int) -> FoldFeatures
     spent = time.perf_counter() - begun
     own = served_outputs(ready.feed, len(ready.train), ("feature",))["feature"]
     held = material(judged, bench.split, ready.collection.classes, cache, bench.say)
-    feed: FrozenFeed | PictureFeed
-    if isinstance(ready.feed, FrozenFeed):
-        feed = FrozenFeed(ready.network, _maps(bench, ready, plan, held), ready.recipe, ready.feed.device)
-    else:
-        feed = PictureFeed(ready.network, held.pictures, ready.recipe, ready.feed.device)
-    outputs = served_outputs(feed, len(held), ("u", "feature"))
+
+    def served(pictures: Pictures, *names: str) -> dict[str, F32]:
+        feed: FrozenFeed | PictureFeed
+        if isinstance(ready.feed, FrozenFeed):
+            feed = FrozenFeed(ready.network, _maps(bench, ready, plan, pictures), ready.recipe, ready.feed.device)
+        else:
+            feed = PictureFeed(ready.network, pictures, ready.recipe, ready.feed.device)
+        return served_outputs(feed, len(pictures), names)
+
+    outputs = served(held.pictures, "u", "feature")
+    sources = chosen.column("source")
+    trained_on = ~np.isin(sources, sorted(away))
+    before, altered = served(pairs, "feature")["feature"].reshape(len(chosen), 2, -1)[trained_on].swapaxes(0, 1)
     plain, known = _untouched(bench, ready, plan, ready.train, held)
     said = {
         "images": len(ready.train),
@@ -210,7 +251,10 @@ def fold_features(bench: Bench, away: frozenset[str], seed: int) -> FoldFeatures
         "recipe": asdict(ready.recipe),
     }
     bits, features = np.packbits(outputs["u"] > 0, axis=1), outputs["feature"]
-    made = FoldFeatures(ready.train.dataset, judged, own, plain, bits, features, known, _widths(network), said)
+    made = FoldFeatures(
+        ready.train.dataset, judged, own, plain, bits, features, known,
+        before, altered, sources[trained_on], _widths(network), said,
+    )  # fmt: skip
     arrays = {array: getattr(made, array) for array in _ARRAYS}
     with files.drafted(kept, alone=True) as draft, draft.open("wb") as stream:
         np.savez(stream, paths=[s.path for s in made.train], facts=json.dumps(said), **arrays)
@@ -218,7 +262,22 @@ def fold_features(bench: Bench, away: frozenset[str], seed: int) -> FoldFeatures
     return made
 
 
-_ARRAYS = ("own", "own_plain", "bits", "features", "plain")
+_ARRAYS = ("own", "own_plain", "bits", "features", "plain", "before", "altered", "copied")
+
+
+def _pairs(bench: Bench) -> Pictures:
+    """Images that nuisance is learned on, each followed by its altered copy; kept in the bench's work folder."""
+    from medlike.training.pictures import Pictures
+
+    chosen = images_to_alter(bench)
+    digest = files_digest(chosen)[:16]
+    file = bench.work / "maps" / f"pairs-{digest}.npz"
+    if not file.is_file():
+        pixels = np.concatenate([pictures_of(sample, number, SIZE) for number, sample in enumerate(chosen)])
+        keep(file, {"pixels": pixels})
+    with np.load(file) as stored:
+        pixels = stored["pixels"]
+    return Pictures(pixels, np.zeros((len(pixels), 16, 16), np.uint8), f"pairs-{digest}")
 
 
 def _widths(network: NetworkSettings) -> tuple[int, ...]:
@@ -265,13 +324,13 @@ def _plan(bench: Bench, away: frozenset[str], seed: int) -> TrainingPlan:
     )
 
 
-def _maps(bench: Bench, ready: PreparedRun, plan: TrainingPlan, held: Any, network: Any = None) -> Any:
+def _maps(bench: Bench, ready: PreparedRun, plan: TrainingPlan, pictures: Pictures, network: Any = None) -> Any:
     from medlike.training.augmentation import augmentation
     from medlike.training.maps import stem_maps
 
     chosen = augmentation(ready.recipe.augmentation)
     network = ready.network if network is None else network
-    return stem_maps(network, held.pictures, bench.work / "maps", 1, chosen, plan.seed, bench.say)
+    return stem_maps(network, pictures, bench.work / "maps", 1, chosen, plan.seed, bench.say)
 
 
 def _untouched(bench: Bench, ready: PreparedRun, plan: TrainingPlan, *parts: Any) -> list[np.ndarray]:
@@ -286,7 +345,7 @@ def _untouched(bench: Bench, ready: PreparedRun, plan: TrainingPlan, *parts: Any
     network: Any = build(plan.settings()[0], BITS, ready.network.classes)
     load_stem(network, plan.stem)
     network.to(ready.feed.device).eval()
-    found = [np.asarray(_maps(bench, ready, plan, part, network).pooled[0], np.float32) for part in parts]
+    found = [np.asarray(_maps(bench, ready, plan, part.pictures, network).pooled[0], np.float32) for part in parts]
     mean, deviation = (t.numpy() for t in depth_statistics(torch.from_numpy(found[0]), network.stem.channels))
     return [(pooled_ - mean) / deviation for pooled_ in found]
 

@@ -217,7 +217,7 @@ def _orders(held: _Held, copied: Mapping[str, np.ndarray], inside: np.ndarray, h
         CODES: hamming(codes),
         SHORTLIST: listed,
         EXACT: cosine(unit_length(vectors)),
-        DEFAULT: neighbours(listed, vectors),
+        DEFAULT: neighbours(listed, vectors, invariant=held.fits[half].invariant),
         BLIND: neighbours(shortlist(hamming(blind_codes), cosine(unit_length(blind))), blind),
         FORMER: tied(hamming(code), cosine(unit_length(content))),
     }

@@ -12,11 +12,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from medlike.codes.fit import LENGTH, weighed
-from medlike.datasets import Dataset, files_digest, open_sample
+from medlike.datasets import Dataset, Sample, files_digest, open_sample
 from medlike.evaluation.encodings import keep
 from medlike.imaging import letterbox, render
 from medlike.inference import Encoder
-from medlike.types import F64, I8
+from medlike.types import F64, I8, U8
 from medlike_research.studies import perturbations as change
 from medlike_research.studies.bench import Bench
 
@@ -80,19 +80,14 @@ class Copies:
 
 def copies(bench: Bench) -> Copies:
     """Return copies of images of the train part of every source, by the bench's bundle; kept between studies."""
-    train = bench.split.part(bench.wide, "train").where(lambda s: not (s.is_ood or s.apart))
-    names = train.column("source")
-    rows = np.sort(np.concatenate([_spread(np.flatnonzero(names == name)) for name in np.unique(names)]))
-    chosen = Dataset("nuisance", tuple(train[int(row)] for row in rows))
+    chosen = images_to_alter(bench)
     bundle = bench.bundle
     file = bench.work / "encodings" / f"copies-{bundle.digest[:16]}-{files_digest(chosen)[:16]}.npz"
     if not file.is_file():
         pairs = []
         with Encoder(bundle) as encoder:
             for number, sample in enumerate(chosen):
-                grey = render(open_sample(sample))
-                pictures = (grey, drawn_change(number)(grey))
-                pairs.append(encoder.encode([letterbox(each, bundle.image_size)[0] for each in pictures]).content)
+                pairs.append(encoder.encode(pictures_of(sample, number, bundle.image_size)).content)
                 if number % 250 == 0:
                     bench.say(f"altered copies: {number} of {len(chosen)} images")
         before, after = np.stack(pairs, axis=1)
@@ -100,6 +95,20 @@ def copies(bench: Bench) -> Copies:
     with np.load(file) as stored:
         sources = [sample.source for sample in chosen]
         return Copies(stored["content"], stored["altered"], sources, bundle.content_blocks)
+
+
+def images_to_alter(bench: Bench) -> Dataset:
+    """Return the images that nuisance is learned on: some of the train part of every source."""
+    train = bench.split.part(bench.wide, "train").where(lambda s: not (s.is_ood or s.apart))
+    names = train.column("source")
+    rows = np.sort(np.concatenate([_spread(np.flatnonzero(names == name)) for name in np.unique(names)]))
+    return Dataset("nuisance", tuple(train[int(row)] for row in rows))
+
+
+def pictures_of(sample: Sample, number: int, size: int) -> list[U8]:
+    """Return an image and its altered copy, letterboxed: uint8 [size, size] each."""
+    grey = render(open_sample(sample))
+    return [letterbox(each, size)[0] for each in (grey, drawn_change(number)(grey))]
 
 
 def _spread(rows: np.ndarray) -> np.ndarray:

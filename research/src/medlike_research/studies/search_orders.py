@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from medlike.codes.reranking import MEMBERS, SHORTLIST_IMAGES, Method, reranked
-from medlike.types import F32, I8, I64, U8
+from medlike.codes.reranking import MEMBERS, SHORTLIST_IMAGES, Method, original_first, reranked
+from medlike.types import F32, I8, I16, I64, U8
 
 #: Distances of Q queries to N gallery images: float32 [Q, N]; equal ones are in no order.
 Distances = Callable[[I64, I64], F32]
@@ -44,7 +44,9 @@ def shortlist(first: Distances, second: Distances) -> Distances:
     return distances
 
 
-def neighbours(first: Distances, vectors: I8, method: Method = "expansion") -> Distances:
+def neighbours(
+    first: Distances, vectors: I8, method: Method = "expansion", invariant: I16 | None = None
+) -> Distances:
     """Return places in the order "neighbours" of a shortlist; a query that is in the gallery is no member of it."""
 
     def distances(queries: I64, gallery: I64) -> F32:
@@ -52,7 +54,8 @@ def neighbours(first: Distances, vectors: I8, method: Method = "expansion") -> D
         for row, query in zip(ranks, queries, strict=True):
             order = np.argsort(row, kind="stable")
             order = order[gallery[order] != query]
-            again = reranked(vectors[query], vectors[gallery[order[:MEMBERS]]], method)
+            members = vectors[gallery[order[:MEMBERS]]]
+            again = original_first(vectors[query], members, reranked(vectors[query], members, method), invariant)
             row[order[: len(again)]] = np.sort(row[order[: len(again)]])[np.argsort(again)]
         return ranks
 

@@ -172,7 +172,7 @@ def trial(field: str, used: UsedLabels, content: I8, owners: I64, learns: Learns
             query_codes, query_vectors = fit.encode(content[queries])
             kinds = used.kinds[gallery]
             for at, query in enumerate(queries.tolist()):
-                order = by_neighbours(query_codes[at], query_vectors[at], codes, vectors)
+                order = by_neighbours(query_codes[at], query_vectors[at], codes, vectors, fit.invariant)
                 scores.append(_scores(kinds[order] == used.kinds[query]))
     of = np.concatenate([owners[chosen[fold_of[chosen] == fold]] for fold in range(FOLDS)])
     (gain, low, high), (_, _, best) = (

@@ -8,7 +8,8 @@ hit are compared by content, block by block, so memory does not grow with their 
     radius      (-similarity, distance, id), of those within a radius
     exact       (-similarity, id): a scan of content vectors
     shortlist   the first SHORTLIST_IMAGES of `content` by (-similarity, id), then the rest of `content`
-    neighbours  the same with the first MEMBERS of the shortlist re-ranked (codes/reranking.py)
+    neighbours  the same with the first MEMBERS of the shortlist re-ranked, and the one first that the query is most
+                likely an altered copy of, where the fit can tell (codes/reranking.py)
 
 In every order the first k are the start of any longer list.
 """
@@ -25,7 +26,7 @@ from medlike.codes import hamming
 from medlike.codes.buckets import BITS
 from medlike.codes.reranking import SHORTLIST_IMAGES
 from medlike.codes.threads import share
-from medlike.types import Array
+from medlike.types import I16, Array
 
 #: Orders that re-rank the first of the order "content".
 SHORTLISTED = ("shortlist", "neighbours")
@@ -48,8 +49,10 @@ class WholeRanking:
         mode: str = "content",
         radius: int | None = None,
         known: Sequence[Answer] | None = None,
+        invariant: I16 | None = None,
     ) -> None:
-        """Take the arguments of `rank`; `mode` may be any order."""
+        """Take the arguments of `rank`, and `Fit.invariant`; `mode` may be any order."""
+        self.invariant = invariant
         self.fields, self.code, self.content = fields, code, content
         self.mode, self.radius, self.known = mode, radius, known
         self.nearest: Candidates | None = None
@@ -83,10 +86,12 @@ class WholeRanking:
         """Return the first SHORTLIST_IMAGES of the order "content" in their own order."""
         shortlist = ordered(ranked.take(slice(0, SHORTLIST_IMAGES)), "exact")
         if self.mode == "neighbours":
-            from medlike.codes.reranking import MEMBERS, reranked
+            from medlike.codes.reranking import MEMBERS, original_first, reranked
 
             first = shortlist.take(slice(0, MEMBERS))
-            first = first.take(reranked(self.content, self._contents(first)))
+            contents = self._contents(first)
+            order = reranked(self.content, contents)
+            first = first.take(original_first(self.content, contents, order, self.invariant))
             shortlist = Candidates.joined([first, shortlist.take(slice(MEMBERS, None))])
         return shortlist
 

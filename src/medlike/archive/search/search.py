@@ -134,6 +134,7 @@ def _answer(
     if radius is None and settings.rank == "radius":
         radius = _usual_radius(images.index.layout.bits)
     known = _first(fields_of, encoded, settings, radius)
+    invariant = None if images.fit is None else images.fit.invariant
     answers = []
     for number, query in enumerate(encoded):
         template = _template(session, images, view, query, settings)
@@ -144,7 +145,7 @@ def _answer(
             image = RegionRanking(fields_of[number], query, template, settings.rank, weight, shortlist)
         elif not query.in_words_only:
             image = whole = WholeRanking(
-                fields_of[number], query.code, query.content, settings.rank, radius, known[number]
+                fields_of[number], query.code, query.content, settings.rank, radius, known[number], invariant
             )
         texts = None
         if query.text is not None:

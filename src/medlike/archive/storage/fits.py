@@ -25,8 +25,8 @@ class StoredFit:
         generation: Newest generation of the images that it was fitted on.
         facts: images and units that lived then, sample, the number of images in the sample, and widths, weights and
             shift of the fit; labels, what is known of them, if they were asked for.
-        nuisance: What it was turned away from, the bundle's own: the next fit needs it where the bundle is gone. None
-            if it was not known.
+        nuisance: What the bundle knows of altered copies: the next fit needs it where the bundle is gone. None if it
+            was not known.
     """
 
     fit: Fit
@@ -113,6 +113,8 @@ def put(store: Store, stored: StoredFit) -> None:
     fit = stored.fit
     facts = {**stored.facts, "widths": list(fit.widths), "weights": list(fit.weights), "shift": fit.shift}
     kept_arrays: dict[str, Array] = {"directions": fit.directions, "offset": fit.offset, "rotation": fit.rotation}
+    if fit.invariant is not None:
+        kept_arrays["invariant"] = fit.invariant
     if stored.nuisance is not None:
         kept_arrays["nuisance"] = stored.nuisance
     arrays = save(kept_arrays)
@@ -143,6 +145,7 @@ def get(store: Store, digest: str) -> StoredFit:
 
     try:
         known, loaded = strict_json.loads(facts), load(arrays)
+        invariant = loaded.get("invariant")
         fit = Fit(
             tuple(int(width) for width in known["widths"]),
             tuple(float(weight) for weight in known["weights"]),
@@ -150,6 +153,7 @@ def get(store: Store, digest: str) -> StoredFit:
             loaded["offset"].astype(np.int64, casting="equiv"),
             int(known["shift"]),
             loaded["rotation"].astype(np.int16, casting="equiv"),
+            None if invariant is None else invariant.astype(np.int16, casting="equiv"),
         )
         if fit.digest != digest:
             raise ValueError("it has another digest")
