@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 from tests.archive.golden import FILE, answers
 
+from medlike.bundle import Bundle, default
+
 
 def bits(code):
     return np.unpackbits(np.frombuffer(bytes.fromhex(code), np.uint8))
@@ -19,7 +21,12 @@ def bits(code):
 def test_codes_receipts_and_results_are_those_of_the_golden_file(tmp_path):
     golden = json.loads(FILE.read_text())
     codes, results = answers(tmp_path / "archive", golden["earlier"])
-    golden["results"] |= {f"earlier {name}": result for name, result in golden["earlier"].items()}
+    # Repeated, they name the bundle in use. Its codes are the same; its verdicts were calibrated anew since.
+    in_use = {"bundle": Bundle.load(default()).digest}
+    golden["results"] |= {
+        f"earlier {name}": {**result, "receipt": result["receipt"] | in_use}
+        for name, result in golden["earlier"].items()
+    }
     assert codes.keys() == golden["codes"].keys() and results.keys() == golden["results"].keys()
     equal = np.mean([np.mean(bits(code) == bits(golden["codes"][name])) for name, code in codes.items()])
     assert equal >= 0.995, "this processor encodes otherwise than a bundle's golden inputs allow"
