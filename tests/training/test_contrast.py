@@ -5,7 +5,8 @@ import pytest
 
 from medlike.errors import TrainingError
 from medlike.inference.outlier import OutlierScorer, extend_outlier
-from medlike.training.outlier_fit import RIDGE, fit_contrast
+from medlike.metrics.outliers import auroc
+from medlike.training.outlier_fit import RIDGE, add_reconstruction, fit_contrast, fit_without_kinds
 
 SIZE, COLUMNS = 16, 12
 
@@ -120,3 +121,58 @@ def test_one_origin_or_no_outlier_is_refused():
         fitted(rows[:60], names[:60])
     with pytest.raises(TrainingError, match="2 origins and 0 outliers"):
         fitted(rows, names, outliers=(np.zeros((0, SIZE), np.float32), []))
+
+
+def test_a_lone_origin_is_calibrated_on_images_that_were_not_fitted_to():
+    rows, names = sources(1, 300)
+    left_out = np.arange(300) >= 180
+    given = (rows, COLUMNS, names, np.arange(300), ["CT"] * 300, *strangers(), np.random.default_rng(0))
+    arrays, facts = fit_contrast(*given, lone={"source 0": left_out})
+    assert facts["calibrated_on_units"] == ["source 0"] and "calibrated_on_units" not in fitted(*sources(2, 60))[1]
+    assert (facts["reference_images"], facts["calibration_units"]) == (300, {"pooled": 120, "CT": 120})
+    found = OutlierScorer(arrays, facts)
+    assert found.verdicts(sources(1, 600)[0][300:]).is_outlier.mean() < 0.07
+    assert found.verdicts(strangers(seed=51)[0]).is_outlier.mean() > 0.9
+
+
+def test_beside_a_lone_origin_the_others_are_left_out_whole():
+    rows, names = sources(3, 80)
+    left_out = (np.arange(240) >= 40) & (np.arange(240) < 80)
+    given = (rows, COLUMNS, names, np.arange(240), ["CT"] * 240, *strangers(), np.random.default_rng(0))
+    arrays, _ = fit_contrast(*given, lone={"source 0": left_out})
+    without = fitted(rows[~left_out], [name for n, name in enumerate(names) if not left_out[n]])[0]
+    expected = rows[left_out] @ without["outlier.direction"] + without["outlier.offset"]
+    np.testing.assert_allclose(arrays["outlier.calibration"][:40], expected, atol=1e-5)
+    whole = fitted(rows[:160], names[:160])[0]
+    expected = rows[160:] @ whole["outlier.direction"] + whole["outlier.offset"]
+    np.testing.assert_allclose(arrays["outlier.calibration"][120:], expected, atol=1e-5)
+
+
+def test_a_kind_left_out_is_judged_by_a_fit_without_it_and_images_by_one_without_their_source():
+    rows, names = sources(3, 80)
+    outliers, kinds = strangers()
+    outliers[:30] = rows[:30] - 2 * (np.arange(SIZE) >= 6)
+    table = fit_without_kinds(rows[:, :COLUMNS], names, outliers[:, :COLUMNS], kinds)
+    assert set(table) == {"photo", "page"}
+    part = np.array(kinds) == "page"
+    inside = np.zeros(len(rows))
+    for source in set(names):
+        away = np.array(names) == source
+        rest = fitted(rows[~away], [name for name in names if name != source], outliers=(outliers[part], ["page"] * 60))
+        inside[away] = OutlierScorer(*rest).verdicts(rows[away]).score
+    outside = OutlierScorer(*fitted(rows, names, outliers=(outliers[part], ["page"] * 60))).verdicts(outliers[~part])
+    assert table["photo"]["auroc"] == pytest.approx(auroc(inside, outside.score), abs=1e-4)
+    assert table["photo"]["auroc"] < 0.6 < table["page"]["detected_at_3_percent"] + 0.6
+
+
+def test_the_decoder_explains_and_does_not_judge():
+    rows, names = sources(4, 70)
+    errors = np.random.default_rng(3).gamma(2, size=280).astype(np.float32)
+    part = fitted(rows, names)
+    plain, both = OutlierScorer(*part), OutlierScorer(*add_reconstruction(*part, errors))
+    expected, verdicts = plain.verdicts(rows[:50]), both.verdicts(rows[:50], None, errors[:50] * 9)
+    np.testing.assert_array_equal(verdicts.score, expected.score)
+    np.testing.assert_array_equal(verdicts.p, expected.p)
+    assert set(verdicts.components) == {"contrast", "reconstruction"}
+    away = (errors[:50] * 9 - np.median(errors)) / (np.subtract(*np.percentile(errors, [75, 25])) / 1.349)
+    np.testing.assert_allclose(verdicts.components["reconstruction"], away, rtol=1e-4)

@@ -1,17 +1,10 @@
-"""The map to outlier features, the rows that fit it, and the weights of the components."""
+"""The map to outlier features and the rows that fit it."""
 
 import numpy as np
 import pytest
 import torch
 
-from medlike.training.outlier_fit import (
-    choose_weights,
-    fit_outlier_map,
-    map_settings,
-    one_of_each,
-    settings_with,
-    spread_rows,
-)
+from medlike.training.outlier_fit import fit_outlier_map, map_settings, one_of_each, spread_rows
 
 CHANNELS = (6, 10)
 
@@ -68,28 +61,3 @@ def test_one_row_of_each_unit():
     units = np.array([3, 3, 7, 9, 9, 9])
     found = one_of_each(units, np.random.default_rng(1))
     assert sorted(units[found]) == [3, 7, 9] and (np.diff(found) > 0).all()
-
-
-def test_a_component_that_only_adds_noise_gets_no_weight():
-    random = np.random.default_rng(0)
-    usual = np.stack([random.normal(size=400), 6 * random.normal(size=400)], 1).astype(np.float32)
-    strange = np.stack([random.normal(5, 1, 80), 6 * random.normal(size=80)], 1).astype(np.float32)
-    weights, left_out = choose_weights(usual, strange, ["a"] * 40 + ["b"] * 40)
-    assert weights[0] > 0 and weights[1] == 0
-    assert set(left_out) == {"a", "b"} and all(row["auroc"] > 0.99 for row in left_out.values())
-
-
-def test_weights_for_a_kind_are_chosen_without_it():
-    """Each kind is seen by one component; weights chosen on the other kind do not find it."""
-    random = np.random.default_rng(0)
-    usual = random.normal(size=(400, 2)).astype(np.float32)
-    first = np.stack([random.normal(9, 0.5, 50), np.full(50, -9.0)], 1)
-    second = np.stack([np.full(50, -9.0), random.normal(9, 0.5, 50)], 1)
-    _, left_out = choose_weights(usual, np.concatenate([first, second]).astype(np.float32), ["a"] * 50 + ["b"] * 50)
-    assert left_out["a"]["auroc"] < 0.1 and left_out["b"]["auroc"] < 0.1
-
-
-def test_one_kind_leaves_the_weights_equal():
-    both = np.zeros((4, 2), np.float32)
-    assert choose_weights(both, both, ["a"] * 4) == ((1.0, 1.0), {})
-    assert settings_with((0.5, 2.0)).weights == (0.5, 2.0, 1.0)

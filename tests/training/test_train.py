@@ -21,6 +21,7 @@ from medlike.errors import TrainingError
 from medlike.inference import Encoder, check
 from medlike.inference.torch_runtime import equal_bits, torch_outputs
 from medlike.metrics.retrieval import score_codes
+from medlike.training.drawn_outliers import KINDS
 from medlike.training.plan import TrainingPlan
 from medlike.training.train import prepare_run, train_network
 
@@ -64,7 +65,9 @@ def test_a_bundle_says_how_it_was_made(trained, phantom_data):
     assert np.shape(made["similarity_histogram"]) == (2, 20) and np.sum(made["similarity_histogram"]) > 0
     assert trained.spec["labels"]["MR"]["head"] == ["MR_head_lesion", "MR_head_normal"]
     assert 0 < trained.spec["quality"]["map_expected"] <= 1
-    assert set(trained.spec["outlier"]["kinds_left_out"]) == {"OOD_checks", "OOD_stripes"}
+    outlier = trained.spec["outlier"]
+    assert outlier["components"] == ["contrast"] and outlier["calibration_origins"] == 4
+    assert set(outlier["kinds_left_out"]) == {"OOD_checks", "OOD_stripes", *KINDS}
     folder = run_folder(trained)
     with (folder / "history.csv").open() as file:
         rows = list(csv.DictReader(file))
@@ -191,7 +194,7 @@ def test_the_second_stage_adds_the_published_reconstruction_error(trained, phant
     resumed = train_network([dataset], tmp_path / "resumed", second, resume=True, **given)
     made = train_network([dataset], tmp_path / "second", second, **given)
     assert made.encoder_digest == resumed.encoder_digest
-    assert made.spec["outlier"]["components"] == ["neighbours", "mahalanobis", "reconstruction"]
+    assert made.spec["outlier"]["components"] == ["contrast", "reconstruction"]
     errors = [row["validation_error"] for row in made.spec["training"]["decoder"]["history"]]
     assert len(errors) == 3 and errors[-1] < errors[0]
     assert (work / "decoder-curves.png").is_file()

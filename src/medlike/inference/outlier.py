@@ -5,7 +5,8 @@ Score: the mean of two or three standardised components, higher is less typical:
     neighbours       distance to the k-th nearest vector of a reference set frozen in the bundle
     mahalanobis      distance to the nearest cluster of it, under the pooled within-cluster covariance
     reconstruction   error of the decoder, where the bundle has one
-    contrast         linear discriminant from other pictures; it stands alone (training.outlier_fit.fit_contrast)
+    contrast         linear discriminant from other pictures (training.outlier_fit.fit_contrast); it judges alone, and
+                     the error of a decoder may stand beside it
 
 p = (1 + number of calibration scores >= score) / (n + 1). Calibration units took no part in fitting the
 components, so a threshold of 0.03 promises at most 3 % false alarms on units exchangeable with them (Vovk et
@@ -52,8 +53,8 @@ class OutlierSettings:
     weights: tuple[float, float, float] = (1.0, 1.0, 1.0)
 
 
-COMPONENTS = ("neighbours", "mahalanobis", "reconstruction")
-CONTRAST = "contrast"
+CONTRAST, RECONSTRUCTION = "contrast", "reconstruction"
+COMPONENTS = ("neighbours", "mahalanobis", RECONSTRUCTION)
 
 
 class OutlierScorer:
@@ -124,11 +125,12 @@ class OutlierScorer:
     def parts(self, features: F32, reconstruction: float | None = None) -> F32:
         """Return the components of one image, float32 [C], not standardised. features: float32 [F]."""
         if CONTRAST in self.components:
-            return np.asarray([features @ self.direction + self.offset], dtype=np.float32)
-        nearest = _neighbour_distance(features, self.reference, self.squares, self.k, self.normalise)
-        away = self.centres - self.whitening @ features
-        values = [nearest, float(np.sqrt(np.einsum("cf,cf->c", away, away).min()))]
-        if "reconstruction" in self.components:
+            values = [float(features @ self.direction + self.offset)]
+        else:
+            nearest = _neighbour_distance(features, self.reference, self.squares, self.k, self.normalise)
+            away = self.centres - self.whitening @ features
+            values = [nearest, float(np.sqrt(np.einsum("cf,cf->c", away, away).min()))]
+        if RECONSTRUCTION in self.components:
             if reconstruction is None:
                 raise BundleError("the outlier score wants a reconstruction error the graph does not give")
             values.append(float(reconstruction))

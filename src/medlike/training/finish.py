@@ -5,7 +5,6 @@ from __future__ import annotations
 import tempfile
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,31 +12,26 @@ import numpy as np
 
 from medlike import bundle as bundles
 from medlike.bundle import Bundle
-from medlike.bundle.session import INPUT
-from medlike.codes.threads import cores
-from medlike.datasets import Dataset, Split, label_tree, may_train
+from medlike.datasets import Dataset, Sample, Split, label_tree, may_train
 from medlike.datasets.licences import image_terms
-from medlike.inference.encoder import MODALITY_FLOOR
-from medlike.inference.outlier import OutlierScorer, fit_outlier
 from medlike.models.export import export_graph, round_weights
 from medlike.models.networks import Network, record
 from medlike.training.material import Classes, Material
-from medlike.training.outlier_fit import (
-    choose_weights,
-    component_table,
-    fit_outlier_map,
-    map_settings,
-    one_of_each,
-    settings_with,
-    spread_rows,
-)
+from medlike.training.outlier_fit import add_reconstruction, fit_outlier_map, map_settings, one_of_each, spread_rows
 from medlike.training.pictures import prepare_pictures
 from medlike.training.quality import measure_bundle, measure_left_out
-from medlike.types import F32, I64, U8, Array, JsonObject, Progress
+from medlike.training.verdict import (
+    LEAST_CALIBRATION,
+    KnownImages,
+    fit_verdict,
+    predicted,
+    runtime_outputs,
+    untouched_columns,
+)
+from medlike.types import F32, I64, Array, JsonObject, Progress
 
+# Training pictures that the outlier score is fitted to.
 REFERENCE = 2400
-# With fewer calibration units than 1 / 0.03 no p-value could reach the threshold.
-LEAST_CALIBRATION = 34
 
 
 @dataclass(frozen=True)
@@ -127,65 +121,46 @@ def outlier_part(
 ) -> tuple[dict[str, Array], JsonObject | None]:
     """Return arrays and facts of the outlier score, none where the calibration part has too few units.
 
-    Reference: training pictures. Calibration: one picture a unit of the calibration part. The components'
-    weights come from the outlier pictures of the calibration half against the validation part, leaving one
-    kind out at a time.
+    Fitted to training pictures, spread over sources and labels, and one picture of each unit of the parts validation
+    and calibration. Images kept apart take no part.
     """
     random = np.random.default_rng(seed)
     split = collection.split
-    calibration_part = split.part(collection.everything, "calibration")
-    usual = calibration_part.where(lambda sample: not sample.is_ood and may_train(sample))
-    if len(usual):
-        usual = _rows(usual, one_of_each(split.units(usual), random))
+    parts = [split.part(collection.everything, name) for name in ("validation", "calibration")]
+    outliers = parts[1].where(lambda sample: sample.is_ood)
+    beside, usual = (_one_of_each_unit(part.where(_usable), split, random) for part in parts)
     if len(usual) < LEAST_CALIBRATION:
         say(f"{len(usual)} units for calibration, {LEAST_CALIBRATION} needed: the bundle gives no outlier verdicts")
         return {}, None
-    say(f"calibrating on {len(usual)} units")
+    say("fitting the outlier score")
+    together = np.flatnonzero([not sample.apart for sample in train.dataset])
     keys = [f"{sample.source}/{sample.label}" for sample in train.dataset]
-    rows = spread_rows(np.arange(len(train)), keys, REFERENCE, random)
-    reference = runtime_outputs(bundle, train.pictures.pixels[rows])
-    calibration = runtime_outputs(bundle, prepare_pictures(usual, collection.cache, say).pixels)
-    fitting: JsonObject = {
-        "reference_unit": train.units[rows].tolist(),
-        # A label looks different at each source, so each source has a cluster of its own.
-        "reference_cluster": [keys[row] for row in rows.tolist()],
-        "reference_error": reference.get("reconstruction_error"),
-        "calibration_error": calibration.get("reconstruction_error"),
-    }
-    both = (reference["outlier_features"], calibration["outlier_features"])
-    modality = predicted(bundle, calibration)
-    arrays, facts = fit_outlier(*both, modality, **fitting)
-    outliers = calibration_part.where(lambda sample: sample.is_ood)
-    beside = split.part(collection.everything, "validation").where(lambda s: not s.is_ood and may_train(s))
-    if len(outliers) and len(beside):
-        beside = _rows(beside, one_of_each(split.units(beside), random))
-        scorer = OutlierScorer(arrays, facts)
-        tables = []
-        for part in (beside, outliers):
-            given = runtime_outputs(bundle, prepare_pictures(part, collection.cache, say).pixels)
-            tables.append(component_table(scorer, given["outlier_features"], given.get("reconstruction_error")))
-        weights, left_out = choose_weights(tables[0], tables[1], [sample.coarse for sample in outliers])
-        arrays, facts = fit_outlier(*both, modality, settings=settings_with(weights), **fitting)
-        facts = facts | {"weights": list(weights), "kinds_left_out": left_out}
+    rows = spread_rows(together, [keys[row] for row in together.tolist()], REFERENCE, random)
+    pictures = [train.pictures.pixels[rows]]
+    pictures += [prepare_pictures(part, collection.cache, say).pixels for part in (beside, usual) if len(part)]
+    given = [runtime_outputs(bundle, pixels) for pixels in pictures]
+    outputs = {name: np.concatenate([part[name] for part in given]) for name in given[0]}
+    samples = (*_rows(train.dataset, rows), *beside, *usual)
+    known = KnownImages(
+        samples,
+        outputs["outlier_features"],
+        untouched_columns(bundle) or outputs["outlier_features"].shape[1],
+        split.units(Dataset(collection.everything.name, samples)),
+        predicted(bundle, outputs),
+        np.arange(len(samples)) >= len(samples) - len(usual),
+    )
+    arrays, facts = fit_verdict(bundle, known, outliers, random)
+    if "reconstruction_error" in outputs:
+        return add_reconstruction(arrays, facts, outputs["reconstruction_error"])
     return arrays, facts
 
 
-def runtime_outputs(bundle: Bundle, pixels: U8) -> dict[str, F32]:
-    """Return every output of the graph for pictures uint8 [N,224,224], by the runtime: name -> float32 [N, ...]."""
-    session = bundle.session()
-    names = [name for name in bundle.outputs if name not in ("cells", "cell_weight")]
-    with ThreadPoolExecutor(cores()) as pool:
-        rows = list(pool.map(lambda one: session.run(names, {INPUT: one[None]}), pixels))
-    return {name: np.concatenate([row[i] for row in rows]) for i, name in enumerate(names)}
+def _usable(sample: Sample) -> bool:
+    return not sample.is_ood and not sample.apart and may_train(sample)
 
 
-def predicted(bundle: Bundle, outputs: Mapping[str, F32]) -> list[str | None]:
-    """Return the modality that the bundle predicts for each row, None where it is unsure."""
-    shares = outputs.get("modality")
-    if shares is None or not bundle.modalities:
-        return [None] * len(outputs["bits"])
-    sure = shares.max(axis=1) >= MODALITY_FLOOR
-    return [bundle.modalities[i] if known else None for i, known in zip(shares.argmax(axis=1), sure, strict=True)]
+def _one_of_each_unit(dataset: Dataset, split: Split, random: np.random.Generator) -> Dataset:
+    return _rows(dataset, one_of_each(split.units(dataset), random)) if len(dataset) else dataset
 
 
 def data_terms(dataset: Dataset) -> dict[str, JsonObject]:

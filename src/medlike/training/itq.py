@@ -16,7 +16,6 @@ from medlike.bundle import Bundle
 from medlike.codes.rotation import learned_rotation
 from medlike.datasets import (
     Dataset,
-    Sample,
     Split,
     files_digest,
     hash_samples,
@@ -28,10 +27,8 @@ from medlike.datasets import (
 )
 from medlike.errors import TrainingError
 from medlike.inference.encoder import MODALITY_FLOOR, Encoder
-from medlike.inference.outlier import OutlierSettings, fit_outlier
 from medlike.models.export import export_graph, round_weights
 from medlike.models.rotation import RotationNetwork
-from medlike.training.outlier_fit import one_of_each, spread_rows
 from medlike.training.pictures import collection_digest
 from medlike.training.quality import measure_bundle
 from medlike.training.rotation import (
@@ -40,13 +37,14 @@ from medlike.training.rotation import (
     linear_classifier,
     principal_directions,
 )
-from medlike.types import F32, F64, I64, Array, JsonObject, Mask, Progress
+from medlike.training.verdict import KnownImages, fit_verdict
+from medlike.types import F32, F64, Progress
 
 FITTED_ON = ("train", "validation")
 OUTPUTS = ("bits", "content", "modality", "outlier_features")
 TERMS = (
     "Weights of the stem: EfficientNet-Lite0 trained on ImageNet, Apache-2.0. The linear maps on top, the "
-    "outlier reference (feature vectors, no pixels) and its calibration were fitted to images of mixed, "
+    "outlier score and its calibration were fitted to images of mixed, "
     "mostly unstated terms, none of them non-commercial or no-derivatives; they are given under Apache-2.0 "
     "as far as the makers' rights go. Not a medical device."
 )
@@ -57,7 +55,7 @@ class RotationSettings:
     """Settings of the fit.
 
     bits: of a code. content: entries of the content vector. features: entries the outlier score sees.
-    source_cap: images from which on a source gains no weight. reference: images in the outlier reference.
+    source_cap: images from which on a source gains no weight.
     whitening: how far outlier features are evened out, 0 not at all, 1 fully. stem: by name.
     """
 
@@ -65,7 +63,6 @@ class RotationSettings:
     content: int = 192
     features: int = 256
     source_cap: int = 750
-    reference: int = 2500
     whitening: float = 0.5
     stem: str = "efficientnet_lite0"
     seed: int = 0
@@ -97,8 +94,8 @@ def train_itq(
 ) -> Bundle:
     """Fit and write the bundle that needs no training.
 
-    It is fitted on in-domain images of the parts train and validation whose terms allow it. The outlier score is
-    calibrated on the part calibration, one image a unit; quality is measured on gallery and query.
+    It is fitted on in-domain images of the parts train and validation whose terms allow it. The outlier score is fitted
+    to those of the part calibration too; quality is measured on gallery and query.
 
     Args:
         datasets: The collections; the quality is measured on headline labels of the first.
@@ -158,14 +155,25 @@ def train_itq(
     }
     standard = (pooled - fitted.mean) / fitted.deviation
     features = (standard @ fitted.features).astype(np.float32)
-    units, predicted = split.units(known), predicted_modalities(standard, fitted)
-    arrays, facts = _outlier_part(features, known.samples, units, predicted, fitting, settings)
-    spec["outlier"] = facts
+    modality = predicted_modalities(standard, fitted)
+    rows = np.flatnonzero([not sample.apart for sample in known])
+    images = KnownImages(
+        [known[row] for row in rows.tolist()],
+        features[rows],
+        features.shape[1],
+        split.units(known)[rows],
+        [modality[row] for row in rows.tolist()],
+        ~fitting[rows],
+    )
     say("exporting")
     graph = export_graph(round_weights(network), OUTPUTS)
     # Measured first: others may read the bundle as soon as it is in its place.
     with tempfile.TemporaryDirectory() as folder:
-        draft = bundles.write(Path(folder) / "draft", graph, arrays, spec)
+        draft = bundles.write(Path(folder) / "draft", graph, {}, spec)
+        say("fitting the outlier score")
+        outliers = split.part(everything, "calibration").where(lambda sample: sample.is_ood)
+        arrays, facts = fit_verdict(draft, images, outliers, np.random.default_rng(settings.seed))
+        draft = bundles.rewrite(draft, draft.path, arrays, {"outlier": facts}, replace=True)
         say("measuring")
         quality = measure_bundle(draft, everything, split, datasets[0])
         return bundles.rewrite(draft, out, None, {"quality": quality}, replace=replace)
@@ -281,28 +289,3 @@ def _pooled_features(
         file.parent.mkdir(parents=True, exist_ok=True)
         np.save(file, features)
     return features
-
-
-def _outlier_part(
-    features: F32,
-    samples: Sequence[Sample],
-    units: I64,
-    modalities: list[str | None],
-    fitting: Mask,
-    settings: RotationSettings,
-) -> tuple[dict[str, Array], JsonObject]:
-    random = np.random.default_rng(settings.seed)
-    inside = np.flatnonzero(fitting)
-    keys = [f"{samples[i].source}/{samples[i].label}" for i in inside.tolist()]
-    reference = spread_rows(inside, keys, settings.reference, random)
-    outside = np.flatnonzero(~fitting)
-    calibration = outside[one_of_each(units[outside], random)]
-    return fit_outlier(
-        features[reference],
-        features[calibration],
-        # The predicted modality, because a search chooses the calibration by it.
-        [modalities[i] for i in calibration.tolist()],
-        reference_unit=units[reference].tolist(),
-        reference_cluster=[samples[i].label for i in reference.tolist()],
-        settings=OutlierSettings(),
-    )

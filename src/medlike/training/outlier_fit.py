@@ -1,16 +1,10 @@
-"""Fitting what tells known images from outliers: the map to outlier features, reference, calibration.
-
-Three parts of the data, apart from each other: the reference (training pictures, spread over sources and
-labels), the calibration part (one picture a unit), and, where there are any, outlier pictures of the
-calibration half, by which the components' weights are chosen, one kind left out at a time.
-
-`fit_contrast` instead calibrates over whole sources, left out in turn: what the shipped bundles do.
-"""
+"""Fitting what tells known images from outliers: the map to outlier features, the contrast, and its calibration."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 import numpy as np
 import torch
@@ -18,18 +12,16 @@ from numpy.typing import NDArray
 
 from medlike.errors import TrainingError
 from medlike.inference.encoding import DEFAULT_THRESHOLD
-from medlike.inference.outlier import CONTRAST, LARGEST, LEAST_UNITS, POOLED, OutlierScorer, OutlierSettings
+from medlike.inference.outlier import CONTRAST, LARGEST, LEAST_UNITS, POOLED, RECONSTRUCTION, OutlierSettings
 from medlike.metrics.outliers import auroc, detection_at
 from medlike.models.outlier_map import OutlierMap
 from medlike.models.pooling import depth_statistics
 from medlike.training.rotation import balanced_weights, principal_directions
-from medlike.types import F32, F64, I64, Array, JsonObject
+from medlike.types import F32, F64, I64, Array, JsonObject, Mask
 
 POOLED_OUTPUTS, FEATURE_OUTPUTS = 256, 64
 # How far the directions are evened out, 0 not at all, 1 fully.
 WHITENING = 0.5
-# Weights tried for each component; the first is never left out.
-WEIGHTS = (0.0, 0.5, 1.0, 2.0)
 # Ridge of the discriminant, in variances of the standardised features.
 RIDGE = 1.0
 
@@ -104,61 +96,6 @@ def one_of_each(units: I64, random: np.random.Generator) -> I64:
     return np.sort(order[np.unique(units[order], return_index=True)[1]])
 
 
-def component_table(scorer: OutlierScorer, features: F32, errors: F32 | None = None) -> F32:
-    """Return the standardised components of each row, float32 [N, C], higher is less typical."""
-    rows = [
-        scorer.score(scorer.parts(row, None if errors is None else float(errors[i])))[1]
-        for i, row in enumerate(features)
-    ]
-    return np.asarray(rows, np.float32).reshape(len(features), -1)
-
-
-def choose_weights(
-    usual: F32, outliers: F32, kinds: Sequence[str]
-) -> tuple[tuple[float, ...], dict[str, dict[str, float]]]:
-    """Return weights of the components and, for each kind, what weights chosen without it reach on it.
-
-    usual: [n, C] standardised components of known pictures that took no part in the fit; outliers: [m, C], with
-    the kind of each. Best: mean over kinds of detection at 3 % false alarms, then of AUROC. With fewer than
-    two kinds nothing can be left out: equal weights.
-    """
-    count = usual.shape[1]
-    equal = (1.0,) * count
-    names = np.asarray(kinds, dtype=np.str_)
-    kind_names = sorted(set(kinds))
-    if len(kind_names) < 2 or not len(usual):
-        return equal, {}
-    grid = [equal, *(tuple(w) for w in np.stack(np.meshgrid(*[WEIGHTS] * count), -1).reshape(-1, count).tolist())]
-    grid = [w for w in dict.fromkeys(grid) if sum(w) > 0]
-    table: dict[tuple[float, ...], list[tuple[float, float]]] = {}
-    for w in grid:
-        inside = usual @ np.asarray(w, np.float32) / sum(w)
-        table[w] = []
-        for kind in kind_names:
-            outside = outliers[names == kind] @ np.asarray(w, np.float32) / sum(w)
-            table[w].append((float(detection_at(inside, outside)), float(auroc(inside, outside))))
-
-    def best(left_out: int | None) -> tuple[float, ...]:
-        def worth(w: tuple[float, ...]) -> tuple[float, float]:
-            rest = [pair for i, pair in enumerate(table[w]) if i != left_out]
-            return (round(sum(p[0] for p in rest) / len(rest), 4), round(sum(p[1] for p in rest) / len(rest), 5))
-
-        # Of equals the first, which has equal weights.
-        return max(grid, key=worth)
-
-    left_out = {
-        kind: dict(zip(("detected_at_3_percent", "auroc"), table[best(i)][i], strict=True))
-        for i, kind in enumerate(kind_names)
-    }
-    return best(None), left_out
-
-
-def settings_with(weights: Sequence[float]) -> OutlierSettings:
-    """Return the default settings with these weights."""
-    padded = (*weights, 1.0, 1.0, 1.0)[:3]
-    return OutlierSettings(weights=(float(padded[0]), float(padded[1]), float(padded[2])))
-
-
 def fit_contrast(
     features: F32,
     columns: int,
@@ -169,6 +106,7 @@ def fit_contrast(
     kinds: Sequence[str],
     random: np.random.Generator,
     threshold: float = DEFAULT_THRESHOLD,
+    lone: Mapping[str, Mask] = MappingProxyType({}),
 ) -> tuple[dict[str, Array], JsonObject]:
     """Fit an outlier part whose calibration is made of whole sources, left out in turn.
 
@@ -189,34 +127,34 @@ def fit_contrast(
         kinds: Kind of each of them.
         random: Draws the image of each unit.
         threshold: Largest p-value of an outlier.
+        lone: Origins that cannot be left out, since no other origin has images like theirs. Of each, only these images
+            are left out and calibrate, bool [N].
 
     Returns:
         The arrays and the "outlier" part of the bundle's specification.
 
     Raises:
-        TrainingError: There are fewer than two origins, or no outliers.
+        TrainingError: There are fewer than two origins and none in `lone`, or no outliers.
     """
     owners = np.asarray(origins, dtype=np.str_)
     names = np.unique(owners)
-    if len(names) < 2 or not len(outliers):
+    if len(names) + len(lone) < 2 or not len(outliers):
         raise TrainingError(
             f"{len(names)} origins and {len(outliers)} outliers; verdicts calibrated over sources left out need at "
             "least 2 origins and some outliers"
         )
-    known = _moments(features[:, :columns], owners)
+    inside = features[:, :columns]
+    known = _moments(inside, owners)
     strange = _moments(outliers[:, :columns], np.asarray(kinds, dtype=np.str_))
-    scores = np.zeros(len(features), np.float32)
-    for place, name in enumerate(names):
-        away = owners == name
-        solved = _discriminant(np.delete(known, place, axis=0), strange)
-        scores[away] = features[away, :columns] @ solved[:-1] + solved[-1]
     solved = _discriminant(known, strange)
     direction = np.zeros(features.shape[1])
     direction[:columns] = solved[:-1]
-    rows = one_of_each(units, random)
+    scores, judged = _left_out_scores(inside, owners, known, strange, lone)
+    places = np.flatnonzero(judged)
+    rows = places[one_of_each(units[places], random)]
     groups = [modality[row] or "" for row in rows.tolist()]
     modalities = sorted({group for group in groups if group})
-    places = [modalities.index(group) if group else -1 for group in groups]
+    numbers = [modalities.index(group) if group else -1 for group in groups]
     cells = [f"{owner}/{group}" for owner, group in zip(owners[rows].tolist(), groups, strict=True)]
     sizes = Counter(cells)
     arrays: dict[str, Array] = {
@@ -226,7 +164,7 @@ def fit_contrast(
         "outlier.scale": np.ones(1, np.float32),
         "outlier.weights": np.ones(1, np.float32),
         "outlier.calibration": scores[rows],
-        "outlier.calibration_modality": np.asarray(places, np.int32),
+        "outlier.calibration_modality": np.asarray(numbers, np.int32),
         "outlier.calibration_weight": np.asarray([sizes[cell] ** -0.5 for cell in cells], np.float32),
     }
     usual = OutlierSettings()
@@ -245,7 +183,86 @@ def fit_contrast(
         "outlier_images": len(outliers),
         "outlier_kinds": sorted(set(kinds)),
     }
+    if lone:
+        facts["calibrated_on_units"] = sorted(lone)
     return arrays, facts
+
+
+def fit_without_kinds(
+    features: F32,
+    origins: Sequence[str],
+    outliers: F32,
+    kinds: Sequence[str],
+    lone: Mapping[str, Mask] = MappingProxyType({}),
+) -> dict[str, dict[str, float]]:
+    """Return how well each kind of outlier is told from known images by a discriminant that never saw the kind.
+
+    Args:
+        features: float32 [N, F], in-distribution images; each is scored as in the calibration of fit_contrast.
+        origins: Origin of each image.
+        outliers: float32 [M, F], pictures that are no medical images.
+        kinds: Kind of each of them, two or more.
+        lone: As in fit_contrast.
+
+    Returns:
+        By kind, "auroc" and "detected_at_3_percent".
+    """
+    owners, names = np.asarray(origins, dtype=np.str_), np.asarray(kinds, dtype=np.str_)
+    known, strange = _moments(features, owners), _moments(outliers, names)
+    table = {}
+    for place, kind in enumerate(np.unique(names).tolist()):
+        others = np.delete(strange, place, axis=0)
+        scores, judged = _left_out_scores(features, owners, known, others, lone)
+        solved = _discriminant(known, others)
+        outside = outliers[names == kind] @ solved[:-1] + solved[-1]
+        detected = detection_at(scores[judged], outside)
+        table[kind] = {"auroc": float(auroc(scores[judged], outside)), "detected_at_3_percent": float(detected)}
+    return table
+
+
+def add_reconstruction(
+    arrays: Mapping[str, Array], facts: JsonObject, errors: F32
+) -> tuple[dict[str, Array], JsonObject]:
+    """Return an outlier part with the decoder's error as a second component, which explains but does not judge.
+
+    Args:
+        arrays: As fit_contrast returns them.
+        facts: As fit_contrast returns them.
+        errors: Reconstruction errors of known images, float32 [N], which standardise the component.
+    """
+    low, middle, high = np.percentile(errors, [25, 50, 75])
+    changed = {
+        "outlier.location": np.asarray([0, middle], np.float32),
+        "outlier.scale": np.asarray([1, max((high - low) / 1.349, 1e-6)], np.float32),
+        "outlier.weights": np.asarray([1, 0], np.float32),
+    }
+    return {**arrays, **changed}, facts | {"components": [CONTRAST, RECONSTRUCTION]}
+
+
+def _left_out_scores(
+    features: F32, owners: NDArray[np.str_], known: F64, outliers: F64, lone: Mapping[str, Mask]
+) -> tuple[F32, Mask]:
+    """Return the score of each image by a discriminant without its origin, float32 [N], and which images have one.
+
+    Args:
+        features: float32 [N, F].
+        owners: Origin of each image.
+        known: Moments of each origin.
+        outliers: Moments of each kind of outliers.
+        lone: As in fit_contrast.
+    """
+    scores, judged = np.zeros(len(features), np.float32), np.ones(len(features), bool)
+    for place, name in enumerate(np.unique(owners).tolist()):
+        away = owners == name
+        rest = np.delete(known, place, axis=0)
+        if name in lone:
+            stays = away & ~lone[name]
+            judged[stays] = False
+            away = away & lone[name]
+            rest = np.concatenate([rest, _moments(features[stays], owners[stays])])
+        solved = _discriminant(rest, outliers)
+        scores[away] = features[away] @ solved[:-1] + solved[-1]
+    return scores, judged
 
 
 def _moments(rows: F32, names: NDArray[np.str_]) -> F64:

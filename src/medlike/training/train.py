@@ -25,7 +25,7 @@ from medlike.training.decoding import DeepMaps, fit_decoder
 from medlike.training.derived import calibrating_split, derived_settings, describe, label_numbers
 from medlike.training.duration import about, duration, gain_of, timed_costs
 from medlike.training.feed import FrozenFeed, PictureFeed, computes_in, grey_batch, has_bfloat16, served_outputs
-from medlike.training.finish import LEAST_CALIBRATION, Collection, finish_bundle
+from medlike.training.finish import Collection, finish_bundle
 from medlike.training.loop import CHECKPOINT, VALIDATION_GALLERY, Trained, fit
 from medlike.training.maps import Maps, stem_maps
 from medlike.training.material import Material, classes_of, find_split, material, training_part, unit_count
@@ -43,6 +43,7 @@ from medlike.training.requirements import (
     require_positives,
 )
 from medlike.training.start import start_from_pooled
+from medlike.training.verdict import LEAST_CALIBRATION
 from medlike.training.weights import StemWeights, load_stem
 from medlike.types import I64, JsonObject, Progress
 

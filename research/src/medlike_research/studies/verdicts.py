@@ -21,15 +21,16 @@ from medlike.evaluation.encodings import keep
 from medlike.evaluation.tables import between
 from medlike.imaging import letterbox
 from medlike.inference import Encoder
-from medlike.inference.encoder import MODALITY_FLOOR, Square
+from medlike.inference.encoder import Square
 from medlike.inference.encoding import DEFAULT_THRESHOLD
 from medlike.inference.outlier import OutlierScorer
 from medlike.metrics import auroc, bootstrap_interval
+from medlike.training.drawn_outliers import draw_outliers
 from medlike.training.outlier_fit import fit_contrast
+from medlike.training.verdict import predicted, untouched_columns
 from medlike.types import F32, I64
 from medlike_research.studies.bench import Bench
 from medlike_research.studies.study import Cell, Result, Study, Summary
-from medlike_research.studies.synthetic_outliers import synthetic_outliers
 
 QUESTION = (
     "Does the outlier verdict keep its promise in hospitals that neither its fit nor its calibration saw, and does it "
@@ -70,10 +71,9 @@ def material(bench: Bench) -> Material:
     features, predicted = _encoded(bench, inside)
     strange, strange_predicted = _encoded(bench, outside)
     calibration = {s.path for s in bench.split.part(bench.wide, "calibration")}
-    network = (bundle.spec.get("network") or {}).get("outlier_map") or {}
     return Material(
         features=features,
-        columns=int(network.get("pooled_outputs") or features.shape[1]),
+        columns=untouched_columns(bundle) or features.shape[1],
         origins=[origin_of(s) for s in inside],
         sources=[s.source for s in inside],
         modalities=[s.modality for s in inside],
@@ -131,6 +131,8 @@ def summarise(bench: Bench, done: Mapping[str, Result]) -> Summary:
     notes = [
         "All pictures are grey. Photographs, blood smears and fundus pictures are those of the collection; the other "
         "kinds are drawn by code from a fixed seed. Half of each kind may be fitted to, the other half is judged.",
+        "Branching lines, round bodies and things were drawn with fundus pictures, blood smears and photographs in "
+        "mind. So of these three `kind never seen` means that no such picture was fitted to, but drawings of it were.",
         "`as the bundle is`: its verdicts on images of sources that it was fitted to. `sources left out in turn`: "
         "discriminant and calibration never saw the source judged or a related one; the map to the features, fitted "
         "without labels, did. `kind never seen`: all sources, and the kind judged took no part in the fit. Ridge and "
@@ -209,8 +211,8 @@ def _encoded(bench: Bench, data: Dataset) -> tuple[F32, list[str | None]]:
 def _synthetic(bench: Bench) -> tuple[F32, list[str | None], list[str]]:
     """Return outlier features, predicted modality and kind of drawn pictures; kept between runs."""
     count = SYNTHETIC if bench.settings.limit is None else min(SYNTHETIC, bench.settings.limit)
-    drawn = synthetic_outliers(count)
-    file = bench.work / "encodings" / f"synthetic-{bench.bundle.encoder_digest[:16]}-{count}.npz"
+    drawn = draw_outliers(range(count))
+    file = bench.work / "encodings" / f"synthetic-{bench.bundle.encoder_digest[:16]}-{len(drawn)}-{count}.npz"
     squares = ([letterbox(picture)[0] for picture in pictures] for pictures in drawn.values())
     return *_kept(bench, file, squares), [kind for kind, pictures in drawn.items() for _ in pictures]
 
@@ -222,10 +224,7 @@ def _kept(bench: Bench, file: Path, batches: Iterable[Sequence[Square]]) -> tupl
         names = ("outlier_features", "modality")
         keep(file, {name: np.concatenate([rows[name] for rows in outputs]) for name in names})
     with np.load(file) as arrays:
-        features, shares = arrays["outlier_features"], arrays["modality"]
-    sure = shares.max(axis=1) >= MODALITY_FLOOR
-    best = shares.argmax(axis=1)
-    return features, [bench.bundle.modalities[i] if known else None for i, known in zip(best, sure, strict=True)]
+        return arrays["outlier_features"], predicted(bench.bundle, arrays)
 
 
 STUDY = Study("verdicts", QUESTION, cells, summarise, of_bundle=True, trains=False)

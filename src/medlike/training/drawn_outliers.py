@@ -1,12 +1,12 @@
 """Pictures that are no medical images, drawn by code: every kind from a fixed seed, the same on every machine.
 
-They stand beside photographs, blood smears and fundus pictures, which a collection has to bring.
+The outlier score of a bundle is fitted to them, beside the out-of-distribution images that a collection may bring.
 """
 
 from __future__ import annotations
 
 import string
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from itertools import pairwise
 
 import numpy as np
@@ -17,13 +17,14 @@ Grey = npt.NDArray[np.uint8]
 Draw = Callable[[np.random.Generator], Image.Image]
 
 
-def synthetic_outliers(count: int, seed: int = 0) -> dict[str, list[Grey]]:
-    """Return `count` grey pictures of every kind: kind -> uint8 [H, W] each."""
-    made = {}
-    for number, (kind, draw) in enumerate(KINDS.items()):
-        randoms = [np.random.default_rng((seed, number, n)) for n in range(count)]
-        made[kind] = [np.asarray(draw(random).convert("L")) for random in randoms]
-    return made
+def draw_outliers(numbers: Iterable[int], seed: int = 0) -> dict[str, list[Grey]]:
+    """Draw the grey pictures of these numbers, of every kind: kind -> uint8 [H, W] each."""
+    numbers = list(numbers)
+    pictures = {}
+    for place, (kind, draw) in enumerate(KINDS.items()):
+        randoms = [np.random.default_rng((seed, place, number)) for number in numbers]
+        pictures[kind] = [np.asarray(draw(random).convert("L")) for random in randoms]
+    return pictures
 
 
 def _size(random: np.random.Generator) -> tuple[int, int]:
@@ -220,6 +221,95 @@ def _scene(random: np.random.Generator) -> Image.Image:
     return Image.fromarray(np.clip(grained, 0, 255).astype(np.uint8))
 
 
+def _texture(random: np.random.Generator, height: int, width: int) -> npt.NDArray[np.float64]:
+    """Return noise from 0 to 1 whose power falls with frequency: float64 [height, width]."""
+    frequency = np.hypot(*np.meshgrid(np.fft.fftfreq(height), np.fft.fftfreq(width), indexing="ij"))
+    frequency[0, 0] = 1
+    spectrum = np.fft.fft2(random.normal(size=(height, width))) * frequency ** -random.uniform(0.6, 1.8)
+    return _unit(np.real(np.fft.ifft2(spectrum)))
+
+
+def _leaves(random: np.random.Generator) -> Image.Image:
+    """Draw things that hide each other, of all sizes, each with a surface and a light of its own ("dead leaves")."""
+    size = int(random.integers(256, 400))
+    picture = Image.new("L", (size, size), int(random.integers(0, 256)))
+    smallest = random.uniform(3, 20)
+    surfaces = [_texture(random, size, size) for _ in range(4)]
+    for _ in range(int(random.integers(60, 200))):
+        # Areas fall as a power, as those of things in photographs do.
+        radius = min(smallest * random.power(1.5) ** -1.5, 0.45 * size)
+        mask = Image.new("L", (size, size), 0)
+        pen = ImageDraw.Draw(mask)
+        x, y = random.uniform(0, size, 2)
+        if random.random() < 0.5:
+            ratio = random.uniform(0.4, 1)
+            pen.ellipse((x - radius, y - ratio * radius, x + radius, y + ratio * radius), fill=255)
+        else:
+            angles = np.sort(random.uniform(0, 2 * np.pi, int(random.integers(3, 8))))
+            pen.polygon([(x + radius * np.cos(a), y + radius * np.sin(a)) for a in angles.tolist()], fill=255)
+        surface: npt.NDArray[np.float64] = np.full((size, size), random.uniform(10, 245))
+        if radius > 0.05 * size:
+            light = np.linspace(-1, 1, size).reshape((-1, 1) if random.random() < 0.5 else (1, -1))
+            turned = np.rot90(surfaces[int(random.integers(len(surfaces)))], int(random.integers(4)))
+            surface = surface + random.uniform(0, 90) * (turned - 0.5)
+            surface = surface + random.uniform(-40, 40) * light
+        picture.paste(Image.fromarray(np.clip(surface, 0, 255).astype(np.uint8)), (0, 0), mask)
+    soft = picture.filter(ImageFilter.GaussianBlur(random.uniform(0.4, 1.5)))
+    values = np.asarray(soft, np.float64) + random.normal(0, random.uniform(0, 8), (size, size))
+    return Image.fromarray(np.clip(values, 0, 255).astype(np.uint8))
+
+
+def _branches(random: np.random.Generator) -> Image.Image:
+    """Draw a lit disk in the dark with a bright spot from which dark lines branch."""
+    size = 400
+    y, x = np.mgrid[0:size, 0:size] / size - 0.5
+    centre = random.uniform(-0.3, 0.3, 2)
+    far = np.hypot(x - centre[0], y - centre[1])
+    ground = random.uniform(70, 150) - random.uniform(20, 70) * np.hypot(x, y) + 15 * _texture(random, size, size)
+    ground = ground + random.uniform(40, 120) * np.exp(-((far / random.uniform(0.04, 0.09)) ** 2))
+    picture = Image.fromarray(np.clip(ground, 0, 255).astype(np.uint8))
+    pen = ImageDraw.Draw(picture)
+    ends = [(size * (0.5 + centre[0]), size * (0.5 + centre[1]), random.uniform(0, 2 * np.pi), random.uniform(4, 8))
+            for _ in range(int(random.integers(4, 9)))]  # fmt: skip
+    tone = int(random.integers(25, 75))
+    while ends:
+        left, top, angle, width = ends.pop()
+        for _ in range(int(random.integers(8, 30))):
+            angle += random.normal(0, 0.18)
+            right, bottom = left + 7 * np.cos(angle), top + 7 * np.sin(angle)
+            pen.line((left, top, right, bottom), fill=tone, width=max(1, round(width)))
+            left, top = right, bottom
+        if width > 1.2:
+            ends += [(left, top, angle + turn, 0.7 * width) for turn in (-0.5, 0.4)]
+    values = np.asarray(picture.filter(ImageFilter.GaussianBlur(1)), np.float64)
+    values = values + random.normal(0, random.uniform(0, 5), values.shape)
+    values[np.hypot(x, y) > random.uniform(0.42, 0.6)] = random.uniform(0, 12)
+    return Image.fromarray(np.clip(values, 0, 255).astype(np.uint8))
+
+
+def _droplets(random: np.random.Generator) -> Image.Image:
+    """Draw many round bodies on a bright ground, ring-shaped or full, some with a dark kernel."""
+    size = 400
+    picture = Image.new("L", (size, size), int(random.integers(165, 245)))
+    pen = ImageDraw.Draw(picture)
+    radius, tone = random.uniform(8, 40), int(random.integers(90, 190))
+    for _ in range(int(random.integers(1, 4) * (size / radius / 2) ** 2 / 3)):
+        x, y = random.uniform(0, size, 2)
+        r, ratio = radius * random.uniform(0.85, 1.15), random.uniform(0.8, 1.2)
+        shade = tone + int(random.integers(-15, 16))
+        pen.ellipse((x - r, y - ratio * r, x + r, y + ratio * r), fill=shade, outline=shade - 25)
+        if random.random() < 0.6:
+            inner = 0.45 * r
+            pen.ellipse((x - inner, y - inner, x + inner, y + inner), fill=min(shade + 30, 255))
+    for _ in range(int(random.integers(0, 6))):
+        x, y = random.uniform(0, size, 2)
+        r = radius * random.uniform(0.7, 1.6)
+        pen.ellipse((x - r, y - r, x + r, y + r), fill=int(random.integers(30, 110)))
+    values = np.asarray(picture.filter(ImageFilter.GaussianBlur(random.uniform(0.8, 3))), np.float64)
+    values = values + 25 * (_texture(random, size, size) - 0.5)
+    return Image.fromarray(np.clip(values, 0, 255).astype(np.uint8))
+
+
 KINDS: Mapping[str, Draw] = {
     "text page": _page,
     "screenshot": _screen,
@@ -230,4 +320,7 @@ KINDS: Mapping[str, Draw] = {
     "pattern": _pattern,
     "blank": _ramps,
     "drawn scene": _scene,
+    "things": _leaves,
+    "branching lines": _branches,
+    "round bodies": _droplets,
 }
