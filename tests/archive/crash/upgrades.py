@@ -44,8 +44,8 @@ def prepare(folder):
 
 
 def answer(archive):
-    """What a search says, the same for the same archive."""
-    result = archive.search(Query(id=archive.ids()[0]))
+    """What a search by the bundle's codes says, the same for the same archive: an upgrade fits others."""
+    result = archive.search(Query(id=archive.ids()[0]), codes="trained")
     return json.loads(json.dumps([[hit.as_dict() for hit in result], archive.info()["generation"]], default=str))
 
 
@@ -89,6 +89,8 @@ def look(path, ticket, expected, tell, last=False):
             problems.append("an earlier medlike opens it and cannot write its links")
         if last and archive.unchecked():
             problems.append("rows without digests are left")
+        if last and archive.info()["fit"] is None:
+            problems.append("no codes are fitted")
     tell("looked", problems, format)
 
 

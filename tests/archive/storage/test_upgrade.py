@@ -56,7 +56,7 @@ def format_of(archive):
 def test_an_upgrade_changes_no_answer_and_leaves_no_row_unchecked(old):
     archive, ticket = old
     id = archive.ids()[0]
-    before, generation = archive.search(Query(id=id)), archive.info()["generation"]
+    before, generation = archive.search(Query(id=id), codes="trained"), archive.info()["generation"]
     rows = {"images": 3, "encodings": 3, "texts": 3, "links": 3, "files": 3, "file_ids": 3}
     assert archive.unchecked() == rows and archive.status(ticket).state == "received"
     steps = []
@@ -65,8 +65,9 @@ def test_an_upgrade_changes_no_answer_and_leaves_no_row_unchecked(old):
     assert steps == sorted(steps) and steps[-1] == 18
     assert format_of(archive) == 3 and not (archive.path / "spool").exists()
     assert archive.unchecked() == {} and archive.verify() == []
-    after = archive.search(Query(id=id))
+    after = archive.search(Query(id=id), codes="trained")
     assert [hit.as_dict() for hit in after] == [hit.as_dict() for hit in before]
+    assert report.fit.images == 3 and archive.info()["fit"]["digest"] == report.fit.digest
     assert archive.info()["generation"] == generation and archive.repeat(before.receipt).receipt["answer"]
     assert archive.status(ticket).state == "received" and archive.drain().skipped == []
     assert archive.status(ticket).state == "indexed" and archive.verify() == []

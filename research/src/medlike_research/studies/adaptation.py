@@ -141,14 +141,15 @@ class _Held:
     @cached_property
     def nuisance(self) -> F64:
         """The scatter of altered copies of images of the known sources, seen by the fold's network."""
-        return factor_of(quantised(self.fold.before), quantised(self.fold.altered), self.fold.copied, self.widths)
+        before, altered = quantised(self.fold.before), quantised(self.fold.altered)
+        return factor_of(before, altered, self.fold.copied.tolist(), self.widths)
 
 
 def _learned(content: I8, units: I64, widths: tuple[int, ...], bits: int, **changes: Any) -> Fit:
     _, unit, sizes = np.unique(units, return_inverse=True, return_counts=True)
     directions = DIRECTIONS if changes.get("nuisance") is None else KNOWING_DIRECTIONS
-    settings = {"weights": WEIGHTS[: len(widths)], "directions": directions, "power": POWER, "damping": DAMPING}
-    settings |= changes
+    settings: dict[str, Any] = {"weights": WEIGHTS[: len(widths)], "directions": directions, "power": POWER}
+    settings |= {"damping": DAMPING} | changes
     return learned(content, 1.0 / sizes[unit], widths, bits, **settings)
 
 

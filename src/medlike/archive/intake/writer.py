@@ -24,7 +24,7 @@ from medlike.archive.storage.lock import WriterLock
 from medlike.archive.storage.spool import Spool
 from medlike.archive.storage.upgrade import UpgradeReport
 from medlike.archive.storage.withdrawn import Withdrawn
-from medlike.errors import ArchiveLocked, MedlikeError, QueryError
+from medlike.errors import ArchiveLocked, BundleError, MedlikeError, QueryError
 from medlike.types import Progress
 
 if TYPE_CHECKING:
@@ -184,8 +184,9 @@ class ArchiveWriter:
             if encode_again:
                 self._encode_again(report, progress)
             folder = self.bundles.current().folder
-            if fitting.due(self.store, folder) or (report.former < fitting.FORMAT and folder.fit is None):
-                with suppress(QueryError):  # images too few or all alike: the bundle's own codes go on serving
+            if folder.fit is None or fitting.due(self.store, folder):
+                # Images too few or all alike, or a bundle that is gone: the bundle's own codes go on serving.
+                with suppress(QueryError, BundleError):
                     report.fit = fitting.fit(self.bundles, "upgrade")
                     self.bundles.current().indexes.keep_neighbours()
         return report
