@@ -115,7 +115,8 @@ def write_csv(result: "Result") -> None:
     """Print a result as CSV."""
     in_words = result.weights is not None
     head = (*FIELDS, "itself")
-    rows: list[Sequence[object]] = [(*head, "score", "words", "snippet") if in_words else head]
+    words_head = ("score", "words", "snippet") if in_words else ()
+    rows: list[Sequence[object]] = [(*head, *words_head, "mirrored")]
     for hit in result.hits:
         metadata = [hit.metadata.get(name, "") for name in FIELDS[6:]]
         box = "" if hit.box is None else " ".join(map(str, hit.box))
@@ -130,6 +131,7 @@ def write_csv(result: "Result") -> None:
                 *metadata,
                 "yes" if hit.itself else "",
                 *([hit.score, " ".join(hit.words), hit.snippet or ""] if in_words else []),
+                "yes" if hit.mirrored else "",
             ]
         )
     write_rows(sys.stdout, rows)

@@ -1,5 +1,7 @@
 """A hit that matches mirrored says so."""
 
+import csv
+import io
 import json
 
 import numpy as np
@@ -9,6 +11,7 @@ from PIL import Image as PillowImage
 import medlike
 from medlike import Archive, Query, Result
 from medlike.archive.search.hits import MIRRORED_SHARE, equal_bits, is_mirrored
+from medlike.cli.answers import write_csv
 
 
 def grids(seed=0):
@@ -42,7 +45,7 @@ def test_images_are_mirrored_where_they_agree_so_and_better_than_as_they_are():
 
 
 @pytest.mark.slow
-def test_a_mirrored_copy_finds_an_original_that_says_so(tmp_path):
+def test_a_mirrored_copy_finds_an_original_that_says_so(tmp_path, capsys):
     files = sorted(file for file in medlike.samples().rglob("*") if file.suffix in (".png", ".jpg"))[:12]
     with Archive.create(tmp_path / "archive") as archive:
         archive.add(files)
@@ -54,4 +57,7 @@ def test_a_mirrored_copy_finds_an_original_that_says_so(tmp_path):
             marked[file] = [hit.rank for hit in result if hit.mirrored]
             if marked[file]:
                 assert json.loads(result.to_json())["hits"][0].get("mirrored") and Result.from_dict(result.to_dict())[0]
+                write_csv(result)
+                rows = csv.DictReader(io.StringIO(capsys.readouterr().out))
+                assert [row["mirrored"] for row in rows] == ["yes"] + [""] * 11
     assert all(ranks in ([], [1]) for ranks in marked.values()) and sum(map(len, marked.values())) >= 6
