@@ -102,7 +102,7 @@ def read(store: Store, field: str, rows: I64) -> FieldValues:
         values[at], sources[at] = known.get(row, (None, None))
     if not any(value is not None for value in values):
         names = ", ".join(name for name in known_fields(store, ()) if name not in _WHO)
-        raise UnknownField(f"no image has text in the field {field}. The images have {names or 'no field'}")
+        raise UnknownField(f"no image has text in the field {field}. Fields of the images: {names or 'none'}")
     return FieldValues(values, sources)
 
 
