@@ -286,7 +286,8 @@ class Bundle:
     def nuisance(self) -> Array | None:
         """Return the factor N of the scatter N N' between an image and its altered copies; None if it is not known.
 
-        Float [content_dim, R], of content vectors whose blocks have unit length. A fit turns away from it.
+        Float [content_dim, R], of content vectors whose blocks have unit length. By it a fit tells the
+        original of an altered copy.
 
         Raises:
             BundleError: It is of another width, or holds what is no number.

@@ -9,8 +9,8 @@ weighing max(0, cosine)^8, and compared again; the score is the mean of the cosi
 Tolias and Chum, Fine-tuning CNN Image Retrieval with No Human Annotation, TPAMI 2019 (alpha query expansion), applied
 to the members too. The mean with the cosine before is ours: alone, the expanded one loses some of the first hits.
 
-original: a map of fitted vectors to what altered copies of an image share, learned from such copies, tells which member
-the query is most likely a copy of, if of any. That member goes first.
+original_first: a map of fitted vectors to what altered copies of an image share, learned from such copies, tells which
+member the query is most likely a copy of, if of any. That member goes first.
 
 The order is the same on every processor. Cosines are made of exact integers by single operations of IEEE arithmetic
 and then rounded to whole multiples of a power of two. All sums are of such whole numbers and stay below 2**53: float64

@@ -420,7 +420,7 @@ def test_a_fit_turns_away_from_what_its_bundle_knows_of_nuisance(tmp_path, tiny_
         known = archive.fit()
         assert plain.fit().digest != known.digest
         assert np.array_equal(fits.get(archive._store, known.digest).nuisance, factor)
-        # The next fit turns away from it too where the bundle is gone.
+        # The next fit knows it too where the bundle is gone.
         sample = fitting.drawn(archive._store, archive.bundle.digest)
         right = fitting.fitted(sample.content, sample.weights, knowing.content_blocks, known.bits, factor)
         assert right.digest == known.digest

@@ -2,8 +2,8 @@
 
     python -m medlike_research.commands.nuisance_part BUNDLE OUT [--work DIR]
 
-Graph, weights and codes stay as they are. Fits of archives turn away from the scatter, so that altered copies find
-their original. It is learned on the train part of the development collections.
+Graph, weights and codes stay as they are. By the scatter, the order of fitted archives puts the original of an altered
+copy first. It is learned on the train part of the development collections.
 """
 
 from __future__ import annotations

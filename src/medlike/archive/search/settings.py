@@ -25,7 +25,8 @@ class SearchSettings:
         rank: "content" orders by (distance, -similarity, id); "radius" orders all images within `radius` by similarity;
             "hamming" orders by (distance, id); "exact" scans content vectors and orders by (-similarity, id);
             "shortlist" orders the first 1,000 of "content" in this way; "neighbours" re-ranks the first 256 of the
-            shortlist by how similar they are to each other. For a region these three count as "content".
+            shortlist by how similar they are to each other, and with fitted codes puts the image first that the query
+            is most likely an altered copy of. For a region these three count as "content".
         radius: Largest distance of a hit, in bits; an eighth of the bits for rank="radius" unless given.
         group_by: "series" or "study": return the best image of each, with the best of its other images.
         others: How many other images of a group to return.
@@ -63,7 +64,8 @@ class SearchSettings:
         Option(
             "Order of the hits. content: by distance, ties by content. radius: all within --radius, by content. "
             "hamming: by distance only. The others go by content: exact for all images, shortlist for the first 1,000 "
-            "by distance. With neighbours these are then re-ranked by how alike they are."
+            "by distance. With neighbours the first 256 of these are re-ranked by how alike they are, and with fitted "
+            "codes the likeliest original comes first."
         ),
     ] = DEFAULT_RANK
     radius: Annotated[int | None, Option("Return only hits within this many bits.", min=0)] = None
