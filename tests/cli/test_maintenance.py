@@ -31,6 +31,8 @@ def test_verify_finds_damage(own):
 def test_upgrade(own):
     again = medlike("upgrade", "-a", own)
     assert again.code == 0 and f"{own} is of format 3 already" in again.out.replace("\n", "")
+    again = medlike("upgrade", "-a", own, "--encode-again")
+    assert again.code == 0 and "no image was encoded again" in again.out
     with sqlite3.connect(own / "private" / "links.sqlite") as links:
         links.execute("UPDATE links SET digest = NULL")
         links.execute("UPDATE file_ids SET digest = NULL WHERE id = (SELECT min(id) FROM file_ids)")

@@ -66,6 +66,8 @@ def upgrade(
             say("What changes in these rows from now on is noticed; damage from before cannot be told.")
         if report.fit is not None:
             say(fitted(report.fit))
+    if encode_again and format is not Report.json and not report.encoded and not report.lost:
+        say("no image was encoded again: the archive's bundle gives the codes of the default one")
     for id in report.lost:
         note(f"{id}: neither pixels nor preview are left")
     if report.lost:
