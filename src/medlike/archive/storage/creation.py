@@ -9,7 +9,7 @@ from medlike.archive.storage.identity import Identity, Links
 from medlike.archive.storage.lock import FILE as LOCK
 from medlike.archive.storage.lock import WriterLock
 from medlike.archive.storage.store import Store
-from medlike.errors import ArchiveError, ArchiveLocked
+from medlike.errors import ArchiveError, ArchiveLocked, BundleError
 
 UNFINISHED = "unfinished"  # there while the archive is being made
 
@@ -82,13 +82,11 @@ def _refuse_what_is_there(path: Path) -> None:
 def _create(
     path: Path, bundle: BundleFacts, keep_identifiers: bool, text: TextBundleFacts | None, shared: bool
 ) -> Folder:
-    from medlike.inference.sentence_weights import text_installed
-
     # Should this not come to its end, the next attempt may clear away what it finds here.
     durable.write(path / UNFINISHED, b"")
     durable.clear(path, keep=(UNFINISHED, LOCK))
     folder = Folder(path, bundle, Identity.create(path / "private").answer, keep_identifiers, text, shared)
-    if text is not None and (text_installed() or text.load().carries_sentences):
+    if text is not None and _encodes_sentences(text):
         folder = folder.with_text(text, SENTENCES)
     for part in (folder.pixels, folder.index):
         durable.make_folder(part)
@@ -100,3 +98,13 @@ def _create(
     folder.write()
     (path / UNFINISHED).unlink()
     return folder
+
+
+def _encodes_sentences(text: TextBundleFacts) -> bool:
+    """Return whether fields can be encoded as sentences here: by the installed encoder, or by the bundle's own."""
+    from medlike.inference.sentence_weights import text_installed
+
+    try:
+        return text_installed() or text.load().carries_sentences
+    except BundleError:  # facts of a bundle that is not here
+        return False
