@@ -240,3 +240,24 @@ def test_a_region_is_searched_for_where_the_bundle_can(tmp_path, tiny_regional_b
     without = medlike("search", SLICE, "-a", indexed, "--region", "20,30,80,90")
     if without.code:
         assert "local codes" in without.err
+
+
+def test_marks_move_the_hits_and_are_repeated(indexed, tmp_path):
+    words, receipt = ("search", SLICE, "-a", indexed, "--rank", "exact", "-k", "30", "-f", "json"), tmp_path / "receipt"
+    ids = [hit["id"] for hit in medlike(*words).json["hits"]]
+    marks = ("--like", f"{ids[9][:12]},{ids[8]}", "--like", ids[7], "--unlike", ids[1])
+    moved = medlike(*words, *marks, "--receipt", receipt).json
+    assert moved["receipt"]["query"]["like"] == [ids[9], ids[8], ids[7]]
+    assert moved["receipt"]["query"]["unlike"] == [ids[1]]
+    now = [hit["id"] for hit in moved["hits"]]
+    assert sum(now.index(id) for id in ids[7:10]) < 7 + 8 + 9
+    again = medlike("search", "-a", indexed, "--receipt", receipt, "-f", "json")
+    assert again.json["hits"] == moved["hits"]
+    for given, said in (
+        (("--receipt", receipt, "--like", ids[0]), "--like"),
+        (("--text", "nodule", "--like", ids[0]), "like and unlike"),
+        ((SLICE, "--texts", "--unlike", ids[0]), "--unlike"),
+    ):
+        done = medlike("search", "-a", indexed, *given)
+        assert done.code == 2 and said in done.err
+    assert medlike("search", SLICE, "-a", indexed, "--like", "0" * 32).code == 1

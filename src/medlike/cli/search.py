@@ -31,6 +31,8 @@ medlike search query.dcm --archive archive/ --region 40,60,120,140 --sheet found
 
 medlike search --archive archive/ --id 1f0c... --group-by study --format json
 
+medlike search --archive archive/ --id 1f0c... --like 20aa...,31b7... --unlike 9c44...
+
 medlike search --archive archive/ --text "left pleural effusion"
 
 medlike search query.dcm --archive archive/ --text "left pleural effusion" --weight image=2 --sheet found.png
@@ -45,7 +47,7 @@ medlike search --archive archive/ --receipt receipt.json
 # Options that only a search for images has. A receipt holds all of them but the sheet.
 _OF_IMAGES = {
     "weights", "rank", "radius", "group_by", "exclude_own_patient", "orientations", "scales", "region_weight",
-    "region_distance", "region_turns", "shortlist", "codes", "sheet", "page",
+    "region_distance", "region_turns", "shortlist", "codes", "sheet", "page", "like", "unlike",
 }  # fmt: skip
 _OF_REGIONS = {"orientations", "scales", "region_weight", "region_distance", "region_turns", "shortlist"}
 _IN_RECEIPT = _OF_IMAGES - {"sheet", "page"} | {"texts", "k", "where", "region"}
@@ -60,6 +62,8 @@ class QueryOptions:
         id: The id of a stored image, or its first digits.
         text: Words.
         region: A box of the image: x0, y0, x1, y1, half-open, in its pixels.
+        like: Ids of stored images that hits are to be more like.
+        unlike: Ids of those that hits are to be less like.
         decoding: Where the file is decoded.
         texts: If true, stored texts are searched instead of images.
     """
@@ -83,6 +87,14 @@ class QueryOptions:
             text=str,
         ),
     ] = None
+    like: Annotated[
+        tuple[str, ...],
+        Option("Find images more like these stored ones. Repeatable.", metavar="ID,ID", text=list[str]),
+    ] = ()
+    unlike: Annotated[
+        tuple[str, ...],
+        Option("Find images less like these stored ones. Repeatable.", metavar="ID,ID", text=list[str]),
+    ] = ()
     decoding: Annotated[
         Literal["process", "inline"],
         Option("Decode QUERY in a worker process, which a harmful file cannot leave, or inline."),
@@ -143,7 +155,11 @@ def _weights(texts: list[str]) -> dict[str, float] | None:
     return weights or None
 
 
-@options_from_settings(QueryOptions, region=_box)
+def _ids(texts: list[str]) -> tuple[str, ...]:
+    return tuple(id.strip() for text in texts for id in text.split(","))
+
+
+@options_from_settings(QueryOptions, region=_box, like=_ids, unlike=_ids)
 @options_from_settings(SearchSettings, where=conditions, weights=_weights)
 @options_from_settings(SheetOptions)
 def search(
@@ -228,8 +244,17 @@ def _search(opened: "Archive", query: QueryOptions, settings: SearchSettings) ->
     from medlike import Query
 
     id = None if query.id is None else full_id(opened, query.id)
+    like, unlike = ([full_id(opened, mark) for mark in marks] for marks in (query.like, query.unlike))
     try:
-        image_query = Query(query.query, id=id, region=query.region, text=query.text, decoding=query.decoding)
+        image_query = Query(
+            query.query,
+            id=id,
+            region=query.region,
+            text=query.text,
+            decoding=query.decoding,
+            like=like,
+            unlike=unlike,
+        )
     except QueryError as error:
         raise typer.BadParameter(str(error), param_hint="QUERY") from None
     try:

@@ -83,6 +83,8 @@ def encoded_queries(draw):
         warnings=tuple(draw(st.lists(words, max_size=2))),
         text=draw(maybe(text_queries())),
         copy=draw(maybe(words)),
+        like=tuple(draw(st.lists(words, max_size=2))),
+        unlike=tuple(draw(st.lists(words, max_size=2))),
     )
 
 

@@ -41,7 +41,8 @@ class EncodedQuery:
     be left out. cells, mask: of the whole image, where the bundle has local codes; they are not in a receipt. size:
     width and height in pixels. warnings: about the query. text: what it asks in words; code and content are empty
     where it asks nothing else.
-    copy: id of the stored image that an image given is.
+    copy: id of the stored image that an image given is. like, unlike: ids of the marked images that moved content, and
+    under a fit code.
     """
 
     code: NDArray[np.uint8]
@@ -59,6 +60,8 @@ class EncodedQuery:
     warnings: tuple[str, ...] = ()
     text: TextQuery | None = None
     copy: str | None = None
+    like: tuple[str, ...] = ()
+    unlike: tuple[str, ...] = ()
 
     @property
     def itself(self) -> str | None:
@@ -69,6 +72,11 @@ class EncodedQuery:
     def in_words_only(self) -> bool:
         """Whether there is no image to compare with."""
         return not self.code.size
+
+    @property
+    def marked(self) -> bool:
+        """Whether marked images moved the query, so that it is no longer that of an image."""
+        return bool(self.like or self.unlike)
 
     def under(self, fit: "Fit | None") -> "EncodedQuery":
         """Return the query with the code and the fitted vector of a fit, given the bundle's own."""
@@ -129,6 +137,7 @@ class EncodedQuery:
             "size": None if self.size is None else list(self.size),
             **({} if self.text is None else {"text": self.text.facts()}),
             **({} if self.copy is None else {"copy": self.copy}),
+            **({"like": list(self.like), "unlike": list(self.unlike)} if self.marked else {}),
         }
 
     @classmethod
@@ -149,6 +158,8 @@ class EncodedQuery:
             size=None if facts["size"] is None else (int(facts["size"][0]), int(facts["size"][1])),
             text=text,
             copy=facts.get("copy"),
+            like=tuple(facts.get("like", ())),
+            unlike=tuple(facts.get("unlike", ())),
         )
 
 

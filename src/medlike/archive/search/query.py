@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
 #: What a query is called on sheets and pages unless it has a title of its own.
 TITLE = "Query"
+MOST_MARKS = 100
 
 
 @dataclass(frozen=True, eq=False)
@@ -22,13 +23,16 @@ class Query:
         image: A path, an array [H, W] or [H, W, 3], a Pillow picture, or an `Image`. Of a file with several frames the
             middle one is used.
         id: Public id of a stored image, instead of `image`.
+        like: Ids of stored images that hits are to be more like, with an image or id: they move its content vector.
+        unlike: Ids of stored images that hits are to be less like. Both together are at most 100.
         region: The box to search for: x0, y0, x1, y1, half-open, in pixels of the query's image.
         text: Words to search by, alone or with an image.
         title: What sheets and pages call the query. They never show the name of its file, which can name a person.
         decoding: "process" decodes a file in a worker process, which a harmful file cannot leave; "inline" in this one.
 
     Raises:
-        QueryError: There is no image, id or text, there are both image and id, or the region is not a box.
+        QueryError: There is no image, id or text, there are both image and id, the region is not a box, or there are
+            marks (like, unlike) without an image, with a region, twice or too many.
     """
 
     image: object = None
@@ -37,6 +41,8 @@ class Query:
     text: str | None = None
     title: str | None = None
     decoding: "Decoding" = "process"
+    like: Sequence[str] = ()
+    unlike: Sequence[str] = ()
 
     def __post_init__(self) -> None:
         if self.image is not None and self.id is not None:
@@ -53,6 +59,22 @@ class Query:
             raise QueryError(f"the id is {self.id!r}: give the 32 hexadecimal digits that a hit shows")
         if self.text is not None and (not isinstance(self.text, str) or not self.text.strip()):
             raise QueryError(f"the text is {self.text!r}: give at least one word")
+        if len(self.like) or len(self.unlike):
+            self._check_marks()
+
+    def _check_marks(self) -> None:
+        for name in ("like", "unlike"):
+            ids = getattr(self, name)
+            if isinstance(ids, str) or not all(isinstance(id, str) for id in ids):
+                raise QueryError(f"{name} is {ids!r}: give a list of ids, as hits show them")
+            object.__setattr__(self, name, tuple(dict.fromkeys(ids)))
+        if self.region is not None or (self.image is None and self.id is None):
+            raise QueryError("like and unlike move the query's whole image: give image= or id=, and no region")
+        if len(self.like) + len(self.unlike) > MOST_MARKS:
+            raise QueryError(f"{len(self.like) + len(self.unlike)} images are marked: mark at most {MOST_MARKS}")
+        both = sorted(set(self.like) & set(self.unlike))
+        if both:
+            raise QueryError(f"image {both[0]} is marked as like and as unlike: leave one out")
 
     def read(self) -> "Image":
         """Return the image to be encoded.

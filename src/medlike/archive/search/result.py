@@ -57,7 +57,7 @@ class Hit:
             Found for about nine of ten such copies, as far as the picture is not symmetric. False for a search by
             region, without local codes, and for a repeated search.
         label_share: Of pairs of the archive's patients that are as similar as query and hit, the share that has the
-            same label, 0 to 1. None for a search in words or by region, or if too few images have labels.
+            same label, 0 to 1. None for a search in words, by region or with marks, or if too few images have labels.
         neighbour_share: Share of the archive's images whose nearest image of another patient is no more similar than
             the hit, 0 to 1. None as for `label_share`, and where that is known, or below 100 patients.
     """
@@ -234,8 +234,8 @@ class Result(Answer[Hit]):
         query_size: Width and height of the query's image in pixels.
         query_text: The words of the query.
         weights: Weights of the fused rankings, by name, for a search with words.
-        familiarity: Whether anything in the archive is like the query's image. None for a search with words or by
-            region.
+        familiarity: Whether anything in the archive is like the query's image. None for a search with words, by
+            region or with marks.
         pictures: Pictures of query and hits while the archive is open. Neither pickled nor in `to_dict`.
     """
 

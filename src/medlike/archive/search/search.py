@@ -67,6 +67,10 @@ def search_many(session: "Session", queries: Sequence[object], **settings: objec
     turned = chosen.orientations == ORIENTATIONS and chosen.region_turns == "encoded"
     encoded = encode_queries(session, prepared, pictures, view, chosen.exclude_own_patient, turned)
     encoded = [query.under(images.fit) for query in encoded]
+    if any(query.like or query.unlike for query in prepared):
+        from medlike.archive.search.marks import moved
+
+        encoded = moved(session, images.fit, view, prepared, encoded)
     clock.stage("encode")
     results = _answer(session, images, view, encoded, chosen, clock)
     return [
@@ -164,7 +168,7 @@ def _answer(
             ranked = image.shown(ranked)
             groups = None if groups is None else [(image.shown(others), size) for others, size in groups]
         judged: Familiarity | None = None
-        if query.text is None and query.region is None:
+        if query.text is None and query.region is None and not query.marked:
             fields, narrowed = fields_of[number], filter is not None
             judged = _familiarity(session, images, view, fields, query, nearest, narrowed)
         answers.append((template, ranked, groups, texts, judged))
@@ -173,7 +177,8 @@ def _answer(
     results = []
     for query, (template, ranked, groups, texts, judged) in zip(encoded, answers, strict=True):
         if texts is None:
-            shown = hits(session, view, query, template, ranked, groups, images if template is None else None)
+            judging = images if template is None and not query.marked else None
+            shown = hits(session, view, query, template, ranked, groups, judging)
         else:
             others_shown = None if groups is None else [(texts.shown(others), size) for others, size in groups]
             shown = texts.explained(hits(session, view, query, template, texts.shown(ranked), others_shown))
