@@ -261,3 +261,23 @@ def test_marks_move_the_hits_and_are_repeated(indexed, tmp_path):
         done = medlike("search", "-a", indexed, *given)
         assert done.code == 2 and said in done.err
     assert medlike("search", SLICE, "-a", indexed, "--like", "0" * 32).code == 1
+
+
+def test_files_of_one_study_are_one_query(indexed, tmp_path):
+    words, receipt = ("search", SLICE, CHEST, "-a", indexed, "--as-study", "-k", "6"), tmp_path / "receipt.json"
+    answer = medlike(*words, "-f", "json", "--receipt", receipt, "--sheet", tmp_path / "sheet.png").json
+    assert answer["receipt"]["settings"]["group_by"] == "study" and len(answer["receipt"]["query"]["members"]) == 2
+    assert {hit["member"] for hit in answer["hits"]} == {1, 2} and all("group_size" in hit for hit in answer["hits"])
+    again = medlike("search", "-a", indexed, "--receipt", receipt, "-f", "csv")
+    rows = list(csv.DictReader(io.StringIO(again.out)))
+    assert [int(row["member"]) for row in rows] == [hit["member"] for hit in answer["hits"]]
+    assert "member" in medlike(*words, "--group-by", "series").out
+    for given, code, said in (
+        ((SLICE, CHEST), 2, "--as-study"),
+        (("--as-study", "--text", "nodule"), 2, "files of the study"),
+        ((SLICE, "nowhere.png", "--as-study"), 1, "nowhere.png"),
+        ((SLICE, samples() / "manifest.csv", "--as-study"), 1, "image 2 of 2"),
+        ((SLICE, CHEST, "--as-study", "--text", "nodule"), 2, "give one image"),
+    ):
+        done = medlike("search", "-a", indexed, *given)
+        assert done.code == code and said in " ".join(done.err.split())

@@ -42,7 +42,7 @@ class EncodedQuery:
     width and height in pixels. warnings: about the query. text: what it asks in words; code and content are empty
     where it asks nothing else.
     copy: id of the stored image that an image given is. like, unlike: ids of the marked images that moved content, and
-    under a fit code.
+    under a fit code. members: the images of a query of several; all else is then of the least unusual one.
     """
 
     code: NDArray[np.uint8]
@@ -62,11 +62,20 @@ class EncodedQuery:
     copy: str | None = None
     like: tuple[str, ...] = ()
     unlike: tuple[str, ...] = ()
+    members: "tuple[EncodedQuery, ...]" = ()
 
     @property
-    def itself(self) -> str | None:
-        """Return the id of the stored image that the query is, None if it is not stored."""
-        return self.id or self.copy
+    def itself(self) -> tuple[str, ...]:
+        """Return the ids of the stored images that the query is."""
+        return tuple(id for member in self.members or (self,) if (id := member.id or member.copy))
+
+    @property
+    def vectors(self) -> tuple[NDArray[np.uint8], NDArray[np.int8]]:
+        """Return code and content; of several images one row for each."""
+        if not self.members:
+            return self.code, self.content
+        codes, contents = zip(*((member.code, member.content) for member in self.members), strict=True)
+        return np.stack(codes), np.stack(contents)
 
     @property
     def in_words_only(self) -> bool:
@@ -95,6 +104,7 @@ class EncodedQuery:
             "mask": array_to_dict(self.mask),
             "warnings": list(self.warnings),
             "text_warnings": [] if self.text is None else list(self.text.warnings),
+            **({"members": [member.to_dict() for member in self.members]} if self.members else {}),
         }
 
     @classmethod
@@ -115,6 +125,7 @@ class EncodedQuery:
                 mask=array_from_dict(facts["mask"]),
                 warnings=tuple(str(warning) for warning in facts["warnings"]),
                 text=text,
+                members=tuple(cls.from_dict(member) for member in facts.get("members", ())),
             )
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise QueryError(f"this is no encoded query ({error}): give what `EncodedQuery.to_dict` made") from None
@@ -125,7 +136,7 @@ class EncodedQuery:
         The words of a query are in it as they were given.
         """
         return {
-            "kind": "text" if self.in_words_only else "image" if self.row is None else "id",
+            "kind": self._kind,
             "id": self.id,
             "row": self.row,
             "code": self.code.tobytes().hex(),
@@ -137,8 +148,15 @@ class EncodedQuery:
             "size": None if self.size is None else list(self.size),
             **({} if self.text is None else {"text": self.text.facts()}),
             **({} if self.copy is None else {"copy": self.copy}),
+            **({"members": [member.facts() for member in self.members]} if self.members else {}),
             **({"like": list(self.like), "unlike": list(self.unlike)} if self.marked else {}),
         }
+
+    @property
+    def _kind(self) -> str:
+        if self.members:
+            return "images"
+        return "text" if self.in_words_only else "image" if self.row is None else "id"
 
     @classmethod
     def of_facts(cls, facts: Mapping[str, Json]) -> "EncodedQuery":
@@ -160,6 +178,7 @@ class EncodedQuery:
             copy=facts.get("copy"),
             like=tuple(facts.get("like", ())),
             unlike=tuple(facts.get("unlike", ())),
+            members=tuple(cls.of_facts(member) for member in facts.get("members", ())),
         )
 
 

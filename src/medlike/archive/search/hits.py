@@ -50,12 +50,18 @@ def hits(
     sources = session.sources([image.id for image in shown.values()])
     texts = session.store.texts_of(rows)
     itself = encoded.itself
+    matches: list[int] | None = None
+    if encoded.members:
+        from medlike.archive.search.study_query import matched
+
+        matches = matched(view, everything, encoded.members).tolist()
     distances, similarities = _known(everything.distance), _known(everything.similarity)
     placed = template is not None or encoded.cells is not None
     meanings = None if images is None else _meanings(session, images, view, similarities)
 
     def made(at: int, rank: int, others: tuple[Hit, ...] = (), size: int | None = None) -> Hit:
         image = shown[rows[at]]
+        compared = encoded if matches is None else encoded.members[matches[at]]
         return Hit(
             rank=rank,
             id=image.id,
@@ -66,10 +72,11 @@ def hits(
             others=others,
             group_size=size,
             size=(image.width, image.height),
-            itself=image.id == itself,
+            itself=image.id in itself,
+            member=None if matches is None else matches[at] + 1,
             texts=texts.get(rows[at], {}),
             **({} if meanings is None else meanings[at]),
-            **(_place(view, encoded, template, everything, at, image) if placed else {}),
+            **(_place(view, compared, template, everything, at, image) if placed else {}),
         )
 
     shown_hits: list[Hit] = []

@@ -60,6 +60,7 @@ class Hit:
             same label, 0 to 1. None for a search in words, by region or with marks, or if too few images have labels.
         neighbour_share: Share of the archive's images whose nearest image of another patient is no more similar than
             the hit, 0 to 1. None as for `label_share`, and where that is known, or below 100 patients.
+        member: Which of the query's several images the hit is most similar to: 1 for the first. None for other queries.
     """
 
     rank: int
@@ -84,15 +85,16 @@ class Hit:
     mirrored: bool = False
     label_share: float | None = None
     neighbour_share: float | None = None
+    member: int | None = None
 
     def as_dict(self) -> JsonObject:
         """Return the hit for JSON, without the fields that do not apply.
 
         Returns:
             A dictionary. "others" and "group_size" are there if hits are grouped, "orientation" and "scale" with a
-            box, "label_share" or "neighbour_share" if one is known, "texts" if there are any, "score", "ranks",
-            "words" and "snippet" for a search with words, "itself" if the image is the query, and "mirrored" if the
-            query is its mirror image.
+            box, "label_share" or "neighbour_share" if one is known, "member" if the query has several images,
+            "texts" if there are any, "score", "ranks", "words" and "snippet" for a search with words, "itself" if the
+            image is the query, and "mirrored" if the query is its mirror image.
         """
         facts: JsonObject = {
             "rank": self.rank,
@@ -108,7 +110,7 @@ class Hit:
         for name in ("itself", "mirrored"):
             if getattr(self, name):
                 facts[name] = True
-        for name in ("label_share", "neighbour_share"):
+        for name in ("label_share", "neighbour_share", "member"):
             if getattr(self, name) is not None:
                 facts[name] = getattr(self, name)
         if self.texts:
@@ -155,7 +157,7 @@ class Hit:
         return cls(**values)
 
 
-_LATER = ("itself", "mirrored", "familiarity", "label_share", "neighbour_share")  # which earlier results lack
+_LATER = ("itself", "mirrored", "familiarity", "label_share", "neighbour_share", "member")  # which earlier results lack
 _HIT_FIELDS = tuple(each.name for each in fields(Hit))
 
 

@@ -60,23 +60,42 @@ def search_many(session: "Session", queries: Sequence[object], **settings: objec
     if chosen.where:
         require_fields(chosen.where, session.store, view.parts)
     prepared = [query if isinstance(query, Query) else Query(image=query) for query in queries]
-    preload(session, prepared)
+    singles = [member for query in prepared for member in query.members]
+    preload(session, singles)
     clock.stage("encode")
-    pictures = read_images(session, prepared)
+    pictures = _read(session, prepared)
     clock.stage("read")
     turned = chosen.orientations == ORIENTATIONS and chosen.region_turns == "encoded"
-    encoded = encode_queries(session, prepared, pictures, view, chosen.exclude_own_patient, turned)
+    encoded = encode_queries(session, singles, pictures, view, chosen.exclude_own_patient, turned)
     encoded = [query.under(images.fit) for query in encoded]
     if any(query.like or query.unlike for query in prepared):
         from medlike.archive.search.marks import moved
 
-        encoded = moved(session, images.fit, view, prepared, encoded)
+        encoded = moved(session, images.fit, view, singles, encoded)
+    if any(query.images for query in prepared):
+        from medlike.archive.search.study_query import as_studies
+
+        encoded, pictures = as_studies(prepared, encoded, pictures)
     clock.stage("encode")
-    results = _answer(session, images, view, encoded, chosen, clock)
+    if any(query.members for query in encoded):
+        grouped = chosen if "group_by" in settings else replace(chosen, group_by="study")
+        results = [
+            _answer(session, images, view, [query], grouped if query.members else chosen, clock)[0] for query in encoded
+        ]
+    else:
+        results = _answer(session, images, view, encoded, chosen, clock)
     return [
         _with_pictures(session, result, query.id, image)
         for result, query, image in zip(results, encoded, pictures, strict=True)
     ]
+
+
+def _read(session: "Session", queries: Sequence[Query]) -> "list[Image | None]":
+    if not any(query.images for query in queries):
+        return read_images(session, queries)
+    from medlike.archive.search.study_query import read_members
+
+    return [image for query in queries for image in read_members(session, query)]
 
 
 def repeat(session: "Session", stated: Mapping[str, Json]) -> Result:
@@ -90,7 +109,8 @@ def repeat(session: "Session", stated: Mapping[str, Json]) -> Result:
     chosen, encoded = recalled(session, stated)
     images = session.indexes.coded(fit_of(session, stated))
     layout = images.index.layout
-    if not encoded.in_words_only and (8 * len(encoded.code), len(encoded.content)) != (layout.bits, layout.content):
+    widths = {(8 * len(each.code), len(each.content)) for each in (encoded, *encoded.members)}
+    if not encoded.in_words_only and widths != {(layout.bits, layout.content)}:
         raise QueryError("the code of this receipt is not one of its bundle and fit: give the `receipt` of a result")
     result = _answer(session, images, images.index.view(chosen.generation), [encoded], chosen, Clock())[0]
     return compared(session, stated, _with_pictures(session, result, encoded.id))
@@ -149,7 +169,7 @@ def _answer(
             image = RegionRanking(fields_of[number], query, template, settings.rank, weight, shortlist)
         elif not query.in_words_only:
             image = whole = WholeRanking(
-                fields_of[number], query.code, query.content, settings.rank, radius, known[number], invariant
+                fields_of[number], *query.vectors, settings.rank, radius, known[number], invariant
             )
         texts = None
         if query.text is not None:
@@ -160,7 +180,7 @@ def _answer(
         nearest: Candidates | None = None
         if settings.group_by is None:
             ranked, groups = ranking.first(_depth(settings)), None
-            nearest = None if whole is None or settings.radius is not None else whole.nearest
+            nearest = None if whole is None or settings.radius is not None or query.members else whole.nearest
             ranked = ranked.take(slice(0, settings.k))
         else:
             ranked, groups = _grouped(ranking, fields_of[number], settings)
@@ -227,10 +247,10 @@ def _familiarity(
         filtered: If true, a filter chose the fields.
     """
     if nearest is None:
-        nearest = rank(fields, query.code, query.content, SHORTLIST + 1)
-    others = nearest.take(slice(0, SHORTLIST + 1))
-    if query.itself is not None:
-        others = others.take((others.ids != np.frombuffer(bytes.fromhex(query.itself), ">u8")).any(axis=1))
+        nearest = rank(fields, query.code, query.content, SHORTLIST + max(1, len(query.itself)))
+    others = nearest.take(slice(0, SHORTLIST + max(1, len(query.itself))))
+    for id in query.itself:
+        others = others.take((others.ids != np.frombuffer(bytes.fromhex(id), ">u8")).any(axis=1))
     nearest_few = np.sort(others.similarity[:SHORTLIST])[::-1][:NEAREST].astype(np.float64)
     similarity = float(np.float32(nearest_few.sum() / len(nearest_few))) if len(nearest_few) else None
     vicinity = session.loaded.vicinity(images, view)
@@ -276,8 +296,9 @@ def _narrowed(base: Field, query: EncodedQuery, settings: SearchSettings) -> Fie
     if query.row is not None and not settings.include_self:
         base = base.without(base.part.positions(query.row))
     if settings.exclude_own_patient:
-        for name, value in query.own.items():
-            base = base.without(_carriers(base.part, name, value))
+        for member in query.members or (query,):
+            for name, value in member.own.items():
+                base = base.without(_carriers(base.part, name, value))
     return base
 
 
