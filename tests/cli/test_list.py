@@ -118,3 +118,18 @@ def test_progress_is_a_line_now_and_then_without_a_terminal(capsys, monkeypatch)
     assert 2 <= len(lines) <= 6 and set(lines) == {"medlike: Indexing: 7"}
     time.sleep(0.15)
     assert capsys.readouterr().err == ""
+
+
+@pytest.mark.slow
+def test_facets_count_what_list_lists(indexed):
+    counted = medlike("facets", "-a", indexed, "-w", "modality=CT", "-f", "json").json
+    assert counted["total"] == 10 and counted["where"] == {"modality": {"eq": "CT"}}
+    facets = {facet["field"]: facet for facet in counted["facets"]}
+    assert facets["modality"]["values"] == [["CT", 10]]
+    shown = medlike("facets", "-a", indexed, "-n", "1", COLUMNS="200")
+    assert "25 images as of generation" in shown.out
+    assert " more values " in shown.out and " different" in shown.out
+    none = medlike("facets", "-a", indexed, "-w", "modality=XX")
+    assert none.code == 0 and none.out.strip() == "no images"
+    assert medlike("facets", "-a", indexed, "-w", "modalty=CT").code == 2
+    assert medlike("facets", "-a", indexed, "--generation", "999").code == 1
