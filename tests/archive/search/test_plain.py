@@ -108,6 +108,7 @@ def hits(draw, depth=1):
         snippet=draw(maybe(words)),
         agreement=draw(maybe(agreement)),
         itself=draw(st.booleans()),
+        patient=draw(maybe(st.integers(1, 9))),
     )
 
 
