@@ -82,6 +82,13 @@ def test_a_similarity_near_zero_has_no_sign(capsys):
     assert " 0.00 " in shown and "-0.00" not in shown and "-0.50" in shown
 
 
+def test_the_table_says_how_many_patients_have_a_label(capsys):
+    hits = [Hit(at, f"{at:032x}", 12, 0.5, metadata={"label": "cyst"}, patient=at) for at in range(1, 5)]
+    answers.show(Result(hits))
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "Of the 4 patients nearest with a label here, 4 have cyst (interval 51 to 100 %)" in shown
+
+
 def test_ids_or_an_owner_are_needed(of_patients):
     for given in ((), ("1234", "--patient", "P-1")):
         assert medlike("remove", *given, "-a", of_patients).code == 2
