@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
 from medlike.archive.index import index as index_module
-from medlike.archive.search.facets import _bins, _mixed
+from medlike.archive.index.columns import Column, numbered
+from medlike.archive.search.facets import _bins
 from medlike.archive.storage.rows import NUMBER_COLUMNS, TEXT_COLUMNS
 from medlike.errors import QueryError, UnknownField
 
@@ -138,6 +139,14 @@ def test_bins_of_ages_are_decades():
     assert _bins(np.array([1.0]), np.array([7])) == ((1.0, 2.0, 7),)
 
 
-def test_hashes_that_differ_anywhere_have_different_numbers():
-    hashes = np.array([f"{number:032x}" for number in range(3000)] + [f"{n:x}{0:031x}" for n in range(1, 16)], "S32")
-    assert len(np.unique(_mixed(hashes))) == len(hashes)
+def test_hashes_have_one_number_each_in_whichever_part_they_are():
+    hashes = [f"{number:032x}" for number in range(3000)] + [f"{n:x}{0:031x}" for n in range(1, 16)]
+    parts = [sorted(hashes[start::3] + hashes[:500]) for start in range(3)] + [[]]
+    numbers = numbered([Column(np.empty(0, np.uint8), np.array(part, "S32")) for part in parts])
+    known = {}
+    for part, of_part in zip(parts, numbers, strict=True):
+        assert len(part) == len(of_part)
+        for value, number in zip(part, of_part.tolist(), strict=True):
+            assert known.setdefault(value, number) == number
+    assert len(set(known.values())) == len(set(hashes)) == max(known.values()) + 1
+    assert [len(each) for each in numbered([Column(np.empty(0, np.uint8), [])] * 2)] == [0, 0]

@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from medlike.archive.index.candidates import Field
 from medlike.archive.index.columns import Column
 from medlike.archive.index.filters import Filter
+from medlike.archive.index.index import View
 from medlike.archive.index.known_fields import require_fields
 from medlike.archive.index.segment import HASH_COLUMNS
 from medlike.archive.search.settings import SearchSettings
@@ -121,7 +121,12 @@ def facets(
         counts = [
             _counts(column, field, passing) for column, field, passing in zip(columns, counted, rows, strict=True)
         ]
-        made.append(_facet(name, columns, counts, total, most))
+        if name in HASH_COLUMNS:
+            missing = sum(int(each[0]) for each in counts)
+            distinct = _distinct(session, view, name, counts)
+            made.append(Facet(name, "identifier", total - missing, missing, distinct))
+        else:
+            made.append(_facet(name, columns, counts, total, most))
     return Facets(view.generation, total, None if where is None else dict(where), tuple(made))
 
 
@@ -143,10 +148,19 @@ def _counts(column: Column, field: Field, passing: I64 | None) -> I64:
     return counts
 
 
+def _distinct(session: "Session", view: View, name: str, counts: Sequence[I64]) -> int:
+    """Return how many different keyed hashes there are in all parts together."""
+    if len(counts) == 1:
+        return int(np.count_nonzero(counts[0][1:]))
+    numbers = session.loaded.hash_numbers(session.indexes.used, view)[name]
+    present = np.zeros(sum(map(len, numbers)), bool)
+    for each, of_part in zip(counts, numbers, strict=True):
+        present[of_part[each[1:] > 0]] = True
+    return int(np.count_nonzero(present))
+
+
 def _facet(name: str, columns: Sequence[Column], counts: Sequence[I64], total: int, most: int) -> Facet:
-    missing = int(sum(int(each[0]) for each in counts))
-    if name in HASH_COLUMNS:
-        return Facet(name, "identifier", total - missing, missing, _distinct_hashes(columns, counts))
+    missing = sum(int(each[0]) for each in counts)
     values, numbers = _joined(columns, counts)
     if name in NUMBER_COLUMNS:
         points = np.asarray(values, np.float64)
@@ -166,27 +180,6 @@ def _joined(columns: Sequence[Column], counts: Sequence[I64]) -> tuple[list[str 
             numbers[column.values[at]] = numbers.get(column.values[at], 0) + int(each[at + 1])
     values = sorted(numbers)
     return values, np.array([numbers[value] for value in values], np.int64)
-
-
-def _distinct_hashes(columns: Sequence[Column], counts: Sequence[I64]) -> int:
-    """Return how many keyed hashes there are in all parts together."""
-    present = [np.asarray(column.values)[each[1:] > 0] for column, each in zip(columns, counts, strict=True)]
-    if len(present) == 1:
-        return len(present[0])
-    # One number for each hash sorts ten times as fast: two of a million are equal with probability 3e-8.
-    mixed = [_mixed(hashes) for hashes in present if len(hashes)]
-    return len(np.unique(np.concatenate(mixed))) if mixed else 0
-
-
-def _mixed(hashes: NDArray[np.bytes_]) -> NDArray[np.uint64]:
-    """Return a number of 64 bits for each text of 32 bytes: uint64 [N]."""
-    words = np.ascontiguousarray(hashes.astype("S32")).view("<u8").reshape(-1, 4)
-    mixed = words[:, 0].copy()
-    for at in range(1, 4):
-        mixed ^= mixed >> np.uint64(29)
-        mixed *= np.uint64(0x9E3779B97F4A7C15)  # wraps around
-        mixed += words[:, at]
-    return mixed
 
 
 def _quartiles(values: F64, numbers: I64) -> tuple[float, float, float, float, float]:
