@@ -135,7 +135,7 @@ def test_facets_count_what_list_lists(indexed):
     assert facets["modality"]["values"] == [["CT", 10]]
     shown = medlike("facets", "-a", indexed, "-n", "1", COLUMNS="200")
     assert "25 images as of generation" in shown.out
-    assert " more values " in shown.out and " different" in shown.out
+    assert ", others " in shown.out and " different" in shown.out
     none = medlike("facets", "-a", indexed, "-w", "modality=XX")
     assert none.code == 0 and none.out.strip() == "no images"
     assert medlike("facets", "-a", indexed, "-w", "modalty=CT").code == 2

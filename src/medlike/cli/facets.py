@@ -58,4 +58,4 @@ def _values(facet: "Facet") -> str:
         least, lower, median, upper, most = (f"{value:g}" for value in facet.quartiles)
         return least if least == most else f"{least} to {most}, half of them {lower} to {upper}, median {median}"
     listed = ", ".join(f"{value} {images}" for value, images in facet.values)
-    return f"{listed}, {facet.distinct - len(facet.values)} more values {facet.others}" if facet.others else listed
+    return f"{listed}, others {facet.others}" if facet.others else listed
