@@ -95,6 +95,15 @@ def test_group_by_series_shows_each_once(indexed):
     assert len(hits) == 2
 
 
+@pytest.mark.slow
+def test_collapsed_hits_say_how_many_they_stand_for(indexed):
+    for collapse in ("patient", "duplicates"):
+        answer = medlike("search", SLICE, "-a", indexed, "-k", "25", "--collapse", collapse, "-f", "json").json
+        assert sum(hit["group_size"] for hit in answer["hits"]) == 25
+    both = medlike("search", SLICE, "-a", indexed, "--collapse", "patient", "--group-by", "study")
+    assert both.code != 0 and "leave one of them out" in both.err
+
+
 def test_radius_limits_the_distance(indexed):
     near = medlike("search", SLICE, "-a", indexed, "--radius", "6", "--rank", "radius", "-f", "json").json["hits"]
     assert all(hit["distance"] <= 6 for hit in near)

@@ -48,8 +48,9 @@ medlike search --archive archive/ --receipt receipt.json
 
 # Options that only a search for images has. A receipt holds all of them but the sheet.
 _OF_IMAGES = {
-    "weights", "rank", "radius", "group_by", "exclude_own_patient", "orientations", "scales", "region_weight",
-    "region_distance", "region_turns", "shortlist", "codes", "sheet", "page", "like", "unlike",
+    "weights", "rank", "radius", "group_by", "collapse", "exclude_own_patient", "orientations", "scales",
+    "region_weight", "region_distance", "region_turns", "shortlist", "codes", "sheet", "page",
+    "like", "unlike",
 }  # fmt: skip
 _OF_REGIONS = {"orientations", "scales", "region_weight", "region_distance", "region_turns", "shortlist"}
 _IN_RECEIPT = _OF_IMAGES - {"sheet", "page"} | {"texts", "k", "where", "region"}

@@ -112,6 +112,7 @@ def hits(draw, depth=1):
         agreement=draw(maybe(agreement)),
         itself=draw(st.booleans()),
         member=draw(maybe(st.integers(1, 32))),
+        patient=draw(maybe(st.integers(1, 9))),
     )
 
 

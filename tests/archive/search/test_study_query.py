@@ -226,3 +226,20 @@ def test_an_image_that_cannot_be_read_is_numbered(archive, pictures):
         archive.search(Query(images=[folder / "0000.png", folder / "absent.png"]))
     with pytest.raises(QueryError, match="one image"):
         archive.nearest_texts(Query(images=[folder / "0000.png"]))
+
+
+def test_collapsed_hits_of_a_study_are_not_grouped_too(population):
+    population.add(30, patient=[f"{at % 5:032x}" for at in range(30)])
+    members = [member(population.code(), population.content()) for _ in range(2)]
+    result = answered(population, members, k=9, rank="content", collapse="patient")
+    best = {}
+    for each in naive(population, members, "content"):
+        best.setdefault(population.rows[each[0]]["patient"], each)
+    assert shown(result) == list(best.values()) and len(result) == 5
+
+
+def test_a_collapsed_query_of_several_images_names_no_study(archive, pictures):
+    folder = pictures(4)
+    archive.add(folder)
+    result = archive.search(Query(images=[folder / "0001.png"]), collapse="patient")
+    assert (result.receipt["settings"]["group_by"], result.receipt["settings"]["collapse"]) == (None, "patient")

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from medlike.archive.search.familiarity import Familiarity
 from medlike.archive.search.plain import VERSION, array_from_dict, array_to_dict, require_version
 from medlike.archive.search.query import TITLE
+from medlike.archive.search.summary import HitSummary, summary
 from medlike.errors import InputError, QueryError
 from medlike.escaping import printable_json
 from medlike.types import Json, JsonObject
@@ -61,6 +62,8 @@ class Hit:
         neighbour_share: Share of the archive's images whose nearest image of another patient is no more similar than
             the hit, 0 to 1. None as for `label_share`, and where that is known, or below 100 patients.
         member: Which of the query's several images the hit is most similar to: 1 for the first. None for other queries.
+        patient: Number of the patient among those of this result, from 1 in the order of the hits: images of one
+            patient have the same. It means nothing outside of the result. None if the patient is not known.
     """
 
     rank: int
@@ -86,6 +89,7 @@ class Hit:
     label_share: float | None = None
     neighbour_share: float | None = None
     member: int | None = None
+    patient: int | None = None
 
     def as_dict(self) -> JsonObject:
         """Return the hit for JSON, without the fields that do not apply.
@@ -157,7 +161,8 @@ class Hit:
         return cls(**values)
 
 
-_LATER = ("itself", "mirrored", "familiarity", "label_share", "neighbour_share", "member")  # which earlier results lack
+# Which earlier results lack.
+_LATER = ("itself", "mirrored", "familiarity", "label_share", "neighbour_share", "member", "patient")
 _HIT_FIELDS = tuple(each.name for each in fields(Hit))
 
 
@@ -278,14 +283,31 @@ class Result(Answer[Hit]):
         kind = "a region" if self.query_text is None else "words"
         return f"Whether anything here is alike is judged for whole images only, not for {kind}"
 
+    def summary(self, field: str = "label", k: int | None = None) -> HitSummary:
+        """Return how many patients among the hits have which value of a field, with Wilson's 95 % intervals.
+
+        A patient counts once, with the most frequent value of its hits, that of the first where several are. It says
+        what the archive holds near the query, and is no diagnosis. The intervals take patients as drawn at random.
+
+        Args:
+            field: A field of `Hit.metadata`.
+            k: How many of the first hits count; all unless given. The query itself and the others of groups do not.
+
+        Raises:
+            QueryError: `k` is no number of hits.
+        """
+        return summary(self.hits, field, k)
+
     def as_dict(self) -> JsonObject:
         """Return the result for JSON.
 
         Returns:
             A dictionary. "weights" is there for a search with words; "familiarity" if it was judged, else "unjudged"
-            says why not.
+            says why not; "summary" if a hit has a label.
         """
         facts = super().as_dict()
+        if (counted := self.summary()).values:
+            facts["summary"] = counted.to_dict()
         if self.weights is not None:
             facts["weights"] = self.weights
         if self.familiarity is not None:

@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medlike.archive.index.candidates import Candidates, Field
-from medlike.archive.index.columns import Value
 from medlike.archive.index.filters import Condition, Filter
 from medlike.archive.index.index import Part, View
 from medlike.archive.index.known_fields import require_fields
@@ -19,7 +18,8 @@ from medlike.archive.index.segment import HASH_COLUMNS
 from medlike.archive.search.encoded_query import EncodedQuery, encode_queries, preload, query_picture, read_images
 from medlike.archive.search.familiarity import LOCAL, SHORTLIST, THRESHOLD, UNITS, Familiarity
 from medlike.archive.search.fusion import weights
-from medlike.archive.search.hits import Groups, hits
+from medlike.archive.search.grouping import carriers, folded, grouped
+from medlike.archive.search.hits import hits
 from medlike.archive.search.query import Query
 from medlike.archive.search.query_in_words import QueryInWords
 from medlike.archive.search.ranking import SHORTLISTED, Answer, WholeRanking, rank, reach
@@ -78,9 +78,10 @@ def search_many(session: "Session", queries: Sequence[object], **settings: objec
         encoded, pictures = as_studies(prepared, encoded, pictures)
     clock.stage("encode")
     if any(query.members for query in encoded):
-        grouped = chosen if "group_by" in settings else replace(chosen, group_by="study")
+        of_study = chosen if "group_by" in settings or chosen.grouped else replace(chosen, group_by="study")
+        each = [of_study if query.members else chosen for query in encoded]
         results = [
-            _answer(session, images, view, [query], grouped if query.members else chosen, clock)[0] for query in encoded
+            _answer(session, images, view, [query], own, clock)[0] for query, own in zip(encoded, each, strict=True)
         ]
     else:
         results = _answer(session, images, view, encoded, chosen, clock)
@@ -178,12 +179,14 @@ def _answer(
         ranking = image if texts is None else texts.ranking
         assert ranking is not None
         nearest: Candidates | None = None
-        if settings.group_by is None:
+        if not settings.grouped:
             ranked, groups = ranking.first(_depth(settings)), None
             nearest = None if whole is None or settings.radius is not None or query.members else whole.nearest
             ranked = ranked.take(slice(0, settings.k))
         else:
-            ranked, groups = _grouped(ranking, fields_of[number], settings)
+            ranked, groups = (folded if settings.collapse == "duplicates" else grouped)(
+                ranking, fields_of[number], settings
+            )
         if texts is None and isinstance(image, RegionRanking):
             ranked = image.shown(ranked)
             groups = None if groups is None else [(image.shown(others), size) for others, size in groups]
@@ -298,7 +301,7 @@ def _narrowed(base: Field, query: EncodedQuery, settings: SearchSettings) -> Fie
     if settings.exclude_own_patient:
         for member in query.members or (query,):
             for name, value in member.own.items():
-                base = base.without(_carriers(base.part, name, value))
+                base = base.without(carriers(base.part, name, value))
     return base
 
 
@@ -319,21 +322,12 @@ def _usual_radius(bits: int) -> int:
     return bits // 8
 
 
-def _carriers(part: Part, name: str, value: Value) -> NDArray[np.int64]:
-    """Positions of a part's rows that have a value in a column."""
-    column = part.segment.column(name)
-    code = column.code(value)
-    if not code:
-        return np.empty(0, np.int64)
-    return np.flatnonzero(column.codes[: part.rows] == column.codes.dtype.type(code))
-
-
 def _first(
     made: Sequence[list[Field]], encoded: Sequence[EncodedQuery], settings: SearchSettings, radius: int | None
 ) -> Sequence[list[Answer] | None]:
     """Return the nearest rows of each part for all queries at once, where one scan can serve them all."""
     alone = [None] * len(encoded)
-    if len(encoded) < 2 or settings.rank in ("radius", "exact") or settings.group_by is not None:
+    if len(encoded) < 2 or settings.rank in ("radius", "exact") or settings.grouped:
         return alone
     if any(query.region is not None or query.text is not None for query in encoded):
         return alone
@@ -347,37 +341,6 @@ def _first(
         for answers, answer in zip(first, nearest, strict=True):
             answers.append(answer)
     return first
-
-
-def _grouped(
-    ranking: Ranking, made: Sequence[Field], settings: SearchSettings
-) -> tuple[Candidates, Groups]:
-    """The best of each study or series, and for each its other images in the same order, and their number."""
-    name = settings.group_by or ""
-    depth = 4 * settings.k
-    while True:
-        ranked = ranking.first(depth)
-        keys = [
-            made[part].part.segment.column(name).value(int(at))
-            for part, at in zip(ranked.part, ranked.position, strict=True)
-        ]
-        best: dict[Value, int] = {}
-        for at, key in enumerate(keys):
-            # An image without a study is one of its own.
-            best.setdefault(at if key is None else key, at)
-        if len(best) >= settings.k or len(ranked) < depth:
-            break
-        depth *= 4
-    chosen = sorted(best.values())[: settings.k]
-    groups: Groups = []
-    for at in chosen:
-        key = keys[at]
-        if key is None:
-            groups.append((ranked.take(slice(0, 0)), 1))
-            continue
-        members = ranking.members([_carriers(field.part, name, key) for field in made])
-        groups.append((members.take(slice(1, 1 + settings.others)), len(members)))
-    return ranked.take(np.asarray(chosen, np.int64)), groups
 
 
 def _listed(hit: Hit) -> list[object]:
