@@ -40,7 +40,7 @@ class Population:
     def content(self):
         return self.random.integers(-127, 128, self.bundle.content_dim).astype(np.int8)
 
-    def add(self, number, codes=None, contents=None, **columns):
+    def add(self, number, codes=None, contents=None, cells=None, **columns):
         """Commit images in one generation; a column is a value for all, or a list of one each. Their ids."""
         ids = []
         with self.store.commit("add") as commit:
@@ -59,16 +59,18 @@ class Population:
                 code = self.code() if codes is None else codes[at]
                 content = self.content() if contents is None else contents[at]
                 given = DEFAULTS | own | {"id": id, "pixels": id * 2, "metadata": metadata}
-                cells = None
-                if self.bundle.local_bits:
-                    cells = self.random.bytes(14 * 14 * self.bundle.local_bits // 8)
+                local = None
+                if cells is not None:
+                    local = cells[at].tobytes()
+                elif self.bundle.local_bits:
+                    local = self.random.bytes(14 * 14 * self.bundle.local_bits // 8)
                 row = commit.add(
-                    NewImage(given, EncodingRow(code.tobytes(), content.tobytes(), cells, b"\xff" * 25)),
+                    NewImage(given, EncodingRow(code.tobytes(), content.tobytes(), local, b"\xff" * 25)),
                     self.bundle.digest,
                 )
                 self.rows[id] = {
-                    "row": row, "code": code, "content": content, "added": commit.generation, "removed": None,
-                    "metadata": json.loads(json.dumps(metadata)), **given,
+                    "row": row, "code": code, "content": content, "cells": local, "added": commit.generation,
+                    "removed": None, "metadata": json.loads(json.dumps(metadata)), **given,
                 }  # fmt: skip
                 ids.append(id)
         return ids

@@ -82,6 +82,13 @@ def test_a_similarity_near_zero_has_no_sign(capsys):
     assert " 0.00 " in shown and "-0.00" not in shown and "-0.50" in shown
 
 
+def test_the_table_says_how_many_patients_have_a_label(capsys):
+    hits = [Hit(at, f"{at:032x}", 12, 0.5, metadata={"label": "cyst"}, patient=at) for at in range(1, 5)]
+    answers.show(Result(hits))
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "Of the 4 patients nearest with a label here, 4 have cyst (interval 51 to 100 %)" in shown
+
+
 def test_ids_or_an_owner_are_needed(of_patients):
     for given in ((), ("1234", "--patient", "P-1")):
         assert medlike("remove", *given, "-a", of_patients).code == 2
@@ -118,3 +125,18 @@ def test_progress_is_a_line_now_and_then_without_a_terminal(capsys, monkeypatch)
     assert 2 <= len(lines) <= 6 and set(lines) == {"medlike: Indexing: 7"}
     time.sleep(0.15)
     assert capsys.readouterr().err == ""
+
+
+@pytest.mark.slow
+def test_facets_count_what_list_lists(indexed):
+    counted = medlike("facets", "-a", indexed, "-w", "modality=CT", "-f", "json").json
+    assert counted["total"] == 10 and counted["where"] == {"modality": {"eq": "CT"}}
+    facets = {facet["field"]: facet for facet in counted["facets"]}
+    assert facets["modality"]["values"] == [["CT", 10]]
+    shown = medlike("facets", "-a", indexed, "-n", "1", COLUMNS="200")
+    assert "25 images as of generation" in shown.out
+    assert ", others " in shown.out and " different" in shown.out
+    none = medlike("facets", "-a", indexed, "-w", "modality=XX")
+    assert none.code == 0 and none.out.strip() == "no images"
+    assert medlike("facets", "-a", indexed, "-w", "modalty=CT").code == 2
+    assert medlike("facets", "-a", indexed, "--generation", "999").code == 1

@@ -76,6 +76,7 @@ def quick_cases(work: Path, bundle: str, data: str) -> Cases:
         ("info", [*a]),
         ("verify", [*a]),
         ("list", [*a]),
+        ("facets", [*a]),
         ("remove", ["FIRST", *a]),
         ("compact", [*a]),
         ("reindex", [*a]),

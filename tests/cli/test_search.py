@@ -95,6 +95,15 @@ def test_group_by_series_shows_each_once(indexed):
     assert len(hits) == 2
 
 
+@pytest.mark.slow
+def test_collapsed_hits_say_how_many_they_stand_for(indexed):
+    for collapse in ("patient", "duplicates"):
+        answer = medlike("search", SLICE, "-a", indexed, "-k", "25", "--collapse", collapse, "-f", "json").json
+        assert sum(hit["group_size"] for hit in answer["hits"]) == 25
+    both = medlike("search", SLICE, "-a", indexed, "--collapse", "patient", "--group-by", "study")
+    assert both.code != 0 and "leave one of them out" in both.err
+
+
 def test_radius_limits_the_distance(indexed):
     near = medlike("search", SLICE, "-a", indexed, "--radius", "6", "--rank", "radius", "-f", "json").json["hits"]
     assert all(hit["distance"] <= 6 for hit in near)
@@ -240,3 +249,44 @@ def test_a_region_is_searched_for_where_the_bundle_can(tmp_path, tiny_regional_b
     without = medlike("search", SLICE, "-a", indexed, "--region", "20,30,80,90")
     if without.code:
         assert "local codes" in without.err
+
+
+def test_marks_move_the_hits_and_are_repeated(indexed, tmp_path):
+    words, receipt = ("search", SLICE, "-a", indexed, "--rank", "exact", "-k", "30", "-f", "json"), tmp_path / "receipt"
+    ids = [hit["id"] for hit in medlike(*words).json["hits"]]
+    marks = ("--like", f"{ids[9][:12]},{ids[8]}", "--like", ids[7], "--unlike", ids[1])
+    moved = medlike(*words, *marks, "--receipt", receipt).json
+    assert moved["receipt"]["query"]["like"] == [ids[9], ids[8], ids[7]]
+    assert moved["receipt"]["query"]["unlike"] == [ids[1]]
+    now = [hit["id"] for hit in moved["hits"]]
+    assert sum(now.index(id) for id in ids[7:10]) < 7 + 8 + 9
+    again = medlike("search", "-a", indexed, "--receipt", receipt, "-f", "json")
+    assert again.json["hits"] == moved["hits"]
+    for given, said in (
+        (("--receipt", receipt, "--like", ids[0]), "--like"),
+        (("--text", "nodule", "--like", ids[0]), "like and unlike"),
+        ((SLICE, "--texts", "--unlike", ids[0]), "--unlike"),
+    ):
+        done = medlike("search", "-a", indexed, *given)
+        assert done.code == 2 and said in done.err
+    assert medlike("search", SLICE, "-a", indexed, "--like", "0" * 32).code == 1
+
+
+def test_files_of_one_study_are_one_query(indexed, tmp_path):
+    words, receipt = ("search", SLICE, CHEST, "-a", indexed, "--as-study", "-k", "6"), tmp_path / "receipt.json"
+    answer = medlike(*words, "-f", "json", "--receipt", receipt, "--sheet", tmp_path / "sheet.png").json
+    assert answer["receipt"]["settings"]["group_by"] == "study" and len(answer["receipt"]["query"]["members"]) == 2
+    assert {hit["member"] for hit in answer["hits"]} == {1, 2} and all("group_size" in hit for hit in answer["hits"])
+    again = medlike("search", "-a", indexed, "--receipt", receipt, "-f", "csv")
+    rows = list(csv.DictReader(io.StringIO(again.out)))
+    assert [int(row["member"]) for row in rows] == [hit["member"] for hit in answer["hits"]]
+    assert "member" in medlike(*words, "--group-by", "series").out
+    for given, code, said in (
+        ((SLICE, CHEST), 2, "--as-study"),
+        (("--as-study", "--text", "nodule"), 2, "files of the study"),
+        ((SLICE, "nowhere.png", "--as-study"), 1, "nowhere.png"),
+        ((SLICE, samples() / "manifest.csv", "--as-study"), 1, "image 2 of 2"),
+        ((SLICE, CHEST, "--as-study", "--text", "nodule"), 2, "give one image"),
+    ):
+        done = medlike("search", "-a", indexed, *given)
+        assert done.code == code and said in " ".join(done.err.split())

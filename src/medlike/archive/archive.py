@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from medlike.archive.intake.drain import Ticket
     from medlike.archive.intake.reindex import ReindexReport
     from medlike.archive.intake.text_codes import TextReport
+    from medlike.archive.search.facets import Facets
     from medlike.archive.search.listing import Listing
     from medlike.archive.search.query import Query
     from medlike.archive.search.result import Result
@@ -562,6 +563,33 @@ class Archive:
 
         with self.session(viewer) as session:
             return listing(session, where, limit, offset)
+
+    @_repairing
+    def facets(
+        self,
+        where: Mapping[str, Json] | None = None,
+        generation: int | None = None,
+        most: int = 100,
+        *,
+        viewer: Viewer = OWNER,
+    ) -> "Facets":
+        """Return how many stored images have which value of each filter column: values, quartiles and histograms.
+
+        Of patients, studies and series it says only how many there are.
+
+        Args:
+            where: A filter, as for `search`: only images that match it are counted.
+            generation: As of which generation; the newest unless given. One that is not kept raises QueryError.
+            most: How many values of a text column are listed; images with others are counted together.
+            viewer: As for `search`.
+
+        Raises:
+            QueryError: The filter or `most` makes no sense, or no image has a field of the filter.
+        """
+        from medlike.archive.search.facets import facets
+
+        with self.session(viewer) as session:
+            return facets(session, where, generation, most)
 
     @_repairing
     def codes(self, generation: int | None = None, codes: "Codes | None" = None) -> tuple[list[str], U8]:

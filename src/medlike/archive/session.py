@@ -14,9 +14,11 @@ from typing import TYPE_CHECKING, TypeVar, cast
 
 from medlike.archive.index.cell_sample import cell_sample
 from medlike.archive.index.checks import IndexDamaged
+from medlike.archive.index.columns import numbered
 from medlike.archive.index.index import View
 from medlike.archive.index.indexes import Indexes
 from medlike.archive.index.neighbours import LabelPairs, Vicinity
+from medlike.archive.index.segment import HASH_COLUMNS
 from medlike.archive.storage import upkeep
 from medlike.archive.storage.branches import Branch, branches
 from medlike.archive.storage.database import EACH, each
@@ -26,7 +28,7 @@ from medlike.archive.storage.pictures import StoredPictures
 from medlike.archive.storage.store import Store
 from medlike.archive.viewer import OWNER, Viewer
 from medlike.errors import QueryError
-from medlike.types import F32, U64, JsonObject
+from medlike.types import F32, I64, U64, JsonObject
 
 if TYPE_CHECKING:
     from medlike.archive.index.index import Index
@@ -131,6 +133,19 @@ class Loaded:
             view: The generation.
         """
         return self._of_view("cells", images, view, lambda: cell_sample(view))
+
+    def hash_numbers(self, images: "CodedImages", view: View) -> dict[str, list[I64]]:
+        """Return the keyed hashes of each part as numbers, by column; see `numbered`.
+
+        Args:
+            images: The images by the codes in question.
+            view: The generation.
+        """
+
+        def number() -> dict[str, list[I64]]:
+            return {name: numbered([part.segment.column(name) for part in view.parts]) for name in HASH_COLUMNS}
+
+        return self._of_view("hashes", images, view, number)
 
     def _of_view(self, name: str, images: "CodedImages", view: View, make: Callable[[], Made]) -> Made:
         """Return what was made of the latest view, or make it: searches of one generation follow each other."""

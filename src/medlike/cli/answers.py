@@ -43,6 +43,7 @@ def show(result: "Result", title: str | None = None) -> None:
             f"({remark(hit)}) {hit.metadata.get(facts[-1]) or ''}" if remark(hit) else hit.metadata.get(facts[-1]),
             hit.id[:SHORT] if narrow else hit.id,
             place(hit.source),
+            *([hit.member] if hit.member else []),
             *([f"+{hit.group_size - 1}" if hit.group_size > 1 else ""] if hit.group_size else []),
         )
         for hit in result.hits
@@ -52,8 +53,9 @@ def show(result: "Result", title: str | None = None) -> None:
     if meaning:
         rows = [(*row[:3], text, *row[3:]) for row, text in zip(rows, shares, strict=True)]
     grouped = ("others",) if any(hit.group_size for hit in result.hits) else ()
+    matched = ("member",) if any(hit.member for hit in result.hits) else ()
     measures = ("words", "places") if in_words else ("distance", "similarity")
-    head = ("rank", *measures, *meaning, *facts, "id", "source", *grouped)
+    head = ("rank", *measures, *meaning, *facts, "id", "source", *matched, *grouped)
     print_table(head, rows, whole={"rank", "distance", "similarity", "id"})
     if narrow and shares[0]:
         say(f"first hit: {shares[0]}")
@@ -114,7 +116,8 @@ def write_texts_csv(result: "TextResult") -> None:
 def write_csv(result: "Result") -> None:
     """Print a result as CSV."""
     in_words = result.weights is not None
-    head = (*FIELDS, "itself")
+    of_study = any(hit.member for hit in result.hits)
+    head = (*FIELDS, "itself", *(("member",) if of_study else ()))
     words_head = ("score", "words", "snippet") if in_words else ()
     rows: list[Sequence[object]] = [(*head, *words_head, "mirrored")]
     for hit in result.hits:
@@ -130,6 +133,7 @@ def write_csv(result: "Result") -> None:
                 place(hit.source),
                 *metadata,
                 "yes" if hit.itself else "",
+                *([hit.member] if of_study else []),
                 *([hit.score, " ".join(hit.words), hit.snippet or ""] if in_words else []),
                 "yes" if hit.mirrored else "",
             ]

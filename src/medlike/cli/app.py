@@ -14,6 +14,7 @@ from medlike.cli import (
     compare,
     demo,
     evaluate,
+    facets,
     fit,
     index,
     info,
@@ -47,7 +48,7 @@ def build() -> typer.Typer:
     )
     app.callback()(_root)
     for panel, commands in (
-        ("Search", (demo, index, search, listing, triage)),
+        ("Search", (demo, index, search, listing, facets, triage)),
         ("Measure", (evaluate, compare)),
         ("Train", (train, calibrate, commission)),
         ("Maintain an archive", (info, verify, remove, compact, backup, restore, reindex, fit, upgrade)),

@@ -31,6 +31,10 @@ medlike search query.dcm --archive archive/ --region 40,60,120,140 --sheet found
 
 medlike search --archive archive/ --id 1f0c... --group-by study --format json
 
+medlike search a.dcm b.dcm c.dcm --as-study --archive archive/
+
+medlike search --archive archive/ --id 1f0c... --like 20aa...,31b7... --unlike 9c44...
+
 medlike search --archive archive/ --text "left pleural effusion"
 
 medlike search query.dcm --archive archive/ --text "left pleural effusion" --weight image=2 --sheet found.png
@@ -44,8 +48,9 @@ medlike search --archive archive/ --receipt receipt.json
 
 # Options that only a search for images has. A receipt holds all of them but the sheet.
 _OF_IMAGES = {
-    "weights", "rank", "radius", "group_by", "exclude_own_patient", "orientations", "scales", "region_weight",
-    "region_distance", "region_turns", "shortlist", "codes", "sheet", "page",
+    "weights", "rank", "radius", "group_by", "collapse", "exclude_own_patient", "orientations", "scales",
+    "region_weight", "region_distance", "region_turns", "shortlist", "codes", "sheet", "page",
+    "like", "unlike",
 }  # fmt: skip
 _OF_REGIONS = {"orientations", "scales", "region_weight", "region_distance", "region_turns", "shortlist"}
 _IN_RECEIPT = _OF_IMAGES - {"sheet", "page"} | {"texts", "k", "where", "region"}
@@ -56,18 +61,25 @@ class QueryOptions:
     """What to search for: a file, a stored image, words, or words with one of these.
 
     Attributes:
-        query: The file of an image.
+        query: The file of an image, or files of several.
         id: The id of a stored image, or its first digits.
         text: Words.
         region: A box of the image: x0, y0, x1, y1, half-open, in its pixels.
+        as_study: If true, several files are images of one study.
+        like: Ids of stored images that hits are to be more like.
+        unlike: Ids of those that hits are to be less like.
         decoding: Where the file is decoded.
         texts: If true, stored texts are searched instead of images.
     """
 
     query: Annotated[
-        Path | None,
-        Option("The image to search for: DICOM, PNG, JPEG, TIFF, BMP or WebP.", metavar="QUERY", argument=True),
-    ] = None
+        tuple[Path, ...],
+        Option(
+            "The image to search for: DICOM, PNG, JPEG, TIFF, BMP or WebP. Several with --as-study.",
+            metavar="QUERY",
+            argument=True,
+        ),
+    ] = ()
     id: Annotated[
         str | None, Option("Use a stored image as the query: its id, or at least the first 4 digits of it.")
     ] = None
@@ -83,6 +95,20 @@ class QueryOptions:
             text=str,
         ),
     ] = None
+    as_study: Annotated[
+        bool,
+        Option(
+            "Search by several files of one study as one query. Hits are as near as the nearest file, grouped by study."
+        ),
+    ] = False
+    like: Annotated[
+        tuple[str, ...],
+        Option("Find images more like these stored ones. Repeatable.", metavar="ID,ID", text=list[str]),
+    ] = ()
+    unlike: Annotated[
+        tuple[str, ...],
+        Option("Find images less like these stored ones. Repeatable.", metavar="ID,ID", text=list[str]),
+    ] = ()
     decoding: Annotated[
         Literal["process", "inline"],
         Option("Decode QUERY in a worker process, which a harmful file cannot leave, or inline."),
@@ -92,7 +118,7 @@ class QueryOptions:
     @property
     def empty(self) -> bool:
         """Return True if there is nothing to search for."""
-        return self.query is None and self.id is None and self.text is None
+        return not self.query and self.id is None and self.text is None
 
 
 @dataclass(frozen=True)
@@ -143,7 +169,11 @@ def _weights(texts: list[str]) -> dict[str, float] | None:
     return weights or None
 
 
-@options_from_settings(QueryOptions, region=_box)
+def _ids(texts: list[str]) -> tuple[str, ...]:
+    return tuple(id.strip() for text in texts for id in text.split(","))
+
+
+@options_from_settings(QueryOptions, region=_box, like=_ids, unlike=_ids)
 @options_from_settings(SearchSettings, where=conditions, weights=_weights)
 @options_from_settings(SheetOptions)
 def search(
@@ -179,12 +209,17 @@ def search(
     ):
         if needed is None:
             refuse(context, dependent, f"it needs {name}")
-    if (query.empty and receipt is None) or (query.query is not None and query.id is not None):
+    if (query.empty and receipt is None) or (query.query and query.id is not None):
         raise typer.BadParameter(
             "give one query: a file, --id of a stored image, --text, or --receipt", param_hint="QUERY"
         )
-    if query.query is not None and not query.query.exists():
-        fail(f"{query.query} does not exist; give an image file, or --id of a stored image")
+    if len(query.query) > 1 and not query.as_study:
+        raise typer.BadParameter("for several files of one study as one query add --as-study", param_hint="QUERY")
+    if query.as_study and not query.query:
+        raise typer.BadParameter("give the files of the study", param_hint="--as-study")
+    for path in query.query:
+        if not path.exists():
+            fail(f"{path} does not exist; give an image file, or --id of a stored image")
     from medlike import Archive
     from medlike.archive.search.text_result import TextResult
     from medlike.cli.screen import note, print_json
@@ -228,16 +263,28 @@ def _search(opened: "Archive", query: QueryOptions, settings: SearchSettings) ->
     from medlike import Query
 
     id = None if query.id is None else full_id(opened, query.id)
+    like, unlike = ([full_id(opened, mark) for mark in marks] for marks in (query.like, query.unlike))
     try:
-        image_query = Query(query.query, id=id, region=query.region, text=query.text, decoding=query.decoding)
+        image_query = Query(
+            None if query.as_study or not query.query else query.query[0],
+            images=query.query if query.as_study else (),
+            id=id,
+            region=query.region,
+            text=query.text,
+            decoding=query.decoding,
+            like=like,
+            unlike=unlike,
+        )
     except QueryError as error:
         raise typer.BadParameter(str(error), param_hint="QUERY") from None
     try:
         if query.texts:
             return opened.nearest_texts(image_query, k=settings.k, where=settings.where)
-        return opened.search(image_query, **vars(settings))
+        # Hits of a study are grouped unless a caller says otherwise.
+        chosen = {name: value for name, value in vars(settings).items() if name != "group_by" or value is not None}
+        return opened.search(image_query, **chosen)
     except ImageError as error:
-        fail(f"{query.query}: {error}")
+        fail(str(error) if query.as_study else f"{query.query[0]}: {error}")
 
 
 def _read_receipt(file: Path) -> "JsonObject":

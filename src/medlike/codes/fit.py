@@ -113,6 +113,13 @@ class Fit:
         share(len(blocks), worker)
         return codes, vectors
 
+    def codes(self, vectors: I8) -> U8:
+        """Return codes of fitted vectors that are of no content vector: uint8 [N, K / 8] for int8 [N, M].
+
+        They differ by few bits from codes that `encode` makes before it rounds the vectors.
+        """
+        return pack(vectors[:, : len(self.rotation)].astype(np.float64) @ self._wide_rotation > 0)
+
     @cached_property
     def _wide_directions(self) -> F64:
         return self.directions.astype(np.float64)

@@ -41,7 +41,7 @@ def reranked(query: I8, members: I8, method: Method = "expansion", nearest: int 
     """Return the order of the members of a shortlist, best first.
 
     Args:
-        query: int8 [D], the content vector of the query.
+        query: int8 [D], the content vector of the query; or int8 [Q, D] of several images, the best of which counts.
         members: int8 [n, D], those of the members, in their order so far; n at most 1,000.
         method: How they are compared, as the module says.
         nearest: How many members each is joined with.
@@ -51,16 +51,21 @@ def reranked(query: I8, members: I8, method: Method = "expansion", nearest: int 
     """
     if len(members) < 2:
         return np.arange(len(members))
-    cosines = _cosines(np.concatenate([members, query[None]]))
-    scores = (_diffused if method == "diffusion" else _expanded)(cosines, nearest)
-    return np.argsort(-scores, kind="stable")
+    queries = np.atleast_2d(query)
+    cosines = _cosines(np.concatenate([members, queries]))
+    score = _diffused if method == "diffusion" else _expanded
+    scores = []
+    for at in range(len(members), len(cosines)):
+        rows = np.append(np.arange(len(members)), at)
+        scores.append(score(cosines[np.ix_(rows, rows)], nearest))
+    return np.argsort(-np.max(scores, axis=0), kind="stable")
 
 
 def original_first(query: I8, members: I8, order: I64, invariant: I16 | None) -> I64:
     """Return an order of members with the one first that the query is most likely an altered copy of.
 
     Args:
-        query: int8 [D], the fitted vector of the query.
+        query: int8 [D], the fitted vector of the query; or int8 [Q, D] of several images.
         members: int8 [n, D], those of the members.
         order: int64 [n], positions in `members`, best first; ties are decided by it.
         invariant: int16 [D, D], `Fit.invariant`. None leaves the order as it is.
@@ -68,11 +73,13 @@ def original_first(query: I8, members: I8, order: I64, invariant: I16 | None) ->
     if invariant is None or len(order) < 2:
         return order
     wide = invariant.astype(np.float64)
-    mapped = np.rint(np.concatenate([members[order], query[None]]).astype(np.float64) @ wide * 2.0**-_MAPPED)
-    products = mapped[:-1] @ mapped[-1]
+    vectors = np.concatenate([members[order], np.atleast_2d(query)])
+    mapped = np.rint(vectors.astype(np.float64) @ wide * 2.0**-_MAPPED)
+    count = len(order)
+    products = mapped[:count] @ mapped[count:].T
     squares = np.einsum("nd,nd->n", mapped, mapped)
-    cosines = products / np.sqrt(np.maximum(squares[:-1] * squares[-1], 1.0))
-    best = int(np.argmax(cosines))
+    cosines = products / np.sqrt(np.maximum(squares[:count, None] * squares[count:], 1.0))
+    best = int(np.argmax(cosines.max(axis=1)))
     return np.concatenate([order[best : best + 1], np.delete(order, best)])
 
 

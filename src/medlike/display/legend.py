@@ -12,6 +12,7 @@ LABEL = "share of pairs of this archive's patients, as similar as query and hit,
 NEARER = "share of this archive's images whose nearest image of another patient is no more similar than the hit"
 P = "share of the images the model knows that are at least as unusual as the query; low means outlier"
 USUAL = "mean similarity to the five nearest images of others that half of this archive's images around here exceed"
+INTERVAL = "95 % interval of the share of patients with this label near the query; what the archive holds, no diagnosis"
 
 
 def legend(results: Sequence[Result]) -> list[tuple[str, str]]:
@@ -32,5 +33,6 @@ def legend(results: Sequence[Result]) -> list[tuple[str, str]]:
         ("nearer here", NEARER, any(hit.neighbour_share is not None for hit in hits)),
         ("p", P, any(result.outlier is not None for result in results)),
         ("usual here", USUAL, any(each.alike is not None for each in judged)),
+        ("interval", INTERVAL, any(str(result.summary()) for result in results)),
     )
     return [(term, meaning) for term, meaning, used in terms if used]

@@ -177,6 +177,7 @@ def judgements(result: Result) -> list[tuple[str, bool]]:
         sentences.append((str(result.familiarity), result.familiarity.alike is False))
     elif result.unjudged is not None:
         sentences.append((result.unjudged, False))
+    sentences.append((str(result.summary()), False))
     return [(sentence, warns) for sentence, warns in sentences if sentence]
 
 

@@ -65,7 +65,7 @@ def regions(draw):
 
 
 @st.composite
-def encoded_queries(draw):
+def encoded_queries(draw, depth=1):
     local = draw(st.booleans())
     return EncodedQuery(
         draw(arrays.arrays(np.uint8, draw(st.sampled_from([0, 8, 64])))),
@@ -83,6 +83,9 @@ def encoded_queries(draw):
         warnings=tuple(draw(st.lists(words, max_size=2))),
         text=draw(maybe(text_queries())),
         copy=draw(maybe(words)),
+        like=tuple(draw(st.lists(words, max_size=2))),
+        unlike=tuple(draw(st.lists(words, max_size=2))),
+        members=tuple(draw(st.lists(encoded_queries(depth - 1), max_size=1))) if depth else (),
     )
 
 
@@ -108,6 +111,8 @@ def hits(draw, depth=1):
         snippet=draw(maybe(words)),
         agreement=draw(maybe(agreement)),
         itself=draw(st.booleans()),
+        member=draw(maybe(st.integers(1, 32))),
+        patient=draw(maybe(st.integers(1, 9))),
     )
 
 

@@ -14,7 +14,7 @@ def test_a_receipt_gives_the_same_answer_after_the_archive_has_changed(populatio
     search = population.archive.search
     for chosen in (
         {}, {"where": {"modality": "CT"}}, {"rank": "radius", "radius": 30}, {"group_by": "study", "k": 4},
-        {"include_self": True}, {"exclude_own_patient": True},
+        {"include_self": True}, {"exclude_own_patient": True}, {"collapse": "patient", "k": 4},
     ):  # fmt: skip
         before = search(Query(id=asked), **chosen)
         receipt = json.loads(json.dumps(before.receipt))
@@ -25,6 +25,8 @@ def test_a_receipt_gives_the_same_answer_after_the_archive_has_changed(populatio
         assert after.erased == 0
         assert not any("differs" in warning for warning in after.warnings)
         assert after.receipt["answer"] == receipt["answer"]
+        # Receipts from before there was a choice say nothing of it.
+        assert ("collapse" in receipt["settings"]) == ("collapse" in chosen)
 
 
 def test_a_receipt_says_how_many_images_were_erased_since(population):

@@ -13,6 +13,8 @@ from medlike.errors import QueryError
         ({"rank": "best"}, "content, radius, hamming"),
         ({"radius": -1}, "radius is -1"),
         ({"group_by": "patient"}, "series, study"),
+        ({"collapse": "study"}, "patient, duplicates"),
+        ({"collapse": "patient", "group_by": "study"}, "leave one of them out"),
         ({"nearest": 3}, "exclude_own_patient"),
         ({"where": {"age": {"above": 3}}}, "gte"),
         ({"generation": 99}, "generation 99"),

@@ -127,3 +127,29 @@ def usable(value: Json, number: bool) -> Value | None:
     if number:
         return None if math.isnan(float(value)) else float(value)
     return str(value)
+
+
+def numbered(columns: Sequence[Column]) -> list[NDArray[np.int64]]:
+    """Number the values of several columns of keyed hashes: equal values have the same number, in whichever column.
+
+    Two different ones of a million have the same number with a probability of 3e-8.
+
+    Returns:
+        int64 [values] for each column, below the number of all their values.
+    """
+    mixed = [_mixed(np.asarray(column.values)) for column in columns if len(column.values)]
+    if not mixed:
+        return [np.empty(0, np.int64) for _ in columns]
+    numbers = np.unique(np.concatenate(mixed), return_inverse=True)[1]
+    return np.split(numbers, np.cumsum([len(column.values) for column in columns])[:-1])
+
+
+def _mixed(hashes: NDArray[np.bytes_]) -> NDArray[np.uint64]:
+    """Return a number of 64 bits for each text of at most 32 bytes: uint64 [N]. They sort ten times as fast."""
+    words = np.ascontiguousarray(hashes.astype("S32")).view("<u8").reshape(-1, 4)
+    mixed = words[:, 0].copy()
+    for at in range(1, 4):
+        mixed ^= mixed >> np.uint64(29)
+        mixed *= np.uint64(0x9E3779B97F4A7C15)  # wraps around
+        mixed += words[:, at]
+    return mixed

@@ -41,7 +41,8 @@ class EncodedQuery:
     be left out. cells, mask: of the whole image, where the bundle has local codes; they are not in a receipt. size:
     width and height in pixels. warnings: about the query. text: what it asks in words; code and content are empty
     where it asks nothing else.
-    copy: id of the stored image that an image given is.
+    copy: id of the stored image that an image given is. like, unlike: ids of the marked images that moved content, and
+    under a fit code. members: the images of a query of several; all else is then of the least unusual one.
     """
 
     code: NDArray[np.uint8]
@@ -59,16 +60,32 @@ class EncodedQuery:
     warnings: tuple[str, ...] = ()
     text: TextQuery | None = None
     copy: str | None = None
+    like: tuple[str, ...] = ()
+    unlike: tuple[str, ...] = ()
+    members: "tuple[EncodedQuery, ...]" = ()
 
     @property
-    def itself(self) -> str | None:
-        """Return the id of the stored image that the query is, None if it is not stored."""
-        return self.id or self.copy
+    def itself(self) -> tuple[str, ...]:
+        """Return the ids of the stored images that the query is."""
+        return tuple(id for member in self.members or (self,) if (id := member.id or member.copy))
+
+    @property
+    def vectors(self) -> tuple[NDArray[np.uint8], NDArray[np.int8]]:
+        """Return code and content; of several images one row for each."""
+        if not self.members:
+            return self.code, self.content
+        codes, contents = zip(*((member.code, member.content) for member in self.members), strict=True)
+        return np.stack(codes), np.stack(contents)
 
     @property
     def in_words_only(self) -> bool:
         """Whether there is no image to compare with."""
         return not self.code.size
+
+    @property
+    def marked(self) -> bool:
+        """Whether marked images moved the query, so that it is no longer that of an image."""
+        return bool(self.like or self.unlike)
 
     def under(self, fit: "Fit | None") -> "EncodedQuery":
         """Return the query with the code and the fitted vector of a fit, given the bundle's own."""
@@ -87,6 +104,7 @@ class EncodedQuery:
             "mask": array_to_dict(self.mask),
             "warnings": list(self.warnings),
             "text_warnings": [] if self.text is None else list(self.text.warnings),
+            **({"members": [member.to_dict() for member in self.members]} if self.members else {}),
         }
 
     @classmethod
@@ -107,6 +125,7 @@ class EncodedQuery:
                 mask=array_from_dict(facts["mask"]),
                 warnings=tuple(str(warning) for warning in facts["warnings"]),
                 text=text,
+                members=tuple(cls.from_dict(member) for member in facts.get("members", ())),
             )
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise QueryError(f"this is no encoded query ({error}): give what `EncodedQuery.to_dict` made") from None
@@ -117,7 +136,7 @@ class EncodedQuery:
         The words of a query are in it as they were given.
         """
         return {
-            "kind": "text" if self.in_words_only else "image" if self.row is None else "id",
+            "kind": self._kind,
             "id": self.id,
             "row": self.row,
             "code": self.code.tobytes().hex(),
@@ -129,7 +148,15 @@ class EncodedQuery:
             "size": None if self.size is None else list(self.size),
             **({} if self.text is None else {"text": self.text.facts()}),
             **({} if self.copy is None else {"copy": self.copy}),
+            **({"members": [member.facts() for member in self.members]} if self.members else {}),
+            **({"like": list(self.like), "unlike": list(self.unlike)} if self.marked else {}),
         }
+
+    @property
+    def _kind(self) -> str:
+        if self.members:
+            return "images"
+        return "text" if self.in_words_only else "image" if self.row is None else "id"
 
     @classmethod
     def of_facts(cls, facts: Mapping[str, Json]) -> "EncodedQuery":
@@ -149,6 +176,9 @@ class EncodedQuery:
             size=None if facts["size"] is None else (int(facts["size"][0]), int(facts["size"][1])),
             text=text,
             copy=facts.get("copy"),
+            like=tuple(facts.get("like", ())),
+            unlike=tuple(facts.get("unlike", ())),
+            members=tuple(cls.of_facts(member) for member in facts.get("members", ())),
         )
 
 

@@ -50,12 +50,23 @@ def hits(
     sources = session.sources([image.id for image in shown.values()])
     texts = session.store.texts_of(rows)
     itself = encoded.itself
+    matches: list[int] | None = None
+    if encoded.members:
+        from medlike.archive.search.study_query import matched
+
+        matches = matched(view, everything, encoded.members).tolist()
     distances, similarities = _known(everything.distance), _known(everything.similarity)
     placed = template is not None or encoded.cells is not None
+    keys, numbers = _patients(view, everything), dict[bytes, int]()
     meanings = None if images is None else _meanings(session, images, view, similarities)
+
+    def patient(at: int) -> int | None:
+        key = keys[at]
+        return None if key is None else numbers.setdefault(key, len(numbers) + 1)
 
     def made(at: int, rank: int, others: tuple[Hit, ...] = (), size: int | None = None) -> Hit:
         image = shown[rows[at]]
+        compared = encoded if matches is None else encoded.members[matches[at]]
         return Hit(
             rank=rank,
             id=image.id,
@@ -66,10 +77,12 @@ def hits(
             others=others,
             group_size=size,
             size=(image.width, image.height),
-            itself=image.id == itself,
+            itself=image.id in itself,
+            member=None if matches is None else matches[at] + 1,
+            patient=patient(at),
             texts=texts.get(rows[at], {}),
             **({} if meanings is None else meanings[at]),
-            **(_place(view, encoded, template, everything, at, image) if placed else {}),
+            **(_place(view, compared, template, everything, at, image) if placed else {}),
         )
 
     shown_hits: list[Hit] = []
@@ -78,6 +91,8 @@ def hits(
         others: tuple[Hit, ...] = ()
         size = None
         if groups is not None:
+            if rows[at] in shown:
+                patient(at)  # numbered before those of its group
             stop, size = start + len(groups[at][0]), groups[at][1]
             behind = [other for other in range(start, stop) if rows[other] in shown]
             others = tuple(made(other, rank) for rank, other in enumerate(behind, 2))
@@ -128,6 +143,16 @@ def _rows(view: View, ranked: Candidates) -> list[int]:
         positions = ranked.position[inside]
         rows[inside] = part.segment.array("rows", positions)[positions]
     return rows.tolist()
+
+
+def _patients(view: View, ranked: Candidates) -> list[bytes | None]:
+    """Return the keyed hashes of the candidates' patients, None where they are not known."""
+    columns = [part.segment.column("patient") for part in view.parts]
+    keys: list[bytes | None] = []
+    for part, position in zip(ranked.part.tolist(), ranked.position.tolist(), strict=True):
+        code = int(columns[part].codes[position])
+        keys.append(columns[part].values[code - 1] if code else None)
+    return keys
 
 
 def _place(

@@ -40,6 +40,10 @@ def nearest_texts(
     query = query if isinstance(query, Query) else Query(image=query)
     if query.region is not None:
         raise QueryError("texts belong to whole images: leave the region out")
+    if query.images:
+        raise QueryError("texts are searched by one image: give image= instead of images=")
+    if query.like or query.unlike:
+        raise QueryError("marks move a search for images, not one for texts: leave like and unlike out")
     clock, view = Clock(), session.index.view(generation)
     _require(session)
     if settings.where:

@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medlike.archive.index.candidates import Candidates, Field, candidates, ordered, reduced, similarities
+from medlike.archive.search.study_ranking import members_for_study, rank_study
 from medlike.codes import hamming
 from medlike.codes.buckets import BITS
 from medlike.codes.reranking import SHORTLIST_IMAGES
@@ -51,7 +52,10 @@ class WholeRanking:
         known: Sequence[Answer] | None = None,
         invariant: I16 | None = None,
     ) -> None:
-        """Take the arguments of `rank`, and `Fit.invariant`; `mode` may be any order."""
+        """Take the arguments of `rank`, and `Fit.invariant`; `mode` may be any order.
+
+        Code and content may also be those of several images, one row for each (study_ranking.py).
+        """
         self.invariant = invariant
         self.fields, self.code, self.content = fields, code, content
         self.mode, self.radius, self.known = mode, radius, known
@@ -62,7 +66,10 @@ class WholeRanking:
         """Return the first k images."""
         shortlisted = self.mode in SHORTLISTED
         mode, depth = ("content", max(k, SHORTLIST_IMAGES)) if shortlisted else (self.mode, k)
-        ranked = rank(self.fields, self.code, self.content, depth, mode, self.radius, self.known)
+        if self.code.ndim == 2:
+            ranked = rank_study(self.fields, self.code, self.content, depth, mode, self.radius)
+        else:
+            ranked = rank(self.fields, self.code, self.content, depth, mode, self.radius, self.known)
         self.nearest = ranked if mode == "content" else None
         if shortlisted:
             if self._short is None:
@@ -72,7 +79,8 @@ class WholeRanking:
 
     def members(self, positions: Sequence[NDArray[np.int64]]) -> Candidates:
         """Return the images at given positions of each field that may be answered, in the order."""
-        chosen = members(self.fields, self.code, self.content, positions)
+        compare = members_for_study if self.code.ndim == 2 else members
+        chosen = compare(self.fields, self.code, self.content, positions)
         if self.radius is not None:
             chosen = chosen.take(chosen.distance <= self.radius)
         if self.mode not in SHORTLISTED:
@@ -97,7 +105,7 @@ class WholeRanking:
 
     def _contents(self, rows: Candidates) -> NDArray[np.int8]:
         """Return the content vectors of some rows: int8 [M, D]."""
-        vectors = np.empty((len(rows), len(self.content)), np.int8)
+        vectors = np.empty((len(rows), self.content.shape[-1]), np.int8)
         for number, field in enumerate(self.fields):
             inside = rows.part == number
             positions = rows.position[inside]

@@ -50,6 +50,8 @@ def receipt(
         unstated.add("region_distance")
     if encoded.region is None or encoded.region.turned is None:
         unstated.add("region_turns")
+    if settings.collapse is None:
+        unstated.add("collapse")
     stated = {name: value for name, value in asdict(settings).items() if name not in unstated}
     return {
         "archive": session.loaded.archive_id,

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from medlike.archive.search.familiarity import Familiarity
 from medlike.archive.search.plain import VERSION, array_from_dict, array_to_dict, require_version
 from medlike.archive.search.query import TITLE
+from medlike.archive.search.summary import HitSummary, summary
 from medlike.errors import InputError, QueryError
 from medlike.escaping import printable_json
 from medlike.types import Json, JsonObject
@@ -57,9 +58,12 @@ class Hit:
             Found for about nine of ten such copies, as far as the picture is not symmetric. False for a search by
             region, without local codes, and for a repeated search.
         label_share: Of pairs of the archive's patients that are as similar as query and hit, the share that has the
-            same label, 0 to 1. None for a search in words or by region, or if too few images have labels.
+            same label, 0 to 1. None for a search in words, by region or with marks, or if too few images have labels.
         neighbour_share: Share of the archive's images whose nearest image of another patient is no more similar than
             the hit, 0 to 1. None as for `label_share`, and where that is known, or below 100 patients.
+        member: Which of the query's several images the hit is most similar to: 1 for the first. None for other queries.
+        patient: Number of the patient among those of this result, from 1 in the order of the hits: images of one
+            patient have the same. It means nothing outside of the result. None if the patient is not known.
     """
 
     rank: int
@@ -84,15 +88,17 @@ class Hit:
     mirrored: bool = False
     label_share: float | None = None
     neighbour_share: float | None = None
+    member: int | None = None
+    patient: int | None = None
 
     def as_dict(self) -> JsonObject:
         """Return the hit for JSON, without the fields that do not apply.
 
         Returns:
             A dictionary. "others" and "group_size" are there if hits are grouped, "orientation" and "scale" with a
-            box, "label_share" or "neighbour_share" if one is known, "texts" if there are any, "score", "ranks",
-            "words" and "snippet" for a search with words, "itself" if the image is the query, and "mirrored" if the
-            query is its mirror image.
+            box, "label_share" or "neighbour_share" if one is known, "member" if the query has several images,
+            "texts" if there are any, "score", "ranks", "words" and "snippet" for a search with words, "itself" if the
+            image is the query, and "mirrored" if the query is its mirror image.
         """
         facts: JsonObject = {
             "rank": self.rank,
@@ -108,7 +114,7 @@ class Hit:
         for name in ("itself", "mirrored"):
             if getattr(self, name):
                 facts[name] = True
-        for name in ("label_share", "neighbour_share"):
+        for name in ("label_share", "neighbour_share", "member"):
             if getattr(self, name) is not None:
                 facts[name] = getattr(self, name)
         if self.texts:
@@ -155,7 +161,8 @@ class Hit:
         return cls(**values)
 
 
-_LATER = ("itself", "mirrored", "familiarity", "label_share", "neighbour_share")  # which earlier results lack
+# Which earlier results lack.
+_LATER = ("itself", "mirrored", "familiarity", "label_share", "neighbour_share", "member", "patient")
 _HIT_FIELDS = tuple(each.name for each in fields(Hit))
 
 
@@ -234,8 +241,8 @@ class Result(Answer[Hit]):
         query_size: Width and height of the query's image in pixels.
         query_text: The words of the query.
         weights: Weights of the fused rankings, by name, for a search with words.
-        familiarity: Whether anything in the archive is like the query's image. None for a search with words or by
-            region.
+        familiarity: Whether anything in the archive is like the query's image. None for a search with words, by
+            region or with marks.
         pictures: Pictures of query and hits while the archive is open. Neither pickled nor in `to_dict`.
     """
 
@@ -276,14 +283,31 @@ class Result(Answer[Hit]):
         kind = "a region" if self.query_text is None else "words"
         return f"Whether anything here is alike is judged for whole images only, not for {kind}"
 
+    def summary(self, field: str = "label", k: int | None = None) -> HitSummary:
+        """Return how many patients among the hits have which value of a field, with Wilson's 95 % intervals.
+
+        A patient counts once, with the most frequent value of its hits, that of the first where several are. It says
+        what the archive holds near the query, and is no diagnosis. The intervals take patients as drawn at random.
+
+        Args:
+            field: A field of `Hit.metadata`.
+            k: How many of the first hits count; all unless given. The query itself and the others of groups do not.
+
+        Raises:
+            QueryError: `k` is no number of hits.
+        """
+        return summary(self.hits, field, k)
+
     def as_dict(self) -> JsonObject:
         """Return the result for JSON.
 
         Returns:
             A dictionary. "weights" is there for a search with words; "familiarity" if it was judged, else "unjudged"
-            says why not.
+            says why not; "summary" if a hit has a label.
         """
         facts = super().as_dict()
+        if (counted := self.summary()).values:
+            facts["summary"] = counted.to_dict()
         if self.weights is not None:
             facts["weights"] = self.weights
         if self.familiarity is not None:

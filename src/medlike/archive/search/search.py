@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medlike.archive.index.candidates import Candidates, Field
-from medlike.archive.index.columns import Value
 from medlike.archive.index.filters import Condition, Filter
 from medlike.archive.index.index import Part, View
 from medlike.archive.index.known_fields import require_fields
@@ -19,7 +18,8 @@ from medlike.archive.index.segment import HASH_COLUMNS
 from medlike.archive.search.encoded_query import EncodedQuery, encode_queries, preload, query_picture, read_images
 from medlike.archive.search.familiarity import LOCAL, SHORTLIST, THRESHOLD, UNITS, Familiarity
 from medlike.archive.search.fusion import weights
-from medlike.archive.search.hits import Groups, hits
+from medlike.archive.search.grouping import carriers, folded, grouped
+from medlike.archive.search.hits import hits
 from medlike.archive.search.query import Query
 from medlike.archive.search.query_in_words import QueryInWords
 from medlike.archive.search.ranking import SHORTLISTED, Answer, WholeRanking, rank, reach
@@ -60,19 +60,43 @@ def search_many(session: "Session", queries: Sequence[object], **settings: objec
     if chosen.where:
         require_fields(chosen.where, session.store, view.parts)
     prepared = [query if isinstance(query, Query) else Query(image=query) for query in queries]
-    preload(session, prepared)
+    singles = [member for query in prepared for member in query.members]
+    preload(session, singles)
     clock.stage("encode")
-    pictures = read_images(session, prepared)
+    pictures = _read(session, prepared)
     clock.stage("read")
     turned = chosen.orientations == ORIENTATIONS and chosen.region_turns == "encoded"
-    encoded = encode_queries(session, prepared, pictures, view, chosen.exclude_own_patient, turned)
+    encoded = encode_queries(session, singles, pictures, view, chosen.exclude_own_patient, turned)
     encoded = [query.under(images.fit) for query in encoded]
+    if any(query.like or query.unlike for query in prepared):
+        from medlike.archive.search.marks import moved
+
+        encoded = moved(session, images.fit, view, singles, encoded)
+    if any(query.images for query in prepared):
+        from medlike.archive.search.study_query import as_studies
+
+        encoded, pictures = as_studies(prepared, encoded, pictures)
     clock.stage("encode")
-    results = _answer(session, images, view, encoded, chosen, clock)
+    if any(query.members for query in encoded):
+        of_study = chosen if "group_by" in settings or chosen.grouped else replace(chosen, group_by="study")
+        each = [of_study if query.members else chosen for query in encoded]
+        results = [
+            _answer(session, images, view, [query], own, clock)[0] for query, own in zip(encoded, each, strict=True)
+        ]
+    else:
+        results = _answer(session, images, view, encoded, chosen, clock)
     return [
         _with_pictures(session, result, query.id, image)
         for result, query, image in zip(results, encoded, pictures, strict=True)
     ]
+
+
+def _read(session: "Session", queries: Sequence[Query]) -> "list[Image | None]":
+    if not any(query.images for query in queries):
+        return read_images(session, queries)
+    from medlike.archive.search.study_query import read_members
+
+    return [image for query in queries for image in read_members(session, query)]
 
 
 def repeat(session: "Session", stated: Mapping[str, Json]) -> Result:
@@ -86,7 +110,8 @@ def repeat(session: "Session", stated: Mapping[str, Json]) -> Result:
     chosen, encoded = recalled(session, stated)
     images = session.indexes.coded(fit_of(session, stated))
     layout = images.index.layout
-    if not encoded.in_words_only and (8 * len(encoded.code), len(encoded.content)) != (layout.bits, layout.content):
+    widths = {(8 * len(each.code), len(each.content)) for each in (encoded, *encoded.members)}
+    if not encoded.in_words_only and widths != {(layout.bits, layout.content)}:
         raise QueryError("the code of this receipt is not one of its bundle and fit: give the `receipt` of a result")
     result = _answer(session, images, images.index.view(chosen.generation), [encoded], chosen, Clock())[0]
     return compared(session, stated, _with_pictures(session, result, encoded.id))
@@ -145,7 +170,7 @@ def _answer(
             image = RegionRanking(fields_of[number], query, template, settings.rank, weight, shortlist)
         elif not query.in_words_only:
             image = whole = WholeRanking(
-                fields_of[number], query.code, query.content, settings.rank, radius, known[number], invariant
+                fields_of[number], *query.vectors, settings.rank, radius, known[number], invariant
             )
         texts = None
         if query.text is not None:
@@ -154,17 +179,19 @@ def _answer(
         ranking = image if texts is None else texts.ranking
         assert ranking is not None
         nearest: Candidates | None = None
-        if settings.group_by is None:
+        if not settings.grouped:
             ranked, groups = ranking.first(_depth(settings)), None
-            nearest = None if whole is None or settings.radius is not None else whole.nearest
+            nearest = None if whole is None or settings.radius is not None or query.members else whole.nearest
             ranked = ranked.take(slice(0, settings.k))
         else:
-            ranked, groups = _grouped(ranking, fields_of[number], settings)
+            ranked, groups = (folded if settings.collapse == "duplicates" else grouped)(
+                ranking, fields_of[number], settings
+            )
         if texts is None and isinstance(image, RegionRanking):
             ranked = image.shown(ranked)
             groups = None if groups is None else [(image.shown(others), size) for others, size in groups]
         judged: Familiarity | None = None
-        if query.text is None and query.region is None:
+        if query.text is None and query.region is None and not query.marked:
             fields, narrowed = fields_of[number], filter is not None
             judged = _familiarity(session, images, view, fields, query, nearest, narrowed)
         answers.append((template, ranked, groups, texts, judged))
@@ -173,7 +200,8 @@ def _answer(
     results = []
     for query, (template, ranked, groups, texts, judged) in zip(encoded, answers, strict=True):
         if texts is None:
-            shown = hits(session, view, query, template, ranked, groups, images if template is None else None)
+            judging = images if template is None and not query.marked else None
+            shown = hits(session, view, query, template, ranked, groups, judging)
         else:
             others_shown = None if groups is None else [(texts.shown(others), size) for others, size in groups]
             shown = texts.explained(hits(session, view, query, template, texts.shown(ranked), others_shown))
@@ -222,10 +250,10 @@ def _familiarity(
         filtered: If true, a filter chose the fields.
     """
     if nearest is None:
-        nearest = rank(fields, query.code, query.content, SHORTLIST + 1)
-    others = nearest.take(slice(0, SHORTLIST + 1))
-    if query.itself is not None:
-        others = others.take((others.ids != np.frombuffer(bytes.fromhex(query.itself), ">u8")).any(axis=1))
+        nearest = rank(fields, query.code, query.content, SHORTLIST + max(1, len(query.itself)))
+    others = nearest.take(slice(0, SHORTLIST + max(1, len(query.itself))))
+    for id in query.itself:
+        others = others.take((others.ids != np.frombuffer(bytes.fromhex(id), ">u8")).any(axis=1))
     nearest_few = np.sort(others.similarity[:SHORTLIST])[::-1][:NEAREST].astype(np.float64)
     similarity = float(np.float32(nearest_few.sum() / len(nearest_few))) if len(nearest_few) else None
     vicinity = session.loaded.vicinity(images, view)
@@ -271,8 +299,9 @@ def _narrowed(base: Field, query: EncodedQuery, settings: SearchSettings) -> Fie
     if query.row is not None and not settings.include_self:
         base = base.without(base.part.positions(query.row))
     if settings.exclude_own_patient:
-        for name, value in query.own.items():
-            base = base.without(_carriers(base.part, name, value))
+        for member in query.members or (query,):
+            for name, value in member.own.items():
+                base = base.without(carriers(base.part, name, value))
     return base
 
 
@@ -293,21 +322,12 @@ def _usual_radius(bits: int) -> int:
     return bits // 8
 
 
-def _carriers(part: Part, name: str, value: Value) -> NDArray[np.int64]:
-    """Positions of a part's rows that have a value in a column."""
-    column = part.segment.column(name)
-    code = column.code(value)
-    if not code:
-        return np.empty(0, np.int64)
-    return np.flatnonzero(column.codes[: part.rows] == column.codes.dtype.type(code))
-
-
 def _first(
     made: Sequence[list[Field]], encoded: Sequence[EncodedQuery], settings: SearchSettings, radius: int | None
 ) -> Sequence[list[Answer] | None]:
     """Return the nearest rows of each part for all queries at once, where one scan can serve them all."""
     alone = [None] * len(encoded)
-    if len(encoded) < 2 or settings.rank in ("radius", "exact") or settings.group_by is not None:
+    if len(encoded) < 2 or settings.rank in ("radius", "exact") or settings.grouped:
         return alone
     if any(query.region is not None or query.text is not None for query in encoded):
         return alone
@@ -321,37 +341,6 @@ def _first(
         for answers, answer in zip(first, nearest, strict=True):
             answers.append(answer)
     return first
-
-
-def _grouped(
-    ranking: Ranking, made: Sequence[Field], settings: SearchSettings
-) -> tuple[Candidates, Groups]:
-    """The best of each study or series, and for each its other images in the same order, and their number."""
-    name = settings.group_by or ""
-    depth = 4 * settings.k
-    while True:
-        ranked = ranking.first(depth)
-        keys = [
-            made[part].part.segment.column(name).value(int(at))
-            for part, at in zip(ranked.part, ranked.position, strict=True)
-        ]
-        best: dict[Value, int] = {}
-        for at, key in enumerate(keys):
-            # An image without a study is one of its own.
-            best.setdefault(at if key is None else key, at)
-        if len(best) >= settings.k or len(ranked) < depth:
-            break
-        depth *= 4
-    chosen = sorted(best.values())[: settings.k]
-    groups: Groups = []
-    for at in chosen:
-        key = keys[at]
-        if key is None:
-            groups.append((ranked.take(slice(0, 0)), 1))
-            continue
-        members = ranking.members([_carriers(field.part, name, key) for field in made])
-        groups.append((members.take(slice(1, 1 + settings.others)), len(members)))
-    return ranked.take(np.asarray(chosen, np.int64)), groups
 
 
 def _listed(hit: Hit) -> list[object]:

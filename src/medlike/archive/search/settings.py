@@ -10,6 +10,7 @@ from medlike.option import Option
 Rank = Literal["content", "radius", "hamming", "shortlist", "exact", "neighbours"]
 DEFAULT_RANK: Rank = "neighbours"
 Grouping = Literal["series", "study"]
+Collapse = Literal["patient", "duplicates"]
 Codes = Literal["fitted", "trained"]
 RegionDistance = Literal["standardised", "share"]
 RegionTurns = Literal["encoded", "rearranged"]
@@ -30,6 +31,9 @@ class SearchSettings:
         radius: Largest distance of a hit, in bits; an eighth of the bits for rank="radius" unless given.
         group_by: "series" or "study": return the best image of each, with the best of its other images.
         others: How many other images of a group to return.
+        collapse: "patient" returns the best image of each patient, as `group_by` does of a study. "duplicates" returns
+            the best of images with nearly the same picture, by their local codes; its group are the others among the
+            same 1,000 images of the ranking. Not with `group_by`.
         exclude_own_patient: If true, leave out images of the query's own patient.
         include_self: If true, a query by id can return that image itself.
         generation: Search as of an earlier generation.
@@ -71,6 +75,10 @@ class SearchSettings:
     radius: Annotated[int | None, Option("Return only hits within this many bits.", min=0)] = None
     group_by: Annotated[Grouping | None, Option("Return one hit for each series or study: its best image.")] = None
     others: int = 10
+    collapse: Annotated[
+        Collapse | None,
+        Option("Return one hit for each patient, or for each of the pictures that are nearly the same (duplicates)."),
+    ] = None
     exclude_own_patient: Annotated[bool, Option("Leave out images of the query's patient.")] = False
     include_self: bool = False
     generation: int | None = None
@@ -136,6 +144,9 @@ class SearchSettings:
             _at_least("shortlist", self.shortlist, 1, "give a number of images")
         _one_of("rank", self.rank, get_args(Rank))
         _one_of("group_by", self.group_by, (None, *get_args(Grouping)))
+        _one_of("collapse", self.collapse, (None, *get_args(Collapse)))
+        if self.collapse is not None and self.group_by is not None:
+            raise QueryError(f"collapse is {self.collapse!r} and group_by {self.group_by!r}: leave one of them out")
         _one_of("orientations", self.orientations, (8, 1))
         _one_of("scales", self.scales, (3, 1))
         if not 0 < self.region_weight <= 1:
@@ -148,6 +159,11 @@ class SearchSettings:
             weights(self.weights)
         if self.where is not None:
             conditions(self.where)
+
+    @property
+    def grouped(self) -> bool:
+        """Return True if a hit stands for several images."""
+        return self.group_by is not None or self.collapse is not None
 
     @classmethod
     def of(cls, **values: Any) -> "SearchSettings":
@@ -171,6 +187,7 @@ class SearchKeywords(TypedDict, total=False):
     radius: int | None
     group_by: Grouping | None
     others: int
+    collapse: Collapse | None
     exclude_own_patient: bool
     include_self: bool
     generation: int | None
