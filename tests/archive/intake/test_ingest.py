@@ -2,6 +2,7 @@
 
 import csv
 import tracemalloc
+from statistics import median
 
 import numpy as np
 import pytest
@@ -236,7 +237,8 @@ def test_memory_does_not_grow_with_the_number_of_files(archive, pictures, monkey
         archive.add(folder, progress=watch)
     finally:
         tracemalloc.stop()
-    early, late = max(peaks[1:4]), max(peaks[-4:])
+    # Medians: what grows with the files is in every later peak, while one group may wait for a busy processor.
+    early, late = median(peaks[1:6]), median(peaks[-5:])
     assert len(peaks) >= 10 and late < early * 1.3, peaks
 
 
