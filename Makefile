@@ -47,7 +47,7 @@ $(CORE): pyproject.toml | $(BIN)/python
 
 $(DEV): research/pyproject.toml $(CORE)
 	$(PIP) $(TORCH)
-	$(PIP) -e ".[train,text,report,test,docs,dev]" -e "research[bench]"
+	$(PIP) -e ".[train,text,service,client,report,test,docs,dev]" -e "research[bench]"
 	$(PIP) --no-deps --upgrade --target $(VENV)/open-clip $(OPEN_CLIP)
 	@touch $@
 

@@ -205,6 +205,16 @@ class Archive:
         return self._path
 
     @property
+    def id(self) -> str:
+        """Return 32 hex digits that name the archive; a restored backup keeps them."""
+        return self._folder.archive_id
+
+    @property
+    def generation(self) -> int:
+        """Return the newest generation, which each commit raises."""
+        return self._store.generation()
+
+    @property
     def bundle(self) -> BundleFacts:
         """Return the facts of the image bundle in use: name, digest, widths, and where it is."""
         return self._folder.bundle

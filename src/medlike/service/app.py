@@ -1,0 +1,58 @@
+"""The application: routes, and what every request passes on its way to them."""
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.responses import Response
+
+from medlike import __version__
+from medlike.service import problems
+from medlike.service.access import Access, Guard
+from medlike.service.collections import Collections
+from medlike.service.context import Service
+from medlike.service.limits import Limits
+from medlike.service.requests import Requests, request_id
+from medlike.service.routes import archives, health
+
+PREFIX = "/api/v1"
+ROUTERS = (archives.router, health.router)
+DESCRIPTION = "Find medical images like this one. A research tool, not a medical device."
+
+
+def create_app(collections: Collections, access: Access, limits: Limits | None = None) -> FastAPI:
+    """Return the ASGI application of a process.
+
+    Args:
+        collections: The archives; the caller closes them.
+        access: Who may ask.
+        limits: What a request may ask for at most.
+    """
+    app = FastAPI(
+        title="medlike", version=__version__, description=DESCRIPTION, openapi_url=f"{PREFIX}/openapi.json",
+        docs_url=None, redoc_url=None,
+        middleware=[Middleware(Requests), Middleware(Guard, access=access)],
+    )  # fmt: skip
+    app.state.service = Service(collections, limits or Limits())
+    for router in ROUTERS:
+        app.include_router(router, prefix=PREFIX)
+    app.add_exception_handler(HTTPException, _refused)
+    app.add_exception_handler(RequestValidationError, _invalid)
+    return app
+
+
+def _refused(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    detail = {
+        404: f"there is nothing at {request.url.path}: {PREFIX}/openapi.json lists what there is",
+        405: f"{request.method} is not allowed here: {PREFIX}/openapi.json lists what is",
+    }.get(error.status_code, str(error.detail))
+    return problems.problem(error.status_code, detail, request_id(request.scope), headers=error.headers)
+
+
+def _invalid(request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    first = error.errors()[0]
+    place = ".".join(str(part) for part in first["loc"] if part != "body") or "the body"
+    detail = f"{place}: {first['msg']}"
+    return problems.problem(422, detail, request_id(request.scope), error="QueryError")
