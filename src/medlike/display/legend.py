@@ -33,6 +33,6 @@ def legend(results: Sequence[Result]) -> list[tuple[str, str]]:
         ("nearer here", NEARER, any(hit.neighbour_share is not None for hit in hits)),
         ("p", P, any(result.outlier is not None for result in results)),
         ("usual here", USUAL, any(each.alike is not None for each in judged)),
-        ("interval", INTERVAL, any(str(result.summary()) for result in results)),
+        ("interval", INTERVAL, any(str(result.summary()) for result in results if not result.is_outlier)),
     )
     return [(term, meaning) for term, meaning, used in terms if used]

@@ -153,8 +153,7 @@ def seen(result: Result) -> str:
     """Return the title of the query, with the modality it was judged as unless it is an outlier."""
     if result.in_words_only:
         return "Query in words"
-    strange = result.outlier is not None and result.outlier["is_outlier"]
-    return f"Query, seen as {result.modality}" if result.modality and not strange else "Query"
+    return f"Query, seen as {result.modality}" if result.modality and not result.is_outlier else "Query"
 
 
 def verdict(outlier: JsonObject | None) -> str:
@@ -170,14 +169,15 @@ def verdict(outlier: JsonObject | None) -> str:
 
 def judgements(result: Result) -> list[tuple[str, bool]]:
     """Return the sentences on query and archive, each with whether it is a warning."""
-    sentences = [(verdict(result.outlier), bool(result.outlier and result.outlier["is_outlier"]))]
+    sentences = [(verdict(result.outlier), result.is_outlier)]
     if result.outlier is None and result.query_size is not None:
         sentences = [("No verdict on the query: the bundle judges no outliers", False)]
     if result.familiarity is not None:
         sentences.append((str(result.familiarity), result.familiarity.alike is False))
     elif result.unjudged is not None:
         sentences.append((result.unjudged, False))
-    sentences.append((str(result.summary()), False))
+    if not result.is_outlier:
+        sentences.append((str(result.summary()), False))
     return [(sentence, warns) for sentence, warns in sentences if sentence]
 
 

@@ -174,3 +174,19 @@ def test_the_table_says_what_the_similarity_means(population, monkeypatch, capsy
     shown = capsys.readouterr().out
     assert ("meaning" in shown) == (width == 200)
     assert f"{100 * result[0].label_share:.0f} % share a label" in shown
+
+
+def test_of_an_outlier_nothing_is_said_that_was_measured_on_known_images(population):
+    ids = patients(population, 150, ["mass", "nodule"])
+    known = population.archive.search(Query(id=ids[0]), k=3)
+    assert known[0].label_share is not None and "summary" in known.as_dict()
+    population.store.connection.execute("UPDATE encodings SET outlier_score = 9.0, outlier_p = 0.001")
+    judged = population.archive.search(Query(id=ids[0]), k=3)
+    assert judged.is_outlier and not known.is_outlier
+    assert [hit.id for hit in judged] == [hit.id for hit in known]
+    assert all(hit.label_share is None and hit.neighbour_share is None for hit in judged)
+    assert "summary" not in judged.as_dict()
+    assert ("interval", legend.INTERVAL) not in legend.legend([judged])
+    assert not any("patients nearest" in sentence for sentence, _ in sheet.judgements(judged))
+    assert any("patients nearest" in sentence for sentence, _ in sheet.judgements(known))
+    assert judged.summary().values  # whoever asks for it gets it

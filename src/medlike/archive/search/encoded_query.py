@@ -83,6 +83,11 @@ class EncodedQuery:
         return not self.code.size
 
     @property
+    def is_outlier(self) -> bool:
+        """Return True if the bundle judges the query's image to be an outlier."""
+        return bool(self.outlier and self.outlier["is_outlier"])
+
+    @property
     def marked(self) -> bool:
         """Whether marked images moved the query, so that it is no longer that of an image."""
         return bool(self.like or self.unlike)

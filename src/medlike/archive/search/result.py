@@ -271,6 +271,11 @@ class Result(Answer[Hit]):
         return None if self.pictures is None else self.pictures.hit(id)
 
     @property
+    def is_outlier(self) -> bool:
+        """Return True if the query's image is an outlier: then nothing is said of what its neighbours' labels mean."""
+        return bool(self.outlier and self.outlier["is_outlier"])
+
+    @property
     def in_words_only(self) -> bool:
         """Return True if the query had words and no image."""
         return self.query_text is not None and self.receipt.get("query", {}).get("kind") == "text"
@@ -303,10 +308,10 @@ class Result(Answer[Hit]):
 
         Returns:
             A dictionary. "weights" is there for a search with words; "familiarity" if it was judged, else "unjudged"
-            says why not; "summary" if a hit has a label.
+            says why not; "summary" if a hit has a label and the query is no outlier.
         """
         facts = super().as_dict()
-        if (counted := self.summary()).values:
+        if (counted := self.summary()).values and not self.is_outlier:
             facts["summary"] = counted.to_dict()
         if self.weights is not None:
             facts["weights"] = self.weights

@@ -200,7 +200,8 @@ def _answer(
     results = []
     for query, (template, ranked, groups, texts, judged) in zip(encoded, answers, strict=True):
         if texts is None:
-            judging = images if template is None and not query.marked else None
+            # What similarities mean was measured on images that the model can judge.
+            judging = images if template is None and not query.marked and not query.is_outlier else None
             shown = hits(session, view, query, template, ranked, groups, judging)
         else:
             others_shown = None if groups is None else [(texts.shown(others), size) for others, size in groups]
