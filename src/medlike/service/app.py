@@ -7,8 +7,8 @@ from starlette.middleware import Middleware
 from starlette.responses import Response
 
 from medlike import __version__
-from medlike.service import problems
-from medlike.service.access import Access, Guard
+from medlike.service import document, problems
+from medlike.service.access import OPEN, Access, Guard
 from medlike.service.collections import Collections
 from medlike.service.context import Service
 from medlike.service.limits import Limits
@@ -36,6 +36,7 @@ def create_app(collections: Collections, access: Access, limits: Limits | None =
     app.state.service = Service(collections, limits or Limits())
     for router in ROUTERS:
         app.include_router(router, prefix=PREFIX)
+    document.complete(app, OPEN)
     app.add_exception_handler(HTTPException, _refused)
     app.add_exception_handler(RequestValidationError, _invalid)
     return app
