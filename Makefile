@@ -5,8 +5,8 @@
 #             drawing of the rooms from the imports
 # make faults FOLDER=...   which inputs of a folder are read right, refused or read wrong
 # make soak   two thousand generated DICOM files against independent decoders, twenty thousand damaged files, every
-#             write of every command on a full disk, kills, power cuts, and a thousand flipped bits; figures go into
-#             docs/reliability.md (some hours)
+#             write of every command on a full disk, kills, power cuts, a thousand flipped bits, and ten minutes of use
+#             of a service; figures go into docs/reliability.md (some hours)
 # make docs-site   build the documentation as a site that works offline, in build/site
 # make crash  a thousand kills and a thousand power cuts on an archive, and every operation with each call that syncs
 #             switched off in turn (about half an hour)
@@ -94,6 +94,7 @@ soak: $(DEV)
 	$(BIN)/python tests/archive/crash/kills.py --runs 1000 --figures docs/reliability.md
 	$(BIN)/python tests/archive/crash/powerloss.py --cuts 1000 --figures docs/reliability.md
 	$(BIN)/python tests/archive/crash/flips.py --flips 1000 --figures docs/reliability.md
+	$(BIN)/python tests/service/soak.py --minutes 10 --figures docs/reliability.md
 
 docs-site: $(CORE)
 	$(PIP) -e ".[docs]"
