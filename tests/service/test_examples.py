@@ -22,7 +22,8 @@ _METHOD = re.compile(r"-X ([A-Z]+)")
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory):
     """`medlike serve --demo` in processes of its own."""
-    with running("--demo", cwd=tmp_path_factory.mktemp("demo")) as service:
+    folder = tmp_path_factory.mktemp("demo")
+    with running("--demo", cwd=folder, environment={"XDG_CACHE_HOME": str(folder)}) as service:
         yield service
 
 
