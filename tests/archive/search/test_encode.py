@@ -142,7 +142,7 @@ class Stranger:
 
 
 def test_a_viewer_without_filters_learns_nothing_from_true_identifiers(filled, scan):
-    archive, others = filled
+    archive, _ = filled
     mine = scan("mine.dcm", seed=3, PatientID="P-1")
     archive.add(mine, pixels="copy")
     other = scan("other.dcm", seed=4, PatientID="P-1")

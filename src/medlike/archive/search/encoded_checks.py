@@ -87,9 +87,9 @@ def _reason(session: "Session", encoded: EncodedQuery, widths: tuple[int, int]) 
 def _cells_fit(encoded: EncodedQuery, bits: int | None) -> bool:
     cells, mask = encoded.cells, encoded.mask
     shape = (GRID, GRID, (bits or 0) // 64)
-    if mask is not None and not (mask.dtype == "bool" and mask.shape == shape[:2]):
-        return False
-    return cells is None or (mask is not None and cells.dtype == "uint64" and cells.shape == shape)
+    if cells is None or mask is None:
+        return cells is None
+    return cells.dtype == "uint64" and cells.shape == shape and mask.dtype == "bool" and mask.shape == shape[:2]
 
 
 def _region_fits(region: Region, bits: int | None) -> bool:
