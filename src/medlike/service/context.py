@@ -1,15 +1,22 @@
 """What a route knows: the archives, the limits, and who sends the request."""
 
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Annotated, cast
+from functools import cached_property
+from typing import Annotated, TypeVar, cast
 
 from fastapi import Depends, Query, Request
 
 from medlike.archive.archive import Archive
 from medlike.archive.viewer import OWNER, Private, Viewer
+from medlike.service.audit import Audited, Unnamed, log_of
 from medlike.service.collections import Collection, Collections, Role
 from medlike.service.limits import Limits
+from medlike.service.problems import Problem
 
+T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Service:
@@ -22,6 +29,21 @@ class Service:
 
     collections: Collections
     limits: Limits
+
+    @cached_property
+    def searching(self) -> ThreadPoolExecutor:
+        """Return the threads that search: as many as may at once, each of which keeps its connections open."""
+        return ThreadPoolExecutor(self.limits.searches, "search")
+
+
+async def in_search_thread(service: Service, work: Callable[[], T]) -> T:
+    """Return what a function returns in a thread that searches, once one is free.
+
+    Args:
+        service: What the requests of a process share.
+        work: The function.
+    """
+    return await asyncio.get_running_loop().run_in_executor(service.searching, work)
 
 
 class Peer:
@@ -55,6 +77,22 @@ class Target:
     def viewer(self) -> Viewer:
         """Return what the sender may see of the private part."""
         return OWNER if self.role == "owner" else Peer()
+
+    def viewer_for(self, sources: bool, request_id: str) -> Viewer:
+        """Return what an answer may show of the private part; readings of sources are recorded.
+
+        Args:
+            sources: If true, the request asks where images came from.
+            request_id: The id of the request.
+
+        Raises:
+            Problem: 403 if another service asks for sources.
+        """
+        if self.role != "owner":
+            if sources:
+                raise Problem(403, "only the owner of the archive sees where images came from: leave sources out")
+            return Peer()
+        return Audited(log_of(self.archive.path), request_id, self.role) if sources else Unnamed()
 
 
 def service_of(request: Request) -> Service:
