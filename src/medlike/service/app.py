@@ -7,8 +7,9 @@ from starlette.middleware import Middleware
 from starlette.responses import Response
 
 from medlike import __version__
-from medlike.service import problems
+from medlike.service import pages, problems
 from medlike.service.access import Access, Guard
+from medlike.service.bounds import Bounds
 from medlike.service.collections import Collections
 from medlike.service.context import Service
 from medlike.service.limits import Limits
@@ -28,14 +29,19 @@ def create_app(collections: Collections, access: Access, limits: Limits | None =
         access: Who may ask.
         limits: What a request may ask for at most.
     """
+    limits = limits or Limits()
     app = FastAPI(
         title="medlike", version=__version__, description=DESCRIPTION, openapi_url=f"{PREFIX}/openapi.json",
         docs_url=None, redoc_url=None,
-        middleware=[Middleware(Requests), Middleware(Guard, access=access)],
+        middleware=[
+            Middleware(Requests), Middleware(Bounds, limits=limits), Middleware(Guard, access=access)
+        ],
     )  # fmt: skip
-    app.state.service = Service(collections, limits or Limits())
+    app.state.service = Service(collections, limits)
     for router in ROUTERS:
         app.include_router(router, prefix=PREFIX)
+    if access.owner is not None:
+        app.include_router(pages.router)
     app.add_exception_handler(HTTPException, _refused)
     app.add_exception_handler(RequestValidationError, _invalid)
     return app

@@ -16,6 +16,9 @@ class Limits:
         header_seconds: Longest time in which the head of a request must arrive.
         searches: Most searches that one worker computes at once; others wait.
         requests: Most requests that one worker holds at once; others are answered 503.
+        connections: Most connections that one worker holds at once; others are answered 503.
+        address: Longest address of a request with its query, bytes.
+        head: Most bytes of all headers.
     """
 
     body: int = 512 << 20
@@ -26,3 +29,6 @@ class Limits:
     header_seconds: float = 20.0
     searches: int = 4
     requests: int = 1024
+    connections: int = 4096
+    address: int = 8192
+    head: int = 32768

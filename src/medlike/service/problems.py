@@ -34,6 +34,7 @@ TITLES = {
     411: "The length of the body is not given",
     412: "The image has changed",
     413: "The body is too large",
+    414: "The address is too long",
     415: "The body is of a kind that is not accepted",
     416: "The range lies outside of the content",
     422: "The request cannot be answered",
