@@ -108,17 +108,35 @@ def remote(place: str | None) -> bool:
     return place is not None and is_address(place)
 
 
-def opened(place: str | None) -> "Archive | Client":
+def opened(place: str | None, wait: float = 0.0) -> "Archive | Client":
     """Open an archive, in a folder or held by a service. The owner's client shows where images came from.
+
+    Args:
+        place: The folder or the address.
+        wait: Seconds to wait for another writer, as typed.
 
     Raises:
         MissingExtra: It is held by a service, and httpx is not installed.
+        InputError: The address is none.
+        typer.BadParameter: The address on the command line holds a token, or `wait` is given with an address.
         ArchiveError: There is no archive in the folder.
     """
     from medlike import Archive, Client
 
     if place is not None and remote(place):
-        return Client(place, sources=True)
+        from medlike.cluster.address import Address
+
+        address = Address.of(place)
+        if address.token is not None and place != os.environ.get("MEDLIKE_ARCHIVE"):
+            raise typer.BadParameter(
+                "the address holds the token, and other users of this machine see what you type here: set "
+                "MEDLIKE_TOKEN to it, and leave it out",
+                param_hint="--archive",
+            )
+        if wait:
+            raise typer.BadParameter("a service does one write after the other: leave it out", param_hint="--wait")
+        # A service elsewhere tells other services nothing of sources, and refuses to be asked.
+        return Client(place, sources=address.local)
     return Archive.open(archive_folder(place))
 
 

@@ -2,7 +2,7 @@
 
 import ipaddress
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from urllib.parse import parse_qs, urlsplit
 
 from medlike.errors import InputError
@@ -28,21 +28,23 @@ class Address:
     Attributes:
         url: Scheme, host and port, and a path if it lies below one; no slash at the end.
         archive: The name of one of its archives; None for the first.
+        token: The token, where the address holds one as `medlike serve` prints it.
     """
 
     url: str
     archive: str | None = None
+    token: str | None = field(default=None, repr=False)
 
     @classmethod
     def of(cls, text: str, archive: str | None = None) -> "Address":
-        """Return the address that a text gives: http://HOST:PORT, or http://HOST:PORT?archive=NAME.
+        """Return the address that a text gives: http://HOST:PORT, with ?archive=NAME, ?token=TOKEN or both.
 
         Args:
             text: The text.
             archive: The name of an archive, unless the text has one.
 
         Raises:
-            InputError: It is no address of a service, holds a token, or would send the token where others can read it.
+            InputError: It is no address of a service, or the token would be sent where others can read it.
         """
         try:
             parts = urlsplit(text)
@@ -52,10 +54,9 @@ class Address:
         if parts.scheme not in ("http", "https") or not host:
             raise InputError(f"{text!r} is no address of a service: give one like http://127.0.0.1:8000")
         asked = parse_qs(parts.query, keep_blank_values=True)
-        if parts.username or parts.password or parts.fragment or set(asked) - {"archive"}:
+        if parts.username or parts.password or parts.fragment or set(asked) - {"archive", "token"}:
             raise InputError(
-                "the address holds more than host, port and ?archive=NAME: leave the rest out, and give the token in "
-                f"the environment variable {TOKEN}, where other users do not see it"
+                "the address holds more than host, port, ?archive=NAME and ?token=TOKEN: leave the rest out"
             )
         if parts.scheme == "http" and not _loopback(host):
             raise InputError(
@@ -63,12 +64,18 @@ class Address:
             )
         named = asked.get("archive", [archive])[-1]
         path = parts.path.rstrip("/").removesuffix(API.rstrip("/"))
-        return cls(f"{parts.scheme}://{parts.netloc}{path}", named or None)
+        token = asked.get("token", [""])[-1]
+        return cls(f"{parts.scheme}://{parts.netloc}{path}", named or None, token or None)
 
     @property
     def api(self) -> str:
         """Return where the routes begin."""
         return self.url + API
+
+    @property
+    def local(self) -> bool:
+        """Return True if the service is on this machine."""
+        return _loopback(urlsplit(self.url).hostname or "")
 
     def __str__(self) -> str:
         return self.url if self.archive is None else f"{self.url}?archive={self.archive}"

@@ -14,6 +14,7 @@ from medlike.types import Json, JsonObject, Picture, Progress
 if TYPE_CHECKING:
     import httpx
 
+    from medlike.archive.intake.reindex import ReindexReport
     from medlike.archive.intake.report import AddReport
     from medlike.archive.search.facets import Facets
     from medlike.archive.search.listing import Listing
@@ -21,7 +22,11 @@ if TYPE_CHECKING:
     from medlike.archive.search.result import Result
     from medlike.archive.search.settings import SearchKeywords, TextKeywords
     from medlike.archive.search.text_result import TextResult
+    from medlike.archive.storage.backup import BackupReport
+    from medlike.archive.storage.fits import FitReport
     from medlike.archive.storage.removal import RemovalReport
+    from medlike.archive.storage.upkeep import CompactReport
+    from medlike.archive.storage.verify import Problem
     from medlike.cluster.jobs import RemoteJob
 
 T = TypeVar("T")
@@ -48,8 +53,9 @@ class AsyncClient:
         """Connect with the first request.
 
         Args:
-            url: Address of the service, such as http://127.0.0.1:8000; ?archive=NAME at its end names an archive.
-            token: The service's token; the environment variable MEDLIKE_TOKEN unless given.
+            url: Address of the service, such as http://127.0.0.1:8000 or what `medlike serve` printed, with its token;
+                ?archive=NAME at its end names an archive.
+            token: The service's token; that of the address or of the environment variable MEDLIKE_TOKEN unless given.
             archive: Name of one of the service's archives; the first unless given.
             sources: If true, hits and listed images have their `source`. The service records who reads it.
             timeout: Seconds for which the service may be silent.
@@ -66,7 +72,7 @@ class AsyncClient:
         except ImportError:
             raise MissingExtra("httpx", "client") from None
         self._network = network
-        given = token or token_from_environment()
+        given = token or self._address.token or token_from_environment()
         options = network.options(self._address, given, timeout, certificates)
         self._http = network.connected_async(options, transport)
 
@@ -228,6 +234,66 @@ class AsyncClient:
 
         return await self._run(uploads.remove([ids] if isinstance(ids, str) else list(ids), erase))
 
+    async def fit(
+        self, bits: int | None = None, progress: "Progress[FitReport] | None" = None, labels: str | None = None
+    ) -> "FitReport":
+        """Have codes fitted to the archive's own images, and return the report; `Archive.fit` explains it.
+
+        Args:
+            bits: Length of a code; that of the fit in use unless given, else 64.
+            progress: Called with the report so far.
+            labels: A field by whose values codes are to tell images apart, "none" for a fit without.
+        """
+        from medlike.cluster import jobs
+
+        return await self._run(jobs.fit(bits, progress, labels))
+
+    async def reindex(
+        self,
+        bundle: str | None = None,
+        progress: "Progress[ReindexReport] | None" = None,
+        drop_lost: bool = False,
+        text_bundle: str | None = None,
+    ) -> "ReindexReport":
+        """Have every image encoded under another bundle, or the indexes rebuilt, and return the report.
+
+        Args:
+            bundle: Name of a shipped image bundle, or a folder of the service's machine.
+            progress: Called with the report so far, which says of lost images only how many there are.
+            drop_lost: If true, remove images whose pixels and preview are gone.
+            text_bundle: Text bundle, given like `bundle`; "none" for search without one.
+        """
+        from medlike.cluster import jobs
+
+        return await self._run(jobs.reindex(bundle, progress, drop_lost, text_bundle))
+
+    async def compact(self) -> "CompactReport":
+        """Have removed images deleted for good, and return the report; `Archive.compact` explains it."""
+        from medlike.cluster import jobs
+
+        return await self._run(jobs.compact())
+
+    async def verify(self) -> "list[Problem]":
+        """Have every part of the archive checked, and return the problems."""
+        from medlike.cluster import jobs
+
+        return await self._run(jobs.verify())
+
+    async def backup(
+        self, target: str | Path, links: bool = False, passphrase: str | None = None, with_id_key: bool = False
+    ) -> "BackupReport":
+        """Have the archive copied into a new folder of the service's machine, and return what was copied.
+
+        Args:
+            target: The new folder: an absolute path on the service's machine.
+            links: If true, include the link table.
+            passphrase: Encrypts the whole backup, which then includes the key of the ids.
+            with_id_key: If true, include the key of the ids in a backup that is not encrypted.
+        """
+        from medlike.cluster import jobs
+
+        return await self._run(jobs.backup(str(target), links, passphrase, with_id_key))
+
     async def job(self, kind: str, /, **arguments: Json) -> "RemoteJob":
         """Start work that the service does by itself, and return the job at once.
 
@@ -310,6 +376,4 @@ class AsyncClient:
 
     async def _send(self, call: Call) -> Reply:
         with self._network.arguments(call, self._timeout) as arguments:
-            if call.body is not None:
-                arguments["content"] = self._network.pieces(call, call.body)
             return self._network.reply_of(await self._http.request(call.method, call.path, **arguments))

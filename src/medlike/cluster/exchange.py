@@ -5,15 +5,24 @@ A flow knows nothing of the network. `Client` and `AsyncClient` each run the sam
 
 import io
 import json
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import BinaryIO, Literal, TypeVar
+from typing import BinaryIO, Literal, TypeVar, cast
 
 from medlike.errors import ArchiveError
 from medlike.types import Json
 
-CHUNK = 1 << 18  # bytes that are sent at once
+
+class _Counted(io.FileIO):
+    """A file that tells how much of it is read."""
+
+    sent: Callable[[int], None]
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        piece = super().read(-1 if size is None else size) or b""
+        self.sent(len(piece))
+        return piece
 
 
 @dataclass(frozen=True)
@@ -23,31 +32,26 @@ class Upload:
     Attributes:
         content: The file, or what it holds.
         name: What the service is told of its name.
+        sent: Called with the number of bytes of each piece, as it is handed to the network.
     """
 
     content: Path | bytes
     name: str = ""
-
-    @property
-    def size(self) -> int:
-        """Return the number of bytes."""
-        return len(self.content) if isinstance(self.content, bytes) else self.content.stat().st_size
+    sent: Callable[[int], None] | None = field(default=None, compare=False)
 
     def open(self) -> BinaryIO:
         """Open it for reading."""
-        return io.BytesIO(self.content) if isinstance(self.content, bytes) else self.content.open("rb")
+        if isinstance(self.content, bytes):
+            return io.BytesIO(self.content)
+        if self.sent is None:
+            return self.content.open("rb")
+        file = _Counted(self.content)
+        file.sent = self.sent
+        return cast(BinaryIO, file)
 
-    def chunks(self, sent: Callable[[int], None] | None = None) -> Iterator[bytes]:
-        """Yield the bytes, a piece at a time.
 
-        Args:
-            sent: Called with the length of each piece once it is sent.
-        """
-        with self.open() as file:
-            while piece := file.read(CHUNK):
-                yield piece
-                if sent is not None:
-                    sent(len(piece))
+#: A form: names of fields with a text or a file each.
+Form = tuple[tuple[str, str | Upload], ...]
 
 
 @dataclass(frozen=True)
@@ -58,27 +62,21 @@ class Call:
         method: HTTP method.
         path: Path below the API.
         params: Parameters of the query string.
-        json: Body as JSON; with `images` it becomes the field `request`.
-        images: Files of a query, sent as the fields `image`.
-        body: One file that is the whole body.
-        headers: More headers.
+        json: Body as JSON.
+        form: Body as a form instead.
         repeatable: True if sending it twice does no more than sending it once.
         expected: Statuses that are no error besides those below 400.
         seconds: How long the service may take to answer, besides the time-out of the client.
-        sent: Called with the length of each piece of `body` that was sent.
     """
 
     method: Literal["GET", "POST", "DELETE"]
     path: str
     params: tuple[tuple[str, str], ...] = ()
     json: Json = None
-    images: tuple[Upload, ...] = ()
-    body: Upload | None = None
-    headers: tuple[tuple[str, str], ...] = ()
+    form: Form = ()
     repeatable: bool = False
     expected: tuple[int, ...] = ()
     seconds: float = 0.0
-    sent: Callable[[int], None] | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True)
@@ -119,6 +117,15 @@ class Pause:
     """
 
     seconds: float
+
+
+def compact_json(value: Json) -> str:
+    """Return a value as JSON text.
+
+    Args:
+        value: The value; floats are written so that they are read as the same ones.
+    """
+    return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
 
 
 T = TypeVar("T")

@@ -4,9 +4,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from medlike import errors
+from medlike.archive.intake.reindex import ReindexReport
+from medlike.archive.storage.backup import BackupReport
+from medlike.archive.storage.fits import FitReport
+from medlike.archive.storage.upkeep import CompactReport
+from medlike.archive.storage.verify import Problem
+from medlike.cluster import reports
 from medlike.cluster.exchange import Call, Flow, Pause, asked
 from medlike.errors import ArchiveError, MedlikeError
-from medlike.types import Json, JsonObject
+from medlike.types import Json, JsonObject, Progress, Report
 
 ENDED = ("done", "failed", "cancelled")
 FIRST_LOOK, LONGEST_LOOK = 0.05, 1.0  # seconds between two looks at a job
@@ -110,13 +116,65 @@ def wait(id: int, watch: Watch | None) -> Flow[RemoteJob]:
         pause = min(1.5 * pause, LONGEST_LOOK)
 
 
-def done(kind: str, arguments: Mapping[str, Json], watch: Watch | None = None) -> Flow[Json]:
+def done(
+    kind: str,
+    arguments: Mapping[str, Json],
+    read: Callable[[JsonObject], Report] | None = None,
+    progress: Progress[Report] | None = None,
+) -> Flow[JsonObject]:
     """Do a job to its end, and return its report.
+
+    Args:
+        kind: What it does.
+        arguments: How.
+        read: Returns the report so far of the counts of a job.
+        progress: Called with it.
 
     Raises:
         MedlikeError: It failed, as the verb of an archive would, or was cancelled.
     """
+
+    def watch(job: RemoteJob) -> None:
+        if progress is not None and read is not None and job.progress is not None:
+            progress(read(job.progress))
+
     job = yield from start(kind, arguments)
     job = yield from wait(job.id, watch)
     job.require_done()
-    return job.report
+    return dict(job.report or {})
+
+
+def fit(bits: int | None, progress: Progress[FitReport] | None, labels: str | None) -> Flow[FitReport]:
+    """Fit codes to the archive's images."""
+    facts = yield from done("fit", {"bits": bits, "labels": labels}, reports.fit_report, progress)
+    return reports.fit_report(facts)
+
+
+def reindex(
+    bundle: str | None, progress: Progress[ReindexReport] | None, drop_lost: bool, text_bundle: str | None
+) -> Flow[ReindexReport]:
+    """Encode every image under another bundle, or rebuild the indexes."""
+    arguments = {"bundle": bundle, "text_bundle": text_bundle, "drop_lost": drop_lost or None}
+    facts = yield from done("reindex", arguments, reports.reindex_report, progress)
+    return reports.reindex_report(facts)
+
+
+def compact() -> Flow[CompactReport]:
+    """Delete removed images for good."""
+    facts = yield from done("compact", {})
+    return reports.made(CompactReport, facts)
+
+
+def verify() -> Flow[list[Problem]]:
+    """Check every part of the archive."""
+    facts = yield from done("verify", {})
+    return [reports.made(Problem, each) for each in facts["problems"]]
+
+
+def backup(target: str, links: bool, passphrase: str | None, with_id_key: bool) -> Flow[BackupReport]:
+    """Copy the archive into a folder of the service's machine."""
+    arguments = {
+        "target": target, "links": links or None, "passphrase": passphrase, "with_id_key": with_id_key or None,
+    }  # fmt: skip
+    facts = yield from done("backup", arguments)
+    return reports.made(BackupReport, facts)

@@ -1,13 +1,15 @@
 """Images of a query as files that can be sent, pixel by pixel the same as they are here."""
 
 import io
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from medlike.cluster.exchange import Upload
 from medlike.errors import ImageError, QueryError
-from medlike.imaging import Image, as_image
+from medlike.imaging import Image, as_image, from_array, render_colour
+from medlike.types import Array
 
 
 def query_file(value: object) -> Upload:
@@ -30,11 +32,17 @@ def query_file(value: object) -> Upload:
     whole = image.frames == 1 or image.frame == image.frames // 2  # of several frames a service takes the middle one
     if image.path is not None and whole and Path(image.path).is_file():
         return _stored(Path(image.path))
-    if image.path is not None or image.photometry.windows or image.photometry.inverted or image.identifiers:
+    if image.path is not None or image.identifiers:
         raise QueryError(
             "this Image holds more than pixels, and a service is sent files: search for its file, or for its `pixels`"
         )
-    return Upload(_written(image), "query.tif" if _needs_tiff(image) else "query.png")
+    return Upload(*_written(_plain(image)))
+
+
+def _plain(image: Image) -> Array:
+    """Return the pixels to send: as they are, or as the encoder sees them if a file could not say how to show them."""
+    as_in_a_file = replace(from_array(image.pixels).photometry, scale=None)
+    return image.pixels if image.photometry == as_in_a_file else render_colour(image)
 
 
 def _stored(path: Path) -> Upload:
@@ -44,19 +52,15 @@ def _stored(path: Path) -> Upload:
     return Upload(path, f"query{path.suffix}")
 
 
-def _needs_tiff(image: Image) -> bool:
-    return image.pixels.dtype != np.uint8 and not (image.pixels.dtype == np.uint16 and not image.colour)
-
-
-def _written(image: Image) -> bytes:
-    file = io.BytesIO()
-    if _needs_tiff(image):
-        import tifffile
-
-        photometric = "rgb" if image.colour else "minisblack"
-        tifffile.imwrite(file, np.ascontiguousarray(image.pixels), photometric=photometric)
-    else:
+def _written(pixels: Array) -> tuple[bytes, str]:
+    """Return a file without loss, and its name: PNG where that holds the pixels, else TIFF."""
+    file, plain = io.BytesIO(), np.ascontiguousarray(pixels)
+    if plain.dtype == np.uint8 or (plain.dtype == np.uint16 and plain.ndim == 2):
         from PIL import Image as PillowImage
 
-        PillowImage.fromarray(np.ascontiguousarray(image.pixels)).save(file, "PNG")
-    return file.getvalue()
+        PillowImage.fromarray(plain).save(file, "PNG")
+        return file.getvalue(), "query.png"
+    import tifffile
+
+    tifffile.imwrite(file, plain, photometric="rgb" if plain.ndim == 3 else "minisblack")
+    return file.getvalue(), "query.tif"

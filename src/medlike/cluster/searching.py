@@ -1,9 +1,7 @@
 """The verbs that read: search, repeat, browse, facets and pictures as flows."""
 
 import io
-import json
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 
 import numpy as np
 
@@ -14,7 +12,7 @@ from medlike.archive.search.receipts import TEXTS
 from medlike.archive.search.result import Result
 from medlike.archive.search.settings import SearchSettings
 from medlike.archive.search.text_result import TextResult
-from medlike.cluster.exchange import Call, Flow, Upload, asked
+from medlike.cluster.exchange import Call, Flow, Form, Upload, asked, compact_json
 from medlike.cluster.query_files import query_file
 from medlike.errors import ImageError, InputError, QueryError
 from medlike.types import Json, JsonObject, Picture
@@ -50,7 +48,11 @@ def search_call(query: object, settings: Mapping[str, Json], sources: bool, text
         body["parts"] = ["agreement"]
     if sources:
         body["sources"] = True
-    return Call("POST", "search", json=body, images=_files(asked_for), repeatable=True)
+    files = _files(asked_for)
+    if not files:
+        return Call("POST", "search", json=body, repeatable=True)
+    form: Form = (("request", compact_json(body)), *(("image", file) for file in files))
+    return Call("POST", "search", form=form, repeatable=True)
 
 
 def _files(query: Query) -> tuple[Upload, ...]:
@@ -73,13 +75,11 @@ def search(query: object, settings: Mapping[str, Json], sources: bool) -> Flow[R
 
 def search_many(queries: Sequence[object], settings: Mapping[str, Json], sources: bool) -> Flow[list[Result]]:
     """Search by several queries, one after the other, all as of the generation that the first one finds."""
-    calls = [search_call(query, settings, sources) for query in queries]
     results: list[Result] = []
-    for call in calls:
-        if results and settings.get("generation") is None:
-            call = replace(call, json={**call.json, "generation": results[0].receipt["generation"]})
-        reply = yield from asked(call)
-        results.append(Result.from_dict(reply.json()))
+    as_of = dict(settings)
+    for query in queries:
+        results.append((yield from search(query, as_of, sources)))
+        as_of["generation"] = results[0].receipt["generation"]
     return results
 
 
@@ -150,7 +150,7 @@ def _filter(where: Mapping[str, Json] | None) -> tuple[tuple[str, str], ...]:
     if not where:
         return ()
     plain = SearchSettings(where=where).where
-    return (("where", json.dumps(plain, ensure_ascii=False, allow_nan=False)),)
+    return (("where", compact_json(plain)),)
 
 
 def picture(id: str) -> Flow[Picture | None]:

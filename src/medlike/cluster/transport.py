@@ -1,9 +1,8 @@
 """The network: httpx, time-outs, and which requests are sent again. Nothing else in medlike imports httpx."""
 
-import json
 import os
 import ssl
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ import httpx
 
 from medlike import __version__
 from medlike.cluster.address import Address
-from medlike.cluster.exchange import Call, Reply, Upload
+from medlike.cluster.exchange import Call, Reply, compact_json
 from medlike.errors import ArchiveError, InputError, MedlikeError
 
 CONNECT = 5.0  # seconds
@@ -87,42 +86,20 @@ def arguments(call: Call, timeout: float) -> Iterator[dict[str, Any]]:
         call: The request.
         timeout: The time-out of the client, seconds.
     """
-    made: dict[str, Any] = {"headers": dict(call.headers)}
-    if call.params:
-        made["params"] = call.params
+    made: dict[str, Any] = {"params": call.params} if call.params else {}
     if call.seconds:
         made["timeout"] = httpx.Timeout(timeout + call.seconds, connect=min(CONNECT, timeout))
+    if call.json is not None:
+        made |= {"content": compact_json(call.json), "headers": {"content-type": "application/json"}}
     with ExitStack() as files:
-        if call.images:
-            made["data"] = {"request": _json(call.json)}
+        if call.form:
+            made["data"] = {name: value for name, value in call.form if isinstance(value, str)}
             made["files"] = [
-                ("image", (each.name, files.enter_context(each.open()), "application/octet-stream"))
-                for each in call.images
+                (name, (value.name, files.enter_context(value.open()), "application/octet-stream"))
+                for name, value in call.form
+                if not isinstance(value, str)
             ]
-        elif call.json is not None:
-            made["content"] = _json(call.json)
-            made["headers"]["content-type"] = "application/json"
-        elif call.body is not None:
-            made["headers"] |= {
-                "content-type": "application/octet-stream",
-                "content-length": str(call.body.size),
-            }
         yield made
-
-
-def _json(value: object) -> str:
-    return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-
-
-async def pieces(call: Call, body: Upload) -> AsyncIterator[bytes]:
-    """Yield the bytes of a file for a client that is asynchronous.
-
-    Args:
-        call: The request.
-        body: Its body.
-    """
-    for piece in body.chunks(call.sent):
-        yield piece
 
 
 def reply_of(response: httpx.Response) -> Reply:

@@ -1,23 +1,27 @@
 """Adding and removing images: uploads with their tickets, and removals, as flows."""
 
+import re
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from urllib.parse import quote
 
 from medlike.archive.intake.report import AddReport
-from medlike.archive.storage.fits import FitReport
 from medlike.archive.storage.removal import RemovalReport
-from medlike.cluster.exchange import Call, Flow, Upload, asked
+from medlike.cluster.exchange import Call, Flow, Form, Upload, asked, compact_json
 from medlike.cluster.failures import failure
+from medlike.cluster.reports import fit_report
+from medlike.errors import ArchiveError
 from medlike.imaging.discovery import discover
 from medlike.imaging.source import Source
 from medlike.types import Json, Progress
 
 WAIT = 30  # seconds that the service holds back the answer about a ticket
 WAITING = 64  # files that were received, and are not yet asked after
+BATCH = 1000  # images that are removed at once
+REMOVAL = 60  # seconds that the service waits for its writer
+_ID = re.compile(r"[0-9a-f]{32}")
 #: Statuses that refuse one file; all others end the upload.
 REFUSED = (400, 413, 415, 422)
 
@@ -109,11 +113,15 @@ def upload_call(source: Source, sent: Callable[[int], None] | None = None) -> Ca
 
     Args:
         source: The file, and what a manifest says of it.
-        sent: Called with the length of each piece that was sent.
+        sent: Called with the number of bytes of each piece.
     """
     path = Path(source.path)
-    headers = (("x-file-name", quote(path.name)),)
-    return Call("POST", "images", body=Upload(path), headers=headers, repeatable=True, expected=REFUSED, sent=sent)
+    facts = (("metadata", source.metadata), ("texts", source.texts), ("identifiers", source.identifiers))
+    form: Form = (
+        *((name, compact_json(values)) for name, values in facts if values),
+        ("file", Upload(path, path.name, sent)),
+    )
+    return Call("POST", "images", form=form, repeatable=True, expected=REFUSED)
 
 
 def _settled(under_way: _Uploading, url: str) -> Flow[None]:
@@ -129,19 +137,26 @@ def _settled(under_way: _Uploading, url: str) -> Flow[None]:
 
 
 def remove(ids: Sequence[str], erase: bool) -> Flow[RemovalReport]:
-    """Remove images one by one, and add up the reports."""
+    """Remove images, as many at once as a request takes, and add up the reports.
+
+    Raises:
+        ArchiveError: The service is busy; it does later what was asked.
+    """
     total = RemovalReport()
-    for id in dict.fromkeys(ids):
-        params = (("erase", "true"),) if erase else ()
-        reply = yield from asked(Call("DELETE", f"images/{quote(id, safe='')}", params, expected=(404,)))
-        if reply.status == 404:
-            total.unknown.append(id)
-            continue
+    given = list(dict.fromkeys(ids))
+    known = [id for id in given if _ID.fullmatch(id)]
+    for first in range(0, len(known), BATCH):
+        body = {"ids": known[first : first + BATCH], "erase": erase}
+        reply = yield from asked(Call("POST", "removals", json=body, seconds=REMOVAL))
+        if reply.status == 202:
+            raise ArchiveError("the service is busy with another write: it removes these images after it")
         facts = reply.json()
         total.removed += facts["removed"]
         total.erased += facts["erased"]
         total.unknown += facts["unknown"]
         total.generation = facts["generation"]
         if facts.get("fit") is not None:
-            total.fit = FitReport(**facts["fit"])
+            total.fit = fit_report(facts["fit"])
+    found = set(known) - set(total.unknown)
+    total.unknown = [id for id in given if id not in found]
     return total
