@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from medlike.archive.intake.drain import Ticket
     from medlike.archive.intake.reindex import ReindexReport
     from medlike.archive.intake.text_codes import TextReport
+    from medlike.archive.search.encoded_query import EncodedQuery
     from medlike.archive.search.facets import Facets
     from medlike.archive.search.image_facts import ImageFacts
     from medlike.archive.search.listing import Listing
@@ -445,12 +446,17 @@ class Archive:
         return self._bundles.session(viewer)
 
     def search(
-        self, query: "Query", k: int = 10, *, viewer: Viewer = OWNER, **settings: Unpack["SearchKeywords"]
+        self,
+        query: "Query | EncodedQuery",
+        k: int = 10,
+        *,
+        viewer: Viewer = OWNER,
+        **settings: Unpack["SearchKeywords"],
     ) -> "Result":
         """Return the k stored images most like the query, best first in the order `rank`.
 
         Args:
-            query: A Query, or an image as `Query` takes it.
+            query: A Query, an image as `Query` takes it, or what `encode` returned.
             k: How many hits to return.
             viewer: Decides whether hits have their `source`, and whether filters can name a true patient or study.
             **settings: where, rank, radius, group_by and others; `medlike.archive.search.settings` explains each.
@@ -463,7 +469,12 @@ class Archive:
 
     @_repairing
     def search_many(
-        self, queries: "Sequence[Query]", k: int = 10, *, viewer: Viewer = OWNER, **settings: Unpack["SearchKeywords"]
+        self,
+        queries: "Sequence[Query | EncodedQuery]",
+        k: int = 10,
+        *,
+        viewer: Viewer = OWNER,
+        **settings: Unpack["SearchKeywords"],
     ) -> "list[Result]":
         """Return one result for each query, in their order, all as of one generation.
 
@@ -477,6 +488,26 @@ class Archive:
 
         with self.session(viewer) as session:
             return search_many(session, queries, k=k, **settings)
+
+    @_repairing
+    def encode(self, query: "Query", *, viewer: Viewer = OWNER) -> "EncodedQuery":
+        """Return a query as the archive's bundle encodes it, to be searched for again without its image.
+
+        Give it to `search`, alone or as `Query(encoded=...)` with text, like or unlike, under any settings. Its
+        `to_dict` holds no pixel. An archive that uses another bundle by then refuses it.
+
+        Args:
+            query: A Query, or an image as `Query` takes it; marks are left out.
+            viewer: As for `search`.
+
+        Raises:
+            QueryError: The query makes no sense.
+            ImageError: The query's image cannot be read.
+        """
+        from medlike.archive.search.search import encode
+
+        with self.session(viewer) as session:
+            return encode(session, query)
 
     @_repairing
     def repeat(self, receipt: Mapping[str, Json], viewer: Viewer = OWNER) -> "Result | TextResult":
