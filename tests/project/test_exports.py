@@ -9,8 +9,8 @@ from medlike import errors
 
 ERRORS = {name for name, value in vars(errors).items() if inspect.isclass(value) and issubclass(value, Exception)}
 PUBLIC = ERRORS | {
-    "AddReport", "Archive", "Bundle", "Encoder", "Encodings", "Hit", "Image", "Query", "Result", "TextHit",
-    "TextResult", "__version__", "samples",
+    "AddReport", "Archive", "AsyncClient", "Bundle", "Client", "Encoder", "Encodings", "Hit", "Image", "Query",
+    "Result", "TextHit", "TextResult", "__version__", "samples",
 }  # fmt: skip
 VERBS = {
     "add", "backup", "browse", "bundle", "close", "codes", "compact", "create", "drain", "fit", "ids", "ids_of", "info",

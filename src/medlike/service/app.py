@@ -14,10 +14,10 @@ from medlike.service.collections import Collections
 from medlike.service.context import Service
 from medlike.service.limits import Limits
 from medlike.service.requests import Requests, request_id
-from medlike.service.routes import archives, health, search
+from medlike.service.routes import archives, health, jobs, removals, search, uploads
 
 PREFIX = "/api/v1"
-ROUTERS = (archives.router, health.router, search.router)
+ROUTERS = (archives.router, health.router, jobs.router, removals.router, search.router, uploads.router)
 DESCRIPTION = "Find medical images like this one. A research tool, not a medical device."
 
 
