@@ -7,6 +7,8 @@ import pytest
 
 from medlike.service.app import PREFIX
 
+from .draining import draining
+
 UNKNOWN = "0" * 32
 VALUES = (
     "../../../../etc/passwd", "..%2f..%2fetc%2fpasswd", "..\\..\\key", "/etc/passwd", "a\0b", "\r\nSet-Cookie: a=b",
@@ -68,7 +70,8 @@ def quiet(served, archive, write_phantoms, tmp_path):
             assert response.json()["status"] == response.status_code and response.json()["detail"], sent
         return response
 
-    return send
+    with draining(archive):
+        yield send
 
 
 @pytest.fixture
@@ -94,7 +97,7 @@ def filled(path, names, value):
 def test_names_in_paths(quiet, operations, archive):
     before = archive.generation
     for method, path, names, _ in operations:
-        for value in VALUES if names else ():
+        for value in filter(None, VALUES) if names else ():  # without a name the path is another one
             response = quiet(method, filled(path, names, value), content=b"{}")
             assert response.status_code >= 400 or method == "DELETE" or path.startswith("marks"), (method, path, value)
     assert archive.generation == before and len(archive) > 0
@@ -112,7 +115,9 @@ def test_bodies(quiet, operations, archive):
     for method, path, names, _ in operations:
         if method in ("POST", "PUT"):
             for kind, body in BODIES:
-                quiet(method, filled(path, names, UNKNOWN), content=body, headers={"content-type": kind.encode("latin-1")})
+                quiet(
+                    method, filled(path, names, UNKNOWN), content=body, headers={"content-type": kind.encode("latin-1")}
+                )
     assert archive.generation == before
 
 

@@ -24,13 +24,14 @@ REQUESTS, TOGETHER, LONGEST = 10_000, 250, 60  # connections at once, seconds
 
 
 @pytest.fixture
-def service(archive):
+def service(archive, request):
     """A service with small limits over `archive`, on a port of its own in a thread of this process: its port."""
+    limits = getattr(request, "param", LIMITS)
     collections = Collections([Collection("first", archive.path)])
     with socket.create_server(("127.0.0.1", 0), backlog=1024) as listening:
         port = listening.getsockname()[1]
         config = uvicorn.Config(
-            create_app(collections, Access(OWNER, port=port), LIMITS), http=protocol(LIMITS), lifespan="off",
+            create_app(collections, Access(OWNER, port=port), limits), http=protocol(limits), lifespan="off",
             log_config=None, access_log=False,
         )  # fmt: skip
         server = uvicorn.Server(config)
@@ -138,8 +139,9 @@ def test_heads_that_do_not_end_are_given_up_and_hold_nobody_up(service):
             connection.close()
 
 
+@pytest.mark.parametrize("service", [Limits()], indirect=True)
 def test_ten_thousand_small_requests_are_all_answered(service):
-    message, statuses = head("GET", "archives", service), []
+    message, statuses = head("GET", "health", service), []
 
     async def user():
         reader, writer = await asyncio.open_connection("127.0.0.1", service)
