@@ -21,6 +21,7 @@ from medlike import Archive, Client
 from medlike.service.access import Access
 from medlike.service.app import create_app
 from medlike.service.collections import Collection, Collections
+from medlike.service.writer import Writer
 
 OWNER, PEER = "the-owner", "a-peer"
 URL = "http://127.0.0.1:8000"
@@ -84,6 +85,22 @@ def server(app, port):
 def listening():
     """A socket on a free loopback port."""
     return socket.create_server(("127.0.0.1", 0))
+
+
+@contextmanager
+def writing(folder):
+    """The writer of an archive, in a thread."""
+    stop = threading.Event()
+    with Archive.open(folder) as own:
+        writer = Writer(own)
+        thread = threading.Thread(target=writer.run, args=(stop,))
+        thread.start()
+        try:
+            yield own
+        finally:
+            stop.set()
+            thread.join()
+            writer.close()
 
 
 class Served:
