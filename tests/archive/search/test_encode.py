@@ -18,19 +18,19 @@ SETTINGS = (
 
 
 @pytest.fixture(scope="module")
-def encoder(tiny_regional_bundle):
+def regional(tiny_regional_bundle):
     """The tiny regional bundle, loaded once."""
     with Encoder(tiny_regional_bundle, threads=1) as loaded:
         yield loaded
 
 
 @pytest.fixture(scope="module")
-def filled(tmp_path_factory, tiny_regional_bundle, encoder, write_phantoms):
+def filled(tmp_path_factory, tiny_regional_bundle, regional, write_phantoms):
     """An archive of drawn images with a fit, and the folder of others."""
     folder = tmp_path_factory.mktemp("encode")
     write_phantoms(folder / "in", each=6)
     write_phantoms(folder / "others", each=1, first=500)
-    with Archive.create(folder / "archive", tiny_regional_bundle, encoder=encoder) as made:
+    with Archive.create(folder / "archive", tiny_regional_bundle, encoder=regional) as made:
         made.add(folder / "in" / "manifest.csv", pixels="copy")
         made.fit(bits=16)
         yield made, sorted((folder / "others").glob("*.png"))
