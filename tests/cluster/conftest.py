@@ -2,7 +2,7 @@
 
 import socket
 import threading
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 import httpx
 import pytest
@@ -21,6 +21,7 @@ from medlike import Archive, Client
 from medlike.service.access import Access
 from medlike.service.app import create_app
 from medlike.service.collections import Collection, Collections
+from medlike.service.writer import Writer
 
 OWNER, PEER = "the-owner", "a-peer"
 URL = "http://127.0.0.1:8000"
@@ -50,11 +51,11 @@ class InProcess(httpx.BaseTransport):
 
 
 @contextmanager
-def application(*folders, names=("first", "second")):
+def application(*folders, names=("first", "second"), port=8000):
     """The application of a service over archives in folders."""
     collections = Collections([Collection(name, path) for name, path in zip(names, folders, strict=False)])
     try:
-        yield create_app(collections, Access(OWNER, PEER))
+        yield create_app(collections, Access(OWNER, PEER, port))
     finally:
         collections.close()
 
@@ -67,23 +68,38 @@ def client_of(*folders, token=OWNER, **settings):
 
 
 @contextmanager
-def server(app, port):
-    """A real server of an application on a socket that listens already."""
+def served_by_a_server(*folders):
+    """The address of a real server on a loopback port, of a service over archives in folders."""
     import uvicorn
 
-    running = uvicorn.Server(uvicorn.Config(app, log_config=None, lifespan="off"))
-    thread = threading.Thread(target=running.run, kwargs={"sockets": [port]})
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{port.getsockname()[1]}"
-    finally:
-        running.should_exit = True
-        thread.join()
+    with ExitStack() as stack:
+        listening = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
+        port = listening.getsockname()[1]
+        app = stack.enter_context(application(*folders, port=port))
+        running = uvicorn.Server(uvicorn.Config(app, log_config=None, lifespan="off"))
+        thread = threading.Thread(target=running.run, kwargs={"sockets": [listening]})
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{port}"
+        finally:
+            running.should_exit = True
+            thread.join()
 
 
-def listening():
-    """A socket on a free loopback port."""
-    return socket.create_server(("127.0.0.1", 0))
+@contextmanager
+def writing(folder):
+    """The writer of an archive, in a thread."""
+    stop = threading.Event()
+    with Archive.open(folder) as own:
+        writer = Writer(own)
+        thread = threading.Thread(target=writer.run, args=(stop,))
+        thread.start()
+        try:
+            yield own
+        finally:
+            stop.set()
+            thread.join()
+            writer.close()
 
 
 class Served:

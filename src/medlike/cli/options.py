@@ -108,35 +108,48 @@ def remote(place: str | None) -> bool:
     return place is not None and is_address(place)
 
 
+def client(address: str) -> "Client":
+    """Return a client of a service. That of the owner shows where images came from.
+
+    Args:
+        address: The address, as typed.
+
+    Raises:
+        MissingExtra: httpx is not installed.
+        InputError: The address is none.
+        typer.BadParameter: The address on the command line holds a token.
+    """
+    from medlike import Client
+    from medlike.cluster.address import Address
+
+    parsed = Address.of(address)
+    if parsed.token is not None and address != os.environ.get("MEDLIKE_ARCHIVE"):
+        raise typer.BadParameter(
+            "the address holds the token, and other users of this machine see what you type here: set MEDLIKE_TOKEN "
+            "to it, and leave it out",
+            param_hint="--archive",
+        )
+    # A service elsewhere tells other services nothing of sources, and refuses to be asked.
+    return Client(address, sources=parsed.local)
+
+
 def opened(place: str | None, wait: float = 0.0) -> "Archive | Client":
-    """Open an archive, in a folder or held by a service. The owner's client shows where images came from.
+    """Open an archive, in a folder or held by a service.
 
     Args:
         place: The folder or the address.
         wait: Seconds to wait for another writer, as typed.
 
     Raises:
-        MissingExtra: It is held by a service, and httpx is not installed.
-        InputError: The address is none.
-        typer.BadParameter: The address on the command line holds a token, or `wait` is given with an address.
         ArchiveError: There is no archive in the folder.
+        typer.BadParameter: `wait` is given with an address, or what `client` refuses.
     """
-    from medlike import Archive, Client
+    from medlike import Archive
 
     if place is not None and remote(place):
-        from medlike.cluster.address import Address
-
-        address = Address.of(place)
-        if address.token is not None and place != os.environ.get("MEDLIKE_ARCHIVE"):
-            raise typer.BadParameter(
-                "the address holds the token, and other users of this machine see what you type here: set "
-                "MEDLIKE_TOKEN to it, and leave it out",
-                param_hint="--archive",
-            )
         if wait:
             raise typer.BadParameter("a service does one write after the other: leave it out", param_hint="--wait")
-        # A service elsewhere tells other services nothing of sources, and refuses to be asked.
-        return Client(place, sources=address.local)
+        return client(place)
     return Archive.open(archive_folder(place))
 
 

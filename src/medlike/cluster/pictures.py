@@ -2,9 +2,8 @@
 
 from collections.abc import Callable, Mapping
 
-from medlike.archive.search.encoded_query import query_picture as drawn
 from medlike.archive.search.query import Query
-from medlike.imaging import as_image
+from medlike.imaging import as_image, render_colour
 from medlike.types import Json, Picture
 
 
@@ -26,5 +25,5 @@ def query_picture(
         value = query.images[values.index(max(values))]
     if value is not None:
         image = as_image(value, decoding)
-        return None if image is None else drawn(image)
+        return None if image is None else render_colour(image)
     return stored(asked["id"]) if asked.get("id") else None

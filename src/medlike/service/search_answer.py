@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from medlike.archive.search.query import Query
 from medlike.archive.search.text_result import TextResult
 from medlike.archive.viewer import Viewer
 from medlike.service.context import Target
@@ -27,9 +28,16 @@ def search(of: Target, request: SearchRequest, viewer: Viewer, images: Sequence[
         ImageError: An image of the query cannot be read.
     """
     query = request.asked(images)
-    if request.texts:
-        return facts(of.archive.nearest_texts(query, viewer=viewer, **request.settings))
-    return facts(of.archive.search(query, viewer=viewer, **request.settings), request.parts)
+    encoded = None
+    if "encoded" in request.parts:
+        encoded = of.archive.encode(query, viewer=viewer)
+        query = Query(encoded=encoded, like=query.like, unlike=query.unlike)
+    result = (
+        of.archive.nearest_texts(query, viewer=viewer, **request.settings)
+        if request.texts
+        else of.archive.search(query, viewer=viewer, **request.settings)
+    )
+    return {**facts(result, request.parts), **({} if encoded is None else {"encoded": encoded.to_dict()})}
 
 
 def facts(result: "Result | TextResult", parts: Sequence[str] = ()) -> JsonObject:

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
 
+from medlike.archive.search.encoded_query import EncodedQuery
 from medlike.archive.search.query import Query
 from medlike.archive.search.settings import SearchSettings
 from medlike.errors import QueryError
@@ -111,10 +112,11 @@ class SearchRequest:
         Raises:
             QueryError: The query makes no sense.
         """
-        if images and "id" in self.query:
-            raise QueryError("a query has an image or an id, not both: leave one out")
         given = {"image": images[0]} if len(images) == 1 else {"images": images} if images else {}
-        return Query(**self.query, **given)
+        stated = dict(self.query)
+        if "encoded" in stated:
+            stated["encoded"] = EncodedQuery.from_dict(stated["encoded"])
+        return Query(**stated, **given)
 
 
 def _check(name: str, value: Json) -> None:

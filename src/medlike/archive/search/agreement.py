@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from medlike.archive.index.candidates import Candidates, Field, candidates
-from medlike.archive.search.encoded_query import EncodedQuery, encode_queries, preload, read_images
+from medlike.archive.search.encoded_query import EncodedQuery
+from medlike.archive.search.encoding import encode_queries, preload, read_images
 from medlike.archive.search.hits import hits
 from medlike.archive.search.query import Query
 from medlike.archive.search.regions import RegionRanking

@@ -1,14 +1,19 @@
 """Searching."""
 
+from collections.abc import Sequence
+from pathlib import Path
+
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from medlike.service.answers import answer
 from medlike.service.bodies import json_object, read_body
 from medlike.service.context import OfArchive, in_search_thread
+from medlike.service.query_images import is_multipart, uploaded
 from medlike.service.requests import request_id
 from medlike.service.search_answer import search as searched
 from medlike.service.search_request import SearchRequest
+from medlike.types import JsonObject
 
 router = APIRouter(tags=["search"])
 
@@ -17,10 +22,13 @@ router = APIRouter(tags=["search"])
 async def search(request: Request, of: OfArchive) -> Response:
     """Search for images like a stored one, an uploaded one, a region of it, or a text."""
     limits = of.service.limits
+
+    def answered(facts: JsonObject, images: Sequence[Path] = ()) -> Response:
+        wanted = SearchRequest.of(facts, limits)
+        return answer(searched(of, wanted, of.viewer_for(wanted.sources, request_id(request.scope)), images))
+
+    if is_multipart(request):
+        async with uploaded(request, limits) as (facts, images):
+            return await in_search_thread(of.service, lambda: answered(facts, images))
     body = await read_body(request, limits.json)
-
-    def answered() -> Response:
-        wanted = SearchRequest.of(json_object(body, limits.json), limits)
-        return answer(searched(of, wanted, of.viewer_for(wanted.sources, request_id(request.scope))))
-
-    return await in_search_thread(of.service, answered)
+    return await in_search_thread(of.service, lambda: answered(json_object(body, limits.json)))
