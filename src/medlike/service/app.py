@@ -14,10 +14,10 @@ from medlike.service.collections import Collections
 from medlike.service.context import Service
 from medlike.service.limits import Limits
 from medlike.service.requests import Requests, request_id
-from medlike.service.routes import archives, health
+from medlike.service.routes import archives, health, jobs, removals, uploads
 
 PREFIX = "/api/v1"
-ROUTERS = (archives.router, health.router)
+ROUTERS = (archives.router, health.router, jobs.router, removals.router, uploads.router)
 DESCRIPTION = "Find medical images like this one. A research tool, not a medical device."
 
 

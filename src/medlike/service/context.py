@@ -9,6 +9,7 @@ from medlike.archive.archive import Archive
 from medlike.archive.viewer import OWNER, Private, Viewer
 from medlike.service.collections import Collection, Collections, Role
 from medlike.service.limits import Limits
+from medlike.service.problems import Problem
 
 
 @dataclass(frozen=True)
@@ -85,3 +86,18 @@ def target(
 
 #: A parameter of a route: the archive that the request means.
 OfArchive = Annotated[Target, Depends(target)]
+
+
+def owner_only(of: OfArchive) -> Target:
+    """Return the archive that a request means, if the owner of the archives sends it.
+
+    Raises:
+        Problem: Another service sends it.
+    """
+    if of.role != "owner":
+        raise Problem(403, "only the owner may do this: send the token that the service printed at its start")
+    return of
+
+
+#: A parameter of a route that only the owner may use: the archive that the request means.
+OwnArchive = Annotated[Target, Depends(owner_only)]
