@@ -10,13 +10,14 @@ from medlike import __version__
 from medlike.service import problems
 from medlike.service.access import Access, Guard
 from medlike.service.collections import Collections
+from medlike.service.compression import Compression
 from medlike.service.context import Service
 from medlike.service.limits import Limits
 from medlike.service.requests import Requests, request_id
-from medlike.service.routes import archives, health
+from medlike.service.routes import agreement, archives, health, images, pictures
 
 PREFIX = "/api/v1"
-ROUTERS = (archives.router, health.router)
+ROUTERS = (archives.router, health.router, images.router, pictures.router, agreement.router)
 DESCRIPTION = "Find medical images like this one. A research tool, not a medical device."
 
 
@@ -31,9 +32,13 @@ def create_app(collections: Collections, access: Access, limits: Limits | None =
     app = FastAPI(
         title="medlike", version=__version__, description=DESCRIPTION, openapi_url=f"{PREFIX}/openapi.json",
         docs_url=None, redoc_url=None,
-        middleware=[Middleware(Requests), Middleware(Guard, access=access)],
+        middleware=[
+            Middleware(Compression),
+            Middleware(Requests),
+            Middleware(Guard, access=access),
+        ],
     )  # fmt: skip
-    app.state.service = Service(collections, limits or Limits())
+    app.state.service = Service.of(collections, limits or Limits())
     for router in ROUTERS:
         app.include_router(router, prefix=PREFIX)
     app.add_exception_handler(HTTPException, _refused)

@@ -1,6 +1,7 @@
 """What a route knows: the archives, the limits, and who sends the request."""
 
 from dataclasses import dataclass
+from threading import BoundedSemaphore
 from typing import Annotated, cast
 
 from fastapi import Depends, Query, Request
@@ -9,6 +10,8 @@ from medlike.archive.archive import Archive
 from medlike.archive.viewer import OWNER, Private, Viewer
 from medlike.service.collections import Collection, Collections, Role
 from medlike.service.limits import Limits
+from medlike.service.problems import Problem
+from medlike.service.thumbnails import Thumbnails
 
 
 @dataclass(frozen=True)
@@ -18,10 +21,30 @@ class Service:
     Attributes:
         collections: The archives.
         limits: What a request may ask for at most.
+        thumbnails: Thumbnails that were made lately.
+        renderings: Held by each request that decodes and draws pixels.
     """
 
     collections: Collections
     limits: Limits
+    thumbnails: Thumbnails
+    renderings: BoundedSemaphore
+
+    @classmethod
+    def of(cls, collections: Collections, limits: Limits) -> "Service":
+        """Return what the requests of a new process share."""
+        return cls(collections, limits, Thumbnails(limits.thumbnails), BoundedSemaphore(limits.renderings))
+
+
+class Unsourced:
+    """The owner, in a request that does not ask for sources."""
+
+    def may(self, what: Private) -> bool:
+        """Return True for filters alone."""
+        return what == "filters"
+
+    def saw(self, what: Private, names: object) -> None:
+        """Record nothing: a filter shows the owner nothing new."""
 
 
 class Peer:
@@ -56,6 +79,19 @@ class Target:
         """Return what the sender may see of the private part."""
         return OWNER if self.role == "owner" else Peer()
 
+    def seeing(self, sources: bool) -> Viewer:
+        """Return what the sender sees in this answer.
+
+        Args:
+            sources: True if the request asks for sources.
+
+        Raises:
+            Problem: The sender may not see sources.
+        """
+        if sources and self.role != "owner":
+            raise Problem(403, "sources are shown only to the owner of the archive: leave `sources` out")
+        return self.viewer if sources or self.role != "owner" else Unsourced()
+
 
 def service_of(request: Request) -> Service:
     """Return what all requests of this process share."""
@@ -67,7 +103,7 @@ def role_of(request: Request) -> Role:
     return cast(Role, request.scope["medlike.role"])
 
 
-def target(
+async def target(
     request: Request,
     archive: Annotated[
         str | None, Query(description="Name of the archive; the first one unless given.", max_length=63)
