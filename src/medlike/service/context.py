@@ -5,6 +5,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
+from threading import BoundedSemaphore
 from typing import Annotated, TypeVar, cast
 
 from fastapi import Depends, Query, Request
@@ -15,6 +16,7 @@ from medlike.service.audit import Audited, Unnamed, log_of
 from medlike.service.collections import Collection, Collections, Role
 from medlike.service.limits import Limits
 from medlike.service.problems import Problem
+from medlike.service.thumbnails import Thumbnails
 
 T = TypeVar("T")
 
@@ -25,15 +27,35 @@ class Service:
     Attributes:
         collections: The archives.
         limits: What a request may ask for at most.
+        thumbnails: Thumbnails that were made lately.
+        renderings: Held by each request that decodes and draws pixels.
     """
 
     collections: Collections
     limits: Limits
+    thumbnails: Thumbnails
+    renderings: BoundedSemaphore
+
+    @classmethod
+    def of(cls, collections: Collections, limits: Limits) -> "Service":
+        """Return what the requests of a new process share."""
+        return cls(collections, limits, Thumbnails(limits.thumbnails), BoundedSemaphore(limits.renderings))
 
     @cached_property
     def searching(self) -> ThreadPoolExecutor:
         """Return the threads that search: as many as may at once, each of which keeps its connections open."""
         return ThreadPoolExecutor(self.limits.searches, "search")
+
+
+class Unsourced:
+    """The owner, in a request that does not ask for sources."""
+
+    def may(self, what: Private) -> bool:
+        """Return True for filters alone."""
+        return what == "filters"
+
+    def saw(self, what: Private, names: object) -> None:
+        """Record nothing: a filter shows the owner nothing new."""
 
 
 async def in_search_thread(service: Service, work: Callable[[], T]) -> T:
@@ -94,6 +116,19 @@ class Target:
             return Peer()
         return Audited(log_of(self.archive.path), request_id, self.role) if sources else Unnamed()
 
+    def seeing(self, sources: bool) -> Viewer:
+        """Return what the sender sees in this answer.
+
+        Args:
+            sources: True if the request asks for sources.
+
+        Raises:
+            Problem: The sender may not see sources.
+        """
+        if sources and self.role != "owner":
+            raise Problem(403, "sources are shown only to the owner of the archive: leave `sources` out")
+        return self.viewer if sources or self.role != "owner" else Unsourced()
+
 
 def service_of(request: Request) -> Service:
     """Return what all requests of this process share."""
@@ -105,7 +140,7 @@ def role_of(request: Request) -> Role:
     return cast(Role, request.scope["medlike.role"])
 
 
-def target(
+async def target(
     request: Request,
     archive: Annotated[
         str | None, Query(description="Name of the archive; the first one unless given.", max_length=63)
