@@ -13,10 +13,12 @@ from medlike.service.collections import Collections
 from medlike.service.context import Service
 from medlike.service.limits import Limits
 from medlike.service.requests import Requests, request_id
-from medlike.service.routes import archives, health, search
+from medlike.service.routes import archives, facets, health, marks, receipts, search
 
 PREFIX = "/api/v1"
-ROUTERS = (archives.router, health.router, search.router)
+ROUTERS = (
+    archives.router, health.router, search.router, facets.router, receipts.router, marks.router,
+)  # fmt: skip
 DESCRIPTION = "Find medical images like this one. A research tool, not a medical device."
 
 

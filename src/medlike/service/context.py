@@ -14,6 +14,7 @@ from medlike.archive.viewer import OWNER, Private, Viewer
 from medlike.service.audit import Audited, Unnamed, log_of
 from medlike.service.collections import Collection, Collections, Role
 from medlike.service.limits import Limits
+from medlike.service.notes import Notes
 from medlike.service.problems import Problem
 
 T = TypeVar("T")
@@ -34,6 +35,11 @@ class Service:
     def searching(self) -> ThreadPoolExecutor:
         """Return the threads that search: as many as may at once, each of which keeps its connections open."""
         return ThreadPoolExecutor(self.limits.searches, "search")
+
+    @cached_property
+    def notes(self) -> dict[str, Notes]:
+        """Return the notebooks that are open, by the name of their archive; see `Target.notes`."""
+        return {}
 
 
 async def in_search_thread(service: Service, work: Callable[[], T]) -> T:
@@ -77,6 +83,18 @@ class Target:
     def viewer(self) -> Viewer:
         """Return what the sender may see of the private part."""
         return OWNER if self.role == "owner" else Peer()
+
+    @property
+    def notes(self) -> Notes:
+        """Return the notebook of the archive; it is made where it is missing.
+
+        Raises:
+            ArchiveError: It cannot be made or read.
+        """
+        opened = self.service.notes
+        if self.collection.name not in opened:
+            opened.setdefault(self.collection.name, Notes.of(self.archive))
+        return opened[self.collection.name]
 
     def viewer_for(self, sources: bool, request_id: str) -> Viewer:
         """Return what an answer may show of the private part; readings of sources are recorded.
@@ -123,3 +141,18 @@ def target(
 
 #: A parameter of a route: the archive that the request means.
 OfArchive = Annotated[Target, Depends(target)]
+
+
+def owner_only(of: OfArchive) -> Target:
+    """Return the archive that a request of its owner means.
+
+    Raises:
+        Problem: 403 if another service sends it.
+    """
+    if of.role != "owner":
+        raise Problem(403, "only the owner of the archive may do this: use the owner's token")
+    return of
+
+
+#: A parameter of a route that only the owner may use: the archive that the request means.
+OfOwner = Annotated[Target, Depends(owner_only)]

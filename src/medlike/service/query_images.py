@@ -1,4 +1,4 @@
-"""Images that come with a search: they are read from files without a name, which end with the request or the process."""
+"""Images that come with a search, in files without a name: they end with the request, or with the process."""
 
 import os
 import tempfile
