@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, ParamSpec, TypeVar, Unpack
+from typing import TYPE_CHECKING, BinaryIO, Literal, ParamSpec, TypeVar, Unpack
 
 from medlike.archive.index.checks import IndexDamaged
 from medlike.archive.intake import switching
@@ -26,7 +26,7 @@ from medlike.archive.storage.pictures import StoredPictures
 from medlike.archive.storage.pixels import Pixels
 from medlike.archive.storage.removal import owned
 from medlike.archive.storage.room import Room
-from medlike.archive.storage.spool import Spool
+from medlike.archive.storage.spool import Spool, sidecars
 from medlike.archive.storage.store import Store
 from medlike.archive.storage.verify import Problem
 from medlike.archive.viewer import OWNER, Viewer
@@ -285,7 +285,7 @@ class Archive:
 
     def receive(
         self,
-        data: bytes,
+        data: bytes | BinaryIO,
         name: str = "",
         metadata: Mapping[str, Json] | None = None,
         texts: Mapping[str, str] | None = None,
@@ -296,7 +296,8 @@ class Archive:
         Then a power cut does not lose it. It needs no lock. The next `add`, `drain` or `reindex` commits the file.
 
         Args:
-            data: Content of the file, in any format that `add` reads.
+            data: Content of the file, in any format that `add` reads, or the file open for reading: it is copied from
+                its start, piece by piece.
             name: Name of the file, for reports.
             metadata: Searchable fields, by name.
             texts: Report, caption and the like, by kind.
@@ -306,6 +307,10 @@ class Archive:
             InputError: A field is too long, or has a type or a value that cannot be stored.
         """
         return self._spool.put(data, name, metadata, texts, identifiers)
+
+    def waiting(self) -> int:
+        """Return how many received files wait to be committed."""
+        return len(sidecars(self._spool.folder))
 
     def status(self, ticket: str) -> "Ticket":
         """Return the state of a received file: received, indexed (with its image ids), or refused (with a reason).
@@ -326,8 +331,9 @@ class Archive:
         decoding: "Decoding" = "process",
         on_conflict: OnConflict | None = None,
         fit: Fitting = "auto",
+        limit: int | None = None,
     ) -> AddReport:
-        """Commit all received files, with their pixels, and return a report that also lists the refused ones.
+        """Commit the received files, with their pixels, and return a report that also lists the refused ones.
 
         Args:
             frames: Frames of a multi-frame file: "middle", "all", or n for every n-th.
@@ -336,8 +342,9 @@ class Archive:
             decoding: As for `add`.
             on_conflict: As for `add`; a received file that would not replace the stored image is set aside.
             fit: As for `add`.
+            limit: Commit at most so many files, the oldest first; all of them unless given.
         """
-        return self._writer.drain(frames, progress, wait, decoding, on_conflict, fit)
+        return self._writer.drain(frames, progress, wait, decoding, on_conflict, fit, limit)
 
     def remove(self, ids: Iterable[str] | str, erase: bool = False, wait: float = 0.0) -> "RemovalReport":
         """Remove images by id, and return how many there were and which ids are unknown.

@@ -13,11 +13,12 @@ from medlike.service.collections import Collections
 from medlike.service.context import Service
 from medlike.service.limits import Limits
 from medlike.service.requests import Requests, request_id
-from medlike.service.routes import archives, facets, health, marks, receipts, search
+from medlike.service.routes import archives, facets, health, jobs, marks, receipts, removals, search, uploads
 
 PREFIX = "/api/v1"
 ROUTERS = (
-    archives.router, health.router, search.router, facets.router, receipts.router, marks.router,
+    archives.router, health.router, search.router, facets.router, receipts.router, marks.router, jobs.router,
+    removals.router, uploads.router,
 )  # fmt: skip
 DESCRIPTION = "Find medical images like this one. A research tool, not a medical device."
 

@@ -1,56 +1,91 @@
-"""Reading the body of a request: bounded in size, strict about what JSON is."""
+"""Bodies of requests, read piece by piece and never beyond a limit."""
 
-from starlette.requests import ClientDisconnect, Request
+from collections.abc import AsyncGenerator
+
+from fastapi import Request
+from starlette.requests import ClientDisconnect
 
 from medlike import strict_json
+from medlike.errors import QueryError
 from medlike.service.problems import Problem
 from medlike.types import JsonObject
 
 
-async def read_body(request: Request, most: int) -> bytes:
-    """Return the body of a request.
+async def pieces(request: Request, limit: int) -> AsyncGenerator[bytes, None]:
+    """Yield a body as it arrives.
 
     Args:
         request: The request.
-        most: The most bytes that are read.
+        limit: The most bytes that it may have.
 
     Raises:
-        Problem: 413 if there are more, 400 if the sender went away.
+        Problem: It is longer, or its sender has gone.
     """
-    stated = request.headers.get("content-length", "")
-    if stated.isdecimal() and int(stated) > most:
-        raise too_large(most)
-    chunks, size = [], 0
+    require_declared(request, limit)
+    size = 0
     try:
-        async for chunk in request.stream():
-            size += len(chunk)
-            if size > most:
-                raise too_large(most)
-            chunks.append(chunk)
+        async for piece in request.stream():
+            size += len(piece)
+            if size > limit:
+                raise too_large(limit)
+            yield piece
     except ClientDisconnect:
-        raise Problem(400, "the request ended before its body was complete: send it again") from None
-    return b"".join(chunks)
+        raise Problem(400, "the body ended before its declared end: send it again") from None
 
 
-def too_large(most: int) -> Problem:
-    """Return the error of a body that is larger than a limit, in bytes."""
-    return Problem(413, f"the body has more than {most:,} bytes, the limit: send less", {"connection": "close"})
-
-
-def json_object(body: bytes, most: int) -> JsonObject:
-    """Return the JSON object of a body.
+async def json_object(request: Request, limit: int) -> JsonObject:
+    """Return a body that is an object of JSON.
 
     Args:
-        body: The body.
-        most: The most bytes that are read.
+        request: The request.
+        limit: The most bytes that it may have.
 
     Raises:
-        Problem: 400 if it is no JSON, or is beyond the limits of `strict_json`; 422 if it is no object.
+        Problem: It is longer, or its sender has gone.
+        QueryError: It is no object of JSON.
+    """
+    return parsed("the body", await read_body(request, limit))
+
+
+async def read_body(request: Request, limit: int) -> bytes:
+    """Return a body.
+
+    Args:
+        request: The request.
+        limit: The most bytes that it may have.
+
+    Raises:
+        Problem: It is longer, or its sender has gone.
+    """
+    return b"".join([piece async for piece in pieces(request, limit)])
+
+
+def require_declared(request: Request, limit: int) -> None:
+    """Raise Problem 413 if a request says that its body is longer than a limit in bytes."""
+    declared = request.headers.get("content-length", "")
+    if declared.isdecimal() and int(declared) > limit:
+        raise too_large(limit)
+
+
+def too_large(limit: int) -> Problem:
+    """Return the error of a body that is longer than a limit in bytes."""
+    return Problem(413, f"the body has more than {limit} bytes: send less at once", {"connection": "close"})
+
+
+def parsed(name: str, text: bytes | str) -> JsonObject:
+    """Return the object that a text holds as JSON.
+
+    Args:
+        name: What a message calls it.
+        text: The text.
+
+    Raises:
+        QueryError: It is no object of JSON.
     """
     try:
-        value = strict_json.loads(body, most)
-    except strict_json.Unreadable as error:
-        raise Problem(400, f"the body cannot be read: {error}; send a JSON object") from None
+        value = strict_json.loads(text.decode() if isinstance(text, bytes) else text)
+    except ValueError as error:
+        raise QueryError(f"{name} is no JSON ({error}): send an object of JSON") from None
     if not isinstance(value, dict):
-        raise Problem(422, f"the body is {type(value).__name__}: send a JSON object")
+        raise QueryError(f"{name} is {value!r:.60}: send an object of JSON")
     return value

@@ -144,15 +144,15 @@ OfArchive = Annotated[Target, Depends(target)]
 
 
 def owner_only(of: OfArchive) -> Target:
-    """Return the archive that a request of its owner means.
+    """Return the archive that a request means, if the owner of the archives sends it.
 
     Raises:
-        Problem: 403 if another service sends it.
+        Problem: Another service sends it.
     """
     if of.role != "owner":
-        raise Problem(403, "only the owner of the archive may do this: use the owner's token")
+        raise Problem(403, "only the owner may do this: send the token that the service printed at its start")
     return of
 
 
 #: A parameter of a route that only the owner may use: the archive that the request means.
-OfOwner = Annotated[Target, Depends(owner_only)]
+OwnArchive = Annotated[Target, Depends(owner_only)]

@@ -7,8 +7,8 @@ from starlette.responses import Response
 
 from medlike.errors import QueryError
 from medlike.service.answers import answer
-from medlike.service.bodies import json_object, read_body
-from medlike.service.context import OfOwner, Target, in_search_thread
+from medlike.service.bodies import parsed, read_body
+from medlike.service.context import OwnArchive, Target, in_search_thread
 from medlike.service.notes import Mark, NoteUnknown, gone
 from medlike.service.problems import Problem
 
@@ -20,12 +20,12 @@ LARGEST = 1000  # bytes of a body
 
 
 @router.put("/marks/{query}/{image}")
-async def mark(request: Request, query: OfQuery, image: OfImage, of: OfOwner) -> Response:
+async def mark(request: Request, query: OfQuery, image: OfImage, of: OwnArchive) -> Response:
     """Mark an image as like or unlike a query: send {"mark": "like"} or {"mark": "unlike"}."""
     body = await read_body(request, LARGEST)
 
     def marked() -> Response:
-        facts = json_object(body, LARGEST)
+        facts = parsed("the body", body)
         value = facts.get("mark")
         if set(facts) != {"mark"} or value not in get_args(Mark):
             raise QueryError('the body must be {"mark": "like"} or {"mark": "unlike"}')
@@ -37,14 +37,14 @@ async def mark(request: Request, query: OfQuery, image: OfImage, of: OfOwner) ->
 
 
 @router.get("/marks/{query}")
-def marks(query: OfQuery, of: OfOwner) -> Response:
+def marks(query: OfQuery, of: OwnArchive) -> Response:
     """Return the marked images of a query, as `like` and `unlike` of a search take them."""
     return answer({"query": query, **of.notes.marks(query)})
 
 
 @router.get("/marks")
 def marked_queries(
-    of: OfOwner,
+    of: OwnArchive,
     limit: Annotated[int, Query(description="Queries of a page.", ge=1, le=1000)] = 100,
     offset: Annotated[int, Query(description="Queries to skip.", ge=0, le=1 << 40)] = 0,
 ) -> Response:
@@ -55,7 +55,7 @@ def marked_queries(
 
 
 @router.delete("/marks/{query}", status_code=204)
-def unmark_all(query: OfQuery, of: OfOwner) -> Response:
+def unmark_all(query: OfQuery, of: OwnArchive) -> Response:
     """Delete all marks of a query."""
     if not of.notes.unmark(query):
         raise NoteUnknown(f"query {query} has no marks: `GET marks` lists those that have")
@@ -63,7 +63,7 @@ def unmark_all(query: OfQuery, of: OfOwner) -> Response:
 
 
 @router.delete("/marks/{query}/{image}", status_code=204)
-def unmark(query: OfQuery, image: OfImage, of: OfOwner) -> Response:
+def unmark(query: OfQuery, image: OfImage, of: OwnArchive) -> Response:
     """Delete the mark on an image."""
     if not of.notes.unmark(query, image):
         raise NoteUnknown(f"image {image} is not marked for query {query}: `GET marks/{query}` lists what is")

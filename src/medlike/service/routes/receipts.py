@@ -6,8 +6,8 @@ from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
 
 from medlike.service.answers import answer
-from medlike.service.bodies import json_object, read_body
-from medlike.service.context import OfArchive, OfOwner, Target, in_search_thread
+from medlike.service.bodies import parsed, read_body
+from medlike.service.context import OfArchive, OwnArchive, Target, in_search_thread
 from medlike.service.notes import LARGEST, StoredReceipt
 from medlike.service.receipts import repeated, stored
 from medlike.service.requests import request_id
@@ -19,10 +19,10 @@ Agreement = Annotated[bool, Query(description="Whether hits hold their agreement
 
 
 @router.post("/receipts", status_code=201)
-async def store(request: Request, of: OfOwner) -> Response:
+async def store(request: Request, of: OwnArchive) -> Response:
     """Store the receipt of a search, to be repeated by its id."""
     body = await read_body(request, LARGEST)
-    made = await in_search_thread(of.service, lambda: stored(of, json_object(body, LARGEST)))
+    made = await in_search_thread(of.service, lambda: stored(of, parsed("the body", body)))
     return answer(_facts(made), 201, {"location": f"receipts/{made.id}"})
 
 
@@ -32,13 +32,13 @@ async def repeat(request: Request, of: OfArchive, sources: Sources = False, agre
     limit = of.service.limits.json
     body = await read_body(request, limit)
     return await in_search_thread(
-        of.service, lambda: _answered(request, of, json_object(body, limit), sources, agreement)
+        of.service, lambda: _answered(request, of, parsed("the body", body), sources, agreement)
     )
 
 
 @router.get("/receipts/{id}")
 async def repeat_stored(
-    request: Request, id: str, of: OfOwner, sources: Sources = False, agreement: Agreement = False
+    request: Request, id: str, of: OwnArchive, sources: Sources = False, agreement: Agreement = False
 ) -> Response:
     """Repeat the search of a stored receipt."""
     return await in_search_thread(
@@ -47,14 +47,14 @@ async def repeat_stored(
 
 
 @router.get("/receipts/{id}/receipt")
-def receipt(id: str, of: OfOwner) -> Response:
+def receipt(id: str, of: OwnArchive) -> Response:
     """Return a stored receipt."""
     found = of.notes.receipt(id)
     return answer({**_facts(found), "receipt": found.receipt})
 
 
 @router.delete("/receipts/{id}", status_code=204)
-def delete(id: str, of: OfOwner) -> Response:
+def delete(id: str, of: OwnArchive) -> Response:
     """Delete a stored receipt, and the marks on it."""
     of.notes.delete(id)
     return Response(status_code=204)
