@@ -15,12 +15,25 @@ from medlike.service.compression import Compression
 from medlike.service.context import Service
 from medlike.service.limits import Limits
 from medlike.service.requests import Requests, request_id
-from medlike.service.routes import agreement, archives, health, images, jobs, pictures, removals, search, uploads
+from medlike.service.routes import (
+    agreement,
+    archives,
+    facets,
+    health,
+    images,
+    jobs,
+    marks,
+    pictures,
+    receipts,
+    removals,
+    search,
+    uploads,
+)
 
 PREFIX = "/api/v1"
 ROUTERS = (
-    agreement.router, archives.router, health.router, images.router, jobs.router, pictures.router, removals.router,
-    search.router, uploads.router,
+    agreement.router, archives.router, facets.router, health.router, images.router, jobs.router, marks.router,
+    pictures.router, receipts.router, removals.router, search.router, uploads.router,
 )  # fmt: skip
 DESCRIPTION = "Find medical images like this one. A research tool, not a medical device."
 

@@ -15,6 +15,7 @@ from medlike.archive.viewer import OWNER, Private, Viewer
 from medlike.service.audit import Audited, Unnamed, log_of
 from medlike.service.collections import Collection, Collections, Role
 from medlike.service.limits import Limits
+from medlike.service.notes import Notes
 from medlike.service.problems import Problem
 from medlike.service.thumbnails import Thumbnails
 
@@ -45,6 +46,11 @@ class Service:
     def searching(self) -> ThreadPoolExecutor:
         """Return the threads that search: as many as may at once, each of which keeps its connections open."""
         return ThreadPoolExecutor(self.limits.searches, "search")
+
+    @cached_property
+    def notes(self) -> dict[str, Notes]:
+        """Return the notebooks that are open, by the name of their archive; see `Target.notes`."""
+        return {}
 
 
 class Unsourced:
@@ -99,6 +105,18 @@ class Target:
     def viewer(self) -> Viewer:
         """Return what the sender may see of the private part."""
         return OWNER if self.role == "owner" else Peer()
+
+    @property
+    def notes(self) -> Notes:
+        """Return the notebook of the archive; it is made where it is missing.
+
+        Raises:
+            ArchiveError: It cannot be made or read.
+        """
+        opened = self.service.notes
+        if self.collection.name not in opened:
+            opened.setdefault(self.collection.name, Notes.of(self.archive))
+        return opened[self.collection.name]
 
     def viewer_for(self, sources: bool, request_id: str) -> Viewer:
         """Return what an answer may show of the private part; readings of sources are recorded.

@@ -8,6 +8,7 @@ from starlette.responses import Response
 from medlike import errors
 from medlike.escaping import printable
 from medlike.service.collections import UnknownArchive
+from medlike.service.notes import NoteUnknown
 from medlike.types import Json, JsonObject
 
 MEDIA_TYPE = "application/problem+json"
@@ -16,6 +17,7 @@ MEDIA_TYPE = "application/problem+json"
 STATUSES: tuple[tuple[type[Exception], int, str], ...] = (
     (UnknownArchive, 404, "Unknown archive"),
     (errors.UnknownImage, 404, "Unknown image"),
+    (NoteUnknown, 404, "Unknown receipt"),
     (errors.ImageError, 422, "The image cannot be used"),
     (errors.InputError, 422, "The request cannot be answered"),
     (errors.ArchiveLocked, 503, "The archive is being written"),

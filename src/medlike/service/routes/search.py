@@ -7,7 +7,7 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from medlike.service.answers import answer
-from medlike.service.bodies import json_object, read_body
+from medlike.service.bodies import parsed, read_body
 from medlike.service.context import OfArchive, in_search_thread
 from medlike.service.query_images import is_multipart, uploaded
 from medlike.service.requests import request_id
@@ -31,4 +31,4 @@ async def search(request: Request, of: OfArchive) -> Response:
         async with uploaded(request, limits) as (facts, images):
             return await in_search_thread(of.service, lambda: answered(facts, images))
     body = await read_body(request, limits.json)
-    return await in_search_thread(of.service, lambda: answered(json_object(body, limits.json)))
+    return await in_search_thread(of.service, lambda: answered(parsed("the body", body)))
