@@ -1,6 +1,7 @@
 """The verbs that read: search, repeat, browse, facets and pictures as flows."""
 
 import io
+import re
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -17,6 +18,7 @@ from medlike.cluster.query_files import query_file
 from medlike.errors import ImageError, InputError, QueryError
 from medlike.types import Json, JsonObject, Picture
 
+_DIGITS = re.compile(r"[0-9a-f]{0,32}")
 PAGE = 1000  # images of a page of a listing
 #: Fields of a Query that are sent by their names.
 _FIELDS = ("id", "text", "title", "region", "like", "unlike")
@@ -118,6 +120,8 @@ def browse(where: Mapping[str, Json] | None, limit: int, offset: int, sources: b
 
 def ids(prefix: str) -> Flow[list[str]]:
     """List the ids that begin with some digits."""
+    if not _DIGITS.fullmatch(prefix):
+        return []
     found: list[str] = []
     more = (("ids", prefix),) if prefix else ()
     while True:
@@ -157,7 +161,7 @@ def picture(id: str) -> Flow[Picture | None]:
     """Fetch the picture of a stored image; None if its pixels are gone."""
     if not isinstance(id, str) or not id.isalnum():
         raise InputError(f"there is no image {id!r}: take an id from a search")
-    call = Call("GET", f"images/{id}/rendered", (("format", "png"),), repeatable=True, expected=(410,))
+    call = Call("GET", f"images/{id}/picture", repeatable=True, expected=(410,))
     reply = yield from asked(call)
     if reply.status == 410:
         return None

@@ -11,13 +11,17 @@ from medlike.service import pages, problems
 from medlike.service.access import Access, Guard
 from medlike.service.bounds import Bounds
 from medlike.service.collections import Collections
+from medlike.service.compression import Compression
 from medlike.service.context import Service
 from medlike.service.limits import Limits
 from medlike.service.requests import Requests, request_id
-from medlike.service.routes import archives, health, jobs, removals, search, uploads
+from medlike.service.routes import agreement, archives, health, images, jobs, pictures, removals, search, uploads
 
 PREFIX = "/api/v1"
-ROUTERS = (archives.router, health.router, jobs.router, removals.router, search.router, uploads.router)
+ROUTERS = (
+    archives.router, health.router, search.router, images.router, pictures.router, agreement.router,
+    uploads.router, removals.router, jobs.router,
+)  # fmt: skip
 DESCRIPTION = "Find medical images like this one. A research tool, not a medical device."
 
 
@@ -34,10 +38,13 @@ def create_app(collections: Collections, access: Access, limits: Limits | None =
         title="medlike", version=__version__, description=DESCRIPTION, openapi_url=f"{PREFIX}/openapi.json",
         docs_url=None, redoc_url=None,
         middleware=[
-            Middleware(Requests), Middleware(Bounds, limits=limits), Middleware(Guard, access=access)
+            Middleware(Compression),
+            Middleware(Requests),
+            Middleware(Bounds, limits=limits),
+            Middleware(Guard, access=access),
         ],
     )  # fmt: skip
-    app.state.service = Service(collections, limits)
+    app.state.service = Service.of(collections, limits)
     for router in ROUTERS:
         app.include_router(router, prefix=PREFIX)
     if access.owner is not None:

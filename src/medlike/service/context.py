@@ -5,6 +5,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
+from threading import BoundedSemaphore
 from typing import Annotated, TypeVar, cast
 
 from fastapi import Depends, Query, Request
@@ -15,8 +16,10 @@ from medlike.service.audit import Audited, Unnamed, log_of
 from medlike.service.collections import Collection, Collections, Role
 from medlike.service.limits import Limits
 from medlike.service.problems import Problem
+from medlike.service.thumbnails import Thumbnails
 
 T = TypeVar("T")
+
 
 @dataclass(frozen=True)
 class Service:
@@ -25,10 +28,19 @@ class Service:
     Attributes:
         collections: The archives.
         limits: What a request may ask for at most.
+        thumbnails: Thumbnails that were made lately.
+        renderings: Held by each request that decodes and draws pixels.
     """
 
     collections: Collections
     limits: Limits
+    thumbnails: Thumbnails
+    renderings: BoundedSemaphore
+
+    @classmethod
+    def of(cls, collections: Collections, limits: Limits) -> "Service":
+        """Return what the requests of a new process share."""
+        return cls(collections, limits, Thumbnails(limits.thumbnails), BoundedSemaphore(limits.renderings))
 
     @cached_property
     def searching(self) -> ThreadPoolExecutor:
@@ -105,7 +117,7 @@ def role_of(request: Request) -> Role:
     return cast(Role, request.scope["medlike.role"])
 
 
-def target(
+async def target(
     request: Request,
     archive: Annotated[
         str | None, Query(description="Name of the archive; the first one unless given.", max_length=63)

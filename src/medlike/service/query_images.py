@@ -1,4 +1,4 @@
-"""Images that come with a search: they are read from files without a name, which end with the request or the process."""
+"""Images that come with a search: read from files without a name, which end with the request or the process."""
 
 import os
 import tempfile
