@@ -1,4 +1,5 @@
 # make demo   index the samples, search them, draw the answers
+# make serve  the same archive, served on this machine and opened in the browser
 # make check  the quick loop: lint, types, fast tests
 # make test   everything, with its real peers
 # make docs   write the pages of commands from their own help, figures in README and docs from the results, and the
@@ -15,6 +16,7 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 CORE   := $(VENV)/.core
+SERVE  := $(VENV)/.serve
 DEV    := $(VENV)/.dev
 PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
@@ -33,7 +35,7 @@ TESTS   := OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(WORKERS)
 # Inputs with their expected values, as in tests/imaging/faults.py.
 FOLDER ?= $(MEDLIKE_DEV)/faults
 
-.PHONY: demo text check test lint types docs faults soak crash clean
+.PHONY: demo serve text check test lint types docs faults soak crash clean
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -45,6 +47,10 @@ $(CORE): pyproject.toml | $(BIN)/python
 	$(PIP) -e ".[text]"
 	@touch $@
 
+$(SERVE): $(CORE)
+	$(PIP) -e ".[text,service]"
+	@touch $@
+
 $(DEV): research/pyproject.toml $(CORE)
 	$(PIP) $(TORCH)
 	$(PIP) -e ".[train,text,service,client,report,test,docs,dev]" -e "research[bench]"
@@ -53,6 +59,9 @@ $(DEV): research/pyproject.toml $(CORE)
 
 demo: text
 	$(BIN)/medlike demo
+
+serve: text $(SERVE)
+	$(BIN)/medlike serve --demo --open
 
 # The weights of the sentence encoder, 80 MB, fetched once and kept in the user's data folder.
 text: $(CORE)

@@ -84,9 +84,11 @@ def serve(
     archive: Annotated[
         list[str] | None,
         typer.Option(
-            "--archive", "-a", metavar="[NAME=]DIR", envvar="MEDLIKE_ARCHIVE",
+            "--archive",
+            "-a",
+            metavar="[NAME=]DIR",
             help="Folder of an archive, and its name in the API; repeatable. The first is the default one.",
-            show_default="an archive in your data directory",
+            show_default="that of MEDLIKE_ARCHIVE, or an archive in your data directory",
         ),
     ] = None,
     *,
@@ -102,6 +104,7 @@ def serve(
     """
     need("service", "fastapi", "uvicorn", "python_multipart", "zstandard")
     from medlike.cli.screen import note, out
+    from medlike.codes.threads import cores
     from medlike.service.plan import ServicePlan
     from medlike.service.supervisor import Supervisor, claimed, listen
 
@@ -116,8 +119,8 @@ def serve(
     )
     if not loopback and (plan.peer is None or plan.certificate is None):
         raise InputError(
-            f"{address.host} can be reached from other machines: give --peer-token, --tls-cert and --tls-key, with "
-            "which only other services can search there; or leave --host out to serve this machine"
+            f"{address.host} is none of 127.0.0.1, localhost and ::1: only other services may use another address, so "
+            "give --peer-token, --tls-cert and --tls-key, or leave --host out to serve this machine"
         )
     with ExitStack() as stack:
         listening = stack.enter_context(listen(address.host, address.port))
@@ -136,8 +139,7 @@ def serve(
             if open_page and not stack.enter_context(_opened(printed)):
                 note("medlike: no browser was found; open the address above in one")
 
-        workers = address.workers or min(2, len(os.sched_getaffinity(0)))
-        Supervisor(plan, listening, workers).run(started)
+        Supervisor(plan, listening, address.workers or min(2, cores())).run(started)
 
 
 def _is_loopback(host: str) -> bool:
@@ -154,7 +156,9 @@ def _collections(given: Sequence[str], demo: bool, hidden: Sequence[str]) -> "li
     elif demo:
         raise InputError("--demo serves the samples alone: leave out --archive, or --demo")
     else:
-        collections = [Collection.of(each) for each in given] or [Collection.of(str(archive_folder(None)))]
+        # A variable of a repeatable option would be split at its blanks.
+        usual = os.environ.get("MEDLIKE_ARCHIVE") or str(archive_folder(None))
+        collections = [Collection.of(each) for each in given or [usual]]
     names = [each.name for each in collections]
     for name in names:
         if names.count(name) > 1:

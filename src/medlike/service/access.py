@@ -3,11 +3,11 @@
 import hmac
 import secrets
 from dataclasses import dataclass, field
-from http.cookies import CookieError, SimpleCookie
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qs
 
 from starlette.datastructures import Headers
+from starlette.requests import cookie_parser
 
 from medlike.service import pages, problems
 from medlike.service.collections import Role
@@ -61,7 +61,8 @@ class Access:
             if _equal(token, self.peer):
                 return "peer"
             return None
-        return "owner" if not kind and _equal(self._in_cookie(headers), self.owner) else None
+        cookie = cookie_parser(headers.get("cookie", "")).get(self.cookie, "")
+        return "owner" if not kind and _equal(cookie, self.owner) else None
 
     def opens(self, scope: "Scope") -> bool:
         """Return True if a request is the printed address: the page with the owner's token."""
@@ -91,13 +92,6 @@ class Access:
         if elsewhere and not navigates:
             return "requests from pages of other sites are not accepted"
         return None
-
-    def _in_cookie(self, headers: Headers) -> str:
-        try:
-            held = SimpleCookie(headers.get("cookie", ""))
-        except CookieError:
-            return ""
-        return held[self.cookie].value if self.cookie in held else ""
 
 
 class Guard:

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -72,6 +73,7 @@ class Collections:
         try:
             for each in collections:
                 self._archives[each.name] = Archive.open(each.path)
+                _ = self._archives[each.name].generation  # a damaged store is found out now
         except MedlikeError:
             self.close()
             raise
@@ -101,6 +103,17 @@ class Collections:
                 return each, archive
         known = ", ".join(each.name for each, _ in self.visible(role)) or "none"
         raise UnknownArchive(f"this service has no archive {name!r}: use one of {known}")
+
+    def warm(self) -> None:
+        """Load what searches need, so that the first ones do not take longer; errors are left to the searches."""
+        from medlike.archive.search.query import Query
+
+        for archive in list(self._archives.values()):
+            with suppress(Exception):
+                for image in archive.browse(limit=1).images:
+                    archive.search(Query(id=image.id), k=1)
+                with archive.session() as session:
+                    _ = session.loaded.encoder
 
     def close(self) -> None:
         """Close all archives."""

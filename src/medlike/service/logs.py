@@ -21,14 +21,16 @@ class ServiceFormatter(logging.Formatter):
         return f"  {type(error).__name__} in {' < '.join(places)}"
 
 
-def log_to_stderr(name: str) -> None:
+def log_to_stderr(name: str = "") -> None:
     """Write warnings and errors of this process on stderr.
 
     Args:
         name: What the lines call the process.
     """
     handler = logging.StreamHandler()
-    handler.setFormatter(ServiceFormatter(f"medlike serve: {name}: %(message)s"))
+    handler.setFormatter(ServiceFormatter(f"medlike serve: {name}{': ' if name else ''}%(message)s"))
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(logging.WARNING)
+    # Requests that are none are answered, and are no matter for the log.
+    logging.getLogger("uvicorn.error").setLevel(logging.ERROR)

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from medlike.errors import MedlikeError
 from medlike.imaging import channel
+from medlike.service.logs import log_to_stderr
 from medlike.service.plan import ServicePlan
 from medlike.types import JsonObject
 
@@ -89,6 +90,7 @@ class Supervisor:
         Raises:
             ServiceFailed: A process cannot start.
         """
+        log_to_stderr()
         with self._signals() as wake, ExitStack() as stack:
             self._selector.register(wake, selectors.EVENT_READ, None)
             stack.callback(self._kill)
@@ -128,7 +130,7 @@ class Supervisor:
         ours, theirs = socket.socketpair()
         with theirs:
             each.process = subprocess.Popen(
-                [sys.executable, "-m", each.module, str(theirs.fileno())],
+                [sys.executable, "-P", "-m", each.module, str(theirs.fileno())],
                 pass_fds=[theirs.fileno(), *each.descriptors], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
                 start_new_session=True,
             )  # fmt: skip

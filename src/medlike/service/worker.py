@@ -3,6 +3,7 @@
 import gc
 import resource
 import socket
+import threading
 
 import uvicorn
 
@@ -25,11 +26,11 @@ GRACE = 10
 
 
 class WorkerServer(uvicorn.Server):
-    """A uvicorn server that reports its readiness to the supervisor."""
+    """A uvicorn server that reports its readiness to the supervisor, and then loads what searches need."""
 
-    def __init__(self, config: uvicorn.Config, lifeline: Lifeline) -> None:
+    def __init__(self, config: uvicorn.Config, lifeline: Lifeline, collections: Collections) -> None:
         super().__init__(config)
-        self._lifeline = lifeline
+        self._lifeline, self._collections = lifeline, collections
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Begin to take connections."""
@@ -37,6 +38,7 @@ class WorkerServer(uvicorn.Server):
         for each in sockets or []:
             each.listen(BACKLOG)
         self._lifeline.ready()
+        threading.Thread(target=self._collections.warm, name="warming", daemon=True).start()
 
 
 def serve(plan: ServicePlan, own: JsonObject, lifeline: Lifeline) -> None:
@@ -62,7 +64,7 @@ def serve(plan: ServicePlan, own: JsonObject, lifeline: Lifeline) -> None:
     )  # fmt: skip
     gc.freeze()
     try:
-        WorkerServer(config, lifeline).run([socket.socket(fileno=own["socket"])])
+        WorkerServer(config, lifeline, collections).run([socket.socket(fileno=own["socket"])])
     finally:
         collections.close()
 
