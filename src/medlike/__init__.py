@@ -11,7 +11,7 @@ __version__ = "0.2.0"
 _ERRORS = (
     "ArchiveError", "ArchiveFull", "ArchiveLocked", "BundleError", "DatasetError", "ImageError", "InputError",
     "MedlikeError", "MissingExtra", "NothingAdded", "PluginError", "QueryError", "TextNotInstalled", "TrainingError",
-    "UnknownField", "WorkerError",
+    "UnknownField", "UnknownImage", "WorkerError",
 )  # fmt: skip
 
 # Public name -> module that holds it.
@@ -72,6 +72,7 @@ if TYPE_CHECKING:
     from medlike.errors import TextNotInstalled as TextNotInstalled
     from medlike.errors import TrainingError as TrainingError
     from medlike.errors import UnknownField as UnknownField
+    from medlike.errors import UnknownImage as UnknownImage
     from medlike.errors import WorkerError as WorkerError
     from medlike.imaging import Image as Image
     from medlike.inference.encoder import Encoder as Encoder

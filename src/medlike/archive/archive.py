@@ -2,7 +2,7 @@
 
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Literal, ParamSpec, TypeVar, Unpack
@@ -30,7 +30,7 @@ from medlike.archive.storage.spool import Spool, sidecars
 from medlike.archive.storage.store import Store
 from medlike.archive.storage.verify import Problem
 from medlike.archive.viewer import OWNER, Viewer
-from medlike.errors import InputError
+from medlike.errors import ArchiveError, InputError, QueryError, UnknownImage
 from medlike.types import F32, U8, Json, JsonObject, Picture, Progress
 
 if TYPE_CHECKING:
@@ -42,17 +42,19 @@ if TYPE_CHECKING:
     from medlike.archive.intake.text_codes import TextReport
     from medlike.archive.search.encoded_query import EncodedQuery
     from medlike.archive.search.facets import Facets
+    from medlike.archive.search.image_facts import ImageFacts
     from medlike.archive.search.listing import Listing
     from medlike.archive.search.query import Query
-    from medlike.archive.search.result import Result
+    from medlike.archive.search.result import Hit, Result
     from medlike.archive.search.settings import Codes, SearchKeywords, TextKeywords
     from medlike.archive.search.text_result import TextResult
     from medlike.archive.storage.fits import FitReport
     from medlike.archive.storage.removal import RemovalReport
+    from medlike.archive.storage.rows import ImageRow
     from medlike.archive.storage.upgrade import UpgradeReport
     from medlike.archive.storage.upkeep import CompactReport
     from medlike.bundle import Bundle
-    from medlike.imaging import Decoding, Frames
+    from medlike.imaging import Decoding, Frames, Image
     from medlike.inference.encoding import Encodes
 
 P = ParamSpec("P")
@@ -549,6 +551,87 @@ class Archive:
         with self.session(viewer) as session:
             return nearest_texts(session, query, k, **settings)
 
+    @_repairing
+    def agreement(
+        self, query: "Query", id: str, *, viewer: Viewer = OWNER, **settings: Unpack["SearchKeywords"]
+    ) -> "Hit":
+        """Return how a stored image agrees with a query: the hit that it would be, with `agreement` and box.
+
+        Args:
+            query: A Query of an image or of a stored one, with or without a region.
+            id: Public id of the stored image.
+            viewer: As for `search`.
+            **settings: As for `search`; of use are generation, codes, and those of a region.
+
+        Raises:
+            UnknownImage: The archive has no image with this id.
+            QueryError: The query or a setting makes no sense, or the bundle has no local codes.
+            ImageError: The query's image cannot be read.
+        """
+        from medlike.archive.search.agreement import agreement
+
+        with self.session(viewer) as session:
+            return agreement(session, query, id, **settings)
+
+    def facts(self, id: str, *, viewer: Viewer = OWNER) -> "ImageFacts":
+        """Return what the archive knows of a stored image: size, metadata, texts, and where it came from.
+
+        Args:
+            id: Its public id.
+            viewer: Decides whether there is a `source`.
+
+        Raises:
+            UnknownImage: The archive has no image with this id.
+        """
+        from medlike.archive.search.image_facts import image_facts
+
+        with self.session(viewer) as session:
+            return image_facts(session, id)
+
+    def image(self, id: str, frame: int | None = None, *, viewer: Viewer = OWNER) -> "Image | None":
+        """Return a stored image with its own pixels, as stored, and nothing that names anybody.
+
+        An image that is kept by reference is read from its file, in a worker process.
+
+        Args:
+            id: Its public id.
+            frame: Another frame of its file, from 0. Without pixels of its own in the archive, it is read from the
+                file, for a viewer who may see sources.
+            viewer: Who looks.
+
+        Returns:
+            The image; None if the pixels are gone: the file has moved or changed, or this frame is not stored.
+
+        Raises:
+            UnknownImage: The archive has no image with this id.
+            QueryError: The file has no such frame.
+        """
+        row = self._row(id)
+        pictures = self._bundles.pictures
+        if frame is None or frame == row.frame:
+            return pictures.image(row)
+        if not 0 <= frame < row.frames:
+            raise QueryError(f"frame is {frame}: the file of {id} has {row.frames}, numbered from 0")
+        with suppress(ArchiveError):  # without the id key, or where it may not be read
+            stored = pictures.stored_frame(row, frame, self._bundles.current().identity)
+            if stored is not None:
+                return pictures.image(stored)
+        return pictures.other_frame(row, frame) if viewer.may("source") else None
+
+    def preview(self, id: str) -> bytes | None:
+        """Return the preview of a stored image: a JPEG of at most 512 pixels a side; None if none is kept.
+
+        Previews are kept of images that are stored by reference.
+
+        Args:
+            id: Its public id.
+
+        Raises:
+            UnknownImage: The archive has no image with this id.
+        """
+        name = self._row(id).preview
+        return None if name is None else self._pixels.read_preview(name)
+
     def picture(self, id: str) -> Picture | None:
         """Return a stored image for showing: uint8 [H, W], or [H, W, 3] in RGB; None if pixels and preview are gone.
 
@@ -556,11 +639,30 @@ class Archive:
             id: Its public id.
 
         Raises:
-            InputError: The archive has no image with this id.
+            UnknownImage: The archive has no image with this id.
         """
-        if self._store.find(id) is None:
-            raise InputError(f"there is no image {id} in {self.path}: take an id from a search")
+        self._row(id)
         return self._bundles.pictures.picture(id)
+
+    def stamp(self, id: str) -> str:
+        """Return 32 hex digits that change when an image of this id shows something else, for caches.
+
+        Args:
+            id: Its public id.
+
+        Raises:
+            UnknownImage: The archive has no image with this id.
+        """
+        stamp = self._store.stamp(id)
+        if stamp is None:
+            raise UnknownImage(id, self.path)
+        return stamp
+
+    def _row(self, id: str) -> "ImageRow":
+        row = self._store.find(id)
+        if row is None:
+            raise UnknownImage(id, self.path)
+        return row
 
     def ids(self, prefix: str = "") -> list[str]:
         """Return the public ids of the stored images, in the order they were added.
@@ -594,7 +696,13 @@ class Archive:
 
     @_repairing
     def browse(
-        self, where: Mapping[str, Json] | None = None, limit: int = 100, offset: int = 0, *, viewer: Viewer = OWNER
+        self,
+        where: Mapping[str, Json] | None = None,
+        limit: int = 100,
+        offset: int = 0,
+        *,
+        prefix: str = "",
+        viewer: Viewer = OWNER,
     ) -> "Listing":
         """Return a page of the stored images that match a filter, in the order they were added, without a query.
 
@@ -602,6 +710,7 @@ class Archive:
             where: A filter, as for `search`; all images unless given.
             limit: How many images to return.
             offset: How many matching images to skip.
+            prefix: Hex digits that the ids begin with; all ids unless given.
             viewer: As for `search`.
 
         Raises:
@@ -610,7 +719,7 @@ class Archive:
         from medlike.archive.search.listing import listing
 
         with self.session(viewer) as session:
-            return listing(session, where, limit, offset)
+            return listing(session, where, limit, offset, prefix)
 
     @_repairing
     def facets(

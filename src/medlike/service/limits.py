@@ -15,6 +15,8 @@ class Limits:
         body_seconds: Longest time in which a body must arrive; the clock runs again with each megabyte.
         header_seconds: Longest time in which the head of a request must arrive.
         searches: Most searches that one worker computes at once; others wait.
+        renderings: Most pictures that one worker decodes and draws at once; others wait.
+        thumbnails: Memory that one worker keeps thumbnails in, bytes.
         requests: Most requests that one worker holds at once; others are answered 503.
     """
 
@@ -25,4 +27,6 @@ class Limits:
     body_seconds: float = 60.0
     header_seconds: float = 20.0
     searches: int = 4
+    renderings: int = 4
+    thumbnails: int = 32 << 20
     requests: int = 1024

@@ -17,6 +17,7 @@ MEDIA_TYPE = "application/problem+json"
 STATUSES: tuple[tuple[type[Exception], int, str], ...] = (
     (UnknownArchive, 404, "Unknown archive"),
     (NoteUnknown, 404, "Unknown receipt"),
+    (errors.UnknownImage, 404, "Unknown image"),
     (errors.ImageError, 422, "The image cannot be used"),
     (errors.InputError, 422, "The request cannot be answered"),
     (errors.ArchiveLocked, 503, "The archive is being written"),
@@ -33,6 +34,7 @@ TITLES = {
     405: "The method is not allowed here",
     408: "The request took too long",
     409: "The state of the archive does not permit it",
+    410: "The pixels are gone",
     411: "The length of the body is not given",
     412: "The image has changed",
     413: "The body is too large",

@@ -184,7 +184,7 @@ def _answer(
     invariant = None if images.fit is None else images.fit.invariant
     answers = []
     for number, query in enumerate(encoded):
-        template = _template(session, images, view, query, settings)
+        template = region_template(session, images, view, query, settings)
         image: Ranking | None = None
         whole: WholeRanking | None = None
         if template is not None:
@@ -301,9 +301,14 @@ def _around(vicinity: "Vicinity", content: NDArray[np.int8]) -> NDArray[np.float
     return np.sort(vicinity.closeness[np.argsort(-alike, kind="stable")[:LOCAL]])
 
 
-def _template(
+def region_template(
     session: "Session", images: "CodedImages", view: View, query: EncodedQuery, settings: SearchSettings
 ) -> Template | None:
+    """Return what is compared of a query's region; None for a query without one.
+
+    Raises:
+        QueryError: The settings are not for a region.
+    """
     if query.region is None:
         return None
     if settings.rank == "radius" or settings.radius is not None:

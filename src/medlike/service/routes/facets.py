@@ -2,26 +2,24 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Depends, Query
 from starlette.responses import Response
 
 from medlike.service.answers import answer
-from medlike.service.conditions import where
 from medlike.service.context import OfArchive
+from medlike.service.parameters import OfWhere, known_parameters
 
-router = APIRouter(tags=["facets"])
+router = APIRouter(tags=["facets"], dependencies=[Depends(known_parameters)])
 
 
 @router.get("/facets")
 def facets(
     of: OfArchive,
-    conditions: Annotated[
-        list[str],
-        Query(alias="where", description="A condition such as modality=CT or age>=40, or a filter as JSON; repeatable."),
-    ] = [],  # noqa: B006 (FastAPI copies it)
-    generation: Annotated[int | None, Query(description="As of which generation; the newest unless given.")] = None,
+    where: OfWhere,
+    generation: Annotated[
+        int | None, Query(description="As of which generation; the newest unless given.", ge=0, lt=1 << 62)
+    ] = None,
     most: Annotated[int, Query(description="How many values of a text column are listed.", ge=1, le=1000)] = 100,
 ) -> Response:
     """Count the images that match a filter, by the values of each column."""
-    viewer = of.viewer_for(False, "")
-    return answer(of.archive.facets(where(conditions), generation, most, viewer=viewer).to_dict())
+    return answer(of.archive.facets(where, generation, most, viewer=of.seeing(False)).to_dict())

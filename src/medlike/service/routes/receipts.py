@@ -2,18 +2,18 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Depends, Query, Request
 from starlette.responses import Response
 
 from medlike.service.answers import answer
 from medlike.service.bodies import parsed, read_body
 from medlike.service.context import OfArchive, OwnArchive, Target, in_search_thread
 from medlike.service.notes import LARGEST, StoredReceipt
+from medlike.service.parameters import known_parameters
 from medlike.service.receipts import repeated, stored
-from medlike.service.requests import request_id
 from medlike.types import JsonObject
 
-router = APIRouter(tags=["receipts"])
+router = APIRouter(tags=["receipts"], dependencies=[Depends(known_parameters)])
 Sources = Annotated[bool, Query(description="Whether hits say where their images came from.")]
 Agreement = Annotated[bool, Query(description="Whether hits hold their agreement map.")]
 
@@ -32,17 +32,17 @@ async def repeat(request: Request, of: OfArchive, sources: Sources = False, agre
     limit = of.service.limits.json
     body = await read_body(request, limit)
     return await in_search_thread(
-        of.service, lambda: _answered(request, of, parsed("the body", body), sources, agreement)
+        of.service, lambda: _answered(of, parsed("the body", body), sources, agreement)
     )
 
 
 @router.get("/receipts/{id}")
 async def repeat_stored(
-    request: Request, id: str, of: OwnArchive, sources: Sources = False, agreement: Agreement = False
+    id: str, of: OwnArchive, sources: Sources = False, agreement: Agreement = False
 ) -> Response:
     """Repeat the search of a stored receipt."""
     return await in_search_thread(
-        of.service, lambda: _answered(request, of, of.notes.receipt(id).receipt, sources, agreement)
+        of.service, lambda: _answered(of, of.notes.receipt(id).receipt, sources, agreement)
     )
 
 
@@ -60,9 +60,8 @@ def delete(id: str, of: OwnArchive) -> Response:
     return Response(status_code=204)
 
 
-def _answered(request: Request, of: Target, receipt: JsonObject, sources: bool, agreement: bool) -> Response:
-    viewer = of.viewer_for(sources, request_id(request.scope))
-    return answer(repeated(of, receipt, viewer, ("agreement",) if agreement else ()))
+def _answered(of: Target, receipt: JsonObject, sources: bool, agreement: bool) -> Response:
+    return answer(repeated(of, receipt, of.seeing(sources), ("agreement",) if agreement else ()))
 
 
 def _facts(stored: StoredReceipt) -> JsonObject:
