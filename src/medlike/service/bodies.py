@@ -1,62 +1,14 @@
-"""Reading the body of a request: bounded in size, strict about what JSON is."""
+"""Bodies of requests, read piece by piece and never beyond a limit."""
 
 from collections.abc import AsyncGenerator
 
-from starlette.requests import ClientDisconnect, Request
+from fastapi import Request
+from starlette.requests import ClientDisconnect
 
 from medlike import strict_json
 from medlike.errors import QueryError
 from medlike.service.problems import Problem
 from medlike.types import JsonObject
-
-
-async def read_body(request: Request, most: int) -> bytes:
-    """Return the body of a request.
-
-    Args:
-        request: The request.
-        most: The most bytes that are read.
-
-    Raises:
-        Problem: 413 if there are more, 400 if the sender went away.
-    """
-    stated = request.headers.get("content-length", "")
-    if stated.isdecimal() and int(stated) > most:
-        raise too_large(most)
-    chunks, size = [], 0
-    try:
-        async for chunk in request.stream():
-            size += len(chunk)
-            if size > most:
-                raise too_large(most)
-            chunks.append(chunk)
-    except ClientDisconnect:
-        raise Problem(400, "the request ended before its body was complete: send it again") from None
-    return b"".join(chunks)
-
-
-def too_large(most: int) -> Problem:
-    """Return the error of a body that is larger than a limit, in bytes."""
-    return Problem(413, f"the body has more than {most:,} bytes, the limit: send less", {"connection": "close"})
-
-
-def json_object(body: bytes, most: int) -> JsonObject:
-    """Return the JSON object of a body.
-
-    Args:
-        body: The body.
-        most: The most bytes that are read.
-
-    Raises:
-        Problem: 400 if it is no JSON, or is beyond the limits of `strict_json`; 422 if it is no object.
-    """
-    try:
-        value = strict_json.loads(body, most)
-    except strict_json.Unreadable as error:
-        raise Problem(400, f"the body cannot be read: {error}; send a JSON object") from None
-    if not isinstance(value, dict):
-        raise Problem(422, f"the body is {type(value).__name__}: send a JSON object")
-    return value
 
 
 async def pieces(request: Request, limit: int) -> AsyncGenerator[bytes, None]:
@@ -69,22 +21,19 @@ async def pieces(request: Request, limit: int) -> AsyncGenerator[bytes, None]:
     Raises:
         Problem: It is longer, or its sender has gone.
     """
-    too_large = Problem(413, f"the body has more than {limit} bytes: send less at once")
-    declared = request.headers.get("content-length", "")
-    if declared.isdecimal() and int(declared) > limit:
-        raise too_large
+    require_declared(request, limit)
     size = 0
     try:
         async for piece in request.stream():
             size += len(piece)
             if size > limit:
-                raise too_large
+                raise too_large(limit)
             yield piece
     except ClientDisconnect:
         raise Problem(400, "the body ended before its declared end: send it again") from None
 
 
-async def json_object_of(request: Request, limit: int) -> JsonObject:
+async def json_object(request: Request, limit: int) -> JsonObject:
     """Return a body that is an object of JSON.
 
     Args:
@@ -95,8 +44,32 @@ async def json_object_of(request: Request, limit: int) -> JsonObject:
         Problem: It is longer, or its sender has gone.
         QueryError: It is no object of JSON.
     """
-    body = b"".join([piece async for piece in pieces(request, limit)])
-    return parsed("the body", body)
+    return parsed("the body", await read_body(request, limit))
+
+
+async def read_body(request: Request, limit: int) -> bytes:
+    """Return a body.
+
+    Args:
+        request: The request.
+        limit: The most bytes that it may have.
+
+    Raises:
+        Problem: It is longer, or its sender has gone.
+    """
+    return b"".join([piece async for piece in pieces(request, limit)])
+
+
+def require_declared(request: Request, limit: int) -> None:
+    """Raise Problem 413 if a request says that its body is longer than a limit in bytes."""
+    declared = request.headers.get("content-length", "")
+    if declared.isdecimal() and int(declared) > limit:
+        raise too_large(limit)
+
+
+def too_large(limit: int) -> Problem:
+    """Return the error of a body that is longer than a limit in bytes."""
+    return Problem(413, f"the body has more than {limit} bytes: send less at once", {"connection": "close"})
 
 
 def parsed(name: str, text: bytes | str) -> JsonObject:

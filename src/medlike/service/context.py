@@ -12,10 +12,12 @@ from fastapi import Depends, Query, Request
 
 from medlike.archive.archive import Archive
 from medlike.archive.viewer import OWNER, Private, Viewer
-from medlike.service.audit import Audited, Unnamed, log_of
+from medlike.service.audit import Audited, log_of
 from medlike.service.collections import Collection, Collections, Role
 from medlike.service.limits import Limits
+from medlike.service.notes import Notes
 from medlike.service.problems import Problem
+from medlike.service.requests import request_id
 from medlike.service.thumbnails import Thumbnails
 
 T = TypeVar("T")
@@ -46,6 +48,22 @@ class Service:
     def searching(self) -> ThreadPoolExecutor:
         """Return the threads that search: as many as may at once, each of which keeps its connections open."""
         return ThreadPoolExecutor(self.limits.searches, "search")
+
+    @cached_property
+    def notes(self) -> dict[str, Notes]:
+        """Return the notebooks that are open, by the name of their archive; see `Target.notes`."""
+        return {}
+
+
+class Unsourced:
+    """The owner, in a request that does not ask for sources."""
+
+    def may(self, what: Private) -> bool:
+        """Return True for filters alone."""
+        return what == "filters"
+
+    def saw(self, what: Private, names: object) -> None:
+        """Record nothing: a filter shows the owner nothing new."""
 
 
 async def in_search_thread(service: Service, work: Callable[[], T]) -> T:
@@ -78,33 +96,46 @@ class Target:
         archive: The archive.
         role: Who sends the request.
         service: What all requests share.
+        request_id: The id of the request.
     """
 
     collection: Collection
     archive: Archive
     role: Role
     service: Service
+    request_id: str
 
     @property
     def viewer(self) -> Viewer:
         """Return what the sender may see of the private part."""
         return OWNER if self.role == "owner" else Peer()
 
-    def viewer_for(self, sources: bool, request_id: str) -> Viewer:
-        """Return what an answer may show of the private part; readings of sources are recorded.
-
-        Args:
-            sources: If true, the request asks where images came from.
-            request_id: The id of the request.
+    @property
+    def notes(self) -> Notes:
+        """Return the notebook of the archive; it is made where it is missing.
 
         Raises:
-            Problem: 403 if another service asks for sources.
+            ArchiveError: It cannot be made or read.
+        """
+        opened = self.service.notes
+        if self.collection.name not in opened:
+            opened.setdefault(self.collection.name, Notes.of(self.archive))
+        return opened[self.collection.name]
+
+    def seeing(self, sources: bool) -> Viewer:
+        """Return what the sender sees in this answer; sources that are shown are recorded in the access log.
+
+        Args:
+            sources: True if the request asks for sources.
+
+        Raises:
+            Problem: The sender may not see sources.
         """
         if self.role != "owner":
             if sources:
-                raise Problem(403, "only the owner of the archive sees where images came from: leave sources out")
+                raise Problem(403, "sources are shown only to the owner of the archive: leave `sources` out")
             return Peer()
-        return Audited(log_of(self.archive.path), request_id, self.role) if sources else Unnamed()
+        return Audited(log_of(self.archive.path), self.request_id, self.role) if sources else Unsourced()
 
 
 def service_of(request: Request) -> Service:
@@ -130,14 +161,14 @@ async def target(
     """
     service, role = service_of(request), role_of(request)
     collection, opened = service.collections.find(archive, role)
-    return Target(collection, opened, role, service)
+    return Target(collection, opened, role, service, request_id(request.scope))
 
 
 #: A parameter of a route: the archive that the request means.
 OfArchive = Annotated[Target, Depends(target)]
 
 
-def owner_only(of: OfArchive) -> Target:
+async def owner_only(of: OfArchive) -> Target:
     """Return the archive that a request means, if the owner of the archives sends it.
 
     Raises:

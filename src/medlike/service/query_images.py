@@ -1,4 +1,4 @@
-"""Images that come with a search: read from files without a name, which end with the request or the process."""
+"""Images that come with a search, in files without a name: they end with the request, or with the process."""
 
 import os
 import tempfile
@@ -13,7 +13,7 @@ from starlette.requests import ClientDisconnect, Request
 
 from medlike.archive.search.query import MOST_IMAGES
 from medlike.errors import QueryError
-from medlike.service.bodies import json_object, too_large
+from medlike.service.bodies import parsed, require_declared, too_large
 from medlike.service.limits import Limits
 from medlike.service.problems import Problem
 from medlike.types import JsonObject
@@ -41,9 +41,7 @@ async def uploaded(request: Request, limits: Limits) -> AsyncIterator[tuple[Json
         Problem: The body cannot be read, or is too large.
         QueryError: It has other fields, or none of an image.
     """
-    stated = request.headers.get("content-length", "")
-    if stated.isdecimal() and int(stated) > limits.body:
-        raise too_large(limits.body)
+    require_declared(request, limits.body)
     size = 0
 
     async def receive() -> "Message":
@@ -81,7 +79,7 @@ async def _request_field(form: FormData, limits: Limits) -> JsonObject:
         return {}
     field = fields[0]
     body = await field.read(limits.json + 1) if isinstance(field, UploadFile) else field.encode()
-    return json_object(body, limits.json)
+    return parsed("the field request", body)
 
 
 def _path(file: object) -> Path:

@@ -14,6 +14,7 @@ from medlike.types import Json, JsonObject
 PARTS = ("agreement", "encoded")
 GROUP_HITS = 20  # hits of a grouped search with those of its groups, as a multiple of the limit of k
 LONGEST_TITLE = 1000  # characters
+LARGEST = 1 << 62  # of whole numbers
 
 _WHOLE, _NUMBER, _TEXT, _LIST, _OBJECT, _SWITCH = (
     (int, "a whole number"), (float, "a number"), (str, "a text"), (list, "a list"), (dict, "an object"),
@@ -75,26 +76,12 @@ class SearchRequest:
             {name: given[name] for name in _QUERY if name in given}, settings, parts,
             given.get("sources", False), given.get("texts", False),
         )  # fmt: skip
-        made._require_bounded(limits)
+        require_bounded(settings, limits)
+        if len(made.query.get("title", "")) > LONGEST_TITLE:
+            raise QueryError(f"the title has {len(made.query['title'])} characters: give at most {LONGEST_TITLE}")
         if made.texts:
             made._require_of_texts()
         return made
-
-    def _require_bounded(self, limits: Limits) -> None:
-        k, others = self.settings.get("k", 10), self.settings.get("others", 10)
-        if k > limits.k:
-            raise QueryError(f"k is {k}: ask for at most {limits.k} hits")
-        most = GROUP_HITS * limits.k
-        grouped = "group_by" in self.settings or "collapse" in self.settings
-        if others > limits.k or (grouped and k * (1 + others) > most):
-            raise QueryError(f"k is {k} and others {others}: ask for at most {most} hits with those of their groups")
-        if self.settings.get("depth", 0) > 100 * limits.k:
-            raise QueryError(f"depth is {self.settings['depth']}: give at most {100 * limits.k} images")
-        for name in ("radius", "shortlist", "generation"):
-            if abs(self.settings.get(name, 0)) >= 1 << 62:
-                raise QueryError(f"{name} is {self.settings[name]}: give a smaller number")
-        if len(self.query.get("title", "")) > LONGEST_TITLE:
-            raise QueryError(f"the title has {len(self.query['title'])} characters: give at most {LONGEST_TITLE}")
 
     def _require_of_texts(self) -> None:
         for name in self.settings:
@@ -117,6 +104,30 @@ class SearchRequest:
         if "encoded" in stated:
             stated["encoded"] = EncodedQuery.from_dict(stated["encoded"])
         return Query(**stated, **given)
+
+
+def require_bounded(settings: Mapping[str, Json], limits: Limits) -> None:
+    """Raise QueryError if settings of a search ask for more than a service answers.
+
+    Args:
+        settings: Fields of `SearchSettings`, by name.
+        limits: What may be asked for at most.
+    """
+    given = {name: value for name, value in settings.items() if value is not None}
+    for name, value in given.items():
+        if name in _SETTINGS:
+            _check(name, value)
+    k, others = given.get("k", 10), given.get("others", 10)
+    if k > limits.k:
+        raise QueryError(f"k is {k}: ask for at most {limits.k} hits")
+    most = GROUP_HITS * limits.k
+    if others > limits.k or (("group_by" in given or "collapse" in given) and k * (1 + others) > most):
+        raise QueryError(f"k is {k} and others {others}: ask for at most {most} hits with those of their groups")
+    if given.get("depth", 0) > 100 * limits.k:
+        raise QueryError(f"depth is {given['depth']}: give at most {100 * limits.k} images")
+    for name in ("radius", "shortlist", "generation"):
+        if abs(given.get(name, 0)) >= LARGEST:
+            raise QueryError(f"{name} is {given[name]}: give a smaller number")
 
 
 def _check(name: str, value: Json) -> None:

@@ -11,7 +11,6 @@ from medlike.service.conditional import cached, entity_tag, readable, unchanged
 from medlike.service.context import OfArchive
 from medlike.service.parameters import OfWhere, known_parameters
 from medlike.service.problems import Problem
-from medlike.service.requests import request_id
 from medlike.types import JsonObject
 
 router = APIRouter(tags=["images"], dependencies=[Depends(known_parameters)])
@@ -84,8 +83,7 @@ def images(
     most = of.service.limits.page
     if limit > most:
         raise Problem(422, f"limit is {limit}: a page has at most {most} images; follow the header Link for more")
-    viewer = of.viewer_for(sources, request_id(request.scope))
-    listing = of.archive.browse(where, limit, offset, prefix=ids, viewer=viewer)
+    listing = of.archive.browse(where, limit, offset, prefix=ids, viewer=of.seeing(sources))
     links = []
     if offset + limit < listing.total:
         links.append(_link(request, "next", offset + limit))
@@ -111,7 +109,7 @@ def _link(request: Request, name: str, offset: int) -> str:
 @readable(router, "/images/{id}", responses=described(FACTS, "What is known of the image."))
 def image(request: Request, of: OfArchive, id: ImageId, sources: Sources = False) -> Response:
     """Say what is known of an image, with the addresses of its pictures."""
-    facts = vars(of.archive.facts(id, viewer=of.viewer_for(sources, request_id(request.scope))))
+    facts = vars(of.archive.facts(id, viewer=of.seeing(sources)))
     stamp = of.archive.stamp(id)
     named = [("archive", of.collection.name)] if "archive" in request.query_params else []
     address = urlencode([*named, ("v", stamp)])

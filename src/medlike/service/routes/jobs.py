@@ -13,7 +13,7 @@ from starlette.responses import Response, StreamingResponse
 from medlike.errors import QueryError
 from medlike.service import job_kinds
 from medlike.service.answers import answer
-from medlike.service.bodies import json_object_of
+from medlike.service.bodies import json_object
 from medlike.service.context import OwnArchive, Target
 from medlike.service.jobs import ENDED, FOLDER, Job, Kind, Queue, State, queue_of
 from medlike.service.problems import Problem
@@ -85,7 +85,7 @@ _SUBMITTED: dict[str, Any] = {
 )
 async def submit(request: Request, of: OwnArchive) -> Response:
     """Submit a job: its kind and its arguments, with paths on the machine of the service."""
-    kind, arguments = job_kinds.checked(await json_object_of(request, of.service.limits.json))
+    kind, arguments = job_kinds.checked(await json_object(request, of.service.limits.json))
     if passphrase := arguments.pop("passphrase", None):
         arguments["secret"] = await run_in_threadpool(_hand_over, of, passphrase)
     queue = await _queue(of)

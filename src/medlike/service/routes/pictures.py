@@ -14,7 +14,6 @@ from starlette.responses import Response
 from medlike.errors import InputError
 from medlike.service import thumbnails
 from medlike.service.answers import answer
-from medlike.service.audit import Unnamed
 from medlike.service.compression import coding, encoded
 from medlike.service.conditional import byte_range, cached, entity_tag, readable, unchanged
 from medlike.service.context import OfArchive, Target
@@ -260,7 +259,7 @@ def _image(of: Target, id: str, frame: int | None) -> "Image":
 
 def _gone(of: Target, id: str, frame: int | None) -> Problem:
     """Return the answer for pixels that are gone; no path is in it, which may name somebody."""
-    facts = of.archive.facts(id, viewer=Unnamed())
+    facts = of.archive.facts(id, viewer=of.seeing(False))
     if frame not in (None, facts.frame):
         return Problem(410, (
             f"frame {frame} of the file of {id} is not stored, and the file cannot be read: index it with all its "

@@ -10,7 +10,7 @@ from starlette.responses import Response
 
 from medlike.errors import QueryError
 from medlike.service.answers import answer
-from medlike.service.bodies import json_object_of
+from medlike.service.bodies import json_object
 from medlike.service.context import OwnArchive, Target
 from medlike.service.jobs import FOLDER, queue_of
 from medlike.service.problems import Problem
@@ -85,7 +85,7 @@ async def delete(
 @router.post("/removals", responses=_REPORT, openapi_extra=_BODY)
 async def remove(request: Request, of: OwnArchive) -> Response:
     """Remove several images at once, and wait until it is done; ids that are unknown are listed."""
-    given = await json_object_of(request, of.service.limits.json)
+    given = await json_object(request, of.service.limits.json)
     ids, erase = _checked(given)
     return _answer(await _removed(of, ids, erase))
 
