@@ -3,11 +3,12 @@
 import io
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
-from medlike.archive.search.facets import Facets
-from medlike.archive.search.listing import ListedImage, Listing
+from medlike.archive.search.facets import Facets, require_most
+from medlike.archive.search.listing import ListedImage, Listing, require_page
 from medlike.archive.search.query import Query
 from medlike.archive.search.receipts import TEXTS
 from medlike.archive.search.result import Result
@@ -101,12 +102,12 @@ def repeat(receipt: Mapping[str, Json], sources: bool) -> Flow[Result | TextResu
     return TextResult.from_dict(facts) if receipt.get("of") == TEXTS else Result.from_dict(facts)
 
 
-def browse(where: Mapping[str, Json] | None, limit: int, offset: int, sources: bool) -> Flow[Listing]:
+def browse(
+    where: Mapping[str, Json] | None, limit: int, offset: int, prefix: str, sources: bool
+) -> Flow[Listing]:
     """List images, as many pages as it takes."""
-    for name, value, least in (("limit", limit, 1), ("offset", offset, 0)):
-        if value < least:
-            raise QueryError(f"{name} is {value}: give a number of images, {least} or more")
-    more = (*_filter(where), *((("sources", "true"),) if sources else ()))
+    require_page(limit, offset, prefix)
+    more = (*_filter(where), *_prefixed(prefix), *((("sources", "true"),) if sources else ()))
     images: list[ListedImage] = []
     warnings: dict[str, None] = {}
     while True:
@@ -123,12 +124,15 @@ def ids(prefix: str) -> Flow[list[str]]:
     if not _DIGITS.fullmatch(prefix):
         return []
     found: list[str] = []
-    more = (("ids", prefix),) if prefix else ()
     while True:
-        facts = yield from _page(PAGE, len(found), more)
+        facts = yield from _page(PAGE, len(found), _prefixed(prefix))
         found += [each["id"] for each in facts["images"]]
         if not facts["images"] or len(found) >= facts["total"]:
             return found
+
+
+def _prefixed(prefix: str) -> tuple[tuple[str, str], ...]:
+    return (("ids", prefix),) if prefix else ()
 
 
 def _page(limit: int, offset: int, more: Sequence[tuple[str, str]]) -> Flow[JsonObject]:
@@ -144,10 +148,12 @@ def _listed(facts: Mapping[str, Json]) -> ListedImage:
 
 def facets(where: Mapping[str, Json] | None, generation: int | None, most: int) -> Flow[Facets]:
     """Count images by the values of each field."""
+    require_most(most)
     as_of = () if generation is None else (("generation", str(generation)),)
     params = (*_filter(where), *as_of, ("most", str(most)))
     reply = yield from asked(Call("GET", "facets", params, repeatable=True))
-    return Facets.from_dict(reply.json())
+    # The service states the filter in its longest form.
+    return replace(Facets.from_dict(reply.json()), where=SearchSettings(where=where).where)
 
 
 def _filter(where: Mapping[str, Json] | None) -> tuple[tuple[str, str], ...]:
