@@ -5,6 +5,7 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Query, Request
 from starlette.responses import Response
 
+from medlike.service import descriptions
 from medlike.service.answers import answer
 from medlike.service.bodies import parsed, read_body
 from medlike.service.context import OfArchive, OwnArchive, Target, in_search_thread
@@ -18,7 +19,7 @@ Sources = Annotated[bool, Query(description="Whether hits say where their images
 Agreement = Annotated[bool, Query(description="Whether hits hold their agreement map.")]
 
 
-@router.post("/receipts", status_code=201)
+@router.post("/receipts", status_code=201, openapi_extra=descriptions.receipt_body())
 async def store(request: Request, of: OwnArchive) -> Response:
     """Store the receipt of a search, to be repeated by its id."""
     body = await read_body(request, LARGEST)
@@ -26,7 +27,10 @@ async def store(request: Request, of: OwnArchive) -> Response:
     return answer(_facts(made), 201, {"location": f"receipts/{made.id}"})
 
 
-@router.post("/receipts/repeat")
+@router.post(
+    "/receipts/repeat", openapi_extra=descriptions.receipt_body(),
+    responses=descriptions.answers("The same hits, less what was erased."),
+)  # fmt: skip
 async def repeat(request: Request, of: OfArchive, sources: Sources = False, agreement: Agreement = False) -> Response:
     """Repeat the search of a receipt, which is not stored."""
     limit = of.service.limits.json
@@ -36,7 +40,7 @@ async def repeat(request: Request, of: OfArchive, sources: Sources = False, agre
     )
 
 
-@router.get("/receipts/{id}")
+@router.get("/receipts/{id}", responses=descriptions.answers("The same hits, less what was erased."))
 async def repeat_stored(
     id: str, of: OwnArchive, sources: Sources = False, agreement: Agreement = False
 ) -> Response:

@@ -6,6 +6,7 @@ from pathlib import Path
 from fastapi import APIRouter, Depends, Request
 from starlette.responses import Response
 
+from medlike.service import descriptions
 from medlike.service.answers import answer
 from medlike.service.bodies import parsed, read_body
 from medlike.service.context import OfArchive, in_search_thread
@@ -18,7 +19,9 @@ from medlike.types import JsonObject
 router = APIRouter(tags=["search"], dependencies=[Depends(known_parameters)])
 
 
-@router.post("/search")
+@router.post(
+    "/search", openapi_extra=descriptions.search_body(), responses=descriptions.answers("The hits, best first.")
+)
 async def search(request: Request, of: OfArchive) -> Response:
     """Search for images like a stored one, an uploaded one, a region of it, or a text."""
     limits = of.service.limits
