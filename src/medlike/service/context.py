@@ -1,6 +1,7 @@
 """What a route knows: the archives, the limits, and who sends the request."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from threading import Event
 from typing import Annotated, cast
 
 from fastapi import Depends, Query, Request
@@ -19,10 +20,12 @@ class Service:
     Attributes:
         collections: The archives.
         limits: What a request may ask for at most.
+        stopping: Set when the process is to end: requests that wait for something end then.
     """
 
     collections: Collections
     limits: Limits
+    stopping: Event = field(default_factory=Event)
 
 
 class Peer:
