@@ -39,7 +39,7 @@ class Searchable(Protocol):
         ...
 
     def browse(
-        self, where: Mapping[str, Json] | None = None, limit: int = 100, offset: int = 0, prefix: str = ""
+        self, where: Mapping[str, Json] | None = None, limit: int = 100, offset: int = 0, *, prefix: str = ""
     ) -> "Listing":
         """Return a page of the stored images that match a filter."""
         ...

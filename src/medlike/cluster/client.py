@@ -159,7 +159,7 @@ class Client:
         return self._run(searching.nearest_texts(query, {"k": k, **settings}))
 
     def browse(
-        self, where: Mapping[str, Json] | None = None, limit: int = 100, offset: int = 0, prefix: str = ""
+        self, where: Mapping[str, Json] | None = None, limit: int = 100, offset: int = 0, *, prefix: str = ""
     ) -> "Listing":
         """Return a page of the stored images that match a filter, in the order they were added, without a query.
 

@@ -3,9 +3,9 @@
 import asyncio
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
-from threading import BoundedSemaphore
+from threading import BoundedSemaphore, Event
 from typing import Annotated, TypeVar, cast
 
 from fastapi import Depends, Query, Request
@@ -32,12 +32,14 @@ class Service:
         limits: What a request may ask for at most.
         thumbnails: Thumbnails that were made lately.
         renderings: Held by each request that decodes and draws pixels.
+        stopping: Set when the process is to end: requests that wait for something end then.
     """
 
     collections: Collections
     limits: Limits
     thumbnails: Thumbnails
     renderings: BoundedSemaphore
+    stopping: Event = field(default_factory=Event)
 
     @classmethod
     def of(cls, collections: Collections, limits: Limits) -> "Service":

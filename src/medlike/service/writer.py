@@ -2,19 +2,14 @@
 
 Two threads share the archive. One commits what was received, and removes images; the other does jobs, one at a time.
 A long job lets the short writes go first between two groups of images, as it does for those of other processes.
-
-    python -m medlike.service.writer FOLDER
 """
 
 import logging
-import signal
-import sys
 import threading
 import time
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from dataclasses import asdict
-from pathlib import Path
 from typing import Protocol
 
 from medlike.archive.archive import Archive
@@ -292,25 +287,3 @@ class Writer:
 
 def _facts(error: MedlikeError) -> JsonObject:
     return {"error": type(error).__name__, "detail": str(error)}
-
-
-def main(path: Path, stop: Stop) -> None:
-    """Write to an archive until told to stop.
-
-    Args:
-        path: The folder of the archive.
-        stop: Ends the writer after the group of images at hand.
-    """
-    with Archive.open(path) as archive:
-        writer = Writer(archive)
-        try:
-            writer.run(stop)
-        finally:
-            writer.close()
-
-
-if __name__ == "__main__":
-    stopped = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stopped.set())
-    main(Path(sys.argv[1]), stopped)
