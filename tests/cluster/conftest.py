@@ -41,7 +41,7 @@ class InProcess(httpx.BaseTransport):
 
         async def answered():
             response = await self.asgi.handle_async_request(request)
-            return response.status_code, response.headers, await response.aread()
+            return response.status_code, response.headers, b"".join([piece async for piece in response.stream])
 
         status, headers, content = self.portal.call(answered)
         return httpx.Response(status, headers=headers, stream=httpx.ByteStream(content))

@@ -8,18 +8,23 @@ import pytest
 from PIL import Image
 
 from medlike import Archive, AsyncClient, Client, Query, Result
-from medlike.service.context import Unnamed
+from medlike.service.context import Unsourced
 
 from .conftest import OWNER, URL, application, client_of
 
 WORDS = ("lesion", "head", "chest radiograph", "normal breast", "a fracture of the ankle", "CT of the abdomen")
+# What takes long is asked less often.
+KINDS = {
+    "id": 0.42, "marks": 0.14, "text": 0.1, "text id": 0.1, "image": 0.1, "region": 0.05, "texts": 0.03,
+    "study": 0.03, "image region": 0.03,
+}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory, tiny_regional_bundle, make_tiny_text_bundle, write_phantoms):
     """An archive with local codes, texts, patients, series, removed images, and a fit."""
     place = tmp_path_factory.mktemp("same")
-    images = write_phantoms(place / "images", each=6)
+    images = write_phantoms(place / "images", each=4)
     lines = (images / "manifest.csv").read_text().splitlines()
     head = f"{lines[0]},text,patient_id,study_uid".replace(",group,", ",case,")
     rows = [
@@ -46,7 +51,7 @@ def random_query(random, ids, folder):
         3: lambda: random.choice(sorted((folder.parent / "images").glob("*.png"))),
         4: lambda: pixels.astype(np.float32) / 255,
     }[int(random.integers(5))]
-    kind = random.choice(["id", "region", "image", "image region", "text", "text id", "marks", "study", "texts"])
+    kind = random.choice(list(KINDS), p=list(KINDS.values()))
     settings = {"k": int(random.integers(1, 40))}
     if random.random() < 0.3:
         settings["where"] = [
@@ -90,6 +95,11 @@ def plain(result):
     return {name: value for name, value in facts.items() if name != "seconds"}
 
 
+def counts(info):
+    """What an archive says of itself, without its bytes: the log of readings grows with each of them."""
+    return {name: value for name, value in info.items() if name != "bytes"}
+
+
 def test_500_random_queries_give_the_same_results(folder):
     random = np.random.default_rng(11)
     with Archive.open(folder) as archive, client_of(folder) as client:
@@ -97,20 +107,20 @@ def test_500_random_queries_give_the_same_results(folder):
         kinds = set()
         for _ in range(500):
             verb, query, settings = random_query(random, ids, folder)
-            here = getattr(archive, verb)(query, **settings, viewer=Unnamed())
+            here = getattr(archive, verb)(query, **settings, viewer=Unsourced())
             there = getattr(client, verb)(query, **settings)
             assert plain(there) == plain(here), (verb, query, settings)
             kinds.add((verb, bool(here.hits)))
         assert kinds >= {("search", True), ("nearest_texts", True)}
         again = client.repeat(there.receipt)
-        assert plain(again) == plain(archive.repeat(there.receipt, Unnamed()))
+        assert plain(again) == plain(archive.repeat(there.receipt, Unsourced()))
 
 
 def test_several_queries_are_answered_as_of_one_generation(folder):
     with Archive.open(folder) as archive, client_of(folder) as client:
         queries = [Query(id=id) for id in archive.ids()[:3]] + [Query(text="chest")]
         for settings in ({}, {"generation": 1}):
-            here = archive.search_many(queries, k=4, viewer=Unnamed(), **settings)
+            here = archive.search_many(queries, k=4, viewer=Unsourced(), **settings)
             assert [plain(each) for each in client.search_many(queries, k=4, **settings)] == list(map(plain, here))
 
 
@@ -135,7 +145,7 @@ def test_the_asynchronous_client_gives_the_same(folder):
         assert plain(texts) == plain(client.nearest_texts(Query(text="chest"), k=3))
         assert (listing, facets) == (client.browse({"modality": "CT"}, 5, 2), client.facets())
         assert (picture == client.picture(id)).all() and ids == [id]
-        assert info == client.info() and archives == client.archives()
+        assert counts(info) == counts(client.info()) and archives == client.archives()
 
 
 def test_the_other_verbs_give_the_same(folder, monkeypatch):
@@ -151,7 +161,7 @@ def test_the_other_verbs_give_the_same(folder, monkeypatch):
             assert client.facets(**settings) == archive.facets(**settings)
         for id in ids[:3]:
             assert (client.picture(id) == archive.picture(id)).all()
-        assert client.info() == archive.info() and len(client) == len(archive)
+        assert counts(client.info()) == counts(archive.info()) and len(client) == len(archive)
         assert client.generation == archive.generation
 
 

@@ -24,10 +24,22 @@ class Serving:
         self.address, self.token = re.fullmatch(r"medlike serves at (\S+)\?token=(\S+)\n", line).groups()
         self.port = int(self.address.rstrip("/").rpartition(":")[2])
 
+    @property
+    def headers(self) -> dict[str, str]:
+        """Return the header with the token."""
+        return {"authorization": f"Bearer {self.token}"}
+
+    def ask(self, method: str, path: str, **more) -> httpx.Response:
+        """Ask with the token, on a connection of its own."""
+        return httpx.request(method, f"{self.address}{path}", headers=self.headers, timeout=SECONDS, **more)
+
     def get(self, path: str, **more) -> httpx.Response:
         """Ask with the token, on a connection of its own."""
-        headers = {"authorization": f"Bearer {self.token}", **more.pop("headers", {})}
-        return httpx.get(f"{self.address}{path}", headers=headers, timeout=SECONDS, **more)
+        return self.ask("GET", path, **more)
+
+    def stream(self, path: str):
+        """Ask with the token, and read the answer as it comes."""
+        return httpx.stream("GET", f"{self.address}{path}", headers=self.headers, timeout=SECONDS)
 
     def workers(self) -> list[int]:
         """Return the ids of the worker processes."""

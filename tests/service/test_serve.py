@@ -1,6 +1,7 @@
 """medlike serve: its processes, its address, and what it refuses."""
 
 import datetime
+import json
 import os
 import signal
 import socket
@@ -11,7 +12,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from medlike import Archive
+from medlike import Archive, samples
 
 from .processes import SECONDS, children, serving, started, watched
 
@@ -24,10 +25,27 @@ def folder(tmp_path_factory, tiny_regional_bundle):
     return place
 
 
+# A browser that notes what it was called with, and what is there.
+BROWSER = """#!/bin/sh
+file=${1#file://}
+{ echo "$@"; ls -l "$file" | cut -c 1-10; cat "$file"; } > "$NOTES"
+"""
+
+
 @pytest.fixture(scope="module")
-def service(folder):
-    """A service of one worker, which tests only ask."""
-    with serving("--archive", f"mine={folder}", "--workers", 1) as running:
+def notes(tmp_path_factory):
+    """What the browser of the service notes."""
+    return tmp_path_factory.mktemp("browser") / "notes"
+
+
+@pytest.fixture(scope="module")
+def service(folder, notes):
+    """A service of one worker, opened in a browser. Tests only ask it."""
+    browser = notes.with_name("browser")
+    browser.write_text(BROWSER)
+    browser.chmod(0o755)
+    words = ("--archive", f"mine={folder}", "--workers", 1, "--open")
+    with serving(*words, BROWSER=str(browser), NOTES=str(notes)) as running:
         yield running
 
 
@@ -37,6 +55,15 @@ def test_says_its_address_in_one_line(service):
     with httpx.Client(follow_redirects=True) as browser:
         page = browser.get(f"{service.address}?token={service.token}")
     assert page.status_code == 200 and str(page.url) == service.address and "mine" in page.text
+
+
+def test_opens_the_browser_without_showing_the_token_to_other_users(service, notes):
+    service.get("api/v1/ready")
+    while not notes.exists() or notes.read_text().count("\n") < 2 or "<title>" not in notes.read_text():
+        assert service.process.poll() is None
+    called, mode, page = notes.read_text().split("\n", 2)
+    assert called.startswith("file:///") and service.token not in called and mode == "-rw-------"
+    assert f"url={service.address}?token={service.token}" in page
 
 
 AS_NOBODY = """
@@ -78,12 +105,11 @@ def test_a_huge_body_is_refused_without_being_read_into_memory(service):
     head = f"host: 127.0.0.1:{service.port}\r\nauthorization: Bearer {service.token}\r\n"
     for length in (f"content-length: {2 << 30}", "transfer-encoding: chunked"):
         with socket.create_connection(("127.0.0.1", service.port), timeout=SECONDS) as connection:
-            connection.sendall(f"POST /api/v1/archives HTTP/1.1\r\n{head}{length}\r\n\r\n".encode())
+            connection.sendall(f"POST /api/v1/images HTTP/1.1\r\n{head}{length}\r\n\r\n".encode())
             megabyte = b"100000\r\n" + bytes(1 << 20) + b"\r\n"
-            for _ in range(64):
+            for _ in range(64 if length[0] == 'c' else 513):
                 connection.sendall(megabyte)
-            # Without a length, nothing of the body is needed to know that the route takes none.
-            assert connection.recv(100).split()[1] in (b"413", b"405")
+            assert connection.recv(100).split()[1] == b"413"
     assert most() - before < 20_000
 
 
@@ -241,11 +267,52 @@ def test_another_address_is_for_services_alone(tmp_path, tiny_regional_bundle):
         assert process.communicate(timeout=SECONDS)[1] == ""
 
 
-def test_stops_while_connections_are_open(archive):
+def test_stops_at_once_while_requests_wait_for_news(archive):
     with serving("--archive", archive.path, "--workers", 1) as running:
+        [writer] = set(children(running.process.pid)) - set(running.workers())
+        os.kill(writer, signal.SIGSTOP)
+        job = running.ask("POST", "api/v1/jobs", json={"kind": "verify"}).json()["id"]
         with httpx.Client() as idle, socket.create_connection(("127.0.0.1", running.port)) as silent:
             idle.get(f"{running.address}api/v1/health")
             silent.sendall(b"GET / HT")
-            with watched(*running.workers()):
-                assert running.stop() == ""
+            with running.stream(f"api/v1/jobs/{job}/events") as events, watched(*running.workers()):
+                assert next(events.iter_lines()).startswith("id: ")
+                running.process.terminate()
+        os.kill(writer, signal.SIGCONT)
+        # A worker that had to cut a request off would say so.
+        assert running.process.communicate(timeout=SECONDS)[1] == ""
         assert running.process.returncode == 0
+
+
+def test_a_request_that_has_begun_ends_before_the_service_does(archive, tmp_path):
+    image = next((samples() / "images").glob("chest-*.jpg")).read_bytes()
+    with serving("--archive", archive.path, "--workers", 1) as running:
+        with socket.create_connection(("127.0.0.1", running.port), timeout=SECONDS) as connection:
+            head = f"POST /api/v1/images HTTP/1.1\r\nhost: 127.0.0.1:{running.port}\r\ncontent-length: {len(image)}\r\n"
+            connection.sendall(f"{head}authorization: Bearer {running.token}\r\n\r\n".encode() + image[:1000])
+            running.process.terminate()
+            with pytest.raises(ConnectionRefusedError):
+                while True:
+                    socket.create_connection(("127.0.0.1", running.port)).close()
+            connection.sendall(image[1000:])
+            received = connection.makefile("rb").read()
+        assert b" 202 " in received.splitlines()[0]
+        assert running.process.communicate(timeout=SECONDS)[1] == "" and running.process.returncode == 0
+    ticket = json.loads(received.rpartition(b"\r\n\r\n")[2])["tickets"][0]
+    assert archive.status(ticket).state in ("received", "indexed")
+
+
+def test_what_was_acknowledged_is_written_after_the_writer_was_killed(archive):
+    image = next((samples() / "images").glob("chest-*.jpg")).read_bytes()
+    with serving("--archive", archive.path, "--workers", 1) as running:
+        [writer] = set(children(running.process.pid)) - set(running.workers())
+        with watched(writer):
+            os.kill(writer, signal.SIGKILL)
+        response = running.ask("POST", "api/v1/images", content=image)
+        assert response.status_code == 202
+        ticket = running.get(response.headers["location"].lstrip("/"), params={"wait": 30}).json()
+        assert ticket["state"] == "indexed" and len(ticket["ids"]) == 1
+        assert running.process.stderr.readline() == (
+            "medlike serve: writer of archive ended with status -9; it is started again\n"
+        )
+        assert running.get("api/v1/archives").json()["archives"][0]["images"] == 1

@@ -38,7 +38,9 @@ class Searchable(Protocol):
         """Return the k stored texts nearest in meaning."""
         ...
 
-    def browse(self, where: Mapping[str, Json] | None = None, limit: int = 100, offset: int = 0) -> "Listing":
+    def browse(
+        self, where: Mapping[str, Json] | None = None, limit: int = 100, offset: int = 0, *, prefix: str = ""
+    ) -> "Listing":
         """Return a page of the stored images that match a filter."""
         ...
 

@@ -3,10 +3,11 @@
 import os
 import secrets
 import stat
+import sys
 import tempfile
 import webbrowser
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -235,8 +236,9 @@ def _opened(address: str) -> Iterator[bool]:
             f'<!doctype html><meta charset="utf-8"><meta name="referrer" content="no-referrer">'
             f'<meta http-equiv="refresh" content="0; url={address}"><title>medlike</title>'
         )
-        try:
-            found = webbrowser.open(page.as_uri())
-        except webbrowser.Error:
-            found = False
+        # Without a screen it would be a text browser, which takes the terminal for itself.
+        screen = sys.platform != "linux" or any(map(os.environ.get, ("DISPLAY", "WAYLAND_DISPLAY", "BROWSER")))
+        found = False
+        with suppress(webbrowser.Error):
+            found = screen and webbrowser.open(page.as_uri())
         yield found

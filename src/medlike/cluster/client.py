@@ -158,17 +158,20 @@ class Client:
 
         return self._run(searching.nearest_texts(query, {"k": k, **settings}))
 
-    def browse(self, where: Mapping[str, Json] | None = None, limit: int = 100, offset: int = 0) -> "Listing":
+    def browse(
+        self, where: Mapping[str, Json] | None = None, limit: int = 100, offset: int = 0, *, prefix: str = ""
+    ) -> "Listing":
         """Return a page of the stored images that match a filter, in the order they were added, without a query.
 
         Args:
             where: A filter, as for `search`; all images unless given.
             limit: How many images to return.
             offset: How many matching images to skip.
+            prefix: Hex digits that the ids begin with.
         """
         from medlike.cluster import searching
 
-        return self._run(searching.browse(where, limit, offset, self._sources))
+        return self._run(searching.browse(where, limit, offset, prefix, self._sources))
 
     def facets(
         self, where: Mapping[str, Json] | None = None, generation: int | None = None, most: int = 100

@@ -1,12 +1,14 @@
 """The verbs that read: search, repeat, browse, facets and pictures as flows."""
 
 import io
+import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
-from medlike.archive.search.facets import Facets
-from medlike.archive.search.listing import ListedImage, Listing
+from medlike.archive.search.facets import Facets, require_most
+from medlike.archive.search.listing import ListedImage, Listing, require_page
 from medlike.archive.search.query import Query
 from medlike.archive.search.receipts import TEXTS
 from medlike.archive.search.result import Result
@@ -17,6 +19,7 @@ from medlike.cluster.query_files import query_file
 from medlike.errors import ImageError, InputError, QueryError
 from medlike.types import Json, JsonObject, Picture
 
+_DIGITS = re.compile(r"[0-9a-f]{0,32}")
 PAGE = 1000  # images of a page of a listing
 #: Fields of a Query that are sent by their names.
 _FIELDS = ("id", "text", "title", "region", "like", "unlike")
@@ -99,12 +102,12 @@ def repeat(receipt: Mapping[str, Json], sources: bool) -> Flow[Result | TextResu
     return TextResult.from_dict(facts) if receipt.get("of") == TEXTS else Result.from_dict(facts)
 
 
-def browse(where: Mapping[str, Json] | None, limit: int, offset: int, sources: bool) -> Flow[Listing]:
+def browse(
+    where: Mapping[str, Json] | None, limit: int, offset: int, prefix: str, sources: bool
+) -> Flow[Listing]:
     """List images, as many pages as it takes."""
-    for name, value, least in (("limit", limit, 1), ("offset", offset, 0)):
-        if value < least:
-            raise QueryError(f"{name} is {value}: give a number of images, {least} or more")
-    more = (*_filter(where), *((("sources", "true"),) if sources else ()))
+    require_page(limit, offset, prefix)
+    more = (*_filter(where), *_prefixed(prefix), *((("sources", "true"),) if sources else ()))
     images: list[ListedImage] = []
     warnings: dict[str, None] = {}
     while True:
@@ -118,13 +121,18 @@ def browse(where: Mapping[str, Json] | None, limit: int, offset: int, sources: b
 
 def ids(prefix: str) -> Flow[list[str]]:
     """List the ids that begin with some digits."""
+    if not _DIGITS.fullmatch(prefix):
+        return []
     found: list[str] = []
-    more = (("ids", prefix),) if prefix else ()
     while True:
-        facts = yield from _page(PAGE, len(found), more)
+        facts = yield from _page(PAGE, len(found), _prefixed(prefix))
         found += [each["id"] for each in facts["images"]]
         if not facts["images"] or len(found) >= facts["total"]:
             return found
+
+
+def _prefixed(prefix: str) -> tuple[tuple[str, str], ...]:
+    return (("ids", prefix),) if prefix else ()
 
 
 def _page(limit: int, offset: int, more: Sequence[tuple[str, str]]) -> Flow[JsonObject]:
@@ -140,10 +148,12 @@ def _listed(facts: Mapping[str, Json]) -> ListedImage:
 
 def facets(where: Mapping[str, Json] | None, generation: int | None, most: int) -> Flow[Facets]:
     """Count images by the values of each field."""
+    require_most(most)
     as_of = () if generation is None else (("generation", str(generation)),)
     params = (*_filter(where), *as_of, ("most", str(most)))
     reply = yield from asked(Call("GET", "facets", params, repeatable=True))
-    return Facets.from_dict(reply.json())
+    # The service states the filter in its longest form.
+    return replace(Facets.from_dict(reply.json()), where=SearchSettings(where=where).where)
 
 
 def _filter(where: Mapping[str, Json] | None) -> tuple[tuple[str, str], ...]:
@@ -157,7 +167,7 @@ def picture(id: str) -> Flow[Picture | None]:
     """Fetch the picture of a stored image; None if its pixels are gone."""
     if not isinstance(id, str) or not id.isalnum():
         raise InputError(f"there is no image {id!r}: take an id from a search")
-    call = Call("GET", f"images/{id}/rendered", (("format", "png"),), repeatable=True, expected=(410,))
+    call = Call("GET", f"images/{id}/picture", repeatable=True, expected=(410,))
     reply = yield from asked(call)
     if reply.status == 410:
         return None

@@ -22,7 +22,7 @@ UNSENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
 #: The service is busy, or a proxy before it has lost it.
 BUSY = (502, 503, 504)
 #: What is raised where no answer comes.
-Broken = httpx.TransportError
+Broken = httpx.RequestError
 
 
 def connected(options: dict[str, Any], transport: httpx.BaseTransport | None) -> httpx.Client:
@@ -107,7 +107,7 @@ def reply_of(response: httpx.Response) -> Reply:
     return Reply(response.status_code, {k.lower(): v for k, v in response.headers.items()}, response.content)
 
 
-def pause(call: Call, attempt: int, reply: Reply | None, error: httpx.TransportError | None) -> float | None:
+def pause(call: Call, attempt: int, reply: Reply | None, error: httpx.RequestError | None) -> float | None:
     """Return how many seconds later a request is sent again; None if it is not.
 
     It is if nothing was sent, or if sending it twice does no more than sending it once and the connection broke or the
@@ -131,7 +131,7 @@ def pause(call: Call, attempt: int, reply: Reply | None, error: httpx.TransportE
     return min(float(after), LONGEST_PAUSE) if after.isdecimal() else waited
 
 
-def unreachable(url: str, call: Call, error: httpx.TransportError) -> MedlikeError:
+def unreachable(url: str, call: Call, error: httpx.RequestError) -> MedlikeError:
     """Return what is said if there is no answer.
 
     Args:

@@ -18,17 +18,6 @@ FILE = "access.log"
 LARGEST = 16 << 20  # bytes; a larger file becomes access.log.1, in place of the one before
 
 
-class Unnamed:
-    """The owner, who has not asked for sources: filters may name a true patient, hits say nothing of a source."""
-
-    def may(self, what: Private) -> bool:
-        """Return True for filters only."""
-        return what == "filters"
-
-    def saw(self, what: Private, names: Sequence[str]) -> None:
-        """Record nothing: a filter shows nothing that its sender did not know."""
-
-
 @dataclass(frozen=True)
 class Audited:
     """The owner, whose readings of sources are recorded.

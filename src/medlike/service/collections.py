@@ -5,10 +5,13 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-from medlike.archive.archive import Archive
 from medlike.errors import InputError, MedlikeError
+
+if TYPE_CHECKING:
+    from medlike.archive.archive import Archive
+
 
 #: Who sends a request: the owner of the archives, with the token of this start, or another service, with a peer token.
 Role = Literal["owner", "peer"]
@@ -66,6 +69,8 @@ class Collections:
             ArchiveError: One of them is missing or damaged.
             InputError: Two have one name.
         """
+        from medlike.archive.archive import Archive
+
         self._held = {each.name: each for each in collections}
         if len(self._held) < len(collections) or not collections:
             raise InputError("give at least one archive, and each a name of its own: --archive NAME=DIR")
@@ -78,7 +83,7 @@ class Collections:
             self.close()
             raise
 
-    def visible(self, role: Role) -> Iterator[tuple[Collection, Archive]]:
+    def visible(self, role: Role) -> Iterator[tuple[Collection, "Archive"]]:
         """Yield the collections that a role sees, each with its archive.
 
         Args:
@@ -88,7 +93,7 @@ class Collections:
             if each.visible(role):
                 yield each, self._archives[name]
 
-    def find(self, name: str | None, role: Role) -> tuple[Collection, Archive]:
+    def find(self, name: str | None, role: Role) -> tuple[Collection, "Archive"]:
         """Return a collection and its archive.
 
         Args:

@@ -3,23 +3,25 @@
 import asyncio
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
-from threading import BoundedSemaphore
+from threading import BoundedSemaphore, Event
 from typing import Annotated, TypeVar, cast
 
 from fastapi import Depends, Query, Request
 
 from medlike.archive.archive import Archive
 from medlike.archive.viewer import OWNER, Private, Viewer
-from medlike.service.audit import Audited, Unnamed, log_of
+from medlike.service.audit import Audited, log_of
 from medlike.service.collections import Collection, Collections, Role
 from medlike.service.limits import Limits
 from medlike.service.notes import Notes
 from medlike.service.problems import Problem
+from medlike.service.requests import request_id
 from medlike.service.thumbnails import Thumbnails
 
 T = TypeVar("T")
+
 
 @dataclass(frozen=True)
 class Service:
@@ -30,12 +32,14 @@ class Service:
         limits: What a request may ask for at most.
         thumbnails: Thumbnails that were made lately.
         renderings: Held by each request that decodes and draws pixels.
+        stopping: Set when the process is to end: requests that wait for something end then.
     """
 
     collections: Collections
     limits: Limits
     thumbnails: Thumbnails
     renderings: BoundedSemaphore
+    stopping: Event = field(default_factory=Event)
 
     @classmethod
     def of(cls, collections: Collections, limits: Limits) -> "Service":
@@ -94,12 +98,14 @@ class Target:
         archive: The archive.
         role: Who sends the request.
         service: What all requests share.
+        request_id: The id of the request.
     """
 
     collection: Collection
     archive: Archive
     role: Role
     service: Service
+    request_id: str
 
     @property
     def viewer(self) -> Viewer:
@@ -118,24 +124,8 @@ class Target:
             opened.setdefault(self.collection.name, Notes.of(self.archive))
         return opened[self.collection.name]
 
-    def viewer_for(self, sources: bool, request_id: str) -> Viewer:
-        """Return what an answer may show of the private part; readings of sources are recorded.
-
-        Args:
-            sources: If true, the request asks where images came from.
-            request_id: The id of the request.
-
-        Raises:
-            Problem: 403 if another service asks for sources.
-        """
-        if self.role != "owner":
-            if sources:
-                raise Problem(403, "only the owner of the archive sees where images came from: leave sources out")
-            return Peer()
-        return Audited(log_of(self.archive.path), request_id, self.role) if sources else Unnamed()
-
     def seeing(self, sources: bool) -> Viewer:
-        """Return what the sender sees in this answer.
+        """Return what the sender sees in this answer; sources that are shown are recorded in the access log.
 
         Args:
             sources: True if the request asks for sources.
@@ -143,9 +133,11 @@ class Target:
         Raises:
             Problem: The sender may not see sources.
         """
-        if sources and self.role != "owner":
-            raise Problem(403, "sources are shown only to the owner of the archive: leave `sources` out")
-        return self.viewer if sources or self.role != "owner" else Unsourced()
+        if self.role != "owner":
+            if sources:
+                raise Problem(403, "sources are shown only to the owner of the archive: leave `sources` out")
+            return Peer()
+        return Audited(log_of(self.archive.path), self.request_id, self.role) if sources else Unsourced()
 
 
 def service_of(request: Request) -> Service:
@@ -171,14 +163,14 @@ async def target(
     """
     service, role = service_of(request), role_of(request)
     collection, opened = service.collections.find(archive, role)
-    return Target(collection, opened, role, service)
+    return Target(collection, opened, role, service, request_id(request.scope))
 
 
 #: A parameter of a route: the archive that the request means.
 OfArchive = Annotated[Target, Depends(target)]
 
 
-def owner_only(of: OfArchive) -> Target:
+async def owner_only(of: OfArchive) -> Target:
     """Return the archive that a request means, if the owner of the archives sends it.
 
     Raises:

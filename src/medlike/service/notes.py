@@ -10,9 +10,8 @@ import sqlite3
 import threading
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
 from medlike import files as durable
@@ -106,10 +105,8 @@ class Notes(Database):
                 connection.execute("PRAGMA journal_mode=WAL")
                 connection.executescript(_SCHEMA)
             durable.sync_files([draft])
-            try:
-                os.link(draft, self.path)  # another process may have made it meanwhile
-            except FileExistsError:
-                pass
+            with suppress(FileExistsError):  # another process may have made it meanwhile
+                os.link(draft, self.path)
             durable.sync_folders([self.path.parent])
         finally:
             for name in (draft, *draft.parent.glob(f"{draft.name}-*")):

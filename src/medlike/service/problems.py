@@ -16,8 +16,8 @@ MEDIA_TYPE = "application/problem+json"
 #: Error -> status and title; the first that fits counts.
 STATUSES: tuple[tuple[type[Exception], int, str], ...] = (
     (UnknownArchive, 404, "Unknown archive"),
-    (errors.UnknownImage, 404, "Unknown image"),
     (NoteUnknown, 404, "Unknown receipt"),
+    (errors.UnknownImage, 404, "Unknown image"),
     (errors.ImageError, 422, "The image cannot be used"),
     (errors.InputError, 422, "The request cannot be answered"),
     (errors.ArchiveLocked, 503, "The archive is being written"),

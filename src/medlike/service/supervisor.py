@@ -23,6 +23,7 @@ log = logging.getLogger("medlike.service")
 
 STARTING = 120.0  # seconds in which a process must report that it works
 STOPPING = 15.0  # seconds in which workers must end; what a request may still take is less
+FINISHING = 60.0  # seconds in which writers must end, once the workers have
 LIVED = 10.0  # a process that worked for so many seconds is restarted at once
 LONGEST = 30.0  # most seconds between two attempts
 _LISTENED = 2048
@@ -68,7 +69,7 @@ class Supervisor:
             listening: The socket that all workers take connections from.
             workers: How many workers there are.
         """
-        self._plan = plan
+        self._plan, self._listening = plan, listening
         descriptor = listening.fileno()
         self._processes = [
             ServiceProcess(
@@ -76,6 +77,13 @@ class Supervisor:
                 {"name": f"worker {number}", "socket": descriptor}, [descriptor],
             )
             for number in range(1, workers + 1)
+        ]  # fmt: skip
+        self._processes += [
+            ServiceProcess(
+                f"writer of {each.name}", "medlike.service.writer_process",
+                {"name": f"writer of {each.name}", "path": str(each.path)}, seconds=FINISHING,
+            )
+            for each in plan.collections
         ]  # fmt: skip
         self._selector = selectors.DefaultSelector()
         self._stopping = False
@@ -199,7 +207,8 @@ class Supervisor:
                 each.began = now
 
     def _stop(self) -> None:
-        """Stop the processes in the order in which requests pass them, and wait for each."""
+        """Stop the workers, wait for them, then stop the writers."""
+        self._listening.close()
         for seconds in sorted({each.seconds for each in self._processes}):
             group = [each for each in self._processes if each.seconds == seconds]
             for each in group:

@@ -4,6 +4,7 @@ import gc
 import resource
 import socket
 import threading
+from types import FrameType
 
 import uvicorn
 
@@ -11,6 +12,7 @@ from medlike.service.access import Access
 from medlike.service.app import create_app
 from medlike.service.child import Lifeline, run
 from medlike.service.collections import Collections
+from medlike.service.context import Service
 from medlike.service.limits import Limits
 from medlike.service.logs import log_to_stderr
 from medlike.service.plan import ServicePlan
@@ -28,9 +30,9 @@ GRACE = 10
 class WorkerServer(uvicorn.Server):
     """A uvicorn server that reports its readiness to the supervisor, and then loads what searches need."""
 
-    def __init__(self, config: uvicorn.Config, lifeline: Lifeline, collections: Collections) -> None:
+    def __init__(self, config: uvicorn.Config, lifeline: Lifeline, service: Service) -> None:
         super().__init__(config)
-        self._lifeline, self._collections = lifeline, collections
+        self._lifeline, self._service = lifeline, service
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Begin to take connections."""
@@ -38,7 +40,12 @@ class WorkerServer(uvicorn.Server):
         for each in sockets or []:
             each.listen(BACKLOG)
         self._lifeline.ready()
-        threading.Thread(target=self._collections.warm, name="warming", daemon=True).start()
+        threading.Thread(target=self._service.collections.warm, name="warming", daemon=True).start()
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Begin to stop: requests that wait for something end now, others may end."""
+        self._service.stopping.set()
+        super().handle_exit(sig, frame)
 
 
 def serve(plan: ServicePlan, own: JsonObject, lifeline: Lifeline) -> None:
@@ -55,8 +62,9 @@ def serve(plan: ServicePlan, own: JsonObject, lifeline: Lifeline) -> None:
     limits = Limits()
     collections = Collections(plan.collections)
     access = Access(plan.owner, plan.peer, plan.port, plan.loopback, plan.scheme)
+    app = create_app(collections, access, limits)
     config = uvicorn.Config(
-        create_app(collections, access, limits),
+        app,
         http=protocol(limits), ws="none", loop="asyncio", lifespan="off",
         log_config=None, access_log=False, server_header=False, proxy_headers=False,
         backlog=TAKEN, timeout_graceful_shutdown=GRACE,
@@ -64,7 +72,7 @@ def serve(plan: ServicePlan, own: JsonObject, lifeline: Lifeline) -> None:
     )  # fmt: skip
     gc.freeze()
     try:
-        WorkerServer(config, lifeline, collections).run([socket.socket(fileno=own["socket"])])
+        WorkerServer(config, lifeline, app.state.service).run([socket.socket(fileno=own["socket"])])
     finally:
         collections.close()
 

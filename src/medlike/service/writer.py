@@ -2,24 +2,19 @@
 
 Two threads share the archive. One commits what was received, and removes images; the other does jobs, one at a time.
 A long job lets the short writes go first between two groups of images, as it does for those of other processes.
-
-    python -m medlike.service.writer FOLDER
 """
 
 import logging
-import signal
-import sys
 import threading
 import time
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from dataclasses import asdict
-from pathlib import Path
 from typing import Protocol
 
 from medlike.archive.archive import Archive
 from medlike.errors import ArchiveError, ArchiveLocked, MedlikeError, NothingAdded
-from medlike.service import job_kinds
+from medlike.service import job_kinds, notes
 from medlike.service.jobs import DEATHS, Job, Removal, State, queue_of
 from medlike.service.wake import Alarm, listening
 from medlike.types import JsonObject
@@ -69,6 +64,7 @@ class Writer:
         self._stop: Stop = threading.Event()
         self._work = threading.Event()
         self._secrets: dict[str, str] = {}
+        self._tidied: tuple[int, int] | None = None  # as of which state of the store notes were checked
         self._left = 0  # received files that could not be committed, whatever was tried
         self._resume()
 
@@ -120,6 +116,7 @@ class Writer:
             if not removals and not committed:
                 break
             wrote = True
+        self._tidy()
         return wrote
 
     def work(self) -> bool:
@@ -145,27 +142,46 @@ class Writer:
         return progressed
 
     def _remove(self, removal: Removal) -> None:
+        if removal.report is None and removal.error is None and not self._carried_out(removal):
+            return  # another writer is at work: it stays in the queue
+        self.queue.settle(removal.number, purge=removal.erase)
+
+    def _carried_out(self, removal: Removal) -> bool:
         ids = list(removal.ids)
-        names = list(ids)
+        report: JsonObject | None = None
+        failure: JsonObject | None = None
+        paths: list[str] = []
         try:
             if removal.erase:
-                names += [str(source["path"]) for source in self.archive.sources(ids).values() if source.get("path")]
-            report = self.archive.remove(ids, removal.erase, wait=WAIT)
+                paths = [str(source["path"]) for source in self.archive.sources(ids).values() if source.get("path")]
+            report = asdict(self.archive.remove(ids, removal.erase, wait=WAIT))
         except ArchiveLocked as error:
             if any(self.archive.ids(id) for id in ids):
-                return  # another writer is at work: it stays in the queue
-            self.queue.removed(removal.number, None, _facts(error))
+                return False
+            failure = _facts(error)
         except MedlikeError as error:
-            self.queue.removed(removal.number, None, _facts(error))
-            return
-        else:
-            self.queue.removed(removal.number, asdict(report))
-        if removal.erase:
-            self._forget(names)
+            failure = _facts(error)
+        if removal.erase and (report is not None or not any(self.archive.ids(id) for id in ids)):
+            self._forget([*ids, *paths])
+        self.queue.removed(removal.number, report, failure)
+        return True
 
     def _forget(self, names: list[str]) -> None:
-        """Leave no trace of erased images in what the service itself keeps."""
+        """Leave no trace of erased images in what the service itself keeps.
+
+        Args:
+            names: Their public ids and paths.
+        """
         self.queue.forget(names)
+        self._tidy()
+
+    def _tidy(self) -> None:
+        """Drop notes that name erased images, whoever erased them."""
+        state = (self.archive.path / "store.sqlite").stat().st_mtime_ns, self.archive.generation
+        if state != self._tidied:
+            with suppress(ArchiveLocked):  # a reader holds what was deleted: once more next time
+                notes.forget(self.archive)
+                self._tidied = state
 
     # Jobs
 
@@ -281,25 +297,3 @@ class Writer:
 
 def _facts(error: MedlikeError) -> JsonObject:
     return {"error": type(error).__name__, "detail": str(error)}
-
-
-def main(path: Path, stop: Stop) -> None:
-    """Write to an archive until told to stop.
-
-    Args:
-        path: The folder of the archive.
-        stop: Ends the writer after the group of images at hand.
-    """
-    with Archive.open(path) as archive:
-        writer = Writer(archive)
-        try:
-            writer.run(stop)
-        finally:
-            writer.close()
-
-
-if __name__ == "__main__":
-    stopped = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stopped.set())
-    main(Path(sys.argv[1]), stopped)

@@ -122,8 +122,7 @@ def facets(
     session: "Session", where: Mapping[str, Json] | None = None, generation: int | None = None, most: int = 100
 ) -> Facets:
     """Count the images that match a filter, by the values of each column; `Archive.facets` explains the arguments."""
-    if isinstance(most, bool) or not isinstance(most, int) or most < 1:
-        raise QueryError(f"most is {most!r}: give a number of values, 1 or more")
+    require_most(most)
     where = SearchSettings(where=where).where
     view = session.index.view(generation)
     if where:
@@ -148,6 +147,12 @@ def facets(
         else:
             made.append(_facet(name, columns, counts, total, most))
     return Facets(view.generation, total, None if where is None else dict(where), tuple(made))
+
+
+def require_most(most: object) -> None:
+    """Raise QueryError unless this can be how many values of a column are listed."""
+    if isinstance(most, bool) or not isinstance(most, int) or most < 1:
+        raise QueryError(f"most is {most!r}: give a number of values, 1 or more")
 
 
 def _passing(field: Field) -> I64 | None:

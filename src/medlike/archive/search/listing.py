@@ -56,15 +56,20 @@ class Listing:
 _PREFIX = re.compile(r"[0-9a-f]{0,32}")
 
 
-def listing(
-    session: "Session", where: Mapping[str, Json] | None, limit: int, offset: int, prefix: str = ""
-) -> Listing:
-    """Return a page of the images that match a filter; `Archive.browse` explains the arguments."""
+def require_page(limit: int, offset: int, prefix: str) -> None:
+    """Raise QueryError unless these make a page; `Archive.browse` explains them."""
     if not _PREFIX.fullmatch(prefix):
         raise QueryError(f"prefix is {prefix[:80]!r}: give the first of the 32 hex digits of ids")
     for name, value, least in (("limit", limit, 1), ("offset", offset, 0)):
         if value < least:
             raise QueryError(f"{name} is {value}: give a number of images, {least} or more")
+
+
+def listing(
+    session: "Session", where: Mapping[str, Json] | None, limit: int, offset: int, prefix: str = ""
+) -> Listing:
+    """Return a page of the images that match a filter; `Archive.browse` explains the arguments."""
+    require_page(limit, offset, prefix)
     where = SearchSettings(where=where).where
     view = session.index.view()
     if where:

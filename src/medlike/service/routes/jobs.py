@@ -3,6 +3,7 @@
 import json
 import secrets
 from collections.abc import AsyncGenerator
+from threading import Event
 from typing import Annotated, Any, get_args
 
 import anyio
@@ -167,12 +168,12 @@ async def events(
     if job.state in ENDED and seen >= job.version:
         return Response(status_code=204)
     headers = {"cache-control": "no-store", "x-accel-buffering": "no"}
-    return StreamingResponse(_events(queue, id, seen), 200, headers, "text/event-stream")
+    return StreamingResponse(_events(queue, id, seen, of.service.stopping), 200, headers, "text/event-stream")
 
 
-async def _events(queue: Queue, id: int, seen: int) -> AsyncGenerator[str, None]:
+async def _events(queue: Queue, id: int, seen: int, stopping: Event) -> AsyncGenerator[str, None]:
     quiet = anyio.current_time()
-    while True:
+    while not stopping.is_set():
         version = await run_in_threadpool(queue.version, id)
         if version > seen:
             job = await run_in_threadpool(_known, queue, id)

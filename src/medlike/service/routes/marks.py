@@ -2,7 +2,7 @@
 
 from typing import Annotated, get_args
 
-from fastapi import APIRouter, Path, Query, Request
+from fastapi import APIRouter, Depends, Path, Query, Request
 from starlette.responses import Response
 
 from medlike.errors import QueryError
@@ -10,16 +10,22 @@ from medlike.service.answers import answer
 from medlike.service.bodies import parsed, read_body
 from medlike.service.context import OwnArchive, Target, in_search_thread
 from medlike.service.notes import Mark, NoteUnknown, gone
+from medlike.service.parameters import known_parameters
 from medlike.service.problems import Problem
+from medlike.types import JsonObject
 
-router = APIRouter(tags=["marks"])
+router = APIRouter(tags=["marks"], dependencies=[Depends(known_parameters)])
 ID = r"^[0-9a-f]{32}$"
 OfQuery = Annotated[str, Path(description="Id of an image, or of a stored receipt.", pattern=ID)]
 OfImage = Annotated[str, Path(description="Id of the marked image.", pattern=ID)]
 LARGEST = 1000  # bytes of a body
+BODY: JsonObject = {"requestBody": {"required": True, "content": {"application/json": {"schema": {
+    "type": "object", "required": ["mark"], "additionalProperties": False,
+    "properties": {"mark": {"enum": list(get_args(Mark))}},
+}}}}}  # fmt: skip
 
 
-@router.put("/marks/{query}/{image}")
+@router.put("/marks/{query}/{image}", openapi_extra=BODY)
 async def mark(request: Request, query: OfQuery, image: OfImage, of: OwnArchive) -> Response:
     """Mark an image as like or unlike a query: send {"mark": "like"} or {"mark": "unlike"}."""
     body = await read_body(request, LARGEST)

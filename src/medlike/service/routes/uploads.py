@@ -123,7 +123,7 @@ async def ticket(
         except InputError as error:
             raise Problem(404, str(error)) from None
         left = until - anyio.current_time()
-        if state.state != "received" or left <= 0:
+        if state.state != "received" or left <= 0 or of.service.stopping.is_set():
             break
         await anyio.sleep(min(look, left))
         look = min(look * 1.5, _LAST_LOOK)
