@@ -54,9 +54,9 @@ class NothingAdded(InputError):
 class UnknownImage(InputError):
     """Raised if an archive has no image with a public id."""
 
-    def __init__(self, id: str, archive: object) -> None:
-        """Name the id and the archive."""
-        super().__init__(f"there is no image {id[:80]} in {archive}: take an id from a search")
+    def __init__(self, id: str) -> None:
+        """Name the id; the folder of the archive is nothing for those who search it over a network."""
+        super().__init__(f"there is no image {id[:80]} in the archive: take an id from a search")
 
 
 class QueryError(InputError):

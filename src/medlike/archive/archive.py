@@ -655,13 +655,13 @@ class Archive:
         """
         stamp = self._store.stamp(id)
         if stamp is None:
-            raise UnknownImage(id, self.path)
+            raise UnknownImage(id)
         return stamp
 
     def _row(self, id: str) -> "ImageRow":
         row = self._store.find(id)
         if row is None:
-            raise UnknownImage(id, self.path)
+            raise UnknownImage(id)
         return row
 
     def ids(self, prefix: str = "") -> list[str]:

@@ -36,7 +36,7 @@ def agreement(session: "Session", query: Query, id: str, **settings: object) -> 
     view = images.index.view(chosen.generation)
     row = session.store.find(id, view.generation)
     if row is None:
-        raise UnknownImage(id, session.folder.path)
+        raise UnknownImage(id)
     preload(session, [query])
     turned = chosen.orientations == ORIENTATIONS and chosen.region_turns == "encoded"
     encoded = encode_queries(session, [query], read_images(session, [query]), view, False, turned)[0].under(images.fit)

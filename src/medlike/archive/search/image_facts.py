@@ -47,7 +47,7 @@ def image_facts(session: "Session", id: str) -> ImageFacts:
     """
     row = session.store.find(id)
     if row is None:
-        raise UnknownImage(id, session.folder.path)
+        raise UnknownImage(id)
     spacing = row.facts.get("spacing")
     return ImageFacts(
         id=row.id,

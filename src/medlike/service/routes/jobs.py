@@ -7,7 +7,7 @@ from threading import Event
 from typing import Annotated, Any, get_args
 
 import anyio
-from fastapi import APIRouter, Header, Query, Request
+from fastapi import APIRouter, Depends, Header, Query, Request
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response, StreamingResponse
 
@@ -17,11 +17,12 @@ from medlike.service.answers import answer
 from medlike.service.bodies import json_object
 from medlike.service.context import OwnArchive, Target
 from medlike.service.jobs import ENDED, FOLDER, Job, Kind, Queue, State, queue_of
+from medlike.service.parameters import known_parameters
 from medlike.service.problems import Problem
 from medlike.service.wake import wake
 from medlike.types import JsonObject
 
-router = APIRouter(prefix="/jobs", tags=["jobs"])
+router = APIRouter(prefix="/jobs", tags=["jobs"], dependencies=[Depends(known_parameters)])
 LOOK = 0.2  # seconds between two looks at a job
 HEARTBEAT = 15.0  # seconds after which a stream without news says that it lives
 

@@ -4,7 +4,7 @@ import re
 from typing import Annotated, Any
 
 import anyio
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Depends, Query, Request
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 
@@ -13,11 +13,12 @@ from medlike.service.answers import answer
 from medlike.service.bodies import json_object
 from medlike.service.context import OwnArchive, Target
 from medlike.service.jobs import FOLDER, queue_of
+from medlike.service.parameters import known_parameters
 from medlike.service.problems import Problem
 from medlike.service.wake import wake
 from medlike.types import Json, JsonObject
 
-router = APIRouter(tags=["images"])
+router = APIRouter(tags=["images"], dependencies=[Depends(known_parameters)])
 LONGEST_WAIT = 60.0  # seconds
 _ID = re.compile(r"[0-9a-f]{32}")
 _FIRST_LOOK, _LAST_LOOK = 0.01, 0.25  # seconds between two looks at a removal, at first and at last

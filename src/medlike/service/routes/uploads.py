@@ -7,7 +7,7 @@ from typing import Annotated, Any, BinaryIO, cast
 from urllib.parse import unquote
 
 import anyio
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Depends, Query, Request
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
@@ -21,11 +21,12 @@ from medlike.service.answers import answer
 from medlike.service.bodies import parsed, pieces
 from medlike.service.context import OwnArchive
 from medlike.service.jobs import FOLDER
+from medlike.service.parameters import known_parameters
 from medlike.service.problems import Problem
 from medlike.service.wake import wake
 from medlike.types import JsonObject
 
-router = APIRouter(tags=["uploads"])
+router = APIRouter(tags=["uploads"], dependencies=[Depends(known_parameters)])
 IN_MEMORY = 1 << 20  # bytes of a body that are held in memory; longer ones go to an unnamed file
 FILES = 1000  # files of one request
 FACTS = ("metadata", "texts", "identifiers")
