@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from medlike.archive.index.candidates import Candidates, Field, candidates
 from medlike.archive.search.encoded_query import EncodedQuery, encode_queries, preload, read_images
@@ -53,7 +54,7 @@ def agreement(session: "Session", query: Query, id: str, **settings: object) -> 
     return shown[0]
 
 
-def _whole(fields: Sequence[Field], positions: Sequence[np.ndarray], encoded: EncodedQuery) -> Candidates:
+def _whole(fields: Sequence[Field], positions: Sequence[NDArray[np.int64]], encoded: EncodedQuery) -> Candidates:
     parts = []
     for number, (field, chosen) in enumerate(zip(fields, positions, strict=True)):
         codes = np.ascontiguousarray(field.codes[chosen])
