@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
 from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, ParamSpec, TypeVar, Unpack
+from typing import TYPE_CHECKING, BinaryIO, Literal, ParamSpec, TypeVar, Unpack
 
 from medlike.archive.index.checks import IndexDamaged
 from medlike.archive.intake import switching
@@ -26,7 +26,7 @@ from medlike.archive.storage.pictures import StoredPictures
 from medlike.archive.storage.pixels import Pixels
 from medlike.archive.storage.removal import owned
 from medlike.archive.storage.room import Room
-from medlike.archive.storage.spool import Spool
+from medlike.archive.storage.spool import Spool, sidecars
 from medlike.archive.storage.store import Store
 from medlike.archive.storage.verify import Problem
 from medlike.archive.viewer import OWNER, Viewer
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from medlike.archive.intake.drain import Ticket
     from medlike.archive.intake.reindex import ReindexReport
     from medlike.archive.intake.text_codes import TextReport
+    from medlike.archive.search.encoded_query import EncodedQuery
     from medlike.archive.search.facets import Facets
     from medlike.archive.search.image_facts import ImageFacts
     from medlike.archive.search.listing import Listing
@@ -286,7 +287,7 @@ class Archive:
 
     def receive(
         self,
-        data: bytes,
+        data: bytes | BinaryIO,
         name: str = "",
         metadata: Mapping[str, Json] | None = None,
         texts: Mapping[str, str] | None = None,
@@ -297,7 +298,8 @@ class Archive:
         Then a power cut does not lose it. It needs no lock. The next `add`, `drain` or `reindex` commits the file.
 
         Args:
-            data: Content of the file, in any format that `add` reads.
+            data: Content of the file, in any format that `add` reads, or the file open for reading: it is copied from
+                its start, piece by piece.
             name: Name of the file, for reports.
             metadata: Searchable fields, by name.
             texts: Report, caption and the like, by kind.
@@ -307,6 +309,10 @@ class Archive:
             InputError: A field is too long, or has a type or a value that cannot be stored.
         """
         return self._spool.put(data, name, metadata, texts, identifiers)
+
+    def waiting(self) -> int:
+        """Return how many received files wait to be committed."""
+        return len(sidecars(self._spool.folder))
 
     def status(self, ticket: str) -> "Ticket":
         """Return the state of a received file: received, indexed (with its image ids), or refused (with a reason).
@@ -327,8 +333,9 @@ class Archive:
         decoding: "Decoding" = "process",
         on_conflict: OnConflict | None = None,
         fit: Fitting = "auto",
+        limit: int | None = None,
     ) -> AddReport:
-        """Commit all received files, with their pixels, and return a report that also lists the refused ones.
+        """Commit the received files, with their pixels, and return a report that also lists the refused ones.
 
         Args:
             frames: Frames of a multi-frame file: "middle", "all", or n for every n-th.
@@ -337,8 +344,9 @@ class Archive:
             decoding: As for `add`.
             on_conflict: As for `add`; a received file that would not replace the stored image is set aside.
             fit: As for `add`.
+            limit: Commit at most so many files, the oldest first; all of them unless given.
         """
-        return self._writer.drain(frames, progress, wait, decoding, on_conflict, fit)
+        return self._writer.drain(frames, progress, wait, decoding, on_conflict, fit, limit)
 
     def remove(self, ids: Iterable[str] | str, erase: bool = False, wait: float = 0.0) -> "RemovalReport":
         """Remove images by id, and return how many there were and which ids are unknown.
@@ -445,12 +453,17 @@ class Archive:
         return self._bundles.session(viewer)
 
     def search(
-        self, query: "Query", k: int = 10, *, viewer: Viewer = OWNER, **settings: Unpack["SearchKeywords"]
+        self,
+        query: "Query | EncodedQuery",
+        k: int = 10,
+        *,
+        viewer: Viewer = OWNER,
+        **settings: Unpack["SearchKeywords"],
     ) -> "Result":
         """Return the k stored images most like the query, best first in the order `rank`.
 
         Args:
-            query: A Query, or an image as `Query` takes it.
+            query: A Query, an image as `Query` takes it, or what `encode` returned.
             k: How many hits to return.
             viewer: Decides whether hits have their `source`, and whether filters can name a true patient or study.
             **settings: where, rank, radius, group_by and others; `medlike.archive.search.settings` explains each.
@@ -463,7 +476,12 @@ class Archive:
 
     @_repairing
     def search_many(
-        self, queries: "Sequence[Query]", k: int = 10, *, viewer: Viewer = OWNER, **settings: Unpack["SearchKeywords"]
+        self,
+        queries: "Sequence[Query | EncodedQuery]",
+        k: int = 10,
+        *,
+        viewer: Viewer = OWNER,
+        **settings: Unpack["SearchKeywords"],
     ) -> "list[Result]":
         """Return one result for each query, in their order, all as of one generation.
 
@@ -477,6 +495,26 @@ class Archive:
 
         with self.session(viewer) as session:
             return search_many(session, queries, k=k, **settings)
+
+    @_repairing
+    def encode(self, query: "Query", *, viewer: Viewer = OWNER) -> "EncodedQuery":
+        """Return a query as the archive's bundle encodes it, to be searched for again without its image.
+
+        Give it to `search`, alone or as `Query(encoded=...)` with text, like or unlike, under any settings. Its
+        `to_dict` holds no pixel. An archive that uses another bundle by then refuses it.
+
+        Args:
+            query: A Query, or an image as `Query` takes it; marks are left out.
+            viewer: As for `search`.
+
+        Raises:
+            QueryError: The query makes no sense.
+            ImageError: The query's image cannot be read.
+        """
+        from medlike.archive.search.search import encode
+
+        with self.session(viewer) as session:
+            return encode(session, query)
 
     @_repairing
     def repeat(self, receipt: Mapping[str, Json], viewer: Viewer = OWNER) -> "Result | TextResult":

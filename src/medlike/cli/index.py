@@ -4,7 +4,7 @@ import glob
 import os
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from medlike import Archive
     from medlike.archive.intake.report import AddReport
     from medlike.imaging import Frames
-    from medlike.types import JsonObject
 
 SHOWN = 20
 
@@ -141,7 +140,7 @@ def index(
     if nothing:
         _discard(folder, there)
     if format is Report.json:
-        print_json({"archive": str(folder), **_facts(report)})
+        print_json({"archive": str(folder), **report.to_dict()})
     else:
         _show(report, None if nothing else folder)
     if nothing:
@@ -197,17 +196,6 @@ def _require_text_bundle(opened: "Archive", name: str) -> None:
 
 def _exists(source: str) -> bool:
     return os.path.lexists(source) or any(glob.iglob(source, recursive=True))  # noqa: PTH207 (absolute patterns)
-
-
-def _facts(report: "AddReport") -> "JsonObject":
-    return {
-        **asdict(report),
-        "replacements": [{"path": path, "replaced": old, "id": id} for path, old, id in report.replacements],
-        "duplicates": [{"path": path, "of": id} for path, id in report.duplicates],
-        "skipped": [{"path": path, "reason": reason} for path, reason in report.skipped],
-        "remarks": [{"path": path, "remark": remark} for path, remark in report.remarks],
-        "dropped": {column: {"count": n, "example": cell} for column, (n, cell) in report.dropped.items()},
-    }
 
 
 def _show(report: "AddReport", folder: Path | None) -> None:

@@ -1,5 +1,7 @@
 """The application: routes, and what every request passes on its way to them."""
 
+import logging
+
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
@@ -7,17 +9,36 @@ from starlette.middleware import Middleware
 from starlette.responses import Response
 
 from medlike import __version__
+from medlike.errors import MedlikeError
 from medlike.service import problems
 from medlike.service.access import Access, Guard
 from medlike.service.collections import Collections
 from medlike.service.compression import Compression
 from medlike.service.context import Service
 from medlike.service.limits import Limits
+from medlike.service.notes import forget
 from medlike.service.requests import Requests, request_id
-from medlike.service.routes import agreement, archives, health, images, pictures
+from medlike.service.routes import (
+    agreement,
+    archives,
+    facets,
+    health,
+    images,
+    jobs,
+    marks,
+    pictures,
+    receipts,
+    removals,
+    search,
+    uploads,
+)
 
 PREFIX = "/api/v1"
-ROUTERS = (archives.router, health.router, images.router, pictures.router, agreement.router)
+ROUTERS = (
+    archives.router, health.router, search.router, facets.router, receipts.router, marks.router, images.router,
+    pictures.router, agreement.router, uploads.router, removals.router, jobs.router,
+)  # fmt: skip
+log = logging.getLogger("medlike.service")
 DESCRIPTION = "Find medical images like this one. A research tool, not a medical device."
 
 
@@ -39,6 +60,11 @@ def create_app(collections: Collections, access: Access, limits: Limits | None =
         ],
     )  # fmt: skip
     app.state.service = Service.of(collections, limits or Limits())
+    for each, archive in collections.visible("owner"):
+        try:
+            forget(archive)
+        except MedlikeError as error:  # such as a folder that this user may only read
+            log.warning("notes of archive %s were not checked for erased images: %s", each.name, error)
     for router in ROUTERS:
         app.include_router(router, prefix=PREFIX)
     app.add_exception_handler(HTTPException, _refused)

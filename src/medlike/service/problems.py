@@ -8,6 +8,7 @@ from starlette.responses import Response
 from medlike import errors
 from medlike.escaping import printable
 from medlike.service.collections import UnknownArchive
+from medlike.service.notes import NoteUnknown
 from medlike.types import Json, JsonObject
 
 MEDIA_TYPE = "application/problem+json"
@@ -15,6 +16,7 @@ MEDIA_TYPE = "application/problem+json"
 #: Error -> status and title; the first that fits counts.
 STATUSES: tuple[tuple[type[Exception], int, str], ...] = (
     (UnknownArchive, 404, "Unknown archive"),
+    (NoteUnknown, 404, "Unknown receipt"),
     (errors.UnknownImage, 404, "Unknown image"),
     (errors.ImageError, 422, "The image cannot be used"),
     (errors.InputError, 422, "The request cannot be answered"),
