@@ -198,3 +198,13 @@ def test_a_file_that_has_moved_is_read_from_its_new_place(archive, scan, picture
     for file in list((tmp_path / "moved").glob("*.png")):
         (tmp_path / "moved" / "copies" / file.name).write_bytes(file.read_bytes())
     assert len(archive.add(tmp_path / "moved" / "copies", pixels=pixels).duplicates) == 2
+
+
+def test_a_received_file_does_not_take_the_place_of_one_that_is_gone(archive, pictures):
+    folder = pictures(1)
+    archive.add(folder)
+    sources, (file,) = archive.sources(archive.ids()), list(folder.iterdir())
+    archive.receive(file.read_bytes())
+    file.unlink()
+    report = archive.drain()
+    assert report.relinked == 0 and len(report.duplicates) == 1 and archive.sources(archive.ids()) == sources

@@ -272,7 +272,8 @@ class Intake:
         elsewhere = stored is not None and stored != record.link.path
         equal = self._equal(live, record)
         if elsewhere and (equal or record.by_pixels):
-            if live.kind == "reference" and stored is not None and not os.path.lexists(stored):
+            here = record.link.path is not None and record.columns["kind"] == live.kind == "reference"
+            if here and stored is not None and not os.path.lexists(stored):
                 self._leave(record.id)
                 self._relink(record)  # the file has moved here
             else:
