@@ -7,14 +7,13 @@ from starlette.responses import Response
 
 from medlike.service.answers import answer
 from medlike.service.context import OfArchive
-from medlike.service.descriptions import facets_schema
+from medlike.service.descriptions import facets_answer
 from medlike.service.parameters import OfWhere, known_parameters
-from medlike.service.routes.images import described
 
 router = APIRouter(tags=["facets"], dependencies=[Depends(known_parameters)])
 
 
-@router.get("/facets", responses=described(facets_schema(), "Counts by column and value."))
+@router.get("/facets", responses=facets_answer())
 def facets(
     of: OfArchive,
     where: OfWhere,
