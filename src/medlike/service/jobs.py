@@ -91,9 +91,9 @@ class Removal:
 
     Attributes:
         number: Its number.
-        ids: The public ids; none once it is done.
+        ids: The public ids; none once it was carried out.
         erase: True if nothing of the images may stay.
-        done: True once it was carried out or has failed.
+        done: True once it was carried out or has failed, and nothing of erased images is left in the queue.
         report: What it did, as a RemovalReport.
         error: Why it failed, as for a job.
     """
@@ -254,8 +254,8 @@ class Queue(Database):
         sql = "SELECT removal, ids, erase, done, report, error FROM removals WHERE NOT done ORDER BY removal"
         return [_removal(row) for row in self.query(sql)]
 
-    def removed(self, number: int, report: JsonObject | None, error: JsonObject | None = None) -> None:
-        """Note that a removal was carried out, and forget which ids it named.
+    def removed(self, number: int, report: JsonObject | None, error: JsonObject | None) -> None:
+        """Note what a removal did, and forget which ids it named; it is not done before `settle`.
 
         Args:
             number: The removal.
@@ -263,9 +263,21 @@ class Queue(Database):
             error: Why it failed.
         """
         texts = [None if value is None else json.dumps(value) for value in (report, error)]
+        self.query("UPDATE removals SET ids = NULL, report = ?, error = ? WHERE removal = ?", (*texts, number))
+
+    def settle(self, number: int, purge: bool) -> None:
+        """Note that a removal is done, which those who wait for it then see.
+
+        Args:
+            number: The removal.
+            purge: If true, first leave nothing of what was deleted in the file and its log.
+        """
+        if purge:
+            with storage_errors(self.path):
+                self.connection.execute("VACUUM")
+                log_emptied(self.connection, patience=5.0)
         with self._transaction():
-            sql = "UPDATE removals SET done = 1, ids = NULL, report = ?, error = ? WHERE removal = ?"
-            self.connection.execute(sql, (*texts, number))
+            self.connection.execute("UPDATE removals SET done = 1 WHERE removal = ?", (number,))
             self.connection.execute("DELETE FROM removals WHERE done AND removal <= ?", (number - KEPT,))
 
     def forget(self, names: list[str]) -> None:
@@ -281,9 +293,6 @@ class Queue(Database):
             if any(json.dumps(name, ensure_ascii=False)[1:-1] in said for name in names):
                 sql = "UPDATE jobs SET arguments = '{}', progress = NULL, report = NULL, error = NULL WHERE job = ?"
                 self.query(sql, (job,))
-        with storage_errors(self.path):
-            self.connection.execute("VACUUM")
-            log_emptied(self.connection, patience=5.0)
 
 
 @lru_cache(maxsize=64)

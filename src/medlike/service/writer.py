@@ -140,26 +140,36 @@ class Writer:
         return progressed
 
     def _remove(self, removal: Removal) -> None:
+        if removal.report is None and removal.error is None and not self._carried_out(removal):
+            return  # another writer is at work: it stays in the queue
+        self.queue.settle(removal.number, purge=removal.erase)
+
+    def _carried_out(self, removal: Removal) -> bool:
         ids = list(removal.ids)
-        names = list(ids)
+        report: JsonObject | None = None
+        failure: JsonObject | None = None
+        paths: list[str] = []
         try:
             if removal.erase:
-                names += [str(source["path"]) for source in self.archive.sources(ids).values() if source.get("path")]
-            report = self.archive.remove(ids, removal.erase, wait=WAIT)
+                paths = [str(source["path"]) for source in self.archive.sources(ids).values() if source.get("path")]
+            report = asdict(self.archive.remove(ids, removal.erase, wait=WAIT))
         except ArchiveLocked as error:
             if any(self.archive.ids(id) for id in ids):
-                return  # another writer is at work: it stays in the queue
-            self.queue.removed(removal.number, None, _facts(error))
+                return False
+            failure = _facts(error)
         except MedlikeError as error:
-            self.queue.removed(removal.number, None, _facts(error))
-            return
-        else:
-            self.queue.removed(removal.number, asdict(report))
-        if removal.erase:
-            self._forget(names)
+            failure = _facts(error)
+        if removal.erase and (report is not None or not any(self.archive.ids(id) for id in ids)):
+            self._forget([*ids, *paths])
+        self.queue.removed(removal.number, report, failure)
+        return True
 
     def _forget(self, names: list[str]) -> None:
-        """Leave no trace of erased images in what the service itself keeps."""
+        """Leave no trace of erased images in what the service itself keeps.
+
+        Args:
+            names: Their public ids and paths.
+        """
         self.queue.forget(names)
 
     # Jobs
