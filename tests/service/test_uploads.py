@@ -115,7 +115,7 @@ def test_a_body_has_a_limit_whether_declared_or_not(archive, pictures):
 
     collections = Collections([Collection("first", archive.path)])
     app = create_app(collections, Access(OWNER, PEER), Limits(body=3000))
-    with TestClient(app, base_url="http://127.0.0.1/api/v1/", headers=as_owner()) as client:
+    with TestClient(app, base_url="http://127.0.0.1:8000/api/v1/", headers=as_owner()) as client:
         assert client.post("images", content=b"x" * 3001).status_code == 413
         assert client.post("images", content=iter([b"x" * 2000] * 2)).status_code == 413
         assert client.post("images", files=[("file", ("a.png", b"x" * 3001))]).status_code == 413
