@@ -170,11 +170,7 @@ class Writer:
         return True
 
     def _forget(self, names: list[str]) -> None:
-        """Leave no trace of erased images in what the service itself keeps.
-
-        Args:
-            names: Their public ids and paths.
-        """
+        """Leave no trace of erased images in what the service itself keeps."""
         self.queue.forget(names)
 
     # Jobs
