@@ -85,7 +85,7 @@ def finish(folder):
             pass
         if archive.waiting():
             problems.append(f"{archive.waiting()} received files wait though the writer is done")
-        jobs, total = writer.queue.jobs(1000)
+        jobs, _ = writer.queue.jobs(1000)
         for job in jobs:
             if job.state not in ENDED:
                 problems.append(f"job {job.id} is {job.state}")
