@@ -15,7 +15,7 @@ from .conftest import OWNER, URL, application, client_of
 WORDS = ("lesion", "head", "chest radiograph", "normal breast", "a fracture of the ankle", "CT of the abdomen")
 # What takes long is asked less often.
 KINDS = {
-    "id": 0.42, "marks": 0.14, "text": 0.1, "text id": 0.1, "image": 0.1, "region": 0.05, "texts": 0.03,
+    "id": 0.42, "marks": 0.14, "text": 0.06, "text id": 0.06, "image": 0.18, "region": 0.05, "texts": 0.03,
     "study": 0.03, "image region": 0.03,
 }  # fmt: skip
 
