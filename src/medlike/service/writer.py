@@ -14,7 +14,7 @@ from typing import Protocol
 
 from medlike.archive.archive import Archive
 from medlike.errors import ArchiveError, ArchiveLocked, MedlikeError, NothingAdded
-from medlike.service import job_kinds
+from medlike.service import job_kinds, notes
 from medlike.service.jobs import DEATHS, Job, Removal, State, queue_of
 from medlike.service.wake import Alarm, listening
 from medlike.types import JsonObject
@@ -64,6 +64,7 @@ class Writer:
         self._stop: Stop = threading.Event()
         self._work = threading.Event()
         self._secrets: dict[str, str] = {}
+        self._tidied: tuple[int, int] | None = None  # as of which state of the store notes were checked
         self._trouble = ""  # what was last logged
         self._left = 0  # received files that could not be committed, whatever was tried
         self._resume()
@@ -116,6 +117,7 @@ class Writer:
             if not removals and not committed:
                 break
             wrote = True
+        self._tidy()
         return wrote
 
     def work(self) -> bool:
@@ -166,8 +168,21 @@ class Writer:
         return True
 
     def _forget(self, names: list[str]) -> None:
-        """Leave no trace of erased images in what the service itself keeps."""
+        """Leave no trace of erased images in what the service itself keeps.
+
+        Args:
+            names: Their public ids and paths.
+        """
         self.queue.forget(names)
+        self._tidy()
+
+    def _tidy(self) -> None:
+        """Drop notes that name erased images, whoever erased them."""
+        state = (self.archive.path / "store.sqlite").stat().st_mtime_ns, self.archive.generation
+        if state != self._tidied:
+            with suppress(ArchiveLocked):  # a reader holds what was deleted: once more next time
+                notes.forget(self.archive)
+                self._tidied = state
 
     # Jobs
 
