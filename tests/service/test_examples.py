@@ -61,16 +61,17 @@ def test_every_example_answers_as_shown(demo, tmp_path):
     for name in ("chest-86d19bba.jpg", "RG1_J2KI.dcm"):
         (tmp_path / name).write_bytes((samples() / "queries" / name).read_bytes())
     fixed = {"API": f"{demo.url}/api/v1", "AUTH": f"Authorization: Bearer {demo.token}"}
-    variables = {}
+    variables, failed = {}, []
     for each in EXAMPLES:
         script = f"curl() {{ command curl --fail-with-body --max-time 60 \"$@\"; }}\n{each.command}"
         environment = {**os.environ, **fixed, **{name: str(value) for name, value in variables.items()}}
         done = subprocess.run(["bash", "-c", script], cwd=tmp_path, env=environment, capture_output=True, text=True)
         refused = isinstance(each.answer, dict) and each.answer.get("status", 0) and "detail" in each.answer
-        assert done.returncode == (22 if refused else 0), f"{each.command}\n{done.stdout}{done.stderr}"
-        if each.answer is not None:
-            found = difference(each.answer, json.loads(done.stdout), variables)
-            assert found is None, f"{each.command}\n{found}"
+        if done.returncode != (22 if refused else 0):
+            failed.append(f"{each.command}\n{done.stdout}{done.stderr}")
+        elif each.answer is not None and (found := difference(each.answer, json.loads(done.stdout), variables)):
+            failed.append(f"{each.command}\n{found}")
+    assert not failed, "\n\n".join(failed)
 
 
 @pytest.mark.slow
