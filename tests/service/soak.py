@@ -2,8 +2,8 @@
 
     python tests/service/soak.py --minutes 10
 
-Two search, by id and with an image; one uploads files and waits until they are found; one removes the oldest uploads, so
-that the archive stays as large as it is; one pages through the images and views them. Every answer must be a good one.
+Two search, by id and with an image. One uploads files and waits until they are found, one removes the oldest uploads,
+so that the archive stays as large as it is. One pages through the images and views them. Every answer must be a good one.
 Memory is that of all processes, shared pages counted once. It counts as flat if its median over the last third of the
 time lies within 5 % of that over the middle third. Exit code 1: an error, or memory that grows.
 """
@@ -19,7 +19,7 @@ import time
 from collections import Counter, deque
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
+sys.path.insert(0, str(Path(__file__).parents[1] / "archive" / "crash"))
 sys.path.insert(0, str(Path(__file__).parent))
 
 import figures

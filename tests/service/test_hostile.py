@@ -29,7 +29,7 @@ BODIES = (
     ("text/html", b"<form>"),
     ("multipart/form-data", b"no boundary"),
     ("multipart/form-data; boundary=x", b"--x\r\nContent-Disposition: form-data\r\n\r\n"),
-    ("multipart/form-data; boundary=x", b"--x\r\nContent-Disposition: form-data; name=\"request\"\r\n\r\n{\r\n--x--\r\n"),
+    ("multipart/form-data; boundary=x", b'--x\r\nContent-Disposition: form-data; name="request"\r\n\r\n{\r\n--x--'),
     ("multipart/form-data; boundary=x", b"--x\r\n" * 5000),
     ("multipart/form-data; boundary=" + "y" * 5000, b"--"),
     ("\xff\xfe", b"?"),
