@@ -1,12 +1,13 @@
 # make demo   index the samples, search them, draw the answers
+# make serve  the same archive, served on this machine and opened in the browser
 # make check  the quick loop: lint, types, fast tests
 # make test   everything, with its real peers
 # make docs   write the pages of commands from their own help, figures in README and docs from the results, and the
 #             drawing of the rooms from the imports
 # make faults FOLDER=...   which inputs of a folder are read right, refused or read wrong
 # make soak   two thousand generated DICOM files against independent decoders, twenty thousand damaged files, every
-#             write of every command on a full disk, kills, power cuts, and a thousand flipped bits; figures go into
-#             docs/reliability.md (some hours)
+#             write of every command on a full disk, kills, power cuts, a thousand flipped bits, and ten minutes of use
+#             of a service; figures go into docs/reliability.md (some hours)
 # make docs-site   build the documentation as a site that works offline, in build/site
 # make crash  a thousand kills and a thousand power cuts on an archive, and every operation with each call that syncs
 #             switched off in turn (about half an hour)
@@ -15,6 +16,7 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 CORE   := $(VENV)/.core
+SERVE  := $(VENV)/.serve
 DEV    := $(VENV)/.dev
 PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
@@ -33,7 +35,7 @@ TESTS   := OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(WORKERS)
 # Inputs with their expected values, as in tests/imaging/faults.py.
 FOLDER ?= $(MEDLIKE_DEV)/faults
 
-.PHONY: demo text check test lint types docs faults soak crash clean
+.PHONY: demo serve text check test lint types docs faults soak crash clean
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -45,6 +47,10 @@ $(CORE): pyproject.toml | $(BIN)/python
 	$(PIP) -e ".[text]"
 	@touch $@
 
+$(SERVE): $(CORE)
+	$(PIP) -e ".[text,service]"
+	@touch $@
+
 $(DEV): research/pyproject.toml $(CORE)
 	$(PIP) $(TORCH)
 	$(PIP) -e ".[train,text,service,client,report,test,docs,dev]" -e "research[bench]"
@@ -53,6 +59,9 @@ $(DEV): research/pyproject.toml $(CORE)
 
 demo: text
 	$(BIN)/medlike demo
+
+serve: text $(SERVE)
+	$(BIN)/medlike serve --demo --open
 
 # The weights of the sentence encoder, 80 MB, fetched once and kept in the user's data folder.
 text: $(CORE)
@@ -94,6 +103,7 @@ soak: $(DEV)
 	$(BIN)/python tests/archive/crash/kills.py --runs 1000 --figures docs/reliability.md
 	$(BIN)/python tests/archive/crash/powerloss.py --cuts 1000 --figures docs/reliability.md
 	$(BIN)/python tests/archive/crash/flips.py --flips 1000 --figures docs/reliability.md
+	$(BIN)/python tests/service/soak.py --minutes 10 --figures docs/reliability.md
 
 docs-site: $(CORE)
 	$(PIP) -e ".[docs]"

@@ -1,7 +1,7 @@
 #!/bin/sh
 # Debian packages that the tests talk to (or those named). Installed where we are root; named where we are not.
 set -eu
-packages="${*:-chromium dcmtk gcc libc6-dev openjph-tools strace}"
+packages="${*:-chromium dcmtk gcc iproute2 libc6-dev openjph-tools strace}"
 missing=""
 for package in $packages; do
   dpkg -s "$package" >/dev/null 2>&1 || missing="$missing $package"

@@ -11,14 +11,16 @@ __version__ = "0.2.0"
 _ERRORS = (
     "ArchiveError", "ArchiveFull", "ArchiveLocked", "BundleError", "DatasetError", "ImageError", "InputError",
     "MedlikeError", "MissingExtra", "NothingAdded", "PluginError", "QueryError", "TextNotInstalled", "TrainingError",
-    "UnknownField", "WorkerError",
+    "UnknownField", "UnknownImage", "WorkerError",
 )  # fmt: skip
 
 # Public name -> module that holds it.
 _EXPORTS = {
     "AddReport": "medlike.archive.intake.report",
     "Archive": "medlike.archive.archive",
+    "AsyncClient": "medlike.cluster.async_client",
     "Bundle": "medlike.bundle",
+    "Client": "medlike.cluster.client",
     "Encoder": "medlike.inference.encoder",
     "Encodings": "medlike.inference.encoding",
     "Hit": "medlike.archive.search.result",
@@ -37,7 +39,7 @@ __all__ = ["__version__", *_EXPORTS]
 def __getattr__(name: str) -> object:
     if name not in _EXPORTS:
         raise AttributeError(f"module 'medlike' has no attribute {name!r}")
-    if _EXPORTS[name].startswith("medlike.archive."):
+    if _EXPORTS[name].startswith(("medlike.archive.", "medlike.cluster.")):
         import_module("medlike.display")  # lies above the archive, and gives results their pictures
     value: object = getattr(import_module(_EXPORTS[name]), name)
     return value
@@ -56,6 +58,8 @@ if TYPE_CHECKING:
     from medlike.archive.search.text_result import TextHit as TextHit
     from medlike.archive.search.text_result import TextResult as TextResult
     from medlike.bundle import Bundle as Bundle
+    from medlike.cluster.async_client import AsyncClient as AsyncClient
+    from medlike.cluster.client import Client as Client
     from medlike.datasets.shipped import samples as samples
     from medlike.errors import ArchiveError as ArchiveError
     from medlike.errors import ArchiveFull as ArchiveFull
@@ -72,6 +76,7 @@ if TYPE_CHECKING:
     from medlike.errors import TextNotInstalled as TextNotInstalled
     from medlike.errors import TrainingError as TrainingError
     from medlike.errors import UnknownField as UnknownField
+    from medlike.errors import UnknownImage as UnknownImage
     from medlike.errors import WorkerError as WorkerError
     from medlike.imaging import Image as Image
     from medlike.inference.encoder import Encoder as Encoder

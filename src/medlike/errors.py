@@ -4,6 +4,7 @@
     ├── InputError            a value given by the user cannot be used
     │   ├── ImageError        an image cannot be read; a batch lists it and continues
     │   ├── NothingAdded      all files that were to be added were refused
+    │   ├── UnknownImage      an archive has no image with this id
     │   └── QueryError        a query, filter or setting makes no sense
     │       └── UnknownField  a filter names a field that no image has
     ├── BundleError           a bundle is missing, damaged or does not fit
@@ -48,6 +49,14 @@ class NothingAdded(InputError):
         more = f"; and {len(refused) - shown} more" if len(refused) > shown else ""
         super().__init__(f"nothing was added, {len(refused)} files or frames were refused: {reasons}{more}")
         self.report = report
+
+
+class UnknownImage(InputError):
+    """Raised if an archive has no image with a public id."""
+
+    def __init__(self, id: str) -> None:
+        """Name the id; the folder of the archive is nothing for those who search it over a network."""
+        super().__init__(f"there is no image {id[:80]} in the archive: take an id from a search")
 
 
 class QueryError(InputError):

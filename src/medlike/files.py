@@ -8,6 +8,7 @@ import stat
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import BinaryIO
 
 from medlike.errors import ArchiveError, ArchiveFull
 
@@ -16,19 +17,24 @@ PRIVATE = 0o600  # readable and writable for the owner alone
 _NOT_PLAIN = "{} is {}, which an archive never holds: delete it, or restore the archive from a backup"
 
 
-def write(path: Path, data: bytes, mode: int | None = None, sync_folder: bool = True) -> None:
+def write(path: Path, data: bytes | BinaryIO, mode: int | None = None, sync_folder: bool = True) -> None:
     """Write a whole file: after the return it is there entirely, before it there is the old one or none.
 
     With `sync_folder` false the caller must `sync_folders([path.parent])` before it relies on the name.
 
     Args:
         path: The file.
-        data: Its whole content.
+        data: Its whole content, or a file that is read from its start and copied piece by piece.
         mode: Permissions, which the umask narrows; None for those of the folder, as `create` gives them.
         sync_folder: If true, also make the name durable.
     """
     with disk_errors(path), drafted(path, mode, sync_folder=sync_folder) as draft:
-        draft.write_bytes(data)
+        if isinstance(data, bytes):
+            draft.write_bytes(data)
+        else:
+            data.seek(0)
+            with draft.open("wb") as file:
+                shutil.copyfileobj(data, file, 1 << 20)
 
 
 def write_text(path: Path, text: str, mode: int = 0o666) -> Path:

@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 import zipfile
@@ -96,6 +97,11 @@ def quick_cases(work: Path, bundle: str, data: str) -> Cases:
     ]
 
 
+def serving_cases(work: Path) -> Cases:
+    """(command, its arguments) of those that run until they are stopped."""
+    return [("serve", ["--archive", str(work / "a"), "--port", "0", "--workers", "1"])]
+
+
 def measuring_cases() -> Cases:
     """Every bench, by the program and, where it has fewer images, the smallest number of them."""
     few = {"encode": 8, "ingest": 8, "startup": 8}
@@ -124,8 +130,8 @@ def names():
     return [name.removeprefix("medlike ") for name, _, _ in every_command()]
 
 
-def started(folder, given, work):
-    """Start commands under strace, without a route, in an empty home of their own."""
+def started(folder, given, work, loopback=False):
+    """Start commands under strace, without a route, in an empty home of their own; loopback: this machine has one."""
     home = folder / "home"
     (home / "tmp").mkdir(parents=True)
     # pydicom imports requests where it is installed, which is no part of medlike, and that makes a socket to see
@@ -138,9 +144,10 @@ def started(folder, given, work):
         "HOME": str(home), "TMPDIR": str(home / "tmp"), "COLUMNS": "100",
         "PIP_CONFIG_FILE": os.devnull, "PIP_RETRIES": "0",
     }  # fmt: skip
-    trace = ["strace", "-f", "--seccomp-bpf", "-s", "200", "-e", "trace=socket,connect,execve"]
+    trace = ["strace", "-f", "--seccomp-bpf", "-s", "200", "-e", "trace=socket,bind,connect,execve"]
+    lo = ["sh", "-c", 'ip link set lo up && exec "$@"', "sh"] if loopback else []
     return subprocess.Popen(
-        ["unshare", "-n", *trace, "-o", str(folder / "trace"), sys.executable, *given],
+        ["unshare", "-n", *lo, *trace, "-o", str(folder / "trace"), sys.executable, *given],
         env=environment, cwd=work, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
 
@@ -171,7 +178,8 @@ def data(write_phantoms, tmp_path_factory):
 
 
 def test_every_command_has_a_case(tmp_path):
-    cases = [*quick_cases(tmp_path, "b", "d"), *measuring_cases(), *training_cases(tmp_path, "b", "d", "e")]
+    cases = [*quick_cases(tmp_path, "b", "d"), *serving_cases(tmp_path), *measuring_cases()]
+    cases += training_cases(tmp_path, "b", "d", "e")
     assert {name for name, _ in cases} == set(names())
     assert not any("--help" in words for _, words in cases)
 
@@ -209,6 +217,30 @@ def test_nothing_that_trains_or_measures_opens_a_socket_to_a_network(tmp_path, t
     finally:
         for process in running.values():
             process.kill()
+
+
+@pytest.mark.slow
+def test_the_service_listens_on_this_machine_alone(tmp_path, tiny_bundle):
+    from medlike import Archive
+
+    Archive.create(tmp_path / "a", tiny_bundle).close()
+    [(name, words)] = serving_cases(tmp_path)
+    running = started(tmp_path, ["-m", "medlike", name, *words], tmp_path, loopback=True)
+    try:
+        assert running.stdout.readline().startswith("medlike serves at http://127.0.0.1:")
+        # The process group of strace: it passes no signal on to what it traces.
+        [traced] = (Path(f"/proc/{running.pid}/task/{running.pid}/children")).read_text().split()
+        os.kill(int(traced), signal.SIGTERM)
+        _, err = running.communicate(timeout=60)
+    finally:
+        running.kill()
+    assert running.returncode == 0, err
+    trace = (tmp_path / "trace").read_text()
+    opened = re.findall(r"(\w+)\(.*(?:AF_INET|sin_addr).*", trace)
+    assert set(opened) == {"socket", "bind"}, "it connects to nothing"
+    assert re.findall(r"sin6?_addr=.*", trace) == ['sin_addr=inet_addr("127.0.0.1")}, 16) = 0']
+    home = tmp_path / "home"
+    assert [path for path in home.rglob("*") if path.is_file() and ".cache/medlike/" not in str(path)] == []
 
 
 def test_only_pip_opens_sockets_where_the_weights_are_to_be_fetched(tmp_path):

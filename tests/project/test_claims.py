@@ -50,5 +50,5 @@ def test_the_page_is_reached_from_the_documentation():
 
 
 def test_the_figures_of_make_soak_have_their_places():
-    for name in ("kills", "power cuts", "full disk", "flips"):
+    for name in ("kills", "power cuts", "full disk", "flips", "service"):
         assert re.search(rf"<!-- {name} -->\n.*?<!-- end of {name} -->", PAGE, re.DOTALL), name

@@ -9,13 +9,13 @@ from medlike import errors
 
 ERRORS = {name for name, value in vars(errors).items() if inspect.isclass(value) and issubclass(value, Exception)}
 PUBLIC = ERRORS | {
-    "AddReport", "Archive", "Bundle", "Encoder", "Encodings", "Hit", "Image", "Query", "Result", "TextHit",
-    "TextResult", "__version__", "samples",
+    "AddReport", "Archive", "AsyncClient", "Bundle", "Client", "Encoder", "Encodings", "Hit", "Image", "Query",
+    "Result", "TextHit", "TextResult", "__version__", "samples",
 }  # fmt: skip
 VERBS = {
     "add", "backup", "browse", "bundle", "close", "codes", "compact", "create", "drain", "fit", "ids", "ids_of", "info",
     "keep_identifiers", "nearest_texts", "open", "path", "picture", "receive", "reindex", "remove", "repeat", "restore",
-    "room", "facets",
+    "room", "facets", "id", "generation", "agreement", "facts", "image", "preview", "stamp",
     "search", "search_many", "session", "shared", "source", "sources", "status", "text_bundle", "to_pandas", "vectors",
     "verify", "unchecked", "upgrade",
 }  # fmt: skip

@@ -2,10 +2,10 @@
 
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, ParamSpec, TypeVar, Unpack
+from typing import TYPE_CHECKING, BinaryIO, Literal, ParamSpec, TypeVar, Unpack
 
 from medlike.archive.index.checks import IndexDamaged
 from medlike.archive.intake import switching
@@ -26,11 +26,11 @@ from medlike.archive.storage.pictures import StoredPictures
 from medlike.archive.storage.pixels import Pixels
 from medlike.archive.storage.removal import owned
 from medlike.archive.storage.room import Room
-from medlike.archive.storage.spool import Spool
+from medlike.archive.storage.spool import Spool, sidecars
 from medlike.archive.storage.store import Store
 from medlike.archive.storage.verify import Problem
 from medlike.archive.viewer import OWNER, Viewer
-from medlike.errors import InputError
+from medlike.errors import ArchiveError, InputError, QueryError, UnknownImage
 from medlike.types import F32, U8, Json, JsonObject, Picture, Progress
 
 if TYPE_CHECKING:
@@ -40,18 +40,21 @@ if TYPE_CHECKING:
     from medlike.archive.intake.drain import Ticket
     from medlike.archive.intake.reindex import ReindexReport
     from medlike.archive.intake.text_codes import TextReport
+    from medlike.archive.search.encoded_query import EncodedQuery
     from medlike.archive.search.facets import Facets
+    from medlike.archive.search.image_facts import ImageFacts
     from medlike.archive.search.listing import Listing
     from medlike.archive.search.query import Query
-    from medlike.archive.search.result import Result
+    from medlike.archive.search.result import Hit, Result
     from medlike.archive.search.settings import Codes, SearchKeywords, TextKeywords
     from medlike.archive.search.text_result import TextResult
     from medlike.archive.storage.fits import FitReport
     from medlike.archive.storage.removal import RemovalReport
+    from medlike.archive.storage.rows import ImageRow
     from medlike.archive.storage.upgrade import UpgradeReport
     from medlike.archive.storage.upkeep import CompactReport
     from medlike.bundle import Bundle
-    from medlike.imaging import Decoding, Frames
+    from medlike.imaging import Decoding, Frames, Image
     from medlike.inference.encoding import Encodes
 
 P = ParamSpec("P")
@@ -284,7 +287,7 @@ class Archive:
 
     def receive(
         self,
-        data: bytes,
+        data: bytes | BinaryIO,
         name: str = "",
         metadata: Mapping[str, Json] | None = None,
         texts: Mapping[str, str] | None = None,
@@ -295,7 +298,8 @@ class Archive:
         Then a power cut does not lose it. It needs no lock. The next `add`, `drain` or `reindex` commits the file.
 
         Args:
-            data: Content of the file, in any format that `add` reads.
+            data: Content of the file, in any format that `add` reads, or the file open for reading: it is copied from
+                its start, piece by piece.
             name: Name of the file, for reports.
             metadata: Searchable fields, by name.
             texts: Report, caption and the like, by kind.
@@ -305,6 +309,10 @@ class Archive:
             InputError: A field is too long, or has a type or a value that cannot be stored.
         """
         return self._spool.put(data, name, metadata, texts, identifiers)
+
+    def waiting(self) -> int:
+        """Return how many received files wait to be committed."""
+        return len(sidecars(self._spool.folder))
 
     def status(self, ticket: str) -> "Ticket":
         """Return the state of a received file: received, indexed (with its image ids), or refused (with a reason).
@@ -325,8 +333,9 @@ class Archive:
         decoding: "Decoding" = "process",
         on_conflict: OnConflict | None = None,
         fit: Fitting = "auto",
+        limit: int | None = None,
     ) -> AddReport:
-        """Commit all received files, with their pixels, and return a report that also lists the refused ones.
+        """Commit the received files, with their pixels, and return a report that also lists the refused ones.
 
         Args:
             frames: Frames of a multi-frame file: "middle", "all", or n for every n-th.
@@ -335,8 +344,9 @@ class Archive:
             decoding: As for `add`.
             on_conflict: As for `add`; a received file that would not replace the stored image is set aside.
             fit: As for `add`.
+            limit: Commit at most so many files, the oldest first; all of them unless given.
         """
-        return self._writer.drain(frames, progress, wait, decoding, on_conflict, fit)
+        return self._writer.drain(frames, progress, wait, decoding, on_conflict, fit, limit)
 
     def remove(self, ids: Iterable[str] | str, erase: bool = False, wait: float = 0.0) -> "RemovalReport":
         """Remove images by id, and return how many there were and which ids are unknown.
@@ -443,12 +453,17 @@ class Archive:
         return self._bundles.session(viewer)
 
     def search(
-        self, query: "Query", k: int = 10, *, viewer: Viewer = OWNER, **settings: Unpack["SearchKeywords"]
+        self,
+        query: "Query | EncodedQuery",
+        k: int = 10,
+        *,
+        viewer: Viewer = OWNER,
+        **settings: Unpack["SearchKeywords"],
     ) -> "Result":
         """Return the k stored images most like the query, best first in the order `rank`.
 
         Args:
-            query: A Query, or an image as `Query` takes it.
+            query: A Query, an image as `Query` takes it, or what `encode` returned.
             k: How many hits to return.
             viewer: Decides whether hits have their `source`, and whether filters can name a true patient or study.
             **settings: where, rank, radius, group_by and others; `medlike.archive.search.settings` explains each.
@@ -461,7 +476,12 @@ class Archive:
 
     @_repairing
     def search_many(
-        self, queries: "Sequence[Query]", k: int = 10, *, viewer: Viewer = OWNER, **settings: Unpack["SearchKeywords"]
+        self,
+        queries: "Sequence[Query | EncodedQuery]",
+        k: int = 10,
+        *,
+        viewer: Viewer = OWNER,
+        **settings: Unpack["SearchKeywords"],
     ) -> "list[Result]":
         """Return one result for each query, in their order, all as of one generation.
 
@@ -475,6 +495,26 @@ class Archive:
 
         with self.session(viewer) as session:
             return search_many(session, queries, k=k, **settings)
+
+    @_repairing
+    def encode(self, query: "Query", *, viewer: Viewer = OWNER) -> "EncodedQuery":
+        """Return a query as the archive's bundle encodes it, to be searched for again without its image.
+
+        Give it to `search`, alone or as `Query(encoded=...)` with text, like or unlike, under any settings. Its
+        `to_dict` holds no pixel. An archive that uses another bundle by then refuses it.
+
+        Args:
+            query: A Query, or an image as `Query` takes it; marks are left out.
+            viewer: As for `search`.
+
+        Raises:
+            QueryError: The query makes no sense.
+            ImageError: The query's image cannot be read.
+        """
+        from medlike.archive.search.search import encode
+
+        with self.session(viewer) as session:
+            return encode(session, query)
 
     @_repairing
     def repeat(self, receipt: Mapping[str, Json], viewer: Viewer = OWNER) -> "Result | TextResult":
@@ -511,6 +551,87 @@ class Archive:
         with self.session(viewer) as session:
             return nearest_texts(session, query, k, **settings)
 
+    @_repairing
+    def agreement(
+        self, query: "Query", id: str, *, viewer: Viewer = OWNER, **settings: Unpack["SearchKeywords"]
+    ) -> "Hit":
+        """Return how a stored image agrees with a query: the hit that it would be, with `agreement` and box.
+
+        Args:
+            query: A Query of an image or of a stored one, with or without a region.
+            id: Public id of the stored image.
+            viewer: As for `search`.
+            **settings: As for `search`; of use are generation, codes, and those of a region.
+
+        Raises:
+            UnknownImage: The archive has no image with this id.
+            QueryError: The query or a setting makes no sense, or the bundle has no local codes.
+            ImageError: The query's image cannot be read.
+        """
+        from medlike.archive.search.agreement import agreement
+
+        with self.session(viewer) as session:
+            return agreement(session, query, id, **settings)
+
+    def facts(self, id: str, *, viewer: Viewer = OWNER) -> "ImageFacts":
+        """Return what the archive knows of a stored image: size, metadata, texts, and where it came from.
+
+        Args:
+            id: Its public id.
+            viewer: Decides whether there is a `source`.
+
+        Raises:
+            UnknownImage: The archive has no image with this id.
+        """
+        from medlike.archive.search.image_facts import image_facts
+
+        with self.session(viewer) as session:
+            return image_facts(session, id)
+
+    def image(self, id: str, frame: int | None = None, *, viewer: Viewer = OWNER) -> "Image | None":
+        """Return a stored image with its own pixels, as stored, and nothing that names anybody.
+
+        An image that is kept by reference is read from its file, in a worker process.
+
+        Args:
+            id: Its public id.
+            frame: Another frame of its file, from 0. Without pixels of its own in the archive, it is read from the
+                file, for a viewer who may see sources.
+            viewer: Who looks.
+
+        Returns:
+            The image; None if the pixels are gone: the file has moved or changed, or this frame is not stored.
+
+        Raises:
+            UnknownImage: The archive has no image with this id.
+            QueryError: The file has no such frame.
+        """
+        row = self._row(id)
+        pictures = self._bundles.pictures
+        if frame is None or frame == row.frame:
+            return pictures.image(row)
+        if not 0 <= frame < row.frames:
+            raise QueryError(f"frame is {frame}: the file of {id} has {row.frames}, numbered from 0")
+        with suppress(ArchiveError):  # without the id key, or where it may not be read
+            stored = pictures.stored_frame(row, frame, self._bundles.current().identity)
+            if stored is not None:
+                return pictures.image(stored)
+        return pictures.other_frame(row, frame) if viewer.may("source") else None
+
+    def preview(self, id: str) -> bytes | None:
+        """Return the preview of a stored image: a JPEG of at most 512 pixels a side; None if none is kept.
+
+        Previews are kept of images that are stored by reference.
+
+        Args:
+            id: Its public id.
+
+        Raises:
+            UnknownImage: The archive has no image with this id.
+        """
+        name = self._row(id).preview
+        return None if name is None else self._pixels.read_preview(name)
+
     def picture(self, id: str) -> Picture | None:
         """Return a stored image for showing: uint8 [H, W], or [H, W, 3] in RGB; None if pixels and preview are gone.
 
@@ -518,11 +639,30 @@ class Archive:
             id: Its public id.
 
         Raises:
-            InputError: The archive has no image with this id.
+            UnknownImage: The archive has no image with this id.
         """
-        if self._store.find(id) is None:
-            raise InputError(f"there is no image {id} in {self.path}: take an id from a search")
+        self._row(id)
         return self._bundles.pictures.picture(id)
+
+    def stamp(self, id: str) -> str:
+        """Return 32 hex digits that change when an image of this id shows something else, for caches.
+
+        Args:
+            id: Its public id.
+
+        Raises:
+            UnknownImage: The archive has no image with this id.
+        """
+        stamp = self._store.stamp(id)
+        if stamp is None:
+            raise UnknownImage(id)
+        return stamp
+
+    def _row(self, id: str) -> "ImageRow":
+        row = self._store.find(id)
+        if row is None:
+            raise UnknownImage(id)
+        return row
 
     def ids(self, prefix: str = "") -> list[str]:
         """Return the public ids of the stored images, in the order they were added.
@@ -556,7 +696,13 @@ class Archive:
 
     @_repairing
     def browse(
-        self, where: Mapping[str, Json] | None = None, limit: int = 100, offset: int = 0, *, viewer: Viewer = OWNER
+        self,
+        where: Mapping[str, Json] | None = None,
+        limit: int = 100,
+        offset: int = 0,
+        *,
+        prefix: str = "",
+        viewer: Viewer = OWNER,
     ) -> "Listing":
         """Return a page of the stored images that match a filter, in the order they were added, without a query.
 
@@ -564,6 +710,7 @@ class Archive:
             where: A filter, as for `search`; all images unless given.
             limit: How many images to return.
             offset: How many matching images to skip.
+            prefix: Hex digits that the ids begin with; all ids unless given.
             viewer: As for `search`.
 
         Raises:
@@ -572,7 +719,7 @@ class Archive:
         from medlike.archive.search.listing import listing
 
         with self.session(viewer) as session:
-            return listing(session, where, limit, offset)
+            return listing(session, where, limit, offset, prefix)
 
     @_repairing
     def facets(

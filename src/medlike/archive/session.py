@@ -27,7 +27,7 @@ from medlike.archive.storage.identity import LINKS_SINCE, Identity, Links, as_so
 from medlike.archive.storage.pictures import StoredPictures
 from medlike.archive.storage.store import Store
 from medlike.archive.viewer import OWNER, Viewer
-from medlike.errors import QueryError
+from medlike.errors import ArchiveError, QueryError
 from medlike.types import F32, I64, U64, JsonObject
 
 if TYPE_CHECKING:
@@ -85,6 +85,13 @@ class Loaded:
     def identity(self) -> Identity:
         """Read the id key. Raises ArchiveError where it is missing, or another archive's."""
         return Identity(self.folder.private, self.folder.key)
+
+    def has_identity(self) -> bool:
+        """Return True if the id key can be read here."""
+        try:
+            return bool(self.identity)
+        except ArchiveError:
+            return False
 
     @cached_property
     def _branches(self) -> list[Branch]:

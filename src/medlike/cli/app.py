@@ -23,6 +23,7 @@ from medlike.cli import (
     remove,
     restore,
     search,
+    serve,
     text,
     train,
     triage,
@@ -48,7 +49,7 @@ def build() -> typer.Typer:
     )
     app.callback()(_root)
     for panel, commands in (
-        ("Search", (demo, index, search, listing, facets, triage)),
+        ("Search", (demo, index, search, listing, facets, triage, serve)),
         ("Measure", (evaluate, compare)),
         ("Train", (train, calibrate, commission)),
         ("Maintain an archive", (info, verify, remove, compact, backup, restore, reindex, fit, upgrade)),

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from medlike.cli.options import ArchiveFolder, Passphrase, Report, ReportFormat, archive_folder, passphrase
+from medlike.cli.options import ArchivePlace, Passphrase, Report, ReportFormat, opened, passphrase
 
 EXAMPLES = """[b]Examples[/b]
 
@@ -17,8 +17,8 @@ medlike backup /mnt/backup/monday --archive archive/ --links --passphrase-file s
 
 
 def backup(
-    target: Annotated[Path, typer.Argument(help="New folder for the backup.")],
-    archive: ArchiveFolder = None,
+    target: Annotated[Path, typer.Argument(help="New folder for the backup; with a service, on its machine.")],
+    archive: ArchivePlace = None,
     links: Annotated[
         bool,
         typer.Option(
@@ -41,12 +41,11 @@ def backup(
     With a passphrase the backup is one encrypted file. Without one it is not encrypted and leaves out the id key,
     unless you give --with-id-key. The link table (paths, UIDs, true dates) is only included with --links.
     """
-    from medlike import Archive
     from medlike.cli.screen import note, out, print_json
 
     secret = passphrase(passphrase_file, again=True)
-    with Archive.open(archive_folder(archive)) as opened:
-        report = opened.backup(target, links=links, passphrase=secret, with_id_key=with_id_key)
+    with opened(archive) as saved:
+        report = saved.backup(target, links=links, passphrase=secret, with_id_key=with_id_key)
     if format is Report.json:
         print_json(
             {

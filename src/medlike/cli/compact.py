@@ -1,6 +1,6 @@
 """medlike compact: delete removed images for good."""
 
-from medlike.cli.options import ArchiveFolder, Report, ReportFormat, Wait, archive_folder
+from medlike.cli.options import ArchivePlace, Report, ReportFormat, Wait, opened
 
 EXAMPLES = """[b]Example[/b]
 
@@ -8,7 +8,7 @@ medlike compact --archive archive/
 """
 
 
-def compact(archive: ArchiveFolder = None, wait: Wait = 0.0, format: ReportFormat = Report.table) -> None:
+def compact(archive: ArchivePlace = None, wait: Wait = 0.0, format: ReportFormat = Report.table) -> None:
     """Delete removed images and earlier generations for good, and merge the index.
 
     Receipts of earlier searches cannot be repeated afterwards.
@@ -16,9 +16,12 @@ def compact(archive: ArchiveFolder = None, wait: Wait = 0.0, format: ReportForma
     from medlike import Archive
     from medlike.cli.screen import note, out, print_json
 
-    with Archive.open(archive_folder(archive)) as opened:
-        note(f"medlike: compacting needs {opened.room('compact')}")
-        report = opened.compact(wait)
+    with opened(archive, wait) as writable:
+        if isinstance(writable, Archive):
+            note(f"medlike: compacting needs {writable.room('compact')}")
+            report = writable.compact(wait)
+        else:
+            report = writable.compact()
     if format is Report.json:
         print_json({"removed": report.rows, "files": report.files, "oldest_generation": report.generation})
     else:

@@ -10,6 +10,7 @@ import typer
 
 if TYPE_CHECKING:
     from medlike import Archive, Result
+    from medlike.archive.intake.report import AddReport
     from medlike.types import JsonObject
 
 EXAMPLES = """[b]Examples[/b]
@@ -79,23 +80,19 @@ def demo(
     """
     from medlike.cli.answers import show
     from medlike.cli.fit import fitted
-    from medlike.cli.screen import out, progress, say
-    from medlike.datasets.shipped import MANIFEST, attributions, samples
+    from medlike.cli.screen import out, say
+    from medlike.datasets.shipped import attributions, samples
     from medlike.display.page import page
     from medlike.display.sheet import draw, write
 
     began = time.perf_counter()
     shipped, console = samples(), out()
     place = folder / "archive"
-    with _opened(place) as opened:
-        with progress() as display:
-            task = display.add_task("Indexing the samples", total=None)
-            manifest = shipped / MANIFEST
-            report = opened.add(manifest, progress=lambda so_far: display.update(task, completed=so_far.files))
+    opened, report = indexed(place)
+    with opened:
         console.print(f"[b]{len(opened)}[/b] images in the archive, [b]{report.added}[/b] of them new")
-        if report.added or opened.info()["fit"] is None:
-            # By itself an archive is fitted from 500 images on. The demo shows the search of such an archive.
-            console.print(fitted(opened.fit()))
+        if report.fit is not None:
+            console.print(fitted(report.fit))
         questions = [question for question in QUESTIONS if question.region is None or opened.bundle.local_bits]
         results = _answers(opened, shipped, questions)
         for question, result in zip(questions, results, strict=True):
@@ -110,6 +107,31 @@ def demo(
     for path in (html, sheet):
         say(f"  {path}")
     say(f"Search on: medlike search IMAGE --archive {place}")
+    say(f"Open the page of this archive in your browser: medlike serve --archive {place} --open")
+
+
+def indexed(place: Path) -> "tuple[Archive, AddReport]":
+    """Return an archive of the samples, made or completed and fitted, and the report of what was added.
+
+    Args:
+        place: Its folder.
+    """
+    from medlike.cli.screen import progress
+    from medlike.datasets.shipped import MANIFEST, samples
+
+    opened = _opened(place)
+    try:
+        with progress() as display:
+            task = display.add_task("Indexing the samples", total=None)
+            manifest = samples() / MANIFEST
+            report = opened.add(manifest, progress=lambda so_far: display.update(task, completed=so_far.files))
+        if report.added or opened.info()["fit"] is None:
+            # By itself an archive is fitted from 500 images on. The demo shows the search of such an archive.
+            report = replace(report, fit=opened.fit())
+    except BaseException:
+        opened.close()
+        raise
+    return opened, report
 
 
 def _opened(place: Path) -> "Archive":

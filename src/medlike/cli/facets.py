@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from medlike.cli.options import ArchiveFolder, Report, ReportFormat, archive_folder, conditions
+from medlike.cli.options import ArchivePlace, Report, ReportFormat, conditions, opened
 
 if TYPE_CHECKING:
     from medlike.archive.search.facets import Facet
@@ -19,7 +19,7 @@ medlike facets --archive archive/ --where modality=CT --format json
 
 def facets(
     *,
-    archive: ArchiveFolder = None,
+    archive: ArchivePlace = None,
     where: Annotated[
         list[str] | None,
         typer.Option("--where", "-w", metavar="CONDITION", help="Count only images that match, as for search."),
@@ -35,11 +35,10 @@ def facets(
 
     JSON holds histograms too. Of patients, studies and series only the number is shown.
     """
-    from medlike import Archive
     from medlike.cli.screen import out, print_json, print_table, say
 
-    with Archive.open(archive_folder(archive)) as opened:
-        counted = opened.facets(conditions(where or ()) or None, generation, most)
+    with opened(archive) as searched:
+        counted = searched.facets(conditions(where or ()) or None, generation, most)
     if format is Report.json:
         print_json(counted.to_dict())
         return

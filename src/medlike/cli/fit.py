@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from medlike.cli.options import ArchiveFolder, Report, ReportFormat, Wait, archive_folder
+from medlike.cli.options import ArchivePlace, Report, ReportFormat, Wait, opened
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
@@ -48,7 +48,7 @@ class FitDisplay:
 
 
 def fit(
-    archive: ArchiveFolder = None,
+    archive: ArchivePlace = None,
     bits: Annotated[
         int | None,
         typer.Option(
@@ -85,8 +85,12 @@ def fit(
             require_bits(bits)
         except QueryError as error:
             raise typer.BadParameter(str(error), param_hint="--bits") from None
-    with Archive.open(archive_folder(archive)) as opened, progress() as display:
-        report = opened.fit(bits, FitDisplay(display).update, wait, labels)
+    with opened(archive, wait) as writable, progress() as display:
+        show = FitDisplay(display).update
+        if isinstance(writable, Archive):
+            report = writable.fit(bits, show, wait, labels)
+        else:
+            report = writable.fit(bits, show, labels)
     if format is Report.json:
         print_json(asdict(report))
     else:

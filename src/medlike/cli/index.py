@@ -4,7 +4,7 @@ import glob
 import os
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,7 +13,7 @@ import typer
 from medlike.archive.intake.settings import IntakeSettings
 from medlike.cli.exits import FAILED, REFUSED, fail
 from medlike.cli.fit import FitDisplay, fitted
-from medlike.cli.options import ArchiveFolder, Report, ReportFormat, Wait, archive_folder
+from medlike.cli.options import ArchivePlace, Report, ReportFormat, Wait, archive_folder, client, refuse, remote
 from medlike.cli.settings import options_from_settings
 from medlike.option import Option
 
@@ -21,9 +21,13 @@ if TYPE_CHECKING:
     from medlike import Archive
     from medlike.archive.intake.report import AddReport
     from medlike.imaging import Frames
-    from medlike.types import JsonObject
 
 SHOWN = 20
+# Options that a service decides by its own rules.
+_OF_FOLDERS = {
+    "bundle", "text_bundle", "shared", "pixels", "frames", "keep_identifiers", "decoding", "on_conflict", "fit",
+    "segmentations", "wait",
+}  # fmt: skip
 
 EXAMPLES = """[b]Examples[/b]
 
@@ -32,6 +36,8 @@ medlike index scans/ --archive archive/
 medlike index manifest.csv one.dcm "more/*.png" --archive archive/
 
 medlike index enhanced/ --archive archive/ --frames all --pixels copy
+
+MEDLIKE_TOKEN=... medlike index scans/ --archive http://127.0.0.1:8000
 """
 
 
@@ -83,6 +89,7 @@ class NewArchiveOptions:
 @options_from_settings(NewArchiveOptions)
 @options_from_settings(IntakeSettings, frames=_frames)
 def index(
+    context: typer.Context,
     sources: Annotated[
         list[str],
         typer.Argument(
@@ -92,7 +99,7 @@ def index(
         ),
     ],
     *,
-    archive: ArchiveFolder = None,
+    archive: ArchivePlace = None,
     new: NewArchiveOptions,
     settings: IntakeSettings,
     segmentations: Annotated[
@@ -111,6 +118,10 @@ def index(
     from medlike.cli.screen import print_json, progress
     from medlike.errors import NothingAdded
 
+    if archive is not None and remote(archive):
+        refuse(context, _OF_FOLDERS, "a service stores the pixels and all frames of what it is sent, by its own rules")
+        _upload(archive, sources, format)
+        return
     folder = archive_folder(archive)
     there, new_archive = folder.exists(), not (folder / "archive.json").exists()
     opened = _opened(folder, sources, new, settings.keep_identifiers)
@@ -141,12 +152,42 @@ def index(
     if nothing:
         _discard(folder, there)
     if format is Report.json:
-        print_json({"archive": str(folder), **_facts(report)})
+        print_json({"archive": str(folder), **report.to_dict()})
     else:
-        _show(report, None if nothing else folder)
+        _show(report, None if nothing else str(folder))
     if nothing:
         fail("no archive was made: there is no image to be put in it", REFUSED if report.skipped else FAILED)
     if report.skipped or report.conflicts:
+        raise typer.Exit(REFUSED)
+
+
+def _upload(address: str, sources: list[str], format: Report) -> None:
+    """Send the files to a service, and show its report."""
+    from medlike.archive.intake.report import AddReport
+    from medlike.cli.screen import print_json, progress, size
+    from medlike.errors import NothingAdded
+
+    with client(address) as service, progress() as display:
+        task, bytes_sent = display.add_task("Uploading", total=None), 0
+
+        def sent(count: int) -> None:
+            nonlocal bytes_sent
+            bytes_sent += count
+            display.update(task, description=f"Uploading, {size(bytes_sent)}")
+
+        def show(so_far: AddReport) -> None:
+            display.update(task, completed=so_far.files)
+
+        try:
+            report = service.add(sources, show, sent)
+        except NothingAdded as error:
+            assert isinstance(error.report, AddReport)
+            report = error.report
+    if format is Report.json:
+        print_json({"archive": address, **report.to_dict()})
+    else:
+        _show(report, address)
+    if report.skipped:
         raise typer.Exit(REFUSED)
 
 
@@ -199,18 +240,7 @@ def _exists(source: str) -> bool:
     return os.path.lexists(source) or any(glob.iglob(source, recursive=True))  # noqa: PTH207 (absolute patterns)
 
 
-def _facts(report: "AddReport") -> "JsonObject":
-    return {
-        **asdict(report),
-        "replacements": [{"path": path, "replaced": old, "id": id} for path, old, id in report.replacements],
-        "duplicates": [{"path": path, "of": id} for path, id in report.duplicates],
-        "skipped": [{"path": path, "reason": reason} for path, reason in report.skipped],
-        "remarks": [{"path": path, "remark": remark} for path, remark in report.remarks],
-        "dropped": {column: {"count": n, "example": cell} for column, (n, cell) in report.dropped.items()},
-    }
-
-
-def _show(report: "AddReport", folder: Path | None) -> None:
+def _show(report: "AddReport", folder: str | None) -> None:
     from medlike.cli.screen import counted, note, out, print_table, say
 
     parts = [f"[b]{report.added}[/b] added"]
@@ -235,7 +265,7 @@ def _show(report: "AddReport", folder: Path | None) -> None:
         say(fitted(report.fit))
     if report.relinked:
         sources = "1 source" if report.relinked == 1 else f"{report.relinked} sources"
-        say(f"{sources} found again: these images were stored without their link")
+        say(f"{sources} found again: the images had no link, or their files had moved")
     for column, (count, example) in report.dropped.items():
         values = "1 value" if count == 1 else f"{count} values"
         note(f"medlike: {values} of the column {column} not understood and left out, for example {example!r}")

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from medlike.cli.options import ArchiveFolder, Report, ReportFormat, archive_folder
+from medlike.cli.options import ArchivePlace, Report, ReportFormat, archive_folder, opened, remote
 from medlike.cli.screen import size
 
 if TYPE_CHECKING:
@@ -16,14 +16,12 @@ medlike info --archive archive/ --format json
 """
 
 
-def info(archive: ArchiveFolder = None, format: ReportFormat = Report.table) -> None:
+def info(archive: ArchivePlace = None, format: ReportFormat = Report.table) -> None:
     """Show what an archive holds: images, bytes by part and per image, bundle, generation."""
-    from medlike import Archive
     from medlike.cli.screen import print_json, print_table
 
-    folder = archive_folder(archive)
-    with Archive.open(folder) as opened:
-        facts = opened.info()
+    with opened(archive) as described:
+        facts = described.info()
     images = facts["images"]
     each = {part: round(count / images, 1) for part, count in facts["bytes"].items()} if images else {}
     facts["bytes_an_image"] = each
@@ -33,7 +31,7 @@ def info(archive: ArchiveFolder = None, format: ReportFormat = Report.table) -> 
     bundle, text, fit = facts["bundle"], facts["text_bundle"], facts["fit"]
     codes = f"{fit['bits']} bits from {fit['images']} images{_labels(fit)}  {fit['digest'][:16]}" if fit else "none"
     rows = [
-        ("archive", str(folder)),
+        ("archive", str(archive if remote(archive) else archive_folder(archive))),
         ("images", facts["images"]),
         ("texts", facts["texts"]),
         ("bundle", f"{bundle['name']}  {bundle['digest'][:16]}"),

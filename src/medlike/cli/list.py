@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from medlike.cli.answers import place
-from medlike.cli.options import ArchiveFolder, Format, ListFormat, archive_folder, conditions
+from medlike.cli.options import ArchivePlace, Format, ListFormat, conditions, opened
 
 EXAMPLES = """[b]Example[/b]
 
@@ -18,7 +18,7 @@ FIELDS = ("modality", "region", "label", "sex", "age", "body_part", "view")
 
 def list_images(
     *,
-    archive: ArchiveFolder = None,
+    archive: ArchivePlace = None,
     where: Annotated[
         list[str] | None,
         typer.Option("--where", "-w", metavar="CONDITION", help="List only images that match, as for search."),
@@ -28,12 +28,11 @@ def list_images(
     format: ListFormat = Format.table,
 ) -> None:
     """List stored images in the order they were added."""
-    from medlike import Archive
     from medlike.cli.screen import note, out, print_json, print_table
     from medlike.escaping import write_rows
 
-    with Archive.open(archive_folder(archive)) as opened:
-        listing = opened.browse(conditions(where or ()), limit, offset)
+    with opened(archive) as searched:
+        listing = searched.browse(conditions(where or ()), limit, offset)
     if format is Format.json:
         page = {"total": listing.total, "images": [vars(image) for image in listing.images]}
         print_json({**page, "warnings": list(listing.warnings)})

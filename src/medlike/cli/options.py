@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from medlike import Archive
+    from medlike import Archive, Client
+    from medlike.archive.searchable import Searchable
     from medlike.types import JsonObject
 
 # How many digits of an id a narrow table shows.
@@ -34,10 +35,19 @@ class Report(StrEnum):
     json = "json"
 
 
+#: A folder as it was typed: a Path would fold the slashes of an address.
 ArchiveFolder = Annotated[
-    Path | None,
+    str | None,
     typer.Option(
         "--archive", "-a", metavar="DIR", envvar="MEDLIKE_ARCHIVE", help="Folder of the archive.",
+        show_default="an archive in your data directory",
+    ),
+]  # fmt: skip
+ArchivePlace = Annotated[
+    str | None,
+    typer.Option(
+        "--archive", "-a", metavar="DIR|URL", envvar="MEDLIKE_ARCHIVE",
+        help="Folder of the archive, or address of a medlike service that holds it, with its token in MEDLIKE_TOKEN.",
         show_default="an archive in your data directory",
     ),
 ]  # fmt: skip
@@ -73,16 +83,77 @@ def refuse(context: typer.Context, names: Collection[str], why: str) -> None:
             raise typer.BadParameter(f"{why}: leave it out", param_hint=option.opts[0])
 
 
-def archive_folder(folder: Path | None) -> Path:
-    """Return the folder of the archive: by default one in the user's data directory."""
+def archive_folder(folder: str | None) -> Path:
+    """Return the folder of the archive: by default one in the user's data directory.
+
+    Raises:
+        typer.BadParameter: It is the address of a service.
+    """
     if folder is not None:
-        return folder
+        if remote(folder):
+            raise typer.BadParameter(
+                f"{folder} is a service, and this needs the folder of the archive: run it on the service's machine",
+                param_hint="--archive",
+            )
+        return Path(folder)
     from platformdirs import user_data_path
 
     return user_data_path("medlike", appauthor=False) / "archive"
 
 
-def full_id(opened: "Archive", digits: str) -> str:
+def remote(place: str | None) -> bool:
+    """Return True if an archive is given as the address of a service."""
+    from medlike.cluster.address import is_address
+
+    return place is not None and is_address(place)
+
+
+def client(address: str) -> "Client":
+    """Return a client of a service. That of the owner shows where images came from.
+
+    Args:
+        address: The address, as typed.
+
+    Raises:
+        MissingExtra: httpx is not installed.
+        InputError: The address is none.
+        typer.BadParameter: The address on the command line holds a token.
+    """
+    from medlike import Client
+    from medlike.cluster.address import Address
+
+    parsed = Address.of(address)
+    if parsed.token is not None and address != os.environ.get("MEDLIKE_ARCHIVE"):
+        raise typer.BadParameter(
+            "the address holds the token, and other users of this machine see what you type here: set MEDLIKE_TOKEN "
+            "to it, and leave it out",
+            param_hint="--archive",
+        )
+    # A service elsewhere tells other services nothing of sources, and refuses to be asked.
+    return Client(address, sources=parsed.local)
+
+
+def opened(place: str | None, wait: float = 0.0) -> "Archive | Client":
+    """Open an archive, in a folder or held by a service.
+
+    Args:
+        place: The folder or the address.
+        wait: Seconds to wait for another writer, as typed.
+
+    Raises:
+        ArchiveError: There is no archive in the folder.
+        typer.BadParameter: `wait` is given with an address, or what `client` refuses.
+    """
+    from medlike import Archive
+
+    if place is not None and remote(place):
+        if wait:
+            raise typer.BadParameter("a service does one write after the other: leave it out", param_hint="--wait")
+        return client(place)
+    return Archive.open(archive_folder(place))
+
+
+def full_id(opened: "Searchable", digits: str) -> str:
     """Return the id that begins with some digits, or the digits themselves if there is none.
 
     Raises:

@@ -1,13 +1,17 @@
 """medlike reindex: rebuild the index of an archive, or encode its images with another bundle."""
 
 from dataclasses import asdict
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from medlike.cli.exits import REFUSED
 from medlike.cli.fit import fitted
-from medlike.cli.options import ArchiveFolder, Report, ReportFormat, Wait, archive_folder
+from medlike.cli.options import ArchivePlace, Report, ReportFormat, Wait, opened
+
+if TYPE_CHECKING:
+    from medlike.archive.intake.reindex import ReindexReport
+    from medlike.archive.intake.text_codes import TextReport
 
 EXAMPLES = """[b]Examples[/b]
 
@@ -20,7 +24,7 @@ medlike reindex --archive archive/ --text-bundle medlike-text-16
 
 
 def reindex(
-    archive: ArchiveFolder = None,
+    archive: ArchivePlace = None,
     bundle: Annotated[
         str | None,
         typer.Option("--bundle", "-b", help="Encode every image with this bundle, then switch to it."),
@@ -42,15 +46,17 @@ def reindex(
     from medlike import Archive
     from medlike.cli.screen import note, out, print_json, progress, say
 
-    with Archive.open(archive_folder(archive)) as opened, progress() as display:
-        task = display.add_task("Encoding", total=opened.info()["images"])
-        note(f"medlike: reindexing needs {opened.room('reindex', bundle)}")
-        report = opened.reindex(
-            bundle,
-            text_bundle=text_bundle,
-            progress=lambda so_far: display.update(task, completed=so_far.done),
-            wait=wait,
-        )
+    with opened(archive, wait) as writable, progress() as display:
+        task = display.add_task("Encoding", total=writable.info()["images"])
+
+        def show(so_far: "ReindexReport | TextReport") -> None:
+            display.update(task, completed=so_far.done)
+
+        if isinstance(writable, Archive):
+            note(f"medlike: reindexing needs {writable.room('reindex', bundle)}")
+            report = writable.reindex(bundle, show, text_bundle=text_bundle, wait=wait)
+        else:
+            report = writable.reindex(bundle, show, text_bundle=text_bundle)
     if format is Report.json:
         print_json(asdict(report))
     elif bundle is None and text_bundle is None:

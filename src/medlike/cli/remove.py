@@ -1,15 +1,18 @@
 """medlike remove: remove images from an archive."""
 
 from dataclasses import asdict, dataclass
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from medlike.cli.exits import REFUSED
 from medlike.cli.fit import fitted
-from medlike.cli.options import ArchiveFolder, Report, ReportFormat, Wait, archive_folder, full_id
+from medlike.cli.options import ArchivePlace, Report, ReportFormat, Wait, full_id, opened
 from medlike.cli.settings import options_from_settings
 from medlike.option import Option
+
+if TYPE_CHECKING:
+    from medlike import Archive, Client
 
 EXAMPLES = """[b]Examples[/b]
 
@@ -42,7 +45,7 @@ def remove(
         list[str] | None,
         typer.Argument(metavar="ID...", help="Ids of images, or at least the first 4 digits of each."),
     ] = None,
-    archive: ArchiveFolder = None,
+    archive: ArchivePlace = None,
     *,
     owners: OwnerOptions,
     erase: Annotated[
@@ -67,16 +70,19 @@ def remove(
         )
     if not ids and not given:
         raise typer.BadParameter("nothing is given: give ids, --patient, --study or --series", param_hint="ID")
-    with Archive.open(archive_folder(archive)) as opened:
-        doomed = [full_id(opened, id) for id in ids or ()] or opened.ids_of(**given, removed=erase)
+    with opened(archive, wait) as writable:
+        doomed = [full_id(writable, id) for id in ids or ()] or _of(writable, given, erase)
         if not doomed:
             note(f"medlike: no image of {' and '.join(f'{name} {value}' for name, value in given.items())}")
             raise typer.Exit(REFUSED)
         if erase and not yes:
             typer.confirm(f"Erase {counted(len(doomed), 'image')} for good?", abort=True, err=True)
-        if erase:
-            note(f"medlike: erasing needs {opened.room('erase')}")
-        report = opened.remove(doomed, erase=erase, wait=wait)
+        if isinstance(writable, Archive):
+            if erase:
+                note(f"medlike: erasing needs {writable.room('erase')}")
+            report = writable.remove(doomed, erase=erase, wait=wait)
+        else:
+            report = writable.remove(doomed, erase=erase)
     if format is Report.json:
         print_json(asdict(report))
     else:
@@ -88,3 +94,19 @@ def remove(
         note(f"medlike: no image {id}")
     if report.unknown:
         raise typer.Exit(REFUSED)
+
+
+def _of(writable: "Archive | Client", owners: dict[str, str], erase: bool) -> list[str]:
+    """Return the ids of all images of a patient, study or series, to erase also those that are removed already."""
+    from medlike import Archive
+
+    if isinstance(writable, Archive):
+        return writable.ids_of(**owners, removed=erase)
+    if erase:
+        raise typer.BadParameter(
+            "a service does not list images that are removed already, which would be erased too: give ids, or erase on "
+            "the service's machine",
+            param_hint=f"--{next(iter(owners))}",
+        )
+    first = writable.browse(owners, limit=1)
+    return [image.id for image in writable.browse(owners, limit=max(1, first.total)).images]

@@ -10,15 +10,16 @@ from medlike import files, strict_json
 from medlike.archive.search.settings import SearchSettings
 from medlike.cli.answers import show, show_texts, write_csv, write_texts_csv
 from medlike.cli.exits import fail
-from medlike.cli.options import ArchiveFolder, Format, ListFormat, archive_folder, conditions, full_id, refuse
+from medlike.cli.options import ArchivePlace, Format, ListFormat, conditions, full_id, opened, refuse
 from medlike.cli.settings import options_from_settings
 from medlike.errors import ImageError, InputError, QueryError
 from medlike.escaping import printable_json
 from medlike.option import Option
 
 if TYPE_CHECKING:
-    from medlike import Archive, Result
+    from medlike import Result
     from medlike.archive.search.text_result import TextResult
+    from medlike.archive.searchable import Searchable
     from medlike.types import JsonObject
 
 EXAMPLES = """[b]Examples[/b]
@@ -180,7 +181,7 @@ def search(
     context: typer.Context,
     query: QueryOptions,
     *,
-    archive: ArchiveFolder = None,
+    archive: ArchivePlace = None,
     settings: SearchSettings,
     receipt: Annotated[
         Path | None,
@@ -220,7 +221,6 @@ def search(
     for path in query.query:
         if not path.exists():
             fail(f"{path} does not exist; give an image file, or --id of a stored image")
-    from medlike import Archive
     from medlike.archive.search.text_result import TextResult
     from medlike.cli.screen import note, print_json
 
@@ -231,11 +231,11 @@ def search(
             written_as(drawing.sheet)
         except InputError as error:
             raise typer.BadParameter(str(error), param_hint="--sheet") from None
-    with Archive.open(archive_folder(archive)) as opened:
+    with opened(archive) as searched:
         if receipt is not None and query.empty:
-            result = opened.repeat(_read_receipt(receipt))
+            result = searched.repeat(_read_receipt(receipt))
         else:
-            result = _search(opened, query, settings)
+            result = _search(searched, query, settings)
             if receipt is not None:
                 with files.disk_errors(receipt):
                     files.write_text(receipt, printable_json(result.receipt, indent=1) + "\n")
@@ -259,11 +259,11 @@ def search(
         (write_csv if format is Format.csv else show)(result)
 
 
-def _search(opened: "Archive", query: QueryOptions, settings: SearchSettings) -> "Result | TextResult":
+def _search(searched: "Searchable", query: QueryOptions, settings: SearchSettings) -> "Result | TextResult":
     from medlike import Query
 
-    id = None if query.id is None else full_id(opened, query.id)
-    like, unlike = ([full_id(opened, mark) for mark in marks] for marks in (query.like, query.unlike))
+    id = None if query.id is None else full_id(searched, query.id)
+    like, unlike = ([full_id(searched, mark) for mark in marks] for marks in (query.like, query.unlike))
     try:
         image_query = Query(
             None if query.as_study or not query.query else query.query[0],
@@ -279,10 +279,10 @@ def _search(opened: "Archive", query: QueryOptions, settings: SearchSettings) ->
         raise typer.BadParameter(str(error), param_hint="QUERY") from None
     try:
         if query.texts:
-            return opened.nearest_texts(image_query, k=settings.k, where=settings.where)
+            return searched.nearest_texts(image_query, k=settings.k, where=settings.where)
         # Hits of a study are grouped unless a caller says otherwise.
         chosen = {name: value for name, value in vars(settings).items() if name != "group_by" or value is not None}
-        return opened.search(image_query, **chosen)
+        return searched.search(image_query, **chosen)
     except ImageError as error:
         fail(str(error) if query.as_study else f"{query.query[0]}: {error}")
 

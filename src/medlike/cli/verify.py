@@ -1,7 +1,7 @@
 """medlike verify: check every part of an archive."""
 
 from medlike.cli.exits import FAILED
-from medlike.cli.options import ArchiveFolder, Report, ReportFormat, archive_folder
+from medlike.cli.options import ArchivePlace, Report, ReportFormat, opened
 
 EXAMPLES = """[b]Example[/b]
 
@@ -9,7 +9,7 @@ medlike verify --archive archive/
 """
 
 
-def verify(archive: ArchiveFolder = None, format: ReportFormat = Report.table) -> None:
+def verify(archive: ArchivePlace = None, format: ReportFormat = Report.table) -> None:
     """Check every part of an archive: store, pixels, previews, links, spool, index. Changes nothing.
 
     The exit code is 1 where something is wrong.
@@ -22,11 +22,12 @@ def verify(archive: ArchiveFolder = None, format: ReportFormat = Report.table) -
     from medlike.cli.screen import counted, note, out, print_json, print_table
     from medlike.errors import ArchiveError
 
-    with Archive.open(archive_folder(archive)) as opened:
-        problems = list(opened.verify())
+    with opened(archive) as checked:
+        problems = list(checked.verify())
         unchecked: dict[str, int] = {}
-        with suppress(ArchiveError):  # it is among the problems
-            unchecked = opened.unchecked()
+        if isinstance(checked, Archive):
+            with suppress(ArchiveError):  # it is among the problems
+                unchecked = checked.unchecked()
     if format is Report.json:
         listed = [{"part": p.part, "detail": p.detail} for p in problems]
         print_json({"ok": not problems, "problems": listed, "unchecked": unchecked})

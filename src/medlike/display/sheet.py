@@ -204,7 +204,7 @@ def thumbnail(
     small = image.resize(shape, Pillow.Resampling.LANCZOS if scale < 1 else Pillow.Resampling.BICUBIC)
     across, down = small.width / width, small.height / height
     if agreement is not None:
-        small = _tinted(small, agreement, width, height, across, down)
+        small = _tinted(small, agreement, (width, height))
     if box is not None:
         x0, y0 = round(box[0] * across), round(box[1] * down)
         x1, y1 = max(x0, round(box[2] * across) - 1), max(y0, round(box[3] * down) - 1)
@@ -234,21 +234,41 @@ def shown_hit(result: Result, hit: Hit, side: int, tinted: bool) -> Pillow.Image
     return thumbnail(picture, side, hit.size, hit.box, hit.agreement if tinted else None)
 
 
-def _tinted(
-    small: Pillow.Image, agreement: NDArray[np.float32], width: int, height: int, across: float, down: float
-) -> Pillow.Image:
+def overlay(agreement: NDArray[np.float32], size: tuple[int, int], side: int) -> Pillow.Image:
+    """Return how an image agrees with a query as a picture to lay over it: RGBA, clear where it does not agree.
+
+    Args:
+        agreement: float32 [14, 14], tints the cells that agree in most of their bits.
+        size: Width and height of the image.
+        side: Longest side of the overlay, pixels.
+    """
+    scale = side / max(size)
+    shape = (max(1, round(size[0] * scale)), max(1, round(size[1] * scale)))
+    drawn = Pillow.new("RGB", shape, MATCH)
+    drawn.putalpha(_veil(agreement, size, shape))
+    return drawn
+
+
+def _tinted(small: Pillow.Image, agreement: NDArray[np.float32], size: tuple[int, int]) -> Pillow.Image:
+    return Pillow.composite(Pillow.new("RGB", small.size, MATCH), small, _veil(agreement, size, small.size))
+
+
+def _veil(agreement: NDArray[np.float32], size: tuple[int, int], shape: tuple[int, int]) -> Pillow.Image:
+    """Return how much of each pixel is covered: a picture in grey of some shape, for an image of some size."""
     from medlike.imaging import Letterbox
 
-    place = Letterbox.of(height, width)
+    place = Letterbox.of(size[1], size[0])
     side = place.size / len(agreement)
-    veil = Pillow.new("L", small.size, 0)
+    across, down = shape[0] / size[0], shape[1] / size[1]
+    veil = Pillow.new("L", shape, 0)
     pen = ImageDraw.Draw(veil)
     for row, column in zip(*np.nonzero(agreement > _AGREES), strict=True):
         edges = place.from_box((column * side, row * side, (column + 1) * side, (row + 1) * side))
         x0, y0, x1, y1 = (edge * step for edge, step in zip(edges, (across, down) * 2, strict=True))
         strength = round(255 * _TINT * (float(agreement[row, column]) - _AGREES) / (1 - _AGREES))
-        pen.rectangle((round(x0), round(y0), round(x1) - 1, round(y1) - 1), strength)
-    return Pillow.composite(Pillow.new("RGB", small.size, MATCH), small, veil)
+        if round(x1) > round(x0) and round(y1) > round(y0):
+            pen.rectangle((round(x0), round(y0), round(x1) - 1, round(y1) - 1), strength)
+    return veil
 
 
 def _band(result: Result, columns: int, tile: int, rows: int, agreement: bool | None) -> Pillow.Image:

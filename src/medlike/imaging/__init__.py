@@ -13,7 +13,7 @@ from medlike.imaging.limits import MAX_PIXELS
 from medlike.imaging.lossless import decode_pixels, encode_pixels
 from medlike.imaging.preparation import Prepared, prepare
 from medlike.imaging.reading import read
-from medlike.imaging.rendering import preview, render, render_colour
+from medlike.imaging.rendering import Shading, lookup_table, preview, render, render_colour, scaled, shading
 
 __all__ = [
     "MAX_PIXELS",
@@ -24,6 +24,7 @@ __all__ = [
     "Lut",
     "Photometry",
     "Prepared",
+    "Shading",
     "Source",
     "Window",
     "as_image",
@@ -36,6 +37,7 @@ __all__ = [
     "from_pil",
     "letterbox",
     "load",
+    "lookup_table",
     "nameless",
     "perceptual_hash",
     "plain",
@@ -44,4 +46,6 @@ __all__ = [
     "read",
     "render",
     "render_colour",
+    "scaled",
+    "shading",
 ]

@@ -31,18 +31,20 @@ Colour of 8 bits is shown as stored, more bits follow rules 3 and 4, else the bi
 over 0 .. 255. Its luminance is ITU-R BT.601 in integers.
 """
 
-from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
 
 import numpy as np
+from PIL.Image import Resampling
 
 from medlike.errors import ImageError
 from medlike.imaging.arrays import bands, resized
-from medlike.imaging.image import Image, Photometry, Window
+from medlike.imaging.image import Image, Lut, Photometry, Window
 
 LOW_PERCENTILE = 0.5
 HIGH_PERCENTILE = 99.5
+
+#: What turns grey values in modality units into 0 .. 255: a VOI look-up table, a window, or a range that is spread.
+Shading = Lut | Window | tuple[float, float]
 
 
 def render(image: Image) -> np.ndarray:
@@ -55,9 +57,66 @@ def render(image: Image) -> np.ndarray:
     return _grey(image)
 
 
-def render_colour(image: Image) -> np.ndarray:
-    """Render a picture to show: uint8 [H, W, 3] RGB of a colour image, uint8 [H, W] of a grey one."""
-    return _colour(image) if image.colour else _grey(image)
+def render_colour(image: Image, window: Window | None = None) -> np.ndarray:
+    """Render a picture to show: uint8 [H, W, 3] RGB of a colour image, uint8 [H, W] of a grey one.
+
+    Args:
+        image: The image.
+        window: For a grey image: applied in place of what the window rule chooses.
+    """
+    return _colour(image) if image.colour else _grey(image, window)
+
+
+def shading(image: Image, window: Window | None = None) -> Shading:
+    """Return what a grey image is shaded by: the choice of the window rule, or a window in its place.
+
+    A VOI look-up table takes modality units rounded half up, and its output is spread from 0 .. 2**bits - 1. A window
+    is applied with its function; LINEAR of floats is returned as LINEAR_EXACT.
+
+    Raises ImageError if no pixel is a number.
+    """
+    pixels, photometry = image.pixels, image.photometry
+    if pixels.dtype.kind == "f":
+        values, counts = np.unique(pixels[_finite(pixels)], return_counts=True)
+        values = values.astype(np.float64)
+    else:
+        stored, every = _histogram(pixels)
+        values, counts = stored[every > 0], every[every > 0]
+    seen = ~_padded(values, counts > 0, photometry)
+    return _chosen(values[seen], counts[seen], photometry, pixels.dtype.kind != "f", window)
+
+
+def lookup_table(image: Image, window: Window | None = None) -> tuple[int, np.ndarray]:
+    """Return how each stored value of a grey image of integers is shown.
+
+    Args:
+        image: The image.
+        window: As for `render_colour`.
+
+    Returns:
+        The lowest stored value, and what is shown of it and of each value after it: uint8 [N].
+    """
+    photometry = image.photometry
+    stored, counts = _histogram(image.pixels)
+    padded = _padded(stored, counts > 0, photometry)
+    present = (counts > 0) & ~padded
+    grey = _shaded(stored, stored[present], counts[present], photometry, whole=True, window=window)
+    return int(stored[0]), np.where(padded, np.uint8(0), grey)
+
+
+def scaled(shown: np.ndarray, side: int) -> np.ndarray:
+    """Return a picture with a longer side of at most `side` pixels, each the mean of the area it covers, within 1.
+
+    Args:
+        shown: uint8 [H, W] or [H, W, 3]; it is never enlarged.
+        side: Longest side, pixels.
+    """
+    height, width = shown.shape[:2]
+    longest = max(height, width)
+    if longest <= side:
+        return shown
+    size = max(1, round(height * side / longest)), max(1, round(width * side / longest))
+    return resized(shown, *size, Resampling.BOX)
 
 
 def preview(image: Image, side: int = 512) -> np.ndarray:
@@ -93,7 +152,7 @@ def _colour(image: Image) -> np.ndarray:
     return _looked_up(_spread(stored, low, high), pixels, int(stored[0]))
 
 
-def _grey(image: Image) -> np.ndarray:
+def _grey(image: Image, window: Window | None = None) -> np.ndarray:
     """Render grey by a table: each distinct stored value is shaded once, then looked up."""
     pixels, photometry = image.pixels, image.photometry
     if pixels.dtype.kind == "f":
@@ -103,13 +162,10 @@ def _grey(image: Image) -> np.ndarray:
         low, high = float(values[0]), float(values[-1])
         # NaN is what lies outside of the picture: the low end; infinities are the ends of the scale.
         stored = np.nan_to_num(pixels.astype(np.float64), nan=low, posinf=high, neginf=low)
-        grey = _shaded(stored, values.astype(np.float64), counts, photometry, whole=False)
+        grey = _shaded(stored, values.astype(np.float64), counts, photometry, whole=False, window=window)
         return np.where(padded, np.uint8(0), grey)
-    stored, counts = _histogram(pixels)
-    padded = _padded(stored, counts > 0, photometry)
-    present = (counts > 0) & ~padded
-    grey = _shaded(stored, stored[present], counts[present], photometry, whole=True)
-    return _looked_up(np.where(padded, np.uint8(0), grey), pixels, int(stored[0]))
+    lowest, table = lookup_table(image, window)
+    return _looked_up(table, pixels, lowest)
 
 
 def _finite(pixels: np.ndarray) -> np.ndarray:
@@ -151,30 +207,39 @@ def _padded(values: np.ndarray, present: np.ndarray, photometry: Photometry) -> 
 
 
 def _shaded(
-    stored: np.ndarray, values: np.ndarray, counts: np.ndarray, photometry: Photometry, whole: bool
+    stored: np.ndarray,
+    values: np.ndarray,
+    counts: np.ndarray,
+    photometry: Photometry,
+    whole: bool,
+    window: Window | None = None,
 ) -> np.ndarray:
     """Return stored values, float64 of any shape, by the window rule as uint8.
 
     values: distinct stored values of the picture, ascending, float64. counts: how often each occurs.
-    whole: they are integers.
+    whole: they are integers. window: applied in place of what the rule chooses.
     """
-    shown = _showing(values, counts, photometry, whole)(_modality_units(stored, photometry))
+    chosen = _chosen(values, counts, photometry, whole, window)
+    units = _modality_units(stored, photometry)
+    if isinstance(chosen, Lut):
+        shown = _spread(chosen(np.floor(units + 0.5)), 0.0, float(2**chosen.bits - 1))
+    elif isinstance(chosen, Window):
+        shown = _apply(chosen, units)
+    else:
+        shown = _spread(units, *chosen)
     return 255 - shown if photometry.inverted else shown
 
 
-def _showing(
-    values: np.ndarray, counts: np.ndarray, photometry: Photometry, whole: bool
-) -> Callable[[np.ndarray], np.ndarray]:
+def _chosen(
+    values: np.ndarray, counts: np.ndarray, photometry: Photometry, whole: bool, window: Window | None
+) -> Shading:
     units = _modality_units(values, photometry)
-    if photometry.voi_lut is not None:
-        lut = photometry.voi_lut
-        return lambda x: _spread(lut(np.floor(x + 0.5)), 0.0, float(2**lut.bits - 1))
-    for window in photometry.windows:
-        if _shows_something(window, float(units.min()), float(units.max())):
+    if window is None and photometry.voi_lut is not None:
+        return photometry.voi_lut
+    for given in photometry.windows if window is None else (window,):
+        if window is not None or _shows_something(given, float(units.min()), float(units.max())):
             # LINEAR leaves half a step on each side of whole numbers, which makes no sense for floats.
-            if not whole and window.function == "LINEAR":
-                window = replace(window, function="LINEAR_EXACT")
-            return partial(_apply, window)
+            return replace(given, function="LINEAR_EXACT") if not whole and given.function == "LINEAR" else given
     scale = _known_scale(values, photometry, whole)
     if scale is None:
         scale = _filled_scale(values, counts)
@@ -183,7 +248,7 @@ def _showing(
     else:
         order = np.argsort(units, kind="stable")
         low, high = _percentiles(units[order], counts[order])
-    return lambda x: _spread(x, float(low), float(high))
+    return float(low), float(high)
 
 
 def _modality_units(stored: np.ndarray, photometry: Photometry) -> np.ndarray:

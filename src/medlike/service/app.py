@@ -1,5 +1,7 @@
 """The application: routes, and what every request passes on its way to them."""
 
+import logging
+
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
@@ -7,16 +9,37 @@ from starlette.middleware import Middleware
 from starlette.responses import Response
 
 from medlike import __version__
-from medlike.service import problems
-from medlike.service.access import Access, Guard
+from medlike.errors import MedlikeError
+from medlike.service import document, pages, problems
+from medlike.service.access import OPEN, Access, Guard
+from medlike.service.bounds import Bounds
 from medlike.service.collections import Collections
+from medlike.service.compression import Compression
 from medlike.service.context import Service
 from medlike.service.limits import Limits
+from medlike.service.notes import forget
 from medlike.service.requests import Requests, request_id
-from medlike.service.routes import archives, health
+from medlike.service.routes import (
+    agreement,
+    archives,
+    facets,
+    health,
+    images,
+    jobs,
+    marks,
+    pictures,
+    receipts,
+    removals,
+    search,
+    uploads,
+)
 
 PREFIX = "/api/v1"
-ROUTERS = (archives.router, health.router)
+ROUTERS = (
+    archives.router, health.router, search.router, facets.router, receipts.router, marks.router, images.router,
+    pictures.router, agreement.router, uploads.router, removals.router, jobs.router,
+)  # fmt: skip
+log = logging.getLogger("medlike.service")
 DESCRIPTION = "Find medical images like this one. A research tool, not a medical device."
 
 
@@ -28,14 +51,28 @@ def create_app(collections: Collections, access: Access, limits: Limits | None =
         access: Who may ask.
         limits: What a request may ask for at most.
     """
+    limits = limits or Limits()
     app = FastAPI(
         title="medlike", version=__version__, description=DESCRIPTION, openapi_url=f"{PREFIX}/openapi.json",
         docs_url=None, redoc_url=None,
-        middleware=[Middleware(Requests), Middleware(Guard, access=access)],
+        middleware=[
+            Middleware(Compression),
+            Middleware(Requests),
+            Middleware(Bounds, limits=limits),
+            Middleware(Guard, access=access),
+        ],
     )  # fmt: skip
-    app.state.service = Service(collections, limits or Limits())
+    app.state.service = Service.of(collections, limits)
+    for each, archive in collections.visible("owner"):
+        try:
+            forget(archive)
+        except MedlikeError as error:  # such as a folder that this user may only read
+            log.warning("notes of archive %s were not checked for erased images: %s", each.name, error)
     for router in ROUTERS:
         app.include_router(router, prefix=PREFIX)
+    document.complete(app, OPEN)
+    if access.owner is not None:
+        app.include_router(pages.router)
     app.add_exception_handler(HTTPException, _refused)
     app.add_exception_handler(RequestValidationError, _invalid)
     return app

@@ -2,12 +2,16 @@
 
 import re
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-from medlike.archive.archive import Archive
 from medlike.errors import InputError, MedlikeError
+
+if TYPE_CHECKING:
+    from medlike.archive.archive import Archive
+
 
 #: Who sends a request: the owner of the archives, with the token of this start, or another service, with a peer token.
 Role = Literal["owner", "peer"]
@@ -65,6 +69,8 @@ class Collections:
             ArchiveError: One of them is missing or damaged.
             InputError: Two have one name.
         """
+        from medlike.archive.archive import Archive
+
         self._held = {each.name: each for each in collections}
         if len(self._held) < len(collections) or not collections:
             raise InputError("give at least one archive, and each a name of its own: --archive NAME=DIR")
@@ -72,11 +78,12 @@ class Collections:
         try:
             for each in collections:
                 self._archives[each.name] = Archive.open(each.path)
+                _ = self._archives[each.name].generation  # a damaged store is found out now
         except MedlikeError:
             self.close()
             raise
 
-    def visible(self, role: Role) -> Iterator[tuple[Collection, Archive]]:
+    def visible(self, role: Role) -> Iterator[tuple[Collection, "Archive"]]:
         """Yield the collections that a role sees, each with its archive.
 
         Args:
@@ -86,7 +93,7 @@ class Collections:
             if each.visible(role):
                 yield each, self._archives[name]
 
-    def find(self, name: str | None, role: Role) -> tuple[Collection, Archive]:
+    def find(self, name: str | None, role: Role) -> tuple[Collection, "Archive"]:
         """Return a collection and its archive.
 
         Args:
@@ -101,6 +108,17 @@ class Collections:
                 return each, archive
         known = ", ".join(each.name for each, _ in self.visible(role)) or "none"
         raise UnknownArchive(f"this service has no archive {name!r}: use one of {known}")
+
+    def warm(self) -> None:
+        """Load what searches need, so that the first ones do not take longer; errors are left to the searches."""
+        from medlike.archive.search.query import Query
+
+        for archive in list(self._archives.values()):
+            with suppress(Exception):
+                for image in archive.browse(limit=1).images:
+                    archive.search(Query(id=image.id), k=1)
+                with archive.session() as session:
+                    _ = session.loaded.encoder
 
     def close(self) -> None:
         """Close all archives."""

@@ -8,6 +8,7 @@ from starlette.responses import Response
 from medlike import errors
 from medlike.escaping import printable
 from medlike.service.collections import UnknownArchive
+from medlike.service.notes import NoteUnknown
 from medlike.types import Json, JsonObject
 
 MEDIA_TYPE = "application/problem+json"
@@ -15,6 +16,8 @@ MEDIA_TYPE = "application/problem+json"
 #: Error -> status and title; the first that fits counts.
 STATUSES: tuple[tuple[type[Exception], int, str], ...] = (
     (UnknownArchive, 404, "Unknown archive"),
+    (NoteUnknown, 404, "Unknown receipt"),
+    (errors.UnknownImage, 404, "Unknown image"),
     (errors.ImageError, 422, "The image cannot be used"),
     (errors.InputError, 422, "The request cannot be answered"),
     (errors.ArchiveLocked, 503, "The archive is being written"),
@@ -31,9 +34,11 @@ TITLES = {
     405: "The method is not allowed here",
     408: "The request took too long",
     409: "The state of the archive does not permit it",
+    410: "The pixels are gone",
     411: "The length of the body is not given",
     412: "The image has changed",
     413: "The body is too large",
+    414: "The address is too long",
     415: "The body is of a kind that is not accepted",
     416: "The range lies outside of the content",
     422: "The request cannot be answered",

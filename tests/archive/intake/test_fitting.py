@@ -158,7 +158,7 @@ def test_receipts_repeat_across_fits_until_compact(filled):
         with pytest.raises(QueryError):
             archive.repeat(result.receipt)
     new = archive.search(query)
-    with pytest.raises(QueryError, match="not one of its bundle and fit"):
+    with pytest.raises(QueryError, match="the archive's queries"):
         archive.repeat({**new.receipt, "query": {**new.receipt["query"], "code": "00"}})
     with pytest.raises(QueryError, match="no longer kept"):
         archive.repeat({**new.receipt, "fit": results[1].receipt["fit"]})

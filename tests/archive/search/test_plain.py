@@ -13,7 +13,8 @@ from hypothesis.extra import numpy as arrays
 from jsonschema import Draft202012Validator
 
 from medlike import Hit, Query, Result
-from medlike.archive.search.encoded_query import EncodedQuery, encode_queries, read_images
+from medlike.archive.search.encoded_query import EncodedQuery
+from medlike.archive.search.encoding import encode_queries, read_images
 from medlike.archive.search.familiarity import Familiarity
 from medlike.archive.search.query_region import Region
 from medlike.archive.search.text_query import TextQuery

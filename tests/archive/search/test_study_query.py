@@ -163,7 +163,7 @@ def test_images_of_every_kind_are_one_query_whose_receipt_repeats(archive, pictu
     assert [hit.member for hit in again] == [hit.member for hit in result]
     assert again.familiarity == result.familiarity and again.outlier == result.outlier
     receipt["query"]["members"][1]["code"] = "00"
-    with pytest.raises(QueryError, match="not one of its bundle"):
+    with pytest.raises(QueryError, match="the archive's queries 64 and 32"):
         archive.repeat(receipt)
 
 

@@ -55,6 +55,10 @@ BENCHES = {
         "growth",
         "Measure time and bytes from 10,000 to 10 M images: add, search, filter, remove, verify, reopen.",
     ),
+    "service": (
+        "service",
+        "Measure the HTTP API over a million images: start, searches of 20 users, throughput, uploads, thumbnails.",
+    ),
 }
 
 

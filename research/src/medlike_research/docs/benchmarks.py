@@ -13,7 +13,7 @@ from medlike import strict_json
 from medlike.evaluation.plots import figure
 from medlike.files import write_text
 
-ORDER = ("hamming", "regions", "text", "encode", "ingest", "startup", "memory", "fit", "growth")
+ORDER = ("hamming", "regions", "text", "encode", "ingest", "startup", "memory", "fit", "growth", "service")
 UNITS = {"ratio": "", "seconds": " s", "megabytes": " MB", "bytes": " bytes"}
 DRAWING = "growth.svg"
 
@@ -58,6 +58,8 @@ def _part(result: dict[str, Any]) -> list[str]:
     for line, told in result["lines"].items():
         value = f"{told['value']:.4g}{UNITS[told['kind']]}"
         lines.append(f"| {line} | {value} | {told['better']} | {_remarks(result['facts'].get(line, {}))} |")
+    for check, holds in result.get("checks", {}).items():
+        lines.append(f"| {check} | {_shown(holds)} |  |  |")
     return [*lines, ""]
 
 

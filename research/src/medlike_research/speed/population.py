@@ -87,14 +87,16 @@ def populated(
     labels: Sequence[str],
     text: TextBundleFacts | None = None,
     content: NDArray[np.int8] | None = None,
+    facts: BundleFacts | None = None,
 ) -> Iterator[Populated]:
     """Write an archive of codes uint8 [N, B] with one label each, and its index.
 
-    text: the bundle it names. content: int8 [N, D], drawn at random unless given.
+    text: the bundle it names. content: int8 [N, D], drawn at random unless given. facts: those of the image bundle that
+    it names, as wide as codes and content; of one that does not exist unless given.
     """
     path = Path(folder) / "archive"
     width = CONTENT if content is None else content.shape[1]
-    facts = BundleFacts(name="bench", digest="be" * 32, bits=8 * codes.shape[1], content_dim=width)
+    facts = facts or BundleFacts(name="bench", digest="be" * 32, bits=8 * codes.shape[1], content_dim=width)
     with Archive(create(path, facts, False, text)) as archive:
         made = Populated(archive, facts)
         archive._store.connection.execute("PRAGMA synchronous=OFF")

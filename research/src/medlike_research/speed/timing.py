@@ -37,12 +37,16 @@ class Line:
 
 @dataclass
 class Figures:
-    """What a bench has measured. lines: by name, kind "ratio", "seconds", "megabytes" or "bytes"; facts: the rest."""
+    """What a bench has measured.
+
+    lines: by name, kind "ratio", "seconds", "megabytes" or "bytes"; checks: what must hold, by name; facts: the rest.
+    """
 
     name: str
     settings: dict[str, Any]
     lines: dict[str, Line] = field(default_factory=dict)
     facts: dict[str, Any] = field(default_factory=dict)
+    checks: dict[str, bool] = field(default_factory=dict)
     began: dict[str, Any] = field(default_factory=machine)
 
     def ratio(self, name: str, ours: Times, peer: Times, of: str) -> None:
@@ -60,8 +64,9 @@ class Figures:
         self.lines[name] = Line("seconds", value)
 
     def printed(self) -> list[str]:
-        """`ratio NAME X` and `seconds NAME X` and which way is better, as every bench ends."""
-        return [f"{line.kind} {name} {line.value:.4g} {line.better} is better" for name, line in self.lines.items()]
+        """`ratio NAME X` and `seconds NAME X` and which way is better, and `check NAME yes`, as every bench ends."""
+        lines = [f"{line.kind} {name} {line.value:.4g} {line.better} is better" for name, line in self.lines.items()]
+        return lines + [f"check {name} {'yes' if holds else 'no'}" for name, holds in self.checks.items()]
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON, with the machine; its load stands there as it was before the bench and after it."""

@@ -5,12 +5,14 @@ was received before a removal and holds a removed image is dropped when its turn
 """
 
 import errno
+import json
 import sqlite3
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 from medlike import files as durable
+from medlike import strict_json
 from medlike.archive.intake.ingest import GROUP, Finished, Intake
 from medlike.archive.intake.report import AddReport
 from medlike.archive.storage import upkeep
@@ -44,11 +46,13 @@ class Ticket:
         state: "received" and waiting to be committed, "indexed", or "refused".
         ids: Public ids of its images, where it was indexed.
         reason: Why it was refused.
+        duplicates: Those of `ids` that were stored before, with the same pixels and facts: the file added nothing.
     """
 
     state: Literal["received", "indexed", "refused"]
     ids: tuple[str, ...] = ()
     reason: str | None = None
+    duplicates: tuple[str, ...] = ()
 
 
 def ticket_status(spool: Spool, links: Links, ticket: str) -> Ticket:
@@ -62,7 +66,8 @@ def ticket_status(spool: Spool, links: Links, ticket: str) -> Ticket:
         return Ticket("received")
     seen = links.seen(_SPOOLED + ticket) if links.present else None
     if seen is not None:
-        return Ticket("indexed", tuple(seen.ids))
+        duplicates = strict_json.loads(seen.facts or "[]")
+        return Ticket("indexed", tuple(seen.ids), duplicates=tuple(id for id in seen.ids if id in duplicates))
     for entry in spool.refused():
         if entry.ticket == ticket:
             return Ticket("refused", reason=entry.reason)
@@ -136,7 +141,7 @@ def _try(
     tried.update({entry.ticket: tried.get(entry.ticket, 0) + 1 for entry in entries})
     spool.note_tries(tried)
     try:
-        _commit(spool, entries, intake, frames)
+        _commit(spool, entries, tried, intake, frames)
         for entry in entries:
             del tried[entry.ticket]
     except Exception as error:
@@ -168,7 +173,9 @@ def _of_the_archive(error: Exception) -> bool:
     )
 
 
-def _commit(spool: Spool, entries: list[Entry], intake: Intake, frames: "Frames") -> None:
+def _commit(
+    spool: Spool, entries: list[Entry], tried: dict[str, int], intake: Intake, frames: "Frames"
+) -> None:
     by_path = {str(entry.path): entry for entry in entries}
     withdrawn = Withdrawn(intake.store)
 
@@ -177,13 +184,17 @@ def _commit(spool: Spool, entries: list[Entry], intake: Intake, frames: "Frames"
 
     def settled(finished: list[Finished]) -> None:
         whole = []
-        for source, ids, reasons in finished:
+        for source, ids, reasons, stored in finished:
             kept = [id for id in ids if not drops(source.path, id)]
             # Of a file whose images were all removed before its turn came, nothing is remembered.
             if not reasons and (kept or not ids):
-                whole.append(Seen(_SPOOLED + by_path[source.path].ticket, "", "", tuple(kept)))
+                ticket = by_path[source.path].ticket
+                # What is stored at a second try may be what the first try committed before it ended.
+                duplicates = [id for id in stored if id in kept] if tried[ticket] == 1 else []
+                facts = json.dumps(duplicates) if duplicates else ""
+                whole.append(Seen(_SPOOLED + ticket, "", facts, tuple(kept)))
         intake.links.write(seen=whole)
-        for source, _, reasons in finished:
+        for source, _, reasons, _ in finished:
             if reasons:
                 spool.refuse(by_path[source.path], "; ".join(reasons))
             else:

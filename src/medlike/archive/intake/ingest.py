@@ -64,11 +64,12 @@ class Refused:
 
 
 class Finished(NamedTuple):
-    """A source that was gone through: the ids of its images, and why parts of it were refused."""
+    """A source that was gone through: the ids of its images, why parts of it were refused, ids that were stored."""
 
     source: "Source"
     ids: list[str]
     reasons: list[str]
+    stored: list[str]
 
 
 class Intake:
@@ -100,6 +101,7 @@ class Intake:
         self._ids: set[str] = set()
         self._unchanged: set[str] = set()
         self._replacing: dict[str, tuple[str, str | None]] = {}  # id -> the new path and the stored one
+        self._stored: list[str] = []  # of the source at hand: ids of images that were stored as they are
         self._relinks: dict[str, Link] = {}
         self._finished: list[Finished] = []
         self._files: dict[int, Seen] = {}
@@ -133,8 +135,8 @@ class Intake:
             reasons: list[str] = []
             for source, item in read(self._unseen(sources), load, self.settings.workers, self._spent):
                 if item is None:
-                    self._finished.append(Finished(source, ids, reasons))
-                    ids, reasons = [], []
+                    self._finished.append(Finished(source, ids, reasons, self._stored))
+                    ids, reasons, self._stored = [], [], []
                     self._went_through()
                 elif isinstance(item, Refused):
                     self.report.skipped.append((str(source.path), item.reason))
@@ -252,6 +254,7 @@ class Intake:
                 if conflict.outcome != "replaced":
                     return conflict
             elif self._known(path, stored, link is None, live, record):
+                self._stored.append(record.id)
                 return None
             self._replacing[record.id] = path, stored
         self._oldest = self._oldest or time.perf_counter()
@@ -269,15 +272,23 @@ class Intake:
         elsewhere = stored is not None and stored != record.link.path
         equal = self._equal(live, record)
         if elsewhere and (equal or record.by_pixels):
-            self.report.duplicates.append((path, record.id))
+            here = record.link.path is not None and record.columns["kind"] == live.kind == "reference"
+            if here and stored is not None and not os.path.lexists(stored):
+                self._leave(record.id)
+                self._relink(record)  # the file has moved here
+            else:
+                self.report.duplicates.append((path, record.id))
             return True
         if equal:
             self._leave(record.id)
             if unlinked:
-                self._relinks[record.id] = record.link
-                self.report.relinked += 1
-                self._oldest = self._oldest or time.perf_counter()
+                self._relink(record)
         return equal
+
+    def _relink(self, record: Record) -> None:
+        self._relinks[record.id] = record.link
+        self.report.relinked += 1
+        self._oldest = self._oldest or time.perf_counter()
 
     def _equal(self, live: ImageRow, record: Record) -> bool:
         if live.kind == "reference" and record.columns["kind"] == "copy":
@@ -350,7 +361,7 @@ class Intake:
         """Remember the files whose every image is committed, so that the next run skips them."""
         finished, self._finished = self._finished, []
         whole = []
-        for source, ids, reasons in finished:
+        for source, ids, reasons, _ in finished:
             # As the file was before it was read: should it have changed meanwhile, it is read again.
             file = self._files.pop(id(source), None)
             self._reread.discard(id(source))

@@ -1,10 +1,11 @@
 """What a run of `add` or `drain` reports."""
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 
 from medlike.archive.intake.conflicts import Conflict
 from medlike.archive.storage.fits import FitReport
 from medlike.errors import NothingAdded
+from medlike.types import JsonObject
 
 
 @dataclass
@@ -29,7 +30,8 @@ class AddReport:
             other pixels.
         replacements: (path, path of the stored image or None, id) of each replaced image.
         fit: The fit that was made at the end, None if none was due.
-        relinked: Unchanged images whose source was unknown, as after a restore without links, and is stored again.
+        relinked: Unchanged images whose source was unknown, as after a restore without links, or has moved; the place
+            where they are now is stored.
     """
 
     added: int = 0
@@ -49,6 +51,17 @@ class AddReport:
     replacements: list[tuple[str, str | None, str]] = field(default_factory=list)
     relinked: int = 0
     fit: FitReport | None = None
+
+    def to_dict(self) -> JsonObject:
+        """Return the report as JSON holds it, its pairs as objects with named members."""
+        return {
+            **asdict(self),
+            "replacements": [{"path": path, "replaced": old, "id": id} for path, old, id in self.replacements],
+            "duplicates": [{"path": path, "of": id} for path, id in self.duplicates],
+            "skipped": [{"path": path, "reason": reason} for path, reason in self.skipped],
+            "remarks": [{"path": path, "remark": remark} for path, remark in self.remarks],
+            "dropped": {column: {"count": n, "example": cell} for column, (n, cell) in self.dropped.items()},
+        }
 
     def require_some(self) -> None:
         """Raise NothingAdded if files were refused and no image is stored of any other."""

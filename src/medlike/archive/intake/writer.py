@@ -95,10 +95,11 @@ class ArchiveWriter:
         decoding: "Decoding",
         on_conflict: OnConflict | None,
         fit: Fitting,
+        limit: int | None = None,
     ) -> AddReport:
-        """Commit what the spool holds, and return a report."""
+        """Commit what the spool holds, or the oldest files of it, and return a report."""
         with self.writing(wait, short=True):
-            report = self._drain(frames, progress, decoding, on_conflict)
+            report = self._drain(frames, progress, decoding, on_conflict, limit)
             self._refresh(report, fit, progress)
             self.bundles.current().indexes.keep_neighbours(anyhow=False)
         return report
@@ -249,9 +250,10 @@ class ArchiveWriter:
         progress: Progress[AddReport] | None = None,
         decoding: "Decoding" = "process",
         on_conflict: OnConflict | None = None,
+        limit: int | None = None,
     ) -> AddReport:
         damaged = self.spool.set_damaged_aside()
-        entries = arrivals(self.spool)
+        entries = arrivals(self.spool)[:limit]
         report = AddReport(generation=self.store.generation())
         keep = self.bundles.current().folder.keep_identifiers
         settings = IntakeSettings("copy", frames, keep, decoding=decoding, on_conflict=on_conflict)

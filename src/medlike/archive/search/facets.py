@@ -97,13 +97,32 @@ class Facets:
             "facets": [{name: _plain(value) for name, value in vars(facet).items()} for facet in self.facets],
         }
 
+    @classmethod
+    def from_dict(cls, facts: Mapping[str, Json]) -> "Facets":
+        """Return the facets of a dictionary made by `to_dict`.
+
+        Args:
+            facts: The dictionary.
+
+        Raises:
+            QueryError: The data is no facets, or of another version.
+        """
+        try:
+            if facts["version"] != VERSION:
+                raise ValueError(f"they are of version {facts['version']!r}; this medlike reads version {VERSION}")
+            counted = tuple(
+                Facet(**{name: _frozen(value) for name, value in each.items()}) for each in facts["facets"]
+            )
+            return cls(int(facts["generation"]), int(facts["total"]), facts["where"], counted)
+        except (KeyError, TypeError, ValueError) as error:
+            raise QueryError(f"these are no facets ({error}): give what `Facets.to_dict` made") from None
+
 
 def facets(
     session: "Session", where: Mapping[str, Json] | None = None, generation: int | None = None, most: int = 100
 ) -> Facets:
     """Count the images that match a filter, by the values of each column; `Archive.facets` explains the arguments."""
-    if isinstance(most, bool) or not isinstance(most, int) or most < 1:
-        raise QueryError(f"most is {most!r}: give a number of values, 1 or more")
+    require_most(most)
     where = SearchSettings(where=where).where
     view = session.index.view(generation)
     if where:
@@ -128,6 +147,12 @@ def facets(
         else:
             made.append(_facet(name, columns, counts, total, most))
     return Facets(view.generation, total, None if where is None else dict(where), tuple(made))
+
+
+def require_most(most: object) -> None:
+    """Raise QueryError unless this can be how many values of a column are listed."""
+    if isinstance(most, bool) or not isinstance(most, int) or most < 1:
+        raise QueryError(f"most is {most!r}: give a number of values, 1 or more")
 
 
 def _passing(field: Field) -> I64 | None:
@@ -213,6 +238,11 @@ def _bins(values: F64, numbers: I64) -> tuple[tuple[float, float, int], ...]:
 def _divided(value: float, digit: int, power: int) -> float:
     """Return value / (digit x 10**power), multiplied where that is exact."""
     return value * 10.0**-power / digit if power < 0 else value / (digit * 10.0**power)
+
+
+def _frozen(value: Json) -> Json:
+    """Return lists as tuples, as a Facet holds them."""
+    return tuple(_frozen(each) for each in value) if isinstance(value, list) else value
 
 
 def _plain(value: object) -> Json:

@@ -1,5 +1,6 @@
 """Listing stored images without a query, page by page."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -52,11 +53,23 @@ class Listing:
     warnings: tuple[str, ...] = ()
 
 
-def listing(session: "Session", where: Mapping[str, Json] | None, limit: int, offset: int) -> Listing:
-    """Return a page of the images that match a filter; `Archive.browse` explains the arguments."""
+_PREFIX = re.compile(r"[0-9a-f]{0,32}")
+
+
+def require_page(limit: int, offset: int, prefix: str) -> None:
+    """Raise QueryError unless these make a page; `Archive.browse` explains them."""
+    if not _PREFIX.fullmatch(prefix):
+        raise QueryError(f"prefix is {prefix[:80]!r}: give the first of the 32 hex digits of ids")
     for name, value, least in (("limit", limit, 1), ("offset", offset, 0)):
         if value < least:
             raise QueryError(f"{name} is {value}: give a number of images, {least} or more")
+
+
+def listing(
+    session: "Session", where: Mapping[str, Json] | None, limit: int, offset: int, prefix: str = ""
+) -> Listing:
+    """Return a page of the images that match a filter; `Archive.browse` explains the arguments."""
+    require_page(limit, offset, prefix)
     where = SearchSettings(where=where).where
     view = session.index.view()
     if where:
@@ -67,6 +80,8 @@ def listing(session: "Session", where: Mapping[str, Json] | None, limit: int, of
         positions = Field.of(part, filter).allowed(np.arange(part.rows))
         matching.append(part.segment.images[positions])
     rows = np.sort(np.concatenate(matching))
+    if prefix:
+        rows = np.intersect1d(rows, session.store.rows_of(prefix))
     page = [int(row) for row in rows[offset : offset + limit]]
     shown = session.store.shown(page)
     sources = session.sources([shown[row].id for row in page])

@@ -8,10 +8,11 @@ from medlike.archive.index.candidates import Field
 from medlike.archive.index.filters import Filter
 from medlike.archive.index.index import Part
 from medlike.archive.index.known_fields import require_fields
-from medlike.archive.search.encoded_query import EncodedQuery, encode_queries, read_images
-from medlike.archive.search.query import Query
+from medlike.archive.search.encoded_checks import require_sound
+from medlike.archive.search.encoded_query import EncodedQuery
+from medlike.archive.search.encoding import encode_queries, read_images
 from medlike.archive.search.receipts import TEXTS, compared, recalled, receipt
-from medlike.archive.search.search import Clock
+from medlike.archive.search.search import Clock, as_query
 from medlike.archive.search.settings import SearchSettings
 from medlike.archive.search.text_query import content_query
 from medlike.archive.search.text_result import TextHit, TextResult
@@ -37,7 +38,7 @@ def nearest_texts(
     Raises QueryError without a text bundle, or where the archive holds no texts.
     """
     settings = SearchSettings(k=k, where=where, generation=generation, include_self=include_self)
-    query = query if isinstance(query, Query) else Query(image=query)
+    query = as_query(query)
     if query.region is not None:
         raise QueryError("texts belong to whole images: leave the region out")
     if query.images:
@@ -52,6 +53,8 @@ def nearest_texts(
     clock.stage("read")
     encoded = encode_queries(session, [query], images, view, False)[0]
     clock.stage("encode")
+    if encoded.region is not None or encoded.members:
+        raise QueryError("texts are searched by one whole image: encode the query without a region and other images")
     text = encoded.text or content_query(session, encoded.content)
     if text.code is None and not text.unrelated:
         raise QueryError("; ".join(text.warnings) or "the text says nothing that could be compared")
@@ -61,6 +64,9 @@ def nearest_texts(
 def repeat(session: "Session", stated: Mapping[str, Json]) -> TextResult:
     """The same texts asked for again, as of the receipt's generation. Raises QueryError as `search.repeat`."""
     settings, encoded = recalled(session, stated)
+    if encoded.text is None or (encoded.text.code is None and not encoded.text.unrelated):
+        raise QueryError("this is no receipt of a search for texts: give the `receipt` of a result")
+    require_sound(session, encoded, (session.folder.bundle.bits, session.folder.bundle.content_dim))
     view = session.index.view(settings.generation)
     _require(session)
     return compared(session, stated, _answer(session, view.generation, encoded, settings, Clock()))

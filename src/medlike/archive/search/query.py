@@ -1,4 +1,4 @@
-"""Query: an image, a region of it, several of a study, a stored image, a text, or a text with an image."""
+"""Query: an image, a region of it, several of a study, a stored image, an encoded query, a text with or without one."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -30,15 +30,17 @@ class Query:
         images: 1 to 32 images of one study as one query, instead of `image`. How near a stored image is, is decided by
             the image it is nearest to, and hits are grouped by study unless you pass `group_by`. The verdict on the
             query is that of the least unusual image, the one with the largest p-value.
+        encoded: An `EncodedQuery` that `Archive.encode` returned, instead of `image`: a query whose image need not be
+            read again. It may stand with text, like, unlike and title.
         region: The box to search for: x0, y0, x1, y1, half-open, in pixels of the query's image.
         text: Words to search by, alone or with an image.
         title: What sheets and pages call the query. They never show the name of its file, which can name a person.
         decoding: "process" decodes a file in a worker process, which a harmful file cannot leave; "inline" in this one.
 
     Raises:
-        QueryError: There is no image, id or text, there are both image and id, the region is not a box, or there are
-            marks (like, unlike) without an image, with a region, twice or too many; or `images` are none, too many,
-            or stand with anything but a title.
+        QueryError: There is no image, id or text, there are several of image, id and encoded, the region is not a box,
+            or there are marks (like, unlike) without an image, with a region, twice or too many; or `images` are none,
+            too many, or stand with anything but a title.
     """
 
     image: object = None
@@ -50,6 +52,7 @@ class Query:
     like: Sequence[str] = ()
     unlike: Sequence[str] = ()
     images: Sequence[object] = ()
+    encoded: object = None
 
     def __post_init__(self) -> None:
         if self.decoding not in ("process", "inline"):
@@ -59,7 +62,11 @@ class Query:
             return
         if self.image is not None and self.id is not None:
             raise QueryError("a query has an image or an id, not both: leave one out")
-        if self.image is None and self.id is None and self.text is None:
+        if self.encoded is not None:
+            for name in ("image", "id", "region"):
+                if getattr(self, name) is not None:
+                    raise QueryError(f"an encoded query has its image and region in it: leave {name} out")
+        if self.image is None and self.id is None and self.text is None and self.encoded is None:
             raise QueryError("a query is empty: give image=, images=, id= of a stored image, or text=")
         if self.region is not None:
             if self.image is None and self.id is None:
@@ -78,11 +85,11 @@ class Query:
         object.__setattr__(self, "images", tuple(self.images))
         if not 1 <= len(self.images) <= MOST_IMAGES:
             raise QueryError(f"images has {len(self.images)} images: give 1 to {MOST_IMAGES} of one study")
-        alone = (self.image, self.id, self.region, self.text)
+        alone = (self.image, self.id, self.region, self.text, self.encoded)
         if any(part is not None for part in alone) or len(self.like) or len(self.unlike):
             raise QueryError(
-                "several images are compared as they are: leave image, id, region, text, like and unlike out, or give "
-                "one image"
+                "several images are compared as they are: leave image, id, region, text, encoded, like and unlike out, "
+                "or give one image"
             )
 
     @property
@@ -96,7 +103,7 @@ class Query:
             if isinstance(ids, str) or not all(isinstance(id, str) for id in ids):
                 raise QueryError(f"{name} is {ids!r}: give a list of ids, as hits show them")
             object.__setattr__(self, name, tuple(dict.fromkeys(ids)))
-        if self.region is not None or (self.image is None and self.id is None):
+        if self.region is not None or (self.image is None and self.id is None and self.encoded is None):
             raise QueryError("like and unlike move the query's whole image: give image= or id=, and no region")
         if len(self.like) + len(self.unlike) > MOST_MARKS:
             raise QueryError(f"{len(self.like) + len(self.unlike)} images are marked: mark at most {MOST_MARKS}")

@@ -48,6 +48,8 @@ class Region:
     def of_facts(cls, facts: Mapping[str, Json]) -> "Region":
         """From a receipt."""
         shape = tuple(int(side) for side in facts["shape"])
+        if len(shape) != 3 or not all(1 <= side <= GRID for side in shape[:2]):
+            raise ValueError(f"a region of shape {shape[:4]} has no cells of {GRID} x {GRID}")
         codes = _text_to_words(facts["codes"]).reshape(shape)
         bits = np.frombuffer(base64.b64decode(facts["counted"]), np.uint8)
         counted = np.unpackbits(bits, count=shape[0] * shape[1]).astype(bool).reshape(shape[:2])

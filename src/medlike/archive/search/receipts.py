@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, TypeVar
 
+from medlike.archive.search.encoded_checks import require_bundle
 from medlike.archive.search.encoded_query import EncodedQuery
 from medlike.archive.search.settings import SearchSettings
 from medlike.archive.storage import fits
-from medlike.bundle.bundle import former
 from medlike.errors import QueryError
 from medlike.types import Json, JsonObject
 
@@ -76,7 +76,7 @@ def recalled(session: "Session", stated: Mapping[str, Json]) -> tuple[SearchSett
         settings = {"region_distance": FORMER_DISTANCE, "region_turns": FORMER_TURNS, **stated["settings"]}
         chosen = replace(SearchSettings.of(**settings), generation=generation)
         encoded = EncodedQuery.of_facts(stated["query"])
-    except (KeyError, TypeError, ValueError) as error:
+    except (LookupError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise QueryError(f"this is no receipt of a search ({error}): give the `receipt` of a result") from None
     archive = stated.get("archive")
     if archive not in (None, session.loaded.archive_id):
@@ -89,13 +89,7 @@ def recalled(session: "Session", stated: Mapping[str, Json]) -> tuple[SearchSett
             f"the receipt is of generation {generation} of another copy of this archive, one restored from a backup or "
             "the one backed up: repeat it there, or search anew"
         )
-    used = session.folder.bundle.digest
-    # Releases that calibrate verdicts anew change a bundle's digest, not its codes.
-    if digest != used and former().get(digest, {}).get("encoder_digest", "") != session.folder.bundle.encoder:
-        raise QueryError(
-            f"the receipt is of bundle {digest[:16]}, the archive now uses {used[:16]}: "
-            "its codes cannot be compared; search anew"
-        )
+    require_bundle(session, digest, "the receipt", "search anew")
     text = None if session.folder.text is None else session.folder.text.digest
     if encoded.text is not None and encoded.text.bundle not in (None, text):
         raise QueryError(

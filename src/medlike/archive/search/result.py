@@ -127,16 +127,20 @@ class Hit:
         return facts
 
 
-    def to_dict(self) -> JsonObject:
-        """Return the hit as plain data that loses nothing, as schemas/result.json describes."""
+    def to_dict(self, agreement: bool = True) -> JsonObject:
+        """Return the hit as plain data that loses nothing, as schemas/result.json describes.
+
+        Args:
+            agreement: If false, leave out the agreement map.
+        """
         facts = {name: getattr(self, name) for name in _HIT_FIELDS}
         return {
             **facts,
             "box": None if self.box is None else list(self.box),
             "size": None if self.size is None else list(self.size),
             "words": list(self.words),
-            "others": [other.to_dict() for other in self.others],
-            "agreement": array_to_dict(self.agreement),
+            "others": [other.to_dict(agreement) for other in self.others],
+            "agreement": array_to_dict(self.agreement) if agreement else None,
         }
 
     @classmethod
@@ -321,12 +325,16 @@ class Result(Answer[Hit]):
             facts["unjudged"] = self.unjudged
         return facts
 
-    def to_dict(self) -> JsonObject:
-        """Return the result as plain data that loses nothing but its pictures, as schemas/result.json describes."""
+    def to_dict(self, agreement: bool = True) -> JsonObject:
+        """Return the result as plain data that loses nothing but its pictures, as schemas/result.json describes.
+
+        Args:
+            agreement: If false, leave out the agreement maps of the hits.
+        """
         return {
             "version": VERSION,
             **{name: getattr(self, name) for name in _RESULT_FIELDS},
-            "hits": [hit.to_dict() for hit in self.hits],
+            "hits": [hit.to_dict(agreement) for hit in self.hits],
             "warnings": list(self.warnings),
             "query_box": None if self.query_box is None else list(self.query_box),
             "query_size": None if self.query_size is None else list(self.query_size),

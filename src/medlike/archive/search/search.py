@@ -15,7 +15,9 @@ from medlike.archive.index.index import Part, View
 from medlike.archive.index.known_fields import require_fields
 from medlike.archive.index.neighbours import NEAREST
 from medlike.archive.index.segment import HASH_COLUMNS
-from medlike.archive.search.encoded_query import EncodedQuery, encode_queries, preload, query_picture, read_images
+from medlike.archive.search.encoded_checks import require_sound
+from medlike.archive.search.encoded_query import EncodedQuery
+from medlike.archive.search.encoding import encode_queries, preload, query_picture, read_images
 from medlike.archive.search.familiarity import LOCAL, SHORTLIST, THRESHOLD, UNITS, Familiarity
 from medlike.archive.search.fusion import weights
 from medlike.archive.search.grouping import carriers, folded, grouped
@@ -59,23 +61,14 @@ def search_many(session: "Session", queries: Sequence[object], **settings: objec
     view = images.index.view(chosen.generation)
     if chosen.where:
         require_fields(chosen.where, session.store, view.parts)
-    prepared = [query if isinstance(query, Query) else Query(image=query) for query in queries]
-    singles = [member for query in prepared for member in query.members]
-    preload(session, singles)
-    clock.stage("encode")
-    pictures = _read(session, prepared)
-    clock.stage("read")
+    prepared = [as_query(query) for query in queries]
     turned = chosen.orientations == ORIENTATIONS and chosen.region_turns == "encoded"
-    encoded = encode_queries(session, singles, pictures, view, chosen.exclude_own_patient, turned)
+    encoded, pictures = _encoded(session, prepared, view, chosen.exclude_own_patient, turned, clock)
     encoded = [query.under(images.fit) for query in encoded]
     if any(query.like or query.unlike for query in prepared):
         from medlike.archive.search.marks import moved
 
-        encoded = moved(session, images.fit, view, singles, encoded)
-    if any(query.images for query in prepared):
-        from medlike.archive.search.study_query import as_studies
-
-        encoded, pictures = as_studies(prepared, encoded, pictures)
+        encoded = moved(session, images.fit, view, prepared, encoded)
     clock.stage("encode")
     if any(query.members for query in encoded):
         of_study = chosen if "group_by" in settings or chosen.grouped else replace(chosen, group_by="study")
@@ -89,6 +82,37 @@ def search_many(session: "Session", queries: Sequence[object], **settings: objec
         _with_pictures(session, result, query.id, image)
         for result, query, image in zip(results, encoded, pictures, strict=True)
     ]
+
+
+def encode(session: "Session", query: object) -> EncodedQuery:
+    """Return a query as the bundle encodes it, not moved by marks; `Archive.encode` explains it."""
+    asked = replace(as_query(query), like=(), unlike=())
+    view, known = session.index.view(), session.viewer.may("filters") and session.loaded.has_identity()
+    return _encoded(session, [asked], view, known, True, Clock())[0][0]
+
+
+def as_query(query: object) -> Query:
+    """Return a query given as a Query, an EncodedQuery, or what the `image` of a Query may be."""
+    if isinstance(query, Query):
+        return query
+    return Query(encoded=query) if isinstance(query, EncodedQuery) else Query(image=query)
+
+
+def _encoded(
+    session: "Session", queries: Sequence[Query], view: View, leave_out_own: bool, turned: bool, clock: "Clock"
+) -> "tuple[list[EncodedQuery], list[Image | None]]":
+    """Return queries as the bundle encodes them, and the image that is shown for each."""
+    singles = [member for query in queries for member in query.members]
+    preload(session, singles)
+    clock.stage("encode")
+    pictures = _read(session, queries)
+    clock.stage("read")
+    encoded = encode_queries(session, singles, pictures, view, leave_out_own, turned)
+    if any(query.images for query in queries):
+        from medlike.archive.search.study_query import as_studies
+
+        encoded, pictures = as_studies(queries, encoded, pictures)
+    return encoded, pictures
 
 
 def _read(session: "Session", queries: Sequence[Query]) -> "list[Image | None]":
@@ -110,9 +134,7 @@ def repeat(session: "Session", stated: Mapping[str, Json]) -> Result:
     chosen, encoded = recalled(session, stated)
     images = session.indexes.coded(fit_of(session, stated))
     layout = images.index.layout
-    widths = {(8 * len(each.code), len(each.content)) for each in (encoded, *encoded.members)}
-    if not encoded.in_words_only and widths != {(layout.bits, layout.content)}:
-        raise QueryError("the code of this receipt is not one of its bundle and fit: give the `receipt` of a result")
+    require_sound(session, encoded, (layout.bits, layout.content))
     result = _answer(session, images, images.index.view(chosen.generation), [encoded], chosen, Clock())[0]
     return compared(session, stated, _with_pictures(session, result, encoded.id))
 
@@ -162,7 +184,7 @@ def _answer(
     invariant = None if images.fit is None else images.fit.invariant
     answers = []
     for number, query in enumerate(encoded):
-        template = _template(session, images, view, query, settings)
+        template = region_template(session, images, view, query, settings)
         image: Ranking | None = None
         whole: WholeRanking | None = None
         if template is not None:
@@ -280,9 +302,14 @@ def _around(vicinity: "Vicinity", content: NDArray[np.int8]) -> NDArray[np.float
     return np.sort(vicinity.closeness[np.argsort(-alike, kind="stable")[:LOCAL]])
 
 
-def _template(
+def region_template(
     session: "Session", images: "CodedImages", view: View, query: EncodedQuery, settings: SearchSettings
 ) -> Template | None:
+    """Return what is compared of a query's region; None for a query without one.
+
+    Raises:
+        QueryError: The settings are not for a region.
+    """
     if query.region is None:
         return None
     if settings.rank == "radius" or settings.radius is not None:

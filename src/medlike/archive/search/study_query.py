@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 
 from medlike.archive.index.candidates import Candidates
 from medlike.archive.index.index import View
-from medlike.archive.search.encoded_query import EncodedQuery, read_images
+from medlike.archive.search.encoded_query import EncodedQuery
+from medlike.archive.search.encoding import read_images
 from medlike.archive.search.query import Query
 from medlike.errors import ImageError
 from medlike.inference.encoding import similarity

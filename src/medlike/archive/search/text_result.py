@@ -1,10 +1,12 @@
 """Results of a search of stored texts."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
 from medlike.archive.search.result import Answer
-from medlike.types import JsonObject
+from medlike.errors import QueryError
+from medlike.types import Json, JsonObject
 
 
 @dataclass(frozen=True)
@@ -40,3 +42,26 @@ class TextResult(Answer[TextHit]):
     """
 
     HITS: ClassVar[str] = "texts"
+
+    @classmethod
+    def from_dict(cls, facts: Mapping[str, Json]) -> "TextResult":
+        """Return the result of a dictionary: that of `as_dict`, with the modality if it is known.
+
+        Args:
+            facts: The dictionary.
+
+        Raises:
+            QueryError: The data is no result of a search for texts.
+        """
+        try:
+            return cls(
+                [TextHit(**hit) for hit in facts[cls.HITS]],
+                outlier=facts["outlier"],
+                receipt=dict(facts["receipt"]),
+                seconds=dict(facts["seconds"]),
+                modality=facts.get("modality"),
+                warnings=tuple(facts.get("warnings", ())),
+                erased=int(facts.get("erased", 0)),
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise QueryError(f"this is no result of a search for texts ({error}): give what `as_dict` made") from None

@@ -21,6 +21,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import BinaryIO
 
 from medlike import files as durable
 from medlike import strict_json
@@ -74,7 +75,7 @@ class Spool:
 
     def put(
         self,
-        data: bytes,
+        data: bytes | BinaryIO,
         name: str = "",
         metadata: Mapping[str, Json] | None = None,
         texts: Mapping[str, str] | None = None,
@@ -95,7 +96,7 @@ class Spool:
             # an entry twice, which is harmless.
             return self._put(data, name, facts)
 
-    def _put(self, data: bytes, name: str, facts: Mapping[str, Json]) -> str:
+    def _put(self, data: bytes | BinaryIO, name: str, facts: Mapping[str, Json]) -> str:
         # The number puts entries in the order they came: of two versions of an image the later one stays.
         ticket = f"{self._next_number():020d}-{_digest(data)}"
         suffix = _SUFFIX.search(name)
@@ -339,9 +340,12 @@ def _merge(folder: Path, into: Path) -> None:
     folder.rmdir()
 
 
-def _digest(data: bytes) -> str:
+def _digest(data: bytes | BinaryIO) -> str:
     """Return the digest of a received file that its ticket ends in."""
-    return hashlib.sha256(data).hexdigest()[:16]
+    if isinstance(data, bytes):
+        return hashlib.sha256(data).hexdigest()[:16]
+    data.seek(0)
+    return hashlib.file_digest(data, "sha256").hexdigest()[:16]  # type: ignore[arg-type]
 
 
 # What reading a sidecar can end in; a directory or one without permission among it.

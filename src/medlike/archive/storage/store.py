@@ -5,6 +5,7 @@ Every commit raises the generation; a row lives from its `added` to its `removed
 search can be repeated as of any generation that is kept.
 """
 
+import hashlib
 import json
 import os
 import sqlite3
@@ -149,6 +150,16 @@ class Store(DigestedDatabase):
         """Return the ids of the live images that begin with some hex digits, in the order they were added."""
         sql = "SELECT id FROM images WHERE removed IS NULL AND substr(id, 1, ?) = ? ORDER BY row"
         return [id for (id,) in self.query(sql, (len(prefix), prefix.lower()))]
+
+    def rows_of(self, prefix: str) -> list[int]:
+        """Return the rows of the live images whose ids begin with some hex digits, in any order."""
+        sql = "SELECT row FROM images WHERE removed IS NULL AND id BETWEEN ? AND ?"
+        return [row for (row,) in self.query(sql, (prefix, prefix.ljust(32, "f")))]
+
+    def stamp(self, id: str) -> str | None:
+        """Return 32 hex digits that change with what a live image shows; None if there is no such image."""
+        row = self.first("SELECT pixels, preview, facts FROM images WHERE id = ? AND removed IS NULL", (id,))
+        return None if row is None else hashlib.sha256("\n".join(map(str, row)).encode()).hexdigest()[:32]
 
     def all_ids(self) -> set[str]:
         """Return the ids of all images, removed ones included."""

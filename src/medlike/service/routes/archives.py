@@ -1,12 +1,13 @@
 """Archives of a service: which there are, and what each holds."""
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Depends, Request
 from starlette.responses import Response
 
 from medlike.service.answers import answer
 from medlike.service.context import OfArchive, role_of, service_of
+from medlike.service.parameters import known_parameters
 
-router = APIRouter(tags=["archives"])
+router = APIRouter(tags=["archives"], dependencies=[Depends(known_parameters)])
 
 
 @router.get("/archives")

@@ -1,0 +1,1 @@
+"""Archives that lie elsewhere: the client of a medlike service."""
