@@ -313,3 +313,28 @@ def test_searches_wait_for_a_thread_while_others_are_answered(client, filled):
     let.set()
     waiting.join(30)
     assert answers == [200]
+
+
+def test_texts_are_those_of_the_archive(tmp_path, tiny_bundle, tiny_text_bundle, write_phantoms):
+    write_phantoms(tmp_path / "images", each=1)
+    rows = [f"{path.name},{path.stem.replace('-', ' ')}" for path in sorted((tmp_path / "images").glob("*.png"))]
+    (tmp_path / "images" / "texts.csv").write_text("path,text\n" + "\n".join(rows) + "\n")
+    with Archive.create(tmp_path / "archive", tiny_bundle, text_bundle=tiny_text_bundle) as archive:
+        archive.add(tmp_path / "images" / "texts.csv")
+        id, file = archive.ids()[0], tmp_path / "images" / rows[1].split(",")[0]
+        collections = Collections([Collection("first", archive.path)])
+        app = create_app(collections, Access(OWNER, PEER))
+        with TestClient(app, base_url="http://127.0.0.1/api/v1/", headers=as_owner()) as client:
+            for body, uploads, query in (
+                ({"id": id, "k": 3}, [], Query(id=id)), ({"id": id, "include_self": True}, [], Query(id=id)),
+                ({"k": 4}, [file], Query(image=file)),
+            ):  # fmt: skip
+                settings = {name: value for name, value in body.items() if name != "id"}
+                expected = archive.nearest_texts(query, **settings)
+                answer = posted(client, {**body, "texts": True}, uploads)
+                assert answer.status_code == 200, answer.text
+                assert answer.json()["texts"] == [hit.as_dict() for hit in expected] and len(expected)
+                assert answer.json()["receipt"] == json.loads(json.dumps(expected.receipt))
+                again = client.post("receipts/repeat", json=answer.json()["receipt"])
+                assert again.json()["texts"] == answer.json()["texts"] and not again.json()["warnings"]
+        collections.close()
