@@ -50,10 +50,13 @@ AGREEMENT: JsonObject = {
 SETTINGS = ("codes", "generation", "orientations", "scales", "region_weight", "region_distance", "region_turns")
 Format = Literal["json", "png"]
 Size = Annotated[int, Query(description="Longest side of the picture, pixels.", ge=16, le=4096)]
-_ANSWERS: JsonObject = {"200": {"description": "The grid, or a picture to lay over the image.", "content": {
+_FORMS: JsonObject = {
     "application/json": {"schema": AGREEMENT},
     "image/png": {"schema": {"type": "string", "format": "binary"}},
-}}}  # fmt: skip
+}
+_ANSWERS: dict[int | str, JsonObject] = {
+    "200": {"description": "The grid, or a picture to lay over the image.", "content": _FORMS}
+}
 
 
 @readable(router, "/images/{id}/agreement", responses=_ANSWERS)

@@ -57,7 +57,7 @@ FACTS: JsonObject = {
 FORMS = ("rendered", "thumbnail", "picture", "pixels", "photometry")
 
 
-def described(schema: JsonObject, sentence: str) -> JsonObject:
+def described(schema: JsonObject, sentence: str) -> dict[int | str, JsonObject]:
     """Return the successful answer of a route for the API's description.
 
     Args:

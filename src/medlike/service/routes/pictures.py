@@ -59,7 +59,7 @@ PHOTOMETRY: JsonObject = {
 }  # fmt: skip
 
 
-def pictured(*types: str) -> JsonObject:
+def pictured(*types: str) -> dict[int | str, JsonObject]:
     """Return the successful answers of a route for the API's description.
 
     Args:
