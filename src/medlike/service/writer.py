@@ -2,26 +2,21 @@
 
 Two threads share the archive. One commits what was received, and removes images; the other does jobs, one at a time.
 A long job lets the short writes go first between two groups of images, as it does for those of other processes.
-
-    python -m medlike.service.writer FOLDER
 """
 
 import logging
-import signal
-import sys
 import threading
 import time
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from dataclasses import asdict
-from pathlib import Path
 from typing import Protocol
 
 from medlike.archive.archive import Archive
 from medlike.errors import ArchiveError, ArchiveLocked, MedlikeError, NothingAdded
 from medlike.service import job_kinds
 from medlike.service.jobs import DEATHS, Job, Removal, State, queue_of
-from medlike.service.wake import Alarm, listening
+from medlike.service.wake import WakePipe, listening
 from medlike.types import JsonObject
 
 log = logging.getLogger("medlike.service.writer")
@@ -35,7 +30,7 @@ _BACKUP = "the writer ended while it wrote the backup: delete {}, then submit th
 _FORGOTTEN = "the passphrase was only in the memory of a writer that has ended since: submit the job again"
 
 
-class Stop(Protocol):
+class StopSign(Protocol):
     """What ends a writer: an event of `threading` or of `multiprocessing`."""
 
     def is_set(self) -> bool:
@@ -65,8 +60,8 @@ class Writer:
         self.archive = archive
         self.queue = queue_of(archive.path)
         self._stack = ExitStack()
-        self._alarm: Alarm = self._stack.enter_context(listening(self.queue.path.parent))
-        self._stop: Stop = threading.Event()
+        self._pipe: WakePipe = self._stack.enter_context(listening(self.queue.path.parent))
+        self._stop: StopSign = threading.Event()
         self._work = threading.Event()
         self._secrets: dict[str, str] = {}
         self._trouble = ""  # what was last logged
@@ -77,7 +72,7 @@ class Writer:
         """Stop listening."""
         self._stack.close()
 
-    def run(self, stop: Stop) -> None:
+    def run(self, stop: StopSign) -> None:
         """Do what there is to do until the writer is stopped.
 
         Args:
@@ -92,7 +87,7 @@ class Writer:
                 self._listen()
                 self._work.set()
                 self._guarded(self.write)
-                self._alarm.wait(POLL)
+                self._pipe.wait(POLL)
         finally:
             self._work.set()
             worker.join()
@@ -264,7 +259,7 @@ class Writer:
 
     def _listen(self) -> None:
         """Take what was handed over."""
-        for message in self._alarm.messages():
+        for message in self._pipe.messages():
             self._secrets[str(message.get("secret"))] = str(message.get("passphrase"))
         while len(self._secrets) > SECRETS:
             del self._secrets[next(iter(self._secrets))]
@@ -290,25 +285,3 @@ class Writer:
 
 def _facts(error: MedlikeError) -> JsonObject:
     return {"error": type(error).__name__, "detail": str(error)}
-
-
-def main(path: Path, stop: Stop) -> None:
-    """Write to an archive until told to stop.
-
-    Args:
-        path: The folder of the archive.
-        stop: Ends the writer after the group of images at hand.
-    """
-    with Archive.open(path) as archive:
-        writer = Writer(archive)
-        try:
-            writer.run(stop)
-        finally:
-            writer.close()
-
-
-if __name__ == "__main__":
-    stopped = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stopped.set())
-    main(Path(sys.argv[1]), stopped)
