@@ -37,11 +37,11 @@ class StopSign(Protocol):
         """Return True if the writer is to end after the group of images at hand."""
 
 
-class _Cancelled(BaseException):
+class _JobCancelled(BaseException):
     """Ends a job that was cancelled."""
 
 
-class _Stopped(BaseException):
+class _JobStopped(BaseException):
     """Ends a job because the writer ends; it is done later."""
 
 
@@ -192,9 +192,9 @@ class Writer:
 
         try:
             report = self._run(job, told)
-        except _Cancelled:
+        except _JobCancelled:
             self._end(job, "cancelled")
-        except _Stopped:
+        except _JobStopped:
             self._end(job, "queued")
         except NothingAdded as error:
             self._end(job, "failed", job_kinds.ended(error.report), _facts(error))
@@ -227,9 +227,9 @@ class Writer:
 
     def _require_wanted(self, job: Job) -> None:
         if self._stop.is_set():
-            raise _Stopped
+            raise _JobStopped
         if self.queue.cancelled(job.id):
-            raise _Cancelled
+            raise _JobCancelled
 
     def _end(self, job: Job, state: State, report: object = None, error: JsonObject | None = None) -> None:
         """Note how a job ended. On a full disk this is tried until there is room, or the writer ends."""
