@@ -16,7 +16,7 @@ from medlike.archive.archive import Archive
 from medlike.errors import ArchiveError, ArchiveLocked, MedlikeError, NothingAdded
 from medlike.service import job_kinds, notes
 from medlike.service.jobs import DEATHS, Job, Removal, State, queue_of
-from medlike.service.wake import Alarm, listening
+from medlike.service.wake import WakePipe, listening
 from medlike.types import JsonObject
 
 log = logging.getLogger("medlike.service.writer")
@@ -30,18 +30,18 @@ _BACKUP = "the writer ended while it wrote the backup: delete {}, then submit th
 _FORGOTTEN = "the passphrase was only in the memory of a writer that has ended since: submit the job again"
 
 
-class Stop(Protocol):
+class StopSign(Protocol):
     """What ends a writer: an event of `threading` or of `multiprocessing`."""
 
     def is_set(self) -> bool:
         """Return True if the writer is to end after the group of images at hand."""
 
 
-class _Cancelled(BaseException):
+class _JobCancelled(BaseException):
     """Ends a job that was cancelled."""
 
 
-class _Stopped(BaseException):
+class _JobStopped(BaseException):
     """Ends a job because the writer ends; it is done later."""
 
 
@@ -60,8 +60,8 @@ class Writer:
         self.archive = archive
         self.queue = queue_of(archive.path)
         self._stack = ExitStack()
-        self._alarm: Alarm = self._stack.enter_context(listening(self.queue.path.parent))
-        self._stop: Stop = threading.Event()
+        self._pipe: WakePipe = self._stack.enter_context(listening(self.queue.path.parent))
+        self._stop: StopSign = threading.Event()
         self._work = threading.Event()
         self._secrets: dict[str, str] = {}
         self._tidied: tuple[int, int] | None = None  # as of which state of the store notes were checked
@@ -73,7 +73,7 @@ class Writer:
         """Stop listening."""
         self._stack.close()
 
-    def run(self, stop: Stop) -> None:
+    def run(self, stop: StopSign) -> None:
         """Do what there is to do until the writer is stopped.
 
         Args:
@@ -88,7 +88,7 @@ class Writer:
                 self._listen()
                 self._work.set()
                 self._guarded(self.write)
-                self._alarm.wait(POLL)
+                self._pipe.wait(POLL)
         finally:
             self._work.set()
             worker.join()
@@ -207,9 +207,9 @@ class Writer:
 
         try:
             report = self._run(job, told)
-        except _Cancelled:
+        except _JobCancelled:
             self._end(job, "cancelled")
-        except _Stopped:
+        except _JobStopped:
             self._end(job, "queued")
         except NothingAdded as error:
             self._end(job, "failed", job_kinds.ended(error.report), _facts(error))
@@ -242,9 +242,9 @@ class Writer:
 
     def _require_wanted(self, job: Job) -> None:
         if self._stop.is_set():
-            raise _Stopped
+            raise _JobStopped
         if self.queue.cancelled(job.id):
-            raise _Cancelled
+            raise _JobCancelled
 
     def _end(self, job: Job, state: State, report: object = None, error: JsonObject | None = None) -> None:
         """Note how a job ended. On a full disk this is tried until there is room, or the writer ends."""
@@ -274,7 +274,7 @@ class Writer:
 
     def _listen(self) -> None:
         """Take what was handed over."""
-        for message in self._alarm.messages():
+        for message in self._pipe.messages():
             self._secrets[str(message.get("secret"))] = str(message.get("passphrase"))
         while len(self._secrets) > SECRETS:
             del self._secrets[next(iter(self._secrets))]
