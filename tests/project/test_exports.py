@@ -15,9 +15,9 @@ PUBLIC = ERRORS | {
 VERBS = {
     "add", "backup", "browse", "bundle", "close", "codes", "compact", "create", "drain", "fit", "ids", "ids_of", "info",
     "keep_identifiers", "nearest_texts", "open", "path", "picture", "receive", "reindex", "remove", "repeat", "restore",
-    "room", "facets", "id", "generation", "agreement", "facts", "image", "preview", "stamp",
+    "room", "facets", "id", "generation", "encode", "agreement", "facts", "image", "preview", "stamp",
     "search", "search_many", "session", "shared", "source", "sources", "status", "text_bundle", "to_pandas", "vectors",
-    "verify", "unchecked", "upgrade",
+    "verify", "unchecked", "upgrade", "waiting",
 }  # fmt: skip
 
 
