@@ -41,6 +41,7 @@ def test_says_where_to_look(drawn):
     folder, done, _ = drawn
     assert str(folder / "page.html") in done.out and str(folder / "sheet.png") in done.out
     assert done.out.startswith("197 images in the archive")
+    assert done.out.endswith(f"medlike serve --archive {folder / 'archive'} --open\n")
 
 
 def test_searches_as_a_larger_archive_does_by_fitted_codes(drawn):

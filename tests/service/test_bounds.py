@@ -46,11 +46,14 @@ def server():
         held.release.wait(20)
         return Response("held")
 
+    async def large(request):
+        return Response(bytes(64 << 20))
+
     async def ignore(request):
         return Response("ignored")
 
     routes = [Route("/", read, methods=["GET", "POST"]), Route("/hold", hold)]
-    routes += [Route("/ignore", ignore, methods=["POST"])]
+    routes += [Route("/ignore", ignore, methods=["POST"]), Route("/large", large)]
     app = Starlette(routes=routes, middleware=[Middleware(Requests), Middleware(Bounds, limits=LIMITS)])
     listening = socket.create_server(("127.0.0.1", 0))
     config = uvicorn.Config(app, http=protocol.protocol(LIMITS), ws="none", lifespan="off", log_config=None)
@@ -127,6 +130,25 @@ def test_a_refused_body_is_not_waited_for(server, monkeypatch):
             while True:
                 connection.sendall(b"x")
                 time.sleep(0.01)
+
+
+def test_an_answer_that_nobody_takes_is_given_up(server):
+    with connected(server[0]) as connection, pytest.raises(ConnectionError):
+        connection.sendall(b"GET /large HTTP/1.1\r\nhost: a\r\n\r\n")
+        assert connection.recv(100).startswith(b"HTTP/1.1 200 ")
+        while True:
+            connection.sendall(b"x")
+            time.sleep(0.01)
+
+
+def test_an_answer_that_is_taken_slowly_is_given_whole(server):
+    with connected(server[0]) as connection:
+        connection.sendall(b"GET /large HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n")
+        size = 0
+        while part := connection.recv(4 << 20):
+            size += len(part)
+            time.sleep(0.01)
+    assert size > 64 << 20
 
 
 def test_a_slow_body_is_given_up(server):

@@ -103,53 +103,51 @@ def test_a_huge_body_is_refused_without_being_read_into_memory(service):
 
     before = most()
     head = f"host: 127.0.0.1:{service.port}\r\nauthorization: Bearer {service.token}\r\n"
-    for length in (f"content-length: {2 << 30}", "transfer-encoding: chunked"):
+    json = "transfer-encoding: chunked\r\ncontent-type: application/json"
+    for place, length in (("images", f"content-length: {2 << 30}"), ("jobs", json)):
         with socket.create_connection(("127.0.0.1", service.port), timeout=SECONDS) as connection:
-            connection.sendall(f"POST /api/v1/images HTTP/1.1\r\n{head}{length}\r\n\r\n".encode())
+            connection.sendall(f"POST /api/v1/{place} HTTP/1.1\r\n{head}{length}\r\n\r\n".encode())
             megabyte = b"100000\r\n" + bytes(1 << 20) + b"\r\n"
-            for _ in range(64 if length[0] == 'c' else 513):
+            for _ in range(100):
                 connection.sendall(megabyte)
             assert connection.recv(100).split()[1] == b"413"
-    assert most() - before < 20_000
+    # What searches need may be loaded meanwhile.
+    assert most() - before < 50_000
 
 
-def test_the_log_holds_no_token_and_no_query(archive):
-    with serving("--archive", archive.path, "--workers", 1) as running:
-        httpx.get(f"{running.address}?token={running.token}")
-        running.get("api/v1/archive?archive=Doe^John")
-        running.get("Doe^John")
-        with socket.create_connection(("127.0.0.1", running.port)) as connection:
-            connection.sendall(b"Doe John\r\n\r\n")
-            connection.recv(10)
-        assert running.stop() == ""
-        assert running.process.returncode == 0
-
-
-def test_workers_that_are_killed_are_started_again_and_no_connection_is_refused(archive):
+def test_processes_that_are_killed_are_started_again_and_nothing_is_lost(archive):
+    image = next((samples() / "images").glob("chest-*.jpg")).read_bytes()
     with serving("--archive", archive.path, "--workers", 2) as running:
-        first = running.workers()
-        assert len(first) == 2
+        first = children(running.process.pid)
+        assert len(first) == 3 and len(running.workers()) == 2
         with watched(*first):
-            for worker in first:
-                os.kill(worker, signal.SIGKILL)
+            for process in first:
+                os.kill(process, signal.SIGKILL)
         # The supervisor listens, so this waits for a worker.
-        assert running.get("api/v1/archives").status_code == 200
+        response = running.ask("POST", "api/v1/images", content=image)
+        assert response.status_code == 202
+        ticket = running.get(response.headers["location"].lstrip("/"), params={"wait": 30}).json()
+        assert ticket["state"] == "indexed" and len(ticket["ids"]) == 1
         lines = [running.process.stderr.readline() for _ in first]
         assert sorted(lines) == [
-            f"medlike serve: worker {number} ended with status -9; it is started again\n" for number in (1, 2)
+            f"medlike serve: {name} ended with status -9; it is started again\n"
+            for name in ("worker 1", "worker 2", "writer of archive")
         ]
-        assert set(running.workers()).isdisjoint(first)
+        assert set(children(running.process.pid)).isdisjoint(first)
         assert running.token not in running.stop(signal.SIGINT)
         assert running.process.returncode == 0
 
 
 def test_no_process_outlives_the_supervisor(archive):
     with serving("--archive", archive.path, "--workers", 2) as running:
-        with watched(*children(running.process.pid)):
+        processes = children(running.process.pid)
+        assert len(processes) == 3
+        with watched(*processes):
             running.process.kill()
-        running.process.wait()
-    with serving("--archive", archive.path, "--workers", 1) as again:
-        assert again.get("api/v1/ready").status_code == 200
+    from medlike.service.supervisor import claimed
+
+    with claimed(archive.path, "here"):
+        pass  # its lock has ended with it
 
 
 @pytest.fixture
@@ -195,6 +193,11 @@ def test_what_cannot_be_served_is_refused_in_a_sentence(refused, archive, tmp_pa
     ):
         said = refused(*words)
         assert sentence in said and said.count("\n") == 1, said
+
+
+def test_says_what_to_install(refused, monkeypatch):
+    monkeypatch.setattr("medlike.cli.exits.find_spec", lambda name: None if name == "fastapi" else name)
+    assert refused("--demo") == "medlike: fastapi is not installed; install it with: pip install 'medlike[service]'\n"
 
 
 def test_a_damaged_archive_is_refused_in_a_sentence(refused, archive):
@@ -267,8 +270,14 @@ def test_another_address_is_for_services_alone(tmp_path, tiny_regional_bundle):
         assert process.communicate(timeout=SECONDS)[1] == ""
 
 
-def test_stops_at_once_while_requests_wait_for_news(archive):
+def test_stops_at_once_while_requests_wait_for_news_and_writes_no_names_into_its_log(archive):
     with serving("--archive", archive.path, "--workers", 1) as running:
+        httpx.get(f"{running.address}?token={running.token}")
+        running.get("api/v1/archive?archive=Doe^John")
+        running.get("Doe^John")
+        with socket.create_connection(("127.0.0.1", running.port)) as odd:
+            odd.sendall(b"Doe John\r\n\r\n")
+            odd.recv(10)
         [writer] = set(children(running.process.pid)) - set(running.workers())
         os.kill(writer, signal.SIGSTOP)
         job = running.ask("POST", "api/v1/jobs", json={"kind": "verify"}).json()["id"]
@@ -300,19 +309,3 @@ def test_a_request_that_has_begun_ends_before_the_service_does(archive, tmp_path
         assert running.process.communicate(timeout=SECONDS)[1] == "" and running.process.returncode == 0
     ticket = json.loads(received.rpartition(b"\r\n\r\n")[2])["tickets"][0]
     assert archive.status(ticket).state in ("received", "indexed")
-
-
-def test_what_was_acknowledged_is_written_after_the_writer_was_killed(archive):
-    image = next((samples() / "images").glob("chest-*.jpg")).read_bytes()
-    with serving("--archive", archive.path, "--workers", 1) as running:
-        [writer] = set(children(running.process.pid)) - set(running.workers())
-        with watched(writer):
-            os.kill(writer, signal.SIGKILL)
-        response = running.ask("POST", "api/v1/images", content=image)
-        assert response.status_code == 202
-        ticket = running.get(response.headers["location"].lstrip("/"), params={"wait": 30}).json()
-        assert ticket["state"] == "indexed" and len(ticket["ids"]) == 1
-        assert running.process.stderr.readline() == (
-            "medlike serve: writer of archive ended with status -9; it is started again\n"
-        )
-        assert running.get("api/v1/archives").json()["archives"][0]["images"] == 1

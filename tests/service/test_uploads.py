@@ -2,6 +2,7 @@
 
 import io
 import json
+import resource
 import threading
 from urllib.parse import quote
 
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from medlike.imaging import pool
 from medlike.service.access import Access
 from medlike.service.app import create_app
 from medlike.service.collections import Collection, Collections
@@ -78,6 +80,40 @@ def test_what_is_no_image_is_refused_with_the_reason(served, archive, writer, pi
     assert served.get(f"tickets/{good}").json()["state"] == "indexed"
 
 
+def test_a_file_that_kills_its_decoder_is_refused_and_the_writer_lives_on(
+    served, archive, writer, pictures, monkeypatch
+):
+    tickets = [served.post("images", content=data).json()["tickets"][0] for data in pictures[:3]]
+    harmful = pool.WorkerPool(memory=512 << 20, seconds=60.0, faults={f"{tickets[1]}.bin": "crash"})
+    monkeypatch.setattr(pool, "_pool", harmful)
+    writer.step()
+    harmful.close()
+    states = [served.get(f"tickets/{ticket}").json() for ticket in tickets]
+    assert [state["state"] for state in states] == ["indexed", "refused", "indexed"]
+    assert "SIGSEGV" in states[1]["reason"]
+
+
+def test_a_full_disk_refuses_uploads_and_keeps_what_was_acknowledged(served, archive, writer, pictures):
+    """Files cannot grow beyond 500 bytes for a while, which the system reports as it does a full disk."""
+    (before,) = served.post("images", content=pictures[0]).json()["tickets"]
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (500, limits[1]))
+    try:
+        responses = [
+            served.post("images", content=pictures[1]),
+            served.post("images", files=[("file", ("a.png", pictures[1]))]),
+            served.post("images", content=pictures[1] * 2000),
+        ]
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    for response in responses:
+        assert response.status_code == 507 and "free space" in response.json()["detail"]
+    (after,) = served.post("images", content=pictures[1]).json()["tickets"]
+    writer.step()
+    assert [served.get(f"tickets/{ticket}").json()["state"] for ticket in (before, after)] == ["indexed"] * 2
+    assert len(archive) == 2 and archive.verify() == []
+
+
 def test_a_ticket_can_be_waited_for(served, archive, writer, pictures):
     (ticket,) = served.post("images", content=pictures[0]).json()["tickets"]
     stop = threading.Event()
@@ -115,7 +151,7 @@ def test_a_body_has_a_limit_whether_declared_or_not(archive, pictures):
 
     collections = Collections([Collection("first", archive.path)])
     app = create_app(collections, Access(OWNER, PEER), Limits(body=3000))
-    with TestClient(app, base_url="http://127.0.0.1/api/v1/", headers=as_owner()) as client:
+    with TestClient(app, base_url="http://127.0.0.1:8000/api/v1/", headers=as_owner()) as client:
         assert client.post("images", content=b"x" * 3001).status_code == 413
         assert client.post("images", content=iter([b"x" * 2000] * 2)).status_code == 413
         assert client.post("images", files=[("file", ("a.png", b"x" * 3001))]).status_code == 413

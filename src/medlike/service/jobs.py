@@ -122,13 +122,24 @@ class Queue(Database):
         durable.make_folder(folder, 0o700)
         super().__init__(folder / FILE)
         with locked(folder / "jobs.lock"):
-            if not self.path.exists():
-                with durable.disk_errors(self.path):
-                    os.close(durable.create(self.path, 0o600, 0))
-            with storage_errors(self.path):
-                self.connection.execute("PRAGMA journal_mode=WAL")
-                self.connection.executescript(_SCHEMA)
+            try:
+                self._make()
+            except BaseException:
+                # On a full disk: no file is left that holds nothing.
+                self.close()
+                if self.path.exists() and not self.path.stat().st_size:
+                    self.path.unlink()
+                raise
         durable.sync_folders([folder])
+
+    def _make(self) -> None:
+        """Make the file and its tables where they are missing."""
+        if not self.path.exists():
+            with durable.disk_errors(self.path):
+                os.close(durable.create(self.path, 0o600, 0))
+        with storage_errors(self.path):
+            self.connection.execute("PRAGMA journal_mode=WAL")
+            self.connection.executescript(_SCHEMA)
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:

@@ -12,7 +12,8 @@ class Limits:
         json: Largest JSON body, bytes.
         k: Most hits of one search.
         page: Most images of one page of a listing.
-        body_seconds: Longest time in which a body must arrive; the clock runs again with each megabyte.
+        body_seconds: Longest time in which a body must arrive, or an answer be taken; the clock runs again with each
+            megabyte.
         header_seconds: Longest time in which the head of a request must arrive.
         searches: Most searches that one worker computes at once; others wait.
         renderings: Most pictures that one worker decodes and draws at once; others wait.

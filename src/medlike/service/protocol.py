@@ -1,4 +1,4 @@
-"""HTTP on a connection, within limits that uvicorn does not have: slow heads, refused bodies, many connections."""
+"""HTTP on a connection, within limits that uvicorn does not have: slow heads and readers, refused bodies, number."""
 
 import asyncio
 import json
@@ -14,6 +14,8 @@ from medlike.service.problems import MEDIA_TYPE, TITLES
 
 #: Seconds in which the rest of a refused body is thrown away, so that its sender reads the refusal.
 LINGER = 5.0
+#: Bytes of an answer that its receiver must take in the seconds that the limits give a body.
+_TAKEN = 1 << 20
 DETAILS = {
     400: "what arrived is no HTTP request",
     408: "the head of the request did not arrive within {seconds:g} s: send it at once",
@@ -41,6 +43,7 @@ class BoundedProtocol(H11Protocol):
     limits_of_service = Limits()
     _head: asyncio.TimerHandle | None = None
     _rest: asyncio.TimerHandle | None = None
+    _reader: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin to wait for the first head."""
@@ -65,6 +68,7 @@ class BoundedProtocol(H11Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """End all clocks."""
         self._head, self._rest = _cancelled(self._head), _cancelled(self._rest)
+        self._reader = _cancelled(self._reader)
         super().connection_lost(exc)
 
     def on_response_complete(self) -> None:
@@ -72,6 +76,16 @@ class BoundedProtocol(H11Protocol):
         super().on_response_complete()
         if self.conn.their_state is h11.SEND_BODY and self._rest is None:
             self._rest = self.loop.call_later(LINGER, self.transport.abort)
+
+    def pause_writing(self) -> None:
+        """Begin to wait until the receiver has taken more of an answer."""
+        super().pause_writing()
+        self._await_reader(None)
+
+    def resume_writing(self) -> None:
+        """End the clock of a receiver that has taken enough."""
+        self._reader = _cancelled(self._reader)
+        super().resume_writing()
 
     def send_400_response(self, msg: str) -> None:
         """Refuse what h11 does not understand, with the status that it names."""
@@ -81,6 +95,13 @@ class BoundedProtocol(H11Protocol):
     def _await_head(self) -> None:
         if self._head is None:
             self._head = self.loop.call_later(self.limits_of_service.header_seconds, self._refuse, 408)
+
+    def _await_reader(self, before: int | None) -> None:
+        left = self.transport.get_write_buffer_size()
+        if before is not None and before - left < _TAKEN:
+            self.transport.abort()
+        else:
+            self._reader = self.loop.call_later(self.limits_of_service.body_seconds, self._await_reader, left)
 
     def _refuse(self, status: int) -> None:
         """Answer what is no request yet with a problem, and close the connection."""

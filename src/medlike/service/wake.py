@@ -11,7 +11,7 @@ import select
 import stat
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from medlike import files as durable
@@ -72,8 +72,11 @@ class Alarm:
                 pass
             *lines, self._rest = self._rest.split(b"\n")
         for line in lines:
-            if line:
-                yield strict_json.loads(line.decode())
+            # What is no object was not sent by `wake`.
+            with suppress(ValueError):
+                value = strict_json.loads(line.decode())
+                if isinstance(value, dict):
+                    yield value
 
 
 @contextmanager

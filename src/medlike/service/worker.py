@@ -67,7 +67,7 @@ def serve(plan: ServicePlan, own: JsonObject, lifeline: Lifeline) -> None:
         app,
         http=protocol(limits), ws="none", loop="asyncio", lifespan="off",
         log_config=None, access_log=False, server_header=False, proxy_headers=False,
-        backlog=TAKEN, timeout_graceful_shutdown=GRACE,
+        h11_max_incomplete_event_size=limits.head + limits.address, backlog=TAKEN, timeout_graceful_shutdown=GRACE,
         ssl_certfile=plan.certificate, ssl_keyfile=plan.key,
     )  # fmt: skip
     gc.freeze()

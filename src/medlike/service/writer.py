@@ -65,6 +65,7 @@ class Writer:
         self._work = threading.Event()
         self._secrets: dict[str, str] = {}
         self._tidied: tuple[int, int] | None = None  # as of which state of the store notes were checked
+        self._trouble = ""  # what was last logged
         self._left = 0  # received files that could not be committed, whatever was tried
         self._resume()
 
@@ -167,11 +168,7 @@ class Writer:
         return True
 
     def _forget(self, names: list[str]) -> None:
-        """Leave no trace of erased images in what the service itself keeps.
-
-        Args:
-            names: Their public ids and paths.
-        """
+        """Leave no trace of erased images in what the service itself keeps."""
         self.queue.forget(names)
         self._tidy()
 
@@ -274,7 +271,7 @@ class Writer:
     def _listen(self) -> None:
         """Take what was handed over."""
         for message in self._alarm.messages():
-            self._secrets[str(message["secret"])] = str(message["passphrase"])
+            self._secrets[str(message.get("secret"))] = str(message.get("passphrase"))
         while len(self._secrets) > SECRETS:
             del self._secrets[next(iter(self._secrets))]
 
@@ -289,7 +286,9 @@ class Writer:
         try:
             return task()
         except MedlikeError as error:
-            log.warning("%s: %s", self.archive.path, error)
+            if str(error) != self._trouble:  # a full disk is met again with every try
+                log.warning("%s: %s", self.archive.path, error)
+            self._trouble = str(error)
         except Exception:
             log.exception("%s: the writer goes on after an unexpected error", self.archive.path)
         return False

@@ -27,7 +27,7 @@ from pathlib import Path
 
 HERE = Path(__file__).parent
 # SQLite's own files and the files of locks are empty, and drafts have these names.
-MAY_BE_EMPTY = re.compile(r"-wal$|-shm$|/writer\.(lock|waiting)$|/lock$|/index/.*\.(bin|values)$")
+MAY_BE_EMPTY = re.compile(r"-wal$|-shm$|/writer\.(lock|waiting)$|/(jobs\.)?lock$|/index/.*\.(bin|values)$")
 DRAFT = re.compile(r"\.partial|\.tmp|-journal$|/unfinished$|\.old$")
 ADVICE = re.compile(r"free (some )?(space|room)")
 SEALED = "a passphrase"
@@ -65,6 +65,21 @@ def commands(place):
             archive.receive(path.read_bytes(), path.name, texts={"caption": "a picture"})
         archive.drain()
 
+    def serve(archive):
+        from medlike.errors import ArchiveFull
+        from medlike.service.jobs import queue_of
+        from medlike.service.writer import Writer
+
+        queue = queue_of(archive.path)
+        queue.cancel(queue.submit("compact", {}).id)
+        for path in more[:2]:
+            archive.receive(path.read_bytes(), path.name)
+        number = queue.remove(ids[:1], erase=True)
+        Writer(archive).write()
+        removal = queue.removal(number)
+        if removal.error is not None:
+            raise ArchiveFull(removal.error["detail"])
+
     def page(archive):
         import medlike
 
@@ -76,6 +91,7 @@ def commands(place):
         "add": Command(("index", *more, *archive), done=holds("archive", 12)),
         "add copies": Command(("index", *more, *archive, "--pixels", "copy"), done=holds("archive", 12)),
         "receive and drain": Command(call=receive, done=holds("archive", 10)),
+        "the service": Command(call=serve, done=holds("archive", 9)),
         "remove": Command(("remove", ids[0], *archive), done=holds("archive", 6), once=True),
         "erase": Command(("remove", ids[0], *archive, "--erase", "--yes"), done=holds("archive", 6), once=True),
         "compact": Command(("compact", *archive)),
