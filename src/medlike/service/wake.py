@@ -52,7 +52,7 @@ def wake(folder: Path, message: JsonObject | None = None) -> bool:
     return True
 
 
-class Alarm:
+class WakePipe:
     """The writer's end of the pipe."""
 
     def __init__(self, pipe: int) -> None:
@@ -80,7 +80,7 @@ class Alarm:
 
 
 @contextmanager
-def listening(folder: Path) -> Iterator[Alarm]:
+def listening(folder: Path) -> Iterator[WakePipe]:
     """Yield the writer's end of the pipe, which is made if it is missing.
 
     Args:
@@ -95,6 +95,6 @@ def listening(folder: Path) -> Iterator[Alarm]:
         # Open to write as well: then it never ends, whoever comes and goes.
         pipe = os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
-        yield Alarm(pipe)
+        yield WakePipe(pipe)
     finally:
         os.close(pipe)

@@ -16,7 +16,7 @@ from medlike.archive.archive import Archive
 from medlike.errors import ArchiveError, ArchiveLocked, MedlikeError, NothingAdded
 from medlike.service import job_kinds, notes
 from medlike.service.jobs import DEATHS, Job, Removal, State, queue_of
-from medlike.service.wake import Alarm, listening
+from medlike.service.wake import WakePipe, listening
 from medlike.types import JsonObject
 
 log = logging.getLogger("medlike.service.writer")
@@ -30,7 +30,7 @@ _BACKUP = "the writer ended while it wrote the backup: delete {}, then submit th
 _FORGOTTEN = "the passphrase was only in the memory of a writer that has ended since: submit the job again"
 
 
-class Stop(Protocol):
+class StopSign(Protocol):
     """What ends a writer: an event of `threading` or of `multiprocessing`."""
 
     def is_set(self) -> bool:
@@ -60,8 +60,8 @@ class Writer:
         self.archive = archive
         self.queue = queue_of(archive.path)
         self._stack = ExitStack()
-        self._alarm: Alarm = self._stack.enter_context(listening(self.queue.path.parent))
-        self._stop: Stop = threading.Event()
+        self._pipe: WakePipe = self._stack.enter_context(listening(self.queue.path.parent))
+        self._stop: StopSign = threading.Event()
         self._work = threading.Event()
         self._secrets: dict[str, str] = {}
         self._tidied: tuple[int, int] | None = None  # as of which state of the store notes were checked
@@ -73,7 +73,7 @@ class Writer:
         """Stop listening."""
         self._stack.close()
 
-    def run(self, stop: Stop) -> None:
+    def run(self, stop: StopSign) -> None:
         """Do what there is to do until the writer is stopped.
 
         Args:
@@ -88,7 +88,7 @@ class Writer:
                 self._listen()
                 self._work.set()
                 self._guarded(self.write)
-                self._alarm.wait(POLL)
+                self._pipe.wait(POLL)
         finally:
             self._work.set()
             worker.join()
@@ -270,7 +270,7 @@ class Writer:
 
     def _listen(self) -> None:
         """Take what was handed over."""
-        for message in self._alarm.messages():
+        for message in self._pipe.messages():
             self._secrets[str(message.get("secret"))] = str(message.get("passphrase"))
         while len(self._secrets) > SECRETS:
             del self._secrets[next(iter(self._secrets))]
