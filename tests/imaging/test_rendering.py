@@ -16,11 +16,14 @@ from medlike.imaging import (
     Photometry,
     Window,
     from_array,
+    lookup_table,
     prepare,
     preview,
     read,
     render,
     render_colour,
+    scaled,
+    shading,
 )
 
 RNG = np.random.default_rng(7)
@@ -327,3 +330,45 @@ def test_png_saved_through_memory_has_the_same_digest():
     assert from_pil(PillowImage.open(buffer)).digest == from_array(grey).digest
     assert from_array(grey.astype(np.uint16)).digest != from_array(grey).digest
     assert from_array(grey.reshape(200, 240)).digest != from_array(grey).digest
+
+
+def test_scaled_down_each_pixel_is_the_mean_of_its_area():
+    grey = RNG.integers(0, 256, (96, 64)).astype(np.uint8)
+    means = grey.reshape(24, 4, 16, 4).mean(axis=(1, 3))
+    assert np.abs(scaled(grey, 24) - means).max() <= 1  # Pillow rounds rows, then columns
+    assert scaled(grey, 96) is grey and scaled(grey, 4000) is grey
+    colour = RNG.integers(0, 256, (30, 90, 3)).astype(np.uint8)
+    assert scaled(colour, 45).shape == (15, 45, 3) and scaled(colour[:1], 30).shape == (1, 30, 3)
+
+
+@pytest.mark.parametrize("padding", [None, (0, 40)])
+@pytest.mark.parametrize("inverted", [False, True])
+def test_a_window_that_is_given_takes_the_place_of_the_rule(padding, inverted):
+    stored = phantom(0, 1500).astype(np.uint16)
+    lut = Lut(0, tuple(range(256)), 8)
+    photometry = Photometry(16, 0.5, -100, windows=(Window(9, 9),), voi_lut=lut, inverted=inverted, padding=padding)
+    units = stored * 0.5 - 100
+    shown = np.floor(np.clip((units - (300 - 0.5 - 199 / 2)) * 255 / 199, 0, 255) + 0.5)
+    shown = 255 - shown if inverted else shown
+    shown[(stored <= 40) & (padding is not None)] = 0
+    for pixels in (stored, stored.astype(np.int16)):
+        np.testing.assert_array_equal(render_colour(Image(pixels, photometry), Window(300, 200)), shown)
+    lowest, table = lookup_table(Image(stored, photometry), Window(300, 200))
+    np.testing.assert_array_equal(table[stored.astype(int) - lowest], shown)
+    # Outside of the values it shows nothing, which is what was chosen.
+    assert set(np.unique(render_colour(Image(stored, photometry), Window(1e6, 10)))) <= {0, 255}
+
+
+def test_the_shading_says_what_is_chosen():
+    stored = phantom(0, 1500).astype(np.uint16)
+    lut, windows = Lut(0, (0, 255), 8), (Window(1e6, 5), Window(300, 200))
+    assert shading(Image(stored, Photometry(16, voi_lut=lut, windows=windows))) is lut
+    assert shading(Image(stored, Photometry(16, windows=windows))) == windows[1]
+    assert shading(Image(stored, Photometry(16, windows=windows)), Window(1e6, 5)) == Window(1e6, 5)
+    assert shading(Image(stored.astype(np.float32), Photometry(windows=windows))).function == "LINEAR_EXACT"
+    assert shading(Image(stored.astype(np.uint8))) == (0.0, 255.0)
+    low, high = shading(Image(stored, Photometry(16, slope=2.0, intercept=-1000.0)))
+    assert -1000 < low < 0 < high < 2000
+    # Padding has no say.
+    padded = np.where(stored < 300, 60000, stored).astype(np.uint16)
+    assert shading(Image(padded, Photometry(16, padding=(60000, 60000))))[1] < 1500

@@ -1,6 +1,7 @@
 """How one image agrees with a query is what a search would say of it as a hit."""
 
 import io
+import json
 
 import numpy as np
 import pytest
@@ -77,6 +78,43 @@ def test_words_and_studies_have_no_agreement(kinds):
     for query in (Query(text="lung"), Query(images=[np.zeros((9, 9), np.uint8)])):
         with pytest.raises(QueryError, match="agreement is of one image with another"):
             kinds.archive.agreement(query, kinds.ids["grey"])
+
+
+@pytest.mark.parametrize("region", [None, [10.0, 10.0, 300.0, 400.0]])
+def test_the_body_of_a_search_is_compared(kinds, region):
+    """By id, by the encoded query of an answer, and by an upload: all as the archive says."""
+    id = kinds.ids["wide"]
+    body = {"id": kinds.ids["grey"], "region": region, "k": 5, "where": {"modality": "CT"}, "rank": "hamming"}
+    expected = kinds.archive.agreement(Query(id=body["id"], region=region), id)
+    facts = kinds.client.post(f"images/{id}/agreement", json=body).json()
+    np.testing.assert_array_equal(as_array(facts["grid"]), expected.agreement)
+    assert facts["distance"] == expected.distance and facts["mirrored"] == expected.mirrored
+    own = {"image": kinds.files["grey"].read_bytes()}
+    more = {"request": json.dumps({"region": region, "region_turns": "rearranged"})}
+    uploaded = kinds.client.post(f"images/{id}/agreement", files=own, data=more).json()
+    np.testing.assert_allclose(as_array(uploaded["grid"]), expected.agreement)
+    if region is None:
+        encoded = kinds.archive.encode(Query(id=body["id"])).to_dict()
+        again = kinds.client.post(f"images/{id}/agreement", json={"encoded": encoded}).json()
+        assert again == facts
+    drawn = kinds.client.post(f"images/{id}/agreement", json=body, params={"format": "png", "size": 64})
+    assert Pillow.open(io.BytesIO(drawn.content)).size == (64, 47)
+
+
+@pytest.mark.parametrize(
+    ("body", "sentence"),
+    [
+        ({}, "a query is empty"),
+        ({"text": "lung"}, "agreement is of one image with another"),
+        ({"id": "own", "texts": True}, "texts have no agreement map"),
+        ({"id": "own", "colour": 1}, "'colour' is no key of a search"),
+        ({"id": "0" * 32}, "there is no image"),
+    ],
+)
+def test_a_body_that_makes_no_sense_is_refused(kinds, body, sentence):
+    body = {name: kinds.ids["grey"] if value == "own" else value for name, value in body.items()}
+    response = kinds.client.post(f"images/{kinds.ids['wide']}/agreement", json=body)
+    assert response.status_code == 422 and sentence in response.json()["detail"]
 
 
 def test_an_image_that_is_given_agrees_too(kinds):

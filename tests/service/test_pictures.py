@@ -12,10 +12,8 @@ from medlike.imaging import Window, read, render_colour, scaled
 from .conftest import PEER
 from .dicoms import write_dicom, write_kinds
 
-KINDS = (
-    "signed", "monochrome1", "voi lut", "padded", "sigmoid", "palette", "colour", "frames", "grey", "wide", "float",
-)  # fmt: skip
-GREY = [kind for kind in KINDS if kind not in ("palette", "colour")]
+GREY = ("signed", "monochrome1", "voi lut", "padded", "sigmoid", "frames", "grey", "wide", "float")
+KINDS = (*GREY, "palette", "colour")
 
 
 def shown(response):

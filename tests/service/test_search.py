@@ -130,7 +130,8 @@ def test_an_encoded_query_is_ranked_again_without_its_image(client, filled):
     for body, query in (
         ({"rank": "exact"}, Query(image=files[0])), ({"codes": "trained"}, Query(image=files[0])),
         ({"like": ids[:2], "unlike": ids[5:6]}, Query(image=files[0], like=ids[:2], unlike=ids[5:6])),
-        ({"exclude_own_patient": True}, Query(image=files[0])), ({"text": "lesion"}, Query(image=files[0], text="lesion")),
+        ({"exclude_own_patient": True}, Query(image=files[0])),
+        ({"text": "lesion"}, Query(image=files[0], text="lesion")),
     ):  # fmt: skip
         settings = {name: value for name, value in body.items() if name in ("rank", "codes", "exclude_own_patient")}
         answer = client.post("search", json={"encoded": encoded, **body})
@@ -154,21 +155,26 @@ BOMB = '{"where": ' + '{"a": ' * 200_00 + "1" + "}" * 200_00 + "}"
         ("{", 422, "the body is no JSON"), ("[]", 422, "the body is []: send an object of JSON"),
         ('{"k": NaN, "id": "x"}', 422, "it holds NaN"), ('{"k": 1e999}', 422, "it holds a number beyond"),
         (BOMB, 422, "nested deeper than 32 levels"), (b"\xff\xfe", 422, "is no JSON"),
-        ('{"id": "\\ud800"}', 422, "half of a surrogate pair"), ("x" * 200_001, 413, "the body has more than 200000 bytes"),
-        ({}, 422, "a query is empty: give image="), ({"kk": 1}, 422, "'kk' is no key of a search: use id, text, region,"),
+        ('{"id": "\\ud800"}', 422, "half of a surrogate pair"),
+        ("x" * 200_001, 413, "the body has more than 200000 bytes"),
+        ({}, 422, "a query is empty: give image="),
+        ({"kk": 1}, 422, "'kk' is no key of a search: use id, text, region,"),
         ({"id": "x"}, 422, "there is no image 'x' in the archive"),
-        ({"id": "x", "k": 101}, 422, "k is 101: ask for at most 100 hits"), ({"id": "x", "k": 0}, 422, "k is 0: ask for 1"),
+        ({"id": "x", "k": 101}, 422, "k is 101: ask for at most 100 hits"),
+        ({"id": "x", "k": 0}, 422, "k is 0: ask for 1"),
         ({"id": "x", "k": True}, 422, "k is 'True': give a whole number"),
         ({"id": "x", "k": 10**39}, 422, "ask for at most 100 hits"),
         ({"id": "x", "others": 101}, 422, "ask for at most 2000 hits with those of their groups"),
         ({"id": "x", "k": 100, "others": 20, "group_by": "study"}, 422, "ask for at most 2000 hits"),
         ({"id": "x", "depth": 10001}, 422, "depth is 10001: give at most 10000 images"),
-        ({"id": "x", "generation": 1 << 63}, 422, "give a smaller number"), ({"id": "x", "generation": 99}, 422, "generation"),
+        ({"id": "x", "generation": 1 << 63}, 422, "give a smaller number"),
+        ({"id": "x", "generation": 99}, 422, "generation"),
         ({"id": "x", "region_weight": "1"}, 422, "region_weight is '1': give a number"),
         ({"id": "x", "where": [1]}, 422, "where is '[1]': give an object"),
         ({"id": "x", "where": {"nothing": 1}}, 422, "no image has the field nothing"),
         ({"id": "x", "rank": "best"}, 422, "rank is 'best': use one of"), ({"id": 3}, 422, "id is '3': give a text"),
-        ({"id": "x", "weights": {"words": "a"}}, 422, "weight"), ({"id": "x", "parts": ["all"]}, 422, "parts holds 'all'"),
+        ({"id": "x", "weights": {"words": "a"}}, 422, "weight"),
+        ({"id": "x", "parts": ["all"]}, 422, "parts holds 'all'"),
         ({"id": "x", "parts": [[]]}, 422, "parts holds '[]'"), ({"id": "x", "title": "t" * 1001}, 422, "at most 1000"),
         ({"id": "x", "like": [1]}, 422, "like is [1]"), ({"id": "x", "region": [1, 2]}, 422, "the region is [1, 2]"),
         ({"text": "a", "region": [0, 0, 1, 1]}, 422, "a region needs the image it is in"),
@@ -196,7 +202,8 @@ def test_uploads_that_cannot_be_searched_for_are_refused(client, filled, capfd):
     ):
         response = posted(client, body, uploads)
         assert response.status_code == status and detail in response.json()["detail"], response.text
-    for content, detail in ((b"no picture", "it is a text file"), (b"", "the file is empty"), (b"\x89PNG\r\n\x1a\n1", "")):
+    for content, detail in ((b"no picture", "it is a text file"), (b"", "the file is empty"),
+                            (b"\x89PNG\r\n\x1a\n1", "")):
         response = client.post("search", files=[("image", (JANE, content))])
         assert response.status_code == 422 and response.json()["error"] == "ImageError"
         assert detail in response.json()["detail"] and "Jane" not in response.text and "/proc" not in response.text

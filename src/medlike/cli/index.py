@@ -265,7 +265,7 @@ def _show(report: "AddReport", folder: str | None) -> None:
         say(fitted(report.fit))
     if report.relinked:
         sources = "1 source" if report.relinked == 1 else f"{report.relinked} sources"
-        say(f"{sources} found again: these images were stored without their link")
+        say(f"{sources} found again: the images had no link, or their files had moved")
     for column, (count, example) in report.dropped.items():
         values = "1 value" if count == 1 else f"{count} values"
         note(f"medlike: {values} of the column {column} not understood and left out, for example {example!r}")

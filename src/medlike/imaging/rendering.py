@@ -105,7 +105,7 @@ def lookup_table(image: Image, window: Window | None = None) -> tuple[int, np.nd
 
 
 def scaled(shown: np.ndarray, side: int) -> np.ndarray:
-    """Return a picture with a longer side of at most `side` pixels, each the mean of the area it covers.
+    """Return a picture with a longer side of at most `side` pixels, each the mean of the area it covers, within 1.
 
     Args:
         shown: uint8 [H, W] or [H, W, 3]; it is never enlarged.

@@ -27,6 +27,7 @@ from medlike.types import JsonObject
 FILE = "notes.sqlite"
 DAYS = 30  # how long a receipt with the code of an uploaded image is kept
 LARGEST = 2 << 20  # bytes of one receipt
+PATIENCE = 1.0  # seconds to wait for readers of deleted rows
 MOST_RECEIPTS = 10_000
 MOST_MARKED = 10_000  # queries with marks
 MOST_BYTES = 1 << 30  # of all receipts
@@ -254,7 +255,7 @@ class Notes(Database):
             if dropped:
                 connection.execute(f"PRAGMA user_version={_UNPURGED}")
         if self.number("PRAGMA user_version") == _UNPURGED:
-            purge(self)
+            purge(self, PATIENCE)
             self.query("PRAGMA user_version=0")
         return dropped
 

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 
-from medlike.archive.search.receipts import recalled
 from medlike.archive.viewer import Viewer
 from medlike.errors import QueryError
 from medlike.service.context import Target
@@ -41,8 +40,7 @@ def stored(of: Target, receipt: JsonObject) -> StoredReceipt:
         QueryError: It is no receipt of this archive, or names an image that is gone.
     """
     _require_receipt(of, receipt)
-    with of.archive.session() as session:
-        recalled(session, receipt)
+    of.archive.repeat(receipt, of.seeing(False))  # what cannot be repeated is not stored
     made = of.notes.store(receipt)
     # Asked after it is stored: an image that is erased meanwhile is noticed here or by `forget`.
     missing = gone(of.archive, named_images(receipt))

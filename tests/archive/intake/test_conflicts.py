@@ -173,3 +173,38 @@ def test_a_lost_link_of_a_known_file_comes_back(archive, pictures):
     archive._links.query("DELETE FROM links WHERE id = ?", (first,))
     report = archive.add(folder)
     assert (report.unchanged, report.relinked) == (2, 1) and archive.sources(archive.ids()) == sources
+
+
+@pytest.mark.parametrize("pixels", ["reference", "copy"])
+def test_a_file_that_has_moved_is_read_from_its_new_place(archive, scan, pictures, tmp_path, pixels):
+    folder = pictures(2)
+    scan("pictures/scan.dcm")
+    archive.add(folder, pixels=pixels)
+    sources, generation = archive.sources(archive.ids()), archive.generation
+    folder.rename(tmp_path / "moved")
+    report = archive.add(tmp_path / "moved", pixels=pixels)
+    assert archive.generation == generation and report.added == 0
+    moved = archive.sources(archive.ids())
+    if pixels == "copy":  # the archive needs no file
+        assert report.relinked == 0 and len(report.duplicates) == 3 and moved == sources
+        return
+    assert (report.unchanged, report.relinked, report.duplicates) == (3, 3, [])
+    assert {id: source["path"] for id, source in moved.items()} == {
+        id: source["path"].replace("/pictures/", "/moved/") for id, source in sources.items()
+    }
+    assert all(archive.image(id) is not None for id in archive.ids()) and archive.verify() == []
+    # Where the stored place still has a file, an equal one elsewhere is a duplicate.
+    (tmp_path / "moved" / "copies").mkdir()
+    for file in list((tmp_path / "moved").glob("*.png")):
+        (tmp_path / "moved" / "copies" / file.name).write_bytes(file.read_bytes())
+    assert len(archive.add(tmp_path / "moved" / "copies", pixels=pixels).duplicates) == 2
+
+
+def test_a_received_file_does_not_take_the_place_of_one_that_is_gone(archive, pictures):
+    folder = pictures(1)
+    archive.add(folder)
+    sources, (file,) = archive.sources(archive.ids()), list(folder.iterdir())
+    archive.receive(file.read_bytes())
+    file.unlink()
+    report = archive.drain()
+    assert report.relinked == 0 and len(report.duplicates) == 1 and archive.sources(archive.ids()) == sources

@@ -272,15 +272,23 @@ class Intake:
         elsewhere = stored is not None and stored != record.link.path
         equal = self._equal(live, record)
         if elsewhere and (equal or record.by_pixels):
-            self.report.duplicates.append((path, record.id))
+            here = record.link.path is not None and record.columns["kind"] == live.kind == "reference"
+            if here and stored is not None and not os.path.lexists(stored):
+                self._leave(record.id)
+                self._relink(record)  # the file has moved here
+            else:
+                self.report.duplicates.append((path, record.id))
             return True
         if equal:
             self._leave(record.id)
             if unlinked:
-                self._relinks[record.id] = record.link
-                self.report.relinked += 1
-                self._oldest = self._oldest or time.perf_counter()
+                self._relink(record)
         return equal
+
+    def _relink(self, record: Record) -> None:
+        self._relinks[record.id] = record.link
+        self.report.relinked += 1
+        self._oldest = self._oldest or time.perf_counter()
 
     def _equal(self, live: ImageRow, record: Record) -> bool:
         if live.kind == "reference" and record.columns["kind"] == "copy":

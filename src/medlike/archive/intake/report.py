@@ -30,7 +30,8 @@ class AddReport:
             other pixels.
         replacements: (path, path of the stored image or None, id) of each replaced image.
         fit: The fit that was made at the end, None if none was due.
-        relinked: Unchanged images whose source was unknown, as after a restore without links, and is stored again.
+        relinked: Unchanged images whose source was unknown, as after a restore without links, or has moved; the place
+            where they are now is stored.
     """
 
     added: int = 0

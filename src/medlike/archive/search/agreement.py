@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from medlike.archive.index.candidates import Candidates, Field, candidates
 from medlike.archive.search.encoded_query import EncodedQuery
@@ -21,12 +22,14 @@ from medlike.errors import QueryError, UnknownImage
 if TYPE_CHECKING:
     from medlike.archive.session import Session
 
+_ONE = "agreement is of one image with another: give the query an image or the id of a stored one"
+
 
 def agreement(session: "Session", query: Query, id: str, **settings: object) -> Hit:
     """Return a stored image as a hit of a query; `Archive.agreement` explains the arguments."""
     chosen = SearchSettings.of(**settings)
-    if query.images or (query.image is None and query.id is None):
-        raise QueryError("agreement is of one image with another: give the query an image or the id of a stored one")
+    if query.images or (query.image is None and query.id is None and query.encoded is None):
+        raise QueryError(_ONE)
     if not session.folder.bundle.local_bits:
         raise QueryError(
             f"bundle {session.folder.bundle.name} has no local codes, so no agreement of cells can be shown: "
@@ -40,6 +43,8 @@ def agreement(session: "Session", query: Query, id: str, **settings: object) -> 
     preload(session, [query])
     turned = chosen.orientations == ORIENTATIONS and chosen.region_turns == "encoded"
     encoded = encode_queries(session, [query], read_images(session, [query]), view, False, turned)[0].under(images.fit)
+    if encoded.members or encoded.in_words_only:
+        raise QueryError(_ONE)
     fields = [Field.of(part) for part in view.parts]
     positions = [field.allowed(part.positions(row.row)) for field, part in zip(fields, view.parts, strict=True)]
     template = region_template(session, images, view, encoded, chosen)
@@ -54,7 +59,7 @@ def agreement(session: "Session", query: Query, id: str, **settings: object) -> 
     return shown[0]
 
 
-def _whole(fields: Sequence[Field], positions: Sequence[np.ndarray], encoded: EncodedQuery) -> Candidates:
+def _whole(fields: Sequence[Field], positions: Sequence[NDArray[np.int64]], encoded: EncodedQuery) -> Candidates:
     parts = []
     for number, (field, chosen) in enumerate(zip(fields, positions, strict=True)):
         codes = np.ascontiguousarray(field.codes[chosen])

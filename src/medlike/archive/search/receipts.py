@@ -76,7 +76,7 @@ def recalled(session: "Session", stated: Mapping[str, Json]) -> tuple[SearchSett
         settings = {"region_distance": FORMER_DISTANCE, "region_turns": FORMER_TURNS, **stated["settings"]}
         chosen = replace(SearchSettings.of(**settings), generation=generation)
         encoded = EncodedQuery.of_facts(stated["query"])
-    except (KeyError, TypeError, ValueError) as error:
+    except (LookupError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise QueryError(f"this is no receipt of a search ({error}): give the `receipt` of a result") from None
     archive = stated.get("archive")
     if archive not in (None, session.loaded.archive_id):

@@ -3,7 +3,8 @@
 archive.json     format, id, bundle, text bundle, fit, keep_identifiers, shared
 store.sqlite     the truth
 pixels/          content-addressed decoded pixels, and previews
-private/         the id key, the link table, and spool/: received and acknowledged, not yet committed
+private/         the id key, the link table, and spool/: received and acknowledged, not yet committed; service/: what
+                 a service keeps, such as jobs, stored receipts, marks and its access log, which no backup holds
 index/           derived arrays, rebuilt from the store at any time
 writer.lock      names the writer while there is one
 
@@ -42,7 +43,7 @@ CONTENT = {
     FILE: False, "store.sqlite": False, "store.sqlite-wal": False, "store.sqlite-shm": False, "writer.lock": False,
     "pixels": True, "pixels/previews": True, "index": True, "spool": True, "spool/refused": True, "private": True,
     "private/key": False, "private/links.sqlite": False, "private/links.sqlite-wal": False,
-    "private/links.sqlite-shm": False, "private/spool": True, "private/spool/refused": True,
+    "private/links.sqlite-shm": False, "private/spool": True, "private/spool/refused": True, "private/service": True,
 }  # fmt: skip
 
 

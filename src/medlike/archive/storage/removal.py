@@ -131,14 +131,21 @@ def unshared(store: Store, pixels: Pixels, rows: Iterable[int]) -> list[Path]:
     return paths
 
 
-def purge(database: Database) -> None:
+def purge(database: Database, patience: float = PATIENCE) -> None:
     """Leave no deleted page in a database or its log: rebuild the file, then empty the log.
 
     secure_delete zeroes freed cells, but not the copies of them that page splits leave behind.
+
+    Args:
+        database: The database.
+        patience: Seconds to wait for readers that hold its log.
+
+    Raises:
+        ArchiveLocked: A reader holds it for longer.
     """
     with storage_errors(database.path):
         database.connection.execute("VACUUM")
-        if not log_emptied(database.connection, PATIENCE):
+        if not log_emptied(database.connection, patience):
             raise ArchiveLocked(
                 f"{database.path} is held by a reader: the images are removed, but pages of them stay in its log; "
                 "end the reader, and the next write finishes the erasure"
