@@ -153,7 +153,8 @@ def facets(where: Mapping[str, Json] | None, generation: int | None, most: int) 
     params = (*_filter(where), *as_of, ("most", str(most)))
     reply = yield from asked(Call("GET", "facets", params, repeatable=True))
     # The service states the filter in its longest form.
-    return replace(Facets.from_dict(reply.json()), where=SearchSettings(where=where).where)
+    plain = SearchSettings(where=where).where
+    return replace(Facets.from_dict(reply.json()), where=None if plain is None else dict(plain))
 
 
 def _filter(where: Mapping[str, Json] | None) -> tuple[tuple[str, str], ...]:
