@@ -7,7 +7,7 @@ from starlette.requests import ClientDisconnect
 
 from medlike import strict_json
 from medlike.errors import QueryError
-from medlike.service.problems import Problem
+from medlike.service.problems import Refusal
 from medlike.types import JsonObject
 
 
@@ -19,7 +19,7 @@ async def pieces(request: Request, limit: int) -> AsyncGenerator[bytes, None]:
         limit: The most bytes that it may have.
 
     Raises:
-        Problem: It is longer, or its sender has gone.
+        Refusal: It is longer, or its sender has gone.
     """
     require_declared(request, limit)
     size = 0
@@ -30,7 +30,7 @@ async def pieces(request: Request, limit: int) -> AsyncGenerator[bytes, None]:
                 raise too_large(limit)
             yield piece
     except ClientDisconnect:
-        raise Problem(400, "the body ended before its declared end: send it again") from None
+        raise Refusal(400, "the body ended before its declared end: send it again") from None
 
 
 async def json_object(request: Request, limit: int) -> JsonObject:
@@ -41,7 +41,7 @@ async def json_object(request: Request, limit: int) -> JsonObject:
         limit: The most bytes that it may have.
 
     Raises:
-        Problem: It is longer, or its sender has gone.
+        Refusal: It is longer, or its sender has gone.
         QueryError: It is no object of JSON.
     """
     return parsed("the body", await read_body(request, limit))
@@ -55,21 +55,21 @@ async def read_body(request: Request, limit: int) -> bytes:
         limit: The most bytes that it may have.
 
     Raises:
-        Problem: It is longer, or its sender has gone.
+        Refusal: It is longer, or its sender has gone.
     """
     return b"".join([piece async for piece in pieces(request, limit)])
 
 
 def require_declared(request: Request, limit: int) -> None:
-    """Raise Problem 413 if a request says that its body is longer than a limit in bytes."""
+    """Raise Refusal 413 if a request says that its body is longer than a limit in bytes."""
     declared = request.headers.get("content-length", "")
     if declared.isdecimal() and int(declared) > limit:
         raise too_large(limit)
 
 
-def too_large(limit: int) -> Problem:
+def too_large(limit: int) -> Refusal:
     """Return the error of a body that is longer than a limit in bytes."""
-    return Problem(413, f"the body has more than {limit} bytes: send less at once", {"connection": "close"})
+    return Refusal(413, f"the body has more than {limit} bytes: send less at once", {"connection": "close"})
 
 
 def parsed(name: str, text: bytes | str) -> JsonObject:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from starlette.datastructures import Headers
 
 from medlike.service.limits import Limits
-from medlike.service.problems import Problem
+from medlike.service.problems import Refusal
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -28,7 +28,7 @@ class Bounds:
             await self.app(scope, receive, send)
             return
         if self._requests >= self.limits.requests:
-            raise Problem(503, f"this process holds {self.limits.requests} requests: try again in a second")
+            raise Refusal(503, f"this process holds {self.limits.requests} requests: try again in a second")
         body = BoundedBody(receive, self._largest(scope), self.limits.body_seconds)
         body.require(Headers(scope=scope).get("content-length"))
         begun = False
@@ -56,10 +56,10 @@ class Bounds:
         limits = self.limits
         address = len(scope.get("raw_path", b"")) + len(scope["query_string"])
         if address > limits.address:
-            raise Problem(414, f"the address has {address} bytes, at most {limits.address} are accepted: shorten it")
+            raise Refusal(414, f"the address has {address} bytes, at most {limits.address} are accepted: shorten it")
         head = sum(len(name) + len(value) for name, value in scope["headers"])
         if head > limits.head:
-            raise Problem(431, f"the headers have {head} bytes, at most {limits.head} are accepted: send fewer")
+            raise Refusal(431, f"the headers have {head} bytes, at most {limits.head} are accepted: send fewer")
         kind = Headers(scope=scope).get("content-type", "").partition(";")[0].strip().lower()
         return limits.json if kind == "application/json" else limits.body
 
@@ -74,15 +74,15 @@ class BoundedBody:
     def __init__(self, receive: "Receive", most: int, seconds: float) -> None:
         self._receive, self._most, self._seconds = receive, most, seconds
         self._left, self._size, self._renewed, self._ended = seconds, 0, 0, False
-        self.refusal: Problem | None = None
+        self.refusal: Refusal | None = None
 
     def require(self, length: str | None) -> None:
-        """Raise Problem if a body that says its length is too long."""
+        """Raise Refusal if a body that says its length is too long."""
         if length is not None and length.isdecimal() and int(length) > self._most:
             raise self._too_large(int(length))
 
     async def receive(self) -> "Message":
-        """Return the next part of the body. Raises Problem if it is too much or too late."""
+        """Return the next part of the body. Raises Refusal if it is too much or too late."""
         if self.refusal is not None:
             raise self.refusal
         if self._ended:
@@ -93,7 +93,7 @@ class BoundedBody:
                 message = await self._receive()
         except TimeoutError:
             detail = f"the body did not arrive within {self._seconds:g} s for each megabyte: send it faster"
-            self.refusal = Problem(408, detail)
+            self.refusal = Refusal(408, detail)
             raise self.refusal from None
         self._left -= time.monotonic() - began
         self._size += len(message.get("body", b""))
@@ -105,5 +105,5 @@ class BoundedBody:
             self._left, self._renewed = self._seconds, self._size
         return message
 
-    def _too_large(self, size: int) -> Problem:
-        return Problem(413, f"the body has {size} bytes or more, at most {self._most} are accepted: send less")
+    def _too_large(self, size: int) -> Refusal:
+        return Refusal(413, f"the body has {size} bytes or more, at most {self._most} are accepted: send less")

@@ -10,7 +10,7 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from medlike import __version__
-from medlike.service.problems import Problem
+from medlike.service.problems import Refusal
 
 Endpoint = TypeVar("Endpoint", bound=Callable[..., Response])
 _RANGE = re.compile(r"\s*bytes\s*=\s*(?:(\d{1,18})\s*-\s*(\d{1,18})?|-\s*(\d{1,18}))\s*", re.IGNORECASE)
@@ -92,7 +92,7 @@ def byte_range(request: Request, size: int, tag: str) -> slice | None:
         tag: The strong ETag; with another one in If-Range all bytes are meant.
 
     Raises:
-        Problem: The range lies outside, is none, or there are several.
+        Refusal: The range lies outside, is none, or there are several.
     """
     given = request.headers.get("range")
     if given is None or not given.strip().lower().startswith("bytes"):
@@ -102,7 +102,7 @@ def byte_range(request: Request, size: int, tag: str) -> slice | None:
     match = _RANGE.fullmatch(given)
     if match is None:
         detail = f"range {given[:80]!r} is not one range of bytes: ask for one, such as bytes=0-65535"
-        raise Problem(416, detail, {"content-range": f"bytes */{size}"})
+        raise Refusal(416, detail, {"content-range": f"bytes */{size}"})
     first, last, final = (None if text is None else int(text) for text in match.groups())
     if first is None:
         start, stop = max(0, size - int(final or 0)), size
@@ -110,5 +110,5 @@ def byte_range(request: Request, size: int, tag: str) -> slice | None:
         start, stop = first, size if last is None else min(last + 1, size)
     if start >= stop:
         detail = f"range {given[:80]!r} lies outside of the {size} bytes: ask for one from 0 to {size - 1}"
-        raise Problem(416, detail, {"content-range": f"bytes */{size}"})
+        raise Refusal(416, detail, {"content-range": f"bytes */{size}"})
     return slice(start, stop)

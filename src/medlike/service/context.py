@@ -16,7 +16,7 @@ from medlike.service.audit import Audited, log_of
 from medlike.service.collections import Collection, Collections, Role
 from medlike.service.limits import Limits
 from medlike.service.notes import Notes
-from medlike.service.problems import Problem
+from medlike.service.problems import Refusal
 from medlike.service.requests import request_id
 from medlike.service.thumbnails import Thumbnails
 
@@ -131,11 +131,11 @@ class Target:
             sources: True if the request asks for sources.
 
         Raises:
-            Problem: The sender may not see sources.
+            Refusal: The sender may not see sources.
         """
         if self.role != "owner":
             if sources:
-                raise Problem(403, "sources are shown only to the owner of the archive: leave `sources` out")
+                raise Refusal(403, "sources are shown only to the owner of the archive: leave `sources` out")
             return Peer()
         return Audited(log_of(self.archive.path), self.request_id, self.role) if sources else Unsourced()
 
@@ -174,10 +174,10 @@ async def owner_only(of: OfArchive) -> Target:
     """Return the archive that a request means, if the owner of the archives sends it.
 
     Raises:
-        Problem: Another service sends it.
+        Refusal: Another service sends it.
     """
     if of.role != "owner":
-        raise Problem(403, "only the owner may do this: send the token that the service printed at its start")
+        raise Refusal(403, "only the owner may do this: send the token that the service printed at its start")
     return of
 
 

@@ -19,7 +19,7 @@ PROBLEM: JsonObject = {
 }
 _REFUSED: JsonObject = {
     "description": "The request is refused, or it failed.",
-    "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}},
+    "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Refusal"}}},
 }
 #: What FastAPI adds for requests that it finds invalid; here they are problems like all others.
 _REPLACED = ("HTTPValidationError", "ValidationError")
@@ -47,7 +47,7 @@ def _completed(document: JsonObject, open_paths: tuple[str, ...]) -> JsonObject:
     schemas = components.setdefault("schemas", {})
     for name in _REPLACED:
         schemas.pop(name, None)
-    schemas["Problem"] = PROBLEM
+    schemas["Refusal"] = PROBLEM
     components["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
     for path, item in document["paths"].items():
         for operation in item.values():

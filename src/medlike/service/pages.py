@@ -8,7 +8,7 @@ from starlette.responses import RedirectResponse, Response
 
 from medlike import __version__
 from medlike.service.context import role_of, service_of
-from medlike.service.problems import Problem
+from medlike.service.problems import Refusal
 
 router = APIRouter(include_in_schema=False)
 POLICY = (
@@ -20,7 +20,7 @@ POLICY = (
 def home(request: Request) -> Response:
     """Show what the service is and which archives it holds."""
     if role_of(request) != "owner":
-        raise Problem(403, "pages are for the owner of the archives")
+        raise Refusal(403, "pages are for the owner of the archives")
     held = [
         {"name": each.name, "images": len(archive)}
         for each, archive in service_of(request).collections.visible("owner")

@@ -48,7 +48,7 @@ TITLES = {
 }
 
 
-class Problem(Exception):
+class Refusal(Exception):
     """An answer that is an error, raised by a route.
 
     Attributes:
@@ -104,7 +104,7 @@ def of_error(error: Exception, request_id: str) -> Response:
         error: The exception.
         request_id: The id of the request.
     """
-    if isinstance(error, Problem):
+    if isinstance(error, Refusal):
         return problem(error.status, error.detail, request_id, headers=error.headers)
     for kind, status, title in STATUSES:
         if isinstance(error, kind):

@@ -15,7 +15,7 @@ from medlike.archive.search.query import MOST_IMAGES
 from medlike.errors import QueryError
 from medlike.service.bodies import parsed, require_declared, too_large
 from medlike.service.limits import Limits
-from medlike.service.problems import Problem
+from medlike.service.problems import Refusal
 from medlike.types import JsonObject
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ async def uploaded(request: Request, limits: Limits) -> AsyncIterator[tuple[Json
         limits: What is read at most.
 
     Raises:
-        Problem: The body cannot be read, or is too large.
+        Refusal: The body cannot be read, or is too large.
         QueryError: It has other fields, or none of an image.
     """
     require_declared(request, limits.body)
@@ -57,10 +57,10 @@ async def uploaded(request: Request, limits: Limits) -> AsyncIterator[tuple[Json
             max_files=2 * MOST_IMAGES, max_fields=8, max_part_size=limits.json
         )
     except ClientDisconnect:
-        raise Problem(400, "the request ended before its body was complete: send it again") from None
+        raise Refusal(400, "the request ended before its body was complete: send it again") from None
     except HTTPException as error:
         detail = f"the multipart body cannot be read ({str(error.detail).rstrip('.')}): send a field request and images"
-        raise Problem(400, detail) from None
+        raise Refusal(400, detail) from None
     try:
         stated_search = await _request_field(form, limits)
         yield stated_search, [_path(file) for file in form.getlist("image")]

@@ -35,7 +35,7 @@ REFERENCE = 2400
 
 
 @dataclass(frozen=True)
-class Collection:
+class TrainingCollection:
     """What a bundle is made from: everything, its split, the classes, and which collection is the headline's.
 
     cache: folder of prepared pictures. left_out: images of sources that took no part in anything, to be told from
@@ -54,7 +54,7 @@ def finish_bundle(
     network: Network,
     train: Material,
     outputs: Mapping[str, F32],
-    collection: Collection,
+    collection: TrainingCollection,
     out: str | Path,
     *,
     name: str,
@@ -117,7 +117,7 @@ def finish_bundle(
 
 
 def outlier_part(
-    bundle: Bundle, train: Material, collection: Collection, seed: int, say: Progress[str] = lambda line: None
+    bundle: Bundle, train: Material, collection: TrainingCollection, seed: int, say: Progress[str] = lambda line: None
 ) -> tuple[dict[str, Array], JsonObject | None]:
     """Return arrays and facts of the outlier score, none where the calibration part has too few units.
 

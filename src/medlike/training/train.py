@@ -25,7 +25,7 @@ from medlike.training.decoding import DeepMaps, fit_decoder
 from medlike.training.derived import calibrating_split, derived_settings, describe, label_numbers
 from medlike.training.duration import about, duration, gain_of, timed_costs
 from medlike.training.feed import FrozenFeed, PictureFeed, computes_in, grey_batch, has_bfloat16, served_outputs
-from medlike.training.finish import Collection, finish_bundle
+from medlike.training.finish import TrainingCollection, finish_bundle
 from medlike.training.loop import CHECKPOINT, VALIDATION_GALLERY, Trained, fit
 from medlike.training.maps import Maps, stem_maps
 from medlike.training.material import Material, classes_of, find_split, material, training_part, unit_count
@@ -64,7 +64,7 @@ class PreparedRun:
     validation: Material
     feed: FrozenFeed | PictureFeed
     validation_feed: FrozenFeed | PictureFeed
-    collection: Collection
+    collection: TrainingCollection
     stem: StemWeights
     plan: TrainingPlan
     regional: RegionalNetwork | None = None
@@ -231,7 +231,7 @@ def prepare_run(
             feeds.append(PictureFeed(network, part.pictures, recipe, device, plan.precision))
     if device.type == "cuda":
         whole.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch types have it not
-    collection = Collection(everything, split, classes, headline_of, cache, left_out)
+    collection = TrainingCollection(everything, split, classes, headline_of, cache, left_out)
     return PreparedRun(network, recipe, train, validation, feeds[0], feeds[1], collection, stem, plan, regional)
 
 

@@ -5,7 +5,7 @@ from starlette.responses import Response
 
 from medlike.service.answers import answer
 from medlike.service.context import service_of
-from medlike.service.problems import Problem
+from medlike.service.problems import Refusal
 
 router = APIRouter(tags=["health"])
 
@@ -23,5 +23,5 @@ def ready(request: Request) -> Response:
         try:
             _ = archive.generation
         except Exception:
-            raise Problem(503, f"archive {each.name} cannot be read: run `medlike verify`") from None
+            raise Refusal(503, f"archive {each.name} cannot be read: run `medlike verify`") from None
     return answer({"status": "ready"})

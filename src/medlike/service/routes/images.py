@@ -10,7 +10,7 @@ from medlike.service.answers import answer
 from medlike.service.conditional import cached, entity_tag, readable, unchanged
 from medlike.service.context import OfArchive
 from medlike.service.parameters import OfWhere, known_parameters
-from medlike.service.problems import Problem
+from medlike.service.problems import Refusal
 from medlike.types import JsonObject
 
 router = APIRouter(tags=["images"], dependencies=[Depends(known_parameters)])
@@ -82,7 +82,7 @@ def images(
     """List stored images page by page; the header Link has the addresses of the next and the previous page."""
     most = of.service.limits.page
     if limit > most:
-        raise Problem(422, f"limit is {limit}: a page has at most {most} images; follow the header Link for more")
+        raise Refusal(422, f"limit is {limit}: a page has at most {most} images; follow the header Link for more")
     listing = of.archive.browse(where, limit, offset, prefix=ids, viewer=of.seeing(sources))
     links = []
     if offset + limit < listing.total:

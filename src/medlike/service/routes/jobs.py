@@ -18,7 +18,7 @@ from medlike.service.bodies import json_object
 from medlike.service.context import OwnArchive, Target
 from medlike.service.jobs import ENDED, FOLDER, Job, Kind, Queue, State, queue_of
 from medlike.service.parameters import known_parameters
-from medlike.service.problems import Problem
+from medlike.service.problems import Refusal
 from medlike.service.wake import wake
 from medlike.types import JsonObject
 
@@ -104,7 +104,7 @@ def _hand_over(of: Target, passphrase: str) -> str:
     except ValueError:
         raise QueryError("the passphrase is too long: give one of at most 1000 characters") from None
     if not listens:
-        raise Problem(503, "the writer of this archive cannot take a passphrase now: try again")
+        raise Refusal(503, "the writer of this archive cannot take a passphrase now: try again")
     return name
 
 
@@ -142,7 +142,7 @@ def cancel(of: OwnArchive, id: int) -> Response:
     """Cancel a job; one that runs ends after the group of images at hand, and what is committed stays."""
     queue = queue_of(of.archive.path)
     if (job := _known(queue, id)).state in ENDED:
-        raise Problem(409, f"job {id} is {job.state}: only a job that waits or runs can be cancelled")
+        raise Refusal(409, f"job {id} is {job.state}: only a job that waits or runs can be cancelled")
     cancelled = queue.cancel(id)
     assert cancelled is not None
     return answer(cancelled.to_dict(), 202)
@@ -191,7 +191,7 @@ async def _events(queue: Queue, id: int, seen: int, stopping: Event) -> AsyncGen
 def _known(queue: Queue, id: int) -> Job:
     job = queue.job(id) if abs(id) < 2**63 else None
     if job is None:
-        raise Problem(404, f"there is no job {id}: GET jobs lists them")
+        raise Refusal(404, f"there is no job {id}: GET jobs lists them")
     return job
 
 

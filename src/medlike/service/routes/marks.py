@@ -11,7 +11,7 @@ from medlike.service.bodies import parsed, read_body
 from medlike.service.context import OwnArchive, Target, in_search_thread
 from medlike.service.notes import Mark, NoteUnknown, gone
 from medlike.service.parameters import known_parameters
-from medlike.service.problems import Problem
+from medlike.service.problems import Refusal
 from medlike.types import JsonObject
 
 router = APIRouter(tags=["marks"], dependencies=[Depends(known_parameters)])
@@ -79,6 +79,6 @@ def unmark(query: OfQuery, image: OfImage, of: OwnArchive) -> Response:
 def _require_known(of: Target, query: str, image: str) -> None:
     missing = gone(of.archive, {query, image})
     if image in missing:
-        raise Problem(404, f"there is no image {image} in the archive: take an id from a search")
+        raise Refusal(404, f"there is no image {image} in the archive: take an id from a search")
     if query in missing:
         of.notes.receipt(query)

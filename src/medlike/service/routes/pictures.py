@@ -18,7 +18,7 @@ from medlike.service.compression import coding, encoded
 from medlike.service.conditional import byte_range, cached, entity_tag, readable, unchanged
 from medlike.service.context import OfArchive, Target
 from medlike.service.parameters import known_parameters
-from medlike.service.problems import Problem
+from medlike.service.problems import Refusal
 from medlike.service.routes.images import ImageId, described
 from medlike.types import JsonObject, Picture
 
@@ -257,17 +257,17 @@ def _image(of: Target, id: str, frame: int | None) -> "Image":
     return image
 
 
-def _gone(of: Target, id: str, frame: int | None) -> Problem:
+def _gone(of: Target, id: str, frame: int | None) -> Refusal:
     """Return the answer for pixels that are gone; no path is in it, which may name somebody."""
     facts = of.archive.facts(id, viewer=of.seeing(False))
     if frame not in (None, facts.frame):
-        return Problem(410, (
+        return Refusal(410, (
             f"frame {frame} of the file of {id} is not stored, and the file cannot be read: index it with all its "
             f"frames, or ask for frame {facts.frame}"
         ))  # fmt: skip
     if facts.pixels == "copy":
-        return Problem(410, f"the stored pixels of {id} are missing: restore them from a backup, see `medlike verify`")
-    return Problem(410, (
+        return Refusal(410, f"the stored pixels of {id} are missing: restore them from a backup, see `medlike verify`")
+    return Refusal(410, (
         f"the file that {id} was added from has been moved, changed or deleted: put it back, or index it at its new "
         "place with `medlike index`; its thumbnail and picture are kept"
     ))  # fmt: skip
@@ -277,7 +277,7 @@ def _gone(of: Target, id: str, frame: int | None) -> Problem:
 def _turn(of: Target) -> Iterator[None]:
     """Draw only so many pictures at once: each takes memory for its pixels."""
     if not of.service.renderings.acquire(timeout=PATIENCE):
-        raise Problem(503, f"{of.service.limits.renderings} pictures have been drawn for {PATIENCE:.0f} s: try again")
+        raise Refusal(503, f"{of.service.limits.renderings} pictures have been drawn for {PATIENCE:.0f} s: try again")
     try:
         yield
     finally:

@@ -14,7 +14,7 @@ from medlike.service.bodies import json_object
 from medlike.service.context import OwnArchive, Target
 from medlike.service.jobs import FOLDER, queue_of
 from medlike.service.parameters import known_parameters
-from medlike.service.problems import Problem
+from medlike.service.problems import Refusal
 from medlike.service.wake import wake
 from medlike.types import Json, JsonObject
 
@@ -76,10 +76,10 @@ async def delete(
 ) -> Response:
     """Remove an image, and wait until it is done."""
     if not _ID.fullmatch(id):
-        raise Problem(404, f"there is no image {id!r:.60}: an id has 32 hex digits")
+        raise Refusal(404, f"there is no image {id!r:.60}: an id has 32 hex digits")
     report = await _removed(of, [id], erase)
     if report is not None and report["unknown"]:
-        raise Problem(404, f"there is no image {id} in the archive: take an id from a search")
+        raise Refusal(404, f"there is no image {id} in the archive: take an id from a search")
     return _answer(report)
 
 
@@ -120,7 +120,7 @@ async def _removed(of: Target, ids: list[str], erase: bool) -> JsonObject | None
         if removal is None:
             return None
         if removal.error is not None:
-            raise Problem(_STATUSES.get(removal.error["error"], 500), removal.error["detail"])
+            raise Refusal(_STATUSES.get(removal.error["error"], 500), removal.error["detail"])
         if removal.done:
             return removal.report
         await anyio.sleep(look)

@@ -22,7 +22,7 @@ from medlike.service.bodies import parsed, pieces
 from medlike.service.context import OwnArchive
 from medlike.service.jobs import FOLDER
 from medlike.service.parameters import known_parameters
-from medlike.service.problems import Problem
+from medlike.service.problems import Refusal
 from medlike.service.wake import wake
 from medlike.types import JsonObject
 
@@ -122,7 +122,7 @@ async def ticket(
         try:
             state = await run_in_threadpool(of.archive.status, ticket)
         except InputError as error:
-            raise Problem(404, str(error)) from None
+            raise Refusal(404, str(error)) from None
         left = until - anyio.current_time()
         if state.state != "received" or left <= 0 or of.service.stopping.is_set():
             break
@@ -166,7 +166,7 @@ async def _form(request: Request, limit: int, stack: ExitStack) -> tuple[Files, 
         with disk_errors(Path(tempfile.gettempdir()) / "upload"):
             form = await parser.parse()
     except (MultiPartException, KeyError, ValueError) as error:
-        raise Problem(400, f"the form cannot be read ({getattr(error, 'message', error)}): send it again") from None
+        raise Refusal(400, f"the form cannot be read ({getattr(error, 'message', error)}): send it again") from None
     facts: JsonObject = {}
     files: Files = []
     for value in form.values():
