@@ -3,7 +3,7 @@
     python tests/service/soak.py --minutes 10
 
 Two search, by id and with an image. One uploads files and waits until they are found, one removes the oldest uploads,
-so that the archive stays as large as it is. One pages through the images and views them. Every answer must be a good one.
+so that the archive stays as large as it is. One pages through the images and views them. Every answer must be good.
 Memory is that of all processes, shared pages counted once. It counts as flat if its median over the last third of the
 time lies within 5 % of that over the middle third. Exit code 1: an error, or memory that grows.
 """
