@@ -100,11 +100,12 @@ def bench(quick: bool = False, images: int | None = None, tell: Callable[[str], 
 
 
 def _make(folder: Path, number: int) -> None:
-    """Write the drawn archive, which names a bundle that is here, so that images can be added to it."""
+    """Write the drawn archive, fitted as one of its size is, of a bundle that is here, so that images can be added."""
     facts = BundleFacts.of(Bundle.load(BUNDLE))
     content = np.random.default_rng(6).integers(-127, 128, (number, facts.content_dim), dtype=np.int8)
-    with populated(folder, codes("clustered", number, facts.bits), ["a"] * number, content=content, facts=facts):
-        pass
+    drawn = codes("clustered", number, facts.bits)
+    with populated(folder, drawn, ["a"] * number, content=content, facts=facts) as made:
+        made.archive.fit()  # else the first upload would do it
 
 
 def _search(id: str) -> Call:

@@ -47,6 +47,7 @@ def serving(*arguments: str) -> Iterator[Service]:
 
 
 _BARE = """
+import socket
 import sys
 from pathlib import Path
 import uvicorn
@@ -57,8 +58,10 @@ app = FastAPI()
 async def bare(request: Request) -> Response:
     await request.json()
     return Response(payload, media_type="application/json")
-config = uvicorn.Config(app, port=0, log_level="error", access_log=False)
-sock = config.bind_socket()
+# Of this protocol by name: only then does asyncio send small answers at once.
+sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+sock.bind(("127.0.0.1", 0))
+config = uvicorn.Config(app, log_level="error", access_log=False)
 print(f"http://127.0.0.1:{sock.getsockname()[1]}/?token=none", flush=True)
 uvicorn.Server(config).run(sockets=[sock])
 """
