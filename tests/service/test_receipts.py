@@ -73,7 +73,7 @@ def test_a_receipt_repeats_also_after_a_restart(served, filled):
     assert kept["expires"] is None
     archive.remove(ids[-1])
     with TestClient(create_app(Collections([Collection("first", archive.path)]), Access(OWNER)),
-                    base_url="http://127.0.0.1/api/v1/", headers=as_owner()) as again:  # fmt: skip
+                    base_url="http://127.0.0.1:8000/api/v1/", headers=as_owner()) as again:  # fmt: skip
         repeated = again.get(f"receipts/{made.json()['id']}")
         shown = [(hit["id"], hit["distance"], hit["similarity"]) for hit in hits(repeated)]
         assert shown == [(hit["id"], hit["distance"], hit["similarity"]) for hit in hits(first)]
@@ -145,7 +145,7 @@ def test_marks_are_what_a_search_takes_and_persist(served, filled):
     assert listed["total"] == 2 and {"query": ids[0], "like": 1, "unlike": 2} in listed["queries"]
     assert len(served.get("marks", params={"limit": 1, "offset": 1}).json()["queries"]) == 1
     app = create_app(Collections([Collection("first", archive.path)]), Access(OWNER))
-    with TestClient(app, base_url="http://127.0.0.1/api/v1/", headers=as_owner()) as again:
+    with TestClient(app, base_url="http://127.0.0.1:8000/api/v1/", headers=as_owner()) as again:
         assert again.get(f"marks/{ids[0]}").json() == marks
     assert served.delete(f"marks/{ids[0]}/{ids[1]}").status_code == 204
     assert served.delete(f"marks/{ids[0]}/{ids[1]}").status_code == 404
