@@ -102,10 +102,16 @@ def serving_cases(work: Path) -> Cases:
     return [("serve", ["--archive", str(work / "a"), "--port", "0", "--workers", "1"])]
 
 
+def loopback_cases() -> Cases:
+    """(command, its arguments) of those that talk to a service of their own."""
+    return [("bench service", ["--quick", "--images", "1000"])]
+
+
 def measuring_cases() -> Cases:
     """Every bench, by the program and, where it has fewer images, the smallest number of them."""
     few = {"encode": 8, "ingest": 8, "startup": 8}
-    benches = [name for name in names() if name.startswith("bench ") and name != "bench train"]
+    apart = {"bench train", *(name for name, _ in loopback_cases())}
+    benches = [name for name in names() if name.startswith("bench ") and name not in apart]
     return [(name, ["--quick", "--images", str(few.get(name.removeprefix("bench "), 1000))]) for name in benches]
 
 
@@ -179,7 +185,7 @@ def data(write_phantoms, tmp_path_factory):
 
 def test_every_command_has_a_case(tmp_path):
     cases = [*quick_cases(tmp_path, "b", "d"), *serving_cases(tmp_path), *measuring_cases()]
-    cases += training_cases(tmp_path, "b", "d", "e")
+    cases += [*loopback_cases(), *training_cases(tmp_path, "b", "d", "e")]
     assert {name for name, _ in cases} == set(names())
     assert not any("--help" in words for _, words in cases)
 
@@ -217,6 +223,16 @@ def test_nothing_that_trains_or_measures_opens_a_socket_to_a_network(tmp_path, t
     finally:
         for process in running.values():
             process.kill()
+
+
+@pytest.mark.slow
+def test_what_measures_the_service_stays_on_this_machine(tmp_path):
+    running = started(tmp_path, as_program(loopback_cases()), tmp_path, loopback=True)
+    out, err = running.communicate(timeout=1800)
+    assert [json.loads(line)[1] for line in out.splitlines()] == [0], out + err
+    trace = (tmp_path / "trace").read_text()
+    assert set(re.findall(r'inet_addr\("([0-9.]+)"\)', trace)) == {"127.0.0.1"}
+    assert set(re.findall(r"sin6_addr=(.*?)}", trace)) <= {'inet_pton(AF_INET6, "::1", &sin6_addr)'}
 
 
 @pytest.mark.slow
