@@ -209,7 +209,7 @@ class Writer:
         reason = self.archive.fit_due() if images >= self._enough else None
         if reason is None:
             return None
-        self._enough = int(GROWN * images)
+        self._enough = 1 + int(GROWN * images)
         self.queue.submit("fit", {job_kinds.DUE: reason})
         return self.queue.begin()
 
