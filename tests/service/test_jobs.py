@@ -9,7 +9,8 @@ import pytest
 from PIL import Image
 
 from medlike import Archive
-from medlike.archive.intake import ingest
+from medlike.archive.intake import fitting, ingest
+from medlike.service import writer as writers
 from medlike.service.jobs import queue_of
 from medlike.service.routes import jobs as routes
 from medlike.service.wake import wake
@@ -90,6 +91,35 @@ def test_every_kind_ends_with_its_report(served, archive, writer, folder, kind):
     assert job["state"] == "done" and job["error"] is None
     assert kind != "verify" or job["report"] == {"problems": []}
     assert kind != "fit" or job["report"]["bits"] == 16
+
+
+def test_what_was_received_is_there_before_the_fit_that_it_makes_due(served, archive, writer, folder, monkeypatch):
+    monkeypatch.setattr(fitting, "FIRST_IMAGES", 12)
+    monkeypatch.setattr(fitting, "FIRST_UNITS", 12)
+    for path in sorted(folder.iterdir()):
+        served.post("images", content=path.read_bytes())
+    assert writer.write() and len(archive) == 12
+    assert archive.fit_due() == "first" and served.get("jobs").json()["total"] == 0
+    assert writer.work()
+    job = served.get("jobs/1").json()
+    assert (job["kind"], job["arguments"], job["state"]) == ("fit", {"due": "first"}, "done")
+    assert job["report"]["images"] == 12 and job["report"]["reason"] == "first"
+    assert archive.fit_due() is None and not writer.step()
+
+
+def test_a_fit_that_comes_to_nothing_is_not_tried_again_at_once(served, archive, writer, folder, monkeypatch):
+    monkeypatch.setattr(fitting, "FIRST_IMAGES", 1)
+    monkeypatch.setattr(fitting, "FIRST_UNITS", 1)
+    monkeypatch.setattr(writers, "FITTED", 0.0)
+    first, second, *_ = sorted(folder.iterdir())
+    served.post("images", content=first.read_bytes())
+    assert writer.step()
+    [remark] = served.get("jobs/1").json()["report"]["remarks"]
+    assert "codes were not fitted" in remark
+    served.post("images", content=first.read_bytes())
+    assert writer.step() and served.get("jobs").json()["total"] == 1
+    served.post("images", content=second.read_bytes())
+    assert writer.step() and served.get("jobs").json()["total"] == 2
 
 
 def test_a_backup_takes_its_passphrase_from_memory(served, archive, writer, folder, tmp_path):

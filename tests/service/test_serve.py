@@ -13,6 +13,7 @@ import httpx
 import pytest
 
 from medlike import Archive, samples
+from medlike.service.supervisor import MEMORY
 
 from .processes import SECONDS, children, serving, started, watched
 
@@ -113,6 +114,12 @@ def test_a_huge_body_is_refused_without_being_read_into_memory(service):
             assert connection.recv(100).split()[1] == b"413"
     # What searches need may be loaded meanwhile.
     assert most() - before < 50_000
+
+
+def test_freed_memory_is_kept_unless_the_user_says_otherwise(service):
+    [worker] = service.workers()
+    variables = Path(f"/proc/{worker}/environ").read_text().split("\0")
+    assert {f"{name}={os.environ.get(name, value)}" for name, value in MEMORY.items()} <= set(variables)
 
 
 def test_processes_that_are_killed_are_started_again_and_nothing_is_lost(archive):

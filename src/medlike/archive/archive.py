@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Literal, ParamSpec, TypeVar, Unpack
 
 from medlike.archive.index.checks import IndexDamaged
-from medlike.archive.intake import switching
+from medlike.archive.intake import fitting, switching
 from medlike.archive.intake.conflicts import OnConflict
 from medlike.archive.intake.drain import ticket_status
 from medlike.archive.intake.report import AddReport
@@ -313,6 +313,13 @@ class Archive:
     def waiting(self) -> int:
         """Return how many received files wait to be committed."""
         return len(sidecars(self._spool.folder))
+
+    def fit_due(self) -> str | None:
+        """Return why the next write with `fit="auto"` fits codes: "first", "growth" or "erasure"; None if it does not.
+
+        A program that must not keep others waiting drains with `fit="never"`, and later with `limit=0` to fit alone.
+        """
+        return fitting.due(self._store, self._folder)
 
     def status(self, ticket: str) -> "Ticket":
         """Return the state of a received file: received, indexed (with its image ids), or refused (with a reason).

@@ -35,9 +35,10 @@ from medlike.service.routes import (
 )
 
 PREFIX = "/api/v1"
+# In the order of their use: a request is compared with one route after another.
 ROUTERS = (
-    archives.router, health.router, search.router, facets.router, receipts.router, marks.router, images.router,
-    pictures.router, agreement.router, uploads.router, removals.router, jobs.router,
+    search.router, pictures.router, images.router, uploads.router, health.router, archives.router, facets.router,
+    receipts.router, marks.router, agreement.router, removals.router, jobs.router,
 )  # fmt: skip
 log = logging.getLogger("medlike.service")
 DESCRIPTION = "Find medical images like this one. A research tool, not a medical device."

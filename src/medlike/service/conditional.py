@@ -1,6 +1,7 @@
 """Answers that caches keep: ETags, 304, ranges of bytes, and HEAD beside GET."""
 
 import hashlib
+import inspect
 import re
 from collections.abc import Callable
 from functools import wraps
@@ -12,7 +13,7 @@ from starlette.responses import Response
 from medlike import __version__
 from medlike.service.problems import Refusal
 
-Endpoint = TypeVar("Endpoint", bound=Callable[..., Response])
+Endpoint = TypeVar("Endpoint", bound=Callable[..., Any])
 _RANGE = re.compile(r"\s*bytes\s*=\s*(?:(\d{1,18})\s*-\s*(\d{1,18})?|-\s*(\d{1,18}))\s*", re.IGNORECASE)
 _TAG = re.compile(r'(?:W/)?"([^"]*)"')
 #: Seconds for which a cache may keep what its address names by content.
@@ -31,16 +32,25 @@ def readable(router: APIRouter, path: str, **facts: Any) -> Callable[[Endpoint],
     def register(endpoint: Endpoint) -> Endpoint:
         @wraps(endpoint)
         def head(*arguments: Any, **values: Any) -> Response:
-            response = endpoint(*arguments, **values)
-            bare = Response(status_code=response.status_code)
-            bare.raw_headers = response.raw_headers
-            return bare
+            return _bare(endpoint(*arguments, **values))
 
+        @wraps(endpoint)
+        async def head_awaited(*arguments: Any, **values: Any) -> Response:
+            return _bare(await endpoint(*arguments, **values))
+
+        awaited = inspect.iscoroutinefunction(endpoint)
         router.add_api_route(path, endpoint, methods=["GET"], **facts)
-        router.add_api_route(path, head, methods=["HEAD"], include_in_schema=False)
+        router.add_api_route(path, head_awaited if awaited else head, methods=["HEAD"], include_in_schema=False)
         return endpoint
 
     return register
+
+
+def _bare(response: Response) -> Response:
+    """Return the head of an answer."""
+    bare = Response(status_code=response.status_code)
+    bare.raw_headers = response.raw_headers
+    return bare
 
 
 def entity_tag(*parts: object) -> str:

@@ -36,6 +36,8 @@ ARGUMENTS: Mapping[Kind, Mapping[str, tuple[type, ...]]] = {
 REQUIRED = {"index": "sources", "backup": "target"}
 #: Kinds that can be run again after the writer died.
 RESUMED = tuple(kind for kind in get_args(Kind) if kind != "backup")
+#: An argument of the fits that the writer submits by itself; no request may give it.
+DUE = "due"
 _THREADS = 64
 
 
@@ -105,6 +107,11 @@ def run(archive: Archive, kind: Kind, arguments: JsonObject, told: Told, wait: f
         return archive.add(**arguments, progress=told, wait=wait).to_dict()
     if kind == "reindex":
         return asdict(archive.reindex(**arguments, progress=told, wait=wait))
+    if kind == "fit" and arguments.get(DUE):
+        drained = archive.drain(limit=0, progress=lambda report: told(report.fit), wait=wait)
+        if drained.fit is None:
+            return {"remarks": [remark for _, remark in drained.remarks]}
+        return asdict(drained.fit)
     if kind == "fit":
         return asdict(archive.fit(**arguments, progress=told, wait=wait))
     if kind == "compact":

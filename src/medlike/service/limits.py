@@ -30,7 +30,7 @@ class Limits:
     page: int = 1000
     body_seconds: float = 60.0
     header_seconds: float = 20.0
-    searches: int = 4
+    searches: int = 2
     renderings: int = 4
     thumbnails: int = 32 << 20
     requests: int = 1024

@@ -1,14 +1,17 @@
 """The pages of the service: what it is, and where its parts are."""
 
 from functools import cache
+from typing import TYPE_CHECKING
 
 from fastapi import APIRouter, Request
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from starlette.responses import RedirectResponse, Response
 
 from medlike import __version__
 from medlike.service.context import role_of, service_of
 from medlike.service.problems import Refusal
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
 
 router = APIRouter(include_in_schema=False)
 POLICY = (
@@ -56,6 +59,9 @@ def _page(template: str, status: int = 200, **values: object) -> Response:
 
 
 @cache
-def _templates() -> Environment:
+def _templates() -> "Environment":
+    # Loaded with the first page, so that the service starts sooner.
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
     loader = PackageLoader("medlike.service")
     return Environment(loader=loader, autoescape=True, undefined=StrictUndefined, keep_trailing_newline=True)

@@ -24,6 +24,8 @@ POLL = 1.0  # seconds after which the writer looks for work that nobody woke it 
 WAIT = 5.0  # seconds to wait for a writer outside of the service, before trying again
 GROUP = 256  # received files committed before removals have their turn
 TOLD = 0.25  # seconds between two notes of progress
+FITTED = 10.0  # seconds between two looks whether the archive is to be fitted again
+GROWN = 1.25  # so many times as many images make the writer try a fit again that came to nothing
 SECRETS = 100  # passphrases that are kept for jobs to come
 _DIED = "the writer ended {} times while this job ran: submit it again if it was stopped from outside"
 _BACKUP = "the writer ended while it wrote the backup: delete {}, then submit the job again"
@@ -66,6 +68,9 @@ class Writer:
         self._secrets: dict[str, str] = {}
         self._tidied: tuple[int, int] | None = None  # as of which state of the store notes were checked
         self._trouble = ""  # what was last logged
+        self._grown = False  # whether images were committed since the writer last looked whether to fit
+        self._look_again = 0.0  # when it looks next, by the monotonic clock
+        self._enough = 0  # images from which it looks
         self._left = 0  # received files that could not be committed, whatever was tried
         self._resume()
 
@@ -121,8 +126,8 @@ class Writer:
         return wrote
 
     def work(self) -> bool:
-        """Do the oldest job that waits, and return whether there was one."""
-        job = self.queue.begin()
+        """Do the oldest job that waits, or fit where that is due, and return whether there was one."""
+        job = self.queue.begin() or self._due()
         if job is not None:
             self._do(job)
         return job is not None
@@ -134,10 +139,12 @@ class Writer:
         if waiting == self._left:
             return False
         try:
-            report = self.archive.drain(limit=GROUP, wait=WAIT)
+            # Fitting takes seconds: it is a job, so that what was received is there before it.
+            report = self.archive.drain(limit=GROUP, wait=WAIT, fit="never")
         except ArchiveLocked:
             return True  # another writer is at work: once more
         progressed = bool(report.files or report.skipped)
+        self._grown = self._grown or progressed
         # What stays although nothing was to be done is damage, which `verify` names.
         self._left = 0 if progressed else self.archive.waiting()
         return progressed
@@ -192,6 +199,19 @@ class Writer:
             while not self._stop.is_set() and self._guarded(self.work):
                 pass
             self._work.wait(POLL)
+
+    def _due(self) -> Job | None:
+        """Return a job that fits the archive, if images were committed and it is due; it is listed like any other."""
+        if not self._grown or time.monotonic() < self._look_again:
+            return None
+        self._grown, self._look_again = False, time.monotonic() + FITTED
+        images = len(self.archive)
+        reason = self.archive.fit_due() if images >= self._enough else None
+        if reason is None:
+            return None
+        self._enough = 1 + int(GROWN * images)
+        self.queue.submit("fit", {job_kinds.DUE: reason})
+        return self.queue.begin()
 
     def _do(self, job: Job) -> None:
         last = 0.0

@@ -196,7 +196,10 @@ def _thumbnails(found: Figures, load: Load, ids: Sequence[str], rounds: int) -> 
             _answered(replies)
         spent.append((time.perf_counter() - began) / len(calls))
     found.seconds("service-thumbnail", statistics.fmean(spent))
-    found.facts["service-thumbnail"] = {"per_second": 1 / statistics.fmean(spent), "per_second_at_first": 1 / spent[0]}
+    found.facts["service-thumbnail"] = {
+        "per_second": 1 / statistics.fmean(spent), "per_second_at_first": 1 / spent[0],
+        "per_second_at_last": 1 / spent[-1],
+    }  # fmt: skip
 
 
 def _bare(found: Figures, service: Service, ids: Sequence[str]) -> float:

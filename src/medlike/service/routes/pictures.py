@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import numpy as np
 from fastapi import APIRouter, Depends, Query, Request
+from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 
 from medlike.errors import InputError
@@ -116,7 +117,7 @@ def rendered(
 
 
 @readable(router, "/images/{id}/thumbnail", response_class=Response, responses=pictured("image/jpeg", "image/webp"))
-def thumbnail(
+async def thumbnail(
     request: Request,
     of: OfArchive,
     id: ImageId,
@@ -125,6 +126,7 @@ def thumbnail(
     v: Version = None,
 ) -> Response:
     """Draw a small picture of an image, from its preview where there is one."""
+    # One row by its key: that takes less than to hand the request to a thread.
     stamp = of.archive.stamp(id)
     headers = cached(request, entity_tag("thumbnail", stamp, size, format), stamp)
     if not_modified := unchanged(request, headers):
@@ -132,16 +134,20 @@ def thumbnail(
     kept, key = of.service.thumbnails, (of.archive.id, stamp, size, format)
     body = kept.get(key)
     if body is None:
-        preview = of.archive.preview(id)
-        if preview is not None:
-            body = thumbnails.from_preview(preview, size, format)
-        else:
-            with _turn(of):
-                body = thumbnails.from_image(of.archive, id, size, format)
-        if body is None:
-            raise _gone(of, id, None)
+        body = await run_in_threadpool(_thumbnail, of, id, size, format)
         kept.keep(key, body)
     return Response(body, headers=headers, media_type=f"image/{format}")
+
+
+def _thumbnail(of: Target, id: str, size: int, format: str) -> bytes:
+    preview = of.archive.preview(id)
+    if preview is not None:
+        return thumbnails.from_preview(preview, size, format)
+    with _turn(of):
+        body = thumbnails.from_image(of.archive, id, size, format)
+    if body is None:
+        raise _gone(of, id, None)
+    return body
 
 
 @readable(router, "/images/{id}/picture", response_class=Response, responses=pictured("image/jpeg", "image/png"))

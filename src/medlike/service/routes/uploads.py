@@ -32,6 +32,7 @@ FILES = 1000  # files of one request
 FACTS = ("metadata", "texts", "identifiers")
 LONGEST_WAIT = 30.0  # seconds
 _FIRST_LOOK, _LAST_LOOK = 0.01, 0.25  # seconds between two looks at a ticket, at first and at last
+_LATE = 0.1  # share of the time waited by which an answer may come too late
 
 _OBJECT = {"type": "object", "additionalProperties": True}
 _BODY: dict[str, Any] = {
@@ -117,7 +118,8 @@ async def ticket(
     ] = 0.0,
 ) -> Response:
     """Say what became of an uploaded file: received, indexed as which images, or refused and why."""
-    until, look = anyio.current_time() + wait, _FIRST_LOOK
+    began = anyio.current_time()
+    until = began + wait
     while True:
         try:
             state = await run_in_threadpool(of.archive.status, ticket)
@@ -126,8 +128,8 @@ async def ticket(
         left = until - anyio.current_time()
         if state.state != "received" or left <= 0 or of.service.stopping.is_set():
             break
-        await anyio.sleep(min(look, left))
-        look = min(look * 1.5, _LAST_LOOK)
+        look = _LATE * (anyio.current_time() - began)
+        await anyio.sleep(min(max(look, _FIRST_LOOK), _LAST_LOOK, left))
     return answer({
         "ticket": ticket, "state": state.state, "ids": list(state.ids), "duplicates": list(state.duplicates),
         "reason": state.reason,
