@@ -31,9 +31,9 @@ export function alike(hit, answer) {
 
 /** Return the facts of an image in a few words. @param {any} metadata @returns {string} */
 export function facts(metadata) {
-  const shown = ["modality", "region", "view", "sex"].filter((field) => metadata[field]).map((field) => WORDS.value(field, metadata[field]));
-  if (metadata.age !== undefined && metadata.age !== null) shown.push(WORDS.age(metadata.age));
-  return shown.join(" · ");
+  const known = ["modality", "region", "view", "sex"].filter((field) => metadata[field]).map((field) => WORDS.value(field, metadata[field]));
+  if (metadata.age !== undefined && metadata.age !== null) known.push(WORDS.age(metadata.age));
+  return known.join(" · ");
 }
 
 /** Return a text with its words in brackets marked. @param {string} text */
@@ -42,17 +42,29 @@ function snippet(text) {
     part.startsWith("[") && part.endsWith("]") ? h("mark", {}, part.slice(1, -1)) : part));
 }
 
+/** Pictures that were shown, by address: one that is shown again does not flicker. @type {Map<string, HTMLElement>} */
+const shown = new Map();
+
+/** @param {any} hit @param {number} size */
+function imageOf(hit, size) {
+  const src = thumbnail(state.archive, hit.id, size), known = shown.get(src);
+  if (known) return known;
+  const image = h("img", {
+    src, alt: WORDS.picture(facts(hit.metadata) || hit.id.slice(0, 8)), loading: "lazy", decoding: "async",
+    onerror: () => image.replaceWith(h("span", { class: "missing" }, WORDS.noPicture)),
+  });
+  if (shown.size > 1000) shown.clear();
+  shown.set(src, image);
+  return image;
+}
+
 /**
  * Return the picture of a hit with its box.
  * @param {any} hit
  * @param {number} size
  */
 function picture(hit, size) {
-  const image = h("img", {
-    src: thumbnail(state.archive, hit.id, size), alt: WORDS.picture(facts(hit.metadata) || hit.id.slice(0, 8)), loading: "lazy", decoding: "async",
-    onerror: () => image.replaceWith(h("span", { class: "missing" }, WORDS.noPicture)),
-  });
-  const frame = h("div", { class: "picture" }, image);
+  const frame = h("div", { class: "picture" }, imageOf(hit, size));
   if (hit.box && hit.size && boxInUse()) {
     const box = h("div", { class: "box match" });
     place(box, hit.box, hit.size, true);
@@ -83,7 +95,7 @@ export function card(hit, answer, comparable) {
     class: `card${mark ? ` ${mark}d` : ""}`, tabindex: "-1", data: { key: `card-${id}`, id },
     "aria-label": WORDS.hit(hit.rank, `${said.word} ${said.share}`),
   },
-    picture(hit, state.view === "list" ? 192 : 384),
+    picture(hit, 384),
     h("div", { class: "body" },
       h("div", { class: "alike" },
         h("strong", said.meaning ? { class: "said", tabindex: "0", "aria-describedby": tip, data: { key: `said-${id}` } } : {}, said.word),

@@ -1,7 +1,7 @@
 // Asking: what a search is made of, and the order in which requests are sent.
 
 import * as api from "./api.js";
-import { announce } from "./dom.js";
+import { announce, byId } from "./dom.js";
 import { change, PAGE, state } from "./state.js";
 import { WORDS } from "./words.js";
 
@@ -61,7 +61,10 @@ export async function ask(how = {}) {
     return;
   }
   const own = (running = new AbortController());
-  if (!how.more) change({ k: PAGE });
+  if (!how.more) {
+    byId("answers").scrollTop = 0;
+    change({ k: PAGE });
+  }
   change({ status: "loading", failure: null, repeated: false, link: null, notice: "" });
   try {
     const answer = await api.search(state.archive, await request(own.signal), own.signal);
@@ -139,7 +142,6 @@ export async function askImage(id, how = {}) {
     });
     if (!how.quiet) history.pushState(null, "", `#image=${id}`);
     await ask();
-    if (state.marks.size) change({ notice: WORDS.marksFromBefore(state.marks.size) });
   } catch (error) {
     failed(error);
   }

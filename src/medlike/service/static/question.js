@@ -21,9 +21,12 @@ function setBox(box) {
 function stage() {
   const question = /** @type {import("./state.js").Question} */ (state.question);
   const box = JSON.stringify(state.box);
-  if (held?.picture === question.picture && held.box === box && held.stage.isConnected) return held.stage;
+  if (held?.picture === question.picture && held.box === box && held.stage.isConnected) {
+    held.stage.classList.toggle("aside", state.marks.size > 0);
+    return held.stage;
+  }
   const image = h("img", { src: question.picture, alt: WORDS.pictureOf, draggable: "false" });
-  const frame = h("div", { class: `stage${state.marks.size && state.box ? " aside" : ""}` }, image);
+  const frame = h("div", { class: `stage${state.marks.size ? " aside" : ""}` }, image);
   frame.style.setProperty("--ratio", String(question.size[0] / question.size[1]));
   boxOn(frame, question.size, state.box, setBox);
   held = { picture: question.picture, stage: frame, box };
@@ -86,8 +89,7 @@ export function drawQuestion() {
         state.words ? h("button", { type: "button", class: "quiet", data: { key: "clear" }, onclick: clear }, WORDS.clear) : null];
   const scrolled = panel.querySelector(".rest-of-question")?.scrollTop ?? 0;
   const rest = h("div", { class: "rest-of-question" },
-    answer && state.status !== "failed" ? verdict(answer) : null, filters(), state.status === "empty" ? null : leftOut(),
-    h("p", { class: "device" }, WORDS.notDevice));
-  fill(panel, h("div", { class: "top-of-question" }, ...top.filter((each) => each !== null)), rest);
+    answer && state.status !== "failed" ? verdict(answer) : null, filters(), state.status === "empty" ? null : leftOut());
+  fill(panel, h("div", { class: "top-of-question" }, ...top.filter((each) => each !== null)), rest, h("p", { class: "device" }, WORDS.notDevice));
   rest.scrollTop = scrolled;
 }

@@ -6,7 +6,7 @@ import { byId, fill, h } from "./dom.js";
 import { clearFilters } from "./facets.js";
 import { ask, askImage, clearMarks, share } from "./query.js";
 import { change, keep, MOST, PAGE, state } from "./state.js";
-import { banner, labels } from "./verdict.js";
+import { banner, labels, warnings } from "./verdict.js";
 import { WORDS } from "./words.js";
 
 const comparable = document.body.dataset.viewer === "true";
@@ -48,7 +48,7 @@ function line() {
     h("h2", {}, answer ? WORDS.images(answer.hits.length) : WORDS.loading),
     h("span", { class: "kind" }, answer ? `${kind()}, ${WORDS.first} · ${WORDS.seconds(seconds)}` : ""),
     h("div", { class: "controls" },
-      h("label", { class: "order" }, h("span", {}, WORDS.rank), select),
+      select,
       h("div", { class: "segments", role: "group" }, ...(/** @type {const} */ (["grid", "list"])).map((view) =>
         button(`view-${view}`, WORDS[view], () => setView(view), { "aria-pressed": String(state.view === view) }))),
       button("labels", state.labels ? WORDS.hide : WORDS.show, toggleLabels, { "aria-pressed": String(!state.labels) }),
@@ -68,7 +68,7 @@ function notices() {
   }
   if (state.notice) shown.push(h("p", { class: "notice" }, state.notice));
   if (state.marks.size) {
-    shown.push(h("p", { class: "notice" }, WORDS.reordered(state.marks.size), button("clear-marks", WORDS.clearMarks, clearMarks)));
+    shown.push(h("p", { class: "notice" }, WORDS.marked(state.marks.size), button("clear-marks", WORDS.clearMarks, clearMarks)));
   }
   return shown;
 }
@@ -120,7 +120,7 @@ function hits() {
   const { answer } = state;
   if (!answer.hits.length) {
     const filtered = Object.values(state.where).some((values) => values.length);
-    return [message(WORDS.nothingFound.title, [WORDS.nothingFound.text, ...answer.warnings],
+    return [message(WORDS.nothingFound.title, [WORDS.nothingFound.text, ...warnings(answer)],
       filtered ? button("no-filters", WORDS.nothingFound.act, clearFilters, { class: "primary" }) : null)];
   }
   const full = answer.hits.length >= state.k;

@@ -36,8 +36,13 @@ export function verdict(answer) {
   return h("div", { class: `verdict ${kind}` },
     title && h("strong", {}, title),
     ...lines.map((line) => h("p", {}, line)),
-    ...answer.warnings.map((/** @type {string} */ warning) => h("p", {}, warning)));
+    ...warnings(answer).map((warning) => h("p", {}, warning)));
 }
+
+/** Return the warnings as sentences, but the one that stands beside what is left out. @param {any} answer @returns {string[]} */
+export const warnings = (answer) => answer.warnings
+  .filter((/** @type {string} */ warning) => !warning.includes("patient is not known"))
+  .map((/** @type {string} */ warning) => warning[0].toUpperCase() + warning.slice(1));
 
 /** Return the labels of the nearest patients; null where they would say nothing. @param {any} answer */
 export function labels(answer) {
