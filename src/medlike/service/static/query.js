@@ -10,6 +10,12 @@ let running = null;
 /** Encoded queries of the file that is asked about, by box. @type {Map<string, any>} */
 const encoded = new Map();
 
+/** What was asked last, to be tried again. @type {() => Promise<void>} */
+let latest = () => ask();
+
+/** Try again what failed. */
+export const again = () => latest();
+
 /** Return the filter that is chosen. @param {string} [without] A field to leave out. */
 export function chosen(without) {
   const filled = Object.entries(state.where).filter(([field, values]) => values.length && field !== without);
@@ -56,6 +62,7 @@ async function request(signal) {
  */
 export async function ask(how = {}) {
   running?.abort();
+  latest = () => ask(how);
   if (!state.question && !state.words) {
     change({ status: "empty", answer: null, failure: null });
     return;
@@ -95,6 +102,7 @@ export function failed(error) {
  */
 export async function askFile(file, others = 0) {
   running?.abort();
+  latest = () => askFile(file, others);
   const own = (running = new AbortController());
   encoded.clear();
   change({ status: "loading", failure: null, answer: null, question: null, box: null, marks: new Map(), compare: [], notice: "" });
@@ -130,6 +138,7 @@ function measured(address) {
  */
 export async function askImage(id, how = {}) {
   running?.abort();
+  latest = () => askImage(id, how);
   encoded.clear();
   change({ status: "loading", failure: null, box: null, marks: new Map(), notice: "" });
   try {
@@ -205,6 +214,7 @@ export async function share() {
 /** Show the answer of a shared link. @param {string} id */
 export async function openReceipt(id) {
   running?.abort();
+  latest = () => openReceipt(id);
   change({ status: "loading", failure: null });
   try {
     const [{ receipt }, answer] = await Promise.all([

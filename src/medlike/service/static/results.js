@@ -4,7 +4,7 @@ import { get, thumbnail } from "./api.js";
 import { card, facts } from "./card.js";
 import { byId, fill, h } from "./dom.js";
 import { clearFilters } from "./facets.js";
-import { ask, askImage, clearMarks, share } from "./query.js";
+import { again, ask, askImage, clearMarks, share } from "./query.js";
 import { change, keep, MOST, PAGE, state } from "./state.js";
 import { banner, labels, warnings } from "./verdict.js";
 import { WORDS } from "./words.js";
@@ -79,9 +79,11 @@ const message = (title, lines, act) => h("div", { class: "message" },
 
 function failure() {
   const failed = /** @type {import("./api.js").Failure} */ (state.failure), said = WORDS.failures[failed.kind];
-  const detail = failed.kind === "refused" || failed.kind === "error" ? failed.message : "";
-  return message(said.title, [detail, said.act, failed.kind === "error" && failed.request ? WORDS.request(failed.request) : ""],
-    failed.kind === "offline" || failed.kind === "error" ? button("again", WORDS.again, () => ask(), { class: "primary" }) : null);
+  const detail = failed.kind === "refused" || failed.kind === "error" ? WORDS.sentence(failed.message) : "";
+  const numbered = failed.kind === "error" && failed.request && !detail.includes(failed.request);
+  return message(said.title, [detail, said.act, numbered ? WORDS.request(failed.request ?? "") : ""],
+    failed.kind === "offline" || failed.kind === "error" ? button("again", WORDS.again, again, { class: "primary" })
+      : failed.kind === "refused" ? button("other", WORDS.choose, () => byId("file").click(), { class: "primary" }) : null);
 }
 
 /** Load images to begin with: some of each modality. */

@@ -42,7 +42,7 @@ export function verdict(answer) {
 /** Return the warnings as sentences, but the one that stands beside what is left out. @param {any} answer @returns {string[]} */
 export const warnings = (answer) => answer.warnings
   .filter((/** @type {string} */ warning) => !warning.includes("patient is not known"))
-  .map((/** @type {string} */ warning) => warning[0].toUpperCase() + warning.slice(1));
+  .map(WORDS.sentence);
 
 /** Return the labels of the nearest patients; null where they would say nothing. @param {any} answer */
 export function labels(answer) {

@@ -15,6 +15,7 @@ export const WORDS = {
   value: (/** @type {string} */ field, /** @type {any} */ value) =>
     VALUES[field]?.[String(value)] ?? (Array.isArray(value) ? value.join(", ") : String(value)).replaceAll("_", " "),
   fields: /** @type {Record<string, string>} */ ({ modality: "Modality", region: "Body region", label: "Label", source: "Source", sex: "Sex" }),
+  sentence: (/** @type {string} */ text) => text.charAt(0).toUpperCase() + text.slice(1),
   notDevice: "Research tool, not a medical device. Alike images need not have the same diagnosis.",
   notDeviceShort: "Research tool, not a medical device",
 
