@@ -6,7 +6,7 @@ from urllib.parse import urlsplit
 
 from playwright.sync_api import expect, sync_playwright
 
-PATIENCE = 20_000  # milliseconds
+PATIENCE = 8_000  # milliseconds
 NOTE_VIOLATIONS = """
 window.violations = [];
 addEventListener("securitypolicyviolation", (event) => violations.push(`${event.violatedDirective} ${event.blockedURI}`));
@@ -46,7 +46,7 @@ class Room:
         self.page = self.context.new_page()
         self.page.set_default_timeout(PATIENCE)
         self.requests, self.errors, self.dialogs = [], [], []
-        self.page.on("request", self.requests.append)
+        self.page.on("request", lambda request: self.requests.append(request))
         self.page.on("pageerror", lambda error: self.errors.append(str(error)))
         self.page.on("dialog", lambda dialog: (self.dialogs.append(dialog.message), dialog.dismiss()))
         self.open()

@@ -44,6 +44,7 @@ export function around([x, y], size) {
  * @param {number[]} size Width and height of the picture in its own pixels.
  * @param {number[] | null} box
  * @param {(box: number[] | null) => void} done Called when a box is finished, changed or removed.
+ * @returns {(box: number[] | null) => void} Sets the box from outside.
  */
 export function boxOn(stage, size, box, done) {
   /** @type {number[] | null} */
@@ -54,7 +55,10 @@ export function boxOn(stage, size, box, done) {
   let waiting;
 
   function draw() {
-    if (!current) return element.remove();
+    if (!current) {
+      element.remove();
+      return;
+    }
     place(element, current, size, false);
     element.setAttribute("aria-label", WORDS.boxLabel(current));
     if (!element.isConnected) stage.append(element);
@@ -67,11 +71,12 @@ export function boxOn(stage, size, box, done) {
   }
 
   stage.addEventListener("pointerdown", (event) => {
-    if (event.button !== 0) return;
+    if (event.button !== 0 || stage.classList.contains("dragging")) return;
     event.preventDefault();
     const target = /** @type {HTMLElement} */ (event.target), start = point(event), before = current;
     const corner = target.dataset.corner, moves = !corner && before && element.contains(target);
     stage.setPointerCapture(event.pointerId);
+    stage.classList.add("dragging");
     let dragged = false;
     const drag = (/** @type {PointerEvent} */ now) => {
       const [x, y] = point(now);
@@ -92,8 +97,9 @@ export function boxOn(stage, size, box, done) {
       else if (!dragged && !moves && !corner) current = around(start, size);
       if (current && (current[2] - current[0] < LEAST || current[3] - current[1] < LEAST)) current = before;
       draw();
+      stage.classList.remove("dragging");
       element.focus({ preventScroll: true });
-      if (String(current) !== String(before)) done(current);
+      done(current);
     };
     stage.addEventListener("pointermove", drag);
     stage.addEventListener("pointerup", end);
@@ -115,8 +121,16 @@ export function boxOn(stage, size, box, done) {
     event.stopPropagation();
     draw();
     clearTimeout(waiting);
-    waiting = setTimeout(() => done(current), current ? 350 : 0);
+    waiting = setTimeout(() => {
+      waiting = undefined;
+      done(current);
+    }, current ? 350 : 0);
   }
 
   draw();
+  return (given) => {
+    if (waiting !== undefined || stage.classList.contains("dragging") || String(given) === String(current)) return;
+    current = given;
+    draw();
+  };
 }

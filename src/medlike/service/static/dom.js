@@ -23,18 +23,25 @@ export function h(tag, properties = {}, ...children) {
 }
 
 /**
- * Replace what an element holds; the focus returns to the element with the same `data-key`.
+ * Replace what an element holds.
  * @param {HTMLElement} parent
  * @param {...(Node | string | null | undefined | false)} children
  */
 export function fill(parent, ...children) {
-  const active = document.activeElement;
-  const key = active instanceof HTMLElement && parent.contains(active) ? active.dataset.key : undefined;
   parent.replaceChildren(...children.filter((child) => child !== null && child !== undefined && child !== false));
-  if (!key) return;
-  const again = /** @type {HTMLElement | undefined} */ ([...parent.querySelectorAll("[data-key]")].find(
-    (each) => /** @type {HTMLElement} */ (each).dataset.key === key));
-  if (again) again.focus({ preventScroll: true });
+}
+
+/**
+ * Draw, and put the focus back on the element with the same `data-key`.
+ * @param {() => void} draw
+ */
+export function keepingFocus(draw) {
+  const active = document.activeElement;
+  const key = active instanceof HTMLElement ? active.dataset.key : undefined;
+  draw();
+  if (!key || document.activeElement !== document.body) return;
+  const again = [...document.querySelectorAll("[data-key]")].find((each) => /** @type {HTMLElement} */ (each).dataset.key === key);
+  /** @type {HTMLElement | undefined} */ (again)?.focus({ preventScroll: true });
 }
 
 /**

@@ -1,6 +1,6 @@
 // Where the page begins: what is drawn when, and how images come in.
 
-import { byId, h } from "./dom.js";
+import { byId, h, keepingFocus } from "./dom.js";
 import { count } from "./facets.js";
 import { help, listenToKeys } from "./keyboard.js";
 import { askFile, askImage, askWords, clear, openReceipt } from "./query.js";
@@ -22,9 +22,11 @@ function draw() {
     drawing = false;
     if (document.activeElement !== words) words.value = state.words;
     archive.value = state.archive;
-    drawQuestion();
-    drawAnswers();
-    drawTray();
+    keepingFocus(() => {
+      drawQuestion();
+      drawAnswers();
+      drawTray();
+    });
   });
 }
 

@@ -8,28 +8,28 @@ import { change, state } from "./state.js";
 import { verdict } from "./verdict.js";
 import { WORDS } from "./words.js";
 
-/** @type {{picture: string, stage: HTMLElement, box: string} | null} */
+/** @type {{picture: string, stage: HTMLElement, set: (box: number[] | null) => void} | null} */
 let held = null;
 
 /** @param {number[] | null} box */
 function setBox(box) {
+  const same = String(box) === String(state.box);
   change({ box });
-  ask();
+  if (!same) ask();
 }
 
-/** Return the picture with its box; the same element as long as nothing of it changes. */
+/** Return the picture with its box; the same element as long as it is the same picture. */
 function stage() {
   const question = /** @type {import("./state.js").Question} */ (state.question);
-  const box = JSON.stringify(state.box);
-  if (held?.picture === question.picture && held.box === box && held.stage.isConnected) {
+  if (held?.picture === question.picture && held.stage.isConnected) {
+    held.set(state.box);
     held.stage.classList.toggle("aside", state.marks.size > 0);
     return held.stage;
   }
   const image = h("img", { src: question.picture, alt: WORDS.pictureOf, draggable: "false" });
   const frame = h("div", { class: `stage${state.marks.size ? " aside" : ""}` }, image);
   frame.style.setProperty("--ratio", String(question.size[0] / question.size[1]));
-  boxOn(frame, question.size, state.box, setBox);
-  held = { picture: question.picture, stage: frame, box };
+  held = { picture: question.picture, stage: frame, set: boxOn(frame, question.size, state.box, setBox) };
   return frame;
 }
 
@@ -37,7 +37,7 @@ function stage() {
 export function reachBox() {
   if (!state.question) return;
   if (!state.box) setBox(around([state.question.size[0] / 2, state.question.size[1] / 2], state.question.size));
-  /** @type {HTMLElement | null} */ (document.querySelector(".query-box"))?.focus();
+  setTimeout(() => /** @type {HTMLElement | null} */ (document.querySelector(".query-box"))?.focus());
 }
 
 /** Return what can be done with the box. */
@@ -76,6 +76,7 @@ function leftOut() {
 /** Draw the left side. */
 export function drawQuestion() {
   const panel = byId("question"), { question, answer } = state;
+  if (panel.querySelector(".dragging")) return; // drawn when the drag ends
   document.body.classList.toggle("asked", state.status !== "empty");
   const pick = (/** @type {string} */ text, /** @type {string} */ kind) => h("button", { type: "button", class: kind, data: { key: "choose" }, onclick: () => byId("file").click() }, text);
   const top = question
