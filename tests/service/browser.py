@@ -9,7 +9,9 @@ from playwright.sync_api import expect, sync_playwright
 PATIENCE = 8_000  # milliseconds
 NOTE_VIOLATIONS = """
 window.violations = [];
-addEventListener("securitypolicyviolation", (event) => violations.push(`${event.violatedDirective} ${event.blockedURI}`));
+addEventListener("securitypolicyviolation", (event) => {
+  violations.push(`${event.violatedDirective} ${event.blockedURI}`);
+});
 """
 MEASURE = """() => {
   const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT), texts = [];

@@ -18,20 +18,23 @@ def main(folder):
     """Write a picture of each theme, of the samples that come with medlike."""
     from medlike.datasets.shipped import samples
 
-    with tempfile.TemporaryDirectory() as cache, running("--demo", environment={"XDG_CACHE_HOME": cache}) as service:
-        with chromium() as browser:
-            for theme in ("dark", "light"):
-                room = Room(browser, service, color_scheme=theme, viewport=SIZE)
-                room.page.locator("#file").set_input_files(samples() / "queries" / "chest-86d19bba.jpg")
+    with (
+        tempfile.TemporaryDirectory() as cache,
+        running("--demo", environment={"XDG_CACHE_HOME": cache}) as service,
+        chromium() as browser,
+    ):
+        for theme in ("dark", "light"):
+            room = Room(browser, service, color_scheme=theme, viewport=SIZE)
+            room.page.locator("#file").set_input_files(samples() / "queries" / "chest-86d19bba.jpg")
+            room.answered()
+            if theme == "dark":
+                with room.asking():
+                    room.drag((0.08, 0.5), (0.46, 0.82))
+                room.page.locator("article.card .match").first.wait_for()
                 room.answered()
-                if theme == "dark":
-                    with room.asking():
-                        room.drag((0.08, 0.5), (0.46, 0.82))
-                    room.page.locator("article.card .match").first.wait_for()
-                    room.answered()
-                room.page.wait_for_load_state("networkidle")
-                save(room.page.screenshot(), Path(folder) / f"room-{theme}.jpg")
-                room.close()
+            room.page.wait_for_load_state("networkidle")
+            save(room.page.screenshot(), Path(folder) / f"room-{theme}.jpg")
+            room.close()
 
 
 def save(screenshot, file):

@@ -1,19 +1,13 @@
 """The reading room in a browser, by mouse and keyboard, on samples and on an image whose texts are hostile."""
 
 import csv
-import json
 
 import pytest
-
-from .running import running
-
-pytest.importorskip("playwright")
-
 from playwright.sync_api import expect
-
 from tests.display.test_contrast import LEAST, contrast
 
 from .browser import MEASURE, Room, chromium
+from .running import running
 
 pytestmark = pytest.mark.slow
 EACH = 7  # of so many samples one is in the archive
@@ -235,9 +229,8 @@ def test_states_say_what_to_do(room):
     room.button("Try again").click()
     room.answered()
     room.button("Clear").click()
-    page.route("**/api/v1/search?*", lambda route: route.fulfill(
-        status=500, content_type="application/problem+json", body=json.dumps({"detail": "it failed", "request_id": "a1"})
-    ))  # fmt: skip
+    problem = {"detail": "it failed", "request_id": "a1"}
+    page.route("**/api/v1/search?*", lambda route: route.fulfill(status=500, json=problem))
     page.locator("#words").fill("lesion")
     page.locator("#words").press("Enter")
     expect(page.locator(".message")).to_contain_text("Request a1")
