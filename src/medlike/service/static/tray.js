@@ -11,9 +11,17 @@ import { WORDS } from "./words.js";
 async function compare() {
   const path = "./viewer/viewer.js"; // loaded only when it is needed
   const { openViewer } = await import(path);
-  const container = h("div", { class: "viewer" });
-  document.body.append(container);
-  openViewer(container, [...state.compare], { archive: state.archive, box: boxInUse(), onClose: () => container.remove() });
+  const container = h("div", { class: "compared" });
+  const dialog = /** @type {HTMLDialogElement} */ (h("dialog", { class: "comparing", "aria-label": WORDS.compare }, container,
+    h("button", { type: "button", onclick: () => dialog.close() }, WORDS.close)));
+  document.body.append(dialog);
+  dialog.showModal();
+  const viewer = openViewer(container, [...state.compare], { archive: state.archive });
+  viewer.addEventListener("dismiss", () => dialog.close());
+  dialog.addEventListener("close", () => {
+    viewer.close();
+    dialog.remove();
+  });
 }
 
 /** Draw the tray. */
