@@ -4,6 +4,7 @@
 # make test   everything, with its real peers
 # make docs   write the pages of commands from their own help, figures in README and docs from the results, and the
 #             drawing of the rooms from the imports
+# make pictures   the pictures of the reading room in docs/images, by Debian's Chromium
 # make faults FOLDER=...   which inputs of a folder are read right, refused or read wrong
 # make soak   two thousand generated DICOM files against independent decoders, twenty thousand damaged files, every
 #             write of every command on a full disk, kills, power cuts, a thousand flipped bits, and ten minutes of use
@@ -35,7 +36,7 @@ TESTS   := OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(WORKERS)
 # Inputs with their expected values, as in tests/imaging/faults.py.
 FOLDER ?= $(MEDLIKE_DEV)/faults
 
-.PHONY: demo serve text check test lint types docs faults soak crash clean
+.PHONY: demo serve text check test lint types docs pictures faults soak crash clean
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -90,6 +91,9 @@ docs: $(DEV)
 	$(BIN)/python -m medlike_research.docs.inserts README.md docs/results/acir.md docs/results/bundles.md
 	$(BIN)/python -m medlike_research.docs.benchmarks docs/results/benchmarks
 	$(BIN)/python tools/import_graph.py docs/images/rooms.svg
+
+pictures: $(DEV)
+	$(BIN)/python -m tests.service.pictures docs/images
 
 faults: $(CORE)
 	$(BIN)/python tests/imaging/faults.py $(FOLDER)

@@ -10,7 +10,7 @@ from starlette.responses import Response
 
 from medlike import __version__
 from medlike.errors import MedlikeError
-from medlike.service import document, pages, problems
+from medlike.service import document, pages, problems, static_files
 from medlike.service.access import OPEN, Access, Guard
 from medlike.service.bounds import Bounds
 from medlike.service.collections import Collections
@@ -74,6 +74,7 @@ def create_app(collections: Collections, access: Access, limits: Limits | None =
     document.complete(app, OPEN)
     if access.owner is not None:
         app.include_router(pages.router)
+        app.include_router(static_files.router)
     app.add_exception_handler(HTTPException, _refused)
     app.add_exception_handler(RequestValidationError, _invalid)
     return app
