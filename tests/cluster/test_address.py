@@ -26,8 +26,8 @@ def test_the_printed_address_holds_the_token_and_nobody_is_shown_it():
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        ("ftp://127.0.0.1", "no address of a service"), ("http://", "no address of a service"),
-        ("http://127.0.0.1:port", "no address"), ("http://me:secret@127.0.0.1", "leave the rest out"),
+        ("ftp://127.0.0.1", "not the address of a service"), ("http://", "not the address of a service"),
+        ("http://127.0.0.1:port", "not an address"), ("http://me:secret@127.0.0.1", "leave the rest out"),
         ("http://127.0.0.1/#secret", "leave the rest out"), ("http://127.0.0.1?archiv=ct", "leave the rest out"),
         ("http://pacs.example:8000", "use https://"), ("http://10.0.0.1", "use https://"),
     ],

@@ -58,7 +58,7 @@ def test_the_picture_covers_the_cells_that_agree(kinds):
         ({"query": "own", "scales": 2}, "scales: "),
         ({"query": "own", "format": "gif"}, "format: "),
         ({"query": "own", "size": 8}, "size: "),
-        ({"query": "own", "k": 8}, "'k' is no parameter of"),
+        ({"query": "own", "k": 8}, "'k' is not a parameter of"),
     ],
 )
 def test_a_comparison_that_makes_no_sense_is_refused(kinds, params, sentence):
@@ -107,7 +107,7 @@ def test_the_body_of_a_search_is_compared(kinds, region):
         ({}, "a query is empty"),
         ({"text": "lung"}, "agreement is of one image with another"),
         ({"id": "own", "texts": True}, "texts have no agreement map"),
-        ({"id": "own", "colour": 1}, "'colour' is no key of a search"),
+        ({"id": "own", "colour": 1}, "'colour' is not a key of a search"),
         ({"id": "0" * 32}, "there is no image"),
     ],
 )

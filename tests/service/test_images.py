@@ -81,7 +81,7 @@ def test_ids_by_their_first_digits(kinds):
         ({"where": "x" * 5000}, "where"),
         ({"where": ["modality=CT"] * 33}, "where"),
         ({"where": "colour=red"}, "colour"),
-        ({"where": "patient=secret-7", "sort": "id"}, "'sort' is no parameter of /api/v1/images: use "),
+        ({"where": "patient=secret-7", "sort": "id"}, "'sort' is not a parameter of /api/v1/images: use "),
         ({"sources": "perhaps"}, "sources: "),
     ],
 )

@@ -73,13 +73,13 @@ def test_quality_of_a_webp_costs_detail(kinds):
     [
         ("signed", {"window": 400}, "window and level belong together"),
         ("signed", {"level": 400}, "window and level belong together"),
-        ("signed", {"window": 0, "level": 1}, "window: Input should be greater than 0"),
+        ("signed", {"window": 0, "level": 1}, "window is '0': give more than 0"),
         ("signed", {"window": "nan", "level": 1}, "window: "),
         ("signed", {"window": "inf", "level": 1}, "window: "),
         ("signed", {"window": 5, "level": "1e13"}, "level: "),
         ("signed", {"size": 15}, "size: "),
         ("signed", {"size": 16385}, "size: "),
-        ("signed", {"format": "bmp"}, "format: Input should be 'png' or 'webp'"),
+        ("signed", {"format": "bmp"}, "format is 'bmp': use 'png' or 'webp'"),
         ("signed", {"quality": 50}, "quality is of WebP"),
         ("signed", {"quality": 101, "format": "webp"}, "quality: "),
         ("signed", {"frame": 1}, "frame is 1: the file of"),
@@ -87,7 +87,7 @@ def test_quality_of_a_webp_costs_detail(kinds):
         ("frames", {"frame": -1}, "frame: "),
         ("colour", {"window": 5, "level": 1}, "is in colour"),
         ("palette", {"invert": True}, "is in colour"),
-        ("signed", {"widnow": 5}, "'widnow' is no parameter of"),
+        ("signed", {"widnow": 5}, "'widnow' is not a parameter of"),
     ],
 )
 def test_what_cannot_be_drawn_is_refused(kinds, kind, params, sentence):
