@@ -38,7 +38,7 @@ def test_what_is_no_address_is_refused_with_a_reason(text, reason):
 
 
 def test_a_token_with_a_line_break_is_refused():
-    with pytest.raises(InputError, match="as it was printed"):
+    with pytest.raises(InputError, match="give it as printed"):
         Client("http://127.0.0.1:8000", "two\nlines")
 
 

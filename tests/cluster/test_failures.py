@@ -243,7 +243,7 @@ def test_a_server_that_breaks_off_or_is_none_of_ours_is_told():
         with Client(f"http://127.0.0.1:{listening.getsockname()[1]}", OWNER) as client:
             with pytest.raises(ArchiveError, match="the answer is text/html, not JSON"):
                 client.info()
-            with pytest.raises(ArchiveError, match=r"broke \(RemoteProtocolError\)"):
+            with pytest.raises(ArchiveError, match=r"was lost \(RemoteProtocolError\)"):
                 client.info()
         thread.join()
 

@@ -49,15 +49,15 @@ def test_the_picture_covers_the_cells_that_agree(kinds):
 @pytest.mark.parametrize(
     ("params", "sentence"),
     [
-        ({}, "query: Field required"),
+        ({}, "query is missing"),
         ({"query": "0" * 32}, "there is no image"),
         ({"query": "own", "region": "1,2,3"}, "give four numbers"),
         ({"query": "own", "region": "1,2,3,nan"}, "region"),
         ({"query": "own", "region": "9000,9000,9999,9999"}, "lies outside of the image"),
-        ({"query": "own", "orientations": 3}, "orientations: "),
-        ({"query": "own", "scales": 2}, "scales: "),
-        ({"query": "own", "format": "gif"}, "format: "),
-        ({"query": "own", "size": 8}, "size: "),
+        ({"query": "own", "orientations": 3}, "orientations is "),
+        ({"query": "own", "scales": 2}, "scales is "),
+        ({"query": "own", "format": "gif"}, "format is "),
+        ({"query": "own", "size": 8}, "size is "),
         ({"query": "own", "k": 8}, "'k' is not a parameter of"),
     ],
 )

@@ -178,7 +178,7 @@ BOMB = '{"where": ' + '{"a": ' * 200_00 + "1" + "}" * 200_00 + "}"
         ({"id": "x", "parts": [[]]}, 422, "parts holds '[]'"), ({"id": "x", "title": "t" * 1001}, 422, "at most 1000"),
         ({"id": "x", "like": [1]}, 422, "like is [1]"), ({"id": "x", "region": [1, 2]}, 422, "the region is [1, 2]"),
         ({"text": "a", "region": [0, 0, 1, 1]}, 422, "a region needs the image it is in"),
-        ({"id": "x", "texts": True, "rank": "exact"}, 422, "rank is no setting of a search for texts"),
+        ({"id": "x", "texts": True, "rank": "exact"}, 422, "rank is not a setting of a search for texts"),
         ({"id": "x", "texts": True, "parts": ["agreement"]}, 422, "texts have no agreement map"),
         ({"id": "x", "texts": True}, 422, "this archive has no texts"),
     ],
@@ -221,7 +221,7 @@ def test_uploads_that_cannot_be_searched_for_are_refused(client, filled, capfd):
         ([("images", ("a", b"x"))], {}, 422, "'images' is not a field of a search: use request and image"),
         ([("image", ("a", b"x"))], {"request": "{"}, 422, "the field request cannot be used, it is not JSON"),
         ([("image", ("a", b"x"))], {"request": ["{}", "{}"]}, 422, "there are 2 fields request: send one"),
-        ([("image", (None, "x"))], {}, 422, "a field image holds no file"),
+        ([("image", (None, "x"))], {}, 422, "a field image does not hold a file"),
         ([("image", ("a", b"x"))] * 65, {}, 400, "Too many files"),
     ):
         response = client.post("search", files=files_, data=fields_)
