@@ -5,9 +5,9 @@ in a study's results, FOLDER being beside the page, or of what `medlike evaluate
 `comparisons` or `alarms`; `| TITLE | ROW; ROW` takes the rows with these first cells, and a further
 `| COLUMN; COLUMN` the columns with these heads. Between
 `<!-- figures: bench FILE.json | LINE = WORDS; LINE = WORDS -->` and the end stand lines of a bench, each by its words.
-Between `<!-- figures: bundle NAME -->` and the end stands the measured quality of a bundle or, for `bundle NAME | regional`,
-what the training of its regional expert reported. What stands there is replaced; everything else on the page is left
-as it is.
+Between `<!-- figures: bundle NAME -->` and the end stands the measured quality of a bundle or, for
+`bundle NAME | regional`, what the training of its regional expert reported. What stands there is replaced; everything
+else on the page is left as it is.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ def _bench(what: str, folder: Path) -> str:
     path, _, wanted = (part.strip() for part in what.partition("|"))
     if not (folder / path).is_file():
         name = Path(path).stem
-        return f"Not run in this version: `{path}` is what `medlike bench {name} --format json` prints."
+        return f"Not run in this version: `{path}` holds what `medlike bench {name} --format json` prints."
     lines = strict_json.read(folder / path)["lines"]
     rows = []
     for each in wanted.split(";"):
