@@ -27,7 +27,7 @@ def test_a_table_replaces_what_stood_there(tmp_path):
 
 
 def test_lines_of_a_bench_become_a_table(tmp_path):
-    page = "<!-- figures: bench x.json | a-p95 = search, p95; start = start; most = share -->\n<!-- end of figures -->\n"
+    page = "<!-- figures: bench x.json | a-p95 = search, p95; start = start; most = share -->\n<!-- end of figures -->"
     assert "`medlike bench x --format json`" in filled(page, tmp_path)
     lines = {"a-p95": ("seconds", 0.04321), "start": ("seconds", 2.345), "most": ("ratio", 1.26)}
     told = {"lines": {name: {"kind": kind, "value": value} for name, (kind, value) in lines.items()}}
