@@ -60,6 +60,7 @@ $(DEV): research/pyproject.toml $(CORE)
 
 demo: text
 	$(BIN)/medlike demo
+	@echo 'Or serve the samples and open their page in one step: make serve'
 
 serve: text $(SERVE)
 	$(BIN)/medlike serve --demo --open
@@ -88,7 +89,7 @@ docs: $(DEV)
 	$(BIN)/python -m medlike_research.docs.reference > docs/cli.md.new && mv docs/cli.md.new docs/cli.md
 	$(BIN)/python -m medlike_research.docs.reference added > research/commands.md.new \
 	  && mv research/commands.md.new research/commands.md
-	$(BIN)/python -m medlike_research.docs.inserts README.md docs/results/acir.md docs/results/bundles.md
+	$(BIN)/python -m medlike_research.docs.inserts README.md docs/speed.md docs/results/acir.md docs/results/bundles.md
 	$(BIN)/python -m medlike_research.docs.benchmarks docs/results/benchmarks
 	$(BIN)/python tools/import_graph.py docs/images/rooms.svg
 
@@ -107,6 +108,7 @@ soak: $(DEV)
 	$(BIN)/python tests/archive/crash/kills.py --runs 1000 --figures docs/reliability.md
 	$(BIN)/python tests/archive/crash/powerloss.py --cuts 1000 --figures docs/reliability.md
 	$(BIN)/python tests/archive/crash/flips.py --flips 1000 --figures docs/reliability.md
+	$(BIN)/python tests/service/kills.py --runs 500 --figures docs/reliability.md
 	$(BIN)/python tests/service/soak.py --minutes 10 --figures docs/reliability.md
 
 docs-site: $(CORE)

@@ -243,7 +243,7 @@ def test_the_service_listens_on_this_machine_alone(tmp_path, tiny_bundle):
     [(name, words)] = serving_cases(tmp_path)
     running = started(tmp_path, ["-m", "medlike", name, *words], tmp_path, loopback=True)
     try:
-        assert running.stdout.readline().startswith("medlike serves at http://127.0.0.1:")
+        assert running.stdout.readline().startswith("medlike is running at http://127.0.0.1:")
         # The process group of strace: it passes no signal on to what it traces.
         [traced] = (Path(f"/proc/{running.pid}/task/{running.pid}/children")).read_text().split()
         os.kill(int(traced), signal.SIGTERM)

@@ -26,8 +26,8 @@ def test_the_printed_address_holds_the_token_and_nobody_is_shown_it():
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        ("ftp://127.0.0.1", "no address of a service"), ("http://", "no address of a service"),
-        ("http://127.0.0.1:port", "no address"), ("http://me:secret@127.0.0.1", "leave the rest out"),
+        ("ftp://127.0.0.1", "not the address of a service"), ("http://", "not the address of a service"),
+        ("http://127.0.0.1:port", "not an address"), ("http://me:secret@127.0.0.1", "leave the rest out"),
         ("http://127.0.0.1/#secret", "leave the rest out"), ("http://127.0.0.1?archiv=ct", "leave the rest out"),
         ("http://pacs.example:8000", "use https://"), ("http://10.0.0.1", "use https://"),
     ],
@@ -38,7 +38,7 @@ def test_what_is_no_address_is_refused_with_a_reason(text, reason):
 
 
 def test_a_token_with_a_line_break_is_refused():
-    with pytest.raises(InputError, match="as it was printed"):
+    with pytest.raises(InputError, match="give it as printed"):
         Client("http://127.0.0.1:8000", "two\nlines")
 
 

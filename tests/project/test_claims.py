@@ -12,7 +12,7 @@ ROW = re.compile(r"^(?P<promise>[^|\n]+) \| `(?P<test>[^`]+)`$", re.MULTILINE)
 # What the README says -> words of the promises that cover it.
 CLAIMS = {
     "offline": "Offline",
-    "No other command uses the\nnetwork": "no command but `medlike text install` uses the network",
+    "No other command uses the internet": "no command but `medlike text install` uses the network",
     "Nothing leaves the machine": "Nothing leaves the machine",
     "without a GPU": "No GPU",
     "no torch": "no torch",

@@ -21,7 +21,7 @@ class Serving:
 
     def __init__(self, process: "subprocess.Popen[str]", line: str) -> None:
         self.process, self.line = process, line
-        self.address, self.token = re.fullmatch(r"medlike serves at (\S+)\?token=(\S+)\n", line).groups()
+        self.address, self.token = re.fullmatch(r"medlike is running at (\S+)\?token=(\S+)\n", line).groups()
         self.port = int(self.address.rstrip("/").rpartition(":")[2])
 
     @property

@@ -49,16 +49,16 @@ def test_the_picture_covers_the_cells_that_agree(kinds):
 @pytest.mark.parametrize(
     ("params", "sentence"),
     [
-        ({}, "query: Field required"),
+        ({}, "query is missing"),
         ({"query": "0" * 32}, "there is no image"),
         ({"query": "own", "region": "1,2,3"}, "give four numbers"),
         ({"query": "own", "region": "1,2,3,nan"}, "region"),
         ({"query": "own", "region": "9000,9000,9999,9999"}, "lies outside of the image"),
-        ({"query": "own", "orientations": 3}, "orientations: "),
-        ({"query": "own", "scales": 2}, "scales: "),
-        ({"query": "own", "format": "gif"}, "format: "),
-        ({"query": "own", "size": 8}, "size: "),
-        ({"query": "own", "k": 8}, "'k' is no parameter of"),
+        ({"query": "own", "orientations": 3}, "orientations is "),
+        ({"query": "own", "scales": 2}, "scales is "),
+        ({"query": "own", "format": "gif"}, "format is "),
+        ({"query": "own", "size": 8}, "size is "),
+        ({"query": "own", "k": 8}, "'k' is not a parameter of"),
     ],
 )
 def test_a_comparison_that_makes_no_sense_is_refused(kinds, params, sentence):
@@ -107,7 +107,7 @@ def test_the_body_of_a_search_is_compared(kinds, region):
         ({}, "a query is empty"),
         ({"text": "lung"}, "agreement is of one image with another"),
         ({"id": "own", "texts": True}, "texts have no agreement map"),
-        ({"id": "own", "colour": 1}, "'colour' is no key of a search"),
+        ({"id": "own", "colour": 1}, "'colour' is not a key of a search"),
         ({"id": "0" * 32}, "there is no image"),
     ],
 )

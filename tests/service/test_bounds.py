@@ -111,6 +111,13 @@ def test_a_body_that_says_it_is_too_large_is_refused_before_it_comes(server):
     assert "at most 1000" in problem_of(ask(server[0], f"{HEAD}\n{kind}\ncontent-length: 1001"), 413)
 
 
+def test_an_encoded_body_is_refused(server):
+    for encoding in ("gzip", "zstd"):
+        said = problem_of(ask(server[0], f"{HEAD}\ncontent-encoding: {encoding}\ncontent-length: 1", b"x"), 415)
+        assert f"the body is sent as {encoding}: send it without" in said
+    assert ask(server[0], f"{HEAD}\ncontent-encoding: identity\ncontent-length: 1", b"x")[2] == b"1"
+
+
 def test_a_body_that_grows_too_large_is_refused(server):
     with connected(server[0]) as connection:
         connection.sendall(f"{HEAD}\ntransfer-encoding: chunked\n\n".replace("\n", "\r\n").encode())

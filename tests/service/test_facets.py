@@ -30,7 +30,7 @@ def test_facets_are_those_of_the_archive(served, filled):
 def test_what_makes_no_sense_is_refused(served, filled):
     for params, detail in (
         ({"where": "CT"}, "'CT' is not a condition"), ({"where": "nothing=1"}, "no image has the field nothing"),
-        ({"most": 0}, "most"), ({"generation": 99}, "generation"), ({"wheres": "a=b"}, "'wheres' is no parameter"),
+        ({"most": 0}, "most"), ({"generation": 99}, "generation"), ({"wheres": "a=b"}, "'wheres' is not a parameter"),
     ):  # fmt: skip
         refused = served.get("facets", params=params)
         assert refused.status_code == 422 and detail in refused.json()["detail"]

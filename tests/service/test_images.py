@@ -67,13 +67,13 @@ def test_ids_by_their_first_digits(kinds):
 @pytest.mark.parametrize(
     ("params", "sentence"),
     [
-        ({"limit": 0}, "limit: "),
+        ({"limit": 0}, "limit is "),
         ({"limit": 1001}, "a page has at most 1000 images"),
-        ({"limit": "many"}, "limit: "),
-        ({"offset": -1}, "offset: "),
-        ({"offset": 1 << 60}, "offset: "),
-        ({"ids": "xyz"}, "ids: "),
-        ({"ids": "a" * 33}, "ids: "),
+        ({"limit": "many"}, "limit is "),
+        ({"offset": -1}, "offset is "),
+        ({"offset": 1 << 60}, "offset is "),
+        ({"ids": "xyz"}, "ids is "),
+        ({"ids": "a" * 33}, "ids is "),
         ({"where": "modality"}, "is not a condition"),
         ({"where": "{"}, "is not a condition"),
         ({"where": "(" * 1000}, "is not a condition"),
@@ -81,8 +81,8 @@ def test_ids_by_their_first_digits(kinds):
         ({"where": "x" * 5000}, "where"),
         ({"where": ["modality=CT"] * 33}, "where"),
         ({"where": "colour=red"}, "colour"),
-        ({"where": "patient=secret-7", "sort": "id"}, "'sort' is no parameter of /api/v1/images: use "),
-        ({"sources": "perhaps"}, "sources: "),
+        ({"where": "patient=secret-7", "sort": "id"}, "'sort' is not a parameter of /api/v1/images: use "),
+        ({"sources": "perhaps"}, "sources is "),
     ],
 )
 def test_a_page_that_makes_no_sense_is_refused(kinds, params, sentence):

@@ -160,7 +160,7 @@ def test_a_passphrase_does_not_outlive_its_writer(served, archive, tmp_path):
         ({"kind": "fit", "bits": True}, "bits is True: give a whole number"),
         ({"kind": "index"}, "needs sources"),
         ({"kind": "index", "sources": "/x"}, "give a list of texts"),
-        ({"kind": "index", "sources": ["x"]}, "'x' is no absolute path"),
+        ({"kind": "index", "sources": ["x"]}, "'x' is not an absolute path"),
         ({"kind": "index", "sources": ["/x"], "pixels": "none"}, "pixels is 'none'"),
         ({"kind": "index", "sources": ["/x"], "frames": 0}, "frames is 0"),
         ({"kind": "index", "sources": ["/x"], "on_conflict": "x"}, "on_conflict is 'x'"),

@@ -104,7 +104,7 @@ def test_what_is_no_receipt_is_refused(served, filled):
     sound = served.post("search", json={"id": archive.ids()[0]}).json()["receipt"]
     query, settings = sound["query"], sound["settings"]
     for damage, detail in (
-        ({"file": "Jane.png"}, "'file' is no key of a receipt: use of, archive, branch,"),
+        ({"file": "Jane.png"}, "'file' is not a key of a receipt: use of, archive, branch,"),
         ({"query": None}, "this is no receipt of a search"),
         ({"query": query | {"code": "00"}}, "cannot be searched for"),
         ({"query": query | {"id": "zz"}}, "an id is not 32 hexadecimal digits"),

@@ -152,13 +152,13 @@ BOMB = '{"where": ' + '{"a": ' * 200_00 + "1" + "}" * 200_00 + "}"
 @pytest.mark.parametrize(
     ("body", "status", "detail"),
     [
-        ("{", 422, "the body is no JSON"), ("[]", 422, "the body is []: send an object of JSON"),
+        ("{", 422, "the body cannot be used, it is not JSON"), ("[]", 422, "the body is []: send a JSON object"),
         ('{"k": NaN, "id": "x"}', 422, "it holds NaN"), ('{"k": 1e999}', 422, "it holds a number beyond"),
-        (BOMB, 422, "nested deeper than 32 levels"), (b"\xff\xfe", 422, "is no JSON"),
+        (BOMB, 422, "nested deeper than 32 levels"), (b"\xff\xfe", 422, "it is not"),
         ('{"id": "\\ud800"}', 422, "half of a surrogate pair"),
         ("x" * 200_001, 413, "the body has more than 200000 bytes"),
         ({}, 422, "a query is empty: give image="),
-        ({"kk": 1}, 422, "'kk' is no key of a search: use id, text, region,"),
+        ({"kk": 1}, 422, "'kk' is not a key of a search: use id, text, region,"),
         ({"id": "x"}, 422, "there is no image 'x' in the archive"),
         ({"id": "x", "k": 101}, 422, "k is 101: ask for at most 100 hits"),
         ({"id": "x", "k": 0}, 422, "k is 0: ask for 1"),
@@ -178,7 +178,7 @@ BOMB = '{"where": ' + '{"a": ' * 200_00 + "1" + "}" * 200_00 + "}"
         ({"id": "x", "parts": [[]]}, 422, "parts holds '[]'"), ({"id": "x", "title": "t" * 1001}, 422, "at most 1000"),
         ({"id": "x", "like": [1]}, 422, "like is [1]"), ({"id": "x", "region": [1, 2]}, 422, "the region is [1, 2]"),
         ({"text": "a", "region": [0, 0, 1, 1]}, 422, "a region needs the image it is in"),
-        ({"id": "x", "texts": True, "rank": "exact"}, 422, "rank is no setting of a search for texts"),
+        ({"id": "x", "texts": True, "rank": "exact"}, 422, "rank is not a setting of a search for texts"),
         ({"id": "x", "texts": True, "parts": ["agreement"]}, 422, "texts have no agreement map"),
         ({"id": "x", "texts": True}, 422, "this archive has no texts"),
     ],
@@ -218,10 +218,10 @@ def test_uploads_that_cannot_be_searched_for_are_refused(client, filled, capfd):
     headers = {"content-type": "multipart/form-data; boundary=b"}
     assert client.post("search", content=undeclared(), headers=headers).status_code == 413
     for files_, fields_, status, detail in (
-        ([("images", ("a", b"x"))], {}, 422, "'images' is no field of a search: use request and image"),
-        ([("image", ("a", b"x"))], {"request": "{"}, 422, "the field request is no JSON"),
+        ([("images", ("a", b"x"))], {}, 422, "'images' is not a field of a search: use request and image"),
+        ([("image", ("a", b"x"))], {"request": "{"}, 422, "the field request cannot be used, it is not JSON"),
         ([("image", ("a", b"x"))], {"request": ["{}", "{}"]}, 422, "there are 2 fields request: send one"),
-        ([("image", (None, "x"))], {}, 422, "a field image holds no file"),
+        ([("image", (None, "x"))], {}, 422, "a field image does not hold a file"),
         ([("image", ("a", b"x"))] * 65, {}, 400, "Too many files"),
     ):
         response = client.post("search", files=files_, data=fields_)
@@ -249,7 +249,7 @@ def test_peers_see_no_source_and_use_no_true_value(client, filled, tmp_path):
 
 def test_an_unknown_parameter_of_the_address_is_refused(client):
     response = client.post("search?k=3", json={"id": "x"})
-    assert response.status_code == 422 and "'k' is no parameter" in response.json()["detail"]
+    assert response.status_code == 422 and "'k' is not a parameter" in response.json()["detail"]
 
 
 def test_the_description_names_every_key(client):

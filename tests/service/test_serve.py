@@ -51,7 +51,7 @@ def service(folder, notes):
 
 
 def test_says_its_address_in_one_line(service):
-    assert service.line.startswith("medlike serves at http://127.0.0.1:")
+    assert service.line.startswith("medlike is running at http://127.0.0.1:")
     assert [each["name"] for each in service.get("api/v1/archives").json()["archives"]] == ["mine"]
     with httpx.Client(follow_redirects=True) as browser:
         page = browser.get(f"{service.address}?token={service.token}")
@@ -175,28 +175,34 @@ def refused(monkeypatch, capsys):
 
 def test_a_second_service_on_an_archive_is_refused(refused, service, folder, tmp_path):
     said = refused("--archive", folder)
-    assert f"{folder} is served already, by process {service.process.pid} at {service.address}" in said
+    assert f"{folder} is already served by process {service.process.pid} at {service.address}" in said
     assert service.token not in said
     link = tmp_path / "link"
     link.symlink_to(folder)
-    assert "is served already" in refused("--archive", link), "whatever it is called"
+    assert "is already served" in refused("--archive", link), "whatever it is called"
 
 
 def test_what_cannot_be_served_is_refused_in_a_sentence(refused, archive, tmp_path, service):
-    missing = tmp_path / "missing"
+    missing, peers = tmp_path / "missing", _for_peers(tmp_path)
     for words, sentence in (
         (["--archive", missing], "is not an archive"),
         (["--archive", f"a={archive.path}", "--archive", f"b={archive.path}"], "is given twice"),
         (["--archive", f"a={archive.path}", "--archive", f"a={missing}"], "two archives have the name a"),
-        (["--archive", f"A B={archive.path}"], "no name of an archive"),
-        (["--archive", archive.path, "--hide-from-peers", "other"], "there is no archive of this name"),
+        (["--archive", f"A B={archive.path}"], "not a name for an archive"),
+        (["--archive", archive.path, *peers, "--hide-from-peers", "other"], "there is no archive of this name"),
+        (["--archive", archive.path, "--hide-from-peers", "archive"], "give --peer-token, or leave it out"),
+        (["--archive", archive.path, *peers, "--host", "0.0.0.0", "--open"], "0.0.0.0 has no page to open"),
+        (["--archive", "http://127.0.0.1:8000"], "is the address of a service: give the folder of an archive"),
+        (["--archive", archive.path, "--archive", archive.path], "is given twice"),
+        (["--host", "0.0.0.0"], "give --peer-token, --tls-cert and --tls-key"),
         (["--archive", archive.path, "--demo"], "--demo serves the samples alone"),
         (["--archive", archive.path, "--host", "0.0.0.0"], "give --peer-token, --tls-cert and --tls-key"),
         (["--archive", archive.path, "--tls-cert", missing], "give both"),
-        (["--archive", archive.path, "--tls-cert", missing, "--tls-key", missing], "no certificate and its key"),
+        (["--archive", archive.path, "--tls-cert", missing, "--tls-key", missing], f"there is no file {missing}"),
+        (["--archive", archive.path, "--tls-cert", peers[1], "--tls-key", peers[1]], "not a certificate and its key"),
         (["--archive", archive.path, "--peer-token", missing], "openssl rand -hex 32"),
-        (["--archive", archive.path, "--port", str(service.port)], "give another one by --port"),
-        (["--archive", archive.path, "--host", "host.invalid", *_for_peers(tmp_path)], "host.invalid port 0 cannot be"),
+        (["--archive", archive.path, "--port", str(service.port)], "choose another with --port"),
+        (["--archive", archive.path, "--host", "host.invalid", *peers], "host.invalid port 0 cannot be"),
     ):
         said = refused(*words)
         assert sentence in said and said.count("\n") == 1, said
@@ -222,7 +228,7 @@ def test_a_token_that_others_can_read_or_guess_is_refused(refused, archive, tmp_
     token.chmod(0o600)
     for text in ("", "short", "0123456789abcdef " * 3, "ä" * 40):
         token.write_text(text)
-        assert "holds no token" in refused("--archive", archive.path, "--peer-token", token)
+        assert "does not contain a token" in refused("--archive", archive.path, "--peer-token", token)
 
 
 def _for_peers(place):
@@ -263,7 +269,7 @@ def test_another_address_is_for_services_alone(tmp_path, tiny_regional_bundle):
     process = started(*archives, *options, "--host", "0.0.0.0", "--workers", 1)
     try:
         line = process.stdout.readline()
-        assert line.startswith("medlike serves other services at https://0.0.0.0:") and "token" not in line
+        assert line.startswith("medlike is running for other services at https://0.0.0.0:") and "token" not in line
         port = int(line.rpartition(":")[2].partition("/")[0])
         trust = ssl.create_default_context(cafile=options[3])
         with httpx.Client(verify=trust, base_url=f"https://localhost:{port}") as peer:

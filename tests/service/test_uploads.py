@@ -132,7 +132,7 @@ def test_a_ticket_can_be_waited_for(served, archive, writer, pictures):
         ({"content": b""}, 422, "the body is empty"),
         ({"files": [("file", ("a.png", b""))]}, 422, "a file of the form is empty"),
         ({"files": [("other", ("a.png", b"x"))]}, 422, "the field 'other'"),
-        ({"files": [("file", ("a.png", b"x"))], "data": {"metadata": "{"}}, 422, "the field metadata is no JSON"),
+        ({"files": [("file", ("a.png", b"x"))], "data": {"metadata": "{"}}, 422, "metadata cannot be used, it"),
         ({"files": [("file", ("a.png", b"x"))], "data": {"metadata": '{"a": {}}'}}, 422, "metadata['a'] is a dict"),
         ({"files": [("file", ("a.png", b"x"))], "data": {"texts": "[]"}}, 422, "the field texts is []"),
         ({"content": b"x", "headers": {"x-file-name": "a" * 5000}}, 422, "the file name is"),

@@ -26,6 +26,18 @@ def test_a_table_replaces_what_stood_there(tmp_path):
         filled(PAGE.replace("| Main", "| Main | z | c"), tmp_path)
 
 
+def test_lines_of_a_bench_become_a_table(tmp_path):
+    page = "<!-- figures: bench x.json | a-p95 = search, p95; start = start; most = share -->\n<!-- end of figures -->"
+    assert "`medlike bench x --format json`" in filled(page, tmp_path)
+    lines = {"a-p95": ("seconds", 0.04321), "start": ("seconds", 2.345), "most": ("ratio", 1.26)}
+    told = {"lines": {name: {"kind": kind, "value": value} for name, (kind, value) in lines.items()}}
+    (tmp_path / "x.json").write_text(json.dumps(told))
+    once = filled(page, tmp_path)
+    assert "| task | time |" in once and "| search, p95 | 43 ms |\n| start | 2.3 s |\n| share | 1.3 |" in once
+    with pytest.raises(DatasetError, match=r"no line 'b'; it has: a-p95; start; most"):
+        filled(page.replace("start =", "b ="), tmp_path)
+
+
 def test_what_evaluate_measured_becomes_a_table(tmp_path):
     folder = tmp_path / "results" / "x"
     folder.mkdir(parents=True)

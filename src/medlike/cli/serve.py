@@ -29,7 +29,7 @@ medlike serve --demo --open
 
 medlike serve --archive archive/
 
-medlike serve --archive ct=/data/ct --archive mine=/data/mine --hide-from-peers mine --port 8080
+medlike serve --archive ct=/data/ct --archive mr=/data/mr --port 8080
 """
 _SHORTEST = 32  # characters of a peer token
 _LARGEST = 4096  # bytes of its file
@@ -46,7 +46,8 @@ class AddressOptions:
     """
 
     host: Annotated[
-        str, Option("Address to listen on. Any but this machine's own needs --peer-token, --tls-cert, --tls-key.")
+        str,
+        Option("Address to listen on. One that other machines reach needs --peer-token, --tls-cert and --tls-key."),
     ] = "127.0.0.1"
     port: Annotated[int, Option("Port to listen on; 0 for any that is free.", "--port -p", min=0, max=65535)] = 8000
     workers: Annotated[
@@ -69,13 +70,14 @@ class PeerOptions:
     peer_token: Annotated[
         Path | None,
         Option(
-            f"Let other services search, with the token in this file: at least {_SHORTEST} characters.", metavar="FILE"
+            f"Let other services search with the token in this file, of at least {_SHORTEST} characters.",
+            metavar="FILE",
         ),
     ] = None
     tls_cert: Annotated[Path | None, Option("Certificate for HTTPS, as PEM.", metavar="FILE")] = None
     tls_key: Annotated[Path | None, Option("Private key of the certificate, as PEM.", metavar="FILE")] = None
     hide_from_peers: Annotated[
-        tuple[str, ...], Option("Name of an archive that other services cannot search; repeatable.", metavar="NAME")
+        tuple[str, ...], Option("Name of an archive that other services cannot search. Repeatable.", metavar="NAME")
     ] = ()
 
 
@@ -88,7 +90,7 @@ def serve(
             "--archive",
             "-a",
             metavar="[NAME=]DIR",
-            help="Folder of an archive, and its name in the API; repeatable. The first is the default one.",
+            help="Folder of an archive, and its name in the API. Repeatable; the first is the default.",
             show_default="that of MEDLIKE_ARCHIVE, or an archive in your data directory",
         ),
     ] = None,
@@ -110,6 +112,7 @@ def serve(
     from medlike.service.supervisor import Supervisor, claimed, listen
 
     loopback = _is_loopback(address.host)
+    _require_safe(address.host, peers, open_page)
     plan = ServicePlan(
         _collections(archive or [], demo, peers.hide_from_peers),
         address.port,
@@ -118,11 +121,6 @@ def serve(
         loopback=loopback,
         **_certificate(peers),
     )
-    if not loopback and (plan.peer is None or plan.certificate is None):
-        raise InputError(
-            f"{address.host} is none of 127.0.0.1, localhost and ::1: only other services may use another address, so "
-            "give --peer-token, --tls-cert and --tls-key, or leave --host out to serve this machine"
-        )
     with ExitStack() as stack:
         listening = stack.enter_context(listen(address.host, address.port))
         plan = replace(plan, port=listening.getsockname()[1])
@@ -133,10 +131,10 @@ def serve(
 
         def started() -> None:
             if plan.owner is None:
-                out().print(f"medlike serves other services at {place}api/v1", soft_wrap=True, markup=False)
+                out().print(f"medlike is running for other services at {place}api/v1", soft_wrap=True, markup=False)
                 return
             printed = f"{place}?token={plan.owner}"
-            out().print(f"medlike serves at {printed}", soft_wrap=True, markup=False)
+            out().print(f"medlike is running at {printed}", soft_wrap=True, markup=False)
             if open_page and not stack.enter_context(_opened(printed)):
                 note("medlike: no browser was found; open the address above in one")
 
@@ -147,9 +145,25 @@ def _is_loopback(host: str) -> bool:
     return host in ("127.0.0.1", "localhost", "::1")
 
 
+def _require_safe(host: str, peers: PeerOptions, open_page: bool) -> None:
+    """Raise InputError if options do not go together."""
+    if peers.hide_from_peers and peers.peer_token is None:
+        raise InputError("--hide-from-peers is for services with a peer token: give --peer-token, or leave it out")
+    if _is_loopback(host):
+        return
+    if peers.peer_token is None or peers.tls_cert is None or peers.tls_key is None:
+        raise InputError(
+            f"{host} is not 127.0.0.1, localhost or ::1: only other services may use another address, so give "
+            "--peer-token, --tls-cert and --tls-key, or leave --host out to serve this machine"
+        )
+    if open_page:
+        raise InputError(f"{host} has no page to open: leave out --open, or --host to serve this machine")
+
+
 def _collections(given: Sequence[str], demo: bool, hidden: Sequence[str]) -> "list[Collection]":
     """Return the archives that are to be served; each is one."""
     from medlike.archive.storage.folder import Folder
+    from medlike.cluster.address import is_address
     from medlike.service.collections import Collection
 
     if demo and not given:
@@ -159,7 +173,15 @@ def _collections(given: Sequence[str], demo: bool, hidden: Sequence[str]) -> "li
     else:
         # A variable of a repeatable option would be split at its blanks.
         usual = os.environ.get("MEDLIKE_ARCHIVE") or str(archive_folder(None))
+        for each in given:
+            if is_address(each) or is_address(each.partition("=")[2]):
+                shown = each.partition("?")[0]  # without a token
+                raise InputError(f"{shown} is the address of a service: give the folder of an archive")
         collections = [Collection.of(each) for each in given or [usual]]
+    places = [each.path.resolve() for each in collections]
+    for place in places:
+        if places.count(place) > 1:
+            raise InputError(f"{place} is given twice: give each archive once")
     names = [each.name for each in collections]
     for name in names:
         if names.count(name) > 1:
@@ -167,10 +189,8 @@ def _collections(given: Sequence[str], demo: bool, hidden: Sequence[str]) -> "li
     for name in hidden:
         if name not in names:
             raise InputError(f"--hide-from-peers {name}: there is no archive of this name, only {', '.join(names)}")
-    places = [Folder.open(each.path).path.resolve() for each in collections]
-    for place in places:
-        if places.count(place) > 1:
-            raise InputError(f"{place} is given twice: give each archive once")
+    for each in collections:
+        Folder.open(each.path)
     return [
         replace(each, path=place, peers=each.name not in hidden)
         for each, place in zip(collections, places, strict=True)
@@ -200,11 +220,11 @@ def _peer_token(file: Path) -> str:
         with file.open("rb") as opened:
             token = opened.read(_LARGEST).decode("ascii").strip()
     except UnicodeDecodeError:
-        raise InputError(f"{file} holds no token, which is ASCII text: {advice}") from None
+        raise InputError(f"{file} does not contain a token, which is ASCII text: {advice}") from None
     except OSError as error:
         raise InputError(f"{file} cannot be read ({error.strerror}): {advice}") from error
     if len(token) < _SHORTEST or any(character.isspace() for character in token):
-        raise InputError(f"{file} holds no token of at least {_SHORTEST} characters without blanks: {advice}")
+        raise InputError(f"{file} does not contain a token of at least {_SHORTEST} characters without spaces: {advice}")
     return token
 
 
@@ -216,11 +236,14 @@ def _certificate(peers: PeerOptions) -> dict[str, str]:
         return {}
     if peers.tls_cert is None or peers.tls_key is None:
         raise InputError("HTTPS needs a certificate and its key: give both --tls-cert and --tls-key")
+    for file in (peers.tls_cert, peers.tls_key):
+        if not file.is_file():
+            raise InputError(f"there is no file {file}: give the certificate and its key as PEM files")
     try:
         ssl.create_default_context(ssl.Purpose.CLIENT_AUTH).load_cert_chain(peers.tls_cert, peers.tls_key, password="")
     except (OSError, ValueError) as error:
         raise InputError(
-            f"{peers.tls_cert} and {peers.tls_key} are no certificate and its key without a passphrase ({error}): "
+            f"{peers.tls_cert} and {peers.tls_key} are not a certificate and its key without a passphrase ({error}): "
             "give PEM files that belong together"
         ) from error
     return {"certificate": str(peers.tls_cert.resolve()), "key": str(peers.tls_key.resolve())}

@@ -44,15 +44,15 @@ class Address:
             archive: The name of an archive, unless the text has one.
 
         Raises:
-            InputError: It is no address of a service, or the token would be sent where others can read it.
+            InputError: It is not the address of a service, or the token would be sent where others can read it.
         """
         try:
             parts = urlsplit(text)
             host, _ = parts.hostname, parts.port
         except ValueError as error:
-            raise InputError(f"{text!r} is no address ({error}): give one like http://127.0.0.1:8000") from None
+            raise InputError(f"{text!r} is not an address ({error}): give one like http://127.0.0.1:8000") from None
         if parts.scheme not in ("http", "https") or not host:
-            raise InputError(f"{text!r} is no address of a service: give one like http://127.0.0.1:8000")
+            raise InputError(f"{text!r} is not the address of a service: give one like http://127.0.0.1:8000")
         asked = parse_qs(parts.query, keep_blank_values=True)
         if parts.username or parts.password or parts.fragment or set(asked) - {"archive", "token"}:
             raise InputError(

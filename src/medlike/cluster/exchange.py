@@ -104,7 +104,7 @@ class Reply:
         except ValueError:
             kind = self.headers.get("content-type", "nothing")
             raise ArchiveError(
-                f"the answer is no JSON but {kind}: check that the address is that of a medlike service"
+                f"the answer is {kind}, not JSON: check that the address is that of a medlike service"
             ) from None
 
 

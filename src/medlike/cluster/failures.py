@@ -40,7 +40,7 @@ def failure(reply: Reply, url: str) -> MedlikeError:
     detail = printable(str(problem.get("detail") or f"{url} answered with status {reply.status}: see its log"))
     if reply.status == 401:
         return ArchiveError(
-            f"{url} does not know the token: set {TOKEN} to the one in the address that `medlike serve` printed"
+            f"{url} was not given its token: set {TOKEN} to the one in the address that `medlike serve` printed"
         )
     name = problem.get("error")
     kind = getattr(errors, name, None) if isinstance(name, str) else None

@@ -95,7 +95,7 @@ def nearest_texts(query: object, settings: Mapping[str, Json]) -> Flow[TextResul
 def repeat(receipt: Mapping[str, Json], sources: bool) -> Flow[Result | TextResult]:
     """Repeat the search of a receipt."""
     if not isinstance(receipt, Mapping):
-        raise QueryError(f"this is no receipt but {type(receipt).__name__}: give the `receipt` of a result")
+        raise QueryError(f"this is a {type(receipt).__name__}, not a receipt: give the `receipt` of a result")
     params = (("sources", "true"),) if sources else ()
     reply = yield from asked(Call("POST", "receipts/repeat", params, json=dict(receipt), repeatable=True))
     facts = reply.json()

@@ -57,7 +57,7 @@ def options(
     headers = {"user-agent": f"medlike/{__version__}", "accept": "application/json, */*;q=0.5"}
     if token is not None:
         if not token.isascii() or not token.isprintable() or " " in token:
-            raise InputError("the token has a blank or a character that no token has: give it as it was printed")
+            raise InputError("the token contains a character that no token has, such as a space: give it as printed")
         headers["authorization"] = f"Bearer {token}"
     return {
         "base_url": address.api,
@@ -75,7 +75,7 @@ def _certificates(file: str | Path | None) -> ssl.SSLContext:
     try:
         return ssl.create_default_context(cafile=None if given is None else str(given))
     except (OSError, ssl.SSLError) as error:
-        raise InputError(f"{given} holds no certificates that can be read ({error}): give a file in PEM") from None
+        raise InputError(f"{given} contains no readable certificates ({error}): give a PEM file") from None
 
 
 @contextmanager
@@ -144,11 +144,13 @@ def unreachable(url: str, call: Call, error: httpx.RequestError) -> MedlikeError
     if isinstance(error, httpx.ConnectError):
         if "certificate" in str(error).lower():
             return ArchiveError(
-                f"{url} has a certificate that is not trusted here ({error}): give the file of who signed it as "
-                "SSL_CERT_FILE"
+                f"{url} has a certificate that is not trusted here ({error}): set SSL_CERT_FILE to the "
+                "file with the certificate of its issuer"
             )
+        if "[SSL" in str(error):
+            return ArchiveError(f"{url} does not answer over HTTPS ({error}): write http:// if it has no certificate")
         return ArchiveError(f"no service answers at {url}: start one with `medlike serve`, or check the address")
     done = "" if call.repeatable else "; it may have done what was asked: look before you ask again"
     if isinstance(error, httpx.TimeoutException):
         return ArchiveError(f"{url} did not answer in time: ask again, or with a longer time-out{done}")
-    return ArchiveError(f"the connection to {url} broke ({type(error).__name__}): check that the service runs{done}")
+    return ArchiveError(f"the connection to {url} was lost ({type(error).__name__}): check that the service runs{done}")

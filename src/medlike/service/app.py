@@ -10,7 +10,7 @@ from starlette.responses import Response
 
 from medlike import __version__
 from medlike.errors import MedlikeError
-from medlike.service import document, pages, problems, static_files
+from medlike.service import document, pages, parameters, problems, static_files
 from medlike.service.access import OPEN, Access, Guard
 from medlike.service.bounds import Bounds
 from medlike.service.collections import Collections
@@ -91,7 +91,5 @@ def _refused(request: Request, error: Exception) -> Response:
 
 def _invalid(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
-    first = error.errors()[0]
-    place = ".".join(str(part) for part in first["loc"] if part != "body") or "the body"
-    detail = f"{place}: {first['msg']}"
+    detail = parameters.invalid(error.errors()[0])
     return problems.problem(422, detail, request_id(request.scope), error="QueryError")

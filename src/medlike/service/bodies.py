@@ -42,7 +42,7 @@ async def json_object(request: Request, limit: int) -> JsonObject:
 
     Raises:
         Refusal: It is longer, or its sender has gone.
-        QueryError: It is no object of JSON.
+        QueryError: It is not a JSON object.
     """
     return parsed("the body", await read_body(request, limit))
 
@@ -80,12 +80,12 @@ def parsed(name: str, text: bytes | str) -> JsonObject:
         text: The text.
 
     Raises:
-        QueryError: It is no object of JSON.
+        QueryError: It is not a JSON object.
     """
     try:
-        value = strict_json.loads(text.decode() if isinstance(text, bytes) else text)
+        value = strict_json.loads(text)
     except ValueError as error:
-        raise QueryError(f"{name} is no JSON ({error}): send an object of JSON") from None
+        raise QueryError(f"{name} cannot be used, {error}: send a JSON object") from None
     if not isinstance(value, dict):
-        raise QueryError(f"{name} is {value!r:.60}: send an object of JSON")
+        raise QueryError(f"{name} is {value!r:.60}: send a JSON object")
     return value

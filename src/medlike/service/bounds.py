@@ -31,6 +31,12 @@ class Bounds:
             raise Refusal(503, f"this process holds {self.limits.requests} requests: try again in a second")
         body = BoundedBody(receive, self._largest(scope), self.limits.body_seconds)
         body.require(Headers(scope=scope).get("content-length"))
+        encoding = Headers(scope=scope).get("content-encoding", "identity")
+        if encoding.lower() != "identity":
+            raise Refusal(
+                415, f"the body is sent as {encoding[:40]}: send it without Content-Encoding",
+                {"accept-encoding": "identity"},
+            )  # fmt: skip
         begun = False
 
         async def sending(message: "Message") -> None:

@@ -55,7 +55,7 @@ class Collection:
         folder = Path(place if equals else text).expanduser()
         name = name if equals else re.sub(r"[^a-z0-9._-]+", "-", folder.resolve().name.lower()).strip("-.") or "archive"
         if not _NAME.fullmatch(name):
-            raise InputError(f"{name!r} is no name of an archive: use up to 63 of a-z, 0-9, dot, dash and underscore")
+            raise InputError(f"{name!r} is not a name for an archive: use up to 63 of a-z, 0-9, `.`, `-` and `_`")
         return cls(name, folder, peers)
 
 

@@ -64,7 +64,7 @@ def checked(request: Mapping[str, Json]) -> tuple[Kind, JsonObject]:
         raise QueryError(f"a job of kind {kind} needs {required}: {_ABSOLUTE}")
     for path in (*arguments.get("sources", ()), *filter(None, [arguments.get("target")])):
         if not Path(path).is_absolute() or "\0" in path:
-            raise QueryError(f"{path[:200]!r} is no absolute path: {_ABSOLUTE}")
+            raise QueryError(f"{path[:200]!r} is not an absolute path: {_ABSOLUTE}")
     if kind == "index":
         _require_intake(arguments)
     if kind == "backup" and arguments.get("passphrase") == "":

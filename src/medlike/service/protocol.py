@@ -17,7 +17,7 @@ LINGER = 5.0
 #: Bytes of an answer that its receiver must take in the seconds that the limits give a body.
 _TAKEN = 1 << 20
 DETAILS = {
-    400: "what arrived is no HTTP request",
+    400: "what arrived is not an HTTP request",
     408: "the head of the request did not arrive within {seconds:g} s: send it at once",
     431: "the head of the request is too large: send fewer or shorter headers",
     503: "this service holds {connections} connections: try again in a second",

@@ -71,7 +71,7 @@ async def uploaded(request: Request, limits: Limits) -> AsyncIterator[tuple[Json
 async def _request_field(form: FormData, limits: Limits) -> JsonObject:
     for name in form:
         if name not in FIELDS:
-            raise QueryError(f"{name[:80]!r} is no field of a search: use {' and '.join(FIELDS)}")
+            raise QueryError(f"{name[:80]!r} is not a field of a search: use {' and '.join(FIELDS)}")
     fields = form.getlist("request")
     if len(fields) > 1:
         raise QueryError(f"there are {len(fields)} fields request: send one")
@@ -85,7 +85,7 @@ async def _request_field(form: FormData, limits: Limits) -> JsonObject:
 def _path(file: object) -> Path:
     """Return a path at which another process of this user can read an uploaded file."""
     if not isinstance(file, UploadFile):
-        raise QueryError("a field image holds no file: send each image as a file")
+        raise QueryError("a field image does not hold a file: send each image as a file")
     spooled = cast("tempfile.SpooledTemporaryFile[bytes]", file.file)
     spooled.rollover()
     spooled.flush()

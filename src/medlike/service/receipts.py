@@ -23,7 +23,7 @@ def repeated(of: Target, receipt: JsonObject, viewer: Viewer, parts: Sequence[st
         parts: What the answer holds besides.
 
     Raises:
-        QueryError: It is no receipt, or cannot be repeated here.
+        QueryError: It is not a receipt, or cannot be repeated here.
     """
     _require_receipt(of, receipt)
     return facts(of.archive.repeat(receipt, viewer), parts)
@@ -37,7 +37,7 @@ def stored(of: Target, receipt: JsonObject) -> StoredReceipt:
         receipt: The receipt.
 
     Raises:
-        QueryError: It is no receipt of this archive, or names an image that is gone.
+        QueryError: It is not a receipt of this archive, or names an image that is gone.
     """
     _require_receipt(of, receipt)
     of.archive.repeat(receipt, of.seeing(False))  # what cannot be repeated is not stored
@@ -53,7 +53,7 @@ def stored(of: Target, receipt: JsonObject) -> StoredReceipt:
 def _require_receipt(of: Target, receipt: JsonObject) -> None:
     for name in receipt:
         if name not in KEYS:
-            raise QueryError(f"{name[:80]!r} is no key of a receipt: use {', '.join(KEYS)}")
+            raise QueryError(f"{name[:80]!r} is not a key of a receipt: use {', '.join(KEYS)}")
     settings = receipt.get("settings")
     if isinstance(settings, dict):
         require_bounded(settings, of.service.limits)

@@ -86,7 +86,7 @@ class SearchRequest:
     def _require_of_texts(self) -> None:
         for name in self.settings:
             if name not in _OF_TEXTS:
-                raise QueryError(f"{name} is no setting of a search for texts: use {', '.join(_OF_TEXTS)}")
+                raise QueryError(f"{name} is not a setting of a search for texts: use {', '.join(_OF_TEXTS)}")
         if "agreement" in self.parts:
             raise QueryError("texts have no agreement map: leave it out of parts")
 
@@ -133,7 +133,7 @@ def require_bounded(settings: Mapping[str, Json], limits: Limits) -> None:
 def _check(name: str, value: Json) -> None:
     """Raise QueryError unless a key is known and its value of the right kind."""
     if name not in KEYS:
-        raise QueryError(f"{name[:80]!r} is no key of a search: use {', '.join(KEYS)}")
+        raise QueryError(f"{name[:80]!r} is not a key of a search: use {', '.join(KEYS)}")
     kind, shown = KEYS[name]
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
         return

@@ -194,7 +194,7 @@ class Supervisor:
         if self._stopping:
             return
         if not self._started:
-            raise ServiceFailed(f"{each.name} ended at its start with status {code}: the lines above say why")
+            raise ServiceFailed(f"{each.name} ended while it started, with status {code}: the lines above say why")
         now = time.monotonic()
         lived = each.ready and now - each.began >= LIVED
         each.deaths, each.ready = 1 if lived else each.deaths + 1, False
@@ -245,7 +245,7 @@ def listen(host: str, port: int) -> socket.socket:
     except OSError as error:
         reason = error.strerror or error
         raise ServiceFailed(
-            f"{host} port {port} cannot be used ({reason}): give another one by --port, or 0 for any that is free"
+            f"{host} port {port} cannot be used ({reason}): choose another with --port, or 0 for any that is free"
         ) from error
     return listening
 
@@ -277,7 +277,7 @@ def claimed(folder: Path, address: str) -> Iterator[None]:
         except BlockingIOError:
             holder = os.pread(descriptor, 300, 0).decode(errors="replace").strip() or "another process"
             raise ServiceFailed(
-                f"{folder} is served already, by {holder}: use that service, or stop it first"
+                f"{folder} is already served by {holder}: use that service, or stop it first"
             ) from None
         name = f"process {os.getpid()} at {address}\n".encode()
         with disk_errors(file):

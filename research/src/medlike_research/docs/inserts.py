@@ -4,9 +4,10 @@ Between `<!-- figures: FOLDER/results.json | TITLE -->` and `<!-- end of figures
 in a study's results, FOLDER being beside the page, or of what `medlike evaluate` measured: `methods`, `outliers`,
 `comparisons` or `alarms`; `| TITLE | ROW; ROW` takes the rows with these first cells, and a further
 `| COLUMN; COLUMN` the columns with these heads. Between
-`<!-- figures: bundle NAME -->` and the end stands the measured quality of a bundle or, for `bundle NAME | regional`,
-what the training of its regional expert reported. What stands there is replaced; everything else on the page is left
-as it is.
+`<!-- figures: bench FILE.json | LINE = WORDS; LINE = WORDS -->` and the end stand lines of a bench, each by its words.
+Between `<!-- figures: bundle NAME -->` and the end stands the measured quality of a bundle or, for
+`bundle NAME | regional`, what the training of its regional expert reported. What stands there is replaced; everything
+else on the page is left as it is.
 """
 
 from __future__ import annotations
@@ -44,6 +45,8 @@ def _figures(what: str, folder: Path) -> str:
         if part == "regional":
             return regional_part(spec.get("training") or {})
         return quality_part(spec.get("quality") or {})
+    if what.startswith("bench "):
+        return _bench(what.removeprefix("bench "), folder)
     path, title, wanted, heads = (part.strip() for part in f"{what}|||".split("|")[:4])
     if not (folder / path).is_file():
         return f"Not run in this version: `{path}` is written by `medlike study {Path(path).parent.name} --out DIR`."
@@ -68,6 +71,27 @@ def _figures(what: str, folder: Path) -> str:
         columns = [head.index(name) for name in names]
         head, rows = names, [[row[column] for column in columns] for row in rows]
     return "\n".join(table_lines(head, rows))
+
+
+def _bench(what: str, folder: Path) -> str:
+    """Lines of a bench in seconds, as a table."""
+    path, _, wanted = (part.strip() for part in what.partition("|"))
+    if not (folder / path).is_file():
+        name = Path(path).stem
+        return f"Not run in this version: `{path}` holds what `medlike bench {name} --format json` prints."
+    lines = strict_json.read(folder / path)["lines"]
+    rows = []
+    for each in wanted.split(";"):
+        name, _, words = (part.strip() for part in each.partition("="))
+        if name not in lines:
+            raise DatasetError(f"{path} has no line {name!r}; it has: {'; '.join(lines)}")
+        told = lines[name]
+        if told["kind"] == "seconds":
+            value = told["value"]
+            rows.append([words, f"{value:.2g} s" if value >= 1 else f"{1000 * value:.2g} ms"])
+        else:
+            rows.append([words, f"{told['value']:.2g}"])
+    return "\n".join(table_lines(["task", "time"], rows))
 
 
 def _evaluated(results: Mapping[str, Any]) -> dict[str, Table]:

@@ -142,7 +142,7 @@ def cancel(of: OwnArchive, id: int) -> Response:
     """Cancel a job; one that runs ends after the group of images at hand, and what is committed stays."""
     queue = queue_of(of.archive.path)
     if (job := _known(queue, id)).state in ENDED:
-        raise Refusal(409, f"job {id} is {job.state}: only a job that waits or runs can be cancelled")
+        raise Refusal(409, f"job {id} has ended ({job.state}): only a queued or running job can be cancelled")
     cancelled = queue.cancel(id)
     assert cancelled is not None
     return answer(cancelled.to_dict(), 202)

@@ -97,7 +97,7 @@ def _checked(given: JsonObject) -> tuple[list[str], bool]:
     ids: Json = given.get("ids")
     erase = given.get("erase", False)
     if not isinstance(ids, list) or not ids or not all(isinstance(id, str) and _ID.fullmatch(id) for id in ids):
-        raise QueryError("ids is no list of public ids: give each as 32 hex digits")
+        raise QueryError("ids is not a list of public ids: give each as 32 hex digits")
     if not isinstance(erase, bool):
         raise QueryError(f"erase is {erase!r:.60}: give true or false")
     return ids, erase

@@ -180,8 +180,8 @@ async def _form(request: Request, limit: int, stack: ExitStack) -> tuple[Files, 
         elif name == "file" and isinstance(value, UploadFile):
             files.append((value.filename or "", value.file))
         else:
-            known = f"send files as file, and once each {', '.join(FACTS)}"
-            raise QueryError(f"the form has the field {name[:60]!r} as a file, as a text or twice: {known}")
+            known = f"send files as file, and {', '.join(FACTS)} once each"
+            raise QueryError(f"the field {name[:60]!r} of the form is unknown, repeated or of the wrong kind: {known}")
     if not files or not all(file.size for file in form.getlist("file") if isinstance(file, UploadFile)):
         raise QueryError("a file of the form is empty, or there is none: send each file in a field file")
     return files, facts
