@@ -97,7 +97,7 @@ def listening(path):
 
 
 @contextmanager
-def browsing(address, gl=True, size=(1040, 600)):
+def browsing(address, gl=True, size=(1040, 800)):
     """Start Chromium with a page of the viewer; all that it complains about is in `page.complaints`."""
     with sync_playwright() as playwright:
         flags = ["--use-angle=swiftshader", "--enable-unsafe-swiftshader"] if gl else ["--disable-gpu"]

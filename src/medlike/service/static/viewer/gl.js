@@ -15,7 +15,8 @@ const GREY = `
 uniform PICTURE picture;
 uniform STEPS steps[64];
 uniform VALUE sign, low, high;
-uniform bool inverted;
+uniform vec2 line;
+uniform bool inverted, curved;
 uniform highp usampler2D entries;
 uniform int looked, first, last;
 
@@ -30,10 +31,12 @@ vec3 pixel(ivec2 at) {
   }
   if (looked != 1) {
     value *= sign;
-    for (int part = 128; part > 0; part >>= 1) {
-      int next = level + part - 1;
-      if (value >= steps[next >> 2][next & 3]) level += part;
-    }
+    // A guess in floats of 32 bits, put right by the steps: exact, and seldom more than a look to each side.
+    float guess = float(value) * line.x + line.y;
+    if (curved) guess = 255.0 / (1.0 + exp(-clamp(guess, -80.0, 80.0)));
+    level = int(clamp(guess, 0.0, 255.0) + 0.5);
+    while (level < 255 && value >= steps[level >> 2][level & 3]) level++;
+    while (level > 0 && value < steps[(level - 1) >> 2][(level - 1) & 3]) level--;
   }
   return vec3(float(inverted ? 255 - level : level) / 255.0);
 }`;
@@ -89,10 +92,13 @@ const FORMATS = {
  * Return a painter for a canvas.
  *
  * @param {HTMLCanvasElement} canvas  One that has no context yet.
+ * @param {boolean} slow  Take WebGL even where the processor would do the work of a graphics card.
  * @returns {Painter | null}  None where there is no WebGL 2.
  */
-export function glPainter(canvas) {
-  const gl = canvas.getContext("webgl2", { alpha: false, antialias: false, depth: false, powerPreference: "high-performance" });
+export function glPainter(canvas, slow) {
+  const gl = canvas.getContext("webgl2", {
+    alpha: false, antialias: false, depth: false, powerPreference: "high-performance", failIfMajorPerformanceCaveat: !slow,
+  });
   if (!gl) return null;
   const most = gl.getParameter(gl.MAX_TEXTURE_SIZE);
   /** @type {Map<string, Program>} */
@@ -174,6 +180,8 @@ export function glPainter(canvas) {
     gl.uniform1i(at("first"), tones.first);
     gl.uniform1i(at("last"), tones.first + (table ? table.length : 1) - 1);
     gl.uniform1i(at("inverted"), Number(tones.inverted));
+    gl.uniform1i(at("curved"), Number(tones.guess.curved));
+    gl.uniform2f(at("line"), tones.guess.slope, tones.guess.offset);
     if (floats) {
       gl.uniform1f(at("sign"), tones.sign);
       gl.uniform1f(at("low"), low);

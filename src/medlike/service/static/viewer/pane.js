@@ -70,7 +70,7 @@ export class Pane {
 
   /** @param {boolean} accelerated @returns {Painter} */
   painted(accelerated) {
-    const painter = accelerated ? glPainter(this.canvas) : null;
+    const painter = accelerated ? glPainter(this.canvas, this.options.renderer === "webgl2") : null;
     if (painter) {
       this.canvas.addEventListener("webglcontextlost", () => { if (!this.closed) this.fallBack(); }, { once: true });
       return painter;

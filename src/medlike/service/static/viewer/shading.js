@@ -6,7 +6,7 @@
  * computes. A new window is 255 numbers, and no table of 65,536.
  */
 
-/** @import {Grey, Lut, Photometry, Shading, Tones, Window} from "./types.js" */
+/** @import {Grey, Guess, Lut, Photometry, Shading, Tones, Window} from "./types.js" */
 
 /**
  * Return the modality units of a stored value.
@@ -68,20 +68,52 @@ export function tones(frame, window, inverted) {
     const exact = floats && window.function === "LINEAR";
     shading = { kind: "window", ...window, function: exact ? "LINEAR_EXACT" : window.function };
   }
-  const plain = { inverted: photometry.inverted !== inverted, padding, table: null, units: null, first: 0 };
-  if (shading.kind === "voi_lut" && photometry.voi_lut) {
-    return { ...plain, sign: 1, steps: new Int32Array(256), table: levels(frame, photometry.voi_lut), first: frame.lowest };
-  }
   const lut = photometry.modality_lut;
-  if (lut) {
-    const top = 2 ** 16;
-    const steps = wholeSteps((value) => grey(shading, value), 0, top);
-    return { ...plain, sign: 1, steps, units: unitsTable(lut), first: lut.first };
+  const sign = photometry.slope < 0 && !lut ? -1 : 1;
+  const guess = lut ? guessed(shading, 1, 0) : guessed(shading, sign * photometry.slope, photometry.intercept);
+  /** @type {Omit<Tones, "steps">} */
+  const plain = { sign, guess, inverted: photometry.inverted !== inverted, padding, table: null, units: null, first: 0 };
+  if (shading.kind === "voi_lut" && photometry.voi_lut) {
+    return { ...plain, steps: new Int32Array(256), table: levels(frame, photometry.voi_lut), first: frame.lowest };
   }
-  const sign = photometry.slope < 0 ? -1 : 1;
+  if (lut) {
+    const steps = wholeSteps((value) => grey(shading, value), 0, 2 ** 16);
+    return { ...plain, steps, units: unitsTable(lut), first: lut.first };
+  }
   const level = (/** @type {number} */ value) => grey(shading, unitsOf(photometry, sign * value));
-  if (floats) return { ...plain, sign, steps: floatSteps(level) };
-  return { ...plain, sign, steps: wholeSteps(level, -(2 ** 16), 2 ** 16) };
+  if (floats) return { ...plain, steps: floatSteps(level) };
+  return { ...plain, steps: wholeSteps(level, -(2 ** 16), 2 ** 16) };
+}
+
+/**
+ * Return about how grey levels follow from values.
+ *
+ * @param {Shading} shading
+ * @param {number} slope  From a value to modality units.
+ * @param {number} intercept
+ * @returns {Guess}
+ */
+function guessed(shading, slope, intercept) {
+  if (shading.kind === "voi_lut") return { slope: 0, offset: 0, curved: false };
+  if (shading.kind === "range") return line(slope, intercept, shading.low, shading.high, 255, false);
+  const { center, width } = shading;
+  if (shading.function === "SIGMOID") return line(slope, intercept, center, center + width, 4, true);
+  const half = shading.function === "LINEAR" && width > 1 ? 0.5 : 0;
+  return line(slope, intercept, center - half - (width / 2 - half), center - half + (width / 2 - half), 255, false);
+}
+
+/**
+ * @param {number} slope
+ * @param {number} intercept
+ * @param {number} low  Modality units that are 0.
+ * @param {number} high  Modality units that are `top`.
+ * @param {number} top
+ * @param {boolean} curved
+ * @returns {Guess}
+ */
+function line(slope, intercept, low, high, top, curved) {
+  const by = top / Math.max(high - low, 1e-9);
+  return { slope: slope * by, offset: (intercept - low) * by, curved };
 }
 
 /**

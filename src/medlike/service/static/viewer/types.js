@@ -56,9 +56,13 @@
  *
  * @typedef {[number, number, number, number, number, number]} Matrix  a, b, c, d, e, f: x' = ax + cy + e, y' = bx + dy + f.
  *
+ * @typedef {{slope: number, offset: number, curved: boolean}} Guess  Grey level of a value: slope * value + offset; if
+ *   curved, that is the exponent of a sigmoid.
+ *
  * @typedef {object} Tones  How stored values become grey levels, ready for a painter.
  * @property {1 | -1} sign  Values are multiplied by it before they are compared with `steps`.
  * @property {Int32Array | Float32Array} steps  256 values, ascending: grey level k begins at steps[k - 1].
+ * @property {Guess} guess  About the level, in floats of 32 bits, that a painter begins from.
  * @property {Uint16Array | null} units  Modality units of stored values from `first` on, where a table gives them.
  * @property {Uint8Array | null} table  Grey levels of stored values from `first` on, where no window is applied.
  * @property {number} first  Stored value of the first entry of `units` or `table`.
