@@ -10,7 +10,7 @@ import numpy as np
 import uvicorn
 from PIL import Image as Pillow
 from playwright.sync_api import sync_playwright
-from starlette.responses import HTMLResponse
+from starlette.responses import HTMLResponse, Response
 from starlette.routing import Route
 from starlette.staticfiles import StaticFiles
 
@@ -44,31 +44,13 @@ window.open_ = (ids, options) => {
 window.shortcuts = SHORTCUTS;
 window.started = true;
 """
-#: Counts uploads of textures, and the milliseconds of scripts that pointers and frames of the screen start.
+#: Counts uploads of textures.
 WATCH = """
-window.watched = { uploads: 0, spent: [], shots: [] };
+window.watched = { uploads: 0 };
 for (const name of ["texImage2D", "texSubImage2D"]) {
   const plain = WebGL2RenderingContext.prototype[name];
   WebGL2RenderingContext.prototype[name] = function (...given) { watched.uploads++; return plain.apply(this, given); };
 }
-let moved = 0;
-const listen = EventTarget.prototype.addEventListener;
-EventTarget.prototype.addEventListener = function (name, run, options) {
-  if (name !== "pointermove") return listen.call(this, name, run, options);
-  return listen.call(this, name, function (event) {
-    const begun = performance.now();
-    run.call(this, event);
-    moved += performance.now() - begun;
-  }, options);
-};
-const frame = window.requestAnimationFrame;
-let now = -1, spent = 0;
-window.requestAnimationFrame = (run) => frame.call(window, (time) => {
-  if (time !== now) { if (now >= 0) watched.spent.push(spent + moved); [now, spent, moved] = [time, 0, 0]; }
-  const begun = performance.now();
-  run(time);
-  spent += performance.now() - begun;
-});
 """
 
 
@@ -80,6 +62,7 @@ def listening(path):
         collections = Collections([Collection("first", path)])
         app = create_app(collections, Access(OWNER, port=port))
         plain = {"/test/page.css": (STYLE, "text/css"), "/test/page.js": (SCRIPT, "text/javascript")}
+        app.router.routes.append(Route("/favicon.ico", lambda _: Response(status_code=204)))
         for place, (text, kind) in plain.items():
             app.router.routes.append(Route(place, lambda _, t=text, k=kind: HTMLResponse(t, media_type=k)))
         policy = {"content-security-policy": POLICY}
@@ -114,9 +97,17 @@ def browsing(address, gl=True, size=(1040, 800)):
         page.on("request", lambda sent: sent.url.startswith(address) or page.complaints.append(sent.url))
         page.add_init_script(WATCH)
         page.goto(f"{address}/test")
-        page.wait_for_function("window.started")
+        until(page, "window.started")
         yield page
         browser.close()
+
+
+def until(page, condition):
+    """Wait until an expression holds; the policy of the page lets playwright's own way not pass."""
+    page.evaluate(f"""() => new Promise((done) => {{
+      const next = () => ({condition}) ? done() : requestAnimationFrame(next);
+      next();
+    }})""")
 
 
 def settled(page):
@@ -126,6 +117,22 @@ def settled(page):
       const next = () => left-- ? requestAnimationFrame(next) : done();
       next();
     })""")
+
+
+@contextmanager
+def script_time(page):
+    """Measure the milliseconds of the processor that scripts take within, whatever else the machine does."""
+    devtools = page.context.new_cdp_session(page)
+    devtools.send("Performance.enable", {"timeDomain": "threadTicks"})
+
+    def spent():
+        metrics = devtools.send("Performance.getMetrics")["metrics"]
+        return 1000 * next(each["value"] for each in metrics if each["name"] == "ScriptDuration")
+
+    begun, time = spent(), []
+    yield time
+    time.append(spent() - begun)
+    devtools.detach()
 
 
 def picture(page, pane=0):

@@ -25,21 +25,15 @@ function attach(panes, pane, held) {
   let wheel = 0;
   // What has gathered since the last frame of the screen.
   const gathered = { dx: 0, dy: 0, zoom: 1, x: 0, y: 0, scroll: 0, pointer: /** @type {[number, number] | null} */ (null) };
-  let scheduled = 0;
-
-  function later() {
-    scheduled ||= requestAnimationFrame(flush);
-  }
 
   function flush() {
-    scheduled = 0;
     const { dx, dy, zoom, x, y, scroll, pointer } = gathered;
     Object.assign(gathered, { dx: 0, dy: 0, zoom: 1, scroll: 0, pointer: null });
     if (dx || dy) {
       if (panning || pointers.size > 1) panes.pan(dx * pane.ratio, dy * pane.ratio, pane);
       else panes.drag(dx, dy, pane);
     }
-    if (zoom !== 1) panes.zoom(zoom, pane, ...pane.onCanvas(x, y));
+    if (zoom !== 1) panes.zoom(zoom, pane, x, y);
     if (scroll) panes.scroll(scroll, pane);
     if (pointer) panes.measure(pane, ...pointer);
   }
@@ -64,25 +58,22 @@ function attach(panes, pane, held) {
       if (others.length === 1) pinch(others[0], before, now);
       pointers.set(event.pointerId, now);
     }
-    gathered.pointer = [now.x, now.y];
-    later();
+    gathered.pointer = pane.onCanvas(now.x, now.y);
+    panes.soon(flush);
   });
 
   /** @param {{x: number, y: number}} other @param {{x: number, y: number}} before @param {{x: number, y: number}} now */
   function pinch(other, before, now) {
     const apart = Math.hypot(before.x - other.x, before.y - other.y);
     if (apart > 0) gathered.zoom *= Math.hypot(now.x - other.x, now.y - other.y) / apart;
-    [gathered.x, gathered.y] = [(now.x + other.x) / 2, (now.y + other.y) / 2];
+    [gathered.x, gathered.y] = pane.onCanvas((now.x + other.x) / 2, (now.y + other.y) / 2);
   }
 
   for (const name of /** @type {const} */ (["pointerup", "pointercancel", "lostpointercapture"])) {
     at.addEventListener(name, (event) => {
       if (!pointers.delete(event.pointerId)) return;
       // What has gathered belongs to the gesture that ends.
-      if (scheduled) {
-        cancelAnimationFrame(scheduled);
-        flush();
-      }
+      if (panes.pending.delete(flush)) flush();
       panning &&= pointers.size > 0;
     });
   }
@@ -100,14 +91,14 @@ function attach(panes, pane, held) {
     // Browsers send a pinch on a touchpad as a wheel with Ctrl.
     if (event.ctrlKey || event.metaKey || !panes.scrolls(pane)) {
       gathered.zoom *= Math.exp(-pixels / 400);
-      [gathered.x, gathered.y] = [event.clientX, event.clientY];
+      [gathered.x, gathered.y] = pane.onCanvas(event.clientX, event.clientY);
     } else {
       wheel += pixels;
       const steps = Math.trunc(wheel / NOTCH);
       wheel -= steps * NOTCH;
       gathered.scroll += Math.sign(steps);
     }
-    later();
+    panes.soon(flush);
   }, { passive: false });
 
   at.addEventListener("dblclick", () => panes.fitPane(pane));

@@ -49,6 +49,8 @@ export class Pane {
     this.wanted = null;
     this.moving = 0;
     this.slow = false;
+    /** Pixels of the canvas for each of the page. */
+    this.ratio = 1;
     this.closed = false;
     /** @type {Tones | null} */
     this.tones = null;
@@ -224,8 +226,15 @@ export class Pane {
     return this.slow && this.moving > 0;
   }
 
-  /** Fit the canvas to its pane. @param {number} width @param {number} height  In pixels of the screen. */
-  resize(width, height) {
+  /**
+   * Fit the canvas to its pane.
+   *
+   * @param {number} width  In pixels of the screen.
+   * @param {number} height
+   * @param {number} ratio  Pixels of the screen for each of the page.
+   */
+  resize(width, height, ratio) {
+    this.ratio = ratio;
     if (this.canvas.width === width && this.canvas.height === height) return;
     [this.canvas.width, this.canvas.height] = [width, height];
     this.notify("draw");
@@ -242,11 +251,6 @@ export class Pane {
     // Boxes are in pixels of the image: a preview has fewer.
     if (this.whole) this.boxes.place(this.matrix, this.ratio);
     this.write();
-  }
-
-  /** Pixels of the canvas for each of the page. */
-  get ratio() {
-    return this.canvas.width / (this.element.clientWidth || this.canvas.width);
   }
 
   /** Write the facts into the corners. */
@@ -287,16 +291,9 @@ export class Pane {
     return fit(this.frame, this.canvas.width, this.canvas.height, this.view.turns) * this.view.zoom;
   }
 
-  /**
-   * Return the pixel of the frame at a place of the page.
-   *
-   * @param {number} x
-   * @param {number} y
-   * @returns {[number, number]}
-   */
+  /** Return the pixel of the frame at a place of the canvas. @param {number} x @param {number} y @returns {[number, number]} */
   pixelAt(x, y) {
-    const [left, top] = this.onCanvas(x, y);
-    return placed(inverse(this.matrix), left, top);
+    return placed(inverse(this.matrix), x, y);
   }
 
   /** Return the place on the canvas of a place of the page. @param {number} x @param {number} y @returns {[number, number]} */

@@ -24,6 +24,8 @@ export class Panes {
     this.emit = emit;
     this.linked = true;
     this.scheduled = 0;
+    /** What is to be done with the next frame of the screen, before panes are drawn. @type {Set<() => void>} */
+    this.pending = new Set();
     this.timer = 0;
     /** @type {Set<Pane>} */
     this.stale = new Set();
@@ -56,14 +58,27 @@ export class Panes {
     for (const { target, contentRect } of entries) {
       const pane = this.all.find((each) => each.element === target);
       const ratio = window.devicePixelRatio || 1;
-      pane?.resize(Math.round(contentRect.width * ratio), Math.round(contentRect.height * ratio));
+      pane?.resize(Math.round(contentRect.width * ratio), Math.round(contentRect.height * ratio), ratio);
     }
+  }
+
+  /** Do something with the next frame of the screen. @param {() => void} run */
+  soon(run) {
+    this.pending.add(run);
+    this.schedule();
   }
 
   /** Draw a pane with the next frame of the screen. @param {Pane} pane */
   draw(pane) {
     this.stale.add(pane);
+    this.schedule();
+  }
+
+  schedule() {
     this.scheduled ||= requestAnimationFrame(() => {
+      const pending = [...this.pending];
+      this.pending.clear();
+      for (const run of pending) run();
       this.scheduled = 0;
       const stale = [...this.stale];
       this.stale.clear();
@@ -249,7 +264,7 @@ export class Panes {
     return (pane.item.slices?.length ?? 0) > 1 || (pane.frame?.frames ?? 1) > 1;
   }
 
-  /** Measure the pixel at a place of the page. @param {Pane} pane @param {number} x @param {number} y */
+  /** Measure the pixel at a place of the canvas. @param {Pane} pane @param {number} x @param {number} y */
   measure(pane, x, y) {
     pane.element.classList.remove("viewer-measuring");
     pane.cursor = pane.pixelAt(x, y);

@@ -195,20 +195,25 @@ function levels(frame, lut) {
  */
 function wholeSteps(level, low, high) {
   const steps = new Int32Array(256);
-  let [from, last] = [low, level(low)];
+  let [from, last, gap] = [low, level(low), 1];
   const top = level(high - 1);
   for (let k = 1; k < 256; k++) {
     if (k > top) {
       steps.fill(high, k - 1);
       break;
     }
-    let [a, b] = [from, high - 1];
-    if (k <= last) b = from;
+    let [a, b] = [from, from];
+    // Steps lie at about the same distance: the next one is sought near, then farther and farther away.
+    for (let ahead = gap; k > last && level(b) < k; ahead *= 2) {
+      a = b + 1;
+      b = Math.min(b + ahead, high - 1);
+    }
     while (a < b) {
       const middle = Math.floor((a + b) / 2);
       if (level(middle) >= k) b = middle;
       else a = middle + 1;
     }
+    gap = Math.max(1, a - from);
     steps[k - 1] = from = a;
     last = level(a);
   }
