@@ -262,7 +262,7 @@ export class Pane {
     const slices = this.item.slices?.length ?? 0;
     say(count, slices > 1 ? words.slice(this.slice + 1, slices)
       : frame.frames > 1 ? words.frame(frame.frame + 1, frame.frames) : "");
-    say(window, [this.windowText(), words.zoom(number(Math.round(this.scale * 100)))].filter(Boolean).join("  "));
+    say(window, [this.windowText(), words.zoom(number(Math.round(this.scale * 100)))].filter(Boolean).join(", "));
     say(value, this.cursor && this.whole ? readout(frame, ...this.cursor, this.modality) : "");
     this.placeCross();
   }
