@@ -1,11 +1,18 @@
-// The images that were chosen to be compared; there is none without the viewer.
+// The images that were chosen to be compared.
 
 import { thumbnail } from "./api.js";
 import { byId, fill, h } from "./dom.js";
 import { choose } from "./card.js";
-import { boxInUse } from "./query.js";
 import { state } from "./state.js";
 import { WORDS } from "./words.js";
+
+/** @param {string} id @returns {import("./viewer/types.js").Item} What the viewer shows of an image. */
+function shown(id) {
+  const hit = (state.answer?.hits ?? []).find((/** @type {any} */ each) => each.id === id);
+  const asked = state.question?.id === id && state.box ? state.box : null;
+  const box = hit?.box ?? asked;
+  return { id, boxes: box ? [box] : [] };
+}
 
 /** Open the viewer with what was chosen. */
 async function compare() {
@@ -16,7 +23,7 @@ async function compare() {
     h("button", { type: "button", onclick: () => dialog.close() }, WORDS.close)));
   document.body.append(dialog);
   dialog.showModal();
-  const viewer = openViewer(container, [...state.compare], { archive: state.archive });
+  const viewer = openViewer(container, state.compare.map(shown), { archive: state.archive });
   viewer.addEventListener("dismiss", () => dialog.close());
   dialog.addEventListener("close", () => {
     viewer.close();
