@@ -10,7 +10,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from medlike import Archive
+from medlike.archive.storage.spool import Spool
+from medlike.errors import ArchiveFull
 from medlike.imaging import pool
+from medlike.service import writer as writers
 from medlike.service.access import Access
 from medlike.service.app import create_app
 from medlike.service.collections import Collection, Collections
@@ -112,6 +116,71 @@ def test_a_full_disk_refuses_uploads_and_keeps_what_was_acknowledged(served, arc
     writer.step()
     assert [served.get(f"tickets/{ticket}").json()["state"] for ticket in (before, after)] == ["indexed"] * 2
     assert len(archive) == 2 and archive.verify() == []
+
+
+def test_a_disk_that_is_full_midway_names_the_tickets_that_are_good(served, archive, writer, pictures, monkeypatch):
+    """The third of three files finds no room."""
+    limits, write = resource.getrlimit(resource.RLIMIT_FSIZE), Spool.put
+    calls = []
+
+    def put(self, *arguments):
+        calls.append(1)
+        if len(calls) == 3:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (500, limits[1]))
+        return write(self, *arguments)
+
+    monkeypatch.setattr(Spool, "put", put)
+    files = [("file", (f"{number}.png", data)) for number, data in enumerate(pictures[:4])]
+    try:
+        response = served.post("images", files=files)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    facts = response.json()
+    assert response.status_code == 507 and facts["error"] == "ArchiveFull" and facts["title"] == "The disk is full"
+    assert "the first 2 of 4 files are stored" in facts["detail"]
+    writer.step()
+    assert [served.get(f"tickets/{ticket}").json()["state"] for ticket in facts["tickets"]] == ["indexed"] * 2
+    assert len(archive) == 2 and archive.verify() == []
+
+
+def test_a_ticket_says_why_it_waits_for_a_full_disk(served, archive, writer, pictures):
+    (ticket,) = served.post("images", content=pictures[0]).json()["tickets"]
+    assert "waiting" not in served.get(f"tickets/{ticket}").json()
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2000, limits[1]))
+    try:
+        with pytest.raises(ArchiveFull):
+            writer.step()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    for path in (f"tickets/{ticket}", "archive"):
+        assert "is full: free space" in served.get(path).json()["waiting"]
+    assert served.get("ready").json() == {"status": "ready", "writing": False}
+    writer.step()
+    assert served.get(f"tickets/{ticket}").json()["state"] == "indexed"
+    assert served.get("ready").json() == {"status": "ready", "writing": True}
+    assert "waiting" not in served.get("archive").json()
+
+
+def test_a_ticket_says_why_it_waits_for_another_writer_or_for_any(served, archive, pictures, monkeypatch):
+    monkeypatch.setattr(writers, "WAIT", 0.05)
+    (ticket,) = served.post("images", content=pictures[0]).json()["tickets"]
+    assert "does not run" in served.get(f"tickets/{ticket}").json()["waiting"]
+    writer, stop = Writer(archive), threading.Event()
+    thread = threading.Thread(target=writer.run, args=(stop,))
+    with Archive.open(archive.path) as elsewhere:
+        elsewhere._lock.take()
+        thread.start()
+        try:
+            while "is being written by process" not in served.get(f"tickets/{ticket}").json().get("waiting", ""):
+                assert thread.is_alive()
+            elsewhere._lock.release(clean=True)
+            state = served.get(f"tickets/{ticket}", params={"wait": 30}).json()
+            assert state["state"] == "indexed" and "waiting" not in state
+        finally:
+            stop.set()
+            thread.join()
+            writer.close()
 
 
 def test_a_ticket_can_be_waited_for(served, archive, writer, pictures):

@@ -13,8 +13,8 @@ from dataclasses import asdict
 from typing import Protocol
 
 from medlike.archive.archive import Archive
-from medlike.errors import ArchiveError, ArchiveLocked, MedlikeError, NothingAdded
-from medlike.service import job_kinds, notes
+from medlike.errors import ArchiveError, ArchiveFull, ArchiveLocked, MedlikeError, NothingAdded
+from medlike.service import job_kinds, notes, standstill
 from medlike.service.jobs import DEATHS, Job, Removal, State, queue_of
 from medlike.service.wake import WakePipe, listening
 from medlike.types import JsonObject
@@ -28,6 +28,9 @@ SECRETS = 100  # passphrases that are kept for jobs to come
 _DIED = "the writer ended {} times while this job ran: submit it again if it was stopped from outside"
 _BACKUP = "the writer ended while it wrote the backup: delete {}, then submit the job again"
 _FORGOTTEN = "the passphrase was only in the memory of a writer that has ended since: submit the job again"
+
+_UNEXPECTED = "the writer failed in an unexpected way ({}) and tries again: look into the log of the service"
+_DAMAGED = "files were received that cannot be committed: run `medlike verify`"
 
 
 class StopSign(Protocol):
@@ -66,6 +69,9 @@ class Writer:
         self._secrets: dict[str, str] = {}
         self._tidied: tuple[int, int] | None = None  # as of which state of the store notes were checked
         self._trouble = ""  # what was last logged
+        self._standstill = ""  # why received files wait, as it was last stated
+        with suppress(ArchiveFull):
+            standstill.make(self.queue.path.parent)
         self._left = 0  # received files that could not be committed, whatever was tried
         self._resume()
 
@@ -106,8 +112,20 @@ class Writer:
             Whether there was anything to do.
 
         Raises:
-            ArchiveError: They cannot be done now, such as on a full disk; they go on waiting.
+            MedlikeError: They cannot be done now, such as on a full disk; they go on waiting.
         """
+        try:
+            wrote = self._write()
+        except MedlikeError as error:
+            self._state(str(error))
+            raise
+        except Exception as error:
+            self._state(_UNEXPECTED.format(type(error).__name__))
+            raise
+        self._state(_DAMAGED if self._left else "")
+        return wrote
+
+    def _write(self) -> bool:
         wrote = False
         while not self._stop.is_set():
             removals = self.queue.removals()
@@ -135,7 +153,8 @@ class Writer:
             return False
         try:
             report = self.archive.drain(limit=GROUP, wait=WAIT)
-        except ArchiveLocked:
+        except ArchiveLocked as error:
+            self._state(str(error))
             return True  # another writer is at work: once more
         progressed = bool(report.files or report.skipped)
         # What stays although nothing was to be done is damage, which `verify` names.
@@ -278,6 +297,12 @@ class Writer:
             self._secrets[str(message.get("secret"))] = str(message.get("passphrase"))
         while len(self._secrets) > SECRETS:
             del self._secrets[next(iter(self._secrets))]
+
+    def _state(self, reason: str) -> None:
+        """State why received files and removals wait, for those who ask for them; empty if they do not."""
+        if reason != self._standstill:
+            standstill.state(self.queue.path.parent, reason)
+            self._standstill = reason
 
     def _warm(self) -> bool:
         """Load what the first upload needs, so that it does not take longer than others."""

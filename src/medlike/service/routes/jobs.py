@@ -139,12 +139,17 @@ def job(of: OwnArchive, id: int) -> Response:
 
 @router.delete("/{id}", responses={202: {"description": "The job, which ends soon.", **_content(_JOB)}})
 def cancel(of: OwnArchive, id: int) -> Response:
-    """Cancel a job; one that runs ends after the group of images at hand, and what is committed stays."""
+    """Cancel a job; one that runs ends after the group of images at hand, and what is committed stays.
+
+    A job of kind compact, backup or verify can be cancelled only while it waits.
+    """
     queue = queue_of(of.archive.path)
     if (job := _known(queue, id)).state in ENDED:
         raise Refusal(409, f"job {id} is {job.state}: only a job that waits or runs can be cancelled")
     cancelled = queue.cancel(id)
     assert cancelled is not None
+    if cancelled.state == "running" and not cancelled.cancelling:
+        raise Refusal(409, f"job {id} is running, and {cancelled.kind} cannot be interrupted: it ends by itself")
     return answer(cancelled.to_dict(), 202)
 
 

@@ -15,14 +15,15 @@ from starlette.responses import Response
 
 from medlike.archive.archive import Archive
 from medlike.archive.storage import arrival
-from medlike.errors import InputError, QueryError
+from medlike.errors import InputError, MedlikeError, QueryError
 from medlike.files import disk_errors
+from medlike.service import standstill
 from medlike.service.answers import answer
 from medlike.service.bodies import parsed, pieces
 from medlike.service.context import OwnArchive
 from medlike.service.jobs import FOLDER
 from medlike.service.parameters import known_parameters
-from medlike.service.problems import Refusal
+from medlike.service.problems import Refusal, status_of
 from medlike.service.wake import wake
 from medlike.types import JsonObject
 
@@ -72,6 +73,7 @@ _TICKET = {
         "ids": {"type": "array", "items": {"type": "string"}},
         "duplicates": {"type": "array", "items": {"type": "string"}},
         "reason": {"type": ["string", "null"]},
+        "waiting": {"type": "string", "description": "Why a received file cannot be indexed now."},
     },
 }
 
@@ -130,7 +132,7 @@ async def ticket(
         look = min(look * 1.5, _LAST_LOOK)
     return answer({
         "ticket": ticket, "state": state.state, "ids": list(state.ids), "duplicates": list(state.duplicates),
-        "reason": state.reason,
+        "reason": state.reason, **(standstill.waiting(of.archive.path) if state.state == "received" else {}),
     })  # fmt: skip
 
 
@@ -186,7 +188,21 @@ async def _form(request: Request, limit: int, stack: ExitStack) -> tuple[Files, 
 
 
 def _receive(archive: Archive, files: Files, facts: JsonObject) -> list[str]:
-    """Store all files, or refuse all for a fact that cannot be stored."""
+    """Store all files, or refuse all for a fact that cannot be stored.
+
+    Raises:
+        Refusal: The disk is full after some of them: their tickets are in the problem.
+    """
     for name, _ in files:
         arrival.checked(name, **facts)
-    return [archive.receive(file, name, **facts) for name, file in files]
+    tickets: list[str] = []
+    for name, file in files:
+        try:
+            tickets.append(archive.receive(file, name, **facts))
+        except MedlikeError as error:
+            if not tickets:
+                raise
+            detail = f"{error}; the first {len(tickets)} of {len(files)} files are stored: send only the others again"
+            more = {"error": type(error).__name__, "tickets": tickets}
+            raise Refusal(status_of(error)[0], detail, more=more) from error
+    return tickets
