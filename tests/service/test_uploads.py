@@ -12,7 +12,6 @@ from PIL import Image
 
 from medlike import Archive
 from medlike.archive.storage.spool import Spool
-from medlike.errors import ArchiveFull
 from medlike.imaging import pool
 from medlike.service import writer as writers
 from medlike.service.access import Access
@@ -141,25 +140,6 @@ def test_a_disk_that_is_full_midway_names_the_tickets_that_are_good(served, arch
     writer.step()
     assert [served.get(f"tickets/{ticket}").json()["state"] for ticket in facts["tickets"]] == ["indexed"] * 2
     assert len(archive) == 2 and archive.verify() == []
-
-
-def test_a_ticket_says_why_it_waits_for_a_full_disk(served, archive, writer, pictures):
-    (ticket,) = served.post("images", content=pictures[0]).json()["tickets"]
-    assert "waiting" not in served.get(f"tickets/{ticket}").json()
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (2000, limits[1]))
-    try:
-        with pytest.raises(ArchiveFull):
-            writer.step()
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-    for path in (f"tickets/{ticket}", "archive"):
-        assert "is full: free space" in served.get(path).json()["waiting"]
-    assert served.get("ready").json() == {"status": "ready", "writing": False}
-    writer.step()
-    assert served.get(f"tickets/{ticket}").json()["state"] == "indexed"
-    assert served.get("ready").json() == {"status": "ready", "writing": True}
-    assert "waiting" not in served.get("archive").json()
 
 
 def test_a_ticket_says_why_it_waits_for_another_writer_or_for_any(served, archive, pictures, monkeypatch):
