@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import resource
 import threading
 from urllib.parse import quote
@@ -18,6 +19,7 @@ from medlike.service.access import Access
 from medlike.service.app import create_app
 from medlike.service.collections import Collection, Collections
 from medlike.service.limits import Limits
+from medlike.service.routes import uploads
 from medlike.service.writer import Writer
 
 from .conftest import OWNER, PEER, as_owner
@@ -214,6 +216,22 @@ def test_a_large_file_is_stored_as_it_came(served, archive, writer):
     assert next((archive.path / "private" / "spool").glob(f"{ticket}.png")).read_bytes() == png(noise)
     writer.step()
     assert np.array_equal(archive.picture(archive.ids()[0]), noise)
+
+
+@pytest.mark.parametrize("form", [True, False], ids=["form", "body"])
+def test_a_large_upload_lies_in_a_file_without_a_name(served, monkeypatch, form):
+    """Nothing of it stays, whatever ends the process, and no other user can read it meanwhile."""
+    seen, receive = [], uploads._receive
+
+    def watched(archive, files, facts):
+        seen.extend(os.fstat(file.fileno()) for _, file in files)
+        return receive(archive, files, facts)
+
+    monkeypatch.setattr(uploads, "_receive", watched)
+    data = bytes(uploads.IN_MEMORY + 1)
+    sent = {"files": [("file", ("a.bin", data)), ("file", ("b.bin", data))]} if form else {"content": data}
+    assert served.post("images", **sent).status_code == 202
+    assert [(facts.st_nlink, facts.st_mode & 0o777) for facts in seen] == [(0, 0o600)] * (2 if form else 1)
 
 
 def test_only_the_owner_may_upload_and_look(served, pictures):

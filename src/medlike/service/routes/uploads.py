@@ -21,6 +21,7 @@ from medlike.service import standstill
 from medlike.service.answers import answer
 from medlike.service.bodies import parsed, pieces
 from medlike.service.context import OwnArchive
+from medlike.service.descriptions import described, object_of
 from medlike.service.jobs import FOLDER
 from medlike.service.parameters import known_parameters
 from medlike.service.problems import Refusal, status_of
@@ -59,12 +60,8 @@ _BODY: dict[str, Any] = {
         },
     }
 }
-_TICKETS = {
-    "type": "object",
-    "required": ["tickets"],
-    "properties": {"tickets": {"type": "array", "items": {"type": "string"}}},
-}
-_TICKET = {
+_TICKETS = object_of({"tickets": {"type": "array", "items": {"type": "string"}}})
+_TICKET: JsonObject = {
     "type": "object",
     "required": ["ticket", "state"],
     "properties": {
@@ -78,10 +75,6 @@ _TICKET = {
 }
 
 
-def _json(schema: JsonObject) -> dict[str, Any]:
-    return {"content": {"application/json": {"schema": schema}}}
-
-
 @router.post(
     "/images",
     status_code=202,
@@ -92,7 +85,7 @@ def _json(schema: JsonObject) -> dict[str, Any]:
             "description": "Name of the file, percent-encoded, if the body is the file itself.",
         }],
     },
-    responses={202: {"description": "The files are stored durably.", **_json(_TICKETS)}},
+    responses=described(_TICKETS, "The files are stored durably.", 202),
 )  # fmt: skip
 async def upload(request: Request, of: OwnArchive) -> Response:
     """Store files durably, and answer with a ticket for each, in their order.
@@ -110,7 +103,7 @@ async def upload(request: Request, of: OwnArchive) -> Response:
     return answer({"tickets": tickets}, 202, {"location": f"{place}/tickets/{tickets[0]}"})
 
 
-@router.get("/tickets/{ticket}", responses={200: {"description": "The state of the file.", **_json(_TICKET)}})
+@router.get("/tickets/{ticket}", responses=described(_TICKET, "The state of the file."))
 async def ticket(
     of: OwnArchive,
     ticket: str,
