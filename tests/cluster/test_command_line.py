@@ -184,3 +184,5 @@ def test_the_token_is_not_typed_where_others_see_it(medlike, address, monkeypatc
     monkeypatch.setenv("MEDLIKE_ARCHIVE", f"{address}/?token={PEER}")
     refused = medlike("remove", "0" * 32)
     assert refused.exit_code == 1 and "owner" in refused.stderr
+    refused = medlike("list")
+    assert refused.exit_code == 1 and "this token is for other services: send the owner's token" in refused.stderr

@@ -9,7 +9,7 @@ from PIL import Image
 
 from medlike import Archive, AsyncClient, NothingAdded, Query
 from medlike.archive.intake.report import AddReport
-from medlike.errors import ArchiveError, QueryError
+from medlike.errors import ArchiveError, InputError, QueryError
 
 from .conftest import OWNER, client_of, served_by_a_server, writing
 
@@ -92,6 +92,26 @@ def test_verbs_that_are_jobs_report_as_those_of_the_archive(served, pictures, tm
         client.fit(7)
 
 
+def test_marks_and_receipts_are_kept_by_the_service(served, pictures):
+    archive, client = served
+    archive.add(pictures(4))
+    first, second, third, fourth = archive.ids()
+    result = client.search(Query(id=first), k=3)
+    kept = client.store(result.receipt)
+    assert client.stored(kept) == result.receipt
+    assert [hit.id for hit in client.repeat(client.stored(kept))] == [hit.id for hit in result]
+    for id, mark in ((second, "like"), (third, "unlike"), (fourth, "like")):
+        client.mark(kept, id, mark)
+    client.unmark(kept, fourth)
+    assert client.marks(kept) == {"like": [second], "unlike": [third]}
+    assert client.search(Query(id=first, **client.marks(kept)), k=1).receipt["query"]["like"] == [second]
+    client.forget(kept)
+    assert client.marks(kept) == {"like": [], "unlike": []}
+    for asked in (lambda: client.stored(kept), lambda: client.unmark(first), lambda: client.stored("../jobs")):
+        with pytest.raises(InputError):
+            asked()
+
+
 def test_a_job_can_be_watched_and_cancelled(archive, pictures):
     archive.add(pictures(3))
     with client_of(archive.path) as client:
@@ -116,6 +136,14 @@ def test_the_asynchronous_client_does_the_same_over_a_real_server(archive, pictu
             report = await client.add(pictures(3))
             ids = await client.ids()
             searched, info = await asyncio.gather(client.search(Query(id=ids[0]), k=2), client.info())
+            shown = await client.with_pictures(searched)
+            kept = await client.store(searched.receipt)
+            await client.mark(kept, ids[1], "like")
+            assert (await client.marks(kept))["like"] == [ids[1]] and await client.stored(kept) == searched.receipt
+            await client.unmark(kept)
+            await client.forget(kept)
+            assert (shown.query_picture() == await client.picture(ids[0])).all()
+            assert (shown.hit_picture(shown.hits[0].id) == await client.picture(shown.hits[0].id)).all()
             fitted = await client.fit(64)
             removed = await client.remove(ids[2])
             return report, ids, searched, info, fitted, removed

@@ -131,12 +131,13 @@ def check(folder, known, told, lost, tell):
     tell("checked", problems)
 
 
-def run(folder, runs, seed, longest):
+def run(folder, runs, seed, longest, each):
     workload.prepare(folder)
     workload.create(folder)
     known = workload.ids(folder)
     chance = random.Random(seed)
     struck, acknowledged = Counter(), Counter()
+    told, lost = [], set()  # since the last check
     for number in range(runs):
         writing, pipe = in_child(lambda tell: write(folder))
         receiving, told_by = in_child(lambda tell, number=number: receive(folder, known, seed + number, tell))
@@ -146,18 +147,23 @@ def run(folder, runs, seed, longest):
         for victim in victims:
             os.kill(victim, signal.SIGKILL)
             os.waitpid(victim, 0)
-        told = messages(told_by)
-        problems = [f"a child failed: {message}" for message in (*messages(pipe), *told) if message[0] == "error"]
-        struck[told[-1][1] if told and told[-1][0] == "begin" else "between"] += 1
-        acknowledged.update(action for event, action, *_ in told if event == "end")
-        lost = {name for _, action, name, _ in told if action in ("remove", "erase")} if not problems else set()
+        now = messages(told_by)
+        problems = [f"a child failed: {message}" for message in (*messages(pipe), *now) if message[0] == "error"]
+        struck[now[-1][1] if now and now[-1][0] == "begin" else "between"] += 1
         if not problems:
+            acknowledged.update(action for event, action, *_ in now if event == "end")
+            told += now
+            lost |= {name for _, action, name, _ in now if action in ("remove", "erase")}
+        due = (number + 1) % each == 0 or number + 1 == runs
+        if due and not problems:
             child, pipe = in_child(lambda tell, told=told, lost=lost: check(folder, known, told, lost, tell))
             answer = messages(pipe)[-1]
             os.waitpid(child, 0)
             problems = answer[1] if answer[0] == "checked" else [f"the archive cannot be checked: {answer[1]}"]
         if problems:
-            return [f"run {number}, {told[-1:]}: {problem}" for problem in problems], struck, acknowledged
+            return [f"run {number}, {now[-1:]}: {problem}" for problem in problems], struck, acknowledged
+        if due:
+            told, lost = [], set()
     return [], struck, acknowledged
 
 
@@ -166,13 +172,14 @@ def main():
     options.add_argument("--runs", type=int, default=500)
     options.add_argument("--seed", type=int, default=0)
     options.add_argument("--longest", type=float, default=0.4, help="seconds a child lives at most")
+    options.add_argument("--each", type=int, default=1, help="kills between two checks of what is there")
     options.add_argument("--figures", type=Path, help="a page to write the figures into")
     options.add_argument("--keep", action="store_true", help="keep the folder")
     chosen = options.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="medlike-service-kills-"))
     began = time.monotonic()
     try:
-        problems, struck, acknowledged = run(folder, chosen.runs, chosen.seed, chosen.longest)
+        problems, struck, acknowledged = run(folder, chosen.runs, chosen.seed, chosen.longest, chosen.each)
     finally:
         if not chosen.keep:
             shutil.rmtree(folder, ignore_errors=True)

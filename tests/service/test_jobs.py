@@ -226,6 +226,18 @@ def test_a_running_job_is_cancelled_between_groups(served, archive, writer, fold
     assert served.get(f"jobs/{2**70}").status_code == 404
 
 
+@pytest.mark.parametrize("kind", ["compact", "verify", "backup"])
+def test_a_job_that_cannot_be_interrupted_says_so(served, archive, writer, tmp_path, kind):
+    served.post("jobs", json={"kind": kind, **({"target": str(tmp_path / "copy")} if kind == "backup" else {})})
+    job = writer.queue.begin()
+    response = served.delete("jobs/1")
+    assert response.status_code == 409
+    assert f"job 1 is running, and {kind} cannot be interrupted" in response.json()["detail"]
+    assert not served.get("jobs/1").json()["cancelling"]
+    writer._do(job)
+    assert served.get("jobs/1").json()["state"] == "done"
+
+
 def test_a_waiting_job_is_cancelled_at_once(served, writer):
     served.post("jobs", json={"kind": "compact"})
     assert served.delete("jobs/1").json()["state"] == "cancelled"

@@ -123,10 +123,15 @@ def test_freed_memory_is_kept_unless_the_user_says_otherwise(service):
 
 
 def test_processes_that_are_killed_are_started_again_and_nothing_is_lost(archive):
+    """An upload is acknowledged afterwards, and the job that ran is done again from where it was."""
     image = next((samples() / "images").glob("chest-*.jpg")).read_bytes()
+    indexed = {"kind": "index", "sources": [str(samples() / "images" / "head-*")], "fit": "never"}
     with serving("--archive", archive.path, "--workers", 2) as running:
         first = children(running.process.pid)
         assert len(first) == 3 and len(running.workers()) == 2
+        job = running.ask("POST", "api/v1/jobs", json=indexed).json()["id"]
+        while running.get(f"api/v1/jobs/{job}").json()["state"] == "queued":
+            pass
         with watched(*first):
             for process in first:
                 os.kill(process, signal.SIGKILL)
@@ -135,6 +140,10 @@ def test_processes_that_are_killed_are_started_again_and_nothing_is_lost(archive
         assert response.status_code == 202
         ticket = running.get(response.headers["location"].lstrip("/"), params={"wait": 30}).json()
         assert ticket["state"] == "indexed" and len(ticket["ids"]) == 1
+        running.get(f"api/v1/jobs/{job}/events")  # which end with the job
+        facts = running.get(f"api/v1/jobs/{job}").json()
+        assert (facts["state"], facts["deaths"]) == ("done", 1)
+        assert len(archive) == 1 + len(list((samples() / "images").glob("head-*"))) > 2
         lines = [running.process.stderr.readline() for _ in first]
         assert sorted(lines) == [
             f"medlike serve: {name} ended with status -9; it is started again\n"
@@ -143,6 +152,33 @@ def test_processes_that_are_killed_are_started_again_and_nothing_is_lost(archive
         assert set(children(running.process.pid)).isdisjoint(first)
         assert running.token not in running.stop(signal.SIGINT)
         assert running.process.returncode == 0
+
+
+def test_the_command_line_writes_beside_a_service(archive, tmp_path, run_medlike):
+    """What it adds is found, what it erases leaves searches, marks and receipts, and it waits for its turn."""
+    files = sorted((samples() / "images").glob("chest-*.jpg"))[:3]
+    with serving("--archive", archive.path, "--workers", 1) as running:
+        run_medlike("index", *files, "--archive", archive.path)
+        first, second, third = [each["id"] for each in running.get("api/v1/images").json()["images"]]
+        receipt = running.ask("POST", "api/v1/search", json={"id": first}).json()["receipt"]
+        stored = running.ask("POST", "api/v1/receipts", json=receipt).json()["id"]
+        for query, marked in ((first, second), (second, third), (second, first)):
+            assert running.ask("PUT", f"api/v1/marks/{query}/{marked}", json={"mark": "like"}).status_code == 200
+        run_medlike("remove", first, "--erase", "--yes", "--archive", archive.path)
+        assert running.get(f"api/v1/images/{first}").status_code == 404
+        while running.get(f"api/v1/receipts/{stored}").status_code != 404:
+            pass  # the writer looks once a second what others erased
+        assert running.get("api/v1/marks").json()["queries"] == [{"query": second, "like": 1, "unlike": 0}]
+        held = [path for path in archive.path.rglob("*") if path.is_file() and first.encode() in path.read_bytes()]
+        assert not held
+        with Archive.open(archive.path) as writing:
+            writing._lock.take()
+            ticket = running.ask("POST", "api/v1/images", content=files[0].read_bytes()).json()["tickets"][0]
+            said = run_medlike("remove", second, "--yes", "--archive", archive.path, code=1)
+            assert "is being written by" in said
+            assert running.get(f"api/v1/tickets/{ticket}").json()["state"] == "received"
+            writing._lock.release(clean=True)
+        assert running.get(f"api/v1/tickets/{ticket}", params={"wait": 30}).json()["ids"] == [first]
 
 
 def test_no_process_outlives_the_supervisor(archive):
@@ -155,6 +191,22 @@ def test_no_process_outlives_the_supervisor(archive):
 
     with claimed(archive.path, "here"):
         pass  # its lock has ended with it
+
+
+@pytest.fixture
+def run_medlike(monkeypatch, capsys):
+    """Run a command of `medlike` in this process, and return what it says."""
+    from medlike.cli import main
+
+    def run(*words, code=0):
+        monkeypatch.setattr(sys, "argv", ["medlike", *map(str, words)])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        said = "".join(capsys.readouterr())
+        assert (ended.value.code or 0) == code, said
+        return said
+
+    return run
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import resource
 import threading
 from urllib.parse import quote
@@ -10,11 +11,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from medlike import Archive
+from medlike.archive.storage.spool import Spool
 from medlike.imaging import pool
+from medlike.service import writer as writers
 from medlike.service.access import Access
 from medlike.service.app import create_app
 from medlike.service.collections import Collection, Collections
 from medlike.service.limits import Limits
+from medlike.service.routes import uploads
 from medlike.service.writer import Writer
 
 from .conftest import OWNER, PEER, as_owner
@@ -114,6 +119,52 @@ def test_a_full_disk_refuses_uploads_and_keeps_what_was_acknowledged(served, arc
     assert len(archive) == 2 and archive.verify() == []
 
 
+def test_a_disk_that_is_full_midway_names_the_tickets_that_are_good(served, archive, writer, pictures, monkeypatch):
+    """The third of three files finds no room."""
+    limits, write = resource.getrlimit(resource.RLIMIT_FSIZE), Spool.put
+    calls = []
+
+    def put(self, *arguments):
+        calls.append(1)
+        if len(calls) == 3:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (500, limits[1]))
+        return write(self, *arguments)
+
+    monkeypatch.setattr(Spool, "put", put)
+    files = [("file", (f"{number}.png", data)) for number, data in enumerate(pictures[:4])]
+    try:
+        response = served.post("images", files=files)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    facts = response.json()
+    assert response.status_code == 507 and facts["error"] == "ArchiveFull" and facts["title"] == "The disk is full"
+    assert "the first 2 of 4 files are stored" in facts["detail"]
+    writer.step()
+    assert [served.get(f"tickets/{ticket}").json()["state"] for ticket in facts["tickets"]] == ["indexed"] * 2
+    assert len(archive) == 2 and archive.verify() == []
+
+
+def test_a_ticket_says_why_it_waits_for_another_writer_or_for_any(served, archive, pictures, monkeypatch):
+    monkeypatch.setattr(writers, "WAIT", 0.05)
+    (ticket,) = served.post("images", content=pictures[0]).json()["tickets"]
+    assert "does not run" in served.get(f"tickets/{ticket}").json()["waiting"]
+    writer, stop = Writer(archive), threading.Event()
+    thread = threading.Thread(target=writer.run, args=(stop,))
+    with Archive.open(archive.path) as elsewhere:
+        elsewhere._lock.take()
+        thread.start()
+        try:
+            while "is being written by process" not in served.get(f"tickets/{ticket}").json().get("waiting", ""):
+                assert thread.is_alive()
+            elsewhere._lock.release(clean=True)
+            state = served.get(f"tickets/{ticket}", params={"wait": 30}).json()
+            assert state["state"] == "indexed" and "waiting" not in state
+        finally:
+            stop.set()
+            thread.join()
+            writer.close()
+
+
 def test_a_ticket_can_be_waited_for(served, archive, writer, pictures):
     (ticket,) = served.post("images", content=pictures[0]).json()["tickets"]
     stop = threading.Event()
@@ -165,6 +216,22 @@ def test_a_large_file_is_stored_as_it_came(served, archive, writer):
     assert next((archive.path / "private" / "spool").glob(f"{ticket}.png")).read_bytes() == png(noise)
     writer.step()
     assert np.array_equal(archive.picture(archive.ids()[0]), noise)
+
+
+@pytest.mark.parametrize("form", [True, False], ids=["form", "body"])
+def test_a_large_upload_lies_in_a_file_without_a_name(served, monkeypatch, form):
+    """Nothing of it stays, whatever ends the process, and no other user can read it meanwhile."""
+    seen, receive = [], uploads._receive
+
+    def watched(archive, files, facts):
+        seen.extend(os.fstat(file.fileno()) for _, file in files)
+        return receive(archive, files, facts)
+
+    monkeypatch.setattr(uploads, "_receive", watched)
+    data = bytes(uploads.IN_MEMORY + 1)
+    sent = {"files": [("file", ("a.bin", data)), ("file", ("b.bin", data))]} if form else {"content": data}
+    assert served.post("images", **sent).status_code == 202
+    assert [(facts.st_nlink, facts.st_mode & 0o777) for facts in seen] == [(0, 0o600)] * (2 if form else 1)
 
 
 def test_only_the_owner_may_upload_and_look(served, pictures):

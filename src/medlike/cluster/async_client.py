@@ -2,13 +2,16 @@
 
 import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar, Unpack
+from typing import TYPE_CHECKING, Literal, TypeVar, Unpack
 
 from medlike.cluster.address import TIMEOUT, Address, token_from_environment
 from medlike.cluster.exchange import Call, Flow, Pause, Reply
 from medlike.cluster.failures import raise_for
-from medlike.errors import MedlikeError, MissingExtra
+from medlike.errors import InputError, MedlikeError, MissingExtra
 from medlike.types import Json, JsonObject, Picture, Progress
 
 if TYPE_CHECKING:
@@ -35,7 +38,7 @@ T = TypeVar("T")
 class AsyncClient:
     """Search an archive that a medlike service holds, and add to it, without blocking the event loop.
 
-    It has the verbs and results of `Client`, to be awaited. Results have no pictures: await `picture` for each id.
+    It has the verbs and results of `Client`, to be awaited. Results have no pictures: await `with_pictures` of one.
     Close it with `close` or as an asynchronous context manager.
     """
 
@@ -180,6 +183,28 @@ class AsyncClient:
         from medlike.cluster import searching
 
         return await self._run(searching.picture(id))
+
+    async def with_pictures(self, result: "Result", query: object = None) -> "Result":
+        """Fetch the pictures of a result's hits and query, and return the result with them.
+
+        Args:
+            result: The result.
+            query: The query, for its picture where it is no stored image.
+        """
+        from medlike.archive.search.result import ResultPictures
+        from medlike.cluster.pictures import query_picture
+
+        stated = result.receipt.get("query", {})
+        ids = list(dict.fromkeys([*(hit.id for hit in result.hits), *filter(None, [stated.get("id")])]))
+        fetched = await asyncio.gather(*(self._picture(id) for id in ids))
+        pictures = dict(zip(ids, fetched, strict=True))
+        shown = partial(query_picture, query, stated, pictures.get)
+        return replace(result, pictures=ResultPictures(shown, pictures.get))
+
+    async def _picture(self, id: str) -> Picture | None:
+        with suppress(InputError):  # it was removed since
+            return await self.picture(id)
+        return None
 
     async def ids(self, prefix: str = "") -> list[str]:
         """Return the public ids of the stored images, in the order they were added.
@@ -339,6 +364,71 @@ class AsyncClient:
         from medlike.cluster import jobs
 
         return await self._run(jobs.cancel(job if isinstance(job, int) else job.id))
+
+    async def mark(self, query: str, id: str, mark: Literal["like", "unlike"]) -> None:
+        """Mark an image as like or unlike a query, for `Query(like=..., unlike=...)`; the service keeps it.
+
+        Args:
+            query: Id of the query: of an image, or of a stored receipt.
+            id: Id of the image.
+            mark: "like" or "unlike".
+        """
+        from medlike.cluster import notebook
+
+        await self._run(notebook.mark(query, id, mark))
+
+    async def unmark(self, query: str, id: str | None = None) -> None:
+        """Delete the mark on an image, or all marks of a query.
+
+        Args:
+            query: Id of the query.
+            id: Id of the image; all of them unless given.
+        """
+        from medlike.cluster import notebook
+
+        await self._run(notebook.unmark(query, id))
+
+    async def marks(self, query: str) -> dict[str, list[str]]:
+        """Return the ids of the marked images of a query, under "like" and "unlike".
+
+        Args:
+            query: Id of the query.
+        """
+        from medlike.cluster import notebook
+
+        return await self._run(notebook.marks(query))
+
+    async def store(self, receipt: Mapping[str, Json]) -> str:
+        """Have a receipt stored by the service, and return its id.
+
+        One with the code of an image that was sent is kept for 30 days.
+
+        Args:
+            receipt: The `receipt` of a Result or TextResult.
+        """
+        from medlike.cluster import notebook
+
+        return await self._run(notebook.store(receipt))
+
+    async def stored(self, id: str) -> JsonObject:
+        """Return a stored receipt, which `repeat` takes.
+
+        Args:
+            id: What `store` returned.
+        """
+        from medlike.cluster import notebook
+
+        return await self._run(notebook.stored(id))
+
+    async def forget(self, id: str) -> None:
+        """Delete a stored receipt, and the marks on it.
+
+        Args:
+            id: What `store` returned.
+        """
+        from medlike.cluster import notebook
+
+        await self._run(notebook.forget(id))
 
     async def _run(self, flow: Flow[T]) -> T:
         """Run a flow to its end, and return its result."""

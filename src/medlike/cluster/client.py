@@ -6,7 +6,7 @@ from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar, Unpack
+from typing import TYPE_CHECKING, Literal, TypeVar, Unpack
 
 from medlike.cluster.address import TIMEOUT, Address, token_from_environment
 from medlike.cluster.exchange import Call, Flow, Pause, Reply
@@ -355,6 +355,71 @@ class Client:
         from medlike.cluster import jobs
 
         return self._run(jobs.cancel(job if isinstance(job, int) else job.id))
+
+    def mark(self, query: str, id: str, mark: Literal["like", "unlike"]) -> None:
+        """Mark an image as like or unlike a query, for `Query(like=..., unlike=...)`; the service keeps it.
+
+        Args:
+            query: Id of the query: of an image, or of a stored receipt.
+            id: Id of the image.
+            mark: "like" or "unlike".
+        """
+        from medlike.cluster import notebook
+
+        self._run(notebook.mark(query, id, mark))
+
+    def unmark(self, query: str, id: str | None = None) -> None:
+        """Delete the mark on an image, or all marks of a query.
+
+        Args:
+            query: Id of the query.
+            id: Id of the image; all of them unless given.
+        """
+        from medlike.cluster import notebook
+
+        self._run(notebook.unmark(query, id))
+
+    def marks(self, query: str) -> dict[str, list[str]]:
+        """Return the ids of the marked images of a query, under "like" and "unlike".
+
+        Args:
+            query: Id of the query.
+        """
+        from medlike.cluster import notebook
+
+        return self._run(notebook.marks(query))
+
+    def store(self, receipt: Mapping[str, Json]) -> str:
+        """Have a receipt stored by the service, and return its id.
+
+        One with the code of an image that was sent is kept for 30 days.
+
+        Args:
+            receipt: The `receipt` of a Result or TextResult.
+        """
+        from medlike.cluster import notebook
+
+        return self._run(notebook.store(receipt))
+
+    def stored(self, id: str) -> JsonObject:
+        """Return a stored receipt, which `repeat` takes.
+
+        Args:
+            id: What `store` returned.
+        """
+        from medlike.cluster import notebook
+
+        return self._run(notebook.stored(id))
+
+    def forget(self, id: str) -> None:
+        """Delete a stored receipt, and the marks on it.
+
+        Args:
+            id: What `store` returned.
+        """
+        from medlike.cluster import notebook
+
+        self._run(notebook.forget(id))
 
     def _with_pictures(self, result: "Result", query: object) -> "Result":
         """Return the result with pictures of its query and hits, fetched when they are asked for."""

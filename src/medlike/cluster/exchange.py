@@ -69,7 +69,7 @@ class Call:
         seconds: How long the service may take to answer, besides the time-out of the client.
     """
 
-    method: Literal["GET", "POST", "DELETE"]
+    method: Literal["GET", "POST", "PUT", "DELETE"]
     path: str
     params: tuple[tuple[str, str], ...] = ()
     json: Json = None

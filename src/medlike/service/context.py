@@ -135,7 +135,10 @@ class Target:
         """
         if self.role != "owner":
             if sources:
-                raise Refusal(403, "sources are shown only to the owner of the archive: leave `sources` out")
+                raise Refusal(403, (
+                    "sources are shown only to the owner of the archive, and this token is for other services: "
+                    "send the owner's token, or leave `sources` out"
+                ))  # fmt: skip
             return Peer()
         return Audited(log_of(self.archive.path), self.request_id, self.role) if sources else Unsourced()
 

@@ -70,7 +70,7 @@ def search_body() -> JsonObject:
 def receipt_body() -> JsonObject:
     """Return what a route takes that is sent a receipt."""
     schema = {"type": "object", "description": "The `receipt` of an answer to a search."}
-    return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}
+    return {"requestBody": {"required": True, **json_content(schema)}}
 
 
 @lru_cache(maxsize=1)
@@ -96,7 +96,7 @@ def answers(sentence: str) -> dict[int | str, JsonObject]:
     }  # fmt: skip
     schema = {**result_schema(), "required": []} | {"additionalProperties": True}
     schema["properties"] = {**schema["properties"], **texts["properties"]}
-    return {200: {"description": sentence, "content": {"application/json": {"schema": schema}}}}
+    return described(schema, sentence)
 
 
 def facets_answer() -> dict[int | str, JsonObject]:
@@ -104,7 +104,32 @@ def facets_answer() -> dict[int | str, JsonObject]:
     stated = _schema("facets.json")
     inlined: JsonObject = _inlined(stated, stated, ())
     schema = {name: value for name, value in inlined.items() if not name.startswith("$")}
-    return {200: {"description": "Counts by column and value.", "content": {"application/json": {"schema": schema}}}}
+    return described(schema, "Counts by column and value.")
+
+
+def described(schema: JsonObject, sentence: str, status: int = 200) -> dict[int | str, JsonObject]:
+    """Return the successful answer of a route for the API's description.
+
+    Args:
+        schema: JSON schema of the answer.
+        sentence: What it is.
+        status: Its HTTP status.
+    """
+    return {status: {"description": sentence, **json_content(schema)}}
+
+
+def json_content(schema: JsonObject) -> JsonObject:
+    """Return a JSON schema as the content of a body."""
+    return {"content": {"application/json": {"schema": schema}}}
+
+
+def object_of(properties: JsonObject) -> JsonObject:
+    """Return the JSON schema of an object whose members are all there always.
+
+    Args:
+        properties: The JSON schema of each member.
+    """
+    return {"type": "object", "required": list(properties), "properties": properties}
 
 
 def _schema(name: str) -> JsonObject:

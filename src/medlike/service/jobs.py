@@ -25,6 +25,7 @@ FILE = "jobs.sqlite"
 Kind = Literal["index", "reindex", "fit", "compact", "backup", "verify", "upgrade"]
 State = Literal["queued", "running", "done", "failed", "cancelled"]
 ENDED = ("done", "failed", "cancelled")
+WHOLE = ("compact", "backup", "verify")  # kinds that run to their end once they run
 DEATHS = 2  # after so many, a job that the writer dies of is given up
 KEPT = 1000  # removals that are done and stay for those who wait for them
 _SCHEMA = """
@@ -189,6 +190,8 @@ class Queue(Database):
     def cancel(self, id: int) -> Job | None:
         """Cancel a job: one that waits ends now, one that runs after the group of images at hand; one that ended stays.
 
+        So does one that runs and is of a kind in `WHOLE`.
+
         Returns:
             The job afterwards, None if there is none.
         """
@@ -197,7 +200,8 @@ class Queue(Database):
             waiting = "state = 'cancelled', ended = ?, version = version + 1 WHERE job = ? AND state = 'queued'"
             connection.execute(f"UPDATE jobs SET {waiting}", (time.time(), id))
             running = "cancel = 1, version = version + 1 WHERE job = ? AND state = 'running' AND NOT cancel"
-            connection.execute(f"UPDATE jobs SET {running}", (id,))
+            sql = f"UPDATE jobs SET {running} AND kind NOT IN ({', '.join('?' * len(WHOLE))})"
+            connection.execute(sql, (id, *WHOLE))
         return self.job(id)
 
     def cancelled(self, id: int) -> bool:

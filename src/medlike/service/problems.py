@@ -1,6 +1,7 @@
 """Errors as problem+json (RFC 9457), with the texts that the command line shows."""
 
 import json
+import re
 from collections.abc import Mapping
 
 from starlette.responses import Response
@@ -45,7 +46,11 @@ TITLES = {
     431: "The head of the request is too large",
     500: "Internal error",
     503: "The service is busy",
+    507: "The disk is full",
 }
+#: Errors whose texts speak of the request alone; all others may name folders of this machine.
+_OF_REQUESTS = (errors.InputError, errors.MissingExtra)
+_PATH = re.compile(r"(?<![\w.*])/(?!api/)[^\s/]+/")
 
 
 class Refusal(Exception):
@@ -55,11 +60,18 @@ class Refusal(Exception):
         status: Its HTTP status.
         detail: A sentence with the value, the limit and the next action.
         headers: Headers of the answer.
+        more: More members of the problem.
     """
 
-    def __init__(self, status: int, detail: str, headers: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        status: int,
+        detail: str,
+        headers: Mapping[str, str] | None = None,
+        more: Mapping[str, Json] | None = None,
+    ) -> None:
         super().__init__(detail)
-        self.status, self.detail, self.headers = status, detail, dict(headers or {})
+        self.status, self.detail, self.headers, self.more = status, detail, dict(headers or {}), more
 
 
 def problem(
@@ -97,17 +109,35 @@ def problem(
     )
 
 
-def of_error(error: Exception, request_id: str) -> Response:
+def of_error(error: Exception, request_id: str, shown: bool = False) -> Response:
     """Return medlike's exception as a response; of any other only that there was one.
 
     Args:
         error: The exception.
         request_id: The id of the request.
+        shown: True if the sender may see folders of this machine; else a text that may name one is left to the log.
     """
     if isinstance(error, Refusal):
-        return problem(error.status, error.detail, request_id, headers=error.headers)
-    for kind, status, title in STATUSES:
-        if isinstance(error, kind):
-            return problem(status, str(error), request_id, type(error).__name__, title)
+        return problem(error.status, error.detail, request_id, headers=error.headers, more=error.more)
+    if isinstance(error, errors.MedlikeError):
+        status, title = status_of(error)
+        detail = str(error) if shown or not tells_of_folders(error) else _withheld(title, request_id)
+        return problem(status, detail, request_id, type(error).__name__, title)
     detail = f"the service failed in an unexpected way: look for request {request_id} in its log"
     return problem(500, detail, request_id)
+
+
+def status_of(error: errors.MedlikeError) -> tuple[int, str]:
+    """Return the HTTP status of medlike's exception, and what kind of error it is."""
+    return next((status, title) for kind, status, title in STATUSES if isinstance(error, kind))
+
+
+def tells_of_folders(error: Exception) -> bool:
+    """Return True if the text of an error may name folders of this machine."""
+    return isinstance(error, errors.MedlikeError) and (
+        not isinstance(error, _OF_REQUESTS) or _PATH.search(str(error)) is not None
+    )
+
+
+def _withheld(title: str, request_id: str) -> str:
+    return f"{title[0].lower()}{title[1:]}: ask the owner of the service to look for request {request_id} in its log"

@@ -57,7 +57,10 @@ class Requests:
         except Exception as error:
             if begun:
                 raise
-            response = problems.of_error(error, id)
+            owner = scope.get("medlike.role") == "owner"
+            response = problems.of_error(error, id, shown=owner)
             if response.status_code == 500:
                 log.exception("request %s failed", id)
+            elif not owner and problems.tells_of_folders(error):
+                log.warning("request %s: %s", id, error)
             await response(scope, receive, sending)

@@ -13,8 +13,8 @@ from dataclasses import asdict
 from typing import Protocol
 
 from medlike.archive.archive import Archive
-from medlike.errors import ArchiveError, ArchiveLocked, MedlikeError, NothingAdded
-from medlike.service import job_kinds, notes
+from medlike.errors import ArchiveError, ArchiveFull, ArchiveLocked, MedlikeError, NothingAdded
+from medlike.service import job_kinds, notes, standstill
 from medlike.service.jobs import DEATHS, Job, Removal, State, queue_of
 from medlike.service.wake import WakePipe, listening
 from medlike.types import JsonObject
@@ -30,6 +30,9 @@ SECRETS = 100  # passphrases that are kept for jobs to come
 _DIED = "the writer ended {} times while this job ran: submit it again if it was stopped from outside"
 _BACKUP = "the writer ended while it wrote the backup: delete {}, then submit the job again"
 _FORGOTTEN = "the passphrase was only in the memory of a writer that has ended since: submit the job again"
+
+_UNEXPECTED = "the writer failed in an unexpected way ({}) and tries again: look into the log of the service"
+_DAMAGED = "files were received that cannot be committed: run `medlike verify`"
 
 
 class StopSign(Protocol):
@@ -71,6 +74,9 @@ class Writer:
         self._grown = False  # whether images were committed since the writer last looked whether to fit
         self._look_again = 0.0  # when it looks next, by the monotonic clock
         self._enough = 0  # images from which it looks
+        self._standstill = ""  # why received files wait, as it was last stated
+        with suppress(ArchiveFull):
+            standstill.make(self.queue.path.parent)
         self._left = 0  # received files that could not be committed, whatever was tried
         self._resume()
 
@@ -111,8 +117,20 @@ class Writer:
             Whether there was anything to do.
 
         Raises:
-            ArchiveError: They cannot be done now, such as on a full disk; they go on waiting.
+            MedlikeError: They cannot be done now, such as on a full disk; they go on waiting.
         """
+        try:
+            wrote = self._write()
+        except MedlikeError as error:
+            self._state(str(error))
+            raise
+        except Exception as error:
+            self._state(_UNEXPECTED.format(type(error).__name__))
+            raise
+        self._state(_DAMAGED if self._left else "")
+        return wrote
+
+    def _write(self) -> bool:
         wrote = False
         while not self._stop.is_set():
             removals = self.queue.removals()
@@ -141,7 +159,8 @@ class Writer:
         try:
             # Fitting takes seconds: it is a job, so that what was received is there before it.
             report = self.archive.drain(limit=GROUP, wait=WAIT, fit="never")
-        except ArchiveLocked:
+        except ArchiveLocked as error:
+            self._state(str(error))
             return True  # another writer is at work: once more
         progressed = bool(report.files or report.skipped)
         self._grown = self._grown or progressed
@@ -298,6 +317,12 @@ class Writer:
             self._secrets[str(message.get("secret"))] = str(message.get("passphrase"))
         while len(self._secrets) > SECRETS:
             del self._secrets[next(iter(self._secrets))]
+
+    def _state(self, reason: str) -> None:
+        """State why received files and removals wait, for those who ask for them; empty if they do not."""
+        if reason != self._standstill:
+            standstill.state(self.queue.path.parent, reason)
+            self._standstill = reason
 
     def _warm(self) -> bool:
         """Load what the first upload needs, so that it does not take longer than others."""

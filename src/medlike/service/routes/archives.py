@@ -3,6 +3,7 @@
 from fastapi import APIRouter, Depends, Request
 from starlette.responses import Response
 
+from medlike.service import standstill
 from medlike.service.answers import answer
 from medlike.service.context import OfArchive, role_of, service_of
 from medlike.service.parameters import known_parameters
@@ -23,4 +24,9 @@ def archives(request: Request) -> Response:
 @router.get("/archive")
 def archive(of: OfArchive) -> Response:
     """Say what an archive holds: images, bytes by part, bundles, fit, generation."""
-    return answer({"name": of.collection.name, **of.archive.info()})
+    facts = {"name": of.collection.name, **of.archive.info()}
+    if of.role == "owner":
+        facts |= standstill.waiting(of.archive.path) if facts["received"] else {}
+    else:
+        del facts["refused"]  # the names of files may name somebody
+    return answer(facts)

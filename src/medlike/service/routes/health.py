@@ -3,8 +3,10 @@
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
+from medlike.service import standstill
 from medlike.service.answers import answer
 from medlike.service.context import service_of
+from medlike.service.jobs import FOLDER
 from medlike.service.problems import Refusal
 
 router = APIRouter(tags=["health"])
@@ -18,10 +20,12 @@ def health() -> Response:
 
 @router.get("/ready")
 def ready(request: Request) -> Response:
-    """Say that every archive can be read."""
-    for each, archive in service_of(request).collections.visible("owner"):
+    """Say that every archive can be read, and whether what was received can be indexed."""
+    writing = True
+    for _, archive in service_of(request).collections.visible("owner"):
         try:
             _ = archive.generation
+            writing = writing and not standstill.reason(archive.path / "private" / FOLDER)
         except Exception:
-            raise Refusal(503, f"archive {each.name} cannot be read: run `medlike verify`") from None
-    return answer({"status": "ready"})
+            raise Refusal(503, "an archive cannot be read: its owner finds out which by `medlike verify`") from None
+    return answer({"status": "ready", "writing": writing})

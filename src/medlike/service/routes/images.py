@@ -9,6 +9,7 @@ from starlette.responses import Response
 from medlike.service.answers import answer
 from medlike.service.conditional import cached, entity_tag, readable, unchanged
 from medlike.service.context import OfArchive
+from medlike.service.descriptions import described
 from medlike.service.parameters import OfWhere, known_parameters
 from medlike.service.problems import Refusal
 from medlike.types import JsonObject
@@ -55,16 +56,6 @@ FACTS: JsonObject = {
     },
 }  # fmt: skip
 FORMS = ("rendered", "thumbnail", "picture", "pixels", "photometry")
-
-
-def described(schema: JsonObject, sentence: str) -> dict[int | str, JsonObject]:
-    """Return the successful answer of a route for the API's description.
-
-    Args:
-        schema: JSON schema of the answer.
-        sentence: What it is.
-    """
-    return {"200": {"description": sentence, "content": {"application/json": {"schema": schema}}}}
 
 
 @readable(router, "/images", responses=described(PAGE, "A page of images, in the order they were added."))

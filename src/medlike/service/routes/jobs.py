@@ -16,6 +16,7 @@ from medlike.service import job_kinds
 from medlike.service.answers import answer
 from medlike.service.bodies import json_object
 from medlike.service.context import OwnArchive, Target
+from medlike.service.descriptions import described, json_content, object_of
 from medlike.service.jobs import ENDED, FOLDER, Job, Kind, Queue, State, queue_of
 from medlike.service.parameters import known_parameters
 from medlike.service.problems import Refusal
@@ -54,14 +55,10 @@ def _argument(types: tuple[type, ...]) -> JsonObject:
     return {"type": [_JSON_TYPES[each] for each in types]}
 
 
-def _content(schema: JsonObject) -> dict[str, Any]:
-    return {"content": {"application/json": {"schema": schema}}}
-
-
 _SUBMITTED: dict[str, Any] = {
     "requestBody": {
         "required": True,
-        **_content({
+        **json_content({
             "oneOf": [
                 {
                     "type": "object",
@@ -83,7 +80,7 @@ _SUBMITTED: dict[str, Any] = {
     "",
     status_code=202,
     openapi_extra=_SUBMITTED,
-    responses={202: {"description": "The job is stored durably.", **_content(_JOB)}},
+    responses=described(_JOB, "The job is stored durably.", 202),
 )
 async def submit(request: Request, of: OwnArchive) -> Response:
     """Submit a job: its kind and its arguments, with paths on the machine of the service."""
@@ -110,16 +107,9 @@ def _hand_over(of: Target, passphrase: str) -> str:
 
 @router.get(
     "",
-    responses={
-        200: {
-            "description": "A page of jobs.",
-            **_content({
-                "type": "object",
-                "required": ["jobs", "total"],
-                "properties": {"jobs": {"type": "array", "items": _JOB}, "total": {"type": "integer"}},
-            }),
-        }
-    },
+    responses=described(
+        object_of({"jobs": {"type": "array", "items": _JOB}, "total": {"type": "integer"}}), "A page of jobs."
+    ),
 )
 def jobs(
     of: OwnArchive,
@@ -131,20 +121,25 @@ def jobs(
     return answer({"jobs": [job.to_dict(report=False) for job in listed], "total": total})
 
 
-@router.get("/{id}", responses={200: {"description": "The job.", **_content(_JOB)}})
+@router.get("/{id}", responses=described(_JOB, "The job."))
 def job(of: OwnArchive, id: int) -> Response:
     """Say how far a job is, and what it did once it has ended."""
     return answer(_known(queue_of(of.archive.path), id).to_dict())
 
 
-@router.delete("/{id}", responses={202: {"description": "The job, which ends soon.", **_content(_JOB)}})
+@router.delete("/{id}", responses=described(_JOB, "The job, which ends soon.", 202))
 def cancel(of: OwnArchive, id: int) -> Response:
-    """Cancel a job; one that runs ends after the group of images at hand, and what is committed stays."""
+    """Cancel a job; one that runs ends after the group of images at hand, and what is committed stays.
+
+    A job of kind compact, backup or verify can be cancelled only while it waits.
+    """
     queue = queue_of(of.archive.path)
     if (job := _known(queue, id)).state in ENDED:
         raise Refusal(409, f"job {id} has ended ({job.state}): only a queued or running job can be cancelled")
     cancelled = queue.cancel(id)
     assert cancelled is not None
+    if cancelled.state == "running" and not cancelled.cancelling:
+        raise Refusal(409, f"job {id} is running, and {cancelled.kind} cannot be interrupted: it ends by itself")
     return answer(cancelled.to_dict(), 202)
 
 

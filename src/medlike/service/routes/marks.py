@@ -9,6 +9,7 @@ from medlike.errors import QueryError
 from medlike.service.answers import answer
 from medlike.service.bodies import parsed, read_body
 from medlike.service.context import OwnArchive, Target, in_search_thread
+from medlike.service.descriptions import described, json_content, object_of
 from medlike.service.notes import Mark, NoteUnknown, gone
 from medlike.service.parameters import known_parameters
 from medlike.service.problems import Refusal
@@ -19,13 +20,19 @@ ID = r"^[0-9a-f]{32}$"
 OfQuery = Annotated[str, Path(description="Id of an image, or of a stored receipt.", pattern=ID)]
 OfImage = Annotated[str, Path(description="Id of the marked image.", pattern=ID)]
 LARGEST = 1000  # bytes of a body
-BODY: JsonObject = {"requestBody": {"required": True, "content": {"application/json": {"schema": {
-    "type": "object", "required": ["mark"], "additionalProperties": False,
-    "properties": {"mark": {"enum": list(get_args(Mark))}},
-}}}}}  # fmt: skip
+BODY: JsonObject = {"requestBody": {"required": True, **json_content({
+    **object_of({"mark": {"enum": list(get_args(Mark))}}), "additionalProperties": False,
+})}}  # fmt: skip
+
+_STRING: JsonObject = {"type": "string"}
+_IDS: JsonObject = {"type": "array", "items": _STRING}
+_QUERY: JsonObject = {"query": _STRING, "like": {"type": "integer"}, "unlike": {"type": "integer"}}
+MARKED = object_of({"query": _STRING, "image": _STRING, "mark": {"enum": list(get_args(Mark))}})
+MARKS = object_of({"query": _STRING, "like": _IDS, "unlike": _IDS})
+QUERIES = object_of({"queries": {"type": "array", "items": object_of(_QUERY)}, "total": {"type": "integer"}})
 
 
-@router.put("/marks/{query}/{image}", openapi_extra=BODY)
+@router.put("/marks/{query}/{image}", openapi_extra=BODY, responses=described(MARKED, "The mark."))
 async def mark(request: Request, query: OfQuery, image: OfImage, of: OwnArchive) -> Response:
     """Mark an image as like or unlike a query: send {"mark": "like"} or {"mark": "unlike"}."""
     body = await read_body(request, LARGEST)
@@ -42,13 +49,13 @@ async def mark(request: Request, query: OfQuery, image: OfImage, of: OwnArchive)
     return await in_search_thread(of.service, marked)
 
 
-@router.get("/marks/{query}")
+@router.get("/marks/{query}", responses=described(MARKS, "Ids of the marked images."))
 def marks(query: OfQuery, of: OwnArchive) -> Response:
     """Return the marked images of a query, as `like` and `unlike` of a search take them."""
     return answer({"query": query, **of.notes.marks(query)})
 
 
-@router.get("/marks")
+@router.get("/marks", responses=described(QUERIES, "A page of queries."))
 def marked_queries(
     of: OwnArchive,
     limit: Annotated[int, Query(description="Queries of a page.", ge=1, le=1000)] = 100,

@@ -18,9 +18,10 @@ from medlike.service.answers import answer
 from medlike.service.compression import coding, encoded
 from medlike.service.conditional import byte_range, cached, entity_tag, readable, unchanged
 from medlike.service.context import OfArchive, Target
+from medlike.service.descriptions import described
 from medlike.service.parameters import known_parameters
 from medlike.service.problems import Refusal
-from medlike.service.routes.images import ImageId, described
+from medlike.service.routes.images import ImageId
 from medlike.types import JsonObject, Picture
 
 if TYPE_CHECKING:

@@ -18,8 +18,17 @@ router = APIRouter(tags=["receipts"], dependencies=[Depends(known_parameters)])
 Sources = Annotated[bool, Query(description="Whether hits say where their images came from.")]
 Agreement = Annotated[bool, Query(description="Whether hits hold their agreement map.")]
 
+STORED: JsonObject = {
+    "id": {"type": "string"},
+    "created": {"type": "number", "description": "Seconds since 1970."},
+    "expires": {"type": ["number", "null"], "description": "When it is deleted; null if it stays."},
+}  # fmt: skip
 
-@router.post("/receipts", status_code=201, openapi_extra=descriptions.receipt_body())
+
+@router.post(
+    "/receipts", status_code=201, openapi_extra=descriptions.receipt_body(),
+    responses=descriptions.described(descriptions.object_of(STORED), "It is stored durably.", 201),
+)  # fmt: skip
 async def store(request: Request, of: OwnArchive) -> Response:
     """Store the receipt of a search, to be repeated by its id."""
     body = await read_body(request, LARGEST)
@@ -50,7 +59,12 @@ async def repeat_stored(
     )
 
 
-@router.get("/receipts/{id}/receipt")
+@router.get(
+    "/receipts/{id}/receipt",
+    responses=descriptions.described(
+        descriptions.object_of({**STORED, "receipt": {"type": "object"}}), "The receipt as it was stored."
+    ),
+)
 def receipt(id: str, of: OwnArchive) -> Response:
     """Return a stored receipt."""
     found = of.notes.receipt(id)

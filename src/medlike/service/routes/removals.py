@@ -12,6 +12,7 @@ from medlike.errors import QueryError
 from medlike.service.answers import answer
 from medlike.service.bodies import json_object
 from medlike.service.context import OwnArchive, Target
+from medlike.service.descriptions import described, json_content
 from medlike.service.jobs import FOLDER, queue_of
 from medlike.service.parameters import known_parameters
 from medlike.service.problems import Refusal
@@ -25,50 +26,31 @@ _FIRST_LOOK, _LAST_LOOK = 0.01, 0.25  # seconds between two looks at a removal, 
 #: Exceptions of the writer -> status of the answer; of others it is 500.
 _STATUSES = {"ArchiveLocked": 503, "ArchiveFull": 507}
 
-_REPORT: dict[int | str, dict[str, Any]] = {
-    200: {
-        "description": "The images are removed.",
-        "content": {
-            "application/json": {
-                "schema": {
-                    "type": "object",
-                    "required": ["removed", "erased", "unknown", "generation"],
-                    "properties": {
-                        "removed": {"type": "integer"},
-                        "erased": {"type": "integer"},
-                        "unknown": {"type": "array", "items": {"type": "string"}},
-                        "generation": {"type": "integer"},
-                        "fit": {"type": ["object", "null"]},
-                    },
-                }
-            }
-        },
+_REPORT: JsonObject = {
+    "type": "object",
+    "required": ["removed", "erased", "unknown", "generation"],
+    "properties": {
+        "removed": {"type": "integer"},
+        "erased": {"type": "integer"},
+        "unknown": {"type": "array", "items": {"type": "string"}},
+        "generation": {"type": "integer"},
+        "fit": {"type": ["object", "null"]},
     },
+}
+_ANSWERS: dict[int | str, dict[str, Any]] = {
+    **described(_REPORT, "The images are removed."),
     202: {"description": "The writer is busy. It will remove the images, even if the service ends before."},
 }
-_BODY: dict[str, Any] = {
-    "requestBody": {
-        "required": True,
-        "content": {
-            "application/json": {
-                "schema": {
-                    "type": "object",
-                    "required": ["ids"],
-                    "additionalProperties": False,
-                    "properties": {
-                        "ids": {
-                            "type": "array", "minItems": 1, "items": {"type": "string", "pattern": "^[0-9a-f]{32}$"}
-                        },
-                        "erase": {"type": "boolean", "default": False},
-                    },
-                }
-            }
-        },
-    }
-}
+_ID_LIST: JsonObject = {"type": "array", "minItems": 1, "items": {"type": "string", "pattern": "^[0-9a-f]{32}$"}}
+_BODY: JsonObject = {"requestBody": {"required": True, **json_content({
+    "type": "object",
+    "required": ["ids"],
+    "additionalProperties": False,
+    "properties": {"ids": _ID_LIST, "erase": {"type": "boolean", "default": False}},
+})}}  # fmt: skip
 
 
-@router.delete("/images/{id}", responses=_REPORT)
+@router.delete("/images/{id}", responses=_ANSWERS)
 async def delete(
     of: OwnArchive,
     id: str,
@@ -83,7 +65,7 @@ async def delete(
     return _answer(report)
 
 
-@router.post("/removals", responses=_REPORT, openapi_extra=_BODY)
+@router.post("/removals", responses=_ANSWERS, openapi_extra=_BODY)
 async def remove(request: Request, of: OwnArchive) -> Response:
     """Remove several images at once, and wait until it is done; ids that are unknown are listed."""
     given = await json_object(request, of.service.limits.json)

@@ -15,14 +15,16 @@ from starlette.responses import Response
 
 from medlike.archive.archive import Archive
 from medlike.archive.storage import arrival
-from medlike.errors import InputError, QueryError
+from medlike.errors import InputError, MedlikeError, QueryError
 from medlike.files import disk_errors
+from medlike.service import standstill
 from medlike.service.answers import answer
 from medlike.service.bodies import parsed, pieces
 from medlike.service.context import OwnArchive
+from medlike.service.descriptions import described, object_of
 from medlike.service.jobs import FOLDER
 from medlike.service.parameters import known_parameters
-from medlike.service.problems import Refusal
+from medlike.service.problems import Refusal, status_of
 from medlike.service.wake import wake
 from medlike.types import JsonObject
 
@@ -59,12 +61,8 @@ _BODY: dict[str, Any] = {
         },
     }
 }
-_TICKETS = {
-    "type": "object",
-    "required": ["tickets"],
-    "properties": {"tickets": {"type": "array", "items": {"type": "string"}}},
-}
-_TICKET = {
+_TICKETS = object_of({"tickets": {"type": "array", "items": {"type": "string"}}})
+_TICKET: JsonObject = {
     "type": "object",
     "required": ["ticket", "state"],
     "properties": {
@@ -73,12 +71,9 @@ _TICKET = {
         "ids": {"type": "array", "items": {"type": "string"}},
         "duplicates": {"type": "array", "items": {"type": "string"}},
         "reason": {"type": ["string", "null"]},
+        "waiting": {"type": "string", "description": "Why a received file cannot be indexed now."},
     },
 }
-
-
-def _json(schema: JsonObject) -> dict[str, Any]:
-    return {"content": {"application/json": {"schema": schema}}}
 
 
 @router.post(
@@ -91,7 +86,7 @@ def _json(schema: JsonObject) -> dict[str, Any]:
             "description": "Name of the file, percent-encoded, if the body is the file itself.",
         }],
     },
-    responses={202: {"description": "The files are stored durably.", **_json(_TICKETS)}},
+    responses=described(_TICKETS, "The files are stored durably.", 202),
 )  # fmt: skip
 async def upload(request: Request, of: OwnArchive) -> Response:
     """Store files durably, and answer with a ticket for each, in their order.
@@ -109,7 +104,7 @@ async def upload(request: Request, of: OwnArchive) -> Response:
     return answer({"tickets": tickets}, 202, {"location": f"{place}/tickets/{tickets[0]}"})
 
 
-@router.get("/tickets/{ticket}", responses={200: {"description": "The state of the file.", **_json(_TICKET)}})
+@router.get("/tickets/{ticket}", responses=described(_TICKET, "The state of the file."))
 async def ticket(
     of: OwnArchive,
     ticket: str,
@@ -132,7 +127,7 @@ async def ticket(
         await anyio.sleep(min(max(look, _FIRST_LOOK), _LAST_LOOK, left))
     return answer({
         "ticket": ticket, "state": state.state, "ids": list(state.ids), "duplicates": list(state.duplicates),
-        "reason": state.reason,
+        "reason": state.reason, **(standstill.waiting(of.archive.path) if state.state == "received" else {}),
     })  # fmt: skip
 
 
@@ -188,7 +183,21 @@ async def _form(request: Request, limit: int, stack: ExitStack) -> tuple[Files, 
 
 
 def _receive(archive: Archive, files: Files, facts: JsonObject) -> list[str]:
-    """Store all files, or refuse all for a fact that cannot be stored."""
+    """Store all files, or refuse all for a fact that cannot be stored.
+
+    Raises:
+        Refusal: The disk is full after some of them: their tickets are in the problem.
+    """
     for name, _ in files:
         arrival.checked(name, **facts)
-    return [archive.receive(file, name, **facts) for name, file in files]
+    tickets: list[str] = []
+    for name, file in files:
+        try:
+            tickets.append(archive.receive(file, name, **facts))
+        except MedlikeError as error:
+            if not tickets:
+                raise
+            detail = f"{error}; the first {len(tickets)} of {len(files)} files are stored: send only the others again"
+            more = {"error": type(error).__name__, "tickets": tickets}
+            raise Refusal(status_of(error)[0], detail, more=more) from error
+    return tickets
