@@ -173,15 +173,15 @@ def _collections(given: Sequence[str], demo: bool, hidden: Sequence[str]) -> "li
     else:
         # A variable of a repeatable option would be split at its blanks.
         usual = os.environ.get("MEDLIKE_ARCHIVE") or str(archive_folder(None))
-        for each in given:
-            if is_address(each) or is_address(each.partition("=")[2]):
-                shown = each.partition("?")[0]  # without a token
+        for place in given:
+            if is_address(place) or is_address(place.partition("=")[2]):
+                shown = place.partition("?")[0]  # without a token
                 raise InputError(f"{shown} is the address of a service: give the folder of an archive")
         collections = [Collection.of(each) for each in given or [usual]]
     places = [each.path.resolve() for each in collections]
-    for place in places:
-        if places.count(place) > 1:
-            raise InputError(f"{place} is given twice: give each archive once")
+    for path in places:
+        if places.count(path) > 1:
+            raise InputError(f"{path} is given twice: give each archive once")
     names = [each.name for each in collections]
     for name in names:
         if names.count(name) > 1:
@@ -192,8 +192,8 @@ def _collections(given: Sequence[str], demo: bool, hidden: Sequence[str]) -> "li
     for each in collections:
         Folder.open(each.path)
     return [
-        replace(each, path=place, peers=each.name not in hidden)
-        for each, place in zip(collections, places, strict=True)
+        replace(each, path=path, peers=each.name not in hidden)
+        for each, path in zip(collections, places, strict=True)
     ]
 
 
