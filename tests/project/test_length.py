@@ -6,7 +6,7 @@ docs/cli.md is made from the help of the commands and counts for nothing.
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-DOCS, README = 14_000, 1_200
+DOCS, README = 14_200, 1_200
 
 
 def test_the_pages_of_docs_stay_short():
