@@ -123,6 +123,24 @@ def test_a_link_shows_the_same_answer_in_another_browser(room, service, browser)
     room.answered()
 
 
+def test_hits_are_compared_with_the_matched_box_on_each(room):
+    page = room.page
+    room.drop("query.dcm", sample("ct-4-3.dcm"))
+    room.answered()
+    with room.asking():
+        room.drag((0.2, 0.3), (0.5, 0.6))
+    expect(page.locator("article.card .match").first).to_be_visible()
+    room.button("Compare").click()
+    room.button("Compare", 1).click()
+    room.button("Compare 2").click()
+    panes = page.locator("dialog.comparing .viewer-pane")
+    expect(panes).to_have_count(2)
+    expect(page.locator("dialog.comparing .viewer-boxes")).to_have_count(2)
+    panes.first.press("Escape")
+    expect(page.locator("dialog.comparing")).to_have_count(0)
+    room.answered()
+
+
 def test_more_like_this_and_back(room):
     begin(room)
     first = room.ids()
