@@ -119,6 +119,7 @@ def test_they_are_plain_data_by_their_schema_and_name_no_patient(population):
         st.integers(-200, 10**12).map(float) | st.floats(-1e9, 1e9) | st.floats(-1e-3, 1e-3), min_size=1, max_size=20
     )
 )
+@example([0.0006])  # 0.0006 / 1e-5 is below 60
 def test_bins_are_few_of_one_plain_width_and_hold_each_value_once(values):
     points, numbers = np.unique(np.array(values), return_counts=True)
     bins = _bins(points, numbers)

@@ -223,16 +223,29 @@ def _bins(values: F64, numbers: I64) -> tuple[tuple[float, float, int], ...]:
     spread = (most - least) or abs(most) or 1.0
     exponent = math.floor(math.log10(max(spread / BINS, finest, floor, 1e-300)))
     for power, digit in ((power, digit) for power in range(exponent, exponent + 4) for digit in (1, 2, 5)):
-        first, last = math.floor(_divided(least, digit, power)), math.floor(_divided(most, digit, power))
+        first, last = _place(least, digit, power), _place(most, digit, power)
         if last - first < BINS and (floor == 0.0 or digit * 10.0**power >= 1):
             break
-    edges = np.array([float(f"{at * digit}e{power}") for at in range(first, last + 2)])
+    edges = np.array([_edge(at, digit, power) for at in range(first, last + 2)])
     # Compared with the edges as they are stated: a division may round a value across one.
     inside = np.clip(np.searchsorted(edges, values, side="right") - 1, 0, last - first)
     images = np.bincount(inside, weights=numbers, minlength=last - first + 1)
     return tuple(
         (float(start), float(end), int(count)) for start, end, count in zip(edges, edges[1:], images, strict=False)
     )
+
+
+def _edge(at: int, digit: int, power: int) -> float:
+    """Return where the bin of a number begins: the float nearest to at x digit x 10**power."""
+    return float(f"{at * digit}e{power}")
+
+
+def _place(value: float, digit: int, power: int) -> int:
+    """Return the number of the bin that holds a value, which a rounded division can miss by one."""
+    at = math.floor(_divided(value, digit, power))
+    if value < _edge(at, digit, power):
+        return at - 1
+    return at + 1 if value >= _edge(at + 1, digit, power) else at
 
 
 def _divided(value: float, digit: int, power: int) -> float:
