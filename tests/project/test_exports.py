@@ -17,7 +17,7 @@ VERBS = {
     "keep_identifiers", "nearest_texts", "open", "path", "picture", "receive", "reindex", "remove", "repeat", "restore",
     "room", "facets", "id", "generation", "encode", "waiting", "agreement", "facts", "image", "preview", "stamp",
     "search", "search_many", "session", "shared", "source", "sources", "status", "text_bundle", "to_pandas", "vectors",
-    "verify", "unchecked", "upgrade",
+    "verify", "unchecked", "upgrade", "fit_due",
 }  # fmt: skip
 
 

@@ -44,7 +44,7 @@ def test_a_peer_sees_only_what_is_for_peers(archive, tmp_path):
 def test_names_come_from_folders(tmp_path):
     assert Collection.of(str(tmp_path / "Chest CT")).name == "chest-ct"
     assert Collection.of(f"ct={tmp_path}") == Collection("ct", tmp_path)
-    with pytest.raises(InputError, match="no name of an archive"):
+    with pytest.raises(InputError, match="not a name for an archive"):
         Collection.of("C T=x")
 
 

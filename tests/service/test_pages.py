@@ -48,7 +48,8 @@ def test_scripts_are_short_and_make_no_html():
 
     for name, file in static_files().items():
         if name.endswith(".js"):
-            text = file.content.decode()
+            # The name of a namespace is no address.
+            text = file.content.decode().replace("http://www.w3.org/2000/svg", "")
             assert len(text.splitlines()) < 400, name
             for forbidden in ("innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval(", "http://"):
                 assert forbidden not in text, f"{name}: {forbidden}"

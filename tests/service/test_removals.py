@@ -49,11 +49,11 @@ def test_several_are_removed_in_one_generation(served, archive, writer):
 @pytest.mark.parametrize(
     ("body", "says"),
     [
-        ({}, "ids is no list"),
-        ({"ids": ["x"]}, "ids is no list"),
+        ({}, "ids is not a list of public ids"),
+        ({"ids": ["x"]}, "ids is not a list of public ids"),
         ({"ids": ["0" * 32], "erase": 1}, "erase is 1"),
         ({"ids": ["0" * 32], "when": 1}, "it takes ids and erase"),
-        ([], "send an object of JSON"),
+        ([], "send a JSON object"),
     ],
 )
 def test_a_removal_that_makes_no_sense_is_refused(served, body, says):
