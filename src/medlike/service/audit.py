@@ -112,7 +112,7 @@ def _locked(log: Path, rotates: bool = True) -> Iterator[int]:
                 if not log.exists() or log.stat().st_ino != state.st_ino:
                     continue  # another process has just set it aside
                 if rotates and state.st_size > LARGEST:
-                    log.replace(log.with_name(f"{FILE}.1"))
+                    durable.move(log, log.with_name(f"{FILE}.1"))
                     continue
                 yield descriptor
                 return
